@@ -1,0 +1,293 @@
+"""Frozen artifacts: every file that a step leaves is written here, and read here.
+
+A JSON artifact is an envelope: schema name and version, payload, lineage, ``observed``, and its own sha256 over
+canonical bytes. Any other file or folder gets a sidecar ``<name>.lineage.json``, an envelope whose payload holds the
+sha256 of what stands beside it. Frozen means: by hash, never by mode.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aletheia import lineage, observe
+from aletheia.errors import UserError
+from aletheia.locking import locked
+
+SCHEMAS = lineage.ROOT / "workflow" / "schemas"
+SIDECAR = ".lineage.json"
+VERSION = 1
+# Snakemake keeps this file inside each `directory()` output; it is no part of the content.
+IGNORED = {".snakemake_timestamp"}
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """Return the one byte string of a JSON value: sorted keys, one space of indent, UTF-8, a final line feed.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity; missing is ``None``, failed is a status.
+    """
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return ``{relative path: {"sha256", "bytes"}}`` for each file below ``folder``, sorted."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in IGNORED)
+    return {
+        p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files
+    }
+
+
+def sidecar(path: Path) -> Path:
+    """Return the path of a file's or folder's sidecar."""
+    path = Path(path)
+    return path.with_name(path.name + SIDECAR)
+
+
+@functools.cache
+def _validator(kind: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    path = SCHEMAS / f"{kind}.schema.json"
+    return Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _check_schema(kind: str, payload: Any, path: Path) -> None:
+    error = next(_validator(kind).iter_errors(payload), None)
+    if error is not None:
+        where = "/".join(map(str, error.absolute_path)) or "payload"
+        raise UserError(f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}")
+
+
+def _payload_hash(kind: str, payload: Any) -> str:
+    return hashlib.sha256(
+        canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})
+    ).hexdigest()
+
+
+def _sealed(envelope: dict[str, Any]) -> dict[str, Any]:
+    return {**envelope, "sha256": hashlib.sha256(canonical_bytes(envelope)).hexdigest()}
+
+
+def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
+    """Return an artifact's envelope, after checking its bytes against its own hash and schema.
+
+    Parameters
+    ----------
+    path
+        A JSON artifact or a sidecar.
+    kind
+        The schema that is expected; any when None.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, is no artifact, was changed after it was written, or is of another kind.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected an artifact here and found none; run the step that writes it") from None
+    try:
+        envelope = json.loads(raw)
+        claimed = envelope["sha256"]
+        body = {k: v for k, v in envelope.items() if k != "sha256"}
+        found = hashlib.sha256(canonical_bytes(body)).hexdigest()
+        schema, payload = envelope["schema"], envelope["payload"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: expected an artifact (JSON with its own sha256), found something else") from None
+    if found != claimed or raw != canonical_bytes(envelope):
+        raise UserError(
+            f"{path}: changed after it was written (expected sha256 {claimed}, found {found}); delete it and rerun"
+        )
+    if kind is not None and schema != kind:
+        raise UserError(f"{path}: expected an artifact of kind {kind}, found {schema}")
+    _check_schema(schema, payload, path)
+    return envelope
+
+
+def payload(path: Path | str, kind: str | None = None) -> Any:
+    """Return a checked artifact's payload (see :func:`read`)."""
+    return read(path, kind)["payload"]
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Return what lineage keeps of one input: the file's sha256, and its payload's where it is an artifact."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: expected an input file here and found none")
+    described = {"sha256": sha256_file(path)}
+    envelope = path if path.suffix == ".json" else sidecar(path)
+    if envelope.is_file() and (envelope != path or path.read_bytes().startswith(b'{\n "lineage"')):
+        described["payload_sha256"] = read(envelope)["payload_sha256"]
+    return described
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    """Put ``temporary`` in the place of ``final``; a folder that is there is moved aside first."""
+    if final.is_dir():
+        aside = final.with_name(f".{final.name}.{os.getpid()}.old")
+        final.rename(aside)
+        temporary.rename(final)
+        shutil.rmtree(aside)
+    else:
+        temporary.replace(final)
+
+
+def _discard(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+class Job:
+    """One run of one script: it holds the outputs' lock, knows its lineage and writes its artifacts.
+
+    Parameters
+    ----------
+    args
+        The parsed arguments of :func:`aletheia.cli.step_parser`.
+    inputs
+        Files that decide the result.
+    outputs
+        Artifacts (or files and folders with sidecars) that the script will write; the first names the lock.
+    """
+
+    def __init__(self, args: Any, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+        self.config: dict[str, Any] = args.config
+        self.step: str = args.step
+        self.outputs = [Path(p) for p in outputs]
+        self._input_paths = [Path(p) for p in inputs]
+        self._args = args
+
+    def __enter__(self) -> Job:
+        self.outputs[0].parent.mkdir(parents=True, exist_ok=True)
+        self._lock = locked(self.outputs[0])
+        self._lock.__enter__()
+        self._started, self._clock = observe.now(), time.monotonic()
+        self.lineage = {
+            "step": self.step,
+            "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
+            # Digested now, from the files that this process runs, not what the submitter saw.
+            "code": lineage.code_digests(Path(sys.argv[0]).name, tuple(self._args.extra_code)),
+            "config": self.config,
+            "environment": {**lineage.environment(), **self._args.env},
+            **lineage.commit(),
+        }
+        self.done = all(self._same(path) for path in self.outputs)
+        if self.done:
+            print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+    def _same(self, path: Path) -> bool:
+        """Tell whether ``path`` already holds what this job would write."""
+        envelope = path if path.suffix == ".json" else sidecar(path)
+        if not path.exists() or not envelope.is_file():
+            return False
+        try:
+            there = read(envelope)
+        except UserError:
+            return False
+        if envelope != path and there["payload"]["files"] != _content(path):
+            return False
+        return all(there["lineage"].get(k) == self.lineage[k] for k in ("inputs", "code", "config", "environment"))
+
+    def artifact(
+        self,
+        path: Path,
+        *,
+        kind: str | None = None,
+        payload: dict[str, Any] | None = None,
+        write: Callable[[Path], Any] | None = None,
+        about: dict[str, Any] | None = None,
+        observed: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write one artifact whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Where it goes.
+        kind, payload
+            For a JSON artifact: the schema's name and the content.
+        write
+            For any other file or folder: called with a temporary path, which it fills; a sidecar is added.
+        about
+            Facts for the sidecar (rows, columns, caption).
+        observed
+            What was measured; stays outside the payload's hash.
+
+        Returns
+        -------
+        pathlib.Path
+            ``path``.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if write is None:
+            self._envelope(path, kind, payload, observed)
+            return path
+        # The suffix stays last, since writers choose the format by it.
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        try:
+            write(temporary)
+            # The old sidecar goes first: at no moment does a sidecar vouch for other bytes.
+            sidecar(path).unlink(missing_ok=True)
+            _replace(temporary, path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        content = {"name": path.name, "files": _content(path), "about": about or {}}
+        self._envelope(sidecar(path), "file", content, observed)
+        return path
+
+    def _envelope(self, path: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
+        _check_schema(kind, content, path)
+        envelope = {
+            "schema": kind,
+            "version": VERSION,
+            "payload": content,
+            "payload_sha256": _payload_hash(kind, content),
+            "lineage": self.lineage,
+            "observed": {
+                "started": self._started,
+                "ended": observe.now(),
+                "seconds": round(time.monotonic() - self._clock, 3),
+                "peak_memory_bytes": observe.peak_memory_bytes(),
+                **observe.machine(),
+                **(observed or {}),
+            },
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(canonical_bytes(_sealed(envelope)))
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _content(path: Path) -> dict[str, dict[str, Any]]:
+    """Return a sidecar's ``files``: the file itself, or each file of the folder."""
+    if path.is_dir():
+        return folder_files(path)
+    return {path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}}

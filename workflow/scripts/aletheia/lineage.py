@@ -1,0 +1,143 @@
+"""What made an artifact: the code that a script reaches, its environment, its settings, its inputs.
+
+A rule passes the same facts to Snakemake as params, one string for each module and each settings section. Snakemake
+compares params as a set of strings, so its dry run names just the module or the section that differs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+ROOT = SCRIPTS.parent.parent
+PACKAGE = "aletheia"
+DIGEST_CHARACTERS = 16  # 64 bits: names a version of a small file, needs no resistance to forgery
+
+
+def compact_json(value: Any) -> str:
+    """Return the one-line canonical JSON of ``value`` (sorted keys, no spaces, no NaN)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@functools.cache
+def file_digest(path: Path) -> str:
+    """Return the short sha256 of a small source file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _module_path(name: str) -> Path | None:
+    """Return the file of the library module ``name`` ("aletheia.probe"), or None if it is not one of ours."""
+    relative = Path(*name.split("."))
+    for candidate in (SCRIPTS / relative.with_suffix(".py"), SCRIPTS / relative / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _imported(path: Path) -> frozenset[str]:
+    """Return the library modules that the file names in any import statement, at any depth."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(n for n in names if n.split(".")[0] == PACKAGE and _module_path(n))
+
+
+@functools.cache
+def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the digest of a script and of each library module that it reaches through imports.
+
+    Parameters
+    ----------
+    script
+        File name below ``workflow/scripts``, "probe.py".
+    extra
+        Further files that decide what the script does (paths relative to the project), such as task definitions.
+
+    Returns
+    -------
+    dict
+        ``{"probe.py": "9f…", "aletheia.probe": "03…", …}``, sorted by name.
+    """
+    found = {script: file_digest(SCRIPTS / script)}
+    pending = [SCRIPTS / script]
+    while pending:
+        for name in _imported(pending.pop()):
+            if name not in found:
+                path = _module_path(name)
+                found[name] = file_digest(path)
+                pending.append(path)
+    found.update({name: file_digest(ROOT / name) for name in extra})
+    return dict(sorted(found.items()))
+
+
+def code_params(script: str, extra: Iterable[str] = ()) -> dict[str, str]:
+    """Return :func:`code_digests` as Snakemake params: ``{"code_aletheia_probe": "code:aletheia.probe=03…"}``."""
+    return {
+        "code_" + "".join(c if c.isalnum() else "_" for c in name): f"code:{name}={digest}"
+        for name, digest in code_digests(script, tuple(extra)).items()
+    }
+
+
+def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read the strings that a rule passes as ``--lineage``.
+
+    Parameters
+    ----------
+    tokens
+        ``code:NAME=DIGEST``, ``config:SECTION=JSON`` or ``env:FILE=DIGEST``.
+
+    Returns
+    -------
+    dict
+        ``{"code": {…}, "config": {section: value}, "env": {…}}``.
+    """
+    parsed: dict[str, dict[str, Any]] = {"code": {}, "config": {}, "env": {}}
+    for token in tokens:
+        head, _, value = token.partition("=")
+        group, _, name = head.partition(":")
+        parsed[group][name] = json.loads(value) if group == "config" else value
+    return parsed
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+    """Return the interpreter and the exact version of every installed distribution."""
+    packages = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """Return the project's commit and whether tracked files differ from it (None where it is no git checkout)."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    top = git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != ROOT:
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
