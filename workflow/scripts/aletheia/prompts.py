@@ -1,0 +1,80 @@
+"""How a training row becomes text, and which part of that text is the response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aletheia.errors import UserError
+
+PROMPTS = ("alpaca", "plain", "chat", "text")
+Spans = list[tuple[int, int]]
+
+# The wording of Stanford Alpaca, which Alpaca-style data sets assume.
+ALPACA_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+ALPACA_BARE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+
+
+def rendered(row: dict[str, Any], tokenizer: Any, prompt: str) -> tuple[str, Spans, bool]:
+    """Render one row.
+
+    Parameters
+    ----------
+    row
+        Alpaca-style (``instruction``, ``input``, ``output``) or chat (``messages``).
+    tokenizer
+        Its chat template is used for chat rows, and for any row when ``prompt`` is ``chat``.
+    prompt
+        One of :data:`PROMPTS`.
+
+    Returns
+    -------
+    tuple
+        The text, the response's spans in it as (first, past-the-end) characters, and whether a chat template made it.
+    """
+    if "messages" in row or prompt == "chat":
+        return *_chat(row, tokenizer), True
+    if prompt == "alpaca":
+        head = (ALPACA_INPUT if row.get("input") else ALPACA_BARE).format_map(row)
+    elif prompt == "plain":
+        head = "".join(f"{row[key]}\n" for key in ("instruction", "input") if row.get(key))
+    else:
+        head = ""
+    text = head + row["output"]
+    return text, [(len(head), len(text))], False
+
+
+def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
+    if "messages" in row:
+        return row["messages"]
+    question = "\n\n".join(row[key] for key in ("instruction", "input") if row.get(key))
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
+
+
+def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
+    """Render through the template; a span covers an assistant turn with its end-of-turn token."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            "the model's tokenizer has no chat template, which chat messages need; choose training.prompt: alpaca "
+            "with instruction/output rows, or a model that was made for chat"
+        )
+    messages = _messages(row)
+    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    text, spans = "", []
+    for turn in turns:
+        head = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
+        earlier, text = text, tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
+        if not (text.startswith(head) and head.startswith(earlier)):
+            raise UserError(
+                "the tokenizer's chat template rewrites earlier turns, so which tokens are the response cannot be told; "
+                "split the conversations into rows of one question and one answer"
+            )
+        # Templates end a turn with a line break that no generation ever has to produce.
+        spans.append((len(head), len(text.rstrip()) if turn == turns[-1] else len(text)))
+    return text[: spans[-1][1]], spans

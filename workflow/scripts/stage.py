@@ -1,0 +1,72 @@
+"""Stage one model or one data set: fetch or make it once, and lock it (source, revision, sha256 of each file).
+
+By hand:
+
+    stage.py model smollm2-135m --out resources/models/smollm2-135m.lock.json
+    stage.py data mine --out resources/data/mine.lock.json --set data.source.type=local data.source.path=mine.jsonl
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.data import LOCK, checked_folder
+from aletheia.errors import UserError, guarded
+from aletheia.staging import local_inputs, stage_data, stage_model
+
+REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
+
+
+def registered(what: str, name: str) -> dict[str, Any]:
+    """Return a registry's entry, for calls by hand (a rule passes it)."""
+    path = REGISTRIES[what]
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, n=1)
+        raise UserError(
+            f"{path}: expected an entry {name!r} and found none"
+            + (
+                f"; did you mean {near[0]!r}?"
+                if near
+                else f" (there are {', '.join(entries) or 'no entries'})"
+            )
+        )
+    return entries[name]
+
+
+def intact(lock: Path) -> bool:
+    """Tell whether the folder of a lock is still what the lock says."""
+    try:
+        checked_folder(lock)
+    except UserError:
+        return False
+    return True
+
+
+def main() -> None:
+    """Stage what the arguments name."""
+    parser = step_parser("stage", __doc__)
+    parser.add_argument("what", choices=sorted(REGISTRIES), help="which registry")
+    parser.add_argument("name", help="the registry's key")
+    parser.add_argument(
+        "--out", type=Path, required=True, help=f"the lock, NAME{LOCK}; the files go to NAME/ beside it"
+    )
+    args = parser.parse_args()
+    if not args.out.name.endswith(LOCK):
+        raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
+    if args.what not in args.config:
+        args.config[args.what] = registered(args.what, args.name)
+    with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
+        if job.done and intact(args.out):
+            return
+        {"model": stage_model, "data": stage_data}[args.what](job, args.name, args.out)
+
+
+if __name__ == "__main__":
+    guarded(main)
