@@ -1,0 +1,151 @@
+"""Synthetic studies with known numbers, as envelopes: what aggregate reads, without any training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aletheia.ledger import build_ledger
+
+SEEDS = (42, 123, 999)
+ALL_REPORTS = ["speed", "downstream", "compute_matched"]
+LAYERS = 12
+
+
+def run(
+    model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float = 0.0, **changes: Any
+) -> dict:
+    """Return a run's envelope; ``changes`` go into the payload, or into ``observed`` for host and device."""
+    adapted = list(range(LAYERS)) if arm == "std" else list(range(6, LAYERS))
+    observed = {"host": changes.pop("host", "node1"), "device": changes.pop("device", "cpu"), "threads": 2}
+    payload = {
+        "status": "ok",
+        "reason": None,
+        "step": 40,
+        "steps": 40,
+        "model": model,
+        "arm": arm,
+        "seed": seed,
+        "dtype": "bf16",
+        "quantization": None,
+        "eval_loss": 2.0,
+        "final_train_loss": 1.9,
+        "train_loss": [2.2, 1.9],
+        "trainable_parameters": 1000 * len(adapted),
+        "placement": {
+            "layers": adapted,
+            "layers_total": LAYERS,
+            "lowest_layer": adapted[0],
+            "modules": {},
+            "dtype": "fp32",
+        },
+        "adapter": {"files": {}},
+        "tokens": 1000,
+        "batch_plan_sha256": "0" * 64,
+    } | changes
+    time = {
+        "total_seconds": seconds + probe,
+        "training_seconds": seconds,
+        "median_step_seconds": seconds / 40,
+        "warmup_seconds": 1.0,
+        "probe_seconds": probe,
+        "step_seconds": [],
+    }
+    observed |= {"time": time, "tokens_per_second": 1000 / seconds, "peak_memory_bytes": 10**9}
+    return {
+        "payload": payload,
+        "observed": observed,
+        "lineage": {"code": {"train.py": "ab"}},
+        "payload_sha256": f"{model}-{arm}-{seed}".ljust(64, "0"),
+    }
+
+
+def evaluation(
+    model: str, arm: str, seed: int | None, benchmark: str, score: float | None, **changes: Any
+) -> dict:
+    """Return an evaluation's envelope; ``score`` is the loss for ``heldout``."""
+    questions = {"mmlu": 200, "gsm8k": 200, "humaneval": 164, "heldout": 64}[benchmark]
+    loss = benchmark == "heldout"
+    payload = {
+        "status": "ok",
+        "reason": None,
+        "benchmark": benchmark,
+        "model": model,
+        "arm": arm,
+        "seed": seed,
+        "score": None if loss else score,
+        "loss": score if loss else None,
+        "n": questions,
+    } | changes
+    return {"payload": payload}
+
+
+def study(
+    models: dict[str, dict[str, Any]],
+    *,
+    arms: tuple[str, ...] = ("std", "ale", "cm"),
+    seeds: tuple[int, ...] = SEEDS,
+    benchmarks: tuple[str, ...] = ("heldout", "mmlu", "humaneval"),
+    reports: list[str] | None = None,
+    name: str = "synthetic",
+) -> tuple[list[dict], dict, dict]:
+    """Return campaigns, runs and evaluations of a study whose numbers are laws of model, arm and seed.
+
+    A model is ``{family, std, ale, headline?, mmlu?}``: seconds of std and ale at the first seed, 1 s more
+    for each further seed; cm takes 1.25 times ale's, the probe 2 s; scores move by a point a seed.
+    """
+    planned, runs, evaluations = [], {}, {}
+    for model, law in models.items():
+        for benchmark in benchmarks:
+            start = 2.0 if benchmark == "heldout" else law.get(benchmark, 0.4)
+            evaluations[model, "base", None, benchmark] = evaluation(model, "base", None, benchmark, start)
+            for arm in arms:
+                for i, seed in enumerate(seeds):
+                    step = {"std": -0.02, "ale": -0.01}.get(arm, -0.015) + 0.01 * (
+                        i - (arm == "ale") * (i == 2)
+                    )
+                    evaluations[model, arm, seed, benchmark] = evaluation(
+                        model, arm, seed, benchmark, start + step
+                    )
+        for arm in arms:
+            for i, seed in enumerate(seeds):
+                seconds = {"std": law["std"], "ale": law["ale"]}.get(arm, 1.25 * law["ale"]) + i
+                runs[model, arm, seed] = run(
+                    model,
+                    arm,
+                    seed,
+                    seconds=seconds,
+                    probe=0.0 if arm == "std" else 2.0,
+                    eval_loss=2.0 + 0.01 * i + {"std": 0.0, "ale": 0.02}.get(arm, 0.005 * (i + 1)),
+                )
+                planned.append(
+                    {
+                        "model": model,
+                        "family": law["family"],
+                        "arm": arm,
+                        "seed": seed,
+                        "headline": law.get("headline", True),
+                        "benchmarks": list(benchmarks),
+                        "parameters": law.get("parameters", 135_000_000),
+                    }
+                )
+    campaign = {"name": name, "reports": ALL_REPORTS if reports is None else reports, "runs": planned}
+    return [campaign], runs, evaluations
+
+
+TWO_MODELS = {
+    "smollm2-135m": {"family": "llama", "std": 100.0, "ale": 80.0},
+    "glasslm": {"family": "carroll", "std": 10.0, "ale": 9.0, "headline": False, "parameters": 850_000},
+}
+TEN_MODELS = {
+    f"model-{i}": {
+        "family": f"family-{i % 4}",
+        "std": 90.0 + 30 * i,
+        "ale": (90.0 + 30 * i) * (0.72 + 0.012 * i),
+    }
+    for i in range(10)
+}
+
+
+def ledger_of(models: dict[str, dict[str, Any]] = TWO_MODELS, **how: Any):
+    """Return the ledger of :func:`study`."""
+    return build_ledger(*study(models, **how))

@@ -1,0 +1,130 @@
+"""A table as text: numbers with their spread, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+DASH, MARK = "–", "†"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: ``numbers`` for machines (units in the column names), ``display`` for readers (strings)."""
+
+    number: int
+    title: str
+    note: str
+    numbers: pd.DataFrame
+    display: pd.DataFrame
+
+
+def number(value: float | None, digits: int, sign: str = "") -> str:
+    """Return a number as text; missing is a dash, and a rounded zero has no sign."""
+    if value is None or pd.isna(value):
+        return DASH
+    text = f"{value:{sign}.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
+
+
+def mean_sd(value: dict[str, Any], digits: int, sign: str = "") -> str:
+    """Return "mean ± SD"; the mean alone where one value has no SD."""
+    text = number(value["mean"], digits, sign)
+    return text if value["sd"] is None else f"{text} ± {number(value['sd'], digits)}"
+
+
+def interval(value: dict[str, Any], digits: int, sign: str = "") -> str:
+    """Return "mean [low, high]"."""
+    text = number(value["mean"], digits, sign)
+    if value["low"] is None:
+        return text
+    return f"{text} [{number(value['low'], digits, sign)}, {number(value['high'], digits, sign)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value as text."""
+    return DASH if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def bounds(value: dict[str, Any], digits: int) -> str:
+    """Return "low to high"; a dash where there is no interval."""
+    if value["low"] is None:
+        return DASH
+    return f"{number(value['low'], digits)} to {number(value['high'], digits)}"
+
+
+def markdown_rows(display: pd.DataFrame) -> str:
+    """Return the frame of strings as a Markdown table, numbers to the right and words to the left."""
+    head = [str(name) for name in display.columns]
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in display.itertuples(index=False)]
+    rule = ["---:" if _numeric(column) else ":---" for column in zip(*cells, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *cells]) + "\n"
+
+
+def _numeric(column: Iterable[str]) -> bool:
+    return all(cell[:1] in "0123456789+−<±–" for cell in column)
+
+
+def markdown(table: Table) -> str:
+    """Return the whole table in Markdown: title, rows, note."""
+    return f"**Table {table.number}.** {table.title}\n\n{markdown_rows(table.display)}\n{table.note}\n"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "·": r"$\cdot$",
+    "≤": r"$\leq$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "–": "--",
+    "†": r"$^\dagger$",
+}
+
+
+def tex_text(text: str) -> str:
+    """Return ``text`` with every character that LaTeX reads otherwise replaced."""
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def _columns(display: pd.DataFrame) -> str:
+    return "".join("r" if _numeric(map(str, display[name])) else "l" for name in display.columns)
+
+
+def latex(table: Table) -> str:
+    """Return the table in LaTeX (needs ``booktabs`` and, for its width, ``graphicx``)."""
+    rows = [table.display.columns, *table.display.itertuples(index=False)]
+    head, *body = [" & ".join(tex_text(str(cell)) for cell in row) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{tex_text(table.title)} {tex_text(table.note)}}}",
+            rf"\label{{tab:table{table.number}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{_columns(table.display)}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+            "",
+        ]
+    )

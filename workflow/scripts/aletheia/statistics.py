@@ -1,0 +1,128 @@
+"""Means, intervals, paired tests. The arithmetic is scipy's and statsmodels'; ours is what is undefined.
+
+Every number travels with its n and its interval. What is undefined (an SD of one value, a t of differences
+that are all equal) is None, never NaN and never zero.
+
+Notation: d_i is the difference of pair i, n the number of pairs, SD the sample deviation (ddof 1).
+t = mean(d) / (SD(d) / √n), and Cohen's d of paired values = mean(d) / SD(d) = t / √n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+CONFIDENCE_LEVEL = 0.95  # the paper's intervals
+# Differences below this share of their size are rounding, not spread: t would be a meaningless huge number.
+_NO_SPREAD = 1e-12
+
+
+def estimate(values: Iterable[float]) -> dict[str, Any]:
+    """Return n, mean, SD (ddof 1) and the t-interval of the mean of the values that are there.
+
+    Parameters
+    ----------
+    values
+        Numbers; missing ones are left out.
+
+    Returns
+    -------
+    dict
+        ``{n, mean, sd, low, high}``: mean ± t(0.975, n − 1)·SD/√n. With n = 1 only the mean is known, with
+        n = 0 nothing.
+    """
+    x = np.asarray(pd.Series(list(values), dtype="float64").dropna())
+    n = len(x)
+    known: dict[str, Any] = {"n": n, "mean": None, "sd": None, "low": None, "high": None}
+    if n:
+        known["mean"] = float(x.mean())
+    if n > 1:
+        sd = float(x.std(ddof=1))
+        half = float(stats.t.ppf(0.5 + CONFIDENCE_LEVEL / 2, n - 1)) * sd / n**0.5
+        known |= {"sd": sd, "low": known["mean"] - half, "high": known["mean"] + half}
+    return known
+
+
+def paired_test(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
+    """Return the paired t-test of ``first`` − ``second`` (two-sided, scipy's ``ttest_rel``) and Cohen's d.
+
+    Returns
+    -------
+    dict
+        ``{difference: estimate, t, p, d}`` with d = mean(difference) / SD(difference) = t / √n. ``t``, ``p``
+        and ``d`` are None below two pairs and where all differences are equal.
+    """
+    frame = pd.DataFrame({"first": list(first), "second": list(second)}, dtype="float64").dropna()
+    differences = frame["first"] - frame["second"]
+    known: dict[str, Any] = {"difference": estimate(differences), "t": None, "p": None, "d": None}
+    sd = known["difference"]["sd"]
+    if sd is not None and sd > _NO_SPREAD * float(frame.abs().to_numpy().max()):
+        result = stats.ttest_rel(frame["first"], frame["second"])
+        known |= {"t": float(result.statistic), "p": float(result.pvalue)}
+        known["d"] = known["difference"]["mean"] / sd
+    return known
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return Holm's adjusted p-values, for the tests that have one; the others keep None."""
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(known, method="holm")[1] if known else [])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
+
+
+def sampling_half_width(share: float, questions: int) -> float:
+    """Return the 95 % half-width, in points, that drawing questions gives a difference of two scores.
+
+    100·1.96·√(2·p·(1 − p)/n), for a score p on n questions, both scores taken as independent. Two runs on
+    the same questions agree on many of them, so this is an upper bound; the per-question tables give the
+    exact one.
+
+    Parameters
+    ----------
+    share
+        The score, 0 to 1; p is it after one more right and one more wrong answer.
+    questions
+        n.
+    """
+    # Laplace's rule of succession: 0 right of n questions is no proof that the next is wrong too.
+    p = (share * questions + 1) / (questions + 2)
+    z = float(stats.norm.ppf(0.5 + CONFIDENCE_LEVEL / 2))
+    return 100 * z * (2 * p * (1 - p) / questions) ** 0.5
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """Return one sentence: the measured speedup, its interval and n, without and with the probe.
+
+    Parameters
+    ----------
+    summary
+        What :func:`aletheia.summary.summarise` returned.
+    """
+    campaign = next((c for c in summary["campaigns"] if c["overall"]), None)
+    if campaign is None:
+        return (
+            "No speedup was measured: no campaign that reports speed has a pair of runs that both ended well."
+        )
+    models, pairs_ = campaign["overall"]["models"], campaign["overall"]["pairs"]
+    n, count = models["speedup_percent"]["n"], pairs_["speedup_percent"]["n"]
+    # One model cannot give an interval over models; its seeds give one for that model alone.
+    unit, best = ("models", models) if n > 1 else ("seeds of one model", pairs_)
+    speed, probe = best["speedup_percent"], best["speedup_with_probe_percent"]
+    counted = f"n = {speed['n']} {unit}" + (f", {count} pairs" if n > 1 else "")
+    return (
+        f"Measured speedup ({campaign['name']}): {_interval(speed)}, {counted}; "
+        f"with the probe counted {_interval(probe)}."
+    )
+
+
+def _interval(value: dict[str, Any]) -> str:
+    if value["mean"] is None:
+        return "not measured"
+    if value["low"] is None:
+        return f"{value['mean']:.1f} % (one value, so no interval)"
+    return f"{value['mean']:.1f} % (95 % interval {value['low']:.1f} to {value['high']:.1f})"

@@ -1,0 +1,63 @@
+"""Compute the study's statistics from the ledger: summary.json, tables, written analyses.
+
+Which reports are made follows the settings section `reports`, or --reports, or what the ledger's campaigns
+name.
+"""
+
+from pathlib import Path
+
+from aletheia import artifacts, ledger, published, rendering, reports, summary, tables
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+ANALYSES = {
+    "downstream": ("FORGETTING_DELTAS_ANALYSIS.md", reports.forgetting_deltas),
+    "compute_matched": ("COMPUTE_MATCHED_ANALYSIS.md", reports.compute_matched),
+}
+
+
+def write_table(job: artifacts.Job, table: rendering.Table, folder: Path) -> None:
+    """Write one table three times: numbers as CSV, the reader's table as Markdown and LaTeX."""
+    stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
+    job.artifact(
+        stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about
+    )
+    for suffix, text in ((".md", rendering.markdown(table)), (".tex", rendering.latex(table))):
+        job.artifact(
+            stem.with_suffix(suffix),
+            write=lambda path, text=text: path.write_text(text, encoding="utf-8"),
+            about=about,
+        )
+
+
+def main() -> None:
+    parser = step_parser("stats", __doc__)
+    parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
+    parser.add_argument("--published", type=Path, default=Path("config/published"), help="the paper's tables")
+    parser.add_argument("--reports", nargs="*", choices=summary.REPORTS, help="what to report")
+    parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
+    parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
+    args = parser.parse_args()
+    table = ledger.read_ledger(args.ledger)
+    named = args.reports or args.config.get("reports") or " ".join(table["reports"]).split()
+    wanted = [number for number, (report, _) in tables.TABLES.items() if report is None or report in named]
+    analyses = [ANALYSES[report] for report in ANALYSES if report in named]
+    outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name, _ in analyses)]
+    outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
+    inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
+    with artifacts.Job(args, inputs=inputs, outputs=outputs) as job:
+        if job.done:
+            return
+        found, paper = summary.summarise(table), published.load_published(args.published)
+        job.artifact(outputs[0], kind="stats", payload=found)
+        for name, write in analyses:
+            text = write(found)
+            job.artifact(
+                args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8")
+            )
+        for number in wanted:
+            write_table(job, tables.TABLES[number][1](found, paper), args.tables_dir)
+
+
+if __name__ == "__main__":
+    guarded(main)
