@@ -1,14 +1,17 @@
-"""Stage one model or one data set: fetch or make it once, and lock it (source, revision, sha256 of each file).
+"""Stage one model or data set: fetch or make it once, and lock it (source, revision, sha256 of each file).
 
 By hand:
 
     stage.py model smollm2-135m --out resources/models/smollm2-135m.lock.json
-    stage.py data mine --out resources/data/mine.lock.json --set data.source.type=local data.source.path=mine.jsonl
+    stage.py data mine --out resources/data/mine.lock.json --set data.source.type=local
+    data.source.path=mine.jsonl
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ from aletheia.artifacts import Job
 from aletheia.cli import step_parser
 from aletheia.data import LOCK, checked_folder
 from aletheia.errors import UserError, guarded
-from aletheia.staging import local_inputs, stage_data, stage_model
+from aletheia.materials import local_inputs
+from aletheia.staging import stage_data, stage_model
 
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
 
@@ -58,6 +62,8 @@ def main() -> None:
         "--out", type=Path, required=True, help=f"the lock, NAME{LOCK}; the files go to NAME/ beside it"
     )
     args = parser.parse_args()
+    if not sys.stderr.isatty():  # progress bars are noise in a log; read by tqdm when it is first imported
+        os.environ.setdefault("TQDM_DISABLE", "1")
     if not args.out.name.endswith(LOCK):
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:

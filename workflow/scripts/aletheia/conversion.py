@@ -17,7 +17,8 @@ from aletheia.sources import model_files
 def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
     """Write a GGUF model as fp32 safetensors with its tokenizer and chat template.
 
-    The quantised numbers are kept exactly: fp32 holds scale times integer without further rounding, bf16 would not.
+    The quantised numbers are kept exactly: fp32 holds scale times integer without further rounding, bf16
+    would not.
 
     Parameters
     ----------
@@ -29,7 +30,6 @@ def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    _quiet()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
@@ -40,18 +40,11 @@ def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    _save(model, tokenizer, folder)
+    save_model(model, tokenizer, folder)
 
 
-def _quiet() -> None:
-    """Switch off transformers' progress bars: of one shard, and of a second's conversion, they are noise in a log."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    _quiet()
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write model and tokenizer to ``folder``, readable as the user's other files are."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     umask = os.umask(0)
@@ -62,112 +55,8 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
         path.chmod(0o666 & ~umask)
 
 
-def half_split(weight: Any, heads: int) -> Any:
-    """Reorder the rows of a q or k projection from interleaved to half-split rotary pairs.
-
-    Interleaved rotates rows (2i, 2i+1) of a head together; Llama in transformers rotates (i, i + d/2).
-
-    Parameters
-    ----------
-    weight
-        Shape (heads * d, hidden).
-    heads
-        How many heads the rows hold.
-    """
-    rows, hidden = weight.shape
-    return weight.reshape(heads, rows // heads // 2, 2, hidden).swapaxes(1, 2).reshape(rows, hidden)
-
-
-def glass_to_safetensors(weights: Path, vocabulary: Path, folder: Path) -> None:
-    """Write a ``glassllm`` model (NumPy arrays) as a Llama model: the same logits, the same token ids.
-
-    Parameters
-    ----------
-    weights
-        ``.npz`` with ``__config__`` and one array a parameter, matrices as (in, out).
-    vocabulary
-        ``.tokenizer.json`` with ``alphabet`` and ``merges``.
-    folder
-        Where the converted model goes.
-    """
-    import numpy
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    with numpy.load(weights, allow_pickle=False) as arrays:
-        shape = json.loads(str(arrays["__config__"]))
-        state = glass_state(
-            {k: arrays[k].astype("float32") for k in arrays.files if k != "__config__"}, shape
-        )
-    tokenizer = glass_tokenizer(json.loads(vocabulary.read_text(encoding="utf-8")), shape["max_len"])
-    config = LlamaConfig(
-        vocab_size=shape["vocab_size"],
-        hidden_size=shape["d_model"],
-        intermediate_size=int(8 * shape["d_model"] / 3),
-        num_hidden_layers=shape["n_layers"],
-        num_attention_heads=shape["n_heads"],
-        num_key_value_heads=shape["n_kv_heads"],
-        max_position_embeddings=shape["max_len"],
-        rms_norm_eps=shape["eps"],
-        rope_parameters={"rope_type": "default", "rope_theta": shape["rope_base"]},
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    missing = model.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
-    if missing.unexpected_keys or set(missing.missing_keys) - {"lm_head.weight"}:
-        raise UserError(f"{weights.name}: not the arrays that glassllm 0.1.0 has ({missing})")
-    _save(model, tokenizer, folder)
-
-
-def glass_state(arrays: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
-    """Return ``glassllm`` arrays under Llama's names, transposed to (out, in), rotary pairs half-split."""
-    state = {"model.embed_tokens.weight": arrays["E"], "model.norm.weight": arrays["norm_f.gamma"]}
-    names = {"W_Q": "q_proj", "W_K": "k_proj", "W_V": "v_proj", "W_O": "o_proj"}
-    heads = {"W_Q": shape["n_heads"], "W_K": shape["n_kv_heads"]}
-    for layer in range(shape["n_layers"]):
-        theirs, ours = f"blocks.{layer}.", f"model.layers.{layer}."
-        state[ours + "input_layernorm.weight"] = arrays[theirs + "norm1.gamma"]
-        state[ours + "post_attention_layernorm.weight"] = arrays[theirs + "norm2.gamma"]
-        for theirs_name, name in names.items():
-            weight = arrays[f"{theirs}attn.{theirs_name}"].T
-            rotary = theirs_name in heads
-            state[f"{ours}self_attn.{name}.weight"] = (
-                half_split(weight, heads[theirs_name]) if rotary else weight
-            )
-        for theirs_name, name in {"W1": "gate_proj", "W3": "up_proj", "W2": "down_proj"}.items():
-            state[f"{ours}mlp.{name}.weight"] = arrays[f"{theirs}ffn.{theirs_name}"].T
-    return state
-
-
-def glass_tokenizer(vocabulary: dict[str, Any], max_len: int) -> Any:
-    """Return a fast tokenizer that gives the ids of ``glassllm``'s own: NFC, "▁" for space, BPE over characters."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    merges = [tuple(pair) for pair in vocabulary["merges"]]
-    tokens = ["<pad>", "<unk>", "<bos>", "<eos>", *vocabulary["alphabet"], *(a + b for a, b in merges)]
-    # Where one text can be merged in two ways it stands twice; theirs uses the last number.
-    bpe = models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges, unk_token="<unk>")
-    tokenizer = Tokenizer(bpe)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(" ", "▁")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|▁*[^▁\n]+|▁+"), behavior="isolated")
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        model_max_length=max_len,
-        clean_up_tokenization_spaces=False,
-    )
-
-
 def byte_tokenizer(max_len: int | None = None) -> Any:
-    """Return a tokenizer made of nothing: one token a byte, and ``<bos>``, ``<eos>``, ``<pad>``; with a chat template."""
+    """Return a tokenizer of one token a byte and ``<bos>``, ``<eos>``, ``<pad>``, with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -198,8 +87,8 @@ def random_model(source: dict[str, Any], folder: Path) -> None:
     Parameters
     ----------
     source
-        ``config`` (``model_type`` and any of that family's keys), ``seed``, and ``tokenizer``: ``bytes`` or the path of
-        a folder whose tokenizer is copied.
+        ``config`` (``model_type`` and any of that family's keys), ``seed``, and ``tokenizer``: ``bytes`` or
+        the path of a folder whose tokenizer is copied.
     folder
         Where it goes.
 
@@ -220,7 +109,7 @@ def random_model(source: dict[str, Any], folder: Path) -> None:
         except (ValueError, RuntimeError, TypeError, AssertionError, ZeroDivisionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"source.config: {config.model_type} refuses this shape ({reason})") from None
-    _save(model, tokenizer, folder)
+    save_model(model, tokenizer, folder)
 
 
 def _tokenizer_of(choice: str) -> Any:
@@ -243,8 +132,8 @@ def _random_config(settings: dict[str, Any], tokenizer: Any) -> Any:
     if family not in CONFIG_MAPPING:
         near = difflib.get_close_matches(str(family), list(CONFIG_MAPPING), n=1)
         raise UserError(
-            f"source.config.model_type: expected a family that transformers knows (llama, qwen2, …), found {family!r}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            f"source.config.model_type: expected a family that transformers knows (llama, qwen2, …), found "
+            f"{family!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
     default = AutoConfig.for_model(family)
     for key in settings:
@@ -264,7 +153,7 @@ def _random_config(settings: dict[str, Any], tokenizer: Any) -> Any:
 
 
 def local_model(source: dict[str, Any], folder: Path) -> None:
-    """Copy a model folder's safetensors, tokenizer and configuration; weights are hard-linked where that is possible.
+    """Copy a folder's safetensors, tokenizer and configuration; weights are hard-linked where possible.
 
     Raises
     ------

@@ -26,7 +26,8 @@ def folder_of(lock_path: Path | str) -> Path:
 def checked_folder(lock_path: Path | str) -> Path:
     """Return the folder of a lock, once each of its files is what the lock says.
 
-    A file whose size and modification time are those seen at staging is taken as unchanged; any other is hashed.
+    A file whose size and modification time are those seen at staging is taken as unchanged; any other is
+    hashed.
 
     Raises
     ------
@@ -48,7 +49,8 @@ def checked_folder(lock_path: Path | str) -> Path:
         found = artifacts.sha256_file(path)
         if found != expected["sha256"]:
             raise UserError(
-                f"{path}: changed since it was staged (expected sha256 {expected['sha256']}, found {found}); {remedy}"
+                f"{path}: changed since it was staged (expected sha256 {expected['sha256']}, found {found}); "
+                f"{remedy}"
             )
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -89,24 +91,25 @@ def encode_rows(
     Parameters
     ----------
     rows
-        Alpaca-style (``instruction``, ``input``, ``output``) or chat (``messages``) rows; chat rows go through the
-        tokenizer's template whatever ``prompt`` says.
+        Alpaca-style (``instruction``, ``input``, ``output``) or chat (``messages``) rows; chat rows go
+        through the tokenizer's template whatever ``prompt`` says.
     tokenizer
         A Hugging Face tokenizer.
     max_tokens
-        Longer sequences lose their end; the end-of-sequence token then goes too, for the text does not end there.
+        Longer sequences lose their end; the end-of-sequence token then goes too, for the text does not end
+        there.
     prompt
-        ``alpaca`` (Stanford's wording), ``plain`` (instruction and input, nothing else), ``chat`` (the template), or
-        ``text`` (the output alone).
+        ``alpaca`` (Stanford's wording), ``plain`` (instruction and input, nothing else), ``chat`` (the
+        template), or ``text`` (the output alone).
     loss_on
         ``response``: labels of the prompt are -100; ``all``: every token counts.
 
     Returns
     -------
     list of dict
-        ``input_ids``, ``labels`` (equal lengths) and ``row``, the index in ``rows``. Rows whose response is cut away
-        altogether are left out. The end-of-sequence token is a label even where it doubles as padding, or generation
-        would never learn to stop.
+        ``input_ids``, ``labels`` (equal lengths) and ``row``, the index in ``rows``. Rows whose response is
+        cut away altogether are left out. The end-of-sequence token is a label even where it doubles as
+        padding, or generation would never learn to stop.
 
     Raises
     ------
@@ -115,8 +118,12 @@ def encode_rows(
     """
     for name, value, known in (("prompt", prompt, PROMPTS), ("loss_on", loss_on, LOSS_ON)):
         if value not in known:
-            raise UserError(f"training.{name}: expected one of {', '.join(known)}, found {value!r}")
+            raise UserError(f"encoding.{name}: expected one of {', '.join(known)}, found {value!r}")
     rows, bos = list(rows), _special_prefix(tokenizer)
+    if not rows:
+        raise UserError(
+            "expected at least one row and found none; set held_out (or rows) in the data registry"
+        )
     examples = []
     for index, row in enumerate(rows):
         text, spans, templated = rendered(row, tokenizer, prompt)
@@ -129,7 +136,7 @@ def encode_rows(
     if not examples:
         raise UserError(
             f"none of the {len(rows)} rows keeps any of its response within max_tokens={max_tokens}; raise "
-            "training.max_tokens, choose a shorter training.prompt, or shorten the rows"
+            "encoding.max_tokens, choose a shorter encoding.prompt (plain, text), or shorten the rows"
         )
     return examples
 
@@ -139,7 +146,8 @@ def _encode(
 ) -> dict[str, list[int]]:
     cuts = [text[:cut] for span in spans for cut in span if cut < len(text)]
     ids, *heads = tokenizer([text, *cuts], add_special_tokens=False)["input_ids"]
-    # A token that straddles prompt and response differs from the prompt's own last token: it counts as response.
+    # A token that straddles prompt and response differs from the prompt's own last token: it counts as
+    # response.
     position = {len(cut): _common_prefix(head, ids) for cut, head in zip(cuts, heads, strict=True)}
     labels = list(ids) if loss_on == "all" else [IGNORE] * len(ids)
     for start, end in spans:
@@ -180,9 +188,9 @@ def plan_batches(
 ) -> list[list[int]]:
     """Return which examples each micro-batch holds, in order.
 
-    Each epoch is one permutation, drawn from (seed, epoch), cut into whole micro-batches; what is left over is not used
-    in that epoch. So no example comes twice in an epoch, and a longer plan begins with the shorter one: the first
-    steps of every arm see the same examples in the same order.
+    Each epoch is one permutation, drawn from (seed, epoch), cut into whole micro-batches; what is left over
+    is not used in that epoch. So no example comes twice in an epoch, and a longer plan begins with the
+    shorter one: the first steps of every arm see the same examples in the same order.
 
     Parameters
     ----------
@@ -207,8 +215,8 @@ def plan_batches(
     """
     if len(examples) < batch_size:
         raise UserError(
-            f"the training data has {len(examples)} usable rows, fewer than training.batch_size={batch_size}; "
-            "lower the batch size or add rows"
+            f"the training data has {len(examples)} usable rows, fewer than "
+            f"training.batch_size={batch_size}; lower the batch size or add rows"
         )
     plan: list[list[int]] = []
     epoch = 0

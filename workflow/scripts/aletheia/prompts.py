@@ -16,8 +16,8 @@ ALPACA_INPUT = (
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
 ALPACA_BARE = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
 )
 
 
@@ -36,7 +36,8 @@ def rendered(row: dict[str, Any], tokenizer: Any, prompt: str) -> tuple[str, Spa
     Returns
     -------
     tuple
-        The text, the response's spans in it as (first, past-the-end) characters, and whether a chat template made it.
+        The text, the response's spans in it as (first, past-the-end) characters, and whether a chat template
+        made it.
     """
     if "messages" in row or prompt == "chat":
         return *_chat(row, tokenizer), True
@@ -61,8 +62,8 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
     """Render through the template; a span covers an assistant turn with its end-of-turn token."""
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
-            "the model's tokenizer has no chat template, which chat messages need; choose training.prompt: alpaca "
-            "with instruction/output rows, or a model that was made for chat"
+            "the model's tokenizer has no chat template, which chat messages need; choose encoding.prompt: "
+            "alpaca with instruction/output rows, or a model that was made for chat"
         )
     messages = _messages(row)
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -72,8 +73,8 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
         earlier, text = text, tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
         if not (text.startswith(head) and head.startswith(earlier)):
             raise UserError(
-                "the tokenizer's chat template rewrites earlier turns, so which tokens are the response cannot be told; "
-                "split the conversations into rows of one question and one answer"
+                "the tokenizer's chat template rewrites earlier turns, so which tokens are the response "
+                "cannot be told; split the conversations into rows of one question and one answer"
             )
         # Templates end a turn with a line break that no generation ever has to produce.
         spans.append((len(head), len(text.rstrip()) if turn == turns[-1] else len(text)))

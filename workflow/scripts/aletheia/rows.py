@@ -23,14 +23,14 @@ def read_training_rows(path: Path) -> list[dict[str, Any]]:
     Parameters
     ----------
     path
-        ``.jsonl``, ``.ndjson``, ``.json`` (an array of objects), ``.csv``, ``.tsv`` or ``.parquet``; text files may be
-        gzipped.
+        ``.jsonl``, ``.ndjson``, ``.json`` (an array of objects), ``.csv``, ``.tsv`` or ``.parquet``; text
+        files may be gzipped.
 
     Returns
     -------
     list of dict
-        ``{"instruction", "input", "output"}`` or ``{"messages": [{"role", "content"}, …]}``, with ``source_row``, the
-        row's number from 0. Other columns are dropped.
+        ``{"instruction", "input", "output"}`` or ``{"messages": [{"role", "content"}, …]}``, with
+        ``source_row``, the row's number from 0. Other columns are dropped.
 
     Raises
     ------
@@ -48,7 +48,8 @@ def located_rows(path: Path) -> Iterator[Located]:
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix not in _READERS:
         raise UserError(
-            f"{path}: expected a file that ends in {', '.join(_READERS)} (text files may be gzipped), found {path.name!r}"
+            f"{path}: expected a file that ends in {', '.join(_READERS)} (text files may be gzipped), found "
+            f"{path.name!r}"
         )
     if not path.is_file():
         raise UserError(
@@ -77,7 +78,8 @@ def _jsonl(path: Path) -> Iterator[Located]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{where}: expected one JSON object, found a malformed one ({error.msg} at column {error.colno})"
+                f"{where}: expected one JSON object, found a malformed one ({error.msg} at column "
+                f"{error.colno})"
             ) from None
         yield where, row
 
@@ -88,8 +90,8 @@ def _json(path: Path) -> Iterator[Located]:
         rows = json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}, line {error.lineno}: expected a JSON array of objects, found malformed JSON ({error.msg}); "
-            "a file with one object a line must be named .jsonl"
+            f"{path}, line {error.lineno}: expected a JSON array of objects, found malformed JSON "
+            f"({error.msg}); a file with one object a line must be named .jsonl"
         ) from None
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a JSON array of objects, found {_kind(rows)}")
@@ -161,8 +163,8 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     missing = [name for name in ("instruction", "output") if name not in row]
     if missing:
         raise UserError(
-            f"{where}: expected the columns instruction, output and, if you like, input (or one column messages); "
-            f"{' and '.join(missing)} missing, found {', '.join(map(str, row)) or 'no column'}"
+            f"{where}: expected the columns instruction, output and, if you like, input (or one column "
+            f"messages); {' and '.join(missing)} missing, found {', '.join(map(str, row)) or 'no column'}"
         )
     # An input that is absent and one that is null both mean: there is none.
     cells = {name: row.get(name) for name in COLUMNS}
@@ -188,6 +190,7 @@ def _checked_messages(messages: Any, where: str) -> list[dict[str, str]]:
     roles = [message["role"] for message in messages]
     if "assistant" not in roles or "user" not in roles[: roles.index("assistant")]:
         raise UserError(
-            f"{where}: expected a user turn and then an assistant turn to learn from, found {', '.join(roles)}"
+            f"{where}: expected a user turn and then an assistant turn to learn from, found "
+            f"{', '.join(roles)}"
         )
     return [{"role": m["role"], "content": m["content"]} for m in messages]

@@ -12,8 +12,9 @@ Item = TypeVar("Item", bound=Hashable)
 def ranked(items: Iterable[Item], *, seed: int | str) -> list[Item]:
     """Return ``items`` in a random order that depends only on their text and on ``seed``.
 
-    The order is that of sha256("seed:item"). Unlike a generator's shuffle it is the same in every version of every
-    library, and the first n of a longer list's order are drawn like the first n of a shorter one's: subsets nest.
+    The order is that of sha256("seed:item"). Unlike a generator's shuffle it is the same in every version of
+    every library, and the first n of a longer list's order are drawn like the first n of a shorter one's:
+    subsets nest.
 
     Parameters
     ----------

