@@ -1,0 +1,186 @@
+"""The look of the figures, in one place: fonts, colours, canvas, marks, and files whose bytes repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STYLE = {"width_inches": 7.0, "dots_per_inch": 200, "palette": "colorblind", "font_size": 9}
+SUFFIXES = ("pdf", "png", "svg")
+INK, MUTED, FAINT, BAND = "#222222", "#6e6e6e", "#e9e9e9", "#f1f1f1"
+ROW_INCHES = 0.34  # one row of a dot plot
+HEAD_INCHES, FOOT_INCHES = 0.62, 0.66
+TITLE_INCHES = 0.2  # more, where each panel has a title
+# What a file says of its making would differ from one save to the next.
+_METADATA: dict[str, dict[str, None]] = {
+    "pdf": {"CreationDate": None, "ModDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+
+
+def rc(style: Mapping[str, Any]) -> dict[str, Any]:
+    """Return matplotlib's settings for a style (keys of :data:`STYLE`)."""
+    size = style["font_size"]
+    return {
+        **sns.axes_style("ticks"),
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same on every machine
+        "font.size": size,
+        "axes.labelsize": size,
+        "axes.titlesize": size,
+        "xtick.labelsize": size - 1,
+        "ytick.labelsize": size,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "xtick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.color": MUTED,
+        "ytick.labelcolor": INK,
+        "axes.linewidth": 0.7,
+        "figure.dpi": style["dots_per_inch"],
+        "savefig.dpi": style["dots_per_inch"],
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "aletheia",
+    }
+
+
+def colours(style: Mapping[str, Any], arms: Iterable[str]) -> dict[str, Any]:
+    """Return one colour for each arm: grey for the baseline, the palette's for the others."""
+    palette = sns.color_palette(style["palette"])
+    fixed = {"std": MUTED, "ale": palette[0], "cm": palette[1]}
+    others = iter(palette[2:])
+    return {arm: fixed.get(arm) or next(others, INK) for arm in arms}
+
+
+def canvas(
+    style: Mapping[str, Any], rows: float, panels: int = 1, *, titled: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure with a head for the title, a foot for the small print, and ``panels`` axes in between.
+
+    Parameters
+    ----------
+    rows
+        Height of the axes, in rows of a dot plot.
+    panels
+        Number of axes side by side, sharing the vertical axis.
+    titled
+        Leave room for a title above each panel.
+    """
+    head = HEAD_INCHES + (TITLE_INCHES if titled else 0.0)
+    width, height = style["width_inches"], head + FOOT_INCHES + max(rows, 2.0) * ROW_INCHES
+    figure, axes = plt.subplots(1, panels, figsize=(width, height), sharey=True, squeeze=False)
+    figure.subplots_adjust(top=1 - head / height, bottom=FOOT_INCHES / height, right=0.97, wspace=0.12)
+    for axis in axes[0]:
+        sns.despine(ax=axis, left=True)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color=FAINT, linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes[0]
+
+
+def caption(figure: Figure, title: str, subtitle: str, note: str) -> None:
+    """Write the title and what is shown above the axes, and how to read the marks below them."""
+    height = figure.get_figheight()
+    size = mpl.rcParams["font.size"]
+    figure.text(0.012, 1 - 0.08 / height, title, fontsize=size + 2, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.31 / height, subtitle, fontsize=size - 0.5, color=MUTED, va="top")
+    figure.text(0.012, 0.05 / height, note, fontsize=size - 2, color=MUTED, va="bottom", linespacing=1.35)
+
+
+def fit_labels(figure: Figure, axes: Sequence[Axes], labels: Sequence[str]) -> None:
+    """Give the row labels the room that the longest of them takes."""
+    size = mpl.rcParams["ytick.labelsize"]
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    # 0.6 em is DejaVu's mean advance; the rest is padding.
+    inches = longest * 0.6 * float(size) / 72 + 0.22
+    figure.subplots_adjust(left=min(0.45, inches / figure.get_figwidth()))
+    axes[0].set_yticks(range(len(labels)), labels)
+    axes[0].set_ylim(len(labels) - 0.4, -0.6)
+
+
+def mark(
+    axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled: bool = True, shape: str = "o"
+) -> None:
+    """Draw a mean and its interval at height ``y``; nothing where there is no mean."""
+    if value["mean"] is None:
+        return
+    if value["low"] is not None:
+        axis.plot(
+            [value["low"], value["high"]],
+            [y, y],
+            color=colour,
+            linewidth=1.4,
+            solid_capstyle="butt",
+            zorder=3,
+        )
+    face = colour if filled else "white"
+    axis.plot(
+        [value["mean"]],
+        [y],
+        shape,
+        color=colour,
+        markerfacecolor=face,
+        markersize=5.5,
+        markeredgewidth=1.3,
+        zorder=4,
+    )
+
+
+def dots(axis: Axes, values: Iterable[float], y: float, colour: Any) -> None:
+    """Draw the single values under their mean."""
+    values = list(values)
+    axis.plot(
+        values, [y] * len(values), "o", color=colour, alpha=0.28, markersize=3.6, markeredgewidth=0, zorder=2
+    )
+
+
+def zero_line(axis: Axes) -> None:
+    """Draw the line of no difference."""
+    axis.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+
+
+def key(figure: Figure, entries: Mapping[str, tuple[Any, bool]]) -> None:
+    """Write the legend at the upper right: ``{text: (colour, filled)}``."""
+    handles = [
+        plt.Line2D([], [], marker="o", linestyle="-", linewidth=1.4, color=colour, markersize=5)
+        for colour, _ in entries.values()
+    ]
+    for handle, (_, filled) in zip(handles, entries.values(), strict=True):
+        handle.set_markerfacecolor(handle.get_color() if filled else "white")
+    figure.legend(
+        handles,
+        entries,
+        loc="upper right",
+        bbox_to_anchor=(0.985, 1.0),
+        ncols=len(entries),
+        frameon=False,
+        fontsize=mpl.rcParams["font.size"] - 0.5,
+        handlelength=1.6,
+        columnspacing=1.2,
+        borderaxespad=0.3,
+    )
+
+
+def empty(style: Mapping[str, Any], title: str, reason: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    figure, axes = canvas(style, 2)
+    axes[0].set_axis_off()
+    axes[0].text(0.5, 0.5, reason, ha="center", va="center", color=MUTED, transform=axes[0].transAxes)
+    caption(figure, title, "", "")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save in the format that the suffix names; equal figures give equal bytes."""
+    figure.savefig(path, metadata=_METADATA[path.suffix[1:]])
