@@ -17,8 +17,7 @@ from aletheia.sources import model_files
 def gguf_to_safetensors(gguf: Path, folder: Path) -> None:
     """Write a GGUF model as fp32 safetensors with its tokenizer and chat template.
 
-    The quantised numbers are kept exactly: fp32 holds scale times integer without further rounding, bf16
-    would not.
+    fp32 holds scale times integer plus offset without the further rounding that bf16 would bring.
 
     Parameters
     ----------
@@ -49,9 +48,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     umask = os.umask(0)
     os.umask(umask)
-    for (
-        path
-    ) in folder.iterdir():  # safetensors writes 0600, which other users of a shared results tree cannot read
+    # safetensors writes 0600, which other users of a shared results tree could not read.
+    for path in filter(Path.is_file, folder.iterdir()):
         path.chmod(0o666 & ~umask)
 
 

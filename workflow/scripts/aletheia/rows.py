@@ -102,19 +102,19 @@ def _json(path: Path) -> Iterator[Located]:
 def _delimited(delimiter: str) -> Callable[[Path], Iterator[Located]]:
     def read(path: Path) -> Iterator[Located]:
         reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
+        line = 1  # where a row begins: cells may hold line breaks
         try:
+            columns = reader.fieldnames or []
+            line = reader.line_num + 1
             for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if None in row or None in row.values():
-                    found = len([v for k, v in row.items() if v is not None and k is not None]) + len(
-                        row.get(None, [])
-                    )
-                    raise UserError(
-                        f"{where}: expected {len(reader.fieldnames)} cells as in the header, found {found}"
-                    )
+                where = f"{path}, line {line}"
+                found = sum(v is not None for k, v in row.items() if k is not None) + len(row.get(None, []))
+                if found != len(columns):
+                    raise UserError(f"{where}: expected {len(columns)} cells as in the header, found {found}")
                 yield where, row
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}: expected well-formed CSV ({error})") from None
+            raise UserError(f"{path}, line {line}: expected well-formed CSV ({error})") from None
 
     return read
 

@@ -1,0 +1,302 @@
+"""Token ids, labels, batches and plans: the properties that make the arms comparable."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from aletheia import artifacts, data
+from aletheia.conversion import byte_tokenizer
+from aletheia.errors import UserError
+from aletheia.sampling import ranked
+
+ROW = {"instruction": "Add one.", "input": "3", "output": "It is 4."}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return byte_tokenizer()
+
+
+def response(tokenizer, example):
+    return tokenizer.decode([t for t, label in zip(*pair(example), strict=True) if label != -100])
+
+
+def pair(example):
+    return example["input_ids"], example["labels"]
+
+
+# Sampling
+
+
+def test_ranked_is_a_permutation_that_no_version_may_change():
+    assert ranked(range(8), seed=42) == [1, 0, 6, 4, 7, 5, 3, 2]
+    assert sorted(ranked(range(100), seed=1)) == list(range(100))
+
+
+def test_ranked_subsets_nest():
+    small, large = ranked(range(50), seed=3), ranked(range(80), seed=3)
+    assert [i for i in large if i < 50] == small
+
+
+def test_seeds_give_other_orders():
+    assert ranked(range(20), seed=1) != ranked(range(20), seed=2)
+
+
+# Encoding
+
+
+@pytest.mark.parametrize("prompt", ["alpaca", "plain", "chat", "text"])
+def test_only_the_response_and_its_end_are_targets(tokenizer, prompt):
+    (example,) = data.encode_rows([ROW], tokenizer, 999, prompt=prompt)
+    assert response(tokenizer, example) == "It is 4.<eos>"
+    assert len(example["input_ids"]) == len(example["labels"])
+
+
+def test_alpaca_wording(tokenizer):
+    with_input, without = data.encode_rows([ROW, {**ROW, "input": ""}], tokenizer, 999)
+    text = tokenizer.decode(with_input["input_ids"])
+    assert text.startswith(
+        "Below is an instruction that describes a task, paired with an input that provides"
+    )
+    assert text.endswith("### Instruction:\nAdd one.\n\n### Input:\n3\n\n### Response:\nIt is 4.<eos>")
+    assert "### Input" not in tokenizer.decode(without["input_ids"])
+
+
+def test_braces_in_a_row_are_text(tokenizer):
+    row = {"instruction": "Print {input} {x}", "input": "{}", "output": "{output}"}
+    (example,) = data.encode_rows([row], tokenizer, 999)
+    assert "Print {input} {x}" in tokenizer.decode(example["input_ids"])
+    assert response(tokenizer, example) == "{output}<eos>"
+
+
+def test_loss_on_all_makes_every_token_a_target(tokenizer):
+    (example,) = data.encode_rows([ROW], tokenizer, 999, loss_on="all")
+    assert example["labels"] == example["input_ids"]
+
+
+def test_the_end_is_a_target_even_where_it_is_the_padding():
+    tokenizer = byte_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token
+    examples = data.encode_rows([ROW, {**ROW, "output": "4"}], tokenizer, 999)
+    batch = data.collate(examples, tokenizer.pad_token_id)
+    ends = [row[row != -100][-1].item() for row in batch["labels"]]
+    assert ends == [tokenizer.eos_token_id] * 2
+    # Padding itself is neither a target nor attended to.
+    assert (batch["labels"][1][batch["attention_mask"][1] == 0] == -100).all()
+    assert batch["attention_mask"].sum(dim=1).tolist() == [len(e["input_ids"]) for e in examples]
+
+
+def test_a_cut_response_has_no_end_and_one_cut_away_is_left_out(tokenizer):
+    prompt = "Add one.\n3\n"
+    rows = [{**ROW, "instruction": "x" * 100}, ROW]
+    (example,) = data.encode_rows(rows, tokenizer, len(prompt) + 3, prompt="plain")
+    assert response(tokenizer, example) == "It "
+    assert example["row"] == 1
+
+
+def test_no_row_left_is_one_sentence(tokenizer):
+    with pytest.raises(
+        UserError, match=r"none of the 1 rows keeps any .* max_tokens=5; raise encoding\.max_tokens"
+    ):
+        data.encode_rows([ROW], tokenizer, 5)
+
+
+def test_no_rows_is_one_sentence(tokenizer):
+    with pytest.raises(UserError, match="found none; set held_out"):
+        data.encode_rows([], tokenizer, 5)
+
+
+@pytest.mark.parametrize(("key", "value"), [("prompt", "alpacca"), ("loss_on", "prompt")])
+def test_unknown_choices_are_one_sentence(tokenizer, key, value):
+    with pytest.raises(UserError, match=f"encoding.{key}: expected one of .*, found '{value}'"):
+        data.encode_rows([ROW], tokenizer, 99, **{key: value})
+
+
+def test_each_assistant_turn_of_a_chat_is_a_target(tokenizer):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "2"},
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "4"},
+    ]
+    (example,) = data.encode_rows([{"messages": messages}], tokenizer, 999)
+    assert tokenizer.decode(example["input_ids"]).count("<eos>") == 2
+    assert response(tokenizer, example) == "2<eos>\n4<eos>"
+
+
+def test_chat_without_a_template_is_one_sentence():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match=r"no chat template.*encoding\.prompt: alpaca"):
+        data.encode_rows([ROW], tokenizer, 99, prompt="chat")
+
+
+def test_a_template_that_rewrites_the_past_is_one_sentence():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    turns = [{"role": r, "content": r} for r in ("user", "assistant", "user", "assistant")]
+    with pytest.raises(UserError, match="rewrites earlier turns"):
+        data.encode_rows([{"messages": turns}], tokenizer, 99)
+
+
+def test_a_token_across_the_border_counts_as_response():
+    # A tokenizer that joins the prompt's last character with the response's first.
+    pieces = ["a", "b", "c", "bc"]
+
+    def encode(text):
+        ids, i = [], 0
+        while i < len(text):
+            piece = text[i : i + 2] if text[i : i + 2] in pieces else text[i]
+            ids.append(pieces.index(piece))
+            i += len(piece)
+        return ids
+
+    class Joining:
+        bos_token_id, eos_token_id = None, 9
+
+        def __call__(self, text, **_options):
+            return {"input_ids": encode(text) if isinstance(text, str) else [encode(t) for t in text]}
+
+    (encoded,) = data.encode_rows([{"output": "bc"}], Joining(), 9, prompt="text")
+    assert encoded["labels"] == [3, 9]
+    joined = data._encode("abc", [(2, 3)], Joining(), [], "response")
+    assert joined == {"input_ids": [0, 3, 9], "labels": [-100, 3, 9]}
+
+
+def test_a_beginning_token_is_kept_where_the_tokenizer_adds_one():
+    tokenizer = byte_tokenizer()
+    plain = data.encode_rows([ROW], tokenizer, 999)[0]
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+    )
+    began = data.encode_rows([ROW], tokenizer, 999)[0]
+    assert began["input_ids"] == [tokenizer.bos_token_id, *plain["input_ids"]]
+    assert began["labels"] == [-100, *plain["labels"]]
+    # A chat template writes its own, so none is added there.
+    chat = data.encode_rows([ROW], tokenizer, 999, prompt="chat")[0]
+    assert chat["input_ids"][0] != tokenizer.bos_token_id
+
+
+# Batches
+
+
+def test_collate_pads_on_the_right():
+    batch = data.collate(
+        [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}], pad_token_id=1
+    )
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 1, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
+
+
+def plan(rows=10, steps=7, batch_size=3, accumulation=2, seed=42):
+    return data.plan_batches(
+        range(rows), steps=steps, batch_size=batch_size, accumulation=accumulation, seed=seed
+    )
+
+
+def test_a_longer_plan_begins_with_the_shorter_one():
+    assert plan(steps=11)[: len(plan())] == plan()
+
+
+def test_a_plan_has_whole_micro_batches_and_repeats_nothing_within_an_epoch():
+    found = plan(rows=10, steps=9)
+    assert len(found) == 18
+    assert {len(micro) for micro in found} == {3}
+    for start in range(0, 18, 3):  # 10 rows give three micro-batches of 3 an epoch
+        epoch = [i for micro in found[start : start + 3] for i in micro]
+        assert len(set(epoch)) == 9
+    assert found[:3] != found[3:6]
+
+
+def test_a_plan_depends_on_its_seed_alone():
+    assert plan() == plan()
+    assert plan(seed=1) != plan(seed=2)
+
+
+def test_too_few_rows_for_a_batch_is_one_sentence():
+    with pytest.raises(UserError, match=r"has 2 usable rows, fewer than training\.batch_size=3"):
+        plan(rows=2)
+
+
+def test_probe_batches_are_drawn_without_repetition_and_apart_from_training():
+    examples = [{"input_ids": [i], "labels": [i]} for i in range(30)]
+    batches = data.probe_batches(examples, 0, batches=5, seed=42)
+    drawn = [batch["input_ids"].item() for batch in batches]
+    assert len(set(drawn)) == 5
+    assert drawn == [b["input_ids"].item() for b in data.probe_batches(examples, 0, batches=5, seed=42)]
+    assert drawn != [i for micro in plan(rows=30, batch_size=1) for i in micro][:5]
+    with pytest.raises(UserError, match=r"needs 40 rows \(20 batches of 2\) and the training data has 30"):
+        data.probe_batches(examples, 0, batches=20, seed=42, batch_size=2)
+
+
+# Locks
+
+
+@pytest.fixture
+def staged(tmp_path):
+    """A staged folder with its lock, written as the stage step writes it."""
+    folder = tmp_path / "data" / "mine"
+    folder.mkdir(parents=True)
+    path = folder / "train.jsonl"
+    path.write_text('{"a": 1}\n')
+    stat = path.stat()
+    facts = {"sha256": artifacts.sha256_file(path), "bytes": stat.st_size, "rows": 1}
+    lock = tmp_path / "data" / "mine.lock.json"
+    args = SimpleNamespace(config={}, env={}, step="stage", extra_code=())
+    payload = {
+        "data": "mine",
+        "source": {"type": "local", "path": "mine.jsonl"},
+        "revision": None,
+        "files": {"train.jsonl": facts},
+        "format": "rows",
+        "licence": None,
+    }
+    job = artifacts.Job(args, inputs=[], outputs=[lock])
+    job.lineage, job._started, job._clock = {}, "2026-01-01T00:00:00+00:00", 0.0
+    seen = {"train.jsonl": [stat.st_size, stat.st_mtime_ns]}
+    job.artifact(lock, kind="data_lock", payload=payload, observed={"stat": seen})
+    return lock, path
+
+
+def test_an_untouched_folder_passes(staged):
+    lock, path = staged
+    assert data.checked_folder(lock) == path.parent
+    assert data.read_rows(path) == [{"a": 1}]
+
+
+def test_a_touched_or_copied_file_is_hashed_and_passes(staged):
+    lock, path = staged
+    os.utime(path, ns=(1, 1))
+    assert data.checked_folder(lock) == path.parent
+
+
+def test_a_changed_file_names_both_hashes(staged):
+    lock, path = staged
+    expected = json.loads(lock.read_text())["payload"]["files"]["train.jsonl"]["sha256"]
+    path.write_text('{"a": 2}\n')
+    os.utime(path, ns=(1, 1))
+    found = artifacts.sha256_file(path)
+    with pytest.raises(UserError, match=f"expected sha256 {expected}, found {found}.*restage"):
+        data.checked_folder(lock)
+
+
+def test_a_missing_file_is_one_sentence(staged):
+    lock, path = staged
+    path.unlink()
+    with pytest.raises(UserError, match=r"train\.jsonl: expected a staged file here and found none; restage"):
+        data.checked_folder(lock)
+
+
+def test_an_added_file_is_one_sentence(staged):
+    lock, path = staged
+    (path.parent / "extra.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"extra\.jsonl: not among the files that were staged"):
+        data.checked_folder(lock)

