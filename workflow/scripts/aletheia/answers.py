@@ -1,0 +1,182 @@
+"""One benchmark's outcome: its rows, one a question, and the score they add up to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+HELDOUT, MMLU, GSM8K, HUMANEVAL = "heldout", "mmlu", "gsm8k", "humaneval"
+LETTERS = "ABCD"
+PASSED = "humaneval_passed"
+# Columns of a benchmark's table; an evaluation that failed leaves them empty.
+_QUESTION = {"question_id": "string", "prompt_sha256": "string"}
+_GENERATION = {"generation": "string", "tokens": "int64", "truncated": "bool"}
+COLUMNS = {
+    HELDOUT: {"row": "int64", "tokens": "int64", "loss": "double", "status": "string"},
+    MMLU: {
+        **_QUESTION,
+        "loglikelihoods": "list<double>",
+        "prediction": "string",
+        "answer": "string",
+        "correct": "bool",
+        "status": "string",
+    },
+    GSM8K: {
+        **_QUESTION,
+        **_GENERATION,
+        "prediction": "string",
+        "last_number": "string",
+        "correct": "bool",
+        "status": "string",
+    },
+    # HumanEval's generations; PASSED is what score_code.py makes of them.
+    HUMANEVAL: {**_QUESTION, **_GENERATION, "status": "string"},
+    PASSED: {
+        **_QUESTION,
+        "passed": "bool",
+        "verdict": "string",
+        "error": "string",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One benchmark of one model.
+
+    Attributes
+    ----------
+    status
+        ``ok``, ``timeout``, ``no_adapter`` (the run behind it failed) or ``failed``.
+    score
+        Share of questions answered correctly, 0 to 1.
+    loss
+        Mean cross-entropy a target token in nats (held-out rows only).
+    stderr
+        Standard error of the score or the loss.
+    rows
+        One mapping a question, with the benchmark's columns.
+    """
+
+    status: str = "ok"
+    reason: str | None = None
+    score: float | None = None
+    loss: float | None = None
+    stderr: float | None = None
+    n: int = 0
+    n_correct: int | None = None
+    truncated: int = 0
+    task_version: str | None = None
+    rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+    def summary(self) -> dict[str, Any]:
+        """Return all but the rows."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+
+
+def proportion(correct: Sequence[bool]) -> tuple[float | None, float | None]:
+    """Return the share p of correct answers and its standard error √(p(1−p)/(n−1)), as the harness has it."""
+    n = len(correct)
+    if not n:
+        return None, None
+    p = sum(correct) / n
+    return p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None
+
+
+def _question(question: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, str]:
+    prompt = sample["arguments"][0][0]
+    return {"question_id": str(question["id"]), "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest()}
+
+
+def _generation(sample: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
+    text, note = sample["resps"][0][0], notes[sample["arguments"][0][0]]
+    status = "nan" if note["nan"] else "ok" if text.strip() else "empty"
+    return {"generation": text, "tokens": note["tokens"], "truncated": note["truncated"], "status": status}
+
+
+def _mmlu_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
+    (answers,) = samples.values()
+    table = []
+    for question, sample in zip(questions, answers, strict=True):
+        values = [float(response[0][0]) for response in sample["resps"]]
+        finite = all(map(math.isfinite, values))
+        # The harness takes the first choice when nothing is finite: that is no answer.
+        best = LETTERS[values.index(max(values))] if finite else None
+        answer = LETTERS[question["answer"]]
+        table.append(
+            {
+                **_question(question, sample),
+                "loglikelihoods": [v if math.isfinite(v) else None for v in values],
+                "prediction": best,
+                "answer": answer,
+                "correct": best == answer,
+                "status": "ok" if finite else "nan",
+            }
+        )
+    return table
+
+
+def _gsm8k_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
+    table = []
+    pairs = zip(questions, samples["strict-match"], samples["flexible-extract"], strict=True)
+    for question, strict, flexible in pairs:
+        generated = _generation(strict, notes)
+        table.append(
+            {
+                **_question(question, strict),
+                **generated,
+                "prediction": strict["filtered_resps"][0],
+                "last_number": flexible["filtered_resps"][0],
+                "correct": generated["status"] == "ok" and strict["exact_match"] == 1.0,
+            }
+        )
+    return table
+
+
+def _humaneval_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
+    (answers,) = samples.values()
+    return [
+        {**_question(question, sample), **_generation(sample, notes)}
+        for question, sample in zip(questions, answers, strict=True)
+    ]
+
+
+TABLES = {MMLU: _mmlu_table, GSM8K: _gsm8k_table, HUMANEVAL: _humaneval_table}
+
+
+def scored(table: Sequence[Mapping[str, Any]], task_version: str | None = None) -> Outcome:
+    """Return the outcome of a table.
+
+    A question whose numbers are not finite counts as wrong, and the reason says how many; when all are so,
+    the benchmark failed and has no score.
+    """
+    broken = sum(row["status"] == "nan" for row in table)
+    reason = f"{broken} of {len(table)} questions gave numbers that are not finite" if broken else None
+    common: dict[str, Any] = {
+        "reason": reason,
+        "n": len(table),
+        "truncated": sum(row.get("truncated", False) for row in table),
+        "task_version": task_version,
+        "rows": table,
+    }
+    if broken and broken == len(table):
+        return Outcome("failed", **common)
+    if any("correct" not in row for row in table):
+        return Outcome(**common)
+    correct = [row["correct"] for row in table]
+    score, stderr = proportion(correct)
+    return Outcome(score=score, stderr=stderr, n_correct=sum(correct), **common)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """Write rows as Parquet with the given columns and types, also when there are none."""
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {"list<double>": pyarrow.list_(pyarrow.float64())}
+    schema = pyarrow.schema([(name, types.get(kind) or kind) for name, kind in columns.items()])
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), path)

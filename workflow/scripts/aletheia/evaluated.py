@@ -1,0 +1,172 @@
+"""One evaluated run: which model, which adapter, and what its artifacts say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aletheia import artifacts
+from aletheia.answers import COLUMNS, HELDOUT, HUMANEVAL, Outcome, write_table
+from aletheia.errors import UserError
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One benchmark of one run, ready to be written.
+
+    Attributes
+    ----------
+    facts
+        Who was asked what: model, arm, seed, benchmark, questions, dtype, batch size, few-shot examples.
+    seconds
+        Wall-clock time of the benchmark, the loading of the model left out.
+    """
+
+    facts: dict[str, Any]
+    outcome: Outcome
+    seconds: float
+
+    def payload(self) -> dict[str, Any]:
+        """Return the artifact's payload."""
+        return {**self.facts, **self.outcome.summary()}
+
+    def write(self, job: artifacts.Job, folder: Path) -> None:
+        """Write the table, then the score; of HumanEval the generations, whose sidecar keeps the rest."""
+        name, payload = self.facts["benchmark"], self.payload()
+        observed = {"benchmark_seconds": round(self.seconds, 3)}
+        table, score = paths(folder, name)
+        about = payload if score is None else {"rows": len(self.outcome.rows)}
+        job.artifact(
+            table,
+            write=lambda path: write_table(path, self.outcome.rows, COLUMNS[name]),
+            about=about,
+            observed=observed,
+        )
+        if score is not None:
+            job.artifact(score, kind="evaluation", payload=payload, observed=observed)
+        value = payload["loss"] if name == HELDOUT else payload["score"]
+        print(f"{name}: {payload['status']}, {value}, n {payload['n']}, {self.seconds:.1f} s", flush=True)
+
+
+def paths(folder: Path, benchmark: str) -> tuple[Path, Path | None]:
+    """Return a benchmark's table and its score; HumanEval has no score before its programs were run."""
+    if benchmark == HUMANEVAL:
+        return folder / "humaneval.generations.parquet", None
+    return folder / f"{benchmark}.parquet", folder / f"{benchmark}.json"
+
+
+def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
+    """Return the artifacts of a run's evaluation."""
+    return [path for benchmark in benchmarks for path in paths(folder, benchmark) if path is not None]
+
+
+def evaluations(args: Any, config: Mapping[str, Any], cache: Path) -> Iterator[Evaluated]:
+    """Yield each benchmark of a run as it ends.
+
+    Parameters
+    ----------
+    args
+        Arguments of ``evaluate_run.py`` (paths of inputs).
+    config
+        Sections ``model`` (dtype, quantization), ``encoding`` and ``evaluation``.
+    cache
+        A folder for temporary files.
+    """
+    from aletheia import evaluation, models
+
+    evaluation.offline(cache)
+    settings = config["evaluation"]
+    run = artifacts.payload(args.run, "run") if args.run else None
+    who = _who(args.model_lock, run)
+    who["dtype"] = models.resolved_dtype(config["model"], args.precision)
+    locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
+    facts = {name: {**who, **_what(name, settings, lock)} for name, lock in locks.items()}
+    if run is not None and run["status"] != "ok":
+        outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
+        yield from (Evaluated(facts[name], outcome, 0.0) for name in locks)
+        return
+    models.use_threads(args.threads)
+    quantization = config["model"]["quantization"]
+    model, tokenizer = load_model(args.model_lock, args.run, dtype=who["dtype"], quantization=quantization)
+    limit = settings["time_limit_seconds"]
+    deadline = None if limit is None else time.monotonic() + limit
+    loaded = evaluation.Model(model, tokenizer, settings["batch_size"], deadline)
+    for name, lock in locks.items():
+        started = time.monotonic()
+        outcome = evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
+        yield Evaluated(facts[name], outcome, time.monotonic() - started)
+
+
+def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
+    model = artifacts.payload(model_lock, "model_lock")["model"]
+    if run is None:
+        return {"model": model, "arm": BASE, "seed": None}
+    if run["model"] != model:
+        raise UserError(
+            f"{model_lock}: expected the model that the run adapted, {run['model']}, found {model}"
+        )
+    return {key: run[key] for key in ("model", "arm", "seed")}
+
+
+def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
+    files = artifacts.payload(lock, "data_lock")["files"]
+    return {
+        "benchmark": name,
+        "questions_sha256": files["heldout.jsonl" if name == HELDOUT else "questions.jsonl"]["sha256"],
+        "batch_size": settings["batch_size"],
+        "num_fewshot": settings[name].get("num_fewshot", 0),
+        "sandbox": None,
+    }
+
+
+def _lock(args: Any, settings: Mapping[str, Any], name: str) -> Path:
+    """Return the lock of a benchmark's data."""
+    if name == HELDOUT:
+        return args.data_lock
+    wanted = settings[name]["questions"]
+    for lock in args.questions:
+        if lock.name == f"{wanted}.lock.json":
+            return lock
+    given = ", ".join(map(str, args.questions)) or "none"
+    raise UserError(f"--questions: expected {wanted}.lock.json for {name}, found {given}")
+
+
+def adapter_of(run: Path) -> Path:
+    """Return the adapter's folder of a run that ended well, once its files are those that ``run.json`` names.
+
+    Raises
+    ------
+    UserError
+        When a file is missing or was changed.
+    """
+    folder = run.parent / "adapter"
+    for name, expected in artifacts.payload(run, "run")["adapter"]["files"].items():
+        path = folder / name
+        found = artifacts.sha256_file(path) if path.is_file() else "no file"
+        if found != expected:
+            raise UserError(
+                f"{path}: not the adapter that {run.name} names (expected sha256 {expected}, found {found}); "
+                "train it again"
+            )
+    return folder
+
+
+def load_model(lock: Path, run: Path | None, *, dtype: str, quantization: str | None) -> tuple[Any, Any]:
+    """Return model and tokenizer: the base model, with a run's adapter on it where one is given.
+
+    The adapter stays beside the weights and in the precision that it was trained in. Merged into
+    bf16 weights, much of a small update would be lost to rounding.
+    """
+    from aletheia import models
+
+    model, tokenizer = models.load(lock, dtype=dtype, quantization=quantization)
+    if run is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter_of(run)).eval()
+    return model, tokenizer

@@ -1,0 +1,213 @@
+"""What a model scores: held-out loss, and benchmarks of lm-evaluation-harness on staged questions.
+
+Each benchmark gives one outcome: a status, a score or a loss with its standard error, and one row a question.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aletheia.answers import GSM8K, HELDOUT, HUMANEVAL, MMLU, TABLES, Outcome, scored
+from aletheia.data import checked_folder, encode_rows, read_rows
+from aletheia.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BENCHMARKS = (HELDOUT, MMLU, GSM8K, HUMANEVAL)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with what its evaluations need."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    batch_size: int
+    deadline: float | None = None
+
+
+def offline(folder: Path) -> None:
+    """Keep the Hugging Face libraries away from the network and from the user's caches.
+
+    Call it before they are imported; they read these variables once.
+    """
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(folder),
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if not sys.stderr.isatty():
+        # Bars are for eyes; in a log each redraw is a line.
+        os.environ["TQDM_DISABLE"] = "1"
+
+
+def ratio_stderr(tokens: Sequence[int], sums: Sequence[float]) -> float | None:
+    """Return the standard error of Σ sums / Σ tokens over n rows.
+
+    With R the ratio and e_i = sums_i − R·tokens_i, it is √(n/(n−1) · Σ e_i²) / Σ tokens.
+
+    References
+    ----------
+    Cochran, *Sampling Techniques*, 3rd ed., section 6.4 (sampling fraction taken as 0).
+    """
+    n, total = len(tokens), sum(tokens)
+    if n < 2:
+        return None
+    ratio = math.fsum(sums) / total
+    squares = math.fsum((s - ratio * t) ** 2 for t, s in zip(tokens, sums, strict=True))
+    return math.sqrt(n / (n - 1) * squares) / total
+
+
+def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str, Any]) -> Outcome:
+    """Return the loss on held-out rows: summed cross-entropy over summed target tokens.
+
+    Parameters
+    ----------
+    loaded
+        Model and tokenizer.
+    rows
+        Training rows that no arm trained on.
+    encoding
+        The campaign's section of that name (``prompt``, ``max_tokens``, ``loss_on``).
+    """
+    from aletheia.heldout import row_losses
+
+    examples = encode_rows(rows, loaded.tokenizer, **encoding)
+    # The order that row_losses would take, so that a deadline can fall between its batches.
+    examples.sort(key=lambda example: len(example["input_ids"]))
+    table = []
+    for start in range(0, len(examples), loaded.batch_size):
+        batch = examples[start : start + loaded.batch_size]
+        _within(loaded.deadline)
+        losses = row_losses(
+            loaded.model, batch, batch_size=loaded.batch_size, pad_token_id=loaded.tokenizer.pad_token_id
+        )
+        for example, (tokens, total) in zip(batch, losses, strict=True):
+            finite = math.isfinite(total)
+            table.append(
+                {
+                    "row": example["row"],
+                    "tokens": tokens,
+                    "loss": total / tokens if finite else None,
+                    "status": "ok" if finite else "nan",
+                }
+            )
+    table.sort(key=lambda row: row["row"])
+    broken = sum(row["status"] != "ok" for row in table)
+    if broken:
+        reason = f"the loss of {broken} of {len(table)} held-out rows is not finite"
+        return Outcome("failed", reason, n=len(table), rows=table)
+    tokens, sums = [r["tokens"] for r in table], [r["loss"] * r["tokens"] for r in table]
+    return Outcome(
+        loss=math.fsum(sums) / sum(tokens), stderr=ratio_stderr(tokens, sums), n=len(table), rows=table
+    )
+
+
+class _Late(Exception):
+    """The soft time limit has passed."""
+
+
+def _within(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() > deadline:
+        raise _Late
+
+
+def harness(
+    loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any], chat: bool, cache: Path
+) -> Outcome:
+    """Return a benchmark's outcome, answered through lm-evaluation-harness.
+
+    Parameters
+    ----------
+    loaded
+        Model and tokenizer.
+    name
+        ``mmlu``, ``gsm8k`` or ``humaneval``.
+    lock
+        Lock of the staged questions: ``questions.jsonl``, and ``fewshot.jsonl`` where examples are asked for.
+    settings
+        The benchmark's settings: ``num_fewshot``, ``max_new_tokens``.
+    chat
+        Whether the question goes through the tokenizer's chat template.
+    cache
+        Folder for the datasets library.
+    """
+    from aletheia.harness import StudyLM, TimeLimitReached, run_task, task_config
+
+    if chat and not loaded.tokenizer.chat_template:
+        raise UserError("evaluation.prompt is chat and the model's tokenizer has no chat template; use plain")
+    folder = checked_folder(lock)
+    config = task_config(
+        "humaneval_chat" if chat and name == HUMANEVAL else name,
+        folder / "questions.jsonl",
+        cache=cache,
+        num_fewshot=settings.get("num_fewshot", 0),
+        fewshot=_fewshot(folder, name, settings),
+        max_new_tokens=settings.get("max_new_tokens"),
+    )
+    lm = StudyLM(loaded.model, loaded.tokenizer, batch_size=loaded.batch_size, deadline=loaded.deadline)
+    try:
+        answered = run_task(lm, config, chat=chat)
+    except TimeLimitReached:
+        raise _Late from None
+    questions = read_rows(folder / "questions.jsonl")
+    return scored(TABLES[name](questions, answered["samples"], lm.notes.by_prompt), answered["version"])
+
+
+def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    wanted = settings.get("num_fewshot", 0)
+    if not wanted:
+        return None
+    path = folder / "fewshot.jsonl"
+    if not path.is_file():
+        raise UserError(
+            f"evaluation.{name}.num_fewshot is {wanted}, and {folder} was staged without fewshot.jsonl; "
+            "stage it with few-shot rows, or set num_fewshot to 0"
+        )
+    return read_rows(path)
+
+
+def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any], cache: Path) -> Outcome:
+    """Return the outcome of one benchmark; a passed time limit or exhausted memory is a status.
+
+    Parameters
+    ----------
+    loaded
+        Model and tokenizer.
+    name
+        One of ``BENCHMARKS``.
+    lock
+        Lock of its data: the training data's for ``heldout``, the questions' for the others.
+    config
+        Sections ``evaluation`` and ``encoding``.
+    cache
+        A folder for temporary files.
+    """
+    import torch
+
+    settings = config["evaluation"]
+    try:
+        _within(loaded.deadline)
+        if name == HELDOUT:
+            rows = read_rows(checked_folder(lock) / "heldout.jsonl")[: settings[name]["rows"]]
+            return heldout(loaded, rows, config["encoding"])
+        chat = settings["prompt"] == "chat"
+        return harness(loaded, name, lock, settings=settings[name], chat=chat, cache=cache)
+    except _Late:
+        return Outcome("timeout", f"the time limit of {settings['time_limit_seconds']} s passed")
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return Outcome("failed", f"out of memory: {str(error)[:200]}")
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        return Outcome("failed", f"out of memory: {str(error)[:200]}")

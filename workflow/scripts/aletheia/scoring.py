@@ -1,0 +1,82 @@
+"""Score generated code: join each completion with its problem and run the two in a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aletheia import artifacts, sandbox
+from aletheia.answers import COLUMNS, PASSED, proportion, write_table
+from aletheia.data import checked_folder, read_rows
+from aletheia.errors import UserError
+
+
+def score(
+    generations: Path, questions: Path, *, settings: Mapping[str, Any], workers: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """Run every completion of a table of generations.
+
+    Parameters
+    ----------
+    generations
+        ``humaneval.generations.parquet``, beside its sidecar.
+    questions
+        Lock of the problems that were asked.
+    settings
+        The ``evaluation.humaneval`` section; ``sandbox`` is read.
+    workers
+        Programs that run at a time.
+
+    Returns
+    -------
+    tuple
+        Payload of the ``evaluation`` artifact, one row a problem, and what was observed (seconds a problem).
+
+    Raises
+    ------
+    UserError
+        When the generations answer other problems.
+    """
+    payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
+    problems = {row["id"]: row for row in read_rows(checked_folder(questions) / "questions.jsonl")}
+    found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
+    if found != payload["questions_sha256"]:
+        raise UserError(
+            f"{questions}: expected the problems that {generations} answers "
+            f"(sha256 {payload['questions_sha256']}), found sha256 {found}; evaluate the run again"
+        )
+    kind = sandbox.resolve(settings["sandbox"])
+    payload["sandbox"] = kind
+    if payload["status"] != "ok":
+        return payload, [], {}
+    answers = read(generations)
+    programs = [program(problems[answer["question_id"]], answer["generation"]) for answer in answers]
+    verdicts = sandbox.run_all(programs, kind=kind, workers=workers)
+    rows = [
+        {**answer, "passed": verdict.passed, "verdict": verdict.verdict, "error": verdict.error}
+        for answer, verdict in zip(answers, verdicts, strict=True)
+    ]
+    payload["n_correct"] = sum(row["passed"] for row in rows)
+    payload["score"], payload["stderr"] = proportion([row["passed"] for row in rows])
+    # Times differ from run to run: they stay out of the table, whose hash says whether verdicts changed.
+    seconds = {row["question_id"]: v.seconds for row, v in zip(rows, verdicts, strict=True)}
+    return payload, rows, {"program_seconds": seconds}
+
+
+def program(problem: Mapping[str, Any], completion: str) -> sandbox.Program:
+    """Return prompt and completion as one program; what follows a closing code fence is no code."""
+    code = problem["prompt"] + completion.split("\n```", maxsplit=1)[0] + "\n"
+    return sandbox.Program(code, problem["test"], problem["entry_point"])
+
+
+def read(generations: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table of generations."""
+    from pyarrow import parquet
+
+    return parquet.read_table(generations).to_pylist()
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the table of verdicts."""
+    write_table(path, rows, COLUMNS[PASSED])

@@ -1,0 +1,35 @@
+"""Run the generated HumanEval programs against their tests, each in a sandbox; needs no model and no GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia import scoring
+from aletheia.artifacts import Job, sidecar
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("score_code", __doc__)
+    parser.add_argument("--generations", type=Path, required=True, help="humaneval.generations.parquet")
+    parser.add_argument("--questions", type=Path, required=True, help="lock of the HumanEval problems")
+    parser.add_argument("--threads", type=int, default=1, help="programs that run at a time")
+    parser.add_argument("--out-dir", type=Path, required=True, help="folder for humaneval.json and .parquet")
+    args = parser.parse_args()
+    score, table = args.out_dir / "humaneval.json", args.out_dir / "humaneval.parquet"
+    inputs = [args.generations, sidecar(args.generations), args.questions]
+    with Job(args, inputs=inputs, outputs=[table, score]) as job:
+        if job.done:
+            return
+        payload, rows, observed = scoring.score(
+            args.generations, args.questions, settings=job.config["humaneval"], workers=args.threads
+        )
+        print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")
+        job.artifact(table, write=lambda path: scoring.write(path, rows), about={"rows": len(rows)})
+        job.artifact(score, kind="evaluation", payload=payload, observed=observed)
+
+
+if __name__ == "__main__":
+    guarded(main)
