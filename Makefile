@@ -1,0 +1,44 @@
+# demo and test work on a fresh machine with Python 3.11 and a package index, and nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach v,python3.11 python3.12 python3.13 python3,$(shell command -v $(v))) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo test lint bench format clean
+
+help:  ## Say what the targets do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) workflow/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,dev]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## Run the default study on this machine, to its figures
+	$(BIN)/snakemake --logger rich $(ARGS)
+	@$(BIN)/python workflow/scripts/summarize.py
+
+test: $(VENV)/.installed  ## Run every test (ARGS='-m "not slow"' leaves the long ones out)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed  ## Check form: ruff, snakefmt, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/.installed  ## Bring the code into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one run
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean:  ## Remove what the study made here (results, logs); keeps what was staged
+	rm -rf results logs .snakemake

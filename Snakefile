@@ -1,0 +1,37 @@
+# Aletheia: gradient-guided layer selection for LoRA, run and audited.
+# The order of the includes is the order of the study.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+pathvars:
+    results="results",
+    resources="resources",
+
+
+include: "rules/common.smk"
+include: "rules/stage.smk"
+include: "rules/probe.smk"
+include: "rules/select.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/aggregate.smk"
+include: "rules/stats.smk"
+include: "rules/figures.smk"
+
+
+localrules:
+    all,
+    stage,
+    stage_model,
+    stage_data,
+
+
+rule all:
+    input:
+        study_targets,
+    default_target: True

@@ -1,0 +1,122 @@
+# What the rules share: the study as data, and the one `lineage` that each rule passes to its script.
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
+
+PROJECT = Path(workflow.basedir)
+sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
+
+from aletheia.errors import UserError
+from aletheia.lineage import code_params, compact_json, file_digest
+from aletheia.study import BENCHMARKS, load_study
+
+try:
+    STUDY = load_study(config)
+except UserError as error:
+    # Snakemake prints this without a traceback.
+    raise WorkflowError(str(error)) from None
+
+# Without conda the interpreter that runs Snakemake runs the scripts, activated or not. Exported here and not written
+# into the shell commands, since there its path would be part of what triggers reruns.
+CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+shell.prefix(
+    "set -euo pipefail; "
+    f"export ALETHEIA_SCRIPTS={shlex.quote(str(PROJECT / 'workflow' / 'scripts'))} "
+    f"ALETHEIA_PYTHON={'python' if CONDA else shlex.quote(sys.executable)}; "
+)
+# Task definitions decide what lm-eval asks, so they count as code of the evaluation.
+TASKS = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "workflow" / "tasks").iterdir() if path.is_file())
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, STUDY.models)),
+    data="|".join(map(re.escape, STUDY.data)),
+    arm="[a-z][a-z0-9_]*",
+    seed=r"\d+",
+    run=r"base|[a-z][a-z0-9_]*/seed\d+",
+
+
+def all_cores(wildcards=None):
+    """A timed job takes every core that Snakemake has, so nothing runs beside it."""
+    return workflow.cores or 1
+
+
+def environment_param(name):
+    """The digest of a rule's environment file, as a param."""
+    path = PROJECT / "envs" / f"{name}.yaml"
+    return {"environment": f"env:envs/{name}.yaml={file_digest(path)}"}
+
+
+def lineage(script, env, extra=(), **sections):
+    """One param for each module that a script reaches, for its environment, and for each section of its settings.
+
+    Snakemake compares params as a set of strings: its dry run then names just the module or section that differs.
+    Sections are functions of the wildcards, or plain values.
+    """
+
+    def param(name, section):
+        return lambda wildcards: f"config:{name}=" + compact_json(section(wildcards) if callable(section) else section)
+
+    settings = {f"config_{name}": param(name, section) for name, section in sections.items()}
+    return {**code_params(script, extra), **environment_param(env), **settings}
+
+
+def run_of(wildcards):
+    """The run that the wildcards name."""
+    key = (wildcards.model, wildcards.arm, int(wildcards.seed))
+    if key not in STUDY.runs:
+        raise WorkflowError(f"run {'/'.join(map(str, key))}: expected a run of some campaign, found none of that name")
+    return STUDY.runs[key]
+
+
+def settings_of(wildcards):
+    """The settings that all runs of a model share."""
+    return STUDY.model_settings(wildcards.model)
+
+
+def model_section(wildcards):
+    """What training and evaluation need to know of a model."""
+    entry = STUDY.models[wildcards.model]
+    return {key: entry[key] for key in ("dtype", "quantization", "learning_rate_scale")}
+
+
+def measured_precision(wildcards):
+    """The measured choice of precision, for a model with dtype auto; nothing for others."""
+    auto = STUDY.models[wildcards.model]["dtype"] == "auto"
+    return f"<results>/precision/{wildcards.model}.json" if auto else []
+
+
+def training_data(wildcards):
+    """The lock of a model's training data."""
+    return f"<resources>/data/{settings_of(wildcards)['data']}.lock.json"
+
+
+def encoding_section(wildcards):
+    """How rows become tokens."""
+    return settings_of(wildcards)["encoding"]
+
+
+def arms_of(kind):
+    """A pattern of the arms that one of the training rules makes; one that never matches where there is none."""
+    arms = sorted({run.arm for run in STUDY.runs.values() if run.kind == kind})
+    return "|".join(arms) or "(?!)"
+
+
+def with_sidecars(paths):
+    """Each file with the sidecar that holds its hash and lineage."""
+    return [path + suffix for path in paths for suffix in ("", ".lineage.json")]
+
+
+def study_targets(wildcards):
+    """What the study is for: ledgers, statistics, tables, analyses, figures."""
+    return [
+        *(f"<results>/aggregate/{name}" for name in STUDY.ledgers()),
+        "<results>/stats/summary.json",
+        *(f"<results>/stats/{name}" for name in STUDY.analyses()),
+        *(f"<results>/tables/table{n}.{suffix}" for n in STUDY.tables() for suffix in ("csv", "md", "tex")),
+        *(f"<results>/figures/{name}.{suffix}" for name in STUDY.figure_names() for suffix in ("pdf", "png", "svg")),
+    ]

@@ -1,0 +1,47 @@
+# Stage: the only step that reaches beyond this machine. Each staged model and data set gets a lock with the sha256 of
+# its files; the files themselves are no declared output, so that a rerun finds and keeps what is already right.
+
+
+def model_source(wildcards):
+    """What decides a staged model's files."""
+    entry = STUDY.models[wildcards.model]
+    return {key: entry[key] for key in ("source", "family", "parameters", "layers", "licence") if key in entry}
+
+
+def data_source(wildcards):
+    """What decides a staged data set's files."""
+    return STUDY.data[wildcards.data]
+
+
+rule stage:
+    input:
+        expand("<resources>/models/{model}.lock.json", model=STUDY.used_models()),
+        expand("<resources>/data/{data}.lock.json", data=STUDY.used_data()),
+
+
+rule stage_model:
+    output:
+        "<resources>/models/{model}.lock.json",
+    log:
+        "logs/stage/model-{model}.log",
+    params:
+        **lineage("stage.py", "stage", model=model_source),
+    conda:
+        "../envs/stage.yaml"
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py model {wildcards.model} --out {output:q} "
+        "--lineage {params:q} > {log:q} 2>&1"
+
+
+rule stage_data:
+    output:
+        "<resources>/data/{data}.lock.json",
+    log:
+        "logs/stage/data-{data}.log",
+    params:
+        **lineage("stage.py", "stage", data=data_source),
+    conda:
+        "../envs/stage.yaml"
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py data {wildcards.data} --out {output:q} "
+        "--lineage {params:q} > {log:q} 2>&1"

@@ -1,0 +1,30 @@
+# Stats: from the ledger to means, intervals and tests, the five tables and the two written analyses.
+PUBLISHED = [f"config/published/table{number}.csv" for number in range(1, 6)]
+
+
+def reports_section(wildcards):
+    """The reports that the study's campaigns feed."""
+    return STUDY.reports()
+
+
+rule stats:
+    input:
+        ledger="<results>/aggregate/ledger.csv",
+        sidecar="<results>/aggregate/ledger.csv.lineage.json",
+        published=PUBLISHED,
+    output:
+        "<results>/stats/summary.json",
+        with_sidecars(f"<results>/stats/{name}" for name in STUDY.analyses()),
+        with_sidecars(
+            f"<results>/tables/table{number}.{suffix}" for number in STUDY.tables() for suffix in ("csv", "md", "tex")
+        ),
+    log:
+        "logs/stats.log",
+    params:
+        **lineage("stats.py", "report", reports=reports_section),
+    conda:
+        "../envs/report.yaml"
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stats.py --ledger {input.ledger:q} --published config/published "
+        "--stats-dir $(dirname {output[0]:q}) --tables-dir $(dirname {output[0]:q})/../tables "
+        "--lineage {params:q} > {log:q} 2>&1"

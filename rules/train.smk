@@ -1,0 +1,92 @@
+# Train: the same work in every arm. `std` adapts all layers, `ale` the selection, `cm` the selection for more steps;
+# further arms reuse the rule that fits them. Each takes all cores, so that no timed job has company.
+
+
+def run_section(wildcards):
+    """The run's name, which its adapter and its row carry."""
+    return {"model": wildcards.model, "arm": wildcards.arm}
+
+
+def training_section(wildcards):
+    """The optimisation's settings."""
+    return run_of(wildcards).settings["training"]
+
+
+def bought_by(arm):
+    """The run whose measured time decides the steps of an arm with `steps: measured`."""
+
+    def path(wildcards):
+        measured = run_of(wildcards).arm_settings.get("steps") == "measured"
+        return f"<results>/train/{wildcards.model}/{arm}/seed{wildcards.seed}/run.json" if measured else []
+
+    return path
+
+
+TRAIN = lineage(
+    "train.py",
+    "gpu",
+    run=run_section,
+    model=model_section,
+    encoding=encoding_section,
+    adapter=adapter_section,
+    arm=arm_section,
+    training=training_section,
+)
+
+
+rule train_std:
+    input:
+        precision=measured_precision,
+        model="<resources>/models/{model}.lock.json",
+        data=training_data,
+    output:
+        run="<results>/train/{model}/{arm}/seed{seed}/run.json",
+        adapter=directory("<results>/train/{model}/{arm}/seed{seed}/adapter"),
+        sidecar="<results>/train/{model}/{arm}/seed{seed}/adapter.lineage.json",
+    log:
+        "logs/train/{model}-{arm}-seed{seed}.log",
+    wildcard_constraints:
+        arm=arms_of("train_std"),
+    threads: all_cores
+    params:
+        **TRAIN,
+    conda:
+        "../envs/gpu.yaml"
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        "--precision {input.precision:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
+        "--adapter {output.adapter:q} --lineage {params:q} > {log:q} 2>&1"
+
+
+rule train_ale:
+    input:
+        precision=measured_precision,
+        model="<resources>/models/{model}.lock.json",
+        data=training_data,
+        probe="<results>/probe/{model}/seed{seed}.json",
+        selection="<results>/select/{model}/{arm}/seed{seed}.json",
+        std=bought_by("std"),
+        ale=bought_by("ale"),
+    output:
+        run="<results>/train/{model}/{arm}/seed{seed}/run.json",
+        adapter=directory("<results>/train/{model}/{arm}/seed{seed}/adapter"),
+        sidecar="<results>/train/{model}/{arm}/seed{seed}/adapter.lineage.json",
+    log:
+        "logs/train/{model}-{arm}-seed{seed}.log",
+    wildcard_constraints:
+        arm=arms_of("train_ale"),
+    threads: all_cores
+    params:
+        **TRAIN,
+    conda:
+        "../envs/gpu.yaml"
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
+        "--std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
+        "--adapter {output.adapter:q} --lineage {params:q} > {log:q} 2>&1"
+
+
+use rule train_ale as train_cm with:
+    wildcard_constraints:
+        arm=arms_of("train_cm"),

@@ -1,0 +1,263 @@
+"""The study as data: which runs the campaigns ask for, and the settings of each.
+
+A run is named by (model, arm, seed). Two campaigns share a run only when all that decides its result is equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
+from aletheia.errors import UserError
+
+BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
+REPORTS = ("speed", "downstream", "compute_matched")
+# What each report consists of; table 1 (the models) always belongs to the study.
+TABLES = {"speed": (2, 3), "downstream": (4,), "compute_matched": (5,)}
+FIGURES = {"speed": (1, 3, 5), "downstream": (2,), "compute_matched": (4,)}
+ANALYSES = {"downstream": "FORGETTING_DELTAS_ANALYSIS.md", "compute_matched": "COMPUTE_MATCHED_ANALYSIS.md"}
+BASELINE = "std"
+# Sections that decide what a training run does; benchmarks and evaluation may differ between campaigns.
+TRAINED_BY = ("data", "probe", "encoding", "adapter", "training")
+
+
+@dataclass
+class Run:
+    """One training run: its key and the sections that its rules read."""
+
+    model: str
+    arm: str
+    seed: int
+    arm_settings: dict[str, Any]
+    settings: dict[str, Any]
+    benchmarks: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """(model, arm, seed)."""
+        return (self.model, self.arm, self.seed)
+
+    @property
+    def kind(self) -> str:
+        """Which rule trains it: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
+        if self.arm_settings.get("steps") or self.arm_settings.get("extra_steps_percent"):
+            return "train_cm"
+        return "train_std" if self.arm_settings["layers"] == "all" else "train_ale"
+
+
+@dataclass
+class Study:
+    """All that the rules need: registries, campaigns and runs."""
+
+    models: dict[str, dict[str, Any]]
+    data: dict[str, dict[str, Any]]
+    campaigns: list[dict[str, Any]]
+    runs: dict[tuple[str, str, int], Run]
+    figures: dict[str, Any]
+
+    def model_runs(self, model: str) -> list[Run]:
+        """Return the runs of one model."""
+        return [run for run in self.runs.values() if run.model == model]
+
+    def model_benchmarks(self, model: str) -> list[str]:
+        """Return every benchmark that some run of the model needs, so the base model needs it too."""
+        wanted = {b for run in self.model_runs(model) for b in run.benchmarks}
+        return [b for b in BENCHMARKS if b in wanted]
+
+    def benchmark_sets(self) -> dict[tuple[str, ...], list[str]]:
+        """Return ``{benchmarks: models}``: which models need which set."""
+        sets: dict[tuple[str, ...], list[str]] = {}
+        for model in self.used_models():
+            sets.setdefault(tuple(self.model_benchmarks(model)), []).append(model)
+        return {benchmarks: models for benchmarks, models in sets.items() if benchmarks}
+
+    def model_settings(self, model: str) -> dict[str, Any]:
+        """Return a model's sections (those that its runs share)."""
+        return self.model_runs(model)[0].settings
+
+    def used_models(self) -> list[str]:
+        """Return the models of all campaigns, in the order of first mention."""
+        return list(dict.fromkeys(run.model for run in self.runs.values()))
+
+    def used_data(self) -> list[str]:
+        """Return training data and question sets that some run reads."""
+        names = [run.settings["data"] for run in self.runs.values()]
+        for run in self.runs.values():
+            names += self.question_sets(run.benchmarks, run.settings).values()
+        return list(dict.fromkeys(names))
+
+    @staticmethod
+    def question_sets(benchmarks: Iterable[str], settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions."""
+        return {b: settings["evaluation"][b]["questions"] for b in benchmarks if b != "heldout"}
+
+    def evaluations(self) -> list[str]:
+        """Return ``model/run/benchmark`` of every evaluation, base models first."""
+        models = self.used_models()
+        base = [f"{m}/base/{b}" for m in models for b in self.model_benchmarks(m)]
+        return base + [
+            f"{r.model}/{r.arm}/seed{r.seed}/{b}" for r in self.runs.values() for b in self.model_benchmarks(r.model)
+        ]
+
+    def ledgers(self) -> list[str]:
+        """Return the tables that aggregate writes."""
+        reports = self.reports()
+        tables = ["ledger.csv"]
+        tables += ["RESULTS_MASTER.csv"] if "speed" in reports else []
+        return tables + (["RESULTS_CAMPAIGN2.csv"] if {"downstream", "compute_matched"} & set(reports) else [])
+
+    def tables(self) -> list[int]:
+        """Return the numbers of the tables that the study has."""
+        return sorted([1, *(number for report in self.reports() for number in TABLES[report])])
+
+    def figure_names(self) -> list[str]:
+        """Return the figures that the study has."""
+        return [f"fig{n}" for n in sorted(number for report in self.reports() for number in FIGURES[report])]
+
+    def analyses(self) -> list[str]:
+        """Return the written analyses that the study has."""
+        return [ANALYSES[report] for report in self.reports() if report in ANALYSES]
+
+    def campaign_index(self) -> list[dict[str, Any]]:
+        """Return each campaign as aggregate needs it: its models, arms, seeds and reports."""
+        return [
+            {
+                "name": campaign["name"],
+                "reports": campaign["reports"],
+                "arms": list(campaign["arms"]),
+                "seeds": campaign["seeds"],
+                "models": {
+                    model: {
+                        "family": self.models[model].get("family"),
+                        "headline": self._own(campaign, model, "headline"),
+                        "benchmarks": self.model_benchmarks(model),
+                    }
+                    for model in campaign["models"]
+                },
+            }
+            for campaign in self.campaigns
+        ]
+
+    @staticmethod
+    def _own(campaign: Mapping[str, Any], model: str, key: str) -> Any:
+        """Return a model's setting in a campaign: its override, or the campaign's."""
+        return campaign["overrides"].get(model, {}).get(key, campaign[key])
+
+    def reports(self) -> list[str]:
+        """Return the reports that some campaign feeds, in their fixed order."""
+        return [r for r in REPORTS if any(r in c["reports"] for c in self.campaigns)]
+
+
+def load_study(config: Mapping[str, Any]) -> Study:
+    """Read registries and campaigns.
+
+    Parameters
+    ----------
+    config
+        The merged configuration that Snakemake holds (``config/config.yaml`` and overrides).
+
+    Returns
+    -------
+    Study
+        With every default filled in.
+
+    Raises
+    ------
+    UserError
+        For an unknown key, a wrong value, a name that no registry has, or two campaigns that ask for the same run
+        with different settings.
+    """
+    config = dict(config)
+    check(config, "config", "config")
+    root = schema("config")
+    config = with_defaults(config, root, root)
+    models = load_checked(Path(config["models"]), "models")
+    data = load_checked(Path(config["data"]), "data")
+    campaigns = [_load_campaign(Path(path)) for path in config["campaigns"]]
+    names = [c["name"] for c in campaigns]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice:
+        raise UserError(f"config: two campaigns are named {twice!r}; give each its own name")
+    study = Study(models, data, campaigns, {}, with_defaults(config.get("figures", {}), root["properties"]["figures"], root))
+    for campaign in campaigns:
+        _add_campaign(study, campaign)
+    return study
+
+
+def _load_campaign(path: Path) -> dict[str, Any]:
+    """Return a campaign with defaults; overrides stay as written, since they merge over the defaults."""
+    raw = read_yaml(path)
+    check(raw, "campaign", str(path))
+    root = schema("campaign")
+    filled = with_defaults({**raw, "overrides": {}}, root, root)
+    return {**filled, "overrides": raw.get("overrides", {}), "path": str(path)}
+
+
+def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
+    for model in [*campaign["models"], *campaign["overrides"]]:
+        if model not in study.models:
+            raise UserError(
+                f"{campaign['path']}: model {model!r} is not in the registry{nearest(model, list(study.models))}"
+            )
+    for arm, entry in campaign["arms"].items():
+        if entry.get("steps") and not {BASELINE, "ale"} <= set(campaign["arms"]):
+            raise UserError(f"{campaign['path']}: arms.{arm}.steps: measured needs the arms std and ale")
+    sections = (*TRAINED_BY, "evaluation", "benchmarks", "headline")
+    common = {key: campaign[key] for key in sections}
+    for model in campaign["models"]:
+        settings = merged(common, campaign["overrides"].get(model, {}))
+        _check_names(study, campaign, model, settings)
+        for arm, entry in campaign["arms"].items():
+            for seed in campaign["seeds"]:
+                _add_run(study, campaign, Run(model, arm, seed, entry, settings, list(settings["benchmarks"])))
+
+
+def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
+    wanted = [settings["data"], *Study.question_sets(settings["benchmarks"], settings).values()]
+    for name in wanted:
+        if name not in study.data:
+            raise UserError(
+                f"{campaign['path']}: {model} needs the data {name!r}, which is not in the registry"
+                f"{nearest(name, list(study.data))}"
+            )
+
+
+def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
+    # The probe and the base model's evaluation are shared by all runs of a model, whatever their arms.
+    for other in study.model_runs(run.model):
+        _same(campaign, run, other, ("data", "probe", "encoding"))
+        _same_evaluation(campaign, run, other)
+    there = study.runs.setdefault(run.key, run)
+    _same(campaign, run, there, TRAINED_BY)
+    if there.arm_settings != run.arm_settings:
+        raise UserError(
+            f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
+            "give the arm another name in one of them"
+        )
+    for benchmark in set(run.benchmarks) - set(there.benchmarks):
+        there.settings["evaluation"][benchmark] = run.settings["evaluation"].get(benchmark)
+    there.benchmarks = [b for b in BENCHMARKS if b in {*there.benchmarks, *run.benchmarks}]
+
+
+def _same(campaign: dict[str, Any], run: Run, other: Run, sections: Iterable[str]) -> None:
+    for section in sections:
+        if run.settings[section] != other.settings[section]:
+            raise UserError(
+                f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings than "
+                f"{other.model}/{other.arm}/seed{other.seed} of an earlier campaign; make them equal, or enter the "
+                "model or the arm under another name"
+            )
+
+
+def _same_evaluation(campaign: dict[str, Any], run: Run, other: Run) -> None:
+    shared = {"batch_size", "prompt", "time_limit_seconds", *(set(run.benchmarks) & set(other.benchmarks))}
+    mine, theirs = run.settings["evaluation"], other.settings["evaluation"]
+    differing = sorted(k for k in shared if mine.get(k) != theirs.get(k))
+    if differing:
+        raise UserError(
+            f"{campaign['path']}: {run.model} is evaluated with other settings in an earlier campaign "
+            f"(evaluation.{differing[0]}); make them equal, or enter the model under another name"
+        )

@@ -1,0 +1,44 @@
+"""Measure how strongly the training data pulls at each layer of a model: gradient norms, batch by batch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("probe", __doc__)
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
+    parser.add_argument("--seed", type=int, required=True, help="draws the probe's batches")
+    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--out", type=Path, required=True, help="artifact to write")
+    args = parser.parse_args()
+    inputs = [args.model_lock, args.data_lock, *([args.precision] if args.precision else [])]
+    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+        if job.done:
+            return
+        from aletheia import data, models, probe
+
+        models.use_threads(args.threads)
+        dtype = models.resolved_dtype(job.config["model"], args.precision)
+        model, tokenizer = models.load(args.model_lock, dtype=dtype)
+        rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
+        examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
+        drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **job.config["probe"])
+        start = time.perf_counter()
+        measured = probe.probe_layers(model, drawn)
+        seconds = time.perf_counter() - start
+        payload = probe.probe_payload(measured, model, dtype=dtype)
+        print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")
+        job.artifact(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds})
+
+
+if __name__ == "__main__":
+    guarded(main)

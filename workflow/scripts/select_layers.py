@@ -1,0 +1,31 @@
+"""Select the layers of one arm, and name the modules that will carry its adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia import artifacts
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+from aletheia.selection import selection_payload
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("select", __doc__)
+    parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe")
+    parser.add_argument("--seed", type=int, required=True, help="the run's seed, for random controls")
+    parser.add_argument("--out", type=Path, required=True, help="artifact to write")
+    args = parser.parse_args()
+    with Job(args, inputs=[args.probe], outputs=[args.out]) as job:
+        if job.done:
+            return
+        probe = artifacts.payload(args.probe, "probe")
+        payload = selection_payload(probe, job.config["arm"], job.config["adapter"], seed=args.seed)
+        print(f"selected layers: {payload['layers']} of {payload['layers_total']}")
+        job.artifact(args.out, kind="selection", payload=payload)
+
+
+if __name__ == "__main__":
+    guarded(main)

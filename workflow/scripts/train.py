@@ -1,0 +1,44 @@
+"""Train the adapters of one run: all layers (std), the selection (ale), or the selection for more steps (cm)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("train", __doc__)
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
+    parser.add_argument("--selection", type=Path, nargs="?", help="artifact of the select step; all layers without it")
+    parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time counts for this arm")
+    parser.add_argument("--std-run", type=Path, nargs="?", help="run.json of arm std (steps: measured)")
+    parser.add_argument("--ale-run", type=Path, nargs="?", help="run.json of arm ale (steps: measured)")
+    parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
+    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--out", type=Path, required=True, help="run.json to write")
+    parser.add_argument("--adapter", type=Path, required=True, help="folder for the adapter")
+    args = parser.parse_args()
+    optional = [args.precision, args.selection, args.probe, args.std_run, args.ale_run]
+    inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
+    # run.json is written last: where it stands, the adapter is whole.
+    with Job(args, inputs=inputs, outputs=[args.out, args.adapter]) as job:
+        if job.done:
+            return
+        from aletheia import models, runs
+
+        models.use_threads(args.threads)
+        finished = runs.execute(args, job.config)
+        job.artifact(args.adapter, write=finished.save_adapter, about=finished.card())
+        payload = finished.payload(args.adapter)
+        print(f"run: {payload['status']}, held-out loss {payload['eval_loss']}")
+        job.artifact(args.out, kind="run", payload=payload, observed=finished.observed)
+
+
+if __name__ == "__main__":
+    guarded(main)
