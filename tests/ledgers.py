@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+from aletheia.artifacts import canonical_bytes
 from aletheia.ledger import build_ledger
+from aletheia.lineage import ROOT, SCRIPTS, compact_json
 
 SEEDS = (42, 123, 999)
 ALL_REPORTS = ["speed", "downstream", "compute_matched"]
@@ -74,9 +81,18 @@ def evaluation(
         "seed": seed,
         "score": None if loss else score,
         "loss": score if loss else None,
+        "stderr": None,
         "n": questions,
+        "n_correct": None if loss else round((score or 0) * questions),
+        "task_version": None if loss else "1",
+        "questions_sha256": "1" * 64,
+        "batch_size": 8,
+        "dtype": "bf16",
+        "num_fewshot": 0,
+        "sandbox": None,
+        "truncated": 0,
     } | changes
-    return {"payload": payload}
+    return {"payload": payload, "observed": {}, "lineage": {}}
 
 
 def study(
@@ -130,6 +146,30 @@ def study(
                 )
     campaign = {"name": name, "reports": ALL_REPORTS if reports is None else reports, "runs": planned}
     return [campaign], runs, evaluations
+
+
+def write_study(folder: Path, campaigns: list[dict], runs: dict, evaluations: dict) -> list[str]:
+    """Write the envelopes below ``folder`` and return the arguments of aggregate.py that name them."""
+    paths: dict[str, list[str]] = {"run": [], "evaluation": []}
+    for kind, table in (("run", runs), ("evaluation", evaluations)):
+        for key, envelope in table.items():
+            path = folder / kind / ("-".join(map(str, key)) + ".json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            body = {"schema": kind, "version": 1, **envelope}
+            hashed = {name: body[name] for name in ("schema", "version", "payload")}
+            body["payload_sha256"] = hashlib.sha256(canonical_bytes(hashed)).hexdigest()
+            body["sha256"] = hashlib.sha256(canonical_bytes(body)).hexdigest()
+            path.write_bytes(canonical_bytes(body))
+            paths[kind].append(str(path))
+    section = f"config:campaigns={compact_json(campaigns)}"
+    return ["--runs", *paths["run"], "--evaluations", *paths["evaluation"], "--lineage", section]
+
+
+def script(name: str, *arguments: Any) -> subprocess.CompletedProcess:
+    """Run one script as a rule does, and return what it did."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-s", str(SCRIPTS / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
 
 
 TWO_MODELS = {

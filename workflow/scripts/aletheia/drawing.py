@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("Agg")
-
-import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 STYLE = {"width_inches": 7.0, "dots_per_inch": 200, "palette": "colorblind", "font_size": 9}
 SUFFIXES = ("pdf", "png", "svg")
@@ -79,7 +76,9 @@ def canvas(
     """
     head = HEAD_INCHES + (TITLE_INCHES if titled else 0.0)
     width, height = style["width_inches"], head + FOOT_INCHES + max(rows, 2.0) * ROW_INCHES
-    figure, axes = plt.subplots(1, panels, figsize=(width, height), sharey=True, squeeze=False)
+    # Without pyplot: no window system, and nothing keeps the figure after its use.
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(1, panels, sharey=True, squeeze=False)
     figure.subplots_adjust(top=1 - head / height, bottom=FOOT_INCHES / height, right=0.97, wspace=0.12)
     for axis in axes[0]:
         sns.despine(ax=axis, left=True)
@@ -153,7 +152,7 @@ def zero_line(axis: Axes) -> None:
 def key(figure: Figure, entries: Mapping[str, tuple[Any, bool]]) -> None:
     """Write the legend at the upper right: ``{text: (colour, filled)}``."""
     handles = [
-        plt.Line2D([], [], marker="o", linestyle="-", linewidth=1.4, color=colour, markersize=5)
+        Line2D([], [], marker="o", linestyle="-", linewidth=1.4, color=colour, markersize=5)
         for colour, _ in entries.values()
     ]
     for handle, (_, filled) in zip(handles, entries.values(), strict=True):

@@ -19,6 +19,8 @@ from aletheia.lineage import compact_json
 BASELINE, BASE = "std", "base"
 QUESTIONS = ("mmlu", "gsm8k", "humaneval")  # benchmarks scored 0 to 1; `heldout` is a loss
 HELDOUT = "heldout"
+# What must be equal in base and run for a delta to mean anything.
+ASKED_BY = ("questions_sha256", "task_version", "num_fewshot", "batch_size", "dtype", "n")
 
 _TEXT, _WHOLE, _REAL, _FLAG = "str", "Int64", "float64", "boolean"
 _RUN_COLUMNS = {
@@ -145,6 +147,7 @@ def _row(
     for benchmark in planned["benchmarks"]:
         base = _pick(evaluations, (model, BASE, None, benchmark), name, "the evaluation")
         tuned = _pick(evaluations, (model, arm, seed, benchmark), name, "the evaluation")
+        _check_comparable(f"{name}: {model}/{arm}/seed{seed}", base["payload"], tuned["payload"])
         row |= _benchmark_cells(benchmark, base["payload"], tuned["payload"])
     return row
 
@@ -180,6 +183,17 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
 def _code_digest(code: Any) -> str | None:
     """Return one short digest over a run's code digests: rows with equal digests ran equal code."""
     return None if not code else hashlib.sha256(compact_json(code).encode()).hexdigest()[:16]
+
+
+def _check_comparable(run: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> None:
+    """Refuse a delta between a base model and a run that were not asked the same in the same way."""
+    if base["status"] == tuned["status"] == "ok":
+        for name in ASKED_BY:
+            if base.get(name) != tuned.get(name):
+                raise UserError(
+                    f"campaign {run}: expected {base['benchmark']} with the base model's {name} "
+                    f"({base.get(name)}), found {tuned.get(name)}; evaluate both again"
+                )
 
 
 def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:

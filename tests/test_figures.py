@@ -1,0 +1,113 @@
+"""Figures: drawn for every shape of study, the same bytes each time, told what they show."""
+
+import matplotlib as mpl
+import pytest
+
+from aletheia import drawing, figures
+from aletheia.ledger import write_csv
+from aletheia.summary import summarise
+from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, script
+
+ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
+STYLE = {**drawing.STYLE, "dots_per_inch": 60}
+
+
+def draw(name, ledger):
+    with mpl.rc_context(drawing.rc(STYLE)):
+        return figures.FIGURES[name][1](ledger, summarise(ledger), STYLE)
+
+
+def words(figure):
+    inside = [text.get_text() for axis in figure.axes for text in axis.texts]
+    labels = [label.get_text() for axis in figure.axes for label in axis.get_yticklabels()]
+    axes = [
+        text
+        for axis in figure.axes
+        for text in (axis.get_xlabel(), axis.get_ylabel(), axis.get_title("left"))
+    ]
+    return " | ".join([*(text.get_text() for text in figure.texts), *inside, *labels, *axes])
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize(
+    ("models", "how"),
+    [
+        (TWO_MODELS, {}),
+        (TEN_MODELS, {}),
+        (ONE, {"seeds": (42,)}),
+        (ONE, {"benchmarks": ("heldout",)}),
+        (ONE, {"arms": ("std", "ale"), "benchmarks": ()}),
+        (ONE, {"arms": ("ale",)}),
+    ],
+)
+def test_every_figure_for_every_shape_of_study(name, models, how, tmp_path):
+    figure = draw(name, ledger_of(models, **how))
+    drawing.save(figure, tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 2000
+
+
+def test_speedups_say_what_the_bars_and_n_are():
+    said = words(draw("fig1", ledger_of()))
+    assert "19.8 %" in said
+    assert "n = 3 seeds" in said
+    assert "95 % t-interval over seeds" in said
+    assert "glasslm†" in said
+    assert "no part of the overall" in said
+    assert "Overall" not in said.split("|", 3)[-1]  # one headline model has no overall of its own
+    assert "Overall, 10 models" in words(draw("fig1", ledger_of(TEN_MODELS)))
+
+
+def test_one_seed_claims_no_interval():
+    said = words(draw("fig1", ledger_of(ONE, seeds=(42,))))
+    assert "no interval" in said
+    assert "Bars" not in said
+
+
+def test_benchmarks_name_questions_and_margin():
+    said = words(draw("fig2", ledger_of()))
+    assert "MMLU, 200 questions" in said
+    assert "±2 points" in said
+
+
+def test_without_mmlu_quality_is_the_held_out_loss():
+    said = words(draw("fig5", ledger_of(benchmarks=("heldout",))))
+    assert "nats" in said
+    assert "no MMLU" in said
+
+
+def test_without_pairs_the_figure_says_so():
+    assert figures.NOTHING in words(draw("fig1", ledger_of(arms=("ale",))))
+
+
+def test_scripts_draw_the_same_bytes_twice(tmp_path):
+    ledger = ledger_of()
+    write_csv(ledger, tmp_path / "ledger.csv")
+    table = ("--ledger", tmp_path / "ledger.csv")
+    assert script("stats.py", *table, "--stats-dir", tmp_path, "--tables-dir", tmp_path / "t").returncode == 0
+    for out in ("a", "b"):
+        done = script(
+            "figures.py",
+            *table,
+            "--stats",
+            tmp_path / "summary.json",
+            "--figure",
+            "fig1",
+            "fig5",
+            "--out-dir",
+            tmp_path / out,
+            "--lineage",
+            'config:figures={"width_inches":5.0,"dots_per_inch":100}',
+        )
+        assert done.returncode == 0, done.stderr
+    names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.suffix != ".json")
+    assert names == [f"fig{n}.{suffix}" for n in (1, 5) for suffix in ("pdf", "png", "svg")]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+        assert (tmp_path / "a" / f"{name}.lineage.json").is_file()
+
+
+def test_captions_exist_for_every_figure_and_table():
+    from aletheia.lineage import ROOT
+
+    for name in [*figures.FIGURES, *(f"table{n}" for n in range(1, 6))]:
+        assert (ROOT / "workflow" / "report" / f"{name}.rst").read_text().strip()

@@ -1,0 +1,170 @@
+"""The ledger: one row a run and campaign, failures included; pairs; scripts as a rule runs them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from aletheia import pairs
+from aletheia.errors import UserError
+from aletheia.ledger import COLUMNS, build_ledger, read_ledger, write_csv
+from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study, write_study
+
+ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
+
+
+def test_columns_start_as_promised_and_every_run_is_a_row():
+    ledger = ledger_of()
+    start = ["campaign", "model", "family", "arm", "seed", "status", "reason"]
+    assert list(ledger.columns)[:7] == start
+    assert list(ledger.columns) == list(COLUMNS)
+    assert len(ledger) == 2 * 3 * 3
+
+
+def test_a_failed_run_is_a_row_with_empty_cells():
+    campaigns, runs, evaluations = study(ONE)
+    key = ("smollm2-135m", "ale", 42)
+    runs[key] = run(
+        *key, status="diverged", reason="loss is NaN at step 7", step=7, eval_loss=None, seconds=12.0
+    )
+    for benchmark in ("heldout", "mmlu", "humaneval"):
+        evaluations[*key, benchmark] = evaluation(*key, benchmark, None, status="no_adapter", n=0)
+    ledger = build_ledger(campaigns, runs, evaluations)
+    row = ledger[(ledger["arm"] == "ale") & (ledger["seed"] == 42)].iloc[0]
+    assert (row["status"], row["reason"], row["steps_done"]) == ("diverged", "loss is NaN at step 7", 7)
+    measured = ["eval_loss", "total_seconds", "training_seconds", "median_step_seconds", "tokens_per_second"]
+    assert row[[*measured, "heldout_loss", "mmlu", "mmlu_n", "humaneval"]].isna().all()
+    assert row["mmlu_status"] == "no_adapter"
+    assert row["mmlu_base"] == 0.4
+    master = pairs.results_master(ledger)
+    assert len(master) == 3
+    assert master.set_index("seed").loc[42, ["speedup_percent", "mmlu_extra_pp"]].isna().all()
+
+
+def test_a_pair_follows_the_formulas():
+    row = pairs.results_master(ledger_of(ONE)).iloc[0]
+    assert row["speedup_percent"] == pytest.approx(100 * (1 - 80 / 100))
+    assert row["ratio"] == pytest.approx(100 / 80)
+    assert row["speedup_with_probe_percent"] == pytest.approx(100 * (1 - 82 / 100))
+    assert row["mmlu_delta_std_pp"] == pytest.approx(-2)
+    assert row["mmlu_delta_ale_pp"] == pytest.approx(-1)
+    assert row["mmlu_extra_pp"] == pytest.approx(+1)
+
+
+def test_paired_by_device_only_on_one_host_and_device():
+    campaigns, runs, evaluations = study(ONE, benchmarks=())
+    runs["smollm2-135m", "ale", 42] = run("smollm2-135m", "ale", 42, host="node2")
+    runs["smollm2-135m", "ale", 123] = run("smollm2-135m", "ale", 123, device=None)
+    ledger = build_ledger(campaigns, runs, evaluations).set_index(["arm", "seed"])["paired"]
+    assert [ledger["ale", seed] for seed in SEEDS] == ["model", "model", "device"]
+    assert (ledger["cm"] == "device").all()
+
+
+def test_without_std_nothing_is_paired():
+    ledger = ledger_of(ONE, arms=("ale",), benchmarks=())
+    assert ledger["paired"].isna().all()
+    assert pairs.results_master(ledger).empty
+
+
+def test_a_run_shared_by_two_campaigns_is_a_row_in_each_and_views_follow_reports():
+    (first,), runs, evaluations = study(ONE, arms=("std", "ale"), reports=["speed"], name="one")
+    (second,), *_ = study(ONE, arms=("std",), reports=["downstream"], name="two")
+    ledger = build_ledger([first, second], runs, evaluations)
+    assert ledger["campaign"].value_counts().to_dict() == {"one": 6, "two": 3}
+    assert len(pairs.results_master(ledger)) == 3
+    assert set(pairs.results_runs(ledger)["campaign"]) == {"two"}
+
+
+def test_the_papers_shape():
+    """Campaign 1: 10 models, 30 pairs; campaign 2: 6 models, 3 of them with cm, and a failed one: 51 rows."""
+    (one,), runs, evaluations = study(TEN_MODELS, arms=("std", "ale"), reports=["speed"], name="campaign1")
+    six = dict(list(TEN_MODELS.items())[:6])
+    (two,), more, asked = study(
+        six, arms=("std", "ale"), reports=["downstream", "compute_matched"], name="campaign2"
+    )
+    (cm,), cm_runs, cm_asked = study(dict(list(six.items())[:3]), arms=("cm",))
+    pythia = {"pythia": {"family": "gpt_neox", "std": 50.0, "ale": 40.0}}
+    (bad,), bad_runs, bad_asked = study(pythia, arms=("std", "ale"))
+    for envelope in bad_runs.values():
+        envelope["payload"] |= {"status": "diverged", "reason": "loss is NaN", "eval_loss": None}
+    two["runs"] += cm["runs"] + bad["runs"]
+    ledger = build_ledger(
+        [one, two], runs | more | cm_runs | bad_runs, evaluations | asked | cm_asked | bad_asked
+    )
+    assert len(ledger) == 111
+    assert len(pairs.results_master(ledger)) == 30
+    assert len(pairs.results_runs(ledger)) == 51
+
+
+@pytest.mark.parametrize("table", ["runs", "evaluations"])
+def test_a_missing_file_is_named(table):
+    campaigns, runs, evaluations = study(ONE)
+    (runs if table == "runs" else evaluations).popitem()
+    with pytest.raises(UserError, match=r"smollm2-135m/cm/999.* found none"):
+        build_ledger(campaigns, runs, evaluations)
+
+
+def test_other_questions_than_the_base_model_are_refused():
+    campaigns, runs, evaluations = study(ONE)
+    evaluations["smollm2-135m", "ale", 42, "mmlu"]["payload"]["questions_sha256"] = "2" * 64
+    with pytest.raises(UserError, match="questions_sha256"):
+        build_ledger(campaigns, runs, evaluations)
+
+
+def test_a_run_listed_twice_is_refused():
+    campaigns, runs, evaluations = study(ONE)
+    with pytest.raises(UserError, match="twice"):
+        build_ledger([*campaigns, *campaigns], runs, evaluations)
+
+
+def test_a_base_model_that_timed_out_leaves_no_delta():
+    campaigns, runs, evaluations = study(ONE)
+    evaluations["smollm2-135m", "base", None, "mmlu"]["payload"] |= {"status": "timeout", "score": None}
+    ledger = build_ledger(campaigns, runs, evaluations)
+    assert ledger["mmlu_base"].isna().all()
+    assert set(ledger["mmlu_status"]) == {"base timeout"}
+    assert pairs.results_master(ledger)["mmlu_extra_pp"].isna().all()
+
+
+def test_csv_round_trip_and_bytes(tmp_path):
+    ledger = ledger_of()
+    ledger.loc[0, "host"] = "NA"  # a name, not a missing value
+    write_csv(ledger, tmp_path / "a.csv")
+    again = read_ledger(tmp_path / "a.csv")
+    pd.testing.assert_frame_equal(again, ledger)
+    write_csv(again, tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_a_ledger_without_a_column_is_one_sentence(tmp_path):
+    ledger_of().drop(columns="paired").to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(UserError, match="column paired"):
+        read_ledger(tmp_path / "x.csv")
+
+
+def test_aggregate_as_a_rule_runs_it(tmp_path):
+    arguments = write_study(tmp_path, *study(ONE))
+    out = tmp_path / "aggregate"
+    done = script("aggregate.py", *arguments, "--out-dir", out)
+    assert done.returncode == 0, done.stderr
+    names = {"ledger.csv", "RESULTS_MASTER.csv", "RESULTS_CAMPAIGN2.csv"}
+    assert {p.name for p in out.glob("*.csv")} == names
+    sidecar = json.loads((out / "ledger.csv.lineage.json").read_text())
+    assert sidecar["payload"]["about"]["rows"] == 9
+    assert len(sidecar["lineage"]["inputs"]) == 9 + 3 * (9 + 1)
+    assert len(read_ledger(out / "ledger.csv")) == 9
+    assert "already there" in script("aggregate.py", *arguments, "--out-dir", out).stdout
+
+
+def test_only_what_the_campaigns_report_is_written(tmp_path):
+    arguments = write_study(tmp_path, *study(ONE, arms=("std", "ale"), benchmarks=(), reports=["speed"]))
+    done = script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "out" / "RESULTS_CAMPAIGN2.csv").exists()
+
+
+def test_aggregate_without_campaigns_is_one_sentence(tmp_path):
+    arguments = write_study(tmp_path, *study(ONE, benchmarks=()))[:-2]
+    done = script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "campaigns" in done.stderr
