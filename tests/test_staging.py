@@ -1,10 +1,12 @@
-"""The stage step as its users run it: every source, the lock it writes, and what it says when something is wrong."""
+"""The stage step as its users run it: every source, the lock it writes, what it says when it cannot."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,11 +14,12 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
 
-from aletheia import artifacts, conversion, data, glass, sources
+from aletheia import artifacts, conversion, data, glass, sources, staging
 from aletheia.errors import UserError
 from aletheia.materials import check_source
 from hub_server import COMMIT, hub
@@ -145,6 +148,37 @@ def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):
     assert not out.exists()
     staged("data", "lib", entry, tmp_path)
     assert sorted(p.name for p in out.parent.iterdir()) == ["lib", "lib.lineage.json", "lib.lock.json"]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("No space left on device (os error 28)"), OSError(28, "full")]
+)
+def test_a_full_disk_leaves_nothing_and_is_told_as_such(tmp_path, local, monkeypatch, error):
+    def fill(_entry, target, _downloads):
+        target.mkdir()
+        (target / "train.jsonl").write_text("half")
+        raise error
+
+    monkeypatch.setattr(staging, "build_data", fill)
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "data" / "mine.lock.json"
+    args = SimpleNamespace(config={"data": local}, env={}, step="stage", extra_code=())
+    monkeypatch.setattr(sys, "argv", ["stage.py"])
+    with pytest.raises(OSError) as raised, artifacts.Job(args, inputs=[], outputs=[out]) as job:  # noqa: PT011
+        staging.stage_data(job, "mine", out)
+    assert raised.value.errno == errno.ENOSPC
+    assert list(out.parent.iterdir()) == []
+
+
+def test_two_jobs_at_once_stage_once(tmp_path):
+    entry = {"source": {"type": "stdlib"}, "held_out": 8, "seed": 0}
+    out = tmp_path / "resources" / "data" / "lib.lock.json"
+    command = [*STAGE, "data", "lib", "--out", str(out), "--lineage", f"config:data={json.dumps(entry)}"]
+    jobs = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(job.communicate(timeout=120)[0] for job in jobs)
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert said[0] == ""
+    assert "already there" in said[1]
 
 
 def test_a_folder_that_nothing_vouches_for_is_replaced(tmp_path, local):
@@ -479,14 +513,10 @@ def test_hub_rows_are_downloaded_at_a_commit(tmp_path):
         ({"id": "them/pickle"}, r"model them/pickle has only pickled weights \(pytorch_model.bin\)"),
     ],
 )
-def test_what_the_hub_refuses_is_one_sentence(tmp_path, repository, monkeypatch, source, sentence):
-    import huggingface_hub
-
+def test_what_the_hub_refuses_is_one_sentence(tmp_path, repository, source, sentence):
     with hub(repository[0]) as (endpoint, _):
-        api = huggingface_hub.HfApi(endpoint=endpoint)
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
-        with pytest.raises(UserError, match=sentence):
-            sources.hub_snapshot(source, tmp_path / "m", repo_type="model")
+        entry = {"source": {"type": "hub", **source}}
+        assert re.match(sentence, refused("model", "m", entry, tmp_path, **online(endpoint)))
 
 
 def test_bytes_that_differ_from_the_hubs_own_hash_are_one_sentence(tmp_path, repository):

