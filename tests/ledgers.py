@@ -18,9 +18,7 @@ ALL_REPORTS = ["speed", "downstream", "compute_matched"]
 LAYERS = 12
 
 
-def run(
-    model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float = 0.0, **changes: Any
-) -> dict:
+def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float = 0.0, **changes: Any) -> dict:
     """Return a run's envelope; ``changes`` go into the payload, or into ``observed`` for host and device."""
     adapted = list(range(LAYERS)) if arm == "std" else list(range(6, LAYERS))
     observed = {"host": changes.pop("host", "node1"), "device": changes.pop("device", "cpu"), "threads": 2}
@@ -66,9 +64,7 @@ def run(
     }
 
 
-def evaluation(
-    model: str, arm: str, seed: int | None, benchmark: str, score: float | None, **changes: Any
-) -> dict:
+def evaluation(model: str, arm: str, seed: int | None, benchmark: str, score: float | None, **changes: Any) -> dict:
     """Return an evaluation's envelope; ``score`` is the loss for ``heldout``."""
     questions = {"mmlu": 200, "gsm8k": 200, "humaneval": 164, "heldout": 64}[benchmark]
     loss = benchmark == "heldout"
@@ -116,12 +112,8 @@ def study(
             evaluations[model, "base", None, benchmark] = evaluation(model, "base", None, benchmark, start)
             for arm in arms:
                 for i, seed in enumerate(seeds):
-                    step = {"std": -0.02, "ale": -0.01}.get(arm, -0.015) + 0.01 * (
-                        i - (arm == "ale") * (i == 2)
-                    )
-                    evaluations[model, arm, seed, benchmark] = evaluation(
-                        model, arm, seed, benchmark, start + step
-                    )
+                    step = {"std": -0.02, "ale": -0.01}.get(arm, -0.015) + 0.01 * (i - (arm == "ale") * (i == 2))
+                    evaluations[model, arm, seed, benchmark] = evaluation(model, arm, seed, benchmark, start + step)
         for arm in arms:
             for i, seed in enumerate(seeds):
                 seconds = {"std": law["std"], "ale": law["ale"]}.get(arm, 1.25 * law["ale"]) + i

@@ -20,11 +20,7 @@ def draw(name, ledger):
 def words(figure):
     inside = [text.get_text() for axis in figure.axes for text in axis.texts]
     labels = [label.get_text() for axis in figure.axes for label in axis.get_yticklabels()]
-    axes = [
-        text
-        for axis in figure.axes
-        for text in (axis.get_xlabel(), axis.get_ylabel(), axis.get_title("left"))
-    ]
+    axes = [text for axis in figure.axes for text in (axis.get_xlabel(), axis.get_ylabel(), axis.get_title("left"))]
     return " | ".join([*(text.get_text() for text in figure.texts), *inside, *labels, *axes])
 
 

@@ -24,9 +24,7 @@ def test_columns_start_as_promised_and_every_run_is_a_row():
 def test_a_failed_run_is_a_row_with_empty_cells():
     campaigns, runs, evaluations = study(ONE)
     key = ("smollm2-135m", "ale", 42)
-    runs[key] = run(
-        *key, status="diverged", reason="loss is NaN at step 7", step=7, eval_loss=None, seconds=12.0
-    )
+    runs[key] = run(*key, status="diverged", reason="loss is NaN at step 7", step=7, eval_loss=None, seconds=12.0)
     for benchmark in ("heldout", "mmlu", "humaneval"):
         evaluations[*key, benchmark] = evaluation(*key, benchmark, None, status="no_adapter", n=0)
     ledger = build_ledger(campaigns, runs, evaluations)
@@ -79,18 +77,14 @@ def test_the_papers_shape():
     """Campaign 1: 10 models, 30 pairs; campaign 2: 6 models, 3 of them with cm, and a failed one: 51 rows."""
     (one,), runs, evaluations = study(TEN_MODELS, arms=("std", "ale"), reports=["speed"], name="campaign1")
     six = dict(list(TEN_MODELS.items())[:6])
-    (two,), more, asked = study(
-        six, arms=("std", "ale"), reports=["downstream", "compute_matched"], name="campaign2"
-    )
+    (two,), more, asked = study(six, arms=("std", "ale"), reports=["downstream", "compute_matched"], name="campaign2")
     (cm,), cm_runs, cm_asked = study(dict(list(six.items())[:3]), arms=("cm",))
     pythia = {"pythia": {"family": "gpt_neox", "std": 50.0, "ale": 40.0}}
     (bad,), bad_runs, bad_asked = study(pythia, arms=("std", "ale"))
     for envelope in bad_runs.values():
         envelope["payload"] |= {"status": "diverged", "reason": "loss is NaN", "eval_loss": None}
     two["runs"] += cm["runs"] + bad["runs"]
-    ledger = build_ledger(
-        [one, two], runs | more | cm_runs | bad_runs, evaluations | asked | cm_asked | bad_asked
-    )
+    ledger = build_ledger([one, two], runs | more | cm_runs | bad_runs, evaluations | asked | cm_asked | bad_asked)
     assert len(ledger) == 111
     assert len(pairs.results_master(ledger)) == 30
     assert len(pairs.results_runs(ledger)) == 51
@@ -168,3 +162,42 @@ def test_aggregate_without_campaigns_is_one_sentence(tmp_path):
     done = script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "campaigns" in done.stderr
+
+
+def short(campaign, models):
+    """Return a campaign in its short form, as the rule passes it."""
+    facts = {m: {"family": law["family"], "headline": True, "benchmarks": ["mmlu"]} for m, law in models.items()}
+    return {
+        "name": campaign["name"],
+        "reports": campaign["reports"],
+        "arms": ["std", "ale", "cm"],
+        "seeds": list(SEEDS),
+        "models": facts,
+    }
+
+
+def test_the_short_form_of_a_campaign_means_every_model_arm_and_seed():
+    (campaign,), runs, evaluations = study(ONE, benchmarks=("mmlu",))
+    brief = build_ledger([short(campaign, ONE)], runs, evaluations).drop(columns="parameters")
+    whole = build_ledger([campaign], runs, evaluations).drop(columns="parameters")
+    pd.testing.assert_frame_equal(brief, whole)
+
+
+def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
+    (campaign,), runs, evaluations = study(ONE, benchmarks=("mmlu",))
+    write_study(tmp_path, [campaign], runs, evaluations)
+    for kind, folder in (("run", "train"), ("evaluation", "evaluate")):
+        for path in (tmp_path / kind).iterdir():
+            payload = json.loads(path.read_text())["payload"]
+            base = payload["arm"] == "base"
+            place = tmp_path / folder / payload["model"] / payload["arm"] / ("" if base else f"seed{payload['seed']}")
+            place.mkdir(parents=True, exist_ok=True)
+            path.rename(place / ("run.json" if kind == "run" else f"{payload['benchmark']}.json"))
+    section = f"config:campaigns={json.dumps([short(campaign, ONE)])}"
+    done = script("aggregate.py", "--out-dir", tmp_path / "aggregate", "--lineage", section)
+    assert done.returncode == 0, done.stderr
+    assert len(read_ledger(tmp_path / "aggregate" / "ledger.csv")) == 9
+    (tmp_path / "train" / "smollm2-135m" / "cm" / "seed42" / "run.json").unlink()
+    done = script("aggregate.py", "--out-dir", tmp_path / "aggregate", "--lineage", section)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cm/seed42/run.json" in done.stderr

@@ -25,9 +25,7 @@ def test_shape():
         10,
         6,
     )
-    assert (
-        set(MMLU["key"]) == set(SPEED["key"]) == set(TABLE[1]["key"][TABLE[1]["campaigns"].str.contains("1")])
-    )
+    assert set(MMLU["key"]) == set(SPEED["key"]) == set(TABLE[1]["key"][TABLE[1]["campaigns"].str.contains("1")])
     assert set(TABLE[4]["key"]) == set(TABLE[1]["key"][TABLE[1]["campaigns"].str.contains("2")])
     assert set(TABLE[5]["key"]) < set(TABLE[4]["key"])
 
@@ -44,9 +42,7 @@ def test_speedup_and_ratio_follow_from_the_times(row):
 
 def test_overall_is_the_mean_of_the_models():
     overall = TABLE[2].set_index("key").loc["overall"]
-    assert SPEED["speedup_percent_mean"].mean() == pytest.approx(
-        overall["speedup_percent_mean"], abs=ROUNDING
-    )
+    assert SPEED["speedup_percent_mean"].mean() == pytest.approx(overall["speedup_percent_mean"], abs=ROUNDING)
     assert SPEED["ratio"].mean() == pytest.approx(overall["ratio"], abs=0.0005)
 
 
@@ -110,11 +106,7 @@ def test_the_largest_extra_forgetting_is_not_the_one_the_text_names():
 
 
 def test_core_extra_mmlu_goes_beyond_the_abstracts_half_a_point():
-    core = (
-        TABLE[4]
-        .set_index("key")
-        .loc[["qwen2.5-3b", "qwen2.5-7b", "llama-3.1-8b", "mixtral-8x7b"], "mmlu_extra_pp"]
-    )
+    core = TABLE[4].set_index("key").loc[["qwen2.5-3b", "qwen2.5-7b", "llama-3.1-8b", "mixtral-8x7b"], "mmlu_extra_pp"]
     assert core.min() == -0.60
     assert (core < -0.50).sum() == 2
 

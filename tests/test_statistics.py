@@ -75,8 +75,7 @@ def campaign_of(ledger):
 def test_overall_takes_models_as_the_unit_and_shows_pairs_too():
     found = campaign_of(ledger_of(TEN_MODELS))["overall"]
     means = [
-        np.mean([100 * (1 - (law["ale"] + i) / (law["std"] + i)) for i in range(3)])
-        for law in TEN_MODELS.values()
+        np.mean([100 * (1 - (law["ale"] + i) / (law["std"] + i)) for i in range(3)]) for law in TEN_MODELS.values()
     ]
     assert found["models"]["speedup_percent"]["n"] == 10
     assert found["pairs"]["speedup_percent"]["n"] == 30
@@ -84,9 +83,7 @@ def test_overall_takes_models_as_the_unit_and_shows_pairs_too():
     assert found["models"]["speedup_percent"]["sd"] == pytest.approx(np.std(means, ddof=1))
     assert found["models"]["wins"] == 10
     # Repeating each model three times narrows the interval without any new model.
-    widths = [
-        found[u]["speedup_percent"]["high"] - found[u]["speedup_percent"]["low"] for u in ("models", "pairs")
-    ]
+    widths = [found[u]["speedup_percent"]["high"] - found[u]["speedup_percent"]["low"] for u in ("models", "pairs")]
     assert widths[1] < widths[0]
 
 
@@ -172,9 +169,7 @@ def test_verdicts_follow_the_interval(low, high, verdict):
 
 
 def test_a_verdict_needs_two_seeds():
-    assert verdicts.forgetting({"difference": estimate([0.0]), "sampling_half_width_pp": 1.0}).startswith(
-        "cannot tell"
-    )
+    assert verdicts.forgetting({"difference": estimate([0.0]), "sampling_half_width_pp": 1.0}).startswith("cannot tell")
 
 
 def test_analyses_state_rule_and_margin_and_failed_runs():
@@ -191,18 +186,14 @@ def test_analyses_state_rule_and_margin_and_failed_runs():
 
 def test_analyses_of_a_study_without_benchmarks_or_cm():
     found = summarise(ledger_of(ONE, arms=("std", "ale"), benchmarks=()))
-    assert "nothing to say" in reports.forgetting_deltas(found) or "nothing" in reports.forgetting_deltas(
-        found
-    )
+    assert "nothing to say" in reports.forgetting_deltas(found) or "nothing" in reports.forgetting_deltas(found)
     assert "nothing can be said at equal compute" in reports.compute_matched(found)
 
 
 def test_stats_as_a_rule_runs_it(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")
-    done = script(
-        "stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]'
-    )
+    done = script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]')
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "stats").iterdir()} == {"summary.json"}
     assert {p.name for p in (tmp_path / "tables").glob("*.tex")} == {"table1.tex", "table2.tex", "table3.tex"}

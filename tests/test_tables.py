@@ -66,9 +66,7 @@ def test_the_papers_overall_stands_beside_ours_only_for_the_papers_ten_models():
 def test_a_published_name_is_matched_through_its_key():
     assert model_key("Mixtral-8×7B") == "mixtral-8x7b"
     assert all(
-        model_key(row["model"]) == key
-        for rows in load_published(PUBLISHED).values()
-        for key, row in rows.items()
+        model_key(row["model"]) == key for rows in load_published(PUBLISHED).values() for key, row in rows.items()
     )
 
 

@@ -19,9 +19,7 @@ ANALYSES = {
 def write_table(job: artifacts.Job, table: rendering.Table, folder: Path) -> None:
     """Write one table three times: numbers as CSV, the reader's table as Markdown and LaTeX."""
     stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
-    job.artifact(
-        stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about
-    )
+    job.artifact(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
     for suffix, text in ((".md", rendering.markdown(table)), (".tex", rendering.latex(table))):
         job.artifact(
             stem.with_suffix(suffix),
@@ -52,9 +50,7 @@ def main() -> None:
         job.artifact(outputs[0], kind="stats", payload=found)
         for name, write in analyses:
             text = write(found)
-            job.artifact(
-                args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8")
-            )
+            job.artifact(args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8"))
         for number in wanted:
             write_table(job, tables.TABLES[number][1](found, paper), args.tables_dir)
 

@@ -108,9 +108,7 @@ def fit_labels(figure: Figure, axes: Sequence[Axes], labels: Sequence[str]) -> N
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
 
 
-def mark(
-    axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled: bool = True, shape: str = "o"
-) -> None:
+def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled: bool = True, shape: str = "o") -> None:
     """Draw a mean and its interval at height ``y``; nothing where there is no mean."""
     if value["mean"] is None:
         return
@@ -136,12 +134,10 @@ def mark(
     )
 
 
-def dots(axis: Axes, values: Iterable[float], y: float, colour: Any) -> None:
-    """Draw the single values under their mean."""
+def ticks(axis: Axes, values: Iterable[float], y: float, colour: Any) -> None:
+    """Draw the single values as ticks across their mean's interval."""
     values = list(values)
-    axis.plot(
-        values, [y] * len(values), "o", color=colour, alpha=0.28, markersize=3.6, markeredgewidth=0, zorder=2
-    )
+    axis.plot(values, [y] * len(values), "|", color=colour, markersize=6, markeredgewidth=0.9, zorder=3)
 
 
 def zero_line(axis: Axes) -> None:

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from aletheia import drawing
 from aletheia.ledger import HELDOUT, QUESTIONS
 from aletheia.pairs import pairs, reporting
-from aletheia.rendering import MARK, number
+from aletheia.rendering import MARK, NAMES, number
 from aletheia.statistics import estimate
-from aletheia.tables import NAMES
 from aletheia.verdicts import MARGIN_PP
 
 SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
@@ -30,9 +29,7 @@ def _models(summary: Summary, report: str) -> list[tuple[str, str, dict[str, Any
     campaigns = [c for c in summary["campaigns"] if report in c["reports"]]
     return [
         (
-            model["model"]
-            + ("" if model["headline"] else MARK)
-            + (f" ({c['name']})" if len(campaigns) > 1 else ""),
+            model["model"] + ("" if model["headline"] else MARK) + (f" ({c['name']})" if len(campaigns) > 1 else ""),
             c["name"],
             model,
         )
@@ -85,9 +82,7 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
         return drawing.empty(style, title, NOTHING)
     rows.sort(key=lambda row: -row[2]["speed"]["speedup_percent"]["mean"])
     frame, colour = pairs(reporting(ledger, "speed")), drawing.colours(style, ["ale"])["ale"]
-    blocks = [
-        (label, model["speed"], _of(frame, campaign, model["model"])) for label, campaign, model in rows
-    ]
+    blocks = [(label, model["speed"], _of(frame, campaign, model["model"])) for label, campaign, model in rows]
     overall = [
         (f"Overall, {c['overall']['models']['speedup_percent']['n']} models", c["overall"]["models"])
         for c in summary["campaigns"]
@@ -95,7 +90,7 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     ]
     figure, (axis,) = drawing.canvas(style, len(blocks) + len(overall) + 0.3)
     for y, (_, speed, own) in enumerate(blocks):
-        drawing.dots(axis, own["speedup_percent"].dropna(), y - 0.14, colour)
+        drawing.ticks(axis, own["speedup_percent"].dropna(), y - 0.14, colour)
         drawing.mark(axis, speed["speedup_percent"], y - 0.14, colour)
         drawing.mark(axis, speed["speedup_with_probe_percent"], y + 0.2, colour, filled=False)
         _percent_label(axis, speed["speedup_percent"], y - 0.14)
@@ -110,7 +105,7 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     drawing.key(figure, {"training": (colour, True), "with the probe": (colour, False)})
     counts = [block["speedup_percent"]["n"] for _, block, _ in blocks]
     seeds = _seeds(counts)
-    note = f"{_over_seeds(counts)}{'; overall: over models' if overall else ''}. Pale dots: single pairs."
+    note = f"{_over_seeds(counts)}{'; overall: over models' if overall else ''}. Ticks: single pairs."
     drawing.caption(figure, title, f"Wall-clock of equal steps, paired by seed, {seeds}", _marked(rows, note))
     return figure
 
@@ -141,9 +136,7 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
     benchmarks = _benchmarks(rows, arms)
     rows = [row for row in rows if set(benchmarks) & set(_benchmarks([row], arms))]
     if not rows:
-        return drawing.empty(
-            style, title, "No benchmark was measured on a base model and its fine-tuned runs."
-        )
+        return drawing.empty(style, title, "No benchmark was measured on a base model and its fine-tuned runs.")
     colours = drawing.colours(style, arms)
     figure, axes = drawing.canvas(
         style, len(rows) * (1.3 if len(arms) > 2 else 1.1) + 0.3, len(benchmarks), titled=True
@@ -160,9 +153,7 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
                     asked.add(score["questions"])
         unit = "nats" if benchmark == HELDOUT else "pp"
         things = "rows" if benchmark == HELDOUT else "questions"
-        axis.set_title(
-            f"{NAMES[benchmark]}, {_counts(sorted(asked))} {things}", loc="left", fontsize="medium"
-        )
+        axis.set_title(f"{NAMES[benchmark]}, {_counts(sorted(asked))} {things}", loc="left", fontsize="medium")
         axis.set_xlabel(f"Fine-tuned − base ({unit})")
         if unit == "pp":
             axis.axvspan(-MARGIN_PP, MARGIN_PP, color=drawing.BAND, linewidth=0, zorder=0)
@@ -179,9 +170,7 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
 def benchmark_deltas(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     """Figure 2: benchmark deltas of std and ale, by model and benchmark."""
     names = {"std": "Standard LoRA", "ale": "Aletheia"}
-    return _deltas(
-        _models(summary, "downstream"), ("std", "ale"), names, "Benchmarks after fine-tuning", style
-    )
+    return _deltas(_models(summary, "downstream"), ("std", "ale"), names, "Benchmarks after fine-tuning", style)
 
 
 def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
@@ -246,13 +235,11 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     axis.set_xlabel(SPEEDUP)
     axis.set_ylabel("Extra MMLU, ale − std (pp)" if asked else "Held-out loss, ale − std (nats)")
     band = f" Grey band: ±{MARGIN_PP:g} points." if asked else ""
-    worse = (
-        "below 0: more forgetting than standard"
-        if asked
-        else "above 0: worse than standard; no MMLU in this study"
-    )
+    worse = "below 0: more forgetting than standard" if asked else "above 0: worse than standard; no MMLU in this study"
     seeds = [extra["n"] for _, _, extra in points]
-    note = _marked(rows, f"{_over_seeds(seeds)}, paired by seed.{band}")
+    note = f"{_over_seeds(seeds)}, paired by seed.{band}"
+    if any(MARK in label for label, *_ in points):
+        note += f" {OUTSIDE}"
     drawing.caption(figure, title, f"One point a model, {_seeds(seeds)}; {worse}", note)
     return figure
 

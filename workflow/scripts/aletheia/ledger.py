@@ -81,7 +81,7 @@ def build_ledger(
     Parameters
     ----------
     campaigns
-        Each ``{name, reports, runs: [{model, family, arm, seed, headline, benchmarks, parameters?}]}``.
+        Each ``{name, reports, …}`` and its runs (see :func:`planned_runs`).
     runs
         Envelopes of kind ``run`` by (model, arm, seed).
     evaluations
@@ -97,9 +97,7 @@ def build_ledger(
     UserError
         When a campaign names a run, or an evaluation, that is not among those given.
     """
-    rows = [
-        _row(campaign, planned, runs, evaluations) for campaign in campaigns for planned in campaign["runs"]
-    ]
+    rows = [_row(campaign, planned, runs, evaluations) for campaign in campaigns for planned in planned_runs(campaign)]
     ledger = typed(pd.DataFrame(rows, columns=list(COLUMNS)))
     twice = ledger[ledger.duplicated(KEY)]
     if len(twice):
@@ -107,6 +105,25 @@ def build_ledger(
         raise UserError(f"campaigns: expected each run once a campaign, found {name} twice; take one out")
     ledger["paired"] = _paired(ledger)
     return ledger
+
+
+def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a campaign's runs, each ``{model, family, arm, seed, headline, benchmarks, parameters?}``.
+
+    Parameters
+    ----------
+    campaign
+        Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
+        headline, benchmarks, parameters?}}}``, which means every model in every arm with every seed.
+    """
+    if "runs" in campaign:
+        return list(campaign["runs"])
+    return [
+        {"model": model, "arm": arm, "seed": seed, **facts}
+        for model, facts in campaign["models"].items()
+        for arm in campaign["arms"]
+        for seed in campaign["seeds"]
+    ]
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -243,9 +260,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise UserError(
-            f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again"
-        )
+        raise UserError(f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again")
     frame["headline"] = frame["headline"].map({"True": True, "False": False})
     numeric = [name for name, dtype in COLUMNS.items() if dtype in (_WHOLE, _REAL)]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)

@@ -27,9 +27,7 @@ def load_published(folder: Path) -> dict[int, dict[str, dict[str, Any]]]:
     for number in range(1, 6):
         path = Path(folder) / f"table{number}.csv"
         if not path.is_file():
-            raise UserError(
-                f"{path}: expected the paper's table {number} here, found none; restore it from git"
-            )
+            raise UserError(f"{path}: expected the paper's table {number} here, found none; restore it from git")
         frame = pd.read_csv(path, dtype={"campaigns": str})
         tables[number] = {str(row["key"]): row for row in frame.to_dict("records")}
     return tables

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 DASH, MARK = "–", "†"
+NAMES = {"mmlu": "MMLU", "gsm8k": "GSM8K", "humaneval": "HumanEval", "heldout": "held-out loss"}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia import verdicts
-from aletheia.rendering import DASH, interval, markdown_rows, mean_sd, number, p_value
-from aletheia.tables import NAMES
+from aletheia.rendering import DASH, NAMES, interval, markdown_rows, mean_sd, number, p_value
 
 
 def _campaigns(summary: dict[str, Any], report: str) -> list[dict[str, Any]]:
@@ -120,9 +119,7 @@ def compute_matched(summary: dict[str, Any]) -> str:
                 continue
             words.append(verdicts.loss(cm["eval_loss"]))
             losses.append(_loss_row(campaign["name"], model))
-            extras += [
-                _extra_row(campaign["name"], model["model"], name, t) for name, t in cm["extra"].items()
-            ]
+            extras += [_extra_row(campaign["name"], model["model"], name, t) for name, t in cm["extra"].items()]
     if words:
         answer = f"Held-out loss of cm against std, over {len(words)} models: {_tally(words)}."
     else:

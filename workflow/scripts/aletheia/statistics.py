@@ -105,9 +105,7 @@ def headline(summary: dict[str, Any]) -> str:
     """
     campaign = next((c for c in summary["campaigns"] if c["overall"]), None)
     if campaign is None:
-        return (
-            "No speedup was measured: no campaign that reports speed has a pair of runs that both ended well."
-        )
+        return "No speedup was measured: no campaign that reports speed has a pair of runs that both ended well."
     models, pairs_ = campaign["overall"]["models"], campaign["overall"]["pairs"]
     n, count = models["speedup_percent"]["n"], pairs_["speedup_percent"]["n"]
     # One model cannot give an interval over models; its seeds give one for that model alone.

@@ -10,11 +10,10 @@ import pandas as pd
 from aletheia import verdicts
 from aletheia.ledger import QUESTIONS
 from aletheia.published import model_key
-from aletheia.rendering import DASH, MARK, Table, bounds, interval, mean_sd, number, p_value
+from aletheia.rendering import DASH, MARK, NAMES, Table, bounds, interval, mean_sd, number, p_value
 from aletheia.statistics import estimate
 from aletheia.summary import SPEEDS
 
-NAMES = {"mmlu": "MMLU", "gsm8k": "GSM8K", "humaneval": "HumanEval", "heldout": "held-out loss"}
 STATED = "Mean ± sample SD over n seeds."
 OUTSIDE = f"{MARK} shown, but no part of the headline."
 Published = dict[int, dict[str, dict[str, Any]]]
@@ -142,9 +141,7 @@ def _speed_numbers(
     return row | {f"published_{name}": paper.get(name) for name in names}
 
 
-def _speed_display(
-    block: dict[str, Any], p: float | None, paired: str, paper: dict[str, Any]
-) -> dict[str, str]:
+def _speed_display(block: dict[str, Any], p: float | None, paired: str, paper: dict[str, Any]) -> dict[str, str]:
     published = {"mean": paper.get("speedup_percent_mean"), "sd": paper.get("speedup_percent_sd")}
     return {
         "Speedup (%)": mean_sd(block["speedup_percent"], 1),
@@ -189,8 +186,7 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         )
         shown |= {"Extra (pp) [95 % interval]": interval(extra, 1, "+"), "Seeds": str(extra["n"])}
         display.append(
-            shown
-            | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
+            shown | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
         )
     note = (
         "Δ = fine-tuned − base (mean ± sample SD over the seeds); extra = ale Δ − std Δ, paired by seed; a "
