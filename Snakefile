@@ -32,6 +32,6 @@ localrules:
 
 
 rule all:
+    default_target: True
     input:
         study_targets,
-    default_target: True

@@ -21,13 +21,15 @@ rule aggregate:
         runs=run_artifacts,
         evaluations=evaluation_artifacts,
     output:
-        with_sidecars(f"<results>/aggregate/{table}" for table in STUDY.ledgers()),
+        ledger="<results>/aggregate/ledger.csv",
+        sidecar="<results>/aggregate/ledger.csv.lineage.json",
+        tables=with_sidecars(f"<results>/aggregate/{table}" for table in STUDY.result_tables()),
     log:
         "logs/aggregate.log",
-    params:
-        **lineage("aggregate.py", "report", campaigns=campaigns_section),
     conda:
         "../envs/report.yaml"
+    params:
+        **lineage("aggregate.py", "report", campaigns=campaigns_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/aggregate.py --out-dir $(dirname {output[0]:q}) "
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/aggregate.py --out-dir $(dirname {output.ledger:q}) "
         "--lineage {params:q} > {log:q} 2>&1"

@@ -29,7 +29,9 @@ shell.prefix(
     f"ALETHEIA_PYTHON={'python' if CONDA else shlex.quote(sys.executable)}; "
 )
 # Task definitions decide what lm-eval asks, so they count as code of the evaluation.
-TASKS = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "workflow" / "tasks").iterdir() if path.is_file())
+TASKS = sorted(
+    path.relative_to(PROJECT).as_posix() for path in (PROJECT / "workflow" / "tasks").iterdir() if path.is_file()
+)
 
 
 wildcard_constraints:
@@ -114,7 +116,7 @@ def with_sidecars(paths):
 def study_targets(wildcards):
     """What the study is for: ledgers, statistics, tables, analyses, figures."""
     return [
-        *(f"<results>/aggregate/{name}" for name in STUDY.ledgers()),
+        *(f"<results>/aggregate/{name}" for name in ("ledger.csv", *STUDY.result_tables())),
         "<results>/stats/summary.json",
         *(f"<results>/stats/{name}" for name in STUDY.analyses()),
         *(f"<results>/tables/table{n}.{suffix}" for n in STUDY.tables() for suffix in ("csv", "md", "tex")),

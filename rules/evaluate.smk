@@ -50,6 +50,8 @@ for benchmarks, models in STUDY.benchmark_sets().items():
             "logs/evaluate/{model}/{run}.log",
         wildcard_constraints:
             model="|".join(map(re.escape, models)),
+        conda:
+            "../envs/evaluate.yaml"
         threads: all_cores
         params:
             **lineage(
@@ -60,12 +62,10 @@ for benchmarks, models in STUDY.benchmark_sets().items():
                 encoding=encoding_section,
                 evaluation=evaluation_section,
             ),
-        conda:
-            "../envs/evaluate.yaml"
         shell:
             "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evaluate_run.py --model-lock {input.model:q} "
             "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
-            "--questions {input.questions:q} --threads {threads} --out-dir $(dirname {output[0]:q}) "
+            "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
             "--lineage {params:q} > {log:q} 2>&1"
 
 
@@ -85,16 +85,17 @@ rule score_code:
         sidecar="<results>/evaluate/{model}/{run}/humaneval.generations.parquet.lineage.json",
         questions=humaneval_lock,
     output:
-        "<results>/evaluate/{model}/{run}/humaneval.json",
-        with_sidecars(["<results>/evaluate/{model}/{run}/humaneval.parquet"]),
+        score="<results>/evaluate/{model}/{run}/humaneval.json",
+        table="<results>/evaluate/{model}/{run}/humaneval.parquet",
+        sidecar="<results>/evaluate/{model}/{run}/humaneval.parquet.lineage.json",
     log:
         "logs/score_code/{model}/{run}.log",
+    conda:
+        "../envs/score_code.yaml"
     threads: all_cores
     params:
         **lineage("score_code.py", "score_code", humaneval=humaneval_section),
-    conda:
-        "../envs/score_code.yaml"
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/score_code.py --generations {input.generations:q} "
-        "--questions {input.questions:q} --threads {threads} --out-dir $(dirname {output[0]:q}) "
+        "--questions {input.questions:q} --threads {threads} --out-dir $(dirname {output.score:q}) "
         "--lineage {params:q} > {log:q} 2>&1"

@@ -12,15 +12,17 @@ rule figures:
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
         stats="<results>/stats/summary.json",
     output:
-        with_sidecars(f"<results>/figures/{{figure}}.{suffix}" for suffix in ("pdf", "png", "svg")),
+        pdf="<results>/figures/{figure}.pdf",
+        others=[f"<results>/figures/{{figure}}.{suffix}" for suffix in ("png", "svg")],
+        sidecars=[f"<results>/figures/{{figure}}.{suffix}.lineage.json" for suffix in ("pdf", "png", "svg")],
     log:
         "logs/figures/{figure}.log",
     wildcard_constraints:
         figure="|".join(STUDY.figure_names()) or "(?!)",
-    params:
-        **lineage("figures.py", "report", figures=figures_section),
     conda:
         "../envs/report.yaml"
+    params:
+        **lineage("figures.py", "report", figures=figures_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/figures.py --ledger {input.ledger:q} --stats {input.stats:q} "
-        "--figure {wildcards.figure} --out-dir $(dirname {output[0]:q}) --lineage {params:q} > {log:q} 2>&1"
+        "--figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) --lineage {params:q} > {log:q} 2>&1"

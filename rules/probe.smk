@@ -18,11 +18,11 @@ rule precision:
         "<results>/precision/{model}.json",
     log:
         "logs/precision/{model}.log",
+    conda:
+        "../envs/gpu.yaml"
     threads: all_cores
     params:
         **lineage("precision.py", "gpu", precision=precision_section),
-    conda:
-        "../envs/gpu.yaml"
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/precision.py --model-lock {input.model:q} --threads {threads} "
         "--out {output:q} --lineage {params:q} > {log:q} 2>&1"
@@ -42,13 +42,11 @@ rule probe:
         "<results>/probe/{model}/seed{seed}.json",
     log:
         "logs/probe/{model}-seed{seed}.log",
-    threads: all_cores
-    params:
-        **lineage(
-            "probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section
-        ),
     conda:
         "../envs/gpu.yaml"
+    threads: all_cores
+    params:
+        **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/probe.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --seed {wildcards.seed} "

@@ -18,10 +18,10 @@ rule select:
         "<results>/select/{model}/{arm}/seed{seed}.json",
     log:
         "logs/select/{model}-{arm}-seed{seed}.log",
-    params:
-        **lineage("select_layers.py", "light", arm=arm_section, adapter=adapter_section),
     conda:
         "../envs/light.yaml"
+    params:
+        **lineage("select_layers.py", "light", arm=arm_section, adapter=adapter_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/select_layers.py --probe {input.probe:q} --seed {wildcards.seed} "
         "--out {output:q} --lineage {params:q} > {log:q} 2>&1"

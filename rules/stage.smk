@@ -24,10 +24,10 @@ rule stage_model:
         "<resources>/models/{model}.lock.json",
     log:
         "logs/stage/model-{model}.log",
-    params:
-        **lineage("stage.py", "stage", model=model_source),
     conda:
         "../envs/stage.yaml"
+    params:
+        **lineage("stage.py", "stage", model=model_source),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py model {wildcards.model} --out {output:q} "
         "--lineage {params:q} > {log:q} 2>&1"
@@ -38,10 +38,10 @@ rule stage_data:
         "<resources>/data/{data}.lock.json",
     log:
         "logs/stage/data-{data}.log",
-    params:
-        **lineage("stage.py", "stage", data=data_source),
     conda:
         "../envs/stage.yaml"
+    params:
+        **lineage("stage.py", "stage", data=data_source),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py data {wildcards.data} --out {output:q} "
         "--lineage {params:q} > {log:q} 2>&1"

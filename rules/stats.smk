@@ -13,18 +13,18 @@ rule stats:
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
         published=PUBLISHED,
     output:
-        "<results>/stats/summary.json",
-        with_sidecars(f"<results>/stats/{name}" for name in STUDY.analyses()),
-        with_sidecars(
+        summary="<results>/stats/summary.json",
+        analyses=with_sidecars(f"<results>/stats/{name}" for name in STUDY.analyses()),
+        tables=with_sidecars(
             f"<results>/tables/table{number}.{suffix}" for number in STUDY.tables() for suffix in ("csv", "md", "tex")
         ),
     log:
         "logs/stats.log",
-    params:
-        **lineage("stats.py", "report", reports=reports_section),
     conda:
         "../envs/report.yaml"
+    params:
+        **lineage("stats.py", "report", reports=reports_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stats.py --ledger {input.ledger:q} --published config/published "
-        "--stats-dir $(dirname {output[0]:q}) --tables-dir $(dirname {output[0]:q})/../tables "
+        "--stats-dir $(dirname {output.summary:q}) --tables-dir $(dirname {output.summary:q})/../tables "
         "--lineage {params:q} > {log:q} 2>&1"

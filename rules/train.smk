@@ -47,11 +47,11 @@ rule train_std:
         "logs/train/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
         arm=arms_of("train_std"),
+    conda:
+        "../envs/gpu.yaml"
     threads: all_cores
     params:
         **TRAIN,
-    conda:
-        "../envs/gpu.yaml"
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
@@ -75,11 +75,11 @@ rule train_ale:
         "logs/train/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
         arm=arms_of("train_ale"),
+    conda:
+        "../envs/gpu.yaml"
     threads: all_cores
     params:
         **TRAIN,
-    conda:
-        "../envs/gpu.yaml"
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "

@@ -23,17 +23,17 @@ def main() -> None:
     parser.add_argument("--data-lock", type=Path, required=True, help="lock of the data with held-out rows")
     parser.add_argument("--questions", type=Path, nargs="*", default=[], help="locks of the question sets")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
-    parser.add_argument("--out-dir", type=Path, required=True, help="folder for scores and tables")
+    parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
     args = parser.parse_args()
     optional = filter(None, [args.run, args.precision])
     inputs = [args.model_lock, args.data_lock, *optional, *args.questions]
     benchmarks = args.config["evaluation"]["benchmarks"]
-    with Job(args, inputs=inputs, outputs=evaluated.outputs(args.out_dir, benchmarks)) as job:
+    with Job(args, inputs=inputs, outputs=evaluated.outputs(args.outputs[0].parent, benchmarks)) as job:
         if job.done:
             return
         with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
             for benchmark in evaluated.evaluations(args, job.config, Path(cache)):
-                benchmark.write(job, args.out_dir)
+                benchmark.write(job, args.outputs[0].parent)
 
 
 if __name__ == "__main__":

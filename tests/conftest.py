@@ -1,0 +1,114 @@
+"""What the tests share: tiny models of several families, scripts run as a user runs them, the benchmarks' own files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Two torch threads on a busy two-core machine are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "workflow" / "scripts"
+
+# The least configuration of each family; three layers, so that a half is neither all nor none.
+SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 96}
+FAMILIES = {
+    "llama": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
+    "qwen2": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
+    "mistral": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
+    "phi3": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "pad_token_id": 0},
+    "stablelm": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
+    "olmo": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
+    "gptj": {"n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "vocab_size": 96, "n_positions": 64},
+    "gpt_neox": {**SMALL, "intermediate_size": 64},
+    "mixtral": {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "num_local_experts": 4},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def tiny_model(family: str = "llama", seed: int = 0):
+    """Return a tiny random model of a family, in evaluation mode."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family, **FAMILIES[family])
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def random_batch(sequences: int, tokens: int, seed: int, padding: int = 0) -> dict:
+    """Return a batch of random tokens whose last ``padding`` positions are padding."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1, 96, (sequences, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    labels = ids.clone()
+    if padding:
+        ids[:, -padding:], mask[:, -padding:], labels[:, -padding:] = 0, 0, -100
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def run_script(
+    name: str, *arguments: object, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run one of the project's scripts in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-s", str(SCRIPTS / name), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def copy_project(target: Path) -> Path:
+    """Copy the files that git tracks, and new ones that it does not ignore, as a fresh clone would have them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        source, copy = ROOT / name, target / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+    return target
+
+
+def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run Snakemake in a copy of the project."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "snakemake"), *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """Return the folder with the benchmarks' own files, or skip."""
+    folder = Path(os.environ.get("ALETHEIA_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no benchmark files at {folder}; set ALETHEIA_TEST_DATA to a folder that has them")
+    return folder

@@ -1,0 +1,93 @@
+"""Adapters stand exactly where they were planned, on every family, and start equally in every arm."""
+
+import pytest
+import torch
+
+from aletheia.adapters import attach, audit, lora_config, placed_modules, placement_plan
+from aletheia.errors import UserError
+from aletheia.layers import adaptable_layers
+from conftest import FAMILIES, random_batch, tiny_model
+
+# Attention and MLP linears a layer; Mixtral's experts are two fused parameters.
+EXPECTED = {
+    "llama": 7,
+    "qwen2": 7,
+    "mistral": 7,
+    "phi3": 4,
+    "stablelm": 7,
+    "olmo": 7,
+    "gptj": 6,
+    "gpt_neox": 4,
+    "mixtral": 6,
+}
+
+
+def plan_for(model, layers, **options):
+    return placement_plan(adaptable_layers(model), layers, **options)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exactly_the_selected_layers_carry_adapters(family):
+    model = tiny_model(family)
+    plan = plan_for(model, [0, 2], rank=4, alpha=8)
+    wrapped = attach(model, plan, dropout=0, seed=1)
+    found = audit(wrapped, plan)
+    assert found["layers"] == [0, 2]
+    assert len(found["modules"]) == 2 * EXPECTED[family]
+    trainable = {n for n, p in wrapped.named_parameters() if p.requires_grad}
+    assert trainable
+    assert all("lora_" in name and ".1." not in name.split("lora_")[0] for name in trainable)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "mixtral"])
+def test_asymmetric_ranks_reach_the_modules(family):
+    model = tiny_model(family)
+    plan = plan_for(model, [1], rank={"attention": 2, "mlp": 6}, alpha={"attention": 4, "mlp": 12})
+    placed = placed_modules(attach(model, plan, dropout=0, seed=1))
+    for name, values in placed.items():
+        assert values == ({"rank": 6, "alpha": 12} if ".mlp." in name else {"rank": 2, "alpha": 4})
+
+
+def test_shared_modules_start_equally_whatever_else_is_adapted():
+    def lora_a(layers):
+        model = tiny_model()
+        wrapped = attach(model, plan_for(model, layers), dropout=0, seed=7)
+        return {n: p for n, p in wrapped.named_parameters() if ".lora_A." in n}
+
+    everything, some = lora_a([0, 1, 2]), lora_a([0, 2])
+    assert some
+    assert all(torch.equal(p, everything[name]) for name, p in some.items())
+    values = [p.flatten() for p in everything.values()]
+    assert not torch.equal(values[0], values[1])
+
+
+def test_an_adapter_changes_nothing_before_training():
+    batch = random_batch(1, 8, 0)
+    with torch.no_grad():
+        before = tiny_model()(**batch).logits
+        model = tiny_model()
+        after = attach(model, plan_for(model, [1]), dropout=0, seed=0)(**batch).logits
+    assert torch.equal(before, after)
+
+
+def test_the_audit_sees_a_difference():
+    model = tiny_model()
+    plan = plan_for(model, [0])
+    wrapped = attach(model, plan, dropout=0, seed=0)
+    other = plan_for(tiny_model(), [0, 1])
+    with pytest.raises(UserError, match="missing"):
+        audit(wrapped, other)
+
+
+def test_lora_config_for_a_practitioner():
+    config = lora_config(tiny_model("gptj"), [1], rank=8)
+    assert set(config.target_modules) == {
+        f"transformer.h.1.{m}"
+        for m in ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.out_proj", "mlp.fc_in", "mlp.fc_out")
+    }
+    assert config.r == 8
+
+
+def test_a_layer_that_is_not_there():
+    with pytest.raises(UserError, match="from 0 to 2"):
+        plan_for(tiny_model(), [3])

@@ -1,0 +1,214 @@
+"""An artifact is whole or absent, says what made it, and shows any change of a byte."""
+
+import argparse
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aletheia import artifacts
+from aletheia.artifacts import Job, read, sidecar
+from aletheia.errors import UserError, guarded
+from aletheia.locking import locked
+
+PAYLOAD = {"dtype": "bf16", "candidates": ["bf16", "fp32"]}
+
+
+@pytest.fixture(autouse=True)
+def _as_script(monkeypatch):
+    """A job digests the code of the script that runs it."""
+    monkeypatch.setattr(sys, "argv", ["precision.py"])
+
+
+def job(outputs, inputs=(), **config):
+    arguments = argparse.Namespace(config=config, step="precision", env={}, extra_code=())
+    return Job(arguments, inputs=inputs, outputs=outputs)
+
+
+def write(path, **config):
+    with job([path], **config) as work:
+        work.artifact(path, kind="precision", payload=PAYLOAD)
+    return path
+
+
+def test_an_artifact_holds_what_made_it(tmp_path):
+    source = tmp_path / "input.txt"
+    source.write_text("rows")
+    out = tmp_path / "out.json"
+    with job([out], [source], precision={"batch_size": 2}) as work:
+        work.artifact(out, kind="precision", payload=PAYLOAD, observed={"pass_seconds": {}})
+    envelope = read(out, "precision")
+    assert envelope["payload"] == PAYLOAD
+    lineage = envelope["lineage"]
+    assert lineage["inputs"] == {source.as_posix(): {"sha256": artifacts.sha256_file(source)}}
+    assert lineage["config"] == {"precision": {"batch_size": 2}}
+    assert {"precision.py", "aletheia.precision", "aletheia.artifacts"} <= set(lineage["code"])
+    assert "aletheia.training" not in lineage["code"]
+    assert lineage["environment"]["packages"]["torch"]
+    assert {"started", "ended", "host", "peak_memory_bytes", "pass_seconds"} <= set(envelope["observed"])
+
+
+def test_equal_work_has_equal_hashes(tmp_path):
+    first, second = read(write(tmp_path / "a.json")), read(write(tmp_path / "b.json"))
+    assert first["payload_sha256"] == second["payload_sha256"]
+    assert first["sha256"] != second["sha256"] or first["observed"] == second["observed"]
+
+
+def test_every_changed_byte_is_seen(tmp_path):
+    path = write(tmp_path / "out.json")
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(300):
+        position = draw.randrange(len(whole))
+        other = draw.choice([b for b in range(256) if b != whole[position]])
+        path.write_bytes(whole[:position] + bytes([other]) + whole[position + 1 :])
+        with pytest.raises(UserError, match=r"out\.json"):
+            read(path)
+    path.write_bytes(whole + b" ")
+    with pytest.raises(UserError, match="changed after it was written"):
+        read(path)
+
+
+def test_reading_what_is_no_artifact_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="expected an artifact here and found none"):
+        read(tmp_path / "none.json")
+    (tmp_path / "plain.json").write_text("{}")
+    with pytest.raises(UserError, match="found something else"):
+        read(tmp_path / "plain.json")
+    with pytest.raises(UserError, match="expected an artifact of kind run, found precision"):
+        read(write(tmp_path / "out.json"), "run")
+
+
+def test_a_payload_that_does_not_fit_its_schema_is_never_written(tmp_path):
+    out = tmp_path / "out.json"
+    with pytest.raises(UserError, match="does not fit its schema at dtype"), job([out]) as work:
+        work.artifact(out, kind="precision", payload={"dtype": "int3", "candidates": []})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        artifacts.canonical_bytes({"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_and_folders_get_a_sidecar(tmp_path):
+    table, folder = tmp_path / "table.csv", tmp_path / "adapter"
+
+    def fill(path):
+        (path / "deep").mkdir(parents=True)
+        (path / "deep" / "weights.bin").write_bytes(b"12")
+
+    with job([table, folder]) as work:
+        work.artifact(table, write=lambda path: path.write_text("a,b\n"), about={"rows": 0})
+        work.artifact(folder, write=fill)
+    assert read(sidecar(table), "file")["payload"]["files"]["table.csv"]["bytes"] == 4
+    assert list(read(sidecar(folder), "file")["payload"]["files"]) == ["deep/weights.bin"]
+    # Snakemake's own time stamp is no content.
+    (folder / ".snakemake_timestamp").touch()
+    with job([table, folder]) as work:
+        assert work.done
+
+
+def test_the_same_work_is_not_done_twice(tmp_path):
+    out, source = tmp_path / "out.json", tmp_path / "input.txt"
+    source.write_text("rows")
+    with job([out], [source], a={"x": 1}) as work:
+        assert not work.done
+        work.artifact(out, kind="precision", payload=PAYLOAD)
+    with job([out], [source], a={"x": 1}) as work:
+        assert work.done
+    with job([out], [source], a={"x": 2}) as work:
+        assert not work.done
+    source.write_text("other rows")
+    with job([out], [source], a={"x": 1}) as work:
+        assert not work.done
+
+
+def test_a_changed_file_beside_its_sidecar_is_not_taken_as_done(tmp_path):
+    table = tmp_path / "table.csv"
+    for content in ("a", "b"):
+        with job([table]) as work:
+            assert not work.done
+            work.artifact(table, write=lambda path, content=content: path.write_text(content))
+        table.write_text("tampered")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, capsys):
+    out = tmp_path / "table.csv"
+
+    def main():
+        def full(path):
+            path.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        with job([out]) as work:
+            work.artifact(out, write=full)
+
+    with pytest.raises(SystemExit) as stop:
+        guarded(main)
+    assert stop.value.code == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def _killed_while_writing(path):
+    def slow(temporary):
+        temporary.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.argv = ["precision.py"]
+    with job([path]) as work:
+        work.artifact(path, write=slow)
+
+
+def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):
+    out = tmp_path / "table.csv"
+    process = multiprocessing.get_context("fork").Process(target=_killed_while_writing, args=(out,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    assert not out.exists()
+    # Its lock died with it: nobody unlocks by hand.
+    with job([out]) as work:
+        assert not work.done
+        work.artifact(out, write=lambda path: path.write_text("whole"))
+    assert out.read_text() == "whole"
+
+
+def _hold(path: Path, log: Path):
+    with locked(path):
+        with log.open("a") as handle:
+            handle.write("in ")
+        time.sleep(0.05)
+        with log.open("a") as handle:
+            handle.write("out ")
+
+
+def test_twins_never_write_together(tmp_path):
+    context = multiprocessing.get_context("fork")
+    twins = [context.Process(target=_hold, args=(tmp_path / "x.json", tmp_path / "log")) for _ in range(6)]
+    for twin in twins:
+        twin.start()
+    for twin in twins:
+        twin.join(30)
+    assert (tmp_path / "log").read_text() == "in out " * 6
+    assert [p.name for p in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_rerun_is_possible_without_write_permission_on_the_old_file(tmp_path):
+    out = write(tmp_path / "out.json", a={"x": 1})
+    out.chmod(0o444)
+    write(out, a={"x": 2})
+    assert read(out)["lineage"]["config"] == {"a": {"x": 2}}
+
+
+def test_a_sidecar_names_json_that_is_an_input(tmp_path):
+    out = write(tmp_path / "out.json")
+    plain = tmp_path / "plain.json"
+    plain.write_text(json.dumps({"payload_sha256": "x"}))
+    assert set(artifacts.describe_input(out)) == {"sha256", "payload_sha256"}
+    assert set(artifacts.describe_input(plain)) == {"sha256"}

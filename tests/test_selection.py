@@ -1,0 +1,101 @@
+"""Which layers are selected, and what share of the gradient they hold."""
+
+import pytest
+
+from aletheia.errors import UserError
+from aletheia.selection import choose_layers, held_shares, select_layers, selection_payload
+
+SCORES = [5.0, 1.0, 4.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "layers"),
+    [(50, [0, 2]), (100, [0, 1, 2, 3, 4]), (60, [0, 2, 4]), (1, [0]), (59.9, [0, 2])],
+)
+def test_top_share_rounded_down_but_at_least_one(budget, layers):
+    assert select_layers(SCORES, budget) == layers
+
+
+def test_of_equal_scores_the_lower_layer_is_taken():
+    assert select_layers([1.0, 1.0, 1.0, 1.0], 50) == [0, 1]
+
+
+@pytest.mark.parametrize("budget", [0, -1, 101])
+def test_budget_out_of_range(budget):
+    with pytest.raises(UserError, match="more than 0 and at most 100"):
+        select_layers(SCORES, budget)
+
+
+def test_scores_must_be_finite():
+    with pytest.raises(UserError, match="finite"):
+        select_layers([1.0, float("nan")], 50)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "layers"),
+    [
+        ("all", [0, 1, 2, 3, 4]),
+        ("gradient", [0, 2]),
+        ("bottom", [1, 3]),
+        ("first", [0, 1]),
+        ("last", [3, 4]),
+        ([4, 1], [1, 4]),
+    ],
+)
+def test_arms_and_controls(wanted, layers):
+    assert choose_layers(SCORES, {"layers": wanted, "budget_percent": 50}, seed=42) == layers
+
+
+def test_random_controls_have_the_budget_and_follow_seed_and_draw():
+    arm = {"layers": "random", "budget_percent": 50, "draw": 0}
+    wide = list(range(1, 31))
+    first = choose_layers(wide, arm, seed=42)
+    assert len(first) == 15
+    assert first == choose_layers(wide, arm, seed=42)
+    assert first != choose_layers(wide, arm, seed=43)
+    assert first != choose_layers(wide, {**arm, "draw": 1}, seed=42)
+
+
+def test_held_shares_by_hand():
+    shares = held_shares(SCORES, [0, 2])
+    assert shares["held_norm_share"] == pytest.approx(9 / 15)
+    assert shares["held_squared_share"] == pytest.approx(41 / 55)
+    assert shares["margin_at_cut"] == pytest.approx((4 - 3) / 4)
+
+
+def probe_artifact(**changes):
+    names = [
+        {
+            "attention": [f"model.layers.{i}.self_attn.q_proj"],
+            "mlp": [f"model.layers.{i}.mlp.up_proj"],
+            "experts": [],
+        }
+        for i in range(5)
+    ]
+    scores = dict.fromkeys(("l2", "sum_of_norms", "relative", "normalized"), SCORES)
+    return {
+        "status": "ok",
+        "reason": None,
+        "layers_total": 5,
+        "scores": scores,
+        "adaptable": names,
+        **changes,
+    }
+
+
+def test_the_arm_overrides_the_ranks():
+    arm = {"layers": "gradient", "budget_percent": 50, "rank": {"attention": 4, "mlp": 8}}
+    payload = selection_payload(probe_artifact(), arm, {"rank": 16, "alpha": 32}, seed=0)
+    assert payload["layers"] == [0, 2]
+    assert payload["rank_pattern"]["model.layers.2.self_attn.q_proj"] == 4
+    assert payload["rank_pattern"]["model.layers.2.mlp.up_proj"] == 8
+    assert set(payload["alpha_pattern"].values()) == {32}
+
+
+def test_a_probe_that_diverged_passes_its_status_on():
+    failed = probe_artifact(status="diverged", reason="batch 0: loss is not finite")
+    payload = selection_payload(
+        failed, {"layers": "gradient", "budget_percent": 50}, {"rank": 16, "alpha": 32}, seed=0
+    )
+    assert payload["status"] == "diverged"
+    assert payload["layers"] == []

@@ -1,0 +1,179 @@
+"""The configuration is closed, whole in each campaign, and each mistake in it is one sentence."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from aletheia.config import schema
+from aletheia.errors import UserError
+from aletheia.study import load_study
+from conftest import ROOT
+
+CAMPAIGN = {
+    "name": "one",
+    "models": ["small"],
+    "seeds": [1, 2],
+    "data": "rows",
+    "arms": {
+        "std": {"layers": "all"},
+        "ale": {"layers": "gradient"},
+        "cm": {"layers": "gradient", "extra_steps_percent": 25},
+    },
+    "benchmarks": ["heldout"],
+}
+MODELS = {
+    name: {"source": {"type": "random", "config": {"model_type": "llama"}}} for name in ("small", "large")
+}
+DATA = {name: {"source": {"type": "stdlib"}} for name in ("rows", "mmlu")}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return a function that loads a study of the given campaigns."""
+    monkeypatch.chdir(tmp_path)
+    number = itertools.count()
+
+    def load(*campaigns, models=MODELS, data=DATA, **config):
+        paths = []
+        for campaign in campaigns:
+            path = Path(f"campaign{next(number)}.yaml")
+            path.write_text(campaign if isinstance(campaign, str) else yaml.safe_dump(campaign))
+            paths.append(str(path))
+        Path("models.yaml").write_text(yaml.safe_dump(models))
+        Path("data.yaml").write_text(yaml.safe_dump(data))
+        return load_study({"campaigns": paths, "models": "models.yaml", "data": "data.yaml", **config})
+
+    return load
+
+
+def changed(**keys):
+    return {**CAMPAIGN, **keys}
+
+
+def test_runs_are_models_times_arms_times_seeds(study):
+    runs = study(CAMPAIGN).runs
+    assert len(runs) == 6
+    assert {key: run.kind for key, run in runs.items() if key[2] == 1} == {
+        ("small", "std", 1): "train_std",
+        ("small", "ale", 1): "train_ale",
+        ("small", "cm", 1): "train_cm",
+    }
+
+
+def test_defaults_are_the_papers(study):
+    settings = study(CAMPAIGN).runs["small", "std", 1].settings
+    assert settings["adapter"] == {"rank": 16, "alpha": 32, "dropout": 0}
+    training = settings["training"]
+    assert (training["steps"], training["accumulation"], training["warmup_steps"]) == (200, 2, 20)
+    assert training["optimizer"] == {"beta1": 0.9, "beta2": 0.95, "epsilon": 1e-7, "weight_decay": 0.01}
+    assert settings["probe"]["batches"] == 5
+
+
+def test_an_override_changes_one_model_alone(study):
+    campaign = changed(models=["small", "large"], overrides={"large": {"training": {"batch_size": 1}}})
+    runs = study(campaign).runs
+    assert runs["large", "std", 1].settings["training"]["batch_size"] == 1
+    assert runs["large", "std", 1].settings["training"]["steps"] == 200
+    assert runs["small", "std", 1].settings["training"]["batch_size"] == 4
+
+
+def test_two_campaigns_share_equal_runs_and_the_model_gets_all_benchmarks(study):
+    loaded = study(CAMPAIGN, changed(name="two", benchmarks=["mmlu"]))
+    assert len(loaded.runs) == 6
+    assert loaded.model_benchmarks("small") == ["heldout", "mmlu"]
+    assert [c["name"] for c in loaded.campaign_index()] == ["one", "two"]
+
+
+def test_reports_decide_tables_and_figures(study):
+    loaded = study(changed(reports=["compute_matched"]))
+    assert (loaded.tables(), loaded.figure_names()) == ([1, 5], ["fig4"])
+    assert loaded.analyses() == ["COMPUTE_MATCHED_ANALYSIS.md"]
+    assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"trainig": {}}, r"campaign0\.yaml: unknown key 'trainig'; did you mean 'training'\?"),
+        ({"training": {"step": 3}}, r"training: unknown key 'step'; did you mean 'steps'\?"),
+        ({"training": {"steps": "many"}}, r"training\.steps: expected a value of type integer, found 'many'"),
+        ({"training": {"steps": 0}}, r"training\.steps: expected at least 1, found 0"),
+        (
+            {"arms": {"ale": {"layers": "gradient", "budget_percent": 0}}},
+            r"arms\.ale\.budget_percent: expected more than 0, found 0",
+        ),
+        ({"arms": {"ale": {"layers": "gradients"}}}, r"arms\.ale\.layers: expected one of all, gradient"),
+        (
+            {"benchmarks": ["mlu"]},
+            r"benchmarks\.0: expected one of heldout, mmlu, gsm8k, humaneval, found 'mlu'",
+        ),
+        ({"models": ["smal"]}, r"model 'smal' is not in the registry; did you mean 'small'\?"),
+        ({"data": "row"}, r"needs the data 'row', which is not in the registry; did you mean 'rows'\?"),
+        ({"benchmarks": ["humaneval"]}, r"needs the data 'humaneval', which is not in the registry"),
+        (
+            {"arms": {"cm": {"layers": "gradient", "steps": "measured"}}},
+            r"measured needs the arms std and ale",
+        ),
+        ({"seeds": [1, 1]}, r"seeds: expected entries without repetition"),
+        ({"overrides": {"smal": {}}}, r"model 'smal' is not in the registry"),
+    ],
+)
+def test_a_mistake_in_a_campaign_is_one_sentence(study, keys, sentence):
+    with pytest.raises(UserError, match=sentence) as error:
+        study(changed(**keys))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_and_broken_yaml(study):
+    without = {k: v for k, v in CAMPAIGN.items() if k != "arms"}
+    with pytest.raises(UserError, match="expected the key 'arms', which is missing"):
+        study(without)
+    with pytest.raises(UserError, match=r"campaign\d\.yaml: expected YAML, found .* at line 2"):
+        study("name: x\n  models: [a\n")
+    with pytest.raises(UserError, match="expected a configuration file here and found none"):
+        load_study({"campaigns": ["nowhere.yaml"], "models": "models.yaml", "data": "data.yaml"})
+
+
+def test_a_clash_of_two_campaigns_is_one_sentence(study):
+    with pytest.raises(UserError, match="has other training settings than small/ale/seed1"):
+        study(CAMPAIGN, changed(name="two", training={"steps": 7}))
+    with pytest.raises(UserError, match="arm 'ale' of small means something else"):
+        study(CAMPAIGN, changed(name="two", arms={"ale": {"layers": "last"}}))
+    with pytest.raises(
+        UserError, match=r"evaluated with other settings in an earlier campaign \(evaluation.batch_size\)"
+    ):
+        study(
+            CAMPAIGN, changed(name="two", arms={"last50": {"layers": "last"}}, evaluation={"batch_size": 1})
+        )
+    with pytest.raises(UserError, match="two campaigns are named 'one'"):
+        study(CAMPAIGN, CAMPAIGN)
+
+
+def test_unknown_keys_of_the_study_and_the_registries(study):
+    with pytest.raises(UserError, match=r"config: unknown key 'figure'; did you mean 'figures'\?"):
+        study(CAMPAIGN, figure={})
+    with pytest.raises(UserError, match="bf61"):
+        study(CAMPAIGN, models={"small": {**MODELS["small"], "dtype": "bf61"}})
+
+
+def test_every_setting_of_the_schemas_is_described():
+    def walk(node, path):
+        for key, child in node.get("properties", {}).items():
+            assert "description" in child or "$ref" in child or "const" in child, f"{path}.{key}"
+            walk(child, f"{path}.{key}")
+
+    for name in ("config", "campaign", "models", "data"):
+        Draft202012Validator.check_schema(schema(name))
+        walk(schema(name), name)
+    for path in (ROOT / "workflow" / "schemas").iterdir():
+        assert "$schema" in path.read_text(encoding="utf-8"), path.name
+
+
+def test_the_default_study_loads(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    loaded = load_study(yaml.safe_load(Path("config/config.yaml").read_text()))
+    assert len(loaded.runs) == 18
+    assert loaded.tables() == [1, 2, 3, 4, 5]
