@@ -201,3 +201,8 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     done = script("aggregate.py", "--out-dir", tmp_path / "aggregate", "--lineage", section)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cm/seed42/run.json" in done.stderr
+
+
+def test_a_model_without_a_named_family_is_its_own():
+    campaigns, runs, evaluations = study({"mine": {"family": None, "std": 10.0, "ale": 9.0}})
+    assert set(build_ledger(campaigns, runs, evaluations)["family"]) == {"mine"}

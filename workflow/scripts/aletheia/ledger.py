@@ -153,7 +153,8 @@ def _row(
     row = {
         "campaign": name,
         "model": model,
-        "family": planned["family"],
+        # A model whose family the registry doesn't name is a family of its own.
+        "family": planned.get("family") or model,
         "arm": arm,
         "seed": seed,
         "headline": bool(planned.get("headline", True)),
