@@ -14,6 +14,8 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/sections.smk"
+include: "rules/paths.smk"
 include: "rules/stage.smk"
 include: "rules/probe.smk"
 include: "rules/select.smk"

@@ -1,21 +1,6 @@
 # Aggregate: one tidy table between measuring and analysing. A run that failed is a row like any other.
 
 
-def campaigns_section(wildcards):
-    """Which runs belong to which campaign, and what the campaign reports."""
-    return STUDY.campaign_index()
-
-
-def run_artifacts(wildcards):
-    """The run.json of every run."""
-    return [f"<results>/train/{r.model}/{r.arm}/seed{r.seed}/run.json" for r in STUDY.runs.values()]
-
-
-def evaluation_artifacts(wildcards):
-    """The evaluations of every run, and of every base model."""
-    return [f"<results>/evaluate/{path}.json" for path in STUDY.evaluations()]
-
-
 rule aggregate:
     input:
         runs=run_artifacts,

@@ -38,8 +38,8 @@ wildcard_constraints:
     model="|".join(map(re.escape, STUDY.models)),
     data="|".join(map(re.escape, STUDY.data)),
     arm="[a-z][a-z0-9_]*",
-    seed=r"\d+",
-    run=r"base|[a-z][a-z0-9_]*/seed\d+",
+    seed="[0-9]{1,10}",
+    run="base|[a-z][a-z0-9_]*/seed[0-9]{1,10}",
 
 
 def all_cores(wildcards=None):
@@ -57,11 +57,11 @@ def lineage(script, env, extra=(), **sections):
     """One param for each module that a script reaches, for its environment, and for each section of its settings.
 
     Snakemake compares params as a set of strings: its dry run then names just the module or section that differs.
-    Sections are functions of the wildcards, or plain values.
+    A section is a function of the wildcards.
     """
 
     def param(name, section):
-        return lambda wildcards: f"config:{name}=" + compact_json(section(wildcards) if callable(section) else section)
+        return lambda wildcards: f"config:{name}={compact_json(section(wildcards))}"
 
     settings = {f"config_{name}": param(name, section) for name, section in sections.items()}
     return {**code_params(script, extra), **environment_param(env), **settings}
@@ -80,45 +80,7 @@ def settings_of(wildcards):
     return STUDY.model_settings(wildcards.model)
 
 
-def model_section(wildcards):
-    """What training and evaluation need to know of a model."""
-    entry = STUDY.models[wildcards.model]
-    return {key: entry[key] for key in ("dtype", "quantization", "learning_rate_scale")}
-
-
-def measured_precision(wildcards):
-    """The measured choice of precision, for a model with dtype auto; nothing for others."""
-    auto = STUDY.models[wildcards.model]["dtype"] == "auto"
-    return f"<results>/precision/{wildcards.model}.json" if auto else []
-
-
-def training_data(wildcards):
-    """The lock of a model's training data."""
-    return f"<resources>/data/{settings_of(wildcards)['data']}.lock.json"
-
-
-def encoding_section(wildcards):
-    """How rows become tokens."""
-    return settings_of(wildcards)["encoding"]
-
-
 def arms_of(kind):
     """A pattern of the arms that one of the training rules makes; one that never matches where there is none."""
     arms = sorted({run.arm for run in STUDY.runs.values() if run.kind == kind})
     return "|".join(arms) or "(?!)"
-
-
-def with_sidecars(paths):
-    """Each file with the sidecar that holds its hash and lineage."""
-    return [path + suffix for path in paths for suffix in ("", ".lineage.json")]
-
-
-def study_targets(wildcards):
-    """What the study is for: ledgers, statistics, tables, analyses, figures."""
-    return [
-        *(f"<results>/aggregate/{name}" for name in ("ledger.csv", *STUDY.result_tables())),
-        "<results>/stats/summary.json",
-        *(f"<results>/stats/{name}" for name in STUDY.analyses()),
-        *(f"<results>/tables/table{n}.{suffix}" for n in STUDY.tables() for suffix in ("csv", "md", "tex")),
-        *(f"<results>/figures/{name}.{suffix}" for name in STUDY.figure_names() for suffix in ("pdf", "png", "svg")),
-    ]

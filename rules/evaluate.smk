@@ -2,36 +2,6 @@
 # rule of its own, in a sandbox, never beside the model.
 
 
-def evaluation_section(wildcards):
-    """Benchmarks and settings of a model: only those that its runs ask for."""
-    settings = settings_of(wildcards)["evaluation"]
-    benchmarks = STUDY.model_benchmarks(wildcards.model)
-    common = {key: settings[key] for key in ("batch_size", "prompt", "time_limit_seconds")}
-    return {**common, "benchmarks": benchmarks, **{name: settings[name] for name in benchmarks}}
-
-
-def question_sets(wildcards):
-    """The name of the question set of each benchmark that has one."""
-    return STUDY.question_sets(STUDY.model_benchmarks(wildcards.model), settings_of(wildcards))
-
-
-def question_locks(wildcards):
-    """The locks of the question sets."""
-    return [f"<resources>/data/{name}.lock.json" for name in question_sets(wildcards).values()]
-
-
-def evaluated_run(wildcards):
-    """The training run to evaluate; nothing for the base model."""
-    return [] if wildcards.run == "base" else "<results>/train/{model}/{run}/run.json".format(**wildcards)
-
-
-def evaluated_files(benchmarks):
-    """What one evaluation writes: a score and a table of questions each; for HumanEval the generations."""
-    tables = ["humaneval.generations.parquet" if b == "humaneval" else f"{b}.parquet" for b in benchmarks]
-    names = [*(f"{b}.json" for b in benchmarks if b != "humaneval"), *with_sidecars(tables)]
-    return [f"<results>/evaluate/{{model}}/{{run}}/{name}" for name in names]
-
-
 # A rule's outputs are fixed, so each set of benchmarks that some model needs has its own rule.
 for benchmarks, models in STUDY.benchmark_sets().items():
 
@@ -67,16 +37,6 @@ for benchmarks, models in STUDY.benchmark_sets().items():
             "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
             "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
             "--lineage {params:q} > {log:q} 2>&1"
-
-
-def humaneval_section(wildcards):
-    """How generated code is judged."""
-    return settings_of(wildcards)["evaluation"]["humaneval"]
-
-
-def humaneval_lock(wildcards):
-    """The lock of the HumanEval problems."""
-    return f"<resources>/data/{humaneval_section(wildcards)['questions']}.lock.json"
 
 
 rule score_code:

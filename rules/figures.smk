@@ -1,11 +1,6 @@
 # Figures: drawn from the ledger and the statistics alone; a change of style reruns nothing else.
 
 
-def figures_section(wildcards):
-    """The look of the figures."""
-    return STUDY.figures
-
-
 rule figures:
     input:
         ledger="<results>/aggregate/ledger.csv",

@@ -2,15 +2,6 @@
 # dtype auto, the choice of precision that all its jobs share.
 
 
-def precision_section(wildcards):
-    """The shape that the choice of precision is measured at."""
-    settings = settings_of(wildcards)
-    return {
-        "batch_size": settings["training"]["batch_size"],
-        "max_tokens": settings["encoding"]["max_tokens"],
-    }
-
-
 rule precision:
     input:
         model="<resources>/models/{model}.lock.json",
@@ -26,11 +17,6 @@ rule precision:
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/precision.py --model-lock {input.model:q} --threads {threads} "
         "--out {output:q} --lineage {params:q} > {log:q} 2>&1"
-
-
-def probe_section(wildcards):
-    """The probe's settings."""
-    return settings_of(wildcards)["probe"]
 
 
 rule probe:

@@ -1,16 +1,6 @@
 # Select: the layers of an arm by probe score (the paper's section 3.3), and the modules that will carry adapters.
 
 
-def arm_section(wildcards):
-    """What an arm means: which layers, how many of them, which ranks, how many steps."""
-    return run_of(wildcards).arm_settings
-
-
-def adapter_section(wildcards):
-    """Ranks, alphas and dropout of a run's adapters."""
-    return run_of(wildcards).settings["adapter"]
-
-
 rule select:
     input:
         probe="<results>/probe/{model}/seed{seed}.json",

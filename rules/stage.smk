@@ -2,17 +2,6 @@
 # its files; the files themselves are no declared output, so that a rerun finds and keeps what is already right.
 
 
-def model_source(wildcards):
-    """What decides a staged model's files."""
-    entry = STUDY.models[wildcards.model]
-    return {key: entry[key] for key in ("source", "family", "parameters", "layers", "licence") if key in entry}
-
-
-def data_source(wildcards):
-    """What decides a staged data set's files."""
-    return STUDY.data[wildcards.data]
-
-
 rule stage:
     input:
         expand("<resources>/models/{model}.lock.json", model=STUDY.used_models()),

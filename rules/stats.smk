@@ -2,11 +2,6 @@
 PUBLISHED = [f"config/published/table{number}.csv" for number in range(1, 6)]
 
 
-def reports_section(wildcards):
-    """The reports that the study's campaigns feed."""
-    return STUDY.reports()
-
-
 rule stats:
     input:
         ledger="<results>/aggregate/ledger.csv",

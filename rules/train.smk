@@ -2,26 +2,6 @@
 # further arms reuse the rule that fits them. Each takes all cores, so that no timed job has company.
 
 
-def run_section(wildcards):
-    """The run's name, which its adapter and its row carry."""
-    return {"model": wildcards.model, "arm": wildcards.arm}
-
-
-def training_section(wildcards):
-    """The optimisation's settings."""
-    return run_of(wildcards).settings["training"]
-
-
-def bought_by(arm):
-    """The run whose measured time decides the steps of an arm with `steps: measured`."""
-
-    def path(wildcards):
-        measured = run_of(wildcards).arm_settings.get("steps") == "measured"
-        return f"<results>/train/{wildcards.model}/{arm}/seed{wildcards.seed}/run.json" if measured else []
-
-    return path
-
-
 TRAIN = lineage(
     "train.py",
     "gpu",

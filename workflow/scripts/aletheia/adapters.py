@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
-from aletheia.models import Layer, adaptable_layers, layer_index
+from aletheia.layers import Layer, adaptable_layers, layer_index
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -29,7 +29,7 @@ def placement_plan(
     Parameters
     ----------
     layers
-        All layers of the model (:func:`aletheia.models.adaptable_layers`).
+        All layers of the model (:func:`aletheia.layers.adaptable_layers`).
     selected
         Indices of the layers to adapt.
     rank, alpha
@@ -162,7 +162,9 @@ def seed_adapters(peft_model: PeftModel, seed: int) -> None:
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         bound = 1 / math.sqrt(parameter.shape[-1])
-        values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+        values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(
+            -bound, bound, generator=generator
+        )
         with torch.no_grad():
             parameter.copy_(values)
 

@@ -73,7 +73,9 @@ def _check_schema(kind: str, payload: Any, path: Path) -> None:
     error = next(_validator(kind).iter_errors(payload), None)
     if error is not None:
         where = "/".join(map(str, error.absolute_path)) or "payload"
-        raise UserError(f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}")
+        raise UserError(
+            f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}"
+        )
 
 
 def _payload_hash(kind: str, payload: Any) -> str:
@@ -105,7 +107,9 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: expected an artifact here and found none; run the step that writes it") from None
+        raise UserError(
+            f"{path}: expected an artifact here and found none; run the step that writes it"
+        ) from None
     try:
         envelope = json.loads(raw)
         claimed = envelope["sha256"]
@@ -113,7 +117,9 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
         found = hashlib.sha256(canonical_bytes(body)).hexdigest()
         schema, payload = envelope["schema"], envelope["payload"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: expected an artifact (JSON with its own sha256), found something else") from None
+        raise UserError(
+            f"{path}: expected an artifact (JSON with its own sha256), found something else"
+        ) from None
     if found != claimed or raw != canonical_bytes(envelope):
         raise UserError(
             f"{path}: changed after it was written (expected sha256 {claimed}, found {found}); delete it and rerun"
@@ -209,7 +215,9 @@ class Job:
             return False
         if envelope != path and there["payload"]["files"] != _content(path):
             return False
-        return all(there["lineage"].get(k) == self.lineage[k] for k in ("inputs", "code", "config", "environment"))
+        return all(
+            there["lineage"].get(k) == self.lineage[k] for k in ("inputs", "code", "config", "environment")
+        )
 
     def artifact(
         self,

@@ -1,13 +1,8 @@
-"""Load a staged model, and name the modules of its layers.
-
-Names follow the field: a layer is one transformer block, counted from 0; a module is one linear map in it.
-"""
+"""Load a staged model and its tokenizer, checked against the lock, offline."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +14,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("bf16", "fp16", "fp32")
-# Where the decoder layers stand: llama, qwen2, mistral, mixtral, phi3, stablelm, olmo · gptj · gpt_neox.
-LAYER_PATH = re.compile(r"^(?:model\.layers|transformer\.h|gpt_neox\.layers)\.(\d+)\.")
-ATTENTION = re.compile(r"\.(?:self_attn|attn|attention)\.")
-MLP = re.compile(r"\.mlp\.")
-# A Mixture-of-Experts router is a linear map that chooses experts; the paper adapts attention and MLP only.
-ROUTER = re.compile(r"\.mlp\.gate$")
-# transformers 5 keeps all experts of a layer in two 3-D parameters.
-EXPERT = re.compile(r"\.mlp\.experts\.(?:gate_up_proj|down_proj)$")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The adaptable names of one layer: full dotted names, as PEFT takes them."""
-
-    index: int
-    attention: list[str] = field(default_factory=list)
-    mlp: list[str] = field(default_factory=list)
-    experts: list[str] = field(default_factory=list)
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -47,53 +24,6 @@ def torch_dtype(name: str) -> torch.dtype:
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[name]
     except KeyError:
         raise UserError(f"dtype {name!r}: expected one of {', '.join(DTYPES)}") from None
-
-
-def layer_index(name: str) -> int | None:
-    """Return the layer that a module or parameter name belongs to, or None (embeddings, final norm, head)."""
-    found = LAYER_PATH.match(name)
-    return int(found.group(1)) if found else None
-
-
-def adaptable_layers(model: PreTrainedModel) -> list[Layer]:
-    """Return each layer with its attention and MLP linears and its fused experts, in order.
-
-    Parameters
-    ----------
-    model
-        A causal language model of transformers, not yet wrapped by PEFT.
-
-    Raises
-    ------
-    UserError
-        When no layer is found, or a layer has neither attention nor MLP linears.
-    """
-    import torch
-
-    layers: dict[int, Layer] = {}
-    for name, module in model.named_modules():
-        index = layer_index(name + ".")
-        if index is None:
-            continue
-        layer = layers.setdefault(index, Layer(index))
-        # bitsandbytes' Linear4bit and Linear8bitLt are torch.nn.Linear too.
-        if isinstance(module, torch.nn.Linear) and not ROUTER.search(name):
-            if ATTENTION.search(name):
-                layer.attention.append(name)
-            elif MLP.search(name):
-                layer.mlp.append(name)
-    for name, _ in model.named_parameters():
-        if EXPERT.search(name):
-            layers[layer_index(name)].experts.append(name)
-    found = [layers[i] for i in sorted(layers)]
-    bare = [layer.index for layer in found if not (layer.attention and (layer.mlp or layer.experts))]
-    if not found or bare:
-        family = getattr(model.config, "model_type", "unknown")
-        raise UserError(
-            f"model family {family!r}: expected layers with attention and MLP linears, found "
-            f"{f'none in layers {bare}' if found else 'no known layer list'}; this family is not supported"
-        )
-    return found
 
 
 def load_config(folder: Path) -> Any:

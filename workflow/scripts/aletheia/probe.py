@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
-from aletheia.models import adaptable_layers, layer_index
+from aletheia.layers import adaptable_layers, layer_index
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,9 @@ from aletheia.adapters import attach, audit, placement_plan
 from aletheia.data import checked_folder, collate, encode_rows, plan_batches, read_rows
 from aletheia.errors import UserError
 from aletheia.heldout import mean_loss, row_losses
+from aletheia.layers import adaptable_layers
 from aletheia.lineage import compact_json
-from aletheia.models import adaptable_layers, load, resolved_dtype
+from aletheia.models import load, resolved_dtype
 from aletheia.training import TrainingRecord, planned_steps, timing, train
 
 
@@ -143,7 +144,9 @@ def _measured(args: Any) -> dict[str, Any] | None:
     """Return the times that ``steps: measured`` buys from, where both runs are given."""
     if not (args.std_run and args.ale_run):
         return None
-    std, ale = (artifacts.read(path, "run")["observed"].get("time", {}) for path in (args.std_run, args.ale_run))
+    std, ale = (
+        artifacts.read(path, "run")["observed"].get("time", {}) for path in (args.std_run, args.ale_run)
+    )
     return {"std_seconds": std.get("training_seconds"), "step_seconds": ale.get("median_step_seconds")}
 
 
@@ -175,6 +178,8 @@ def _heldout(model: Any, tokenizer: Any, folder: Path, config: Mapping[str, Any]
     rows = read_rows(folder / "heldout.jsonl")[: config["training"]["eval_rows"]]
     examples = encode_rows(rows, tokenizer, **config["encoding"])
     if not examples:
-        raise UserError(f"{folder / 'heldout.jsonl'}: expected at least one row that fits encoding.max_tokens, found none")
+        raise UserError(
+            f"{folder / 'heldout.jsonl'}: expected at least one row that fits encoding.max_tokens, found none"
+        )
     size = config["training"]["batch_size"] * 4
     return mean_loss(row_losses(model, examples, batch_size=size, pad_token_id=tokenizer.pad_token_id))

@@ -9,7 +9,7 @@ from typing import Any
 
 from aletheia.adapters import placement_plan
 from aletheia.errors import UserError
-from aletheia.models import Layer
+from aletheia.layers import Layer
 
 
 def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[int]:
@@ -122,7 +122,13 @@ def selection_payload(
         "layers_total": probe["layers_total"],
     }
     if probe["status"] != "ok":
-        empty = {"layers": [], "target_modules": [], "target_parameters": [], "rank_pattern": {}, "alpha_pattern": {}}
+        empty = {
+            "layers": [],
+            "target_modules": [],
+            "target_parameters": [],
+            "rank_pattern": {},
+            "alpha_pattern": {},
+        }
         shares = dict.fromkeys(("lowest_layer", "held_norm_share", "held_squared_share", "margin_at_cut"))
         return {**payload, **empty, **shares}
     scores = probe["scores"][score]

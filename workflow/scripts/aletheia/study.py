@@ -99,15 +99,16 @@ class Study:
         models = self.used_models()
         base = [f"{m}/base/{b}" for m in models for b in self.model_benchmarks(m)]
         return base + [
-            f"{r.model}/{r.arm}/seed{r.seed}/{b}" for r in self.runs.values() for b in self.model_benchmarks(r.model)
+            f"{r.model}/{r.arm}/seed{r.seed}/{b}"
+            for r in self.runs.values()
+            for b in self.model_benchmarks(r.model)
         ]
 
-    def ledgers(self) -> list[str]:
-        """Return the tables that aggregate writes."""
-        reports = self.reports()
-        tables = ["ledger.csv"]
-        tables += ["RESULTS_MASTER.csv"] if "speed" in reports else []
-        return tables + (["RESULTS_CAMPAIGN2.csv"] if {"downstream", "compute_matched"} & set(reports) else [])
+    def result_tables(self) -> list[str]:
+        """Return the tables that aggregate writes beside the ledger."""
+        reports = set(self.reports())
+        tables = {"RESULTS_MASTER.csv": {"speed"}, "RESULTS_CAMPAIGN2.csv": {"downstream", "compute_matched"}}
+        return [name for name, wanted in tables.items() if wanted & reports]
 
     def tables(self) -> list[int]:
         """Return the numbers of the tables that the study has."""
@@ -133,7 +134,8 @@ class Study:
                     model: {
                         "family": self.models[model].get("family"),
                         "headline": self._own(campaign, model, "headline"),
-                        "benchmarks": self.model_benchmarks(model),
+                        "parameters": self.models[model].get("parameters"),
+                        "benchmarks": self._own(campaign, model, "benchmarks"),
                     }
                     for model in campaign["models"]
                 },
@@ -181,7 +183,13 @@ def load_study(config: Mapping[str, Any]) -> Study:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
         raise UserError(f"config: two campaigns are named {twice!r}; give each its own name")
-    study = Study(models, data, campaigns, {}, with_defaults(config.get("figures", {}), root["properties"]["figures"], root))
+    study = Study(
+        models,
+        data,
+        campaigns,
+        {},
+        with_defaults(config.get("figures", {}), root["properties"]["figures"], root),
+    )
     for campaign in campaigns:
         _add_campaign(study, campaign)
     return study
@@ -212,7 +220,9 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
         _check_names(study, campaign, model, settings)
         for arm, entry in campaign["arms"].items():
             for seed in campaign["seeds"]:
-                _add_run(study, campaign, Run(model, arm, seed, entry, settings, list(settings["benchmarks"])))
+                _add_run(
+                    study, campaign, Run(model, arm, seed, entry, settings, list(settings["benchmarks"]))
+                )
 
 
 def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:

@@ -119,7 +119,9 @@ def train(
     import torch
 
     record = TrainingRecord()
-    arguments = _arguments(settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch)
+    arguments = _arguments(
+        settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch
+    )
     trainer = _trainer_class()(
         model=model,
         args=arguments,
@@ -219,7 +221,8 @@ def _trainer_class() -> type:
                 return
             self.record.losses.append(loss)
             print(
-                f"step {state.global_step}/{state.max_steps} loss {loss:.4f} {now - self.start:.2f} s", flush=True
+                f"step {state.global_step}/{state.max_steps} loss {loss:.4f} {now - self.start:.2f} s",
+                flush=True,
             )
             if self.time_limit and now - self.begun > self.time_limit and state.global_step < state.max_steps:
                 self.record.fail("timeout", f"past the limit of {self.time_limit} s")

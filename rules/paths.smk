@@ -1,0 +1,75 @@
+# Inputs and outputs that follow from the study: which file a run, a model or a report needs.
+
+
+def study_targets(wildcards):
+    """What the study is for: ledgers, statistics, tables, analyses, figures."""
+    return [
+        *(f"<results>/aggregate/{name}" for name in ("ledger.csv", *STUDY.result_tables())),
+        "<results>/stats/summary.json",
+        *(f"<results>/stats/{name}" for name in STUDY.analyses()),
+        *(f"<results>/tables/table{n}.{suffix}" for n in STUDY.tables() for suffix in ("csv", "md", "tex")),
+        *(f"<results>/figures/{name}.{suffix}" for name in STUDY.figure_names() for suffix in ("pdf", "png", "svg")),
+    ]
+
+
+def with_sidecars(paths):
+    """Each file with the sidecar that holds its hash and lineage."""
+    return [path + suffix for path in paths for suffix in ("", ".lineage.json")]
+
+
+def training_data(wildcards):
+    """The lock of a model's training data."""
+    return f"<resources>/data/{settings_of(wildcards)['data']}.lock.json"
+
+
+def measured_precision(wildcards):
+    """The measured choice of precision, for a model with dtype auto; nothing for others."""
+    auto = STUDY.models[wildcards.model]["dtype"] == "auto"
+    return f"<results>/precision/{wildcards.model}.json" if auto else []
+
+
+def bought_by(arm):
+    """The run whose measured time decides the steps of an arm with `steps: measured`."""
+
+    def path(wildcards):
+        measured = run_of(wildcards).arm_settings.get("steps") == "measured"
+        return f"<results>/train/{wildcards.model}/{arm}/seed{wildcards.seed}/run.json" if measured else []
+
+    return path
+
+
+def question_sets(wildcards):
+    """The name of the question set of each benchmark that has one."""
+    return STUDY.question_sets(STUDY.model_benchmarks(wildcards.model), settings_of(wildcards))
+
+
+def question_locks(wildcards):
+    """The locks of the question sets."""
+    return [f"<resources>/data/{name}.lock.json" for name in question_sets(wildcards).values()]
+
+
+def evaluated_run(wildcards):
+    """The training run to evaluate; nothing for the base model."""
+    return [] if wildcards.run == "base" else "<results>/train/{model}/{run}/run.json".format(**wildcards)
+
+
+def evaluated_files(benchmarks):
+    """What one evaluation writes: a score and a table of questions each; for HumanEval the generations."""
+    tables = ["humaneval.generations.parquet" if b == "humaneval" else f"{b}.parquet" for b in benchmarks]
+    names = [*(f"{b}.json" for b in benchmarks if b != "humaneval"), *with_sidecars(tables)]
+    return [f"<results>/evaluate/{{model}}/{{run}}/{name}" for name in names]
+
+
+def humaneval_lock(wildcards):
+    """The lock of the HumanEval problems."""
+    return f"<resources>/data/{humaneval_section(wildcards)['questions']}.lock.json"
+
+
+def run_artifacts(wildcards):
+    """The run.json of every run."""
+    return [f"<results>/train/{r.model}/{r.arm}/seed{r.seed}/run.json" for r in STUDY.runs.values()]
+
+
+def evaluation_artifacts(wildcards):
+    """The evaluations of every run, and of every base model."""
+    return [f"<results>/evaluate/{path}.json" for path in STUDY.evaluations()]

@@ -1,0 +1,85 @@
+# Which settings each step reads: nothing else of the configuration reaches its script, or reruns it.
+
+
+def encoding_section(wildcards):
+    """How rows become tokens."""
+    return settings_of(wildcards)["encoding"]
+
+
+def model_section(wildcards):
+    """What training and evaluation need to know of a model."""
+    entry = STUDY.models[wildcards.model]
+    return {key: entry[key] for key in ("dtype", "quantization", "learning_rate_scale")}
+
+
+def model_source(wildcards):
+    """What decides a staged model's files."""
+    entry = STUDY.models[wildcards.model]
+    return {key: entry[key] for key in ("source", "family", "parameters", "layers", "licence") if key in entry}
+
+
+def data_source(wildcards):
+    """What decides a staged data set's files."""
+    return STUDY.data[wildcards.data]
+
+
+def precision_section(wildcards):
+    """The shape that the choice of precision is measured at."""
+    settings = settings_of(wildcards)
+    return {
+        "batch_size": settings["training"]["batch_size"],
+        "max_tokens": settings["encoding"]["max_tokens"],
+    }
+
+
+def probe_section(wildcards):
+    """The probe's settings."""
+    return settings_of(wildcards)["probe"]
+
+
+def arm_section(wildcards):
+    """What an arm means: which layers, how many of them, which ranks, how many steps."""
+    return run_of(wildcards).arm_settings
+
+
+def adapter_section(wildcards):
+    """Ranks, alphas and dropout of a run's adapters."""
+    return run_of(wildcards).settings["adapter"]
+
+
+def run_section(wildcards):
+    """The run's name, which its adapter and its row carry."""
+    return {"model": wildcards.model, "arm": wildcards.arm}
+
+
+def training_section(wildcards):
+    """The optimisation's settings."""
+    return run_of(wildcards).settings["training"]
+
+
+def evaluation_section(wildcards):
+    """Benchmarks and settings of a model: only those that its runs ask for."""
+    settings = settings_of(wildcards)["evaluation"]
+    benchmarks = STUDY.model_benchmarks(wildcards.model)
+    common = {key: settings[key] for key in ("batch_size", "prompt", "time_limit_seconds")}
+    return {**common, "benchmarks": benchmarks, **{name: settings[name] for name in benchmarks}}
+
+
+def humaneval_section(wildcards):
+    """How generated code is judged."""
+    return settings_of(wildcards)["evaluation"]["humaneval"]
+
+
+def campaigns_section(wildcards):
+    """Which runs belong to which campaign, and what the campaign reports."""
+    return STUDY.campaign_index()
+
+
+def reports_section(wildcards):
+    """The reports that the study's campaigns feed."""
+    return STUDY.reports()
+
+
+def figures_section(wildcards):
+    """The look of the figures."""
+    return STUDY.figures
