@@ -145,7 +145,8 @@ def _encode(
     text: str, spans: list[tuple[int, int]], tokenizer: Any, bos: list[int], loss_on: str
 ) -> dict[str, list[int]]:
     cuts = [text[:cut] for span in spans for cut in span if cut < len(text)]
-    ids, *heads = tokenizer([text, *cuts], add_special_tokens=False)["input_ids"]
+    # Quiet: rows longer than the context are cut below.
+    ids, *heads = tokenizer([text, *cuts], add_special_tokens=False, verbose=False)["input_ids"]
     # A token that straddles prompt and response differs from the prompt's own last token: it counts as
     # response.
     position = {len(cut): _common_prefix(head, ids) for cut, head in zip(cuts, heads, strict=True)}
