@@ -59,9 +59,7 @@ def test_only_the_response_and_its_end_are_targets(tokenizer, prompt):
 def test_alpaca_wording(tokenizer):
     with_input, without = data.encode_rows([ROW, {**ROW, "input": ""}], tokenizer, 999)
     text = tokenizer.decode(with_input["input_ids"])
-    assert text.startswith(
-        "Below is an instruction that describes a task, paired with an input that provides"
-    )
+    assert text.startswith("Below is an instruction that describes a task, paired with an input that provides")
     assert text.endswith("### Instruction:\nAdd one.\n\n### Input:\n3\n\n### Response:\nIt is 4.<eos>")
     assert "### Input" not in tokenizer.decode(without["input_ids"])
 
@@ -99,9 +97,7 @@ def test_a_cut_response_has_no_end_and_one_cut_away_is_left_out(tokenizer):
 
 
 def test_no_row_left_is_one_sentence(tokenizer):
-    with pytest.raises(
-        UserError, match=r"none of the 1 rows keeps any .* max_tokens=5; raise encoding\.max_tokens"
-    ):
+    with pytest.raises(UserError, match=r"none of the 1 rows keeps any .* max_tokens=5; raise encoding\.max_tokens"):
         data.encode_rows([ROW], tokenizer, 5)
 
 
@@ -197,9 +193,7 @@ def test_collate_pads_on_the_right():
 
 
 def plan(rows=10, steps=7, batch_size=3, accumulation=2, seed=42):
-    return data.plan_batches(
-        range(rows), steps=steps, batch_size=batch_size, accumulation=accumulation, seed=seed
-    )
+    return data.plan_batches(range(rows), steps=steps, batch_size=batch_size, accumulation=accumulation, seed=seed)
 
 
 def test_a_longer_plan_begins_with_the_shorter_one():

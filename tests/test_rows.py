@@ -172,8 +172,7 @@ def row(i, output=None):
 
 def test_held_out_text_is_never_trained_on():
     rows = [
-        row(i, f"The same long answer {i // 2}, given to two different questions, {'word ' * 9}")
-        for i in range(20)
+        row(i, f"The same long answer {i // 2}, given to two different questions, {'word ' * 9}") for i in range(20)
     ]
     rows += [row(i) for i in range(20, 40)]
     tables, dropped = splits.split_rows(rows, held_out=10, rows=None, seed=0)
@@ -252,9 +251,7 @@ def test_docstring_rows_of_a_small_library(tmp_path):
         ("pots:Pot", "A pot that holds whatever is put into it, for as long as one likes."),
         ("pots:Pot.fill", "Put something into the pot, and return what was in it before that."),
     ]
-    assert found[1]["input"] == (
-        "async def fill(self, what):\n    old, self.what = self.what, what\n    return old"
-    )
+    assert found[1]["input"] == ("async def fill(self, what):\n    old, self.what = self.what, what\n    return old")
     assert "Put something" not in found[0]["input"].split("async")[0]
     assert "{" not in "".join(r["instruction"] for r in found)
 

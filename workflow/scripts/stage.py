@@ -35,11 +35,7 @@ def registered(what: str, name: str) -> dict[str, Any]:
         near = difflib.get_close_matches(name, entries, n=1)
         raise UserError(
             f"{path}: expected an entry {name!r} and found none"
-            + (
-                f"; did you mean {near[0]!r}?"
-                if near
-                else f" (there are {', '.join(entries) or 'no entries'})"
-            )
+            + (f"; did you mean {near[0]!r}?" if near else f" (there are {', '.join(entries) or 'no entries'})")
         )
     return entries[name]
 

@@ -116,9 +116,7 @@ def _tokenizer_of(choice: str) -> Any:
     from transformers import AutoTokenizer
 
     if not Path(choice).is_dir():
-        raise UserError(
-            f"source.tokenizer: expected `bytes` or the folder of a staged model, found {choice!r}"
-        )
+        raise UserError(f"source.tokenizer: expected `bytes` or the folder of a staged model, found {choice!r}")
     return AutoTokenizer.from_pretrained(choice, local_files_only=True)
 
 
@@ -138,16 +136,13 @@ def _random_config(settings: dict[str, Any], tokenizer: Any) -> Any:
         if not hasattr(default, key):
             near = difflib.get_close_matches(key, list(default.to_dict()), n=1)
             raise UserError(
-                f"source.config.{key}: {family} has no such key"
-                + (f"; did you mean {near[0]!r}?" if near else "")
+                f"source.config.{key}: {family} has no such key" + (f"; did you mean {near[0]!r}?" if near else "")
             )
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     try:
         return AutoConfig.for_model(family, **{"vocab_size": len(tokenizer), **special, **settings})
     except Exception as error:  # transformers checks types and shapes with classes of its own
-        raise UserError(
-            f"source.config: {family} refuses this shape ({' '.join(str(error).split())[:200]})"
-        ) from None
+        raise UserError(f"source.config: {family} refuses this shape ({' '.join(str(error).split())[:200]})") from None
 
 
 def local_model(source: dict[str, Any], folder: Path) -> None:
@@ -160,18 +155,14 @@ def local_model(source: dict[str, Any], folder: Path) -> None:
     """
     origin = Path(source["path"])
     if not origin.is_dir():
-        raise UserError(
-            f"{origin}: expected a model folder here and found none; check source.path in the registry"
-        )
+        raise UserError(f"{origin}: expected a model folder here and found none; check source.path in the registry")
     names = model_files([p.name for p in origin.iterdir() if p.is_file()], f"the folder {origin}")
     if "config.json" not in names:
         raise UserError(f"{origin}: expected config.json beside the weights and found none")
     folder.mkdir(parents=True)
     for name in names:
         try:
-            if not name.endswith(
-                ".safetensors"
-            ):  # small ones are copied, so an edit in place cannot reach them
+            if not name.endswith(".safetensors"):  # small ones are copied, so an edit in place cannot reach them
                 raise OSError
             os.link((origin / name).resolve(), folder / name)
         except OSError:

@@ -49,8 +49,7 @@ def checked_folder(lock_path: Path | str) -> Path:
         found = artifacts.sha256_file(path)
         if found != expected["sha256"]:
             raise UserError(
-                f"{path}: changed since it was staged (expected sha256 {expected['sha256']}, found {found}); "
-                f"{remedy}"
+                f"{path}: changed since it was staged (expected sha256 {expected['sha256']}, found {found}); {remedy}"
             )
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -121,9 +120,7 @@ def encode_rows(
             raise UserError(f"encoding.{name}: expected one of {', '.join(known)}, found {value!r}")
     rows, bos = list(rows), _special_prefix(tokenizer)
     if not rows:
-        raise UserError(
-            "expected at least one row and found none; set held_out (or rows) in the data registry"
-        )
+        raise UserError("expected at least one row and found none; set held_out (or rows) in the data registry")
     examples = []
     for index, row in enumerate(rows):
         text, spans, templated = rendered(row, tokenizer, prompt)

@@ -44,9 +44,7 @@ def glass_to_safetensors(weights: Path, vocabulary: Path, folder: Path) -> None:
 
     with numpy.load(weights, allow_pickle=False) as arrays:
         shape = json.loads(str(arrays["__config__"]))
-        state = glass_state(
-            {k: arrays[k].astype("float32") for k in arrays.files if k != "__config__"}, shape
-        )
+        state = glass_state({k: arrays[k].astype("float32") for k in arrays.files if k != "__config__"}, shape)
     tokenizer = glass_tokenizer(json.loads(vocabulary.read_text(encoding="utf-8")), shape["max_len"])
     config = LlamaConfig(
         vocab_size=shape["vocab_size"],
@@ -82,9 +80,7 @@ def glass_state(arrays: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]
         for theirs_name, name in names.items():
             weight = arrays[f"{theirs}attn.{theirs_name}"].T
             rotary = theirs_name in heads
-            state[f"{ours}self_attn.{name}.weight"] = (
-                half_split(weight, heads[theirs_name]) if rotary else weight
-            )
+            state[f"{ours}self_attn.{name}.weight"] = half_split(weight, heads[theirs_name]) if rotary else weight
         for theirs_name, name in {"W1": "gate_proj", "W3": "up_proj", "W2": "down_proj"}.items():
             state[f"{ours}mlp.{name}.weight"] = arrays[f"{theirs}ffn.{theirs_name}"].T
     return state

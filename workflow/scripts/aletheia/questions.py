@@ -124,11 +124,7 @@ def _mmlu(row: dict[str, Any], number: int) -> dict[str, Any] | None:
 
 def _humaneval(row: dict[str, Any], number: int) -> dict[str, Any] | None:
     values = {key: row.get(key) for key in KEYS["humaneval"]}
-    return (
-        {"id": values["task_id"], **values}
-        if all(isinstance(v, str) and v for v in values.values())
-        else None
-    )
+    return {"id": values["task_id"], **values} if all(isinstance(v, str) and v for v in values.values()) else None
 
 
 def _gsm8k(row: dict[str, Any], number: int) -> dict[str, Any] | None:

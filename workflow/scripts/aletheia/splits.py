@@ -27,9 +27,7 @@ def drawn(rows: Sequence[Row], count: int | None, *, seed: int) -> list[Row]:
     if count is None:
         return list(rows)
     if count > len(rows):
-        raise UserError(
-            f"expected at least {count} rows to draw from (rows: {count}), found {len(rows)}; lower `rows`"
-        )
+        raise UserError(f"expected at least {count} rows to draw from (rows: {count}), found {len(rows)}; lower `rows`")
     return [rows[i] for i in sorted(ranked(range(len(rows)), seed=seed)[:count])]
 
 

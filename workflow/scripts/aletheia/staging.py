@@ -47,9 +47,7 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
     folder = folder_of(lock_path)
     recipe = _recipe(job, "model", entry)
     downloads, partial = _downloads(folder), folder.with_name(f".{folder.name}.partial")
-    about = _staged(
-        job, folder, recipe, lambda target: build_model(entry["source"], target, downloads, partial)
-    )
+    about = _staged(job, folder, recipe, lambda target: build_model(entry["source"], target, downloads, partial))
     config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     payload = {
         "model": name,
