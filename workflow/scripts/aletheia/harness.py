@@ -109,6 +109,18 @@ class StudyLM(HFLM):
             raise TimeLimitReached
         return remaining
 
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """Decode a continuation, its leading spaces kept.
+
+        SentencePiece tokenizers drop one space at the start of a text. A completion is no start of a text, and
+        Python code that lost one space of its first indentation does not compile.
+        """
+        anchor = self.tokenizer.encode("a", add_special_tokens=False)
+        options = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
+        head = self.tokenizer.decode(anchor, **options)
+        text = self.tokenizer.decode([*anchor, *torch.as_tensor(tokens).reshape(-1).tolist()], **options)
+        return text.removeprefix(head)
+
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._remaining()
         return super()._model_call(inps, *args, **kwargs)
