@@ -131,7 +131,7 @@ def _gsm8k_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any
                 **generated,
                 "prediction": strict["filtered_resps"][0],
                 "last_number": flexible["filtered_resps"][0],
-                "correct": generated["status"] == "ok" and strict["exact_match"] == 1.0,
+                "correct": generated["status"] == "ok" and bool(strict["exact_match"] == 1.0),
             }
         )
     return table

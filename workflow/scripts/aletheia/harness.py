@@ -15,6 +15,7 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.model import CacheHook
 from lm_eval.api.samplers import ContextSampler
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
@@ -33,15 +34,22 @@ class TimeLimitReached(Exception):
 class OwnSubject(ContextSampler):
     """Few-shot examples: the first n of the question's own subject, in file order, as MMLU has it."""
 
+    subject: str | None = None
+
     def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> list[dict[str, Any]]:
-        """Return the first ``n`` rows that share ``eval_doc``'s subject."""
-        subject = (eval_doc or {}).get("subject")
-        shots = [row for row in self.df if row.get("subject") == subject][:n]
+        """Return the first ``n`` rows of ``subject``."""
+        shots = [row for row in self.df if row.get("subject") == self.subject][:n]
         if len(shots) < n:
-            raise UserError(
-                f"expected {n} few-shot rows of subject {subject}, found {len(shots)}; stage more rows"
-            )
+            raise UserError(f"expected {n} few-shot rows of subject {self.subject}, found {len(shots)}; stage more")
         return shots
+
+
+class _SubjectTask(ConfigurableTask):
+    """Tells the sampler which question is next; the harness does so only for examples from the test split."""
+
+    def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        self.sampler.subject = doc.get("subject")
+        return super().fewshot_context(doc, *args, **kwargs)
 
 
 class _AnyStop(StoppingCriteria):
@@ -125,9 +133,7 @@ class StudyLM(HFLM):
         self._remaining()
         return super()._model_call(inps, *args, **kwargs)
 
-    def _model_generate(
-        self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any
-    ) -> torch.Tensor:
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
         watch, width = _FiniteWatch(), context.shape[1]
         settings = {k: v for k, v in settings.items() if k not in ("temperature", "do_sample")}
         tokens = self.model.generate(
@@ -200,9 +206,10 @@ def run_task(lm: HFLM, config: dict[str, Any], *, chat: bool = False) -> dict[st
         ``samples``: for each filter of the task, its rows in question order; ``version``; ``results``, the
         harness's own numbers.
     """
+    own_subject = config.get("fewshot_config", {}).get("sampler") is OwnSubject
     outcome = simple_evaluate(
         lm,
-        tasks=[config],
+        tasks=[_SubjectTask(config=config) if own_subject else config],
         task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
         batch_size=lm.batch_size,
         bootstrap_iters=0,
