@@ -461,7 +461,7 @@ def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_pa
 
     folder = benchmark_data / "mmlu" / "data"
     files = {split: tmp_path / f"{split}.jsonl" for split in ("test", "dev")}
-    rows = {split: read_questions([folder / split / f"{subject}_{split}.csv"], "mmlu")[0][:6] for split in files}
+    rows = {split: read_questions(folder / split / f"{subject}_{split}.csv", "mmlu")[0][:6] for split in files}
     for split, path in files.items():
         path.write_text("".join(json.dumps(row) + "\n" for row in rows[split]))
     definitions = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
