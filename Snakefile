@@ -37,3 +37,9 @@ rule all:
     default_target: True
     input:
         study_targets,
+
+
+# The sentences that scripts ended with stand in the logs; say them last, where they are read.
+onerror:
+    for sentence in failed_sentences(log):
+        print(sentence, file=sys.stderr)

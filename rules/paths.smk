@@ -73,3 +73,14 @@ def run_artifacts(wildcards):
 def evaluation_artifacts(wildcards):
     """The evaluations of every run, and of every base model."""
     return [f"<results>/evaluate/{path}.json" for path in STUDY.evaluations()]
+
+
+def failed_sentences(controller_logs):
+    """The last line of each failed job's log: the script's own sentence of what went wrong."""
+    names = re.findall(
+        r"^    log: (\S+) \(check log", "\n".join(Path(p).read_text() for p in controller_logs), flags=re.MULTILINE
+    )
+    lines = (
+        (name, Path(name).read_text().strip().splitlines()[-1:]) for name in dict.fromkeys(names) if Path(name).exists()
+    )
+    return [f"{name}: {line}" for name, last in lines for line in last]

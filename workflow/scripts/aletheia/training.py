@@ -7,6 +7,7 @@ memory before the clock starts, in an order that depends on the seed alone.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from aletheia.errors import UserError
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 
 
 @dataclass
@@ -119,9 +123,7 @@ def train(
     import torch
 
     record = TrainingRecord()
-    arguments = _arguments(
-        settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch
-    )
+    arguments = _arguments(settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch)
     trainer = _trainer_class()(
         model=model,
         args=arguments,
@@ -134,7 +136,8 @@ def train(
     except (torch.OutOfMemoryError, MemoryError) as error:
         record.fail("out_of_memory", str(error).splitlines()[0][:200] or "out of memory")
     except RuntimeError as error:
-        if "not enough memory" not in str(error) and "out of memory" not in str(error):
+        # torch's CPU allocator raises a plain RuntimeError, in other words on other systems.
+        if not OUT_OF_MEMORY.search(str(error)):
             raise
         record.fail("out_of_memory", str(error).splitlines()[0][:200])
     return record

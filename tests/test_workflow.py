@@ -1,0 +1,265 @@
+"""The smallest complete run of the real Snakefile, and what a user does to a finished study."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from aletheia import artifacts
+
+from conftest import copy_project, snakemake
+
+STUDY = ("--configfile", "tests/study/config.yaml")
+NOTHING = "Nothing to be done"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Return a folder with the project and its tiny study, run once from a shell that has not activated anything."""
+    folder = copy_project(tmp_path_factory.mktemp("finished"))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "snakemake"), *STUDY],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, said(done)[-4000:]
+    return folder
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """Return a copy of the finished study in another place, whose files have other times: a clone, moved."""
+    folder = tmp_path / "moved"
+    shutil.copytree(finished, folder, symlinks=True, copy_function=shutil.copy)
+    return folder
+
+
+def dry(folder, *arguments):
+    """Return {rule: number of jobs} of a dry run, and all that it said."""
+    done = snakemake(folder, "-n", *STUDY, *arguments)
+    said = done.stdout + said(done)
+    assert done.returncode == 0, said[-3000:]
+    table = said[said.index("Job stats") :].split("\n\n")[0] if "Job stats" in said else ""
+    jobs = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+    jobs.pop("total", None)
+    return jobs, text
+
+
+def said(done):
+    """All that a call printed: a dry run reports on standard output, a run on standard error."""
+    return done.stdout + done.stderr
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_the_whole_chain_leaves_what_the_study_is_for(finished):
+    results = finished / "results"
+    ledger = pd.read_csv(results / "aggregate" / "ledger.csv")
+    assert len(ledger) == 6
+    assert set(ledger["status"]) == {"ok"}
+    assert set(ledger["arm"]) == {"std", "ale", "cm"}
+    by_arm = ledger[ledger["model"] == "tiny-llama"].set_index("arm")
+    assert by_arm["steps"].to_dict() == {"std": 4, "ale": 4, "cm": 6}
+    assert by_arm["layers_adapted"].to_dict() == {"std": 4, "ale": 2, "cm": 2}
+    assert by_arm["trainable_parameters"]["ale"] * 2 == by_arm["trainable_parameters"]["std"]
+    for number in range(1, 6):
+        assert (results / "tables" / f"table{number}.md").stat().st_size > 0
+        assert (results / "figures" / f"fig{number}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_artifact_is_whole_and_its_inputs_are_those_that_are_there(finished):
+    checked = 0
+    for path in [*finished.glob("results/**/*.json"), *finished.glob("resources/**/*.json")]:
+        if "adapter" in path.parent.name or path.parent.parent.name == "models":
+            continue
+        envelope = artifacts.read(path)
+        checked += 1
+        for name, described in envelope["lineage"]["inputs"].items():
+            assert artifacts.sha256_file(finished / name) == described["sha256"], f"{path}: {name}"
+    assert checked > 60
+
+
+def test_the_arms_did_the_same_work(finished):
+    runs = {
+        arm: artifacts.payload(finished / f"results/train/tiny-llama/{arm}/seed1/run.json", "run")
+        for arm in ("std", "ale", "cm")
+    }
+    assert runs["std"]["batch_plan_sha256"] == runs["ale"]["batch_plan_sha256"]
+    assert runs["std"]["tokens"] == runs["ale"]["tokens"]
+    # Before the first update all adapters are silent, so the first loss is the base model's in every arm.
+    assert runs["std"]["train_loss"][0] == runs["ale"]["train_loss"][0] == runs["cm"]["train_loss"][0]
+    assert set(runs["ale"]["placement"]["modules"]) < set(runs["std"]["placement"]["modules"])
+
+
+def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
+    from aletheia import data, heldout, models
+    from peft import PeftModel
+
+    run = finished / "results/train/tiny-llama/ale/seed1/run.json"
+    lock = finished / "resources/models/tiny-llama.lock.json"
+    dtype = artifacts.payload(finished / "results/precision/tiny-llama.json", "precision")["dtype"]
+    model, tokenizer = models.load(lock, dtype=dtype)
+    model = PeftModel.from_pretrained(model, run.parent / "adapter")
+    folder = data.checked_folder(finished / "resources/data/rows.lock.json")
+    examples = data.encode_rows(data.read_rows(folder / "heldout.jsonl"), tokenizer, 320)
+    rows = heldout.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
+    assert heldout.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert NOTHING in snakemake(finished, *STUDY).stderr
+
+
+def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
+    for path in study.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            path.touch()
+    jobs, text = dry(study)
+    assert jobs == {}
+    assert NOTHING in text
+
+
+def test_an_edited_module_is_named_and_only_its_steps_rerun(study):
+    with (study / "workflow/scripts/aletheia/training.py").open("a") as handle:
+        handle.write("\n# edited\n")
+    jobs, text = dry(study)
+    assert {"probe", "select", "precision", "stage_model", "stage_data"}.isdisjoint(jobs)
+    assert {"train_std": 2, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
+    assert re.search(r"before: 'code:aletheia\.training=\w+' now: 'code:aletheia\.training=\w+'", text)
+
+
+def test_an_edited_figure_module_touches_figures_alone(study):
+    with (study / "workflow/scripts/aletheia/drawing.py").open("a") as handle:
+        handle.write("\n# edited\n")
+    assert set(dry(study)[0]) == {"figures", "all"}
+
+
+def test_a_comment_in_the_configuration_changes_nothing(study):
+    for name in ("campaign.yaml", "models.yaml", "config.yaml"):
+        with (study / "tests/study" / name).open("a") as handle:
+            handle.write("# a comment\n")
+    assert dry(study)[0] == {}
+
+
+def test_another_models_settings_touch_that_model_alone(study):
+    edit(
+        study / "tests/study/campaign.yaml",
+        "{benchmarks: [heldout], headline: false}",
+        "{benchmarks: [heldout], headline: false, training: {batch_size: 1}}",
+    )
+    jobs, text = dry(study)
+    assert jobs["train_std"] == jobs["train_ale"] == jobs["train_cm"] == 1
+    assert "results/train/tiny-llama" not in text.replace("Input files updated", "").split("rule aggregate")[0]
+
+
+def test_the_look_of_figures_touches_figures_alone(study):
+    with (study / "tests/study/config.yaml").open("a") as handle:
+        handle.write("figures: {font_size: 11}\n")
+    assert set(dry(study)[0]) == {"figures", "all"}
+
+
+def test_one_figure_is_rebuilt_alone(study):
+    (study / "results/figures/fig1.pdf").unlink()
+    done = snakemake(study, "results/figures/fig1.pdf", *STUDY)
+    assert done.returncode == 0, said(done)
+    assert re.search(r"^1 of 1 steps", said(done), flags=re.MULTILINE)
+    assert (study / "results/figures/fig1.pdf").is_file()
+
+
+def test_a_figure_whose_report_is_not_in_the_study_is_no_target(study):
+    edit(study / "tests/study/campaign.yaml", "reports: [speed, downstream, compute_matched]", "reports: [speed]")
+    done = snakemake(study, "-n", "results/figures/fig4.pdf", *STUDY)
+    assert done.returncode != 0
+    assert "fig4.pdf" in said(done)
+    assert "fig4" not in " ".join(dry(study)[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        ("campaign.yaml", "training:", "trainig:", r"unknown key 'trainig'; did you mean 'training'\?"),
+        (
+            "campaign.yaml",
+            "tiny-neox]",
+            "tiny-nox]",
+            r"model 'tiny-nox' is not in the registry; did you mean 'tiny-neox'\?",
+        ),
+        (
+            "campaign.yaml",
+            "steps: 4",
+            "steps: four",
+            r"training\.steps: expected a value of type integer, found 'four'",
+        ),
+        (
+            "config.yaml",
+            "campaign.yaml",
+            "campain.yaml",
+            r"tests/study/campain\.yaml: expected a configuration file here and found none",
+        ),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_sentence(study, file, old, new, sentence):
+    edit(study / "tests/study" / file, old, new)
+    done = snakemake(study, "-n", *STUDY)
+    assert done.returncode != 0
+    assert re.search(sentence, said(done))
+    assert "Traceback" not in said(done)
+
+
+def test_a_staged_file_that_changed_is_named_with_both_hashes(study):
+    weights = study / "resources/models/tiny-llama/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    (study / "results/probe/tiny-llama/seed1.json").unlink()
+    done = snakemake(study, "results/probe/tiny-llama/seed1.json", *STUDY)
+    assert done.returncode != 0
+    last = said(done).strip().splitlines()
+    assert any(
+        re.search(r"model\.safetensors.*expected sha256 \w+.*found \w+|expected sha256 \w+.*found \w+", line)
+        for line in last[-3:]
+    ), last[-5:]
+
+
+def test_an_empty_training_file_is_named(study):
+    (study / "tests/study/rows.jsonl").write_text("")
+    (study / "resources/data/rows.lock.json").unlink()
+    shutil.rmtree(study / "resources/data/rows")
+    done = snakemake(study, "resources/data/rows.lock.json", *STUDY)
+    assert done.returncode != 0
+    assert "tests/study/rows.jsonl" in said(done).strip().splitlines()[-1]
+    assert not (study / "resources/data/rows.lock.json").exists()
+
+
+def test_an_unknown_run_is_one_sentence(study):
+    done = snakemake(study, "-n", "results/train/tiny-llama/ale/seed9/run.json", *STUDY)
+    assert done.returncode != 0
+    assert "expected a run of some campaign, found none of that name" in said(done)
+
+
+def test_too_old_a_python_says_so(tmp_path):
+    code = Path(__file__).parent.parent / "workflow" / "check_python.py"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.version_info = (3, 9, 1, 'final', 0); exec(open({str(code)!r}).read())",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: expected Python 3.11, 3.12 or 3.13, found 3.9")
