@@ -76,11 +76,8 @@ def evaluation_artifacts(wildcards):
 
 
 def failed_sentences(controller_logs):
-    """The last line of each failed job's log: the script's own sentence of what went wrong."""
-    names = re.findall(
-        r"^    log: (\S+) \(check log", "\n".join(Path(p).read_text() for p in controller_logs), flags=re.MULTILINE
-    )
-    lines = (
-        (name, Path(name).read_text().strip().splitlines()[-1:]) for name in dict.fromkeys(names) if Path(name).exists()
-    )
-    return [f"{name}: {line}" for name, last in lines for line in last]
+    """The sentence that each failed job's log ends with, where its script knew what went wrong."""
+    said = "\n".join(Path(path).read_text() for path in controller_logs)
+    names = dict.fromkeys(re.findall(r"^ *log: (\S+) \(check log", said, flags=re.MULTILINE))
+    lines = ((name, Path(name).read_text().strip().split("\n")[-1]) for name in names if Path(name).is_file())
+    return [f"{name}: {line}" for name, line in lines if line.startswith("error: ")]

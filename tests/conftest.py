@@ -62,9 +62,7 @@ def random_batch(sequences: int, tokens: int, seed: int, padding: int = 0) -> di
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def run_script(
-    name: str, *arguments: object, cwd: Path = ROOT, **environment: str
-) -> subprocess.CompletedProcess:
+def run_script(name: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     """Run one of the project's scripts in a process of its own."""
     return subprocess.run(
         [sys.executable, "-s", str(SCRIPTS / name), *map(str, arguments)],

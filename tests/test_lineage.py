@@ -40,9 +40,7 @@ def test_a_step_does_not_depend_on_another_steps_module(script, foreign):
 
 
 def test_params_name_module_and_section():
-    assert lineage.code_params("select_layers.py")["code_aletheia_selection"].startswith(
-        "code:aletheia.selection="
-    )
+    assert lineage.code_params("select_layers.py")["code_aletheia_selection"].startswith("code:aletheia.selection=")
     tokens = ["code:aletheia.x=ab", "env:envs/gpu.yaml=cd", 'config:training={"steps":3,"name":"a=b"}']
     assert lineage.parse_tokens(tokens) == {
         "code": {"aletheia.x": "ab"},
@@ -54,9 +52,7 @@ def test_params_name_module_and_section():
 def test_settings_by_hand_go_over_those_of_the_rule():
     parser = step_parser("train", None)
     section = json.dumps({"steps": 3, "optimizer": {"beta1": 0.9}})
-    args = parser.parse_args(
-        ["--lineage", f"config:training={section}", "--set", "training.optimizer.beta1=0.8"]
-    )
+    args = parser.parse_args(["--lineage", f"config:training={section}", "--set", "training.optimizer.beta1=0.8"])
     assert args.config == {"training": {"steps": 3, "optimizer": {"beta1": 0.8}}}
     with pytest.raises(UserError, match=r"SECTION\.KEY=VALUE"):
         parser.parse_args(["--set", "steps=3"])

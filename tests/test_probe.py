@@ -52,9 +52,7 @@ def test_padding_does_not_count():
     model = tiny_model()
     plain, padded = random_batch(1, 12, 0), random_batch(1, 16, 0, padding=4)
     padded["input_ids"][:, :12], padded["labels"][:, :12] = plain["input_ids"], plain["labels"]
-    assert probe_layers(model, [padded]).scores() == pytest.approx(
-        probe_layers(model, [plain]).scores(), rel=1e-5
-    )
+    assert probe_layers(model, [padded]).scores() == pytest.approx(probe_layers(model, [plain]).scores(), rel=1e-5)
 
 
 def test_same_batches_same_scores_bit_for_bit():

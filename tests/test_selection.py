@@ -94,8 +94,6 @@ def test_the_arm_overrides_the_ranks():
 
 def test_a_probe_that_diverged_passes_its_status_on():
     failed = probe_artifact(status="diverged", reason="batch 0: loss is not finite")
-    payload = selection_payload(
-        failed, {"layers": "gradient", "budget_percent": 50}, {"rank": 16, "alpha": 32}, seed=0
-    )
+    payload = selection_payload(failed, {"layers": "gradient", "budget_percent": 50}, {"rank": 16, "alpha": 32}, seed=0)
     assert payload["status"] == "diverged"
     assert payload["layers"] == []

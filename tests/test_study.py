@@ -24,9 +24,7 @@ CAMPAIGN = {
     },
     "benchmarks": ["heldout"],
 }
-MODELS = {
-    name: {"source": {"type": "random", "config": {"model_type": "llama"}}} for name in ("small", "large")
-}
+MODELS = {name: {"source": {"type": "random", "config": {"model_type": "llama"}}} for name in ("small", "large")}
 DATA = {name: {"source": {"type": "stdlib"}} for name in ("rows", "mmlu")}
 
 
@@ -145,9 +143,7 @@ def test_a_clash_of_two_campaigns_is_one_sentence(study):
     with pytest.raises(
         UserError, match=r"evaluated with other settings in an earlier campaign \(evaluation.batch_size\)"
     ):
-        study(
-            CAMPAIGN, changed(name="two", arms={"last50": {"layers": "last"}}, evaluation={"batch_size": 1})
-        )
+        study(CAMPAIGN, changed(name="two", arms={"last50": {"layers": "last"}}, evaluation={"batch_size": 1}))
     with pytest.raises(UserError, match="two campaigns are named 'one'"):
         study(CAMPAIGN, CAMPAIGN)
 

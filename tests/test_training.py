@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+
 from aletheia.adapters import attach, placement_plan
 from aletheia.config import section_defaults
 from aletheia.errors import UserError
 from aletheia.heldout import mean_loss, row_losses
 from aletheia.layers import adaptable_layers
 from aletheia.training import TrainingRecord, planned_steps, timing, train
-
 from conftest import random_batch, tiny_model
 
 SETTINGS = {**section_defaults("training"), "steps": 4, "accumulation": 2, "warmup_steps": 1}

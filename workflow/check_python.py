@@ -5,7 +5,8 @@ import sys
 OLDEST, BEYOND = (3, 11), (3, 14)
 
 if __name__ == "__main__" and not OLDEST <= sys.version_info[:2] < BEYOND:
+    found = ".".join(map(str, sys.version_info[:2]))
     sys.exit(
-        f"error: expected Python 3.11, 3.12 or 3.13, found {sys.version_info[0]}.{sys.version_info[1]} ({sys.executable}); install one of them and run "
-        "`make PYTHON=/path/to/python3.11 ...`"
+        "error: expected Python 3.11, 3.12 or 3.13, found " + found + " (" + sys.executable + "); "
+        "install one of them and run `make PYTHON=/path/to/python3.11 ...`"
     )

@@ -15,9 +15,7 @@ def main() -> None:
     parser = step_parser("probe", __doc__)
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
-    parser.add_argument(
-        "--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)"
-    )
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--seed", type=int, required=True, help="draws the probe's batches")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")

@@ -14,15 +14,9 @@ def main() -> None:
     parser = step_parser("train", __doc__)
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
-    parser.add_argument(
-        "--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)"
-    )
-    parser.add_argument(
-        "--selection", type=Path, nargs="?", help="artifact of the select step; all layers without it"
-    )
-    parser.add_argument(
-        "--probe", type=Path, nargs="?", help="artifact of the probe, whose time counts for this arm"
-    )
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
+    parser.add_argument("--selection", type=Path, nargs="?", help="artifact of the select step; all layers without it")
+    parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time counts for this arm")
     parser.add_argument("--std-run", type=Path, nargs="?", help="run.json of arm std (steps: measured)")
     parser.add_argument("--ale-run", type=Path, nargs="?", help="run.json of arm ale (steps: measured)")
     parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")

@@ -162,9 +162,7 @@ def seed_adapters(peft_model: PeftModel, seed: int) -> None:
         digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         bound = 1 / math.sqrt(parameter.shape[-1])
-        values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(
-            -bound, bound, generator=generator
-        )
+        values = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
         with torch.no_grad():
             parameter.copy_(values)
 

@@ -50,9 +50,7 @@ def sha256_file(path: Path) -> str:
 def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``{relative path: {"sha256", "bytes"}}`` for each file below ``folder``, sorted."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in IGNORED)
-    return {
-        p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files
-    }
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files}
 
 
 def sidecar(path: Path) -> Path:
@@ -73,15 +71,11 @@ def _check_schema(kind: str, payload: Any, path: Path) -> None:
     error = next(_validator(kind).iter_errors(payload), None)
     if error is not None:
         where = "/".join(map(str, error.absolute_path)) or "payload"
-        raise UserError(
-            f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}"
-        )
+        raise UserError(f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}")
 
 
 def _payload_hash(kind: str, payload: Any) -> str:
-    return hashlib.sha256(
-        canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})
-    ).hexdigest()
+    return hashlib.sha256(canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})).hexdigest()
 
 
 def _sealed(envelope: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +101,7 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: expected an artifact here and found none; run the step that writes it"
-        ) from None
+        raise UserError(f"{path}: expected an artifact here and found none; run the step that writes it") from None
     try:
         envelope = json.loads(raw)
         claimed = envelope["sha256"]
@@ -117,9 +109,7 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
         found = hashlib.sha256(canonical_bytes(body)).hexdigest()
         schema, payload = envelope["schema"], envelope["payload"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"{path}: expected an artifact (JSON with its own sha256), found something else"
-        ) from None
+        raise UserError(f"{path}: expected an artifact (JSON with its own sha256), found something else") from None
     if found != claimed or raw != canonical_bytes(envelope):
         raise UserError(
             f"{path}: changed after it was written (expected sha256 {claimed}, found {found}); delete it and rerun"
@@ -215,9 +205,7 @@ class Job:
             return False
         if envelope != path and there["payload"]["files"] != _content(path):
             return False
-        return all(
-            there["lineage"].get(k) == self.lineage[k] for k in ("inputs", "code", "config", "environment")
-        )
+        return all(there["lineage"].get(k) == self.lineage[k] for k in ("inputs", "code", "config", "environment"))
 
     def artifact(
         self,

@@ -107,9 +107,7 @@ def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
     if run is None:
         return {"model": model, "arm": BASE, "seed": None}
     if run["model"] != model:
-        raise UserError(
-            f"{model_lock}: expected the model that the run adapted, {run['model']}, found {model}"
-        )
+        raise UserError(f"{model_lock}: expected the model that the run adapted, {run['model']}, found {model}")
     return {key: run[key] for key in ("model", "arm", "seed")}
 
 

@@ -108,9 +108,7 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
         reason = f"the loss of {broken} of {len(table)} held-out rows is not finite"
         return Outcome("failed", reason, n=len(table), rows=table)
     tokens, sums = [r["tokens"] for r in table], [r["loss"] * r["tokens"] for r in table]
-    return Outcome(
-        loss=math.fsum(sums) / sum(tokens), stderr=ratio_stderr(tokens, sums), n=len(table), rows=table
-    )
+    return Outcome(loss=math.fsum(sums) / sum(tokens), stderr=ratio_stderr(tokens, sums), n=len(table), rows=table)
 
 
 class _Late(Exception):
@@ -122,9 +120,7 @@ def _within(deadline: float | None) -> None:
         raise _Late
 
 
-def harness(
-    loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any], chat: bool, cache: Path
-) -> Outcome:
+def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any], chat: bool, cache: Path) -> Outcome:
     """Return a benchmark's outcome, answered through lm-evaluation-harness.
 
     Parameters
@@ -193,7 +189,7 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
     cache
         A folder for temporary files.
     """
-    import torch
+    from aletheia.models import is_out_of_memory
 
     settings = config["evaluation"]
     try:
@@ -205,9 +201,7 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
         return harness(loaded, name, lock, settings=settings[name], chat=chat, cache=cache)
     except _Late:
         return Outcome("timeout", f"the time limit of {settings['time_limit_seconds']} s passed")
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return Outcome("failed", f"out of memory: {str(error)[:200]}")
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "out of memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         return Outcome("failed", f"out of memory: {str(error)[:200]}")

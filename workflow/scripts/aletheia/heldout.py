@@ -48,9 +48,9 @@ def row_losses(
             labels = batch.pop("labels")[:, 1:]
             with torch.no_grad():
                 logits = model(**batch, use_cache=False).logits[:, :-1].float()
-            losses = functional.cross_entropy(
-                logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
-            ).sum(dim=1)
+            losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none").sum(
+                dim=1
+            )
             counts = (labels != -100).sum(dim=1)
             for i, count, loss in zip(indices, counts.tolist(), losses.tolist(), strict=True):
                 results[i] = (count, loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("bf16", "fp16", "fp32")
+OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -43,9 +45,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load(
-    lock: Path, *, dtype: str, quantization: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(lock: Path, *, dtype: str, quantization: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a staged model after checking its files against its lock.
 
     Parameters
@@ -73,9 +73,11 @@ def load(
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     from aletheia.data import checked_folder
 
+    logging.disable_progress_bar()  # in a log each redraw is a line
     folder = checked_folder(lock)
     options: dict[str, Any] = {}
     if quantization == "nf4":
@@ -110,6 +112,15 @@ def resolved_dtype(model: Mapping[str, Any], precision: Path | None) -> str:
     if precision is None:
         raise UserError("model.dtype is auto: expected --precision with the measured choice, found none")
     return artifacts.payload(precision, "precision")["dtype"]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means exhausted memory; torch's CPU allocator raises a plain RuntimeError for it."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
 
 
 def use_threads(threads: int) -> int:

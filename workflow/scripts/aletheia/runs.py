@@ -103,9 +103,7 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
     if selection and selection["status"] != "ok":
         return FinishedRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     model, tokenizer = load(args.model_lock, dtype=dtype, quantization=config["model"]["quantization"])
-    plan = selection or placement_plan(
-        adaptable_layers(model), range(model.config.num_hidden_layers), **_ranks(config)
-    )
+    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **_ranks(config))
     model = attach(model, plan, dropout=config["adapter"]["dropout"], seed=args.seed)
     facts["placement"] = audit(model, plan)
     facts["trainable_parameters"] = facts["placement"].pop("trainable_parameters")
@@ -144,9 +142,7 @@ def _measured(args: Any) -> dict[str, Any] | None:
     """Return the times that ``steps: measured`` buys from, where both runs are given."""
     if not (args.std_run and args.ale_run):
         return None
-    std, ale = (
-        artifacts.read(path, "run")["observed"].get("time", {}) for path in (args.std_run, args.ale_run)
-    )
+    std, ale = (artifacts.read(path, "run")["observed"].get("time", {}) for path in (args.std_run, args.ale_run))
     return {"std_seconds": std.get("training_seconds"), "step_seconds": ale.get("median_step_seconds")}
 
 

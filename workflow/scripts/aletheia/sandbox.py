@@ -138,9 +138,7 @@ def resolve(kind: str = "auto") -> str:
     return "bubblewrap"
 
 
-def run(
-    program: Program, *, kind: str, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES
-) -> Verdict:
+def run(program: Program, *, kind: str, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> Verdict:
     """Run one program and its test.
 
     Parameters

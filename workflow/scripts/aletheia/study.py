@@ -99,9 +99,7 @@ class Study:
         models = self.used_models()
         base = [f"{m}/base/{b}" for m in models for b in self.model_benchmarks(m)]
         return base + [
-            f"{r.model}/{r.arm}/seed{r.seed}/{b}"
-            for r in self.runs.values()
-            for b in self.model_benchmarks(r.model)
+            f"{r.model}/{r.arm}/seed{r.seed}/{b}" for r in self.runs.values() for b in self.model_benchmarks(r.model)
         ]
 
     def result_tables(self) -> list[str]:
@@ -220,9 +218,7 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
         _check_names(study, campaign, model, settings)
         for arm, entry in campaign["arms"].items():
             for seed in campaign["seeds"]:
-                _add_run(
-                    study, campaign, Run(model, arm, seed, entry, settings, list(settings["benchmarks"]))
-                )
+                _add_run(study, campaign, Run(model, arm, seed, entry, settings, list(settings["benchmarks"])))
 
 
 def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ memory before the clock starts, in an order that depends on the seed alone.
 from __future__ import annotations
 
 import math
-import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
+from aletheia.models import is_out_of_memory
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-
-OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 
 
 @dataclass
@@ -120,8 +117,6 @@ def train(
     TrainingRecord
         A non-finite loss, exhausted memory or a passed time limit is a status, not an exception.
     """
-    import torch
-
     record = TrainingRecord()
     arguments = _arguments(settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch)
     trainer = _trainer_class()(
@@ -133,13 +128,10 @@ def train(
     trainer.watch(record, time_limit=settings.get("time_limit_seconds"))
     try:
         trainer.train()
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        record.fail("out_of_memory", str(error).splitlines()[0][:200] or "out of memory")
-    except RuntimeError as error:
-        # torch's CPU allocator raises a plain RuntimeError, in other words on other systems.
-        if not OUT_OF_MEMORY.search(str(error)):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        record.fail("out_of_memory", str(error).splitlines()[0][:200])
+        record.fail("out_of_memory", str(error).splitlines()[0][:200] or "out of memory")
     return record
 
 
