@@ -46,12 +46,13 @@ def row_losses(
             batch = collate([examples[i] for i in indices], pad_token_id)
             batch = {key: value.to(model.device) for key, value in batch.items()}
             labels = batch.pop("labels")[:, 1:]
+            wanted = labels != -100
             with torch.no_grad():
-                logits = model(**batch, use_cache=False).logits[:, :-1].float()
-            losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none").sum(
-                dim=1
-            )
-            counts = (labels != -100).sum(dim=1)
+                # Only target positions are turned to fp32: the vocabulary is the largest dimension here.
+                logits = model(**batch, use_cache=False).logits[:, :-1][wanted].float()
+            each = functional.cross_entropy(logits, labels[wanted], reduction="none")
+            counts = wanted.sum(dim=1)
+            losses = torch.stack([part.sum() for part in each.split(counts.tolist())])
             for i, count, loss in zip(indices, counts.tolist(), losses.tolist(), strict=True):
                 results[i] = (count, loss)
     finally:

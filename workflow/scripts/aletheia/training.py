@@ -167,7 +167,7 @@ def _arguments(
         adam_epsilon=optimizer["epsilon"],
         weight_decay=optimizer["weight_decay"],
         max_grad_norm=settings["max_grad_norm"],
-        bf16=dtype == "bf16" and gpu,
+        bf16=dtype == "bf16",
         fp16=dtype == "fp16",
         use_cpu=not gpu,
         train_sampling_strategy="sequential",
