@@ -12,7 +12,7 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.errors import UserError
 from aletheia.lineage import code_params, compact_json, file_digest
-from aletheia.study import BENCHMARKS, load_study
+from aletheia.study import load_study
 
 try:
     STUDY = load_study(config)
@@ -76,8 +76,8 @@ def run_of(wildcards):
 
 
 def settings_of(wildcards):
-    """The settings that all runs of a model share."""
-    return STUDY.model_settings(wildcards.model)
+    """What all runs of a model share: its data, probe, encoding, benchmarks and their evaluation."""
+    return STUDY.shared[wildcards.model]
 
 
 def arms_of(kind):

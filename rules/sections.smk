@@ -25,11 +25,8 @@ def data_source(wildcards):
 
 def precision_section(wildcards):
     """The shape that the choice of precision is measured at."""
-    settings = settings_of(wildcards)
-    return {
-        "batch_size": settings["training"]["batch_size"],
-        "max_tokens": settings["encoding"]["max_tokens"],
-    }
+    batch_size = next(r.settings["training"]["batch_size"] for r in STUDY.runs.values() if r.model == wildcards.model)
+    return {"batch_size": batch_size, "max_tokens": settings_of(wildcards)["encoding"]["max_tokens"]}
 
 
 def probe_section(wildcards):

@@ -9,7 +9,7 @@ import pytest
 from aletheia import reports, verdicts
 from aletheia.artifacts import canonical_bytes
 from aletheia.ledger import build_ledger, write_csv
-from aletheia.statistics import estimate, headline, holm, paired_test, sampling_half_width
+from aletheia.statistics import above_floor, estimate, headline, holm, paired_test, sampling_half_width
 from aletheia.summary import summarise
 from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study
 
@@ -162,14 +162,25 @@ def test_headline_without_any_pair():
 )
 def test_verdicts_follow_the_interval(low, high, verdict):
     interval = {"n": 3, "mean": (low + high) / 2, "sd": 1.0, "low": low, "high": high}
-    test = {"difference": interval, "sampling_half_width_pp": 1.0}
+    test = {"difference": interval, "sampling_half_width_pp": 1.0, "base_above_floor": True}
     assert verdicts.forgetting(test) == verdict
+    assert verdicts.forgetting({**test, "base_above_floor": False}).startswith("says nothing")
     few = verdicts.forgetting({**test, "sampling_half_width_pp": 9.0})
     assert few == verdict + ("" if verdict.startswith("cannot") else ", on these questions")
 
 
 def test_a_verdict_needs_two_seeds():
-    assert verdicts.forgetting({"difference": estimate([0.0]), "sampling_half_width_pp": 1.0}).startswith("cannot tell")
+    test = {"difference": estimate([0.0]), "sampling_half_width_pp": 1.0, "base_above_floor": True}
+    assert verdicts.forgetting(test).startswith("cannot tell")
+
+
+@pytest.mark.parametrize(
+    ("correct", "questions", "chance", "above"),
+    [(10, 40, 0.25, False), (15, 40, 0.25, False), (16, 40, 0.25, True), (0, 8, 0.0, False), (1, 8, 0.0, True)],
+)
+def test_a_base_model_that_guesses_is_at_the_floor(correct, questions, chance, above):
+    # P(X ≥ 15) = 0.0544 and P(X ≥ 16) = 0.0262 for Binomial(40, 1/4).
+    assert above_floor(correct / questions, questions, chance) is above
 
 
 def test_analyses_state_rule_and_margin_and_failed_runs():

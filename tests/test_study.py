@@ -136,12 +136,12 @@ def test_a_missing_key_and_broken_yaml(study):
 
 
 def test_a_clash_of_two_campaigns_is_one_sentence(study):
-    with pytest.raises(UserError, match="has other training settings than small/ale/seed1"):
+    with pytest.raises(UserError, match="small/ale/seed1 has other training settings in an earlier campaign"):
         study(CAMPAIGN, changed(name="two", training={"steps": 7}))
     with pytest.raises(UserError, match="arm 'ale' of small means something else"):
         study(CAMPAIGN, changed(name="two", arms={"ale": {"layers": "last"}}))
     with pytest.raises(
-        UserError, match=r"evaluated with other settings in an earlier campaign \(evaluation.batch_size\)"
+        UserError, match=r"small has other evaluation.batch_size settings in an earlier campaign"
     ):
         study(CAMPAIGN, changed(name="two", arms={"last50": {"layers": "last"}}, evaluation={"batch_size": 1}))
     with pytest.raises(UserError, match="two campaigns are named 'one'"):

@@ -95,6 +95,26 @@ def sampling_half_width(share: float, questions: int) -> float:
     return 100 * z * (2 * p * (1 - p) / questions) ** 0.5
 
 
+def above_floor(share: float, questions: int, chance: float) -> bool:
+    """Tell whether a score is above what guessing reaches; a model at the floor has nothing to forget.
+
+    One-sided exact binomial test at 5 % against ``chance``; where guessing reaches nothing, one right answer is above.
+
+    Parameters
+    ----------
+    share
+        The score, 0 to 1.
+    questions
+        n.
+    chance
+        What guessing reaches: 1/4 for four choices, 0 for generated answers.
+    """
+    correct = round(share * questions)
+    if not chance:
+        return correct > 0
+    return bool(stats.binomtest(correct, questions, chance, alternative="greater").pvalue < 1 - CONFIDENCE_LEVEL)
+
+
 def headline(summary: dict[str, Any]) -> str:
     """Return one sentence: the measured speedup, its interval and n, without and with the probe.
 

@@ -5,6 +5,7 @@ A run is named by (model, arm, seed). Two campaigns share a run only when all th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ TABLES = {"speed": (2, 3), "downstream": (4,), "compute_matched": (5,)}
 FIGURES = {"speed": (1, 3, 5), "downstream": (2,), "compute_matched": (4,)}
 ANALYSES = {"downstream": "FORGETTING_DELTAS_ANALYSIS.md", "compute_matched": "COMPUTE_MATCHED_ANALYSIS.md"}
 BASELINE = "std"
-# Sections that decide what a training run does; benchmarks and evaluation may differ between campaigns.
+# Sections that decide what a training run does.
 TRAINED_BY = ("data", "probe", "encoding", "adapter", "training")
 
 
@@ -33,12 +34,6 @@ class Run:
     seed: int
     arm_settings: dict[str, Any]
     settings: dict[str, Any]
-    benchmarks: list[str] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """(model, arm, seed)."""
-        return (self.model, self.arm, self.seed)
 
     @property
     def kind(self) -> str:
@@ -50,22 +45,32 @@ class Run:
 
 @dataclass
 class Study:
-    """All that the rules need: registries, campaigns and runs."""
+    """All that the rules need.
+
+    Attributes
+    ----------
+    models, data
+        The registries.
+    campaigns
+        As their files say, defaults filled in.
+    runs
+        By (model, arm, seed).
+    shared
+        By model: what its probe and its evaluations read, the same for all its runs.
+    figures
+        Look of the figures.
+    """
 
     models: dict[str, dict[str, Any]]
     data: dict[str, dict[str, Any]]
     campaigns: list[dict[str, Any]]
-    runs: dict[tuple[str, str, int], Run]
     figures: dict[str, Any]
-
-    def model_runs(self, model: str) -> list[Run]:
-        """Return the runs of one model."""
-        return [run for run in self.runs.values() if run.model == model]
+    runs: dict[tuple[str, str, int], Run] = field(default_factory=dict)
+    shared: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def model_benchmarks(self, model: str) -> list[str]:
-        """Return every benchmark that some run of the model needs, so the base model needs it too."""
-        wanted = {b for run in self.model_runs(model) for b in run.benchmarks}
-        return [b for b in BENCHMARKS if b in wanted]
+        """Return every benchmark that some campaign asks of a model; its base model and all its runs answer them."""
+        return self.shared[model]["benchmarks"]
 
     def benchmark_sets(self) -> dict[tuple[str, ...], list[str]]:
         """Return ``{benchmarks: models}``: which models need which set."""
@@ -74,19 +79,15 @@ class Study:
             sets.setdefault(tuple(self.model_benchmarks(model)), []).append(model)
         return {benchmarks: models for benchmarks, models in sets.items() if benchmarks}
 
-    def model_settings(self, model: str) -> dict[str, Any]:
-        """Return a model's sections (those that its runs share)."""
-        return self.model_runs(model)[0].settings
-
     def used_models(self) -> list[str]:
         """Return the models of all campaigns, in the order of first mention."""
-        return list(dict.fromkeys(run.model for run in self.runs.values()))
+        return list(self.shared)
 
     def used_data(self) -> list[str]:
         """Return training data and question sets that some run reads."""
-        names = [run.settings["data"] for run in self.runs.values()]
-        for run in self.runs.values():
-            names += self.question_sets(run.benchmarks, run.settings).values()
+        names = [settings["data"] for settings in self.shared.values()]
+        for settings in self.shared.values():
+            names += self.question_sets(settings["benchmarks"], settings).values()
         return list(dict.fromkeys(names))
 
     @staticmethod
@@ -181,13 +182,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
         raise UserError(f"config: two campaigns are named {twice!r}; give each its own name")
-    study = Study(
-        models,
-        data,
-        campaigns,
-        {},
-        with_defaults(config.get("figures", {}), root["properties"]["figures"], root),
-    )
+    figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
+    study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
         _add_campaign(study, campaign)
     return study
@@ -216,9 +212,10 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
     for model in campaign["models"]:
         settings = merged(common, campaign["overrides"].get(model, {}))
         _check_names(study, campaign, model, settings)
+        _share(study, campaign, model, settings)
         for arm, entry in campaign["arms"].items():
             for seed in campaign["seeds"]:
-                _add_run(study, campaign, Run(model, arm, seed, entry, settings, list(settings["benchmarks"])))
+                _add_run(study, campaign, Run(model, arm, seed, entry, settings))
 
 
 def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
@@ -231,39 +228,33 @@ def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: d
             )
 
 
+def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
+    """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
+    own = copy.deepcopy({key: settings[key] for key in ("data", "probe", "encoding", "evaluation", "benchmarks")})
+    there = study.shared.setdefault(model, own)
+    both = {"batch_size", "prompt", "time_limit_seconds", *(set(own["benchmarks"]) & set(there["benchmarks"]))}
+    differing = [key for key in ("data", "probe", "encoding") if own[key] != there[key]]
+    differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]
+    if differing:
+        raise UserError(
+            f"{campaign['path']}: {model} has other {differing[0]} settings in an earlier campaign; all runs of a "
+            "model share them, so make them equal, or enter the model under another name"
+        )
+    for benchmark in set(own["benchmarks"]) - set(there["benchmarks"]):
+        there["evaluation"][benchmark] = own["evaluation"][benchmark]
+    there["benchmarks"] = [b for b in BENCHMARKS if b in {*there["benchmarks"], *own["benchmarks"]}]
+
+
 def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
-    # The probe and the base model's evaluation are shared by all runs of a model, whatever their arms.
-    for other in study.model_runs(run.model):
-        _same(campaign, run, other, ("data", "probe", "encoding"))
-        _same_evaluation(campaign, run, other)
-    there = study.runs.setdefault(run.key, run)
-    _same(campaign, run, there, TRAINED_BY)
+    there = study.runs.setdefault((run.model, run.arm, run.seed), run)
     if there.arm_settings != run.arm_settings:
         raise UserError(
             f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
             "give the arm another name in one of them"
         )
-    for benchmark in set(run.benchmarks) - set(there.benchmarks):
-        there.settings["evaluation"][benchmark] = run.settings["evaluation"].get(benchmark)
-    there.benchmarks = [b for b in BENCHMARKS if b in {*there.benchmarks, *run.benchmarks}]
-
-
-def _same(campaign: dict[str, Any], run: Run, other: Run, sections: Iterable[str]) -> None:
-    for section in sections:
-        if run.settings[section] != other.settings[section]:
+    for section in ("adapter", "training"):
+        if there.settings[section] != run.settings[section]:
             raise UserError(
-                f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings than "
-                f"{other.model}/{other.arm}/seed{other.seed} of an earlier campaign; make them equal, or enter the "
-                "model or the arm under another name"
+                f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
+                "earlier campaign; make them equal, or give the arm another name in one of them"
             )
-
-
-def _same_evaluation(campaign: dict[str, Any], run: Run, other: Run) -> None:
-    shared = {"batch_size", "prompt", "time_limit_seconds", *(set(run.benchmarks) & set(other.benchmarks))}
-    mine, theirs = run.settings["evaluation"], other.settings["evaluation"]
-    differing = sorted(k for k in shared if mine.get(k) != theirs.get(k))
-    if differing:
-        raise UserError(
-            f"{campaign['path']}: {run.model} is evaluated with other settings in an earlier campaign "
-            f"(evaluation.{differing[0]}); make them equal, or enter the model under another name"
-        )

@@ -8,7 +8,7 @@ import pandas as pd
 
 from aletheia.ledger import HELDOUT, QUESTIONS
 from aletheia.pairs import MATCHED, SELECTED, pairs, reporting
-from aletheia.statistics import CONFIDENCE_LEVEL, estimate, holm, paired_test, sampling_half_width
+from aletheia.statistics import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
 
 REPORTS = ("speed", "downstream", "compute_matched")
 SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_probe")
@@ -138,6 +138,10 @@ def _speed(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+# What guessing scores: MMLU has four choices, the others want an answer of one's own.
+CHANCE = {"mmlu": 0.25}
+
+
 def _extra(rows: pd.DataFrame, arm: str) -> dict[str, Any]:
     """Return, for each question benchmark, the paired test of the arm's delta − std's, in points."""
     tests = {}
@@ -150,6 +154,9 @@ def _extra(rows: pd.DataFrame, arm: str) -> dict[str, Any]:
                 **paired_test(rows[ours], rows[std]),
                 "questions": questions,
                 "sampling_half_width_pp": sampling_half_width(share, questions),
+                "base_above_floor": above_floor(
+                    float(rows[f"{name}_base"].dropna().mean()), questions, CHANCE.get(name, 0.0)
+                ),
             }
     return tests
 

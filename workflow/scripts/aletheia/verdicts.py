@@ -25,6 +25,8 @@ FORGETTING_RULES = (
     "Interval on one side of 0 but across a margin: *extra forgetting* (or *gain*) *of unsettled size*.",
     "Interval across 0 and across a margin: *cannot tell at this n*.",
     "Fewer than two seeds: *cannot tell*, there is no interval.",
+    "Base model not above guessing (MMLU: 25 %, one-sided exact binomial test at 5 %; generated answers: none right): "
+    "*says nothing*, since there is nothing to forget.",
     "Each verdict speaks of the questions that were asked. Where drawing other questions could move the "
     "difference by more than the margin (an upper bound that takes both scores as independent), it says "
     "*on these questions*.",
@@ -92,6 +94,8 @@ _LOSS = {
 
 def forgetting(test: dict[str, Any]) -> str:
     """Return the verdict on one benchmark's extra (see :data:`FORGETTING_RULES`)."""
+    if not test["base_above_floor"]:
+        return "says nothing: the base model only guesses"
     where = position(test["difference"], MARGIN_PP)
     limited = where not in ("none", "single", "open") and test["sampling_half_width_pp"] > MARGIN_PP
     return _FORGETTING[where] + (", on these questions" if limited else "")
@@ -113,7 +117,10 @@ def time(share: dict[str, Any]) -> str:
 
 def downstream(extra: dict[str, Any]) -> str:
     """Return one phrase over all benchmarks of one model: the worst case first, never a mean of verdicts."""
-    places = {name: position(test["difference"], MARGIN_PP) for name, test in extra.items()}
+    telling = {name: test for name, test in extra.items() if test["base_above_floor"]}
+    if extra and not telling:
+        return "says nothing: the base model only guesses"
+    places = {name: position(test["difference"], MARGIN_PP) for name, test in telling.items()}
     for looked, phrase in (
         (("below",), "material loss"),
         (("negative",), "loss of unsettled size"),
@@ -124,5 +131,5 @@ def downstream(extra: dict[str, Any]) -> str:
             return f"{phrase} ({', '.join(NAMES[name] for name in names)})"
     if not places:
         return "not evaluated"
-    wide = any(test["sampling_half_width_pp"] > MARGIN_PP for test in extra.values())
+    wide = any(test["sampling_half_width_pp"] > MARGIN_PP for test in telling.values())
     return "no material loss shown" + (", on these questions" if wide else "")

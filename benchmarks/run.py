@@ -1,0 +1,71 @@
+"""Run the speed comparisons, each a ratio measured side by side in one process, and write what they gave.
+
+    benchmarks/run.py                 all of them
+    benchmarks/run.py training        one
+
+Both sides work on the same inputs and take turns, so that a busy moment meets both. The interval of a ratio is a
+bootstrap over the rounds (2,000 resamples of pairs, seeded).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
+
+from aletheia import observe  # noqa: E402
+
+CASES = ("training",)
+
+
+def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
+    """Return each side's seconds, round by round; the first round fills caches and is left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, measure in sides.items():
+            elapsed = measure()
+            if number:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
+    """Return the ratio of medians with its 95 % bootstrap interval over rounds."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    pairs = np.array([numerator, denominator])
+    drawn = pairs[:, generator.integers(0, pairs.shape[1], (2000, pairs.shape[1]))]
+    ratios = np.median(drawn[0], axis=1) / np.median(drawn[1], axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return {
+        "ratio": statistics.median(numerator) / statistics.median(denominator),
+        "low": float(low),
+        "high": float(high),
+        "rounds": len(numerator),
+    }
+
+
+def main() -> None:
+    """Run the cases named and write one JSON file each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], default=list(CASES), help="which comparisons")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds after the first")
+    args = parser.parse_args()
+    for name in args.cases:
+        measured = importlib.import_module(f"bench_{name}").measure(interleaved, ratio, rounds=args.rounds)
+        result = {"machine": observe.machine(), **measured}
+        path = HERE / f"{name}.json"
+        path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        print(f"{path}\n{json.dumps(measured['ratios'], indent=1)}")
+
+
+if __name__ == "__main__":
+    main()
