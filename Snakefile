@@ -39,6 +39,11 @@ rule all:
         study_targets,
 
 
+# Runs whose arms are timed must have the machine to themselves: one controller a folder.
+onstart:
+    hold_folder()
+
+
 # The sentences that scripts ended with stand in the logs; say them last, where they are read.
 onerror:
     for sentence in failed_sentences(log):

@@ -1,4 +1,5 @@
 # What the rules share: the study as data, and the one `lineage` that each rule passes to its script.
+import fcntl
 import re
 import shlex
 import sys
@@ -11,7 +12,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.errors import UserError
-from aletheia.lineage import code_params, compact_json, file_digest
+from aletheia.lineage import code_params, compact_json, file_digest, task_files
 from aletheia.study import load_study
 
 try:
@@ -29,9 +30,9 @@ shell.prefix(
     f"ALETHEIA_PYTHON={'python' if CONDA else shlex.quote(sys.executable)}; "
 )
 # Task definitions decide what lm-eval asks, so they count as code of the evaluation.
-TASKS = sorted(
-    path.relative_to(PROJECT).as_posix() for path in (PROJECT / "workflow" / "tasks").iterdir() if path.is_file()
-)
+TASKS = task_files()
+# Open files whose locks this controller holds.
+HELD = []
 
 
 wildcard_constraints:

@@ -1,4 +1,5 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
+from aletheia.materials import local_inputs
 
 
 def study_targets(wildcards):
@@ -10,6 +11,16 @@ def study_targets(wildcards):
         *(f"<results>/tables/table{n}.{suffix}" for n in STUDY.tables() for suffix in ("csv", "md", "tex")),
         *(f"<results>/figures/{name}.{suffix}" for name in STUDY.figure_names() for suffix in ("pdf", "png", "svg")),
     ]
+
+
+def model_files(wildcards):
+    """The user's own files that a model is staged from."""
+    return list(map(str, local_inputs(STUDY.models[wildcards.model])))
+
+
+def data_files(wildcards):
+    """The user's own files that a data set is staged from."""
+    return list(map(str, local_inputs(STUDY.data[wildcards.data])))
 
 
 def with_sidecars(paths):
@@ -81,3 +92,15 @@ def failed_sentences(controller_logs):
     names = dict.fromkeys(re.findall(r"^ *log: (\S+) \(check log", said, flags=re.MULTILINE))
     lines = ((name, Path(name).read_text().strip().split("\n")[-1]) for name in names if Path(name).is_file())
     return [f"{name}: {line}" for name, line in lines if line.startswith("error: ")]
+
+
+def hold_folder():
+    """Hold this folder's kernel lock until the controller ends, however it ends; stop where another one holds it."""
+    handle = open(".snakemake/controller.lock", "w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise WorkflowError(
+            "another snakemake runs in this folder; wait for it, or stop it, and run this again"
+        ) from None
+    HELD.append(handle)

@@ -7,9 +7,15 @@ def encoding_section(wildcards):
 
 
 def model_section(wildcards):
-    """What training and evaluation need to know of a model."""
+    """How a model is loaded."""
     entry = STUDY.models[wildcards.model]
-    return {key: entry[key] for key in ("dtype", "quantization", "learning_rate_scale")}
+    return {key: entry[key] for key in ("dtype", "quantization")}
+
+
+def trained_model_section(wildcards):
+    """How a model is loaded and how fast it learns."""
+    scale = STUDY.models[wildcards.model]["learning_rate_scale"]
+    return {**model_section(wildcards), "learning_rate_scale": scale}
 
 
 def model_source(wildcards):
@@ -20,7 +26,7 @@ def model_source(wildcards):
 
 def data_source(wildcards):
     """What decides a staged data set's files."""
-    return STUDY.data[wildcards.data]
+    return {key: value for key, value in STUDY.data[wildcards.data].items() if key != "note"}
 
 
 def precision_section(wildcards):
@@ -44,6 +50,11 @@ def adapter_section(wildcards):
     return run_of(wildcards).settings["adapter"]
 
 
+def ranks_section(wildcards):
+    """Ranks and alphas, which a selection writes down."""
+    return {key: adapter_section(wildcards)[key] for key in ("rank", "alpha")}
+
+
 def run_section(wildcards):
     """The run's name, which its adapter and its row carry."""
     return {"model": wildcards.model, "arm": wildcards.arm}
@@ -59,12 +70,13 @@ def evaluation_section(wildcards):
     settings = settings_of(wildcards)["evaluation"]
     benchmarks = STUDY.model_benchmarks(wildcards.model)
     common = {key: settings[key] for key in ("batch_size", "prompt", "time_limit_seconds")}
-    return {**common, "benchmarks": benchmarks, **{name: settings[name] for name in benchmarks}}
+    own = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
+    return {**common, "benchmarks": benchmarks, **own}
 
 
 def humaneval_section(wildcards):
     """How generated code is judged."""
-    return settings_of(wildcards)["evaluation"]["humaneval"]
+    return {key: settings_of(wildcards)["evaluation"]["humaneval"][key] for key in ("questions", "sandbox")}
 
 
 def campaigns_section(wildcards):

@@ -11,7 +11,7 @@ rule select:
     conda:
         "../envs/light.yaml"
     params:
-        **lineage("select_layers.py", "light", arm=arm_section, adapter=adapter_section),
+        **lineage("select_layers.py", "light", arm=arm_section, adapter=ranks_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/select_layers.py --probe {input.probe:q} --seed {wildcards.seed} "
         "--out {output:q} --lineage {params:q} > {log:q} 2>&1"

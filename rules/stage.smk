@@ -9,6 +9,8 @@ rule stage:
 
 
 rule stage_model:
+    input:
+        model_files,
     output:
         "<resources>/models/{model}.lock.json",
     log:
@@ -23,6 +25,8 @@ rule stage_model:
 
 
 rule stage_data:
+    input:
+        data_files,
     output:
         "<resources>/data/{data}.lock.json",
     log:

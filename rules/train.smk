@@ -6,7 +6,7 @@ TRAIN = lineage(
     "train.py",
     "gpu",
     run=run_section,
-    model=model_section,
+    model=trained_model_section,
     encoding=encoding_section,
     adapter=adapter_section,
     arm=arm_section,

@@ -106,7 +106,14 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
 @pytest.fixture(scope="session")
 def benchmark_data() -> Path:
     """Return the folder with the benchmarks' own files, or skip."""
-    folder = Path(os.environ.get("ALETHEIA_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no benchmark files at {folder}; set ALETHEIA_TEST_DATA to a folder that has them")
-    return folder
+    folder = os.environ.get("ALETHEIA_TEST_DATA", "")
+    if not Path(folder).is_dir() or not folder:
+        missing("the benchmarks' own files", "set ALETHEIA_TEST_DATA to a folder that has them")
+    return Path(folder)
+
+
+def missing(tool: str, remedy: str) -> None:
+    """Skip a test whose tool is missing, with the reason; fail where ALETHEIA_REQUIRE=1 says that nothing may skip."""
+    if os.environ.get("ALETHEIA_REQUIRE") == "1":
+        pytest.fail(f"{tool} is missing, and ALETHEIA_REQUIRE=1; {remedy}")
+    pytest.skip(f"{tool} is missing; {remedy}")

@@ -49,6 +49,15 @@ def test_params_name_module_and_section():
     }
 
 
+def test_settings_by_hand_start_from_the_defaults():
+    parser = step_parser("train", None, sections=("training", "arm", "model"))
+    args = parser.parse_args(["--set", "training.steps=3", "arm.layers=last"])
+    assert args.config["training"]["steps"] == 3
+    assert args.config["training"]["optimizer"]["beta2"] == 0.95
+    assert args.config["arm"] == {"layers": "last", "budget_percent": 50, "score": "l2", "draw": 0}
+    assert args.config["model"] == {"dtype": "bf16", "quantization": None, "learning_rate_scale": 1}
+
+
 def test_settings_by_hand_go_over_those_of_the_rule():
     parser = step_parser("train", None)
     section = json.dumps({"steps": 3, "optimizer": {"beta1": 0.9}})

@@ -14,6 +14,7 @@ import pytest
 from aletheia import sandbox
 from aletheia.errors import UserError
 from aletheia.sandbox import Program, run, run_all
+from conftest import missing
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = "def check(f):\n    assert f(1) == 2\n"
@@ -23,7 +24,7 @@ GOOD = "def f(x):\n    return x + 1\n"
 @pytest.fixture(scope="module", params=["rlimits", "bubblewrap"])
 def kind(request):
     if request.param == "bubblewrap" and sandbox.resolve("auto") != "bubblewrap":
-        pytest.skip("bubblewrap is not installed, or cannot make namespaces here")
+        missing("bubblewrap", "install it on a machine that allows namespaces")
     return request.param
 
 
@@ -156,7 +157,7 @@ def test_children_die_with_the_program(kind, tmp_path):
 
 def test_bubblewrap_shows_no_network_and_no_files_of_the_user():
     if sandbox.resolve("auto") != "bubblewrap":
-        pytest.skip("bubblewrap is not installed, or cannot make namespaces here")
+        missing("bubblewrap", "install it on a machine that allows namespaces")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         tries = (

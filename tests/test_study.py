@@ -140,9 +140,7 @@ def test_a_clash_of_two_campaigns_is_one_sentence(study):
         study(CAMPAIGN, changed(name="two", training={"steps": 7}))
     with pytest.raises(UserError, match="arm 'ale' of small means something else"):
         study(CAMPAIGN, changed(name="two", arms={"ale": {"layers": "last"}}))
-    with pytest.raises(
-        UserError, match=r"small has other evaluation.batch_size settings in an earlier campaign"
-    ):
+    with pytest.raises(UserError, match=r"small has other evaluation.batch_size settings in an earlier campaign"):
         study(CAMPAIGN, changed(name="two", arms={"last50": {"layers": "last"}}, evaluation={"batch_size": 1}))
     with pytest.raises(UserError, match="two campaigns are named 'one'"):
         study(CAMPAIGN, CAMPAIGN)

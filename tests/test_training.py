@@ -133,7 +133,11 @@ def test_fp16_on_a_cpu_is_refused_and_not_silently_fp32(tmp_path):
     [
         ({"layers": "all"}, None, 200),
         ({"layers": "gradient", "extra_steps_percent": 25}, None, 250),
-        ({"layers": "gradient", "steps": "measured"}, {"std_seconds": 100.0, "step_seconds": 0.3}, 333),
+        (
+            {"layers": "gradient", "steps": "measured"},
+            {"std_seconds": 100.0, "step_seconds": 0.3, "probe_seconds": 4.0},
+            320,
+        ),
     ],
 )
 def test_steps_of_an_arm(arm, measured, steps):
@@ -142,7 +146,9 @@ def test_steps_of_an_arm(arm, measured, steps):
 
 def test_measured_steps_need_finished_runs():
     with pytest.raises(UserError, match="finished std and ale run"):
-        planned_steps({"steps": 200}, {"steps": "measured"}, {"std_seconds": None, "step_seconds": 1.0})
+        planned_steps(
+            {"steps": 200}, {"steps": "measured"}, {"std_seconds": None, "step_seconds": 1.0, "probe_seconds": 0.0}
+        )
 
 
 def test_the_clock_keeps_warm_up_and_probe_apart():

@@ -1,5 +1,7 @@
 """The smallest complete run of the real Snakefile, and what a user does to a finished study."""
 
+import fcntl
+import json
 import os
 import re
 import shutil
@@ -11,7 +13,7 @@ import pandas as pd
 import pytest
 
 from aletheia import artifacts
-from conftest import copy_project, snakemake
+from conftest import copy_project, run_script, snakemake
 
 STUDY = ("--configfile", "tests/study/config.yaml")
 NOTHING = "Nothing to be done"
@@ -21,8 +23,11 @@ NOTHING = "Nothing to be done"
 def finished(tmp_path_factory):
     """Return a folder with the project and its tiny study, run once from a shell that has not activated anything."""
     folder = copy_project(tmp_path_factory.mktemp("finished"))
+    # A test times nothing, so two jobs may run at a time.
+    rules = ("precision", "probe", "train_std", "train_ale", "train_cm", "score_code")
+    rules += ("evaluate_heldout", "evaluate_heldout_mmlu_humaneval")
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "snakemake"), *STUDY],
+        [str(Path(sys.executable).parent / "snakemake"), *STUDY, "--set-threads", *(f"{rule}=1" for rule in rules)],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -94,6 +99,68 @@ def test_every_artifact_is_whole_and_its_inputs_are_those_that_are_there(finishe
         for name, described in envelope["lineage"]["inputs"].items():
             assert artifacts.sha256_file(finished / name) == described["sha256"], f"{path}: {name}"
     assert checked > 60
+
+
+def test_verify_finds_a_finished_study_whole(finished):
+    done = run_script("verify.py", cwd=finished)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert re.fullmatch(r"\d+ artifacts checked, 0 findings\n", done.stdout)
+    alone = run_script("verify.py", "results/figures/fig1.pdf", "--json", cwd=finished)
+    checked = json.loads(alone.stdout)
+    assert checked["findings"] == []
+    # Down to the staged weights and data, but not to the figure's siblings.
+    assert 20 < checked["checked"] < int(done.stdout.split()[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "found_by"),
+    [
+        ("results/probe/tiny-llama/seed1.json", "its own hash"),
+        ("results/aggregate/ledger.csv", "its sidecar"),
+        ("results/train/tiny-llama/ale/seed1/adapter/adapter_model.safetensors", "its sidecar"),
+        ("results/evaluate/tiny-llama/base/mmlu.parquet", "its sidecar"),
+        ("resources/models/tiny-llama/model.safetensors", "its lock"),
+        ("results/figures/fig3.svg.lineage.json", "its own hash"),
+    ],
+)
+def test_verify_names_what_was_tampered_with(study, path, found_by):
+    file = study / path
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    done = run_script("verify.py", cwd=study)
+    assert done.returncode == 1
+    assert any(line.startswith(f"{path}: ") for line in done.stdout.splitlines()), (found_by, done.stdout)
+
+
+def test_verify_names_what_is_missing_and_what_nobody_made(study):
+    (study / "results/evaluate/tiny-llama/base/mmlu.parquet").unlink()
+    (study / "results/notes.txt").write_text("mine")
+    said_of = run_script("verify.py", cwd=study).stdout
+    assert "results/evaluate/tiny-llama/base/mmlu.parquet: missing" in said_of
+    assert "results/notes.txt: no artifact vouches for this file" in said_of
+
+
+def test_a_ledger_changed_by_hand_is_refused_by_the_next_step(study):
+    ledger = study / "results/aggregate/ledger.csv"
+    ledger.write_text(ledger.read_text().replace("tiny-neox", "tiny-nexo", 1))
+    (study / "results/stats/summary.json").unlink()
+    done = snakemake(study, "results/stats/summary.json", *STUDY)
+    assert done.returncode != 0
+    (sentence,) = sentences(done)
+    assert re.search(r"ledger\.csv: changed after it was written \(expected sha256 \w{64}, found \w{64}\)", sentence)
+
+
+def test_a_second_controller_in_the_same_folder_stops(study):
+    (study / ".snakemake").mkdir(exist_ok=True)
+    with open(study / ".snakemake" / "controller.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        (study / "results/stats/summary.json").unlink()
+        done = snakemake(study, *STUDY)
+        assert done.returncode != 0
+        assert "another snakemake runs in this folder" in said(done)
+        assert not (study / "results/stats/summary.json").exists()
+    assert snakemake(study, *STUDY).returncode == 0
 
 
 def test_the_arms_did_the_same_work(finished):
@@ -245,6 +312,30 @@ def test_an_empty_training_file_is_named(study):
     (sentence,) = sentences(done)
     assert "error: tests/study/rows.jsonl" in sentence
     assert not (study / "resources/data/rows.lock.json").exists()
+
+
+def test_an_edit_of_the_users_own_file_is_noticed(study):
+    path = study / "tests/study/rows.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[0].replace('"output": "', '"output": "And ')]))
+    jobs, _ = dry(study)
+    assert jobs["stage_data"] == 1
+    assert "stage_model" not in jobs
+
+
+def test_a_missing_file_of_the_users_is_named_and_a_staged_one_is_not_missed(study):
+    (study / "tests/study/rows.jsonl").unlink()
+    assert dry(study)[0] == {}
+    (study / "resources/data/rows.lock.json").unlink()
+    done = snakemake(study, "resources/data/rows.lock.json", *STUDY)
+    assert done.returncode != 0
+    assert re.search(r"^Missing input files .*\n(?: +.*\n)* +tests/study/rows\.jsonl$", said(done), re.MULTILINE)
+    assert "Traceback" not in said(done)
+
+
+def test_a_note_in_the_registry_changes_nothing(study):
+    edit(study / "tests/study/data.yaml", "  held_out: 8\n", "  held_out: 8\n  note: Written by hand.\n")
+    assert dry(study)[0] == {}
 
 
 def test_an_unknown_run_is_one_sentence(study):

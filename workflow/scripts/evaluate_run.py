@@ -9,14 +9,12 @@ from aletheia import evaluated
 from aletheia.artifacts import Job
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.lineage import ROOT
-
-TASKS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "workflow" / "tasks").glob("*.yaml"))]
+from aletheia.lineage import task_files
 
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("evaluate", __doc__, extra_code=TASKS)
+    parser = step_parser("evaluate", __doc__, sections=("model", "encoding", "evaluation"), extra_code=task_files())
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")

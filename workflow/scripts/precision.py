@@ -11,7 +11,7 @@ from aletheia.errors import guarded
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("precision", __doc__)
+    parser = step_parser("precision", __doc__, sections=("precision",))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")

@@ -12,7 +12,7 @@ from aletheia.errors import guarded
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("probe", __doc__)
+    parser = step_parser("probe", __doc__, sections=("model", "encoding", "probe"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -29,6 +29,7 @@ def main() -> None:
         models.use_threads(args.threads)
         dtype = models.resolved_dtype(job.config["model"], args.precision)
         model, tokenizer = models.load(args.model_lock, dtype=dtype)
+        models.check_context(model, job.config["encoding"]["max_tokens"])
         rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
         examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
         drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **job.config["probe"])

@@ -12,7 +12,7 @@ from aletheia.errors import guarded
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("score_code", __doc__)
+    parser = step_parser("score_code", __doc__, sections=("humaneval",))
     parser.add_argument("--generations", type=Path, required=True, help="humaneval.generations.parquet")
     parser.add_argument("--questions", type=Path, required=True, help="lock of the HumanEval problems")
     parser.add_argument("--threads", type=int, default=1, help="programs that run at a time")

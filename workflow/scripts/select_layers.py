@@ -13,7 +13,7 @@ from aletheia.selection import selection_payload
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("select", __doc__)
+    parser = step_parser("select", __doc__, sections=("arm", "adapter"))
     parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe")
     parser.add_argument("--seed", type=int, required=True, help="the run's seed, for random controls")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")

@@ -6,14 +6,11 @@ name.
 
 from pathlib import Path
 
-from aletheia import artifacts, ledger, published, rendering, reports, summary, tables
+from aletheia import artifacts, ledger, published, rendering, reporting, reports, summary, tables
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
 
-ANALYSES = {
-    "downstream": ("FORGETTING_DELTAS_ANALYSIS.md", reports.forgetting_deltas),
-    "compute_matched": ("COMPUTE_MATCHED_ANALYSIS.md", reports.compute_matched),
-}
+ANALYSES = {"downstream": reports.forgetting_deltas, "compute_matched": reports.compute_matched}
 
 
 def write_table(job: artifacts.Job, table: rendering.Table, folder: Path) -> None:
@@ -32,15 +29,16 @@ def main() -> None:
     parser = step_parser("stats", __doc__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--published", type=Path, default=Path("config/published"), help="the paper's tables")
-    parser.add_argument("--reports", nargs="*", choices=summary.REPORTS, help="what to report")
+    parser.add_argument("--reports", nargs="*", choices=reporting.REPORTS, help="what to report")
     parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
     parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
     args = parser.parse_args()
     table = ledger.read_ledger(args.ledger)
-    named = args.reports or args.config.get("reports") or " ".join(table["reports"]).split()
-    wanted = [number for number, (report, _) in tables.TABLES.items() if report is None or report in named]
-    analyses = [ANALYSES[report] for report in ANALYSES if report in named]
-    outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name, _ in analyses)]
+    # A study that feeds no report still has its summary and table 1.
+    given = args.reports if args.reports is not None else args.config.get("reports")
+    named = given if given is not None else " ".join(table["reports"].fillna("")).split()
+    wanted, analyses = reporting.tables_of(named), reporting.analyses_of(named)
+    outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
     inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
     with artifacts.Job(args, inputs=inputs, outputs=outputs) as job:
@@ -48,11 +46,11 @@ def main() -> None:
             return
         found, paper = summary.summarise(table), published.load_published(args.published)
         job.artifact(outputs[0], kind="stats", payload=found)
-        for name, write in analyses:
-            text = write(found)
+        for report, name in analyses.items():
+            text = ANALYSES[report](found)
             job.artifact(args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8"))
         for number in wanted:
-            write_table(job, tables.TABLES[number][1](found, paper), args.tables_dir)
+            write_table(job, tables.TABLES[number](found, paper), args.tables_dir)
 
 
 if __name__ == "__main__":

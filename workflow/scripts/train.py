@@ -11,7 +11,7 @@ from aletheia.errors import guarded
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("train", __doc__)
+    parser = step_parser("train", __doc__, sections=("run", "model", "encoding", "adapter", "arm", "training"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")

@@ -125,15 +125,36 @@ def payload(path: Path | str, kind: str | None = None) -> Any:
     return read(path, kind)["payload"]
 
 
+def is_envelope(path: Path) -> bool:
+    """Tell whether a JSON file claims to be an artifact, whole or damaged."""
+    with path.open("rb") as handle:
+        return handle.read(16).startswith(b'{\n "lineage"')
+
+
 def describe_input(path: Path) -> dict[str, Any]:
-    """Return what lineage keeps of one input: the file's sha256, and its payload's where it is an artifact."""
+    """Return what lineage keeps of one input: the file's sha256, and its payload's where it is an artifact.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is not what its own hash or its sidecar says.
+    """
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path}: expected an input file here and found none")
     described = {"sha256": sha256_file(path)}
-    envelope = path if path.suffix == ".json" else sidecar(path)
-    if envelope.is_file() and (envelope != path or path.read_bytes().startswith(b'{\n "lineage"')):
-        described["payload_sha256"] = read(envelope)["payload_sha256"]
+    beside = sidecar(path)
+    if beside.is_file():
+        envelope = read(beside, "file")
+        expected = envelope["payload"]["files"][path.name]["sha256"]
+        if described["sha256"] != expected:
+            raise UserError(
+                f"{path}: changed after it was written (expected sha256 {expected}, found {described['sha256']}); "
+                "delete it and rerun"
+            )
+        described["payload_sha256"] = envelope["payload_sha256"]
+    elif path.suffix == ".json" and is_envelope(path):
+        described["payload_sha256"] = read(path)["payload_sha256"]
     return described
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,11 @@ from aletheia.errors import UserError
 class StepParser(argparse.ArgumentParser):
     """An argument parser whose result carries ``config`` (a dict for each section), ``env`` and ``step``."""
 
-    def __init__(self, step: str, description: str | None, extra_code: Sequence[str]) -> None:
+    def __init__(self, step: str, description: str | None, extra_code: Sequence[str], sections: Sequence[str]) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.step = step
         self.extra_code = tuple(extra_code)
+        self.sections = tuple(sections)
         group = self.add_argument_group("settings")
         group.add_argument(
             "--lineage",
@@ -32,7 +34,8 @@ class StepParser(argparse.ArgumentParser):
             nargs="*",
             default=[],
             metavar="SECTION.KEY=VALUE",
-            help="settings by hand, over the defaults: --set training.steps=100 adapter.rank=8",
+            help="settings by hand, over the defaults, for example training.steps=100 adapter.rank=8"
+            + (f"; sections of this step: {', '.join(sections)}" if sections else ""),
         )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
@@ -41,6 +44,10 @@ class StepParser(argparse.ArgumentParser):
         tokens = lineage.parse_tokens(parsed.lineage)
         parsed.config, parsed.env = tokens["config"], tokens["env"]
         parsed.step, parsed.extra_code = self.step, self.extra_code
+        if not parsed.lineage and self.sections:
+            # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
+            config = importlib.import_module("aletheia.config")
+            parsed.config = {name: config.section_defaults(name) for name in self.sections}
         for item in parsed.set:
             apply_setting(parsed.config, item)
         return parsed
@@ -64,7 +71,9 @@ def apply_setting(config: dict[str, Any], item: str) -> None:
     target[keys[-1]] = yaml.safe_load(value)
 
 
-def step_parser(step: str, description: str | None, extra_code: Sequence[str] = ()) -> StepParser:
+def step_parser(
+    step: str, description: str | None, extra_code: Sequence[str] = (), sections: Sequence[str] = ()
+) -> StepParser:
     """Return the parser of one script.
 
     Parameters
@@ -75,5 +84,7 @@ def step_parser(step: str, description: str | None, extra_code: Sequence[str] = 
         The script's docstring, printed by ``--help``.
     extra_code
         Files beside Python modules that decide the result (paths relative to the project).
+    sections
+        Sections of settings that the step reads; by hand they start from the schemas' defaults.
     """
-    return StepParser(step, description, extra_code)
+    return StepParser(step, description, extra_code, sections)

@@ -73,9 +73,28 @@ def with_defaults(value: Any, node: Mapping[str, Any], root: Mapping[str, Any]) 
 
 
 def section_defaults(section: str) -> dict[str, Any]:
-    """Return the defaults of one campaign section (``training``, ``probe``, …)."""
-    root = schema("campaign")
-    return with_defaults({}, root["properties"][section], root)
+    """Return the defaults of a section that a script reads.
+
+    Parameters
+    ----------
+    section
+        A section of a campaign (``training``, ``probe``, …), ``arm`` (all layers), ``model`` (a registry's entry
+        without its source), ``run`` (its name), ``humaneval``, ``precision`` or ``figures``.
+    """
+    campaign, config, models = schema("campaign"), schema("config"), schema("models")
+    if section in campaign["properties"]:
+        filled = with_defaults({}, campaign["properties"][section], campaign)
+        # Which benchmarks is the campaign's to say; by hand the one that needs no questions.
+        return {"benchmarks": ["heldout"], **filled} if section == "evaluation" else filled
+    defaults = {
+        "arm": lambda: with_defaults({"layers": "all"}, campaign["$defs"]["arm"], campaign),
+        "model": lambda: with_defaults({}, models["additionalProperties"], models),
+        "run": lambda: {"model": None, "arm": "custom"},
+        "humaneval": lambda: section_defaults("evaluation")["humaneval"],
+        "precision": lambda: {"batch_size": section_defaults("training")["batch_size"], "max_tokens": 512},
+        "figures": lambda: with_defaults({}, config["properties"]["figures"], config),
+    }
+    return defaults[section]()
 
 
 def check(value: Any, schema_name: str, where: str) -> None:

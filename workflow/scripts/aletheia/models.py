@@ -28,13 +28,6 @@ def torch_dtype(name: str) -> torch.dtype:
         raise UserError(f"dtype {name!r}: expected one of {', '.join(DTYPES)}") from None
 
 
-def load_config(folder: Path) -> Any:
-    """Return the transformers config of a staged model."""
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return a staged model's tokenizer; where it has no pad token, the end token pads."""
     from transformers import AutoTokenizer
@@ -112,6 +105,21 @@ def resolved_dtype(model: Mapping[str, Any], precision: Path | None) -> str:
     if precision is None:
         raise UserError("model.dtype is auto: expected --precision with the measured choice, found none")
     return artifacts.payload(precision, "precision")["dtype"]
+
+
+def check_context(model: PreTrainedModel, tokens: int) -> None:
+    """Refuse sequences that are longer than the model's context.
+
+    Raises
+    ------
+    UserError
+        With both lengths.
+    """
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and tokens > context:
+        raise UserError(
+            f"encoding.max_tokens is {tokens}, and the model's context has {context} tokens; lower encoding.max_tokens"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

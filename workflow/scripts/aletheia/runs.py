@@ -16,7 +16,7 @@ from aletheia.errors import UserError
 from aletheia.heldout import mean_loss, row_losses
 from aletheia.layers import adaptable_layers
 from aletheia.lineage import compact_json
-from aletheia.models import load, resolved_dtype
+from aletheia.models import check_context, is_out_of_memory, load, resolved_dtype
 from aletheia.training import TrainingRecord, planned_steps, timing, train
 
 
@@ -86,9 +86,11 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
     settings = config["training"]
     selection = artifacts.payload(args.selection, "selection") if args.selection else None
     dtype = resolved_dtype(config["model"], args.precision)
-    steps = planned_steps(settings, config["arm"], _measured(args))
+    unpaid = _unpaid(args)
+    steps = settings["steps"] if unpaid else planned_steps(settings, config["arm"], _measured(args))
     facts: dict[str, Any] = {
-        "model": config["run"]["model"],
+        # A rule names the run; by hand the lock names the model.
+        "model": config["run"]["model"] or artifacts.payload(args.model_lock, "model_lock")["model"],
         "arm": config["run"]["arm"],
         "seed": args.seed,
         "steps": steps,
@@ -102,17 +104,39 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
     }
     if selection and selection["status"] != "ok":
         return FinishedRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
+    if unpaid is not None:
+        return FinishedRun(facts, unpaid)
+    record = TrainingRecord()
+    try:
+        return _trained(args, config, selection, facts, record)
+    except (RuntimeError, MemoryError) as error:
+        # Loading or the held-out loss ran out of memory; training itself reports on its own.
+        if not is_out_of_memory(error):
+            raise
+        record.fail("out_of_memory", str(error).splitlines()[0][:200] or "out of memory")
+        return FinishedRun(facts, record)
+
+
+def _trained(
+    args: Any, config: Mapping[str, Any], selection: Any, facts: dict[str, Any], record: TrainingRecord
+) -> FinishedRun:
+    """Load, place, train and evaluate; fill in ``facts`` and ``record`` on the way."""
+    settings, dtype, steps = config["training"], facts["dtype"], facts["steps"]
     model, tokenizer = load(args.model_lock, dtype=dtype, quantization=config["model"]["quantization"])
     plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **_ranks(config))
     model = attach(model, plan, dropout=config["adapter"]["dropout"], seed=args.seed)
     facts["placement"] = audit(model, plan)
     facts["trainable_parameters"] = facts["placement"].pop("trainable_parameters")
     folder = checked_folder(args.data_lock)
+    # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
+    heldout = _heldout_examples(folder, tokenizer, config)
+    check_context(model, config["encoding"]["max_tokens"])
     batches, tokens = _batches(folder, tokenizer, config, steps=steps, seed=args.seed, facts=facts)
     with tempfile.TemporaryDirectory() as scratch:
-        record = train(
+        train(
             model,
             batches,
+            record=record,
             settings=settings,
             steps=steps,
             learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
@@ -129,7 +153,11 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
         "peak_memory_bytes": observe.peak_memory_bytes(),
     }
     if record.status == "ok":
-        facts["eval_loss"] = _heldout(model, tokenizer, folder, config)
+        size = settings["batch_size"] * 4
+        rows = row_losses(model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
+        facts["eval_loss"] = mean_loss(rows)
+        if facts["eval_loss"] is None:
+            record.fail("diverged", "the held-out loss at the end is not finite")
     return FinishedRun(facts, record, observed, model)
 
 
@@ -138,12 +166,25 @@ def _ranks(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: config["arm"].get(key, config["adapter"][key]) for key in ("rank", "alpha")}
 
 
+def _unpaid(args: Any) -> TrainingRecord | None:
+    """Return the record of an arm with ``steps: measured`` whose std or ale run failed: nothing buys its steps."""
+    for path in filter(None, (args.std_run, args.ale_run)):
+        run = artifacts.payload(path, "run")
+        if run["status"] != "ok":
+            return TrainingRecord("crashed", f"steps: measured, and arm {run['arm']} ended as {run['status']}")
+    return None
+
+
 def _measured(args: Any) -> dict[str, Any] | None:
     """Return the times that ``steps: measured`` buys from, where both runs are given."""
     if not (args.std_run and args.ale_run):
         return None
     std, ale = (artifacts.read(path, "run")["observed"].get("time", {}) for path in (args.std_run, args.ale_run))
-    return {"std_seconds": std.get("training_seconds"), "step_seconds": ale.get("median_step_seconds")}
+    return {
+        "std_seconds": std.get("training_seconds"),
+        "step_seconds": ale.get("median_step_seconds"),
+        "probe_seconds": _probe_seconds(args),
+    }
 
 
 def _probe_seconds(args: Any) -> float:
@@ -169,13 +210,10 @@ def _batches(
     return batches, [int(batch["attention_mask"].sum()) for batch in batches]
 
 
-def _heldout(model: Any, tokenizer: Any, folder: Path, config: Mapping[str, Any]) -> float | None:
-    """Return the loss on the first held-out rows, outside the clock."""
-    rows = read_rows(folder / "heldout.jsonl")[: config["training"]["eval_rows"]]
-    examples = encode_rows(rows, tokenizer, **config["encoding"])
-    if not examples:
-        raise UserError(
-            f"{folder / 'heldout.jsonl'}: expected at least one row that fits encoding.max_tokens, found none"
-        )
-    size = config["training"]["batch_size"] * 4
-    return mean_loss(row_losses(model, examples, batch_size=size, pad_token_id=tokenizer.pad_token_id))
+def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the first held-out rows, encoded; refuse data that has none."""
+    path = folder / "heldout.jsonl"
+    rows = read_rows(path)[: config["training"]["eval_rows"]] if path.is_file() else []
+    if not rows:
+        raise UserError(f"{path}: expected held-out rows and found none; give the data held_out rows in its registry")
+    return encode_rows(rows, tokenizer, **config["encoding"])

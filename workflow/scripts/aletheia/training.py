@@ -60,8 +60,8 @@ def planned_steps(
         The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` buys as many steps as the standard
         arm's measured time pays for.
     measured
-        For ``steps: measured``: ``std_seconds`` (training time of the standard arm) and ``step_seconds`` (median step
-        of the selected layers).
+        For ``steps: measured``: ``std_seconds`` (training time of the standard arm), ``probe_seconds``, and
+        ``step_seconds`` (median step of the selected layers).
 
     Returns
     -------
@@ -76,7 +76,9 @@ def planned_steps(
     if arm.get("steps") == "measured":
         if not measured or not measured.get("std_seconds") or not measured.get("step_seconds"):
             raise UserError("steps: measured needs a finished std and ale run of the same model and seed")
-        return max(1, math.floor(measured["std_seconds"] / measured["step_seconds"]))
+        # The probe is part of what the arm costs, so it is paid first.
+        left = measured["std_seconds"] - measured["probe_seconds"]
+        return max(1, math.floor(left / measured["step_seconds"]))
     return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
 
 
@@ -90,6 +92,7 @@ def train(
     dtype: str,
     seed: int,
     scratch: str,
+    record: TrainingRecord | None = None,
 ) -> TrainingRecord:
     """Train the adapters of ``model`` on ``batches``.
 
@@ -111,13 +114,15 @@ def train(
         Seeds the dropout masks; batches and starting values do not depend on this generator.
     scratch
         A folder for Trainer's own use; nothing in it is kept.
+    record
+        Where to keep what happens; a new one when absent.
 
     Returns
     -------
     TrainingRecord
         A non-finite loss, exhausted memory or a passed time limit is a status, not an exception.
     """
-    record = TrainingRecord()
+    record = TrainingRecord() if record is None else record
     arguments = _arguments(settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch)
     trainer = _trainer_class()(
         model=model,

@@ -23,8 +23,8 @@ class Finding:
 
     path: str
     problem: str
-    expected: str | None = None
-    found: str | None = None
+    expected: str = ""
+    found: str = ""
 
     def __str__(self) -> str:
         values = f" (expected {self.expected}, found {self.found})" if self.expected or self.found else ""
@@ -46,15 +46,12 @@ class Hashes:
 
 
 def is_envelope(path: Path) -> bool:
-    """Tell whether a JSON file claims to be an artifact, whole or damaged."""
-    if path.name.endswith((SIDECAR, LOCK)):
-        return True
-    with path.open("rb") as handle:
-        return handle.read(16).startswith(b'{\n "lineage"')
+    """Tell whether a JSON file claims to be an artifact, by its name or its first bytes."""
+    return path.name.endswith((SIDECAR, LOCK)) or artifacts.is_envelope(path)
 
 
-def verify(roots: Iterable[Path]) -> tuple[list[Finding], int]:
-    """Check every artifact below some folders.
+def verify_folders(roots: Iterable[Path]) -> tuple[list[Finding], int]:
+    """Check every artifact below some folders, and name the files that no artifact vouches for.
 
     Parameters
     ----------
@@ -64,12 +61,30 @@ def verify(roots: Iterable[Path]) -> tuple[list[Finding], int]:
     Returns
     -------
     tuple
-        Findings in the order of their paths, and how many envelopes were read.
+        Findings in the order of their paths, and how many artifacts were read.
     """
     files = [p for root in roots for p in sorted(root.rglob("*")) if p.is_file() and not _scratch(p)]
+    findings, checked, claimed = _verified(files)
+    # Wheels are a cache: each is held against the sha256 in the registry whenever it is used.
+    strays = [p for p in files if p not in claimed and "downloads" not in p.parts]
+    findings += [Finding(str(p), "no artifact vouches for this file") for p in strays]
+    return sorted(findings), checked
+
+
+def verify_files(files: Iterable[Path]) -> tuple[list[Finding], int]:
+    """Check some files with their sidecars (see :func:`ancestry`)."""
+    envelopes = [e for e in map(envelope_of, files) if e is not None]
+    findings, checked, _ = _verified([*files, *envelopes])
+    return sorted(set(findings)), checked
+
+
+def _verified(files: Iterable[Path]) -> tuple[list[Finding], int, set[Path]]:
+    """Return the findings on all artifacts among ``files``, their number, and the files that they vouch for."""
+    files = list(dict.fromkeys(files))
+    findings = [Finding(str(p), "missing", "a file", "no file") for p in files if not p.is_file()]
+    files = [p for p in files if p.is_file()]
     hashes = Hashes(files)
     claimed: set[Path] = set()
-    findings: list[Finding] = []
     envelopes = [p for p in files if p.suffix == ".json" and is_envelope(p)]
     for path in envelopes:
         claimed.add(path)
@@ -82,8 +97,7 @@ def verify(roots: Iterable[Path]) -> tuple[list[Finding], int]:
             continue
         findings += _content(path, envelope, hashes, claimed)
         findings += _inputs(path, envelope, hashes)
-    findings += [Finding(str(p), "no artifact vouches for this file") for p in files if p not in claimed]
-    return sorted(findings), len(envelopes)
+    return findings, len(envelopes), claimed
 
 
 def _scratch(path: Path) -> bool:
