@@ -3,7 +3,8 @@
 import matplotlib as mpl
 import pytest
 
-from aletheia import drawing, figures
+from aletheia import config, drawing, figures, reporting
+from aletheia.errors import UserError
 from aletheia.ledger import write_csv
 from aletheia.summary import summarise
 from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, script
@@ -14,7 +15,7 @@ STYLE = {**drawing.STYLE, "dots_per_inch": 60}
 
 def draw(name, ledger):
     with mpl.rc_context(drawing.rc(STYLE)):
-        return figures.FIGURES[name][1](ledger, summarise(ledger), STYLE)
+        return figures.FIGURES[name](ledger, summarise(ledger), STYLE)
 
 
 def words(figure):
@@ -100,6 +101,34 @@ def test_scripts_draw_the_same_bytes_twice(tmp_path):
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
         assert (tmp_path / "a" / f"{name}.lineage.json").is_file()
+
+
+@pytest.mark.parametrize("palette", ["nope", "light:nope", "ch:turns=2", ""])
+def test_an_unknown_palette_is_said_in_one_sentence(palette):
+    with pytest.raises(UserError, match=r"figures\.palette .*: expected the name of a seaborn palette") as caught:
+        drawing.checked_style({"palette": palette})
+    assert repr(palette) in str(caught.value)
+
+
+def test_the_style_is_the_default_with_the_study_s_changes():
+    assert drawing.checked_style({"palette": "Set2"}) == {**drawing.STYLE, "palette": "Set2"}
+
+
+def test_the_script_ends_with_the_palette_s_sentence(tmp_path):
+    write_csv(ledger_of(), tmp_path / "ledger.csv")
+    table = ("--ledger", tmp_path / "ledger.csv")
+    assert script("stats.py", *table, "--stats-dir", tmp_path, "--tables-dir", tmp_path / "t").returncode == 0
+    options = ("--stats", tmp_path / "summary.json", "--figure", "fig1", "--out-dir", tmp_path / "out")
+    done = script("figures.py", *table, *options, "--set", "figures.palette=nope")
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("error: figures.palette 'nope'")
+    assert not list((tmp_path / "out").glob("*.pdf"))
+
+
+def test_reports_name_what_can_be_made():
+    assert set(reporting.figures_of(reporting.REPORTS)) == set(figures.FIGURES)
+    assert reporting.figures_of(["compute_matched", "speed"]) == ["fig1", "fig3", "fig4", "fig5"]
+    assert set(config.schema("campaign")["properties"]["reports"]["items"]["enum"]) == set(reporting.REPORTS)
 
 
 def test_captions_exist_for_every_figure_and_table():

@@ -1,5 +1,8 @@
 """Which layers are selected, and what share of the gradient they hold."""
 
+import collections
+import hashlib
+
 import pytest
 
 from aletheia.errors import UserError
@@ -54,6 +57,25 @@ def test_random_controls_have_the_budget_and_follow_seed_and_draw():
     assert first == choose_layers(wide, arm, seed=42)
     assert first != choose_layers(wide, arm, seed=43)
     assert first != choose_layers(wide, {**arm, "draw": 1}, seed=42)
+    assert first != choose_layers(wide, {**arm, "draw": 2}, seed=42)
+
+
+def test_random_controls_are_the_same_on_every_python_and_nest():
+    def chosen(budget, depth=12):
+        return choose_layers([1.0] * depth, {"layers": "random", "budget_percent": budget, "draw": 1}, seed=42)
+
+    # By hand: the order of sha256("42:draw1:LAYER").
+    by_hash = sorted(range(12), key=lambda layer: hashlib.sha256(f"42:draw1:{layer}".encode()).hexdigest())
+    assert by_hash == [8, 11, 10, 9, 0, 4, 1, 5, 2, 3, 7, 6]
+    assert chosen(50) == sorted(by_hash[:6])
+    # More budget adds layers and drops none.
+    assert set(chosen(25)) < set(chosen(50)) < set(chosen(75))
+
+
+def test_random_controls_favour_no_layer():
+    arm = {"layers": "random", "budget_percent": 50}
+    counts = collections.Counter(layer for seed in range(400) for layer in choose_layers([1.0] * 8, arm, seed=seed))
+    assert all(abs(counts[layer] - 200) < 50 for layer in range(8))  # 5 standard deviations
 
 
 def test_held_shares_by_hand():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aletheia import rendering
+from aletheia import rendering, reporting
 from aletheia.errors import UserError
 from aletheia.lineage import ROOT
 from aletheia.published import load_published, model_key
@@ -14,7 +14,7 @@ PUBLISHED = ROOT / "config" / "published"
 
 
 def table(number, ledger):
-    return TABLES[number][1](summarise(ledger), load_published(PUBLISHED))
+    return TABLES[number](summarise(ledger), load_published(PUBLISHED))
 
 
 def test_numbers_as_text():
@@ -94,6 +94,12 @@ def test_several_campaigns_are_told_apart():
     assert set(table(2, both).display["Campaign"]) == {"one", "two"}
     assert "Campaign" not in table(2, ledger_of()).display
     assert list(table(1, both).display["Campaigns"]) == ["one, two"] * 2
+
+
+def test_reports_name_the_tables_and_analyses_that_can_be_made():
+    assert reporting.tables_of(reporting.REPORTS) == sorted(TABLES)
+    assert reporting.tables_of([]) == [1]
+    assert reporting.analyses_of(["speed", "downstream"]) == {"downstream": "FORGETTING_DELTAS_ANALYSIS.md"}
 
 
 @pytest.mark.parametrize("number", TABLES)

@@ -20,11 +20,11 @@ def main() -> None:
     with artifacts.Job(args, inputs=[args.ledger, args.stats], outputs=outputs) as job:
         if job.done:
             return
-        style = {**drawing.STYLE, **job.config.get("figures", {})}
+        style = drawing.checked_style(job.config.get("figures", {}))
         table, summary = ledger.read_ledger(args.ledger), artifacts.payload(args.stats, "stats")
         with mpl.rc_context(drawing.rc(style)):
             for name in args.figure:
-                figure = figures.FIGURES[name][1](table, summary, style)
+                figure = figures.FIGURES[name](table, summary, style)
                 for suffix in drawing.SUFFIXES:
                     job.artifact(
                         args.out_dir / f"{name}.{suffix}",

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from aletheia.errors import UserError
+
 STYLE = {"width_inches": 7.0, "dots_per_inch": 200, "palette": "colorblind", "font_size": 9}
 SUFFIXES = ("pdf", "png", "svg")
 INK, MUTED, FAINT, BAND = "#222222", "#6e6e6e", "#e9e9e9", "#f1f1f1"
@@ -24,6 +26,25 @@ _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None},
     "png": {"Software": None},
 }
+
+
+def checked_style(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return :data:`STYLE` with the study's changes.
+
+    Raises
+    ------
+    UserError
+        When seaborn does not know the palette.
+    """
+    style = {**STYLE, **changes}
+    try:
+        sns.color_palette(style["palette"])
+    except (ValueError, TypeError) as error:  # an unknown name; a known one with wrong options ("ch:turns=2")
+        raise UserError(
+            f"figures.palette {style['palette']!r}: expected the name of a seaborn palette, such as colorblind, deep "
+            f"or Set2, found one that seaborn refuses ({error})"
+        ) from None
+    return style
 
 
 def rc(style: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aletheia.answers import GSM8K, HELDOUT, HUMANEVAL, MMLU, TABLES, Outcome, scored
+from aletheia.answers import HELDOUT, HUMANEVAL, TABLES, Outcome, scored
 from aletheia.data import checked_folder, encode_rows, read_rows
 from aletheia.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-BENCHMARKS = (HELDOUT, MMLU, GSM8K, HUMANEVAL)
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
     loaded
         Model and tokenizer.
     name
-        One of ``BENCHMARKS``.
+        ``heldout``, ``mmlu``, ``gsm8k`` or ``humaneval``.
     lock
         Lock of its data: the training data's for ``heldout``, the questions' for the others.
     config

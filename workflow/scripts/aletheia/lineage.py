@@ -20,6 +20,7 @@ from typing import Any
 SCRIPTS = Path(__file__).resolve().parent.parent
 ROOT = SCRIPTS.parent.parent
 PACKAGE = "aletheia"
+TASKS = ROOT / "workflow" / "tasks"
 DIGEST_CHARACTERS = 16  # 64 bits: names a version of a small file, needs no resistance to forgery
 
 
@@ -82,6 +83,11 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
                 pending.append(path)
     found.update({name: file_digest(ROOT / name) for name in extra})
     return dict(sorted(found.items()))
+
+
+def task_files() -> list[str]:
+    """Return the task definitions (paths relative to the project): they decide what lm-eval asks, so they are code."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in TASKS.iterdir() if path.is_file())
 
 
 def code_params(script: str, extra: Iterable[str] = ()) -> dict[str, str]:

@@ -34,7 +34,6 @@ SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
 FILE_BYTES = 1 << 20
 VERDICT_BYTES = 1 << 16
-VERDICTS = ("passed", "wrong", "error", "syntax", "exit", "timeout", "memory", "crashed")
 # How an exception's name reads as a verdict; any other is an "error".
 _BY_ERROR = {
     None: "passed",

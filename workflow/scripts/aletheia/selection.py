@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aletheia.adapters import placement_plan
 from aletheia.errors import UserError
 from aletheia.layers import Layer
+from aletheia.sampling import ranked
 
 
 def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[int]:
@@ -92,7 +92,7 @@ def choose_layers(scores: Sequence[float], arm: Mapping[str, Any], *, seed: int)
     if wanted == "bottom":
         return select_layers([-score for score in scores], arm["budget_percent"])
     if wanted == "random":
-        return sorted(random.Random(f"{seed}:{arm.get('draw', 0)}").sample(range(depth), count))
+        return sorted(ranked(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
     return {"first": list(range(count)), "last": list(range(depth - count, depth))}.get(wanted, gradient)
 
 

@@ -13,13 +13,9 @@ from typing import Any
 
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
 from aletheia.errors import UserError
+from aletheia.reporting import REPORTS, analyses_of, figures_of, tables_of
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
-REPORTS = ("speed", "downstream", "compute_matched")
-# What each report consists of; table 1 (the models) always belongs to the study.
-TABLES = {"speed": (2, 3), "downstream": (4,), "compute_matched": (5,)}
-FIGURES = {"speed": (1, 3, 5), "downstream": (2,), "compute_matched": (4,)}
-ANALYSES = {"downstream": "FORGETTING_DELTAS_ANALYSIS.md", "compute_matched": "COMPUTE_MATCHED_ANALYSIS.md"}
 BASELINE = "std"
 # Sections that decide what a training run does.
 TRAINED_BY = ("data", "probe", "encoding", "adapter", "training")
@@ -111,15 +107,15 @@ class Study:
 
     def tables(self) -> list[int]:
         """Return the numbers of the tables that the study has."""
-        return sorted([1, *(number for report in self.reports() for number in TABLES[report])])
+        return tables_of(self.reports())
 
     def figure_names(self) -> list[str]:
         """Return the figures that the study has."""
-        return [f"fig{n}" for n in sorted(number for report in self.reports() for number in FIGURES[report])]
+        return figures_of(self.reports())
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has."""
-        return [ANALYSES[report] for report in self.reports() if report in ANALYSES]
+        return list(analyses_of(self.reports()).values())
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: its models, arms, seeds and reports."""

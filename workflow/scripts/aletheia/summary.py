@@ -8,9 +8,9 @@ import pandas as pd
 
 from aletheia.ledger import HELDOUT, QUESTIONS
 from aletheia.pairs import MATCHED, SELECTED, pairs, reporting
+from aletheia.reporting import REPORTS
 from aletheia.statistics import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
 
-REPORTS = ("speed", "downstream", "compute_matched")
 SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_probe")
 
 

@@ -254,11 +254,11 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
     return _table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
 
 
-# The report that each table belongs to; table 1 is always made.
+# How each table is made; which of them a study has is in reporting.
 TABLES = {
-    1: (None, models_table),
-    2: ("speed", speed_table),
-    3: ("speed", mmlu_table),
-    4: ("downstream", downstream_table),
-    5: ("compute_matched", compute_matched_table),
+    1: models_table,
+    2: speed_table,
+    3: mmlu_table,
+    4: downstream_table,
+    5: compute_matched_table,
 }

@@ -1,0 +1,171 @@
+"""What the code imports is what the environments and the project declare: nothing less, nothing more."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from aletheia.lineage import ROOT, SCRIPTS, code_digests
+
+# Pins that no script of the environment imports itself.
+UNSEEN = {
+    "accelerate": "transformers spreads a model over GPUs with it (device_map)",
+    "bitsandbytes": "transformers loads nf4 weights with it",
+    "datasets": "lm_eval reads questions with it",
+    "gguf": "transformers reads GGUF files with it",
+    "numpy": "torch and transformers compute with it",
+    "safetensors": "transformers reads and writes weights with it",
+    "tokenizers": "transformers tokenises with it",
+}
+UNSEEN_IN = {
+    ("report", "pyarrow"): "pandas keeps its strings in it",
+    ("stage", "pandas"): "pyarrow turns a Parquet file's nanoseconds into its timestamps, and refuses without it",
+}
+# Imports inside functions that the environment's scripts reach and never call.
+UNCALLED = {
+    ("light", "peft"): "adapters: selecting names the modules, and wraps none",
+    ("light", "torch"): "adapters and layers: selecting reads the probe's artifact, and no model",
+    ("score_code", "torch"): "data: judging reads locks and rows, and makes no batches",
+}
+# Declared in pyproject.toml, imported nowhere: the above, and these.
+TOOLS = {
+    "pre-commit": "runs the checks at each commit",
+    "pygments": "snakemake --report colours code with it",
+    "ruff": "lints and formats",
+    "snakefmt": "formats the rules",
+    "snakemake-logger-plugin-rich": "snakemake --logger rich loads it",
+}
+# Imports of tests that no distribution installs: the wheel under test, unpacked beside it.
+UNPACKED = {"glassllm"}
+
+
+def third_party(source):
+    """Return the distributions that a Python source imports at run time, at any depth."""
+    names, pending = set(), [ast.parse(source)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+        pending += ast.iter_child_nodes(node)
+    ours = {"aletheia", *UNPACKED, *(p.stem for d in ("tests", "benchmarks") for p in (ROOT / d).glob("*.py"))}
+    return {distribution(name) for name in names - ours - set(sys.stdlib_module_names)}
+
+
+def distribution(name):
+    """Return the distribution that a module comes with ("yaml": "pyyaml")."""
+    found = {canonicalize_name(d) for d in packages_distributions().get(name, [])}
+    assert len(found) == 1, f"{name}: expected one installed distribution, found {sorted(found) or 'none'}"
+    return found.pop()
+
+
+def reached_by(script):
+    """Return the distributions that a script or a library module that it reaches imports."""
+    found = set()
+    for name in code_digests(script):
+        path = SCRIPTS / name if name.endswith(".py") else SCRIPTS.joinpath(*name.split(".")).with_suffix(".py")
+        path = path if path.is_file() else path.with_suffix("") / "__init__.py"
+        found |= third_party(path.read_text(encoding="utf-8"))
+    return found
+
+
+def scripts_of_environments():
+    """Return ``{environment: scripts}``, from the calls of ``lineage`` in the rules."""
+    found = {}
+    for rules in sorted((ROOT / "rules").glob("*.smk")):
+        text = rules.read_text(encoding="utf-8")
+        calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text)
+        assert {env for _, env in calls} == set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text)), rules.name
+        for script, env in calls:
+            found.setdefault(env, set()).add(script)
+    return found
+
+
+SCRIPTS_OF = scripts_of_environments()
+
+
+def pins(env):
+    """Return ``{distribution: Requirement}`` of an environment file."""
+    packages = yaml.safe_load((ROOT / "envs" / f"{env}.yaml").read_text(encoding="utf-8"))["dependencies"]
+    (listed,) = (entry["pip"] for entry in packages if isinstance(entry, dict))
+    return by_name(listed)
+
+
+def by_name(lines):
+    requirements = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in requirements}
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {name: str(r.specifier).removeprefix("==") for name, r in by_name(lines).items()}
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LIBRARY = by_name(PROJECT["dependencies"])
+EXTRAS = by_name(line for extra in PROJECT["optional-dependencies"].values() for line in extra)
+
+
+def imported_anywhere():
+    sources = [p.read_text("utf-8") for d in ("workflow", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py")]
+    # Rules are Python but for their blocks.
+    for rules in (ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")):
+        sources += re.findall(r"^(?:import|from) .+$", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return set().union(*map(third_party, sources))
+
+
+def test_every_environment_belongs_to_a_rule():
+    assert set(SCRIPTS_OF) == {path.stem for path in (ROOT / "envs").glob("*.yaml")}
+    assert {script for scripts in SCRIPTS_OF.values() for script in scripts} >= {"train.py", "stats.py", "stage.py"}
+
+
+@pytest.mark.parametrize("env", sorted(SCRIPTS_OF))
+def test_an_environment_holds_what_its_scripts_import(env):
+    reached = set().union(*map(reached_by, SCRIPTS_OF[env]))
+    uncalled = {name for where, name in UNCALLED if where == env}
+    assert uncalled <= reached, "an exception that no import needs"
+    missing = reached - uncalled - set(pins(env))
+    assert not missing, f"envs/{env}.yaml lacks {sorted(missing)}"
+    unseen = {*UNSEEN, *(name for where, name in UNSEEN_IN if where == env)}
+    surplus = set(pins(env)) - reached - unseen
+    assert not surplus, f"envs/{env}.yaml lists {sorted(surplus)}, which none of its scripts imports"
+
+
+@pytest.mark.parametrize("env", sorted(SCRIPTS_OF))
+def test_an_environment_pins_what_the_tests_use(env):
+    tested = constraints()
+    for name, pin in pins(env).items():
+        # torch comes from another index in each kind of place; the library's range holds for all.
+        if name == "torch":
+            assert LIBRARY[name].specifier.contains(str(pin.specifier).removeprefix("=="))
+        else:
+            assert str(pin.specifier) == f"=={tested[name]}", name
+
+
+def test_the_project_declares_what_it_imports():
+    declared = {*LIBRARY, *EXTRAS}
+    imported = imported_anywhere()
+    assert {"torch", "pyyaml", "snakemake", "pytest"} <= imported
+    assert not imported - declared
+    assert not declared - imported - set(UNSEEN) - set(TOOLS)
+    assert not imported & set(TOOLS), "an exception that no longer is one"
+
+
+def test_the_library_s_ranges_admit_what_the_tests_use():
+    tested = constraints()
+    for name, requirement in LIBRARY.items():
+        operators = {part.operator for part in requirement.specifier}
+        assert operators == {">=", "<"}, f"{name}: a library states a range"
+        assert name == "torch" or requirement.specifier.contains(tested[name]), name
+    for name, requirement in EXTRAS.items():
+        assert str(requirement.specifier) == f"=={tested[name]}", name

@@ -1,0 +1,42 @@
+"""What each report of the study consists of: its tables, figures and written analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Report:
+    """Numbers of its tables, names of its figures, and the file of its analysis where it has one."""
+
+    tables: tuple[int, ...]
+    figures: tuple[str, ...]
+    analysis: str | None = None
+
+
+REPORTS = {
+    "speed": Report(tables=(2, 3), figures=("fig1", "fig3", "fig5")),
+    "downstream": Report(tables=(4,), figures=("fig2",), analysis="FORGETTING_DELTAS_ANALYSIS.md"),
+    "compute_matched": Report(tables=(5,), figures=("fig4",), analysis="COMPUTE_MATCHED_ANALYSIS.md"),
+}
+MODELS_TABLE = 1  # belongs to every study
+
+
+def _chosen(reports: Collection[str]) -> list[Report]:
+    return [report for name, report in REPORTS.items() if name in reports]
+
+
+def tables_of(reports: Collection[str]) -> list[int]:
+    """Return the numbers of the tables of a study with these reports."""
+    return sorted([MODELS_TABLE, *(number for report in _chosen(reports) for number in report.tables)])
+
+
+def figures_of(reports: Collection[str]) -> list[str]:
+    """Return the names of the figures of a study with these reports."""
+    return sorted(name for report in _chosen(reports) for name in report.figures)
+
+
+def analyses_of(reports: Collection[str]) -> dict[str, str]:
+    """Return ``{report: file name}`` of the written analyses of a study with these reports."""
+    return {name: report.analysis for name, report in REPORTS.items() if name in reports and report.analysis}
