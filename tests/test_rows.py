@@ -252,8 +252,28 @@ def test_docstring_rows_of_a_small_library(tmp_path):
         ("pots:Pot.fill", "Put something into the pot, and return what was in it before that."),
     ]
     assert found[1]["input"] == ("async def fill(self, what):\n    old, self.what = self.what, what\n    return old")
-    assert "Put something" not in found[0]["input"].split("async")[0]
+    assert found[0]["input"] == (
+        "class Pot:\n    size = 3\n    async def fill(self, what):\n        old, self.what = self.what, what\n"
+        "        return old\n    def short(self):"
+    )
     assert "{" not in "".join(r["instruction"] for r in found)
+
+
+def test_a_docstring_within_another_row_is_no_row(tmp_path):
+    long = "Return what is in the pot, whatever that may be."
+    (tmp_path / "pots.py").write_text(
+        f'def a():\n    """{long}"""\n    return 1\n\n\ndef b():\n    """{long}\n\n    Never None."""\n    return 2\n'
+        f'\n\ndef c():\n    """Say for how long the pot has been on the fire."""\n    def d():\n        """{long}"""\n'
+    )
+    found = docstrings.docstring_rows(tmp_path)
+    assert [r["id"] for r in found] == ["pots:b", "pots:c"]
+    assert found[1]["input"] == "def c():\n    def d():"
+
+
+def test_null_holds_out_nothing():
+    rows = [row(i) for i in range(3)]
+    tables, dropped = splits.split_rows(rows, held_out=None, rows=None, seed=0)
+    assert ([len(table) for table in tables.values()], dropped) == ([3, 0], {})
 
 
 def test_a_library_without_sources_is_one_sentence(tmp_path):
@@ -267,9 +287,13 @@ def test_the_standard_library_gives_thousands_of_rows_and_a_clean_split():
     assert len({r["id"] for r in rows}) == len(rows)
     assert all(40 <= len(r["output"]) <= 400 and 0 < len(r["input"]) <= 250 for r in rows)
     tables, _ = splits.split_rows(rows, held_out=256, rows=None, seed=0)
-    trained = {" ".join(r["output"].split()).casefold() for r in tables["train"]}
     assert len(tables["heldout"]) == 256
-    assert not [r for r in tables["heldout"] if " ".join(r["output"].split()).casefold() in trained]
+
+    def plain(text):
+        return " ".join(text.split()).casefold()
+
+    trained = "\n".join(plain(r[key]) for r in tables["train"] for key in ("instruction", "input", "output"))
+    assert [r["id"] for r in tables["heldout"] if plain(r["output"]) in trained] == []
 
 
 # Questions

