@@ -30,6 +30,7 @@ def _step(model: Any, ids: Any) -> float:
 def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
     """Return the ratios; needs the default study's staged model and its selection."""
     import torch
+
     from aletheia import artifacts
     from aletheia.adapters import attach, placement_plan
     from aletheia.layers import adaptable_layers
