@@ -36,6 +36,7 @@ UNCALLED = {
 # Declared in pyproject.toml, imported nowhere: the above, and these.
 TOOLS = {
     "pre-commit": "runs the checks at each commit",
+    "pytest-xdist": "runs the tests on two workers",
     "pygments": "snakemake --report colours code with it",
     "ruff": "lints and formats",
     "snakefmt": "formats the rules",
