@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(VENV)/.installed  ## Run the default study on this machine, to its figures
-	$(BIN)/snakemake $$(test -t 2 && echo --logger rich) $(ARGS)
+	$(BIN)/snakemake $(ARGS) $$(test -t 2 && echo --logger rich)
 	@$(BIN)/python workflow/scripts/summarize.py
 
 test: $(VENV)/.installed  ## Run every test (ARGS='-m "not slow"' leaves the long ones out)
