@@ -38,6 +38,7 @@ format: $(VENV)/.installed  ## Bring the code into form
 	$(BIN)/snakefmt Snakefile rules
 
 bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one run
+	$(BIN)/snakemake results/select/smollm2-135m/ale/seed42.json --quiet all
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:  ## Remove what the study made here (results, logs); keeps what was staged

@@ -1,4 +1,7 @@
-"""Seconds of one optimiser step (2 micro-batches of 2 × 128 tokens) of SmolLM2-135M with adapters in some layers.
+"""Seconds of the passes of one step (2 micro-batches of 2 × 128 tokens) of SmolLM2-135M with adapters in some layers.
+
+Forward and backward only, without the optimiser's update. Needs the default study's staged model and one selection:
+`snakemake results/select/smollm2-135m/ale/seed42.json`, which `make bench` runs first.
 
 The gradient selection of the default study (seed 42), the last half, the last half but one with layer 0, every other
 layer, and half the rank, each against all layers.

@@ -56,10 +56,13 @@ def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
 def main() -> None:
     """Run the cases named and write one JSON file each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []], default=list(CASES), help="which comparisons")
+    parser.add_argument("cases", nargs="*", help=f"which comparisons: {', '.join(CASES)}; all when absent")
     parser.add_argument("--rounds", type=int, default=9, help="rounds after the first")
     args = parser.parse_args()
-    for name in args.cases:
+    unknown = [name for name in args.cases if name not in CASES]
+    if unknown:
+        parser.error(f"unknown comparison {unknown[0]!r}: expected one of {', '.join(CASES)}")
+    for name in args.cases or CASES:
         measured = importlib.import_module(f"bench_{name}").measure(interleaved, ratio, rounds=args.rounds)
         result = {"machine": observe.machine(), **measured}
         path = HERE / f"{name}.json"
