@@ -25,7 +25,7 @@ CAMPAIGN = {
     "benchmarks": ["heldout"],
 }
 MODELS = {name: {"source": {"type": "random", "config": {"model_type": "llama"}}} for name in ("small", "large")}
-DATA = {name: {"source": {"type": "stdlib"}} for name in ("rows", "mmlu")}
+DATA = {"rows": {"source": {"type": "stdlib"}, "held_out": 8}, "mmlu": {"source": {"type": "stdlib"}}}
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ def test_reports_decide_tables_and_figures(study):
             {"arms": {"cm": {"layers": "gradient", "steps": "measured"}}},
             r"measured needs the arms std and ale",
         ),
+        ({"data": "mmlu"}, r"small trains on 'mmlu', which sets no rows aside for the held-out loss"),
         ({"seeds": [1, 1]}, r"seeds: expected entries without repetition"),
         ({"overrides": {"smal": {}}}, r"model 'smal' is not in the registry"),
     ],

@@ -21,10 +21,10 @@ from lm_eval.tasks import TaskManager
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from aletheia.errors import UserError
+from aletheia.lineage import TASKS
 
 # It warns of a model that is handed over as an object, which is meant here.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
-TASKS = Path(__file__).resolve().parents[2] / "tasks"
 
 
 class TimeLimitReached(Exception):

@@ -17,8 +17,9 @@ from aletheia.reporting import REPORTS, analyses_of, figures_of, tables_of
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
 BASELINE = "std"
-# Sections that decide what a training run does.
-TRAINED_BY = ("data", "probe", "encoding", "adapter", "training")
+# Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
+SHARED = ("data", "probe", "encoding", "evaluation", "benchmarks")
+OWN = ("adapter", "training")
 
 
 @dataclass
@@ -203,8 +204,7 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
     for arm, entry in campaign["arms"].items():
         if entry.get("steps") and not {BASELINE, "ale"} <= set(campaign["arms"]):
             raise UserError(f"{campaign['path']}: arms.{arm}.steps: measured needs the arms std and ale")
-    sections = (*TRAINED_BY, "evaluation", "benchmarks", "headline")
-    common = {key: campaign[key] for key in sections}
+    common = {key: campaign[key] for key in (*SHARED, *OWN)}
     for model in campaign["models"]:
         settings = merged(common, campaign["overrides"].get(model, {}))
         _check_names(study, campaign, model, settings)
@@ -222,11 +222,17 @@ def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: d
                 f"{campaign['path']}: {model} needs the data {name!r}, which is not in the registry"
                 f"{nearest(name, list(study.data))}"
             )
+    entry = study.data[settings["data"]]
+    if not (entry.get("held_out") or entry.get("held_out_path")):
+        raise UserError(
+            f"{campaign['path']}: {model} trains on {settings['data']!r}, which sets no rows aside for the held-out "
+            "loss; give it held_out or held_out_path in the registry of data"
+        )
 
 
 def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
     """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
-    own = copy.deepcopy({key: settings[key] for key in ("data", "probe", "encoding", "evaluation", "benchmarks")})
+    own = copy.deepcopy({key: settings[key] for key in SHARED})
     there = study.shared.setdefault(model, own)
     both = {"batch_size", "prompt", "time_limit_seconds", *(set(own["benchmarks"]) & set(there["benchmarks"]))}
     differing = [key for key in ("data", "probe", "encoding") if own[key] != there[key]]
@@ -248,7 +254,7 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
             f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
             "give the arm another name in one of them"
         )
-    for section in ("adapter", "training"):
+    for section in OWN:
         if there.settings[section] != run.settings[section]:
             raise UserError(
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
