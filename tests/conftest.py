@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
+STUDY = ("--configfile", "tests/study/config.yaml")
 
 # The least configuration of each family; three layers, so that a half is neither all nor none.
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 96}
@@ -101,6 +104,74 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Return a folder with the project and its tiny study, run once for all workers from a bare shell; only read it."""
+    base = tmp_path_factory.getbasetemp()
+    # Workers' folders stand beside each other; the first that comes runs the study, the others wait for it.
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder, done = shared / "finished", shared / "finished.done"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            run_tiny_study(copy_project(folder))
+            done.touch()
+    return folder
+
+
+def run_tiny_study(folder: Path) -> None:
+    """Run the tiny study in a copy of the project, as from a shell that has activated nothing."""
+    # A test times nothing, so two jobs may run at a time.
+    rules = ("precision", "probe", "train_std", "train_ale", "train_cm", "score_code")
+    rules += ("evaluate_heldout", "evaluate_heldout_mmlu_humaneval")
+    ran = subprocess.run(
+        [str(Path(sys.executable).parent / "snakemake"), *STUDY, "--set-threads", *(f"{rule}=1" for rule in rules)],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert ran.returncode == 0, said(ran)[-4000:]
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """Return a copy of the finished study in another place, whose files have other times: a clone, moved."""
+    folder = tmp_path / "moved"
+    shutil.copytree(finished, folder, symlinks=True, copy_function=shutil.copy)
+    return folder
+
+
+def dry(folder, *arguments):
+    """Return {rule: number of jobs} of a dry run, and all that it printed."""
+    done = snakemake(folder, "-n", *STUDY, *arguments)
+    text = said(done)
+    assert done.returncode == 0, text[-3000:]
+    table = text[text.index("Job stats") :].split("\n\n")[0] if "Job stats" in text else ""
+    jobs = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
+    jobs.pop("total", None)
+    return jobs, text
+
+
+def said(done):
+    """All that a call printed: a dry run reports on standard output, a run on standard error."""
+    return done.stdout + done.stderr
+
+
+def sentences(done):
+    """The sentences that a failed run ends with, each behind the name of its log."""
+    return re.findall(r"^logs/\S+: (error: .*)$", said(done), flags=re.MULTILINE)
+
+
+def edit(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,65 +12,9 @@ import pandas as pd
 import pytest
 
 from aletheia import artifacts
-from conftest import copy_project, run_script, snakemake
+from conftest import STUDY, dry, edit, run_script, said, sentences, snakemake
 
-STUDY = ("--configfile", "tests/study/config.yaml")
 NOTHING = "Nothing to be done"
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """Return a folder with the project and its tiny study, run once from a shell that has not activated anything."""
-    folder = copy_project(tmp_path_factory.mktemp("finished"))
-    # A test times nothing, so two jobs may run at a time.
-    rules = ("precision", "probe", "train_std", "train_ale", "train_cm", "score_code")
-    rules += ("evaluate_heldout", "evaluate_heldout_mmlu_humaneval")
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "snakemake"), *STUDY, "--set-threads", *(f"{rule}=1" for rule in rules)],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert done.returncode == 0, said(done)[-4000:]
-    return folder
-
-
-@pytest.fixture
-def study(finished, tmp_path):
-    """Return a copy of the finished study in another place, whose files have other times: a clone, moved."""
-    folder = tmp_path / "moved"
-    shutil.copytree(finished, folder, symlinks=True, copy_function=shutil.copy)
-    return folder
-
-
-def dry(folder, *arguments):
-    """Return {rule: number of jobs} of a dry run, and all that it printed."""
-    done = snakemake(folder, "-n", *STUDY, *arguments)
-    text = said(done)
-    assert done.returncode == 0, text[-3000:]
-    table = text[text.index("Job stats") :].split("\n\n")[0] if "Job stats" in text else ""
-    jobs = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)}
-    jobs.pop("total", None)
-    return jobs, text
-
-
-def said(done):
-    """All that a call printed: a dry run reports on standard output, a run on standard error."""
-    return done.stdout + done.stderr
-
-
-def sentences(done):
-    """The sentences that a failed run ends with, each behind the name of its log."""
-    return re.findall(r"^logs/\S+: (error: .*)$", said(done), flags=re.MULTILINE)
-
-
-def edit(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def test_the_whole_chain_leaves_what_the_study_is_for(finished):
