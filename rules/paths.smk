@@ -1,16 +1,11 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
+from aletheia import layout
 from aletheia.materials import local_inputs
 
 
 def study_targets(wildcards):
     """What the study is for: ledgers, statistics, tables, analyses, figures."""
-    return [
-        *(f"<results>/aggregate/{name}" for name in ("ledger.csv", *STUDY.result_tables())),
-        "<results>/stats/summary.json",
-        *(f"<results>/stats/{name}" for name in STUDY.analyses()),
-        *(f"<results>/tables/table{n}.{suffix}" for n in STUDY.tables() for suffix in ("csv", "md", "tex")),
-        *(f"<results>/figures/{name}.{suffix}" for name in STUDY.figure_names() for suffix in ("pdf", "png", "svg")),
-    ]
+    return layout.study_targets(STUDY, "<results>")
 
 
 def model_files(wildcards):

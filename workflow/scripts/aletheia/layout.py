@@ -1,0 +1,86 @@
+"""Where each step of a study leaves its files: what a finished study consists of, and by which rule.
+
+The rules declare the same paths; a test holds the two against each other. Verify, audit and the evidence bundle read
+this, so that a deleted file is missed even where nothing else names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aletheia.artifacts import SIDECAR
+from aletheia.study import Run, Study
+
+BASE = "base"
+GENERATIONS = "humaneval.generations.parquet"
+
+
+def study_targets(study: Study, results: str = "results") -> list[str]:
+    """Return what the study is for: ledgers, statistics, tables, analyses, figures."""
+    return [
+        *(f"{results}/aggregate/{name}" for name in ("ledger.csv", *study.result_tables())),
+        f"{results}/stats/summary.json",
+        *(f"{results}/stats/{name}" for name in study.analyses()),
+        *(f"{results}/tables/table{n}.{suffix}" for n in study.tables() for suffix in ("csv", "md", "tex")),
+        *(f"{results}/figures/{name}.{suffix}" for name in study.figure_names() for suffix in ("pdf", "png", "svg")),
+    ]
+
+
+def study_files(study: Study, results: str = "results", resources: str = "resources") -> dict[str, str]:
+    """Return ``{path: rule}`` for every file and folder that the rules of a finished study have written.
+
+    Parameters
+    ----------
+    study
+        The study as loaded from its configuration.
+    results, resources
+        Its two trees, as Snakemake's path variables name them.
+    """
+    files = {f"{resources}/models/{name}.lock.json": "stage_model" for name in study.used_models()}
+    files |= {f"{resources}/data/{name}.lock.json": "stage_data" for name in study.used_data()}
+    for model in study.used_models():
+        if study.models[model]["dtype"] == "auto":
+            files[f"{results}/precision/{model}.json"] = "precision"
+        files |= _evaluated(study, f"{results}/evaluate/{model}/{BASE}", model)
+    for run in study.runs.values():
+        files |= _trained(run, results)
+        files |= _evaluated(study, f"{results}/evaluate/{run.model}/{run.arm}/seed{run.seed}", run.model)
+    return files | _reported(study, results)
+
+
+def _trained(run: Run, results: str) -> dict[str, str]:
+    """Return what one run's probe, selection and training leave."""
+    place = f"{run.model}/{run.arm}/seed{run.seed}"
+    files = {}
+    if run.kind != "train_std":
+        files[f"{results}/probe/{run.model}/seed{run.seed}.json"] = "probe"
+        files[f"{results}/select/{place}.json"] = "select"
+    names = ("run.json", *_with_sidecar("adapter"))
+    return files | {f"{results}/train/{place}/{name}": run.kind for name in names}
+
+
+def _evaluated(study: Study, folder: str, model: str) -> dict[str, str]:
+    """Return what the evaluations of one run, or of a base model, leave in ``folder``."""
+    benchmarks = study.model_benchmarks(model)
+    rule = "evaluate_" + "_".join(benchmarks)
+    names: dict[str, str] = {}
+    for benchmark in benchmarks:
+        table = f"{benchmark}.parquet"
+        if benchmark == "humaneval":
+            names |= dict.fromkeys(_with_sidecar(GENERATIONS), rule)
+            names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(table)], "score_code")
+        else:
+            names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(table)], rule)
+    return {f"{folder}/{name}": rule for name, rule in names.items()}
+
+
+def _reported(study: Study, results: str) -> dict[str, str]:
+    """Return the study's targets with their sidecars; the summary is an artifact that needs none."""
+    rules = {"aggregate": "aggregate", "stats": "stats", "tables": "stats", "figures": "figures"}
+    targets = study_targets(study, results)
+    paths = [p for target in targets for p in ([target] if target.endswith(".json") else _with_sidecar(target))]
+    return {path: rules[path.removeprefix(f"{results}/").split("/")[0]] for path in paths}
+
+
+def _with_sidecar(name: str) -> Iterable[str]:
+    return name, name + SIDECAR
