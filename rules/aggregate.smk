@@ -13,8 +13,10 @@ rule aggregate:
         "logs/aggregate.log",
     conda:
         "../envs/report.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("aggregate.py", "report", campaigns=campaigns_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/aggregate.py --out-dir $(dirname {output.ledger:q}) "
-        "--lineage {params:q} > {log:q} 2>&1"
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

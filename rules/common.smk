@@ -48,6 +48,11 @@ def all_cores(wildcards=None):
     return workflow.cores or 1
 
 
+def attempt_number(wildcards, attempt):
+    """Which try of a job this is, for its artifacts to record."""
+    return attempt
+
+
 def environment_param(name):
     """The digest of a rule's environment file, as a param."""
     path = PROJECT / "envs" / f"{name}.yaml"

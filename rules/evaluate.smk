@@ -23,6 +23,8 @@ for benchmarks, models in STUDY.benchmark_sets().items():
         conda:
             "../envs/evaluate.yaml"
         threads: all_cores
+        resources:
+            attempt=attempt_number,
         params:
             **lineage(
                 "evaluate_run.py",
@@ -36,7 +38,7 @@ for benchmarks, models in STUDY.benchmark_sets().items():
             "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evaluate_run.py --model-lock {input.model:q} "
             "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
             "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
-            "--lineage {params:q} > {log:q} 2>&1"
+            "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule score_code:
@@ -53,9 +55,11 @@ rule score_code:
     conda:
         "../envs/score_code.yaml"
     threads: all_cores
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("score_code.py", "score_code", humaneval=humaneval_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/score_code.py --generations {input.generations:q} "
         "--questions {input.questions:q} --threads {threads} --out-dir $(dirname {output.score:q}) "
-        "--lineage {params:q} > {log:q} 2>&1"
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -16,8 +16,11 @@ rule figures:
         figure="|".join(STUDY.figure_names()) or "(?!)",
     conda:
         "../envs/report.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("figures.py", "report", figures=figures_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/figures.py --ledger {input.ledger:q} --stats {input.stats:q} "
-        "--figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) --lineage {params:q} > {log:q} 2>&1"
+        "--figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) "
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -12,11 +12,13 @@ rule precision:
     conda:
         "../envs/gpu.yaml"
     threads: all_cores
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("precision.py", "gpu", precision=precision_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/precision.py --model-lock {input.model:q} --threads {threads} "
-        "--out {output:q} --lineage {params:q} > {log:q} 2>&1"
+        "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule probe:
@@ -31,9 +33,11 @@ rule probe:
     conda:
         "../envs/gpu.yaml"
     threads: all_cores
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/probe.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --seed {wildcards.seed} "
-        "--threads {threads} --out {output:q} --lineage {params:q} > {log:q} 2>&1"
+        "--threads {threads} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -10,8 +10,10 @@ rule select:
         "logs/select/{model}-{arm}-seed{seed}.log",
     conda:
         "../envs/light.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("select_layers.py", "light", arm=arm_section, adapter=ranks_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/select_layers.py --probe {input.probe:q} --seed {wildcards.seed} "
-        "--out {output:q} --lineage {params:q} > {log:q} 2>&1"
+        "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -17,11 +17,13 @@ rule stage_model:
         "logs/stage/model-{model}.log",
     conda:
         "../envs/stage.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("stage.py", "stage", model=model_source),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py model {wildcards.model} --out {output:q} "
-        "--lineage {params:q} > {log:q} 2>&1"
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule stage_data:
@@ -33,8 +35,10 @@ rule stage_data:
         "logs/stage/data-{data}.log",
     conda:
         "../envs/stage.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("stage.py", "stage", data=data_source),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py data {wildcards.data} --out {output:q} "
-        "--lineage {params:q} > {log:q} 2>&1"
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

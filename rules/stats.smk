@@ -17,9 +17,11 @@ rule stats:
         "logs/stats.log",
     conda:
         "../envs/report.yaml"
+    resources:
+        attempt=attempt_number,
     params:
         **lineage("stats.py", "report", reports=reports_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stats.py --ledger {input.ledger:q} --published config/published "
         "--stats-dir $(dirname {output.summary:q}) --tables-dir $(dirname {output.summary:q})/../tables "
-        "--lineage {params:q} > {log:q} 2>&1"
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

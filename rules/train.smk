@@ -30,12 +30,14 @@ rule train_std:
     conda:
         "../envs/gpu.yaml"
     threads: all_cores
+    resources:
+        attempt=attempt_number,
     params:
         **TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
-        "--adapter {output.adapter:q} --lineage {params:q} > {log:q} 2>&1"
+        "--adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule train_ale:
@@ -58,13 +60,15 @@ rule train_ale:
     conda:
         "../envs/gpu.yaml"
     threads: all_cores
+    resources:
+        attempt=attempt_number,
     params:
         **TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
         "--std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
-        "--adapter {output.adapter:q} --lineage {params:q} > {log:q} 2>&1"
+        "--adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 use rule train_ale as train_cm with:

@@ -59,7 +59,7 @@ def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float
     return {
         "payload": payload,
         "observed": observed,
-        "lineage": {"code": {"train.py": "ab"}},
+        "lineage": {"step": "train", "code": {"train.py": "ab"}, "config": {}},
         "payload_sha256": f"{model}-{arm}-{seed}".ljust(64, "0"),
     }
 
@@ -88,7 +88,8 @@ def evaluation(model: str, arm: str, seed: int | None, benchmark: str, score: fl
         "sandbox": None,
         "truncated": 0,
     } | changes
-    return {"payload": payload, "observed": {}, "lineage": {}}
+    lineage = {"step": "evaluate", "code": {"evaluate_run.py": "cd"}, "config": {}}
+    return {"payload": payload, "observed": {}, "lineage": lineage}
 
 
 def study(

@@ -28,7 +28,7 @@ def _as_script(monkeypatch):
 
 
 def job(outputs, inputs=(), **config):
-    arguments = argparse.Namespace(config=config, step="precision", env={}, extra_code=())
+    arguments = argparse.Namespace(config=config, step="precision", env={}, extra_code=(), attempt=1)
     return Job(arguments, inputs=inputs, outputs=outputs)
 
 

@@ -244,7 +244,7 @@ def staged(tmp_path):
     stat = path.stat()
     facts = {"sha256": artifacts.sha256_file(path), "bytes": stat.st_size, "rows": 1}
     lock = tmp_path / "data" / "mine.lock.json"
-    args = SimpleNamespace(config={}, env={}, step="stage", extra_code=())
+    args = SimpleNamespace(config={}, env={}, step="stage", extra_code=(), attempt=1)
     payload = {
         "data": "mine",
         "source": {"type": "local", "path": "mine.jsonl"},

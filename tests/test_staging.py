@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_nothing_and_is_told_as_such(tmp_path, local, monkeyp
     monkeypatch.setattr(staging, "build_data", fill)
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "data" / "mine.lock.json"
-    args = SimpleNamespace(config={"data": local}, env={}, step="stage", extra_code=())
+    args = SimpleNamespace(config={"data": local}, env={}, step="stage", extra_code=(), attempt=1)
     monkeypatch.setattr(sys, "argv", ["stage.py"])
     with pytest.raises(OSError) as raised, artifacts.Job(args, inputs=[], outputs=[out]) as job:  # noqa: PT011
         staging.stage_data(job, "mine", out)

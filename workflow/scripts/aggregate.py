@@ -7,7 +7,7 @@ The settings section `campaigns` says which runs there are; their files are look
 from pathlib import Path
 from typing import Any
 
-from aletheia import artifacts, ledger, pairs
+from aletheia import artifacts, ledger, pairs, uniformity
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 
@@ -51,11 +51,16 @@ def main() -> None:
     with artifacts.Job(args, inputs=[*runs, *evaluations], outputs=outputs) as job:
         if job.done:
             return
-        table = ledger.build_ledger(
-            campaigns,
-            read_by(runs, "run", "model", "arm", "seed"),
-            read_by(evaluations, "evaluation", "model", "arm", "seed", "benchmark"),
-        )
+        trained = read_by(runs, "run", "model", "arm", "seed")
+        evaluated = read_by(evaluations, "evaluation", "model", "arm", "seed", "benchmark")
+        mixed = {}
+        for campaign in campaigns:
+            rows = uniformity.mixed_rows(campaign, trained, evaluated)
+            uniformity.check_uniform(campaign, rows)
+            mixed |= {(campaign["name"], *key): what for key, what in rows.items()}
+        for key, what in mixed.items():
+            print(f"note: {'/'.join(map(str, key))} was made by other {what}")
+        table = ledger.build_ledger(campaigns, trained, evaluated, mixed)
         for path, view in zip(outputs, views.values(), strict=True):
             frame = view(table)
             job.artifact(

@@ -261,7 +261,7 @@ class Job:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if write is None:
-            self._envelope(path, kind, payload, observed)
+            self._envelope(path, path, kind, payload, observed)
             return path
         # The suffix stays last, since writers choose the format by it.
         temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -274,22 +274,26 @@ class Job:
             _discard(temporary)
             raise
         content = {"name": path.name, "files": _content(path), "about": about or {}}
-        self._envelope(sidecar(path), "file", content, observed)
+        self._envelope(sidecar(path), path, "file", content, observed)
         return path
 
-    def _envelope(self, path: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
+    def _envelope(self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
         _check_schema(kind, content, path)
         envelope = {
             "schema": kind,
             "version": VERSION,
             "payload": content,
             "payload_sha256": _payload_hash(kind, content),
-            "lineage": self.lineage,
+            # Its own place, so that two whole artifacts that were exchanged, or one that was renamed, show it.
+            "lineage": {**self.lineage, "output": os.path.normpath(output)},
             "observed": {
                 "started": self._started,
                 "ended": observe.now(),
                 "seconds": round(time.monotonic() - self._clock, 3),
                 "peak_memory_bytes": observe.peak_memory_bytes(),
+                "attempt": self._args.attempt,
+                # What ran is what was read at the start, unless a module was first imported after an edit.
+                "code_edited_meanwhile": lineage.edited_since(self.lineage["code"]),
                 **observe.machine(),
                 **(observed or {}),
             },

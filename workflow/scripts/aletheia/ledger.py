@@ -61,7 +61,7 @@ _HELDOUT_COLUMNS = {
     "heldout_n": _WHOLE,
     "heldout_status": _TEXT,
 }
-_END_COLUMNS = {"code_digest": _TEXT, "run_payload_sha256": _TEXT}
+_END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
 _SCORE_COLUMNS = {
     f"{benchmark}{suffix}": dtype
     for benchmark in QUESTIONS
@@ -75,6 +75,7 @@ def build_ledger(
     campaigns: Sequence[Mapping[str, Any]],
     runs: Mapping[Hashable, Mapping[str, Any]],
     evaluations: Mapping[Hashable, Mapping[str, Any]],
+    mixed: Mapping[Hashable, str] | None = None,
 ) -> pd.DataFrame:
     """Return the ledger.
 
@@ -86,6 +87,8 @@ def build_ledger(
         Envelopes of kind ``run`` by (model, arm, seed).
     evaluations
         Envelopes of kind ``evaluation`` by (model, arm, seed, benchmark); base: arm "base", seed None.
+    mixed
+        What sets a row apart from the others of its campaign, by (campaign, model, arm, seed).
 
     Returns
     -------
@@ -104,6 +107,8 @@ def build_ledger(
         name = "/".join(str(part) for part in twice[KEY].iloc[0])
         raise UserError(f"campaigns: expected each run once a campaign, found {name} twice; take one out")
     ledger["paired"] = _paired(ledger)
+    keys = ledger[KEY].itertuples(index=False, name=None)
+    ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
     return ledger
 
 

@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,16 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
                 pending.append(path)
     found.update({name: file_digest(ROOT / name) for name in extra})
     return dict(sorted(found.items()))
+
+
+def edited_since(code: Mapping[str, str]) -> list[str]:
+    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files have other bytes by now."""
+
+    def digest(name: str) -> str | None:
+        path = _module_path(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
+        return None if path is None else file_digest.__wrapped__(path)
+
+    return [name for name, recorded in code.items() if digest(name) != recorded]
 
 
 def task_files() -> list[str]:

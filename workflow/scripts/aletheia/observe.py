@@ -44,19 +44,29 @@ def device() -> str:
     return processor()
 
 
+def driver() -> str | None:
+    """Return the version of the NVIDIA driver, or None where there is none."""
+    try:
+        words = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split()
+    except OSError:
+        return None
+    return next((word for word in words if word[0].isdigit() and "." in word), None)
+
+
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def machine() -> dict[str, Any]:
-    """Return host, device, driver, threads and load of this process's machine."""
+    """Return host, device, CUDA and driver versions, threads and load of this process's machine."""
     torch = sys.modules.get("torch")
     return {
         "host": socket.gethostname(),
         "system": platform.platform(),
         "device": device(),
-        "driver": getattr(getattr(torch, "version", None), "cuda", None),
+        "cuda": getattr(getattr(torch, "version", None), "cuda", None),
+        "driver": driver(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads() if torch is not None else None,
         "load_average": round(os.getloadavg()[0], 2),

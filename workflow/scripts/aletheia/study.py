@@ -119,11 +119,12 @@ class Study:
         return list(analyses_of(self.reports()).values())
 
     def campaign_index(self) -> list[dict[str, Any]]:
-        """Return each campaign as aggregate needs it: its models, arms, seeds and reports."""
+        """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""
         return [
             {
                 "name": campaign["name"],
                 "reports": campaign["reports"],
+                "mixed": campaign["mixed"],
                 "arms": list(campaign["arms"]),
                 "seeds": campaign["seeds"],
                 "models": {
