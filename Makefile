@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint bench format clean
+.PHONY: help demo test lint bench format audit evidence report envs clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,18 @@ format: $(VENV)/.installed  ## Bring the code into form
 bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one run
 	$(BIN)/snakemake results/select/smollm2-135m/ale/seed42.json --quiet all
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+audit: $(VENV)/.installed  ## Say what would be made again, why, and how long that took (ARGS="--configfile F", --json)
+	@$(BIN)/python workflow/audit.py $(ARGS)
+
+evidence: $(VENV)/.installed  ## Put the finished study into one archive that can be checked elsewhere
+	$(BIN)/snakemake results/evidence/evidence.zip $(ARGS)
+
+report: $(VENV)/.installed  ## Write the finished study's report page, one file that needs no network
+	$(BIN)/snakemake $(ARGS) --report results/report.html
+
+envs: $(VENV)/.installed  ## Write envs/ from pyproject.toml and constraints.txt (needs a package index)
+	$(BIN)/python workflow/environments.py $(ARGS)
 
 clean:  ## Remove what the study made here (results, logs); keeps what was staged
 	rm -rf results logs .snakemake

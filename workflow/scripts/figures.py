@@ -1,30 +1,40 @@
-"""Draw the study's figures from the ledger and the statistics: each as PDF, PNG and SVG."""
+"""Draw the study's figures from the ledger and the statistics, figS1 and figS2 from layers.csv: as PDF, PNG and SVG."""
 
 from pathlib import Path
 
 import matplotlib as mpl
 
-from aletheia import artifacts, drawing, figures, ledger
+from aletheia import artifacts, drawing, figures, layer_table, ledger, sensitivity
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import UserError, guarded
 
 
 def main() -> None:
     parser = step_parser("figures", __doc__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--stats", type=Path, required=True, help="summary.json, from stats")
-    parser.add_argument("--figure", nargs="+", choices=figures.FIGURES, required=True, help="which to draw")
+    parser.add_argument("--layers", type=Path, nargs="?", help="layers.csv, from aggregate, for figS1 and figS2")
+    choices = [*figures.FIGURES, *sensitivity.FIGURES]
+    parser.add_argument("--figure", nargs="+", choices=choices, required=True, help="which to draw")
     parser.add_argument("--out-dir", type=Path, default=Path("results/figures"))
     args = parser.parse_args()
     outputs = [args.out_dir / f"{name}.{suffix}" for name in args.figure for suffix in drawing.SUFFIXES]
-    with artifacts.Job(args, inputs=[args.ledger, args.stats], outputs=outputs) as job:
+    if args.layers is None and set(args.figure) & set(sensitivity.FIGURES):
+        raise UserError(
+            "figS1 and figS2 show layer scores: expected --layers with the layers.csv of aggregate, found none"
+        )
+    inputs = [args.ledger, args.stats, *([args.layers] if args.layers else [])]
+    with artifacts.Job(args, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
         style = drawing.checked_style(job.config.get("figures", {}))
         table, summary = ledger.read_ledger(args.ledger), artifacts.payload(args.stats, "stats")
         with mpl.rc_context(drawing.rc(style)):
             for name in args.figure:
-                figure = figures.FIGURES[name](table, summary, style)
+                if name in sensitivity.FIGURES:
+                    figure = sensitivity.FIGURES[name](layer_table.read_layer_table(args.layers), style)
+                else:
+                    figure = figures.FIGURES[name](table, summary, style)
                 for suffix in drawing.SUFFIXES:
                     job.artifact(
                         args.out_dir / f"{name}.{suffix}",

@@ -17,6 +17,9 @@ def main() -> None:
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--seed", type=int, required=True, help="draws the probe's batches")
+    parser.add_argument(
+        "--compare", action="store_true", help="run the other probe.method too; say how well they agree"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
@@ -28,15 +31,20 @@ def main() -> None:
 
         models.use_threads(args.threads)
         dtype = models.resolved_dtype(job.config["model"], args.precision)
-        model, tokenizer = models.load(args.model_lock, dtype=dtype)
+        quantization = job.config["model"]["quantization"]
+        model, tokenizer = models.load(args.model_lock, dtype=dtype, quantization=quantization)
         models.check_context(model, job.config["encoding"]["max_tokens"])
         rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
         examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
-        drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **job.config["probe"])
+        settings = dict(job.config["probe"])
+        method = settings.pop("method")
+        drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **settings)
         start = time.perf_counter()
-        measured = probe.probe_layers(model, drawn)
+        measured = probe.probe_layers(model, drawn, method=method)
         seconds = time.perf_counter() - start
-        payload = probe.probe_payload(measured, model, dtype=dtype)
+        payload = probe.probe_payload(measured, model, dtype=dtype, quantization=quantization)
+        if args.compare:
+            payload["agreement"] = probe.compared(measured, model, drawn)
         print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")
         job.artifact(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds})
 

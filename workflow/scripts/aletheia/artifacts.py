@@ -7,11 +7,11 @@ sha256 of what stands beside it. Frozen means: by hash, never by mode.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +21,7 @@ from typing import Any
 from aletheia import lineage, observe
 from aletheia.errors import UserError
 from aletheia.locking import locked
+from aletheia.placing import clear_leftovers, placed
 
 SCHEMAS = lineage.ROOT / "workflow" / "schemas"
 SIDECAR = ".lineage.json"
@@ -80,6 +81,30 @@ def _payload_hash(kind: str, payload: Any) -> str:
 
 def _sealed(envelope: dict[str, Any]) -> dict[str, Any]:
     return {**envelope, "sha256": hashlib.sha256(canonical_bytes(envelope)).hexdigest()}
+
+
+def enveloped(
+    kind: str, payload: Any, lineage: dict[str, Any], observed: dict[str, Any], path: Path | str
+) -> dict[str, Any]:
+    """Return a whole artifact, sealed with its own hash.
+
+    Parameters
+    ----------
+    kind
+        The schema's name.
+    payload, lineage, observed
+        Content, what made it, and what was measured.
+    path
+        Where it will stand, for the sentence.
+
+    Raises
+    ------
+    UserError
+        When the payload does not fit its schema.
+    """
+    _check_schema(kind, payload, path)
+    body = {"schema": kind, "version": VERSION, "payload": payload, "payload_sha256": _payload_hash(kind, payload)}
+    return _sealed({**body, "lineage": lineage, "observed": observed})
 
 
 def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
@@ -158,23 +183,8 @@ def describe_input(path: Path) -> dict[str, Any]:
     return described
 
 
-def _replace(temporary: Path, final: Path) -> None:
-    """Put ``temporary`` in the place of ``final``; a folder that is there is moved aside first."""
-    if final.is_dir():
-        aside = final.with_name(f".{final.name}.{os.getpid()}.old")
-        final.rename(aside)
-        temporary.rename(final)
-        shutil.rmtree(aside)
-    else:
-        temporary.replace(final)
-
-
-def _discard(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
 class Job:
-    """One run of one script: it holds the outputs' lock, knows its lineage and writes its artifacts.
+    """One run of one script: it holds the outputs' locks, knows its lineage and writes its artifacts.
 
     Parameters
     ----------
@@ -183,7 +193,7 @@ class Job:
     inputs
         Files that decide the result.
     outputs
-        Artifacts (or files and folders with sidecars) that the script will write; the first names the lock.
+        Artifacts (or files and folders with sidecars) that the script will write.
     """
 
     def __init__(self, args: Any, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
@@ -194,9 +204,23 @@ class Job:
         self._args = args
 
     def __enter__(self) -> Job:
-        self.outputs[0].parent.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self.outputs[0])
-        self._lock.__enter__()
+        with contextlib.ExitStack() as locks:
+            # In one order everywhere, so that two jobs which share outputs never wait for each other.
+            for path in sorted(set(self.outputs)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(locked(path))
+            self._begin()
+            self._locks = locks.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._locks.close()
+
+    def _begin(self) -> None:
+        """Clear what killed twins left, note what makes the artifacts, and see whether they are there."""
+        for path in self.outputs:
+            clear_leftovers(path)
+            clear_leftovers(sidecar(path))
         self._started, self._clock = observe.now(), time.monotonic()
         self.lineage = {
             "step": self.step,
@@ -210,10 +234,6 @@ class Job:
         self.done = all(self._same(path) for path in self.outputs)
         if self.done:
             print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.__exit__(None, None, None)
 
     def _same(self, path: Path) -> bool:
         """Tell whether ``path`` already holds what this job would write."""
@@ -263,48 +283,31 @@ class Job:
         if write is None:
             self._envelope(path, path, kind, payload, observed)
             return path
-        # The suffix stays last, since writers choose the format by it.
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-        try:
+        with placed(path) as temporary:
             write(temporary)
             # The old sidecar goes first: at no moment does a sidecar vouch for other bytes.
             sidecar(path).unlink(missing_ok=True)
-            _replace(temporary, path)
-        except BaseException:
-            _discard(temporary)
-            raise
         content = {"name": path.name, "files": _content(path), "about": about or {}}
         self._envelope(sidecar(path), path, "file", content, observed)
         return path
 
     def _envelope(self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
-        _check_schema(kind, content, path)
-        envelope = {
-            "schema": kind,
-            "version": VERSION,
-            "payload": content,
-            "payload_sha256": _payload_hash(kind, content),
-            # Its own place, so that two whole artifacts that were exchanged, or one that was renamed, show it.
-            "lineage": {**self.lineage, "output": os.path.normpath(output)},
-            "observed": {
-                "started": self._started,
-                "ended": observe.now(),
-                "seconds": round(time.monotonic() - self._clock, 3),
-                "peak_memory_bytes": observe.peak_memory_bytes(),
-                "attempt": self._args.attempt,
-                # What ran is what was read at the start, unless a module was first imported after an edit.
-                "code_edited_meanwhile": lineage.edited_since(self.lineage["code"]),
-                **observe.machine(),
-                **(observed or {}),
-            },
+        # Its own place, so that two whole artifacts that were exchanged, or one that was renamed, show it.
+        own = {**self.lineage, "output": os.path.normpath(output)}
+        seen = {
+            "started": self._started,
+            "ended": observe.now(),
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "peak_memory_bytes": observe.peak_memory_bytes(),
+            "attempt": self._args.attempt,
+            # What ran is what was read at the start, unless a module was first imported after an edit.
+            "code_edited_meanwhile": lineage.edited_since(self.lineage["code"]),
+            **observe.machine(),
+            **(observed or {}),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(canonical_bytes(_sealed(envelope)))
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        content = enveloped(kind, content, own, seen, path)
+        with placed(path) as temporary:
+            temporary.write_bytes(canonical_bytes(content))
 
 
 def _content(path: Path) -> dict[str, dict[str, Any]]:

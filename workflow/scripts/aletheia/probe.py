@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SCORES = ("l2", "sum_of_norms", "relative", "normalized")
+METHODS = ("exact", "sketch")
+# Above so many tokens a pass is no faster for more of them.
+TOKENS_PER_PASS = {"cpu": 256, "cuda": 2048}
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,15 @@ class Probe:
         Loss of each batch.
     layers
         Number of layers L.
+    method
+        How the norms of linear weights were taken: ``exact`` or ``sketch``.
     """
 
     norms: list[dict[str, float]]
     weight_norms: dict[str, float]
     losses: list[float]
     layers: int
+    method: str = "exact"
 
     @property
     def failure(self) -> str | None:
@@ -91,33 +96,32 @@ class Probe:
         return [value / total if total else 0.0 for value in summed]
 
 
-@contextlib.contextmanager
-def _as_found(model: PreTrainedModel) -> Iterator[None]:
-    """Leave mode, ``requires_grad`` flags and gradients of the model as they are now."""
-    modes = {module: module.training for module in model.modules()}
-    flags = {p: (p.requires_grad, p.grad) for p in model.parameters()}
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for p, (requires_grad, grad) in flags.items():
-            p.requires_grad_(requires_grad)
-            p.grad = grad
-
-
-def probe_layers(model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]]) -> Probe:
+def probe_layers(
+    model: PreTrainedModel,
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    *,
+    method: str = "exact",
+    tokens_per_pass: int | None = None,
+) -> Probe:
     """Measure the gradient norm of every layer parameter on each batch.
 
-    One forward and one backward pass a batch: a hook takes each gradient's norm as soon as it is complete and frees
-    it, so that at no time more than one parameter's gradient is held. The model is left as it was found.
+    One forward and one backward pass for a batch, or for several short ones together. Each linear and norm module
+    hands its input and its output's gradient over, from which the norm of its weight's gradient follows
+    (:mod:`aletheia.gradients`); other parameters (fused experts, routers) get their gradient, which is freed as soon
+    as its norm is taken. The model is left as it was found.
 
     Parameters
     ----------
     model
-        A causal language model with floating-point weights.
+        A causal language model, its weights in fp32, bf16, fp16 or 4 bits, on one device or spread by ``device_map``.
     batches
         Dicts of ``input_ids``, ``attention_mask`` and ``labels``, each [sequences, tokens].
+    method
+        ``exact``, or ``sketch``: linear weights' norms estimated from random projections of their inputs, as the
+        gradient of an adapter would be; all other parameters exact.
+    tokens_per_pass
+        The most tokens, padding counted, of batches that go through together; None: what is fast on the device. More
+        takes more memory. A model with parameters of other modules sends each batch alone.
 
     Returns
     -------
@@ -127,67 +131,78 @@ def probe_layers(model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Te
     Raises
     ------
     UserError
-        When there is no batch, or the weights are quantised.
+        When there is no batch, the method is unknown, or weights are quantised otherwise or not in memory.
 
     References
     ----------
     The paper's section 3.2 and Eq. 1 (B = 5 batches).
     """
+    from aletheia import passes
+    from aletheia.gradients import Norms
+    from aletheia.quantised import weight_norm
+    from aletheia.taps import tapped
+
     if not batches:
         raise UserError("the probe needs at least one batch; the training data gave none")
+    if method not in METHODS:
+        raise UserError(f"probe.method {method!r}: expected one of {', '.join(METHODS)}")
     depth = len(adaptable_layers(model))
     probed = {name: p for name, p in model.named_parameters() if layer_index(name) is not None}
-    quantised = next((name for name, p in probed.items() if not p.is_floating_point()), None)
-    if quantised is not None:
-        raise UserError(
-            f"the probe needs floating-point weights, {quantised} is quantised; "
-            "probe the model with quantization: null and train it quantised"
-        )
-    norms: list[dict[str, float]] = []
-    losses: list[float] = []
-    with _as_found(model):
-        model.eval()
-        handles = _install_hooks(model, probed, norms)
-        try:
-            for batch in batches:
-                norms.append({})
-                inputs: dict[str, Any] = {key: value.to(model.device) for key, value in batch.items()}
-                loss = model(**inputs, use_cache=False).loss
-                loss.backward()
-                losses.append(float(loss.detach()))
-        finally:
-            for handle in handles:
-                handle.remove()
-    # Norms stay on the device until here: one synchronisation for the whole probe.
-    rows = [{name: float(row[name]) for name in probed if name in row} for row in norms]
-    weights = {name: float(p.detach().float().norm()) for name, p in probed.items()}
-    return Probe(rows, weights, losses, depth)
+    # First, for it refuses weights that the probe cannot read.
+    weights = {name: weight_norm(name, p) for name, p in probed.items()}
+    norms = Norms(method=method)
+    squares: list[dict[str, torch.Tensor]] = []
+    losses: list[torch.Tensor] = []
+    with tapped(model, probed, norms) as everything:
+        alone = not everything or not passes.has_plain_head(model)
+        limit = 0 if alone else tokens_per_pass or TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
+        for group in passes.grouped(batches, tokens=limit):
+            norms.start(len(group))
+            losses.append(passes.run(model, group))
+            squares.append(norms.finish())
+    rows = [row for taken in squares for row in _rows(taken, probed)]
+    return Probe(rows, weights, [loss for part in losses for loss in part.tolist()], depth, method)
 
 
-def _install_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], norms: list) -> list:
-    """Make just ``probed`` require gradients, each with a hook that keeps the norm and frees the gradient."""
-    for p in model.parameters():
-        p.requires_grad_(False)
-        p.grad = None
-    handles = []
-    for name, p in probed.items():
-        p.requires_grad_(True)
+def _rows(squares: Mapping[str, torch.Tensor], order: Iterable[str]) -> list[dict[str, float]]:
+    """Return one row of norms for each batch of a pass; one transfer from each device."""
+    import torch
 
-        def take(parameter: torch.Tensor, name: str = name) -> None:
-            norms[-1][name] = parameter.grad.detach().float().norm()
-            parameter.grad = None
+    by_device: dict[torch.device, list[str]] = {}
+    for name in order:
+        if name in squares:
+            by_device.setdefault(squares[name].device, []).append(name)
+    values = {}
+    for names in by_device.values():
+        stacked = torch.stack([squares[name] for name in names]).double().sqrt()
+        values.update(zip(names, stacked.tolist(), strict=True))
+    batches = len(next(iter(values.values())))
+    return [{name: values[name][b] for name in order if name in values} for b in range(batches)]
 
-        handles.append(p.register_post_accumulate_grad_hook(take))
-    return handles
+
+def compared(measured: Probe, model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Any]:
+    """Probe with the other method too; return its name and the rank correlation (Spearman) of both l2 scores."""
+    import numpy as np
+
+    (method,) = set(METHODS) - {measured.method}
+    other = probe_layers(model, batches, method=method)
+    if measured.failure or other.failure:
+        return {"method": method, "spearman": None}
+    ranks = [np.argsort(np.argsort(probe.scores())) for probe in (measured, other)]
+    return {"method": method, "spearman": float(np.corrcoef(*ranks)[0, 1])}
 
 
-def probe_payload(measured: Probe, model: PreTrainedModel, *, dtype: str) -> dict[str, Any]:
+def probe_payload(
+    measured: Probe, model: PreTrainedModel, *, dtype: str, quantization: str | None = None
+) -> dict[str, Any]:
     """Return the payload of a probe artifact: scores, norms by batch and parameter, and the adaptable modules."""
     failure = measured.failure
     return {
         "status": "diverged" if failure else "ok",
         "reason": failure,
+        "method": measured.method,
         "dtype": dtype,
+        "quantization": quantization,
         "layers_total": measured.layers,
         "scores": {name: None if failure else measured.scores(name) for name in SCORES},
         "losses": [_finite(loss) for loss in measured.losses],

@@ -21,6 +21,8 @@ REPORTS = {
     "compute_matched": Report(tables=(5,), figures=("fig4",), analysis="COMPUTE_MATCHED_ANALYSIS.md"),
 }
 MODELS_TABLE = 1  # belongs to every study
+LAYER_FIGURES = ("figS1", "figS2")  # belong to every study that probes
+LAYER_TABLE = "layers.csv"
 
 
 def _chosen(reports: Collection[str]) -> list[Report]:

@@ -34,6 +34,9 @@ class FinishedRun:
         folder.mkdir()
         if self.record.status != "ok":
             return
+        for adapter in self.model.peft_config.values():
+            # A set, whose order differs from process to process, and with it the bytes of adapter_config.json.
+            adapter.target_modules = sorted(adapter.target_modules)
         self.model.save_pretrained(folder)
         (folder / "README.md").write_text(self._model_card(), encoding="utf-8")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from aletheia.data import folder_of
 from aletheia.docstrings import python_build
 from aletheia.errors import UserError
 from aletheia.materials import build_data, build_model, check_source
+from aletheia.placing import clear_leftovers
 
 # The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
 MAKERS = {
@@ -144,7 +143,7 @@ def _staged(
     trusted only with a sidecar that vouches for each byte and for the recipe: what a killed job left has
     none.
     """
-    _clear_leftovers(folder)
+    clear_leftovers(folder)
     sidecar = artifacts.sidecar(folder)
     if sidecar.is_file() and folder.is_dir():
         try:
@@ -157,20 +156,7 @@ def _staged(
     about: dict[str, Any] = {"recipe": recipe}
 
     def write(target: Path) -> None:
-        try:
-            about.update(build(target))
-        except Exception as error:
-            # Writers in other languages hide the system's error number in a message.
-            if "No space left" in str(error) and not isinstance(error, OSError):
-                raise OSError(errno.ENOSPC, "No space left on device", str(target)) from error
-            raise
+        about.update(build(target))
 
     job.artifact(folder, write=write, about=about)
     return {**about, "files": artifacts.payload(sidecar)["files"]}
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed job left; the caller holds the lock, so nobody is at work on it."""
-    for pattern in (f".{folder.stem}.*.tmp{folder.suffix}", f".{folder.name}.*.old"):
-        for path in folder.parent.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -13,12 +13,12 @@ from typing import Any
 
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
 from aletheia.errors import UserError
-from aletheia.reporting import REPORTS, analyses_of, figures_of, tables_of
+from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
 BASELINE = "std"
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
-SHARED = ("data", "probe", "encoding", "evaluation", "benchmarks")
+SHARED = ("data", "probe", "stability", "encoding", "evaluation", "benchmarks")
 OWN = ("adapter", "training")
 
 
@@ -104,7 +104,8 @@ class Study:
         """Return the tables that aggregate writes beside the ledger."""
         reports = set(self.reports())
         tables = {"RESULTS_MASTER.csv": {"speed"}, "RESULTS_CAMPAIGN2.csv": {"downstream", "compute_matched"}}
-        return [name for name, wanted in tables.items() if wanted & reports]
+        names = [name for name, wanted in tables.items() if wanted & reports]
+        return names + ([LAYER_TABLE] if self.probed() else [])
 
     def tables(self) -> list[int]:
         """Return the numbers of the tables that the study has."""
@@ -112,7 +113,11 @@ class Study:
 
     def figure_names(self) -> list[str]:
         """Return the figures that the study has."""
-        return figures_of(self.reports())
+        return figures_of(self.reports()) + (list(LAYER_FIGURES) if self.probed() else [])
+
+    def probed(self) -> list[tuple[str, int]]:
+        """Return (model, seed) of every probe that some run needs: each run but those with adapters in all layers."""
+        return list(dict.fromkeys((r.model, r.seed) for r in self.runs.values() if r.kind != "train_std"))
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has."""
@@ -125,6 +130,7 @@ class Study:
                 "name": campaign["name"],
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
+                "probed": any(r.kind != "train_std" for r in self.runs.values() if r.arm in campaign["arms"]),
                 "arms": list(campaign["arms"]),
                 "seeds": campaign["seeds"],
                 "models": {
@@ -236,7 +242,7 @@ def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[st
     own = copy.deepcopy({key: settings[key] for key in SHARED})
     there = study.shared.setdefault(model, own)
     both = {"batch_size", "prompt", "time_limit_seconds", *(set(own["benchmarks"]) & set(there["benchmarks"]))}
-    differing = [key for key in ("data", "probe", "encoding") if own[key] != there[key]]
+    differing = [key for key in ("data", "probe", "stability", "encoding") if own[key] != there[key]]
     differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]
     if differing:
         raise UserError(

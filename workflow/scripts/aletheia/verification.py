@@ -1,48 +1,246 @@
-"""Hold every artifact against its own hash, and against what the others recorded of it."""
+"""Hold every artifact against its own hash, its place, what the others recorded of it, and what the study asks for."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import contextlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aletheia import artifacts
+from aletheia import artifacts, omission
 from aletheia.artifacts import IGNORED, SIDECAR
+from aletheia.contents import Contents
 from aletheia.errors import UserError
-from aletheia.observe import usable_cores
 
 LOCK = ".lock.json"
+# Below the two trees, and no artifacts: the report page is a view of them; wheels are a cache, each held against the
+# sha256 in the registry whenever it is used.
+PASSED = ("report.html", "downloads")
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One thing that is not as it was recorded."""
+    """One thing that is not as it was recorded.
+
+    Attributes
+    ----------
+    path, problem
+        Which file, and what is wrong with it.
+    expected, found
+        Hashes or places, where there are some.
+    kind
+        ``changed``, ``missing``, ``misplaced`` (whole, but not where it was written), ``outdated`` (made from another
+        input), ``stray`` (no artifact vouches for it), ``unasked`` (whole, but no run of the study asks for it) or
+        ``configuration`` (the study that made this is another).
+    owner
+        The output whose making again would mend it; empty where none would.
+    rule
+        The rule that makes the owner.
+    """
 
     path: str
     problem: str
     expected: str = ""
     found: str = ""
+    kind: str = "changed"
+    owner: str = ""
+    rule: str = ""
 
     def __str__(self) -> str:
         values = f" (expected {self.expected}, found {self.found})" if self.expected or self.found else ""
         return f"{self.path}: {self.problem}{values}"
 
 
-class Hashes:
-    """sha256 of each file, computed once, several files at a time (hashing releases Python's lock)."""
+@dataclass
+class Verified:
+    """What a verification came to.
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        unique = list(dict.fromkeys(paths))
-        with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-            self._known = dict(zip(unique, pool.map(artifacts.sha256_file, unique), strict=True))
+    Attributes
+    ----------
+    findings
+        In the order of their paths; none when all is well.
+    notes
+        What is no fault: artifacts of other studies in the same folders.
+    checked
+        How many artifacts were read.
+    omitted
+        How many files are absent because the evidence bundle that was unpacked here leaves them out.
+    """
 
-    def __getitem__(self, path: Path) -> str:
-        if path not in self._known:
-            self._known[path] = artifacts.sha256_file(path)
-        return self._known[path]
+    findings: list[Finding]
+    notes: list[Finding] = field(default_factory=list)
+    checked: int = 0
+    omitted: int = 0
+
+
+def verify_folders(
+    roots: Iterable[Path], expected: Mapping[str, str] | None = None, contents: Contents | None = None
+) -> Verified:
+    """Check every artifact below some folders, and name the files that no artifact vouches for.
+
+    Parameters
+    ----------
+    roots
+        Folders (``results``, ``resources``).
+    expected
+        ``{path: rule}`` of all that should be there (:func:`aletheia.layout.study_files`); not known when None.
+    contents
+        Carries over what was read before, between calls.
+    """
+    roots = [root for root in roots if root.is_dir()]
+    files = [p for root in roots for p in sorted(root.rglob("*")) if p.is_file() and not _scratch(p)]
+    trees = _Trees(files, contents or Contents(), expected or {}, omission.find_omitted(roots[0] if roots else ""))
+    trees.check()
+    passed = [root / name for root in roots for name in PASSED]
+    trees.findings += [
+        Finding(str(path), "no artifact vouches for this file", kind="stray")
+        for path in files
+        # A file of the study's without its sidecar is no stray: the sidecar is missing.
+        if path not in trees.owners and str(path) not in trees.expected and not any(map(path.is_relative_to, passed))
+    ]
+    return trees.verified([] if expected is None else list(trees.unasked()))
+
+
+def verify_files(files: Iterable[Path], contents: Contents | None = None) -> Verified:
+    """Check some files with their sidecars (see :func:`ancestry`)."""
+    files = list(files)
+    envelopes = [e for e in map(envelope_of, files) if e is not None]
+    trees = _Trees(dict.fromkeys([*files, *envelopes]), contents or Contents(), {}, omission.find_omitted())
+    trees.check()
+    return trees.verified([])
+
+
+class _Trees:
+    """The files under verification, and what was found so far."""
+
+    def __init__(
+        self, files: Iterable[Path], contents: Contents, expected: Mapping[str, str], omitted: Collection[str]
+    ) -> None:
+        self.contents, self.expected, self.omitted = contents, expected, omitted
+        self.findings: list[Finding] = []
+        self.left_out: set[str] = set()
+        self.checked = 0
+        # By file: the artifact that vouches for it.
+        self.owners: dict[Path, Path] = {}
+        self.files = []
+        for path in files:
+            if path.is_file():
+                self.files.append(path)
+            else:
+                self._missing(path)
+
+    def check(self) -> None:
+        """Read every artifact, then hold each against its inputs."""
+        self.contents.load(self.files)
+        envelopes = {}
+        claims = [p for p in self.files if p.suffix == ".json" and (str(p) in self.expected or is_envelope(p))]
+        self.checked = len(claims)
+        for path in claims:
+            self.owners.setdefault(path, path)
+            try:
+                envelopes[path] = self.contents.envelope(path)
+            except UserError as error:
+                self.findings.append(Finding(str(path), str(error).removeprefix(f"{path}: ")))
+                # What a damaged sidecar vouched for is unknown, but it is no stray.
+                beside = _beside(path)
+                self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
+                continue
+            self._place(path, envelopes[path])
+            self._content(path, envelopes[path])
+        for name in self.expected:
+            # Of a folder, a bundle leaves out the files one by one.
+            if not os.path.exists(name) and not any(path.startswith(f"{name}/") for path in self.omitted):
+                self._missing(Path(name))
+        self._inputs(envelopes)
+
+    def verified(self, notes: list[Finding]) -> Verified:
+        """Return the result, each finding with the output that would have to be made again."""
+        findings = {}
+        for finding in sorted(map(self._owned, self.findings), key=lambda f: (f.path, not f.expected)):
+            # A file that is gone, or was changed, is named once.
+            findings.setdefault((finding.path, finding.kind, finding.problem), finding)
+        return Verified(list(findings.values()), notes, self.checked, len(self.left_out))
+
+    def unasked(self) -> Iterator[Finding]:
+        """Yield the whole artifacts that no run of the study asks for; what they vouch for goes without saying."""
+        known = {f.path for f in self.findings}
+        for path in sorted(set(self.owners.values())):
+            subject = _beside(path) if path.name.endswith(SIDECAR) else path
+            staged = subject.with_name(subject.name + LOCK)
+            asked = {str(path), str(subject), str(staged)} & self.expected.keys()
+            if not asked and str(path) not in known and subject.name not in omission.FILES:
+                yield Finding(str(subject), "no run of this study asks for it", kind="unasked")
+
+    def _owned(self, finding: Finding) -> Finding:
+        """Add the owner and its rule."""
+        path = Path(finding.path)
+        for candidate in (path, self.owners.get(path, path)):
+            beside = _beside(candidate)
+            for output in map(str, (candidate, beside, beside.with_name(beside.name + LOCK))):
+                if output in self.expected:
+                    return replace(finding, owner=output, rule=self.expected[output])
+        return finding
+
+    def _missing(self, path: Path, sha256: str = "") -> None:
+        if str(path) in self.omitted:
+            self.left_out.add(str(path))
+        else:
+            found = "no file" if sha256 else ""
+            self.findings.append(Finding(str(path), "missing", sha256, found, kind="missing"))
+
+    def _place(self, path: Path, envelope: dict[str, Any]) -> None:
+        """Find an artifact that was renamed, or has changed places with another."""
+        subject = _beside(path) if path.name.endswith(SIDECAR) else path
+        written = envelope["lineage"].get("output", str(subject))
+        if os.path.abspath(written) != os.path.abspath(subject):
+            self.findings.append(
+                Finding(str(path), "is not where it was written", written, str(subject), kind="misplaced")
+            )
+
+    def _content(self, path: Path, envelope: dict[str, Any]) -> None:
+        """Hold the files that an artifact vouches for (a sidecar's, a lock's, a run's adapter) against it."""
+        payload, beside = envelope["payload"], _beside(path)
+        if envelope["schema"] == "run":
+            folder = path.parent / "adapter"
+            self._held(path, {folder / name: sha256 for name, sha256 in payload["adapter"]["files"].items()})
+        elif path.name.endswith(LOCK):
+            self._held(path, {beside / name: entry["sha256"] for name, entry in payload["files"].items()})
+            # The folder's own sidecar is no output of a rule, so nothing else would miss it.
+            if not artifacts.sidecar(beside).is_file():
+                self.owners[artifacts.sidecar(beside)] = path
+                self._missing(artifacts.sidecar(beside))
+        elif beside != path:
+            # A folder whose files a bundle leaves out is not there.
+            folder = payload["files"].keys() != {beside.name}
+            files = {beside / name if folder else beside: entry for name, entry in payload["files"].items()}
+            self._held(path, {file: entry["sha256"] for file, entry in files.items()})
+
+    def _held(self, owner: Path, recorded: Mapping[Path, str]) -> None:
+        for file, sha256 in recorded.items():
+            self.owners.setdefault(file, owner)
+            if not file.is_file():
+                self._missing(file, sha256)
+            elif self.contents.sha256(file) != sha256:
+                problem = "changed after it was written"
+                self.findings.append(Finding(str(file), problem, sha256, self.contents.sha256(file)))
+
+    def _inputs(self, envelopes: Mapping[Path, dict[str, Any]]) -> None:
+        """Find artifacts whose inputs are not, or no longer, what they were made from."""
+        # An input with a fault of its own is named for that, and not once more for each of its consumers.
+        faulty = {f.path for f in self.findings}
+        for path, envelope in envelopes.items():
+            for name, described in envelope["lineage"]["inputs"].items():
+                if name not in faulty:
+                    self._input(path, Path(name), described["sha256"])
+
+    def _input(self, path: Path, source: Path, sha256: str) -> None:
+        if not source.is_file():
+            self._missing(source, sha256)
+        elif self.contents.sha256(source) != sha256:
+            problem, found = f"made from another {source}", self.contents.sha256(source)
+            self.findings.append(Finding(str(path), problem, sha256, found, kind="outdated"))
 
 
 def is_envelope(path: Path) -> bool:
@@ -50,101 +248,18 @@ def is_envelope(path: Path) -> bool:
     return path.name.endswith((SIDECAR, LOCK)) or artifacts.is_envelope(path)
 
 
-def verify_folders(roots: Iterable[Path]) -> tuple[list[Finding], int]:
-    """Check every artifact below some folders, and name the files that no artifact vouches for.
-
-    Parameters
-    ----------
-    roots
-        Folders (``results``, ``resources``).
-
-    Returns
-    -------
-    tuple
-        Findings in the order of their paths, and how many artifacts were read.
-    """
-    files = [p for root in roots for p in sorted(root.rglob("*")) if p.is_file() and not _scratch(p)]
-    findings, checked, claimed = _verified(files)
-    # Wheels are a cache: each is held against the sha256 in the registry whenever it is used.
-    strays = [p for p in files if p not in claimed and "downloads" not in p.parts]
-    findings += [Finding(str(p), "no artifact vouches for this file") for p in strays]
-    return sorted(findings), checked
-
-
-def verify_files(files: Iterable[Path]) -> tuple[list[Finding], int]:
-    """Check some files with their sidecars (see :func:`ancestry`)."""
-    envelopes = [e for e in map(envelope_of, files) if e is not None]
-    findings, checked, _ = _verified([*files, *envelopes])
-    return sorted(set(findings)), checked
-
-
-def _verified(files: Iterable[Path]) -> tuple[list[Finding], int, set[Path]]:
-    """Return the findings on all artifacts among ``files``, their number, and the files that they vouch for."""
-    files = list(dict.fromkeys(files))
-    findings = [Finding(str(p), "missing", "a file", "no file") for p in files if not p.is_file()]
-    files = [p for p in files if p.is_file()]
-    hashes = Hashes(files)
-    claimed: set[Path] = set()
-    envelopes = [p for p in files if p.suffix == ".json" and is_envelope(p)]
-    for path in envelopes:
-        claimed.add(path)
-        try:
-            envelope = artifacts.read(path)
-        except UserError as error:
-            findings.append(Finding(str(path), str(error).removeprefix(f"{path}: ")))
-            # What a damaged sidecar vouched for is unknown, but it is no stray.
-            claimed.update(p for p in files if p.is_relative_to(_beside(path)))
-            continue
-        findings += _content(path, envelope, hashes, claimed)
-        findings += _inputs(path, envelope, hashes)
-    return findings, len(envelopes), claimed
-
-
-def _scratch(path: Path) -> bool:
-    """Tell whether a file is no content: Snakemake's time stamps, locks, and what a job is writing just now."""
-    return path.name in IGNORED or path.name.startswith(".")
-
-
-def _beside(path: Path) -> Path:
-    """Return what a sidecar or a lock stands beside."""
-    for suffix in (SIDECAR, LOCK):
-        if path.name.endswith(suffix):
-            return path.with_name(path.name.removesuffix(suffix))
-    return path
-
-
-def _content(path: Path, envelope: dict[str, Any], hashes: Hashes, claimed: set[Path]) -> Iterator[Finding]:
-    """Yield what differs between a sidecar or lock and the files that it vouches for."""
-    target = _beside(path)
-    if target == path:
-        return
-    for name, entry in envelope["payload"]["files"].items():
-        file = target / name if target.is_dir() or path.name.endswith(LOCK) else target
-        claimed.add(file)
-        if not file.is_file():
-            yield Finding(str(file), "missing", entry["sha256"], "no file")
-        elif hashes[file] != entry["sha256"]:
-            yield Finding(str(file), "changed after it was written", entry["sha256"], hashes[file])
-
-
-def _inputs(path: Path, envelope: dict[str, Any], hashes: Hashes) -> Iterator[Finding]:
-    """Yield inputs that are not, or no longer, what the artifact was made from."""
-    for name, described in envelope["lineage"]["inputs"].items():
-        file = Path(name)
-        found = hashes[file] if file.is_file() else "no file"
-        if found != described["sha256"]:
-            yield Finding(str(path), f"made from another {name}", described["sha256"], found)
-
-
 def ancestry(paths: Iterable[Path]) -> list[Path]:
     """Return the artifacts that some files were made from, with themselves, nearest first.
+
+    A damaged artifact ends its branch: what it was made from cannot be known from it.
 
     Raises
     ------
     UserError
         When a file has no lineage.
     """
-    pending, found = [Path(p) for p in paths], dict[Path, None]()
+    named = [Path(p) for p in paths]
+    pending, found = list(named), dict[Path, None]()
     while pending:
         path = pending.pop(0)
         if path in found:
@@ -152,8 +267,9 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
         found[path] = None
         envelope = envelope_of(path)
         if envelope is not None:
-            pending += map(Path, json.loads(envelope.read_text(encoding="utf-8"))["lineage"]["inputs"])
-        elif path in map(Path, paths):
+            with contextlib.suppress(UserError):
+                pending += map(Path, artifacts.read(envelope)["lineage"]["inputs"])
+        elif path in named:
             raise UserError(f"{path}: expected an artifact or a file with a sidecar, found neither")
     return list(found)
 
@@ -164,3 +280,16 @@ def envelope_of(path: Path) -> Path | None:
     if beside.is_file():
         return beside
     return path if path.suffix == ".json" and path.is_file() and is_envelope(path) else None
+
+
+def _scratch(path: Path) -> bool:
+    """Tell whether a file is no content: Snakemake's time stamps, locks, and what a job is writing just now."""
+    return path.name in IGNORED or path.name.startswith(".")
+
+
+def _beside(path: Path) -> Path:
+    """Return what a sidecar or a lock stands beside; any other path itself."""
+    for suffix in (SIDECAR, LOCK):
+        if path.name.endswith(suffix):
+            return path.with_name(path.name.removesuffix(suffix))
+    return path

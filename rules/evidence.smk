@@ -1,0 +1,22 @@
+# Evidence: the finished study in one archive that can be checked elsewhere, with an RO-Crate that describes each job.
+
+
+rule evidence:
+    input:
+        made=made_files,
+        project=evidence.project_files(),
+        configured=evidence.configured_files(config),
+    output:
+        archive="<results>/evidence/evidence.zip",
+        sidecar="<results>/evidence/evidence.zip.lineage.json",
+    log:
+        "logs/evidence.log",
+    conda:
+        "../envs/evidence.yaml"
+    resources:
+        attempt=attempt_number,
+    params:
+        **lineage("evidence.py", "evidence", study=configuration_section),
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evidence.py --out {output.archive:q} "
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,0 +1,35 @@
+# Stability: how much the selection depends on which batches the probe happened to see. Not part of the default target;
+# `snakemake stability` probes several independent draws of batches and compares them.
+
+
+rule stability:
+    input:
+        "<results>/stability/summary.json",
+
+
+use rule probe as probe_draw with:
+    output:
+        "<results>/stability/{model}/seed{seed}.json",
+    log:
+        "logs/stability/{model}-seed{seed}.log",
+    params:
+        **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=draws_section),
+
+
+rule stability_summary:
+    input:
+        draws=stability_draws,
+    output:
+        summary="<results>/stability/summary.json",
+        figures=with_sidecars(f"<results>/stability/stability.{suffix}" for suffix in ("pdf", "png", "svg")),
+    log:
+        "logs/stability.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        attempt=attempt_number,
+    params:
+        **lineage("stability.py", "report", stability=stability_section, figures=figures_section),
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stability.py --draws {input.draws:q} --out {output.summary:q} "
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,0 +1,276 @@
+"""The audit names what would be made again and why, with its cost, and what no dry run sees."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from aletheia import artifacts
+from aletheia.changes import changes, differences
+from aletheia.planning import Job
+from conftest import STUDY, edit, snakemake
+
+NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
+PROBE = "results/probe/tiny-neox/seed1.json"
+TABLE = "results/tables/table1.md"
+FIGURE = "results/figures/fig1.pdf"
+
+
+def audit(folder, *arguments, study=STUDY):
+    """Run the audit as `make audit` does."""
+    return subprocess.run(
+        [sys.executable, "workflow/audit.py", *arguments, *study],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def rows(folder):
+    """Return {artifact: row} of an audit that finds something, and the whole."""
+    done = audit(folder, "--json")
+    assert done.returncode == 1, done.stderr or done.stdout
+    found = json.loads(done.stdout)
+    by_artifact = {row["artifact"]: row for row in found["rows"]}
+    assert len(by_artifact) == len(found["rows"])
+    return by_artifact, found
+
+
+def seconds(path):
+    return artifacts.read(path)["observed"]["seconds"]
+
+
+def append(path, text="\n# edited\n"):
+    with path.open("a") as handle:
+        handle.write(text)
+
+
+def tamper(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_finished_study_has_nothing_to_do(finished):
+    done = audit(finished)
+    assert (done.returncode, done.stdout) == (0, NOTHING)
+    assert json.loads(audit(finished, "--json").stdout) == {"rows": [], "notes": [], "seconds": 0}
+
+
+def test_each_rerun_has_its_reason_and_its_measured_cost(study):
+    append(study / "workflow/scripts/aletheia/training.py")
+    append(study / "envs/score_code.yaml")
+    edit(study / "tests/study/campaign.yaml", "headline: false}", "headline: false, training: {batch_size: 1}}")
+    found, whole = rows(study)
+    std, ale = (f"results/train/tiny-neox/{arm}/seed1/run.json" for arm in ("std", "ale"))
+    assert found[std]["rule"] == "train_std"
+    assert found[std]["changes"] == ["code aletheia.training", "training.batch_size: 2 → 1"]
+    assert found[ale]["changes"] == found[std]["changes"]
+    assert found["results/train/tiny-llama/std/seed1/run.json"]["changes"] == ["code aletheia.training"]
+    base = found["results/evaluate/tiny-llama/base/humaneval.json"]
+    assert base["changes"] == ["envs/score_code.yaml"]
+    judged = found["results/evaluate/tiny-llama/std/seed1/humaneval.json"]
+    assert judged["changes"][0] == "envs/score_code.yaml"
+    assert judged["changes"][1].startswith("follows evaluate_heldout_mmlu_humaneval")
+    assert found[FIGURE]["changes"][0].startswith("follows ")
+    for name in (std, ale):
+        assert found[name]["seconds"] == seconds(study / name)
+        assert not found[name]["estimated"]
+    assert whole["seconds"] == pytest.approx(sum(row["seconds"] for row in found.values()))
+    assert {row["kind"] for row in found.values()} == {"rerun"}
+    assert PROBE not in found
+
+
+def test_the_cost_of_what_is_not_there_is_the_median_of_its_rule(study):
+    shutil.rmtree(study / "results/train/tiny-llama/std/seed1")
+    (study / "results/evaluate/tiny-llama/std/seed1/heldout.json").unlink()
+    shutil.rmtree(study / "results/evaluate/tiny-neox")
+    (study / "results/aggregate/ledger.csv").unlink()
+    found, _ = rows(study)
+    run = found["results/train/tiny-llama/std/seed1/run.json"]
+    assert run["changes"] == ["not there"]
+    assert run["estimated"]
+    assert run["seconds"] == seconds(study / "results/train/tiny-neox/std/seed1/run.json")
+    part = found["results/evaluate/tiny-llama/std/seed1/heldout.json"]
+    assert part["changes"] == ["missing: results/evaluate/tiny-llama/std/seed1/heldout.json", "follows train_std"]
+    assert not part["estimated"]
+    unmeasured = found["results/evaluate/tiny-neox/base/heldout.json"]
+    assert unmeasured["seconds"] is None
+    assert re.search(r"of work, one job after another, and 4 that nothing has measured yet$", audit(study).stdout)
+
+
+def test_what_no_dry_run_sees_is_named_with_its_remedy(study):
+    tampered = f"{FIGURE.removesuffix('pdf')}svg"
+    tamper(study / tampered)
+    (study / PROBE).unlink()
+    for name in (TABLE, f"{TABLE}.lineage.json"):
+        (study / name).unlink()
+    (study / "results/notes.txt").write_text("mine")
+    moved = "results/select/tiny-llama/mine.json"
+    (study / "results/select/tiny-llama/ale/seed1.json").rename(study / moved)
+    found, whole = rows(study)
+    assert found[tampered]["changes"] == ["changed after it was written"]
+    assert found[tampered]["remedy"] == f"delete it and run snakemake {tampered}"
+    assert found[tampered]["kind"] == "changed"
+    assert found[PROBE]["remedy"] == f"run snakemake {PROBE}"
+    assert (found[PROBE]["rule"], found[PROBE]["changes"]) == ("probe", ["missing"])
+    assert found["results/notes.txt"]["changes"] == ["no artifact vouches for this file"]
+    assert found[moved]["remedy"] == "move it back to results/select/tiny-llama/ale/seed1.json"
+    # The table is a target, so Snakemake plans it; what is made from the probe again follows it.
+    assert found["results/stats/summary.json"]["changes"] == [f"missing: {TABLE}"]
+    follower = found["results/select/tiny-neox/ale/seed1.json"]
+    assert (follower["kind"], follower["changes"]) == ("follows", ["follows probe"])
+    assert whole["seconds"] == pytest.approx(sum(row["seconds"] or 0 for row in found.values()))
+
+
+def test_the_remedies_mend_what_they_say(study):
+    generations = "results/evaluate/tiny-llama/base/humaneval.generations.parquet"
+    scored = "results/evaluate/tiny-llama/base/humaneval.parquet"
+    tamper(study / scored)
+    (study / "results/notes.txt").write_text("mine")
+    (study / f"{generations}.lineage.json").rename(study / "aside.json")
+    found, _ = rows(study)
+    assert {scored, "results/notes.txt", f"{generations}.lineage.json"} <= set(found)
+    (study / "aside.json").rename(study / f"{generations}.lineage.json")
+    (study / "results/notes.txt").unlink()
+    remedy = re.fullmatch(r"delete it and run snakemake (\S+)", found[scored]["remedy"])
+    (study / scored).unlink()
+    for targets in ([remedy.group(1)], []):
+        done = snakemake(study, *targets, *STUDY)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert audit(study).stdout == NOTHING
+
+
+@pytest.fixture
+def unrecorded(finished, tmp_path):
+    """Return a finished study as an archive would bring it: the same times, and no records of Snakemake's."""
+    folder = tmp_path / "unpacked"
+    shutil.copytree(finished, folder, symlinks=True, ignore=shutil.ignore_patterns(".snakemake"))
+    return folder
+
+
+def test_results_without_snakemake_s_records_are_held_against_code_and_settings(unrecorded):
+    study = unrecorded
+    assert audit(study).stdout == NOTHING
+    append(study / "workflow/scripts/aletheia/drawing.py")
+    edit(study / "tests/study/campaign.yaml", "max_new_tokens: 4", "max_new_tokens: 5")
+    found, _ = rows(study)
+    assert found[FIGURE]["kind"] == "unseen"
+    assert found[FIGURE]["changes"] == ["code aletheia.drawing"]
+    heldout = found["results/evaluate/tiny-llama/std/seed1/heldout.json"]
+    assert heldout["changes"] == ["evaluation.humaneval.max_new_tokens: 4 → 5"]
+    assert found["results/aggregate/ledger.csv"]["kind"] == "follows"
+    assert "results/train/tiny-llama/std/seed1/run.json" not in found
+
+
+def test_files_that_are_newer_by_their_time_alone_cost_nothing(unrecorded):
+    (unrecorded / "resources/models/tiny-neox.lock.json").touch()
+    found, whole = rows(unrecorded)
+    assert whole["seconds"] == 0
+    assert {row["kind"] for row in found.values()} == {"settled"}
+    reasons = found[PROBE]["changes"]
+    assert reasons[0] == "newer by its time alone: resources/models/tiny-neox.lock.json"
+    assert "results/train/tiny-llama/std/seed1/run.json" not in found
+    append(unrecorded / "workflow/scripts/aletheia/pairs.py")
+    found, whole = rows(unrecorded)
+    assert found["results/train/tiny-neox/std/seed1/run.json"]["kind"] == "settled"
+    for name in ("results/aggregate/ledger.csv", "results/stats/summary.json", FIGURE):
+        assert found[name]["kind"] == "rerun"
+        assert found[name]["seconds"] > 0
+
+
+def test_another_configuration_is_one_row_and_the_default_s_plan(study):
+    done = audit(study, study=())
+    assert done.returncode == 1
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("results/aggregate/ledger.csv.lineage.json")]
+    assert "pass that study's --configfile" in row
+
+
+def test_a_pipe_gets_aligned_text_and_a_terminal_a_table(study):
+    append(study / "workflow/scripts/aletheia/drawing.py")
+    heading, first, *_ = audit(study).stdout.splitlines()
+    for column in ("rule", "what changed"):
+        assert first[heading.index(column) - 1] == " " != first[heading.index(column)]
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "workflow/audit.py", *STUDY]
+    done = subprocess.run(command, cwd=study, stdout=terminal, env={**os.environ, "COLUMNS": "140"}, check=False)
+    os.close(terminal)
+    assert done.returncode == 1
+    shown = os.read(controller, 1 << 16).decode()
+    os.close(controller)
+    assert re.search(rf"│ {FIGURE} *│ figures *│ +[\d.]+ s │ code aletheia.drawing *│", shown)
+
+
+def one_sentence(done):
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_a_mistake_is_one_sentence(study):
+    edit(study / "tests/study/campaign.yaml", "training:", "trainig:")
+    assert "unknown key 'trainig'; did you mean 'training'?" in one_sentence(audit(study))
+    edit(study / "tests/study/campaign.yaml", "trainig:", "training:")
+    append(study / "Snakefile", "rule broken:\n    outptu: 1\n")
+    sentence = one_sentence(audit(study))
+    assert sentence.startswith("error: snakemake cannot plan: SyntaxError in file ")
+    assert sentence.endswith("Unexpected keyword outptu in rule definition:")
+
+
+LINEAGE = {
+    "code": {"train.py": "1", "aletheia.old": "2", "aletheia.training": "3"},
+    "environment": {"envs/gpu.yaml": "4", "python": "3.11.7", "packages": {}},
+    "config": {"training": {"steps": 4, "optimizer": {"beta1": 0.9}}, "campaigns": [{"name": "a", "seeds": [1]}]},
+}
+TOKENS = ("code:train.py=1", "code:aletheia.new=5", "code:aletheia.training=6", "env:envs/gpu.yaml=7")
+
+
+def test_differences_name_modules_environments_and_keys():
+    config = (
+        'config:training={"steps":5,"optimizer":{"beta1":0.9},"schedule":"cosine"}',
+        'config:campaigns=[{"name":"a","seeds":[1,2]}]',
+    )
+    assert differences(LINEAGE, [*TOKENS, *config]) == [
+        "code aletheia.new (new)",
+        "code aletheia.old (no longer used)",
+        "code aletheia.training",
+        "envs/gpu.yaml",
+        "campaigns.a.seeds: [1] → [1, 2]",
+        'training.schedule: absent → "cosine"',
+        "training.steps: 4 → 5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "reason", "expected"),
+    [
+        (False, "Missing output files: a, a.lineage.json, b", ["not there"]),
+        (True, "Missing output files: a, a.lineage.json", ["missing: a"]),
+        (
+            False,
+            "Updated input files: w, x, y, z; Code has changed since last execution",
+            ["another input: w, x, y and 1 more", "the command of rule r"],
+        ),
+        (False, "Input files updated by another job: i, k", ["follows maker (2 files)"]),
+        (False, "Set of input files has changed since last execution", ["another set of inputs"]),
+        (False, "Incomplete output files: a", ["left half done by a job that was killed"]),
+        (
+            False,
+            "Params have changed since last execution: before: x now: y",
+            ["code or settings, as Snakemake recorded them"],
+        ),
+        (False, "Something of a later Snakemake", ["Something of a later Snakemake"]),
+    ],
+)
+def test_each_of_snakemakes_reasons_has_its_words(made, reason, expected):
+    job = Job("r", ("a", "a.lineage.json", "b"), (), reason, ())
+    maker = Job("maker", ("i", "k"), (), "", ())
+    lineage = {"code": {}, "environment": {}, "config": {}} if made else None
+    assert changes(job, lineage, {"i": maker, "k": maker}) == expected

@@ -1,0 +1,296 @@
+"""What must not break the study: SIGKILL at any moment, a full disk, a user who is not root."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aletheia import artifacts
+from conftest import STUDY, copy_project, edit, missing, run_script, said, sentences, snakemake
+from hashes import REPORTED, payload_hashes, reported_bytes, same_precision
+
+KILLS = 20
+# As many jobs at a time as there are cores, with the threads of the undisturbed run: sums of floats depend on them.
+COMMAND = [str(Path(sys.executable).parent / "snakemake"), *STUDY, "--max-threads", "1"]
+# Imported by every interpreter at its start: notes each write of a script below results/ or resources/. The kernel's
+# monotonic clock is one for all processes.
+SPY = """
+import hashlib, json, os, sys, time
+command = " ".join(sys.orig_argv)
+if "/workflow/scripts/" in command:
+    log = os.open(os.environ["WRITES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    name = hashlib.sha256(command.encode()).hexdigest()
+
+    def note(event, path):
+        line = json.dumps([time.monotonic_ns(), name, os.getpid(), event, str(path)])
+        os.write(log, line.encode() + b"\\n")
+
+    def hook(event, arguments):
+        if event == "open":
+            if not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+                return
+        elif event not in ("os.rename", "os.remove", "os.mkdir", "shutil.rmtree"):
+            return
+        path = str(arguments[0])
+        # The folder that an output stands in is made before its lock is taken, and harms nobody.
+        made_before = event == "os.mkdir" and not os.path.basename(path).startswith(".")
+        if path.startswith(("results/", "resources/")) and not path.endswith(".lock") and not made_before:
+            note(event, path)
+
+    note("start", command[-200:])
+    sys.addaudithook(hook)
+"""
+
+
+def scripts_of(controller: subprocess.Popen) -> list[psutil.Process]:
+    """Return the scripts that run below a controller."""
+    try:
+        below = psutil.Process(controller.pid).children(recursive=True)
+        return [p for p in below if any("/workflow/scripts/" in part for part in p.cmdline()[1:3])]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def shell_of(script: psutil.Process) -> psutil.Process | None:
+    """Return the shell that a rule's command runs in."""
+    try:
+        parent = script.parent()
+        return parent if parent and parent.name() in ("bash", "sh") else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes that work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.cwd() == str(folder):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def kill_at_random(folder: Path, environment: dict[str, str], printed: Path) -> None:
+    """Start the study over and over and kill controller, job or both at random moments, as often as ``KILLS`` says."""
+    draw = random.Random(7)
+    kinds = (["controller", "job", "both"] * KILLS)[:KILLS]
+    draw.shuffle(kinds)
+    while kinds:
+        with printed.open("a") as output:
+            controller = subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=output, stderr=output)
+        while controller.poll() is None and kinds:
+            if not scripts_of(controller):
+                time.sleep(0.05)
+                continue
+            time.sleep(draw.uniform(0, 3))
+            scripts = scripts_of(controller)
+            if controller.poll() is not None or not scripts:
+                continue
+            kind = kinds.pop()
+            if kind != "job":
+                controller.kill()
+            if kind != "controller":
+                victims = scripts if kind == "both" else [draw.choice(scripts)]
+                kill([process for script in victims for process in (script, shell_of(script)) if process])
+            if kind != "job":
+                controller.wait()
+        if controller.poll() is None:
+            controller.kill()
+        assert controller.wait() != 0, "the study ended before it was killed often enough"
+
+
+def writers(log: Path) -> dict[str, dict[int, list[tuple[int, str]]]]:
+    """Return ``{command: {process: [(time, event), …]}}`` of what the spy noted."""
+    noted: dict[str, dict[int, list[tuple[int, str]]]] = {}
+    for line in log.read_text().splitlines():
+        moment, command, process, event, _ = json.loads(line)
+        noted.setdefault(command, {}).setdefault(process, []).append((moment, event))
+    return noted
+
+
+def twins_apart(noted: dict[str, dict[int, list[tuple[int, str]]]]) -> int:
+    """Assert that no two runs of one command wrote at the same time; return how many pairs were alive together."""
+    met = 0
+    for processes in noted.values():
+        for one, other in combinations(processes.values(), 2):
+            spans = [sorted(moment for moment, event in events if event != "start") for events in (one, other)]
+            if all(spans):
+                assert spans[0][-1] < spans[1][0] or spans[1][-1] < spans[0][0]
+            starts = [min(events)[0] for events in (one, other)]
+            met += any(
+                span and begun < start < span[-1]
+                for span, begun, start in zip(spans, starts, reversed(starts), strict=True)
+            )
+    return met
+
+
+@pytest.mark.slow
+def test_a_study_killed_twenty_times_ends_as_an_undisturbed_one(finished, tmp_path):
+    folder = copy_project(tmp_path / "killed")
+    same_precision(finished, folder)
+    (tmp_path / "spy").mkdir()
+    (tmp_path / "spy" / "sitecustomize.py").write_text(SPY)
+    printed, log = tmp_path / "printed", tmp_path / "writes"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "spy"), "WRITES": str(log), "OMP_NUM_THREADS": "1"}
+    try:
+        kill_at_random(folder, environment, printed)
+        with printed.open("a") as output:
+            last = subprocess.run(COMMAND, cwd=folder, env=environment, stdout=output, stderr=output, check=False)
+        assert last.returncode == 0, printed.read_text()[-4000:]
+        deadline = time.monotonic() + 120
+        while processes_in(folder) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert processes_in(folder) == []
+    finally:
+        kill(processes_in(folder))
+    assert "another snakemake runs" not in printed.read_text()  # no orphan keeps its controller's lock
+    assert twins_apart(writers(log)) > 0
+    assert payload_hashes(folder) == payload_hashes(finished)
+    left = {p.name for p in [*folder.glob("results/**/.*"), *folder.glob("resources/**/.*")]}
+    assert left == {".snakemake_timestamp"}
+    checked = run_script("verify.py", *STUDY, cwd=folder)
+    assert checked.returncode == 0, checked.stdout
+    # The reports hold this run's times; made again undisturbed, they are the same.
+    before = reported_bytes(folder)
+    for name in REPORTED:
+        shutil.rmtree(folder / "results" / name)
+    assert snakemake(folder, *COMMAND[1:]).returncode == 0
+    assert reported_bytes(folder) == before
+
+
+def test_the_spy_would_see_twins_that_write_together():
+    command = hashlib.sha256(b"train.py").hexdigest()
+    apart = {command: {1: [(0, "start"), (5, "open")], 2: [(6, "start"), (7, "open"), (9, "os.rename")]}}
+    assert twins_apart(apart) == 0
+    waited = {command: {1: [(0, "start"), (2, "open"), (5, "os.rename")], 2: [(3, "start"), (6, "open")]}}
+    assert twins_apart(waited) == 1
+    together = {command: {1: [(0, "start"), (2, "open"), (7, "os.rename")], 2: [(3, "start"), (6, "open")]}}
+    with pytest.raises(AssertionError):
+        twins_apart(together)
+
+
+@pytest.fixture
+def small_disk():
+    """Return a function that puts a folder on a disk of its own with so many bytes of room; returns what fills it."""
+    if os.geteuid() != 0:
+        missing("root, to mount a small disk", "run this test as root")
+    mounted: list[Path] = []
+
+    def mount(folder: Path, room: int) -> Path:
+        kept = folder.with_name(f"{folder.name}.kept")
+        folder.rename(kept)
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            missing(f"a mount of tmpfs ({done.stderr.strip()})", "run this test where root may mount")
+        mounted.append(folder)
+        shutil.copytree(kept, folder, dirs_exist_ok=True, symlinks=True)
+        filler, space = folder / ".filler", os.statvfs(folder)
+        filler.write_bytes(b"0" * (space.f_bavail * space.f_frsize - room))
+        return filler
+
+    yield mount
+    for folder in reversed(mounted):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gone", "target", "tree_with_room"),
+    [
+        ("results/train/tiny-llama/std", "results/train/tiny-llama/std/seed1/run.json", ("results", 16_384)),
+        ("results/evaluate/tiny-neox/base", "results/evaluate/tiny-neox/base/heldout.json", ("results", 4_096)),
+        ("results/aggregate", "results/aggregate/ledger.csv", ("results", 8_192)),
+        ("results/figures", "results/figures/fig1.pdf", ("results", 61_440)),
+        ("resources/models/tiny-llama", "resources/models/tiny-llama.lock.json", ("resources", 102_400)),
+        ("results/train/tiny-neox/std", "results/train/tiny-neox/std/seed1/run.json", ("logs", 0)),
+    ],
+)
+def test_a_full_disk_is_one_sentence_and_room_cures_it(study, small_disk, gone, target, tree_with_room):
+    tree, room = tree_with_room
+    before = (study / target).read_bytes()
+    shutil.rmtree(study / gone)
+    (study / target).unlink(missing_ok=True)
+    # A log that is there would give its room to the next one.
+    for log in (study / "logs").rglob("*.log"):
+        log.unlink()
+    filler = small_disk(study / tree, room)
+    command = [target, *STUDY, "--max-threads", "1"]
+    full = snakemake(study, *command)
+    assert full.returncode != 0
+    assert any("the disk is full" in sentence for sentence in sentences(full)), said(full)[-3000:]
+    assert "Traceback" not in said(full)
+    assert not [p for p in (study / tree).rglob(".*") if p.name not in (".filler", ".snakemake_timestamp")]
+    # Nothing there vouches for bytes that are not whole.
+    for path in (study / gone).rglob("*.json"):
+        assert artifacts.is_envelope(path), path
+        artifacts.read(path)
+    filler.unlink()
+    again = snakemake(study, *command)
+    assert again.returncode == 0, said(again)[-3000:]
+    if target.endswith(".json"):
+        assert json.loads((study / target).read_bytes())["payload_sha256"] == json.loads(before)["payload_sha256"]
+    else:
+        assert (study / target).read_bytes() == before
+    assert snakemake(study, "-n", *command).stdout.count("Nothing to be done") == 1
+
+
+def as_ordinary_user(*command: str) -> list[str]:
+    """Return a command that root's way around file modes is closed to."""
+    if os.geteuid() != 0:
+        return list(command)
+    if shutil.which("setpriv") is None:
+        missing("setpriv (util-linux)", "install util-linux, or run this test as an ordinary user")
+    drop = "-dac_override,-dac_read_search,-fowner"
+    return ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}", *command]
+
+
+@pytest.mark.slow
+def test_a_rerun_needs_no_more_than_an_ordinary_users_rights(study):
+    edit(study / "tests/study/campaign.yaml", "ale: {layers: gradient", "ale: {layers: gradient, rank: 3")
+    with (study / "tests/study/config.yaml").open("a") as handle:
+        handle.write("figures: {font_size: 11}\n")
+    outputs = ["results/select/tiny-llama/ale/seed1.json", "results/figures/fig2.pdf"]
+    before = [(study / name).read_bytes() for name in outputs]
+    # The steps between the two, which the edit of the arm reaches as well, would take minutes.
+    select, figure = (
+        as_ordinary_user(COMMAND[0], name, *COMMAND[1:], "--allowed-rules", rule)
+        for name, rule in zip(outputs, ("select", "figures"), strict=True)
+    )
+    for command in (select, figure):
+        done = subprocess.run(command, cwd=study, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, said(done)[-3000:]
+    assert all((study / name).read_bytes() != old for name, old in zip(outputs, before, strict=True))
+    files = [p for tree in ("results", "resources") for p in (study / tree).rglob("*")]
+    assert [p for p in files if not p.stat().st_mode & 0o200] == []
+    # The rights really were an ordinary user's: without the write bit Snakemake refuses.
+    (study / outputs[0]).chmod(0o444)
+    edit(study / "tests/study/campaign.yaml", "rank: 3", "rank: 2")
+    refused = subprocess.run(select, cwd=study, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "Write-protected output" in said(refused)

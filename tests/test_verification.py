@@ -1,0 +1,316 @@
+"""Whatever happens to a file of a finished study, verify names it."""
+
+import json
+import os
+import random
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aletheia import artifacts, inventory
+from aletheia.contents import Contents
+from aletheia.verification import verify_folders
+from conftest import STUDY, edit, run_script
+
+CHANGES = 1000
+FIGURE = "results/figures/fig1.pdf"
+RUN = "results/train/tiny-llama/ale/seed1"
+
+
+class Verifier:
+    """Verify as the program does, in one process: what a file held is kept while its time and size stay the same."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.contents = Contents()
+        self.inventory = inventory.load_inventory([Path(STUDY[1])])
+        self.clock = 2_000_000_000_000_000_000
+
+    def named(self):
+        """Return the paths that the findings name."""
+        return {finding.path for finding in self.verify().findings}
+
+    def verify(self):
+        return inventory.verify_study(self.inventory, self.contents)
+
+    def write(self, path, content):
+        """Write a file; two writes within one tick of the file system's clock have different times all the same."""
+        path.write_bytes(content)
+        self.clock += 1
+        os.utime(path, ns=(self.clock, self.clock))
+
+
+@pytest.fixture
+def verifier(study, monkeypatch):
+    monkeypatch.chdir(study)
+    verifier = Verifier(study)
+    assert verifier.named() == set()
+    return verifier
+
+
+def tree():
+    """Return every file that a finished study consists of."""
+    files = [path for root in ("results", "resources") for path in sorted(Path(root).rglob("*")) if path.is_file()]
+    return [p for p in files if p.name not in artifacts.IGNORED and "downloads" not in p.parts]
+
+
+def test_every_changed_byte_is_named(verifier):
+    files, draw = [p for p in tree() if p.stat().st_size], random.Random(0)
+    assert len(files) > 180
+    for change in range(CHANGES):
+        path = files[change] if change < len(files) else draw.choice(files)
+        whole = path.read_bytes()
+        position = draw.randrange(len(whole))
+        other = draw.choice([byte for byte in range(256) if byte != whole[position]])
+        verifier.write(path, whole[:position] + bytes([other]) + whole[position + 1 :])
+        assert str(path) in verifier.named(), (path, position, whole[position], other)
+        verifier.write(path, whole)
+    assert verifier.named() == set()
+
+
+def test_white_space_that_leaves_json_equal_is_named(verifier):
+    draw = random.Random(1)
+    for path in [p for p in tree() if p.suffix == ".json"]:
+        whole = path.read_bytes()
+        gaps = [m.end() for m in re.finditer(rb"[,:{\[]|\n", whole)]
+        position = draw.choice(gaps)
+        verifier.write(path, whole[:position] + b" " + whole[position:])
+        json.loads(path.read_bytes())
+        assert str(path) in verifier.named(), (path, position)
+        verifier.write(path, whole)
+
+
+def test_every_truncated_file_is_named(verifier):
+    draw = random.Random(2)
+    for path in [p for p in tree() if p.stat().st_size]:
+        whole = path.read_bytes()
+        for length in {0, draw.randrange(len(whole))}:
+            verifier.write(path, whole[:length])
+            assert str(path) in verifier.named(), (path, length)
+        verifier.write(path, whole)
+
+
+def test_every_deleted_file_is_named(verifier):
+    for path in tree():
+        aside = verifier.folder / "aside"
+        path.rename(aside)
+        assert str(path) in verifier.named()
+        aside.rename(path)
+    assert verifier.named() == set()
+
+
+def test_every_file_deleted_with_its_sidecar_is_named(verifier):
+    pairs = [p for p in tree() if artifacts.sidecar(p).is_file()]
+    assert len(pairs) > 50
+    for path in pairs:
+        moved = {p: verifier.folder / f"aside{n}" for n, p in enumerate((path, artifacts.sidecar(path)))}
+        for source, aside in moved.items():
+            source.rename(aside)
+        assert set(map(str, moved)) <= verifier.named()
+        for source, aside in moved.items():
+            aside.rename(source)
+
+
+def test_every_renamed_file_is_named(verifier):
+    for path in tree():
+        renamed = path.with_name(f"other_{path.name}")
+        path.rename(renamed)
+        assert {str(path), str(renamed)} <= verifier.named()
+        renamed.rename(path)
+
+
+def test_an_artifact_renamed_with_its_sidecar_is_named(verifier):
+    for path in [p for p in tree() if artifacts.sidecar(p).is_file()]:
+        other = path.with_name(f"other_{path.name}")
+        path.rename(other)
+        artifacts.sidecar(path).rename(artifacts.sidecar(other))
+        assert {str(path), str(artifacts.sidecar(path)), str(artifacts.sidecar(other))} <= verifier.named()
+        artifacts.sidecar(other).rename(artifacts.sidecar(path))
+        other.rename(path)
+
+
+def exchange(first, second):
+    """Let two files or folders change places."""
+    aside = Path("aside")
+    first.rename(aside)
+    second.rename(first)
+    aside.rename(second)
+
+
+def faces(path):
+    """Return the names under which a finding may name a file: its own, and its sidecar's."""
+    return {str(path), str(artifacts.sidecar(path))}
+
+
+def test_exchanged_files_are_named(verifier):
+    """Two files, their sidecars, or both at once; of one kind, so that nothing but content and place differs."""
+    draw, kinds = random.Random(3), {}
+    for path in tree():
+        if not path.name.endswith(artifacts.SIDECAR):
+            kinds.setdefault((path.parts[1], path.suffix), []).append(path)
+    pairs = [draw.sample(paths, 2) for paths in kinds.values() if len(paths) > 1 for _ in range(6)]
+    pairs += [[Path(f"{RUN}/{name}"), Path(f"{RUN.replace('ale', 'std')}/{name}")] for name in ("run.json", "adapter")]
+    for first, second in pairs:
+        both = [(first, second), (artifacts.sidecar(first), artifacts.sidecar(second))]
+        there = [pair for pair in both if all(p.exists() for p in pair)]
+        for swapped in (*([pair] for pair in there), there):
+            same = all(p.is_file() and p.read_bytes() == q.read_bytes() for p, q in swapped)
+            for pair in swapped:
+                exchange(*pair)
+            named = verifier.named()
+            for pair in swapped:
+                exchange(*pair)
+            assert same or all(named & (faces(p) | inside(p)) for p in (first, second)), (swapped, named)
+    assert verifier.named() == set()
+
+
+def inside(folder):
+    return {str(p) for p in folder.rglob("*")} if folder.is_dir() else set()
+
+
+def test_whole_runs_that_changed_places_are_named(verifier):
+    first, second = Path(RUN), Path(RUN.replace("ale", "std"))
+    exchange(first, second)
+    assert {f"{first}/run.json", f"{second}/run.json", f"{first}/adapter.lineage.json"} <= verifier.named()
+
+
+def test_an_adapter_that_another_artifact_vouches_for_is_not_the_runs(verifier):
+    # Folder and sidecar together come from another place; both are whole.
+    for name in ("adapter", "adapter.lineage.json"):
+        source = Path(RUN.replace("ale", "cm")) / name
+        shutil.rmtree(f"{RUN}/{name}", ignore_errors=True)
+        shutil.copytree(source, f"{RUN}/{name}") if source.is_dir() else shutil.copy(source, f"{RUN}/{name}")
+    named = verifier.named()
+    assert {f"{RUN}/adapter.lineage.json", f"{RUN}/adapter/adapter_model.safetensors"} <= named
+
+
+def test_a_file_added_to_an_adapter_is_a_stray(verifier):
+    Path(f"{RUN}/adapter/more.bin").write_text("mine")
+    (finding,) = verifier.verify().findings
+    assert (finding.path, finding.kind, finding.owner) == (f"{RUN}/adapter/more.bin", "stray", "")
+
+
+def test_a_finding_says_what_would_mend_it(verifier):
+    expected = {
+        "results/probe/tiny-llama/seed1.json": ("results/probe/tiny-llama/seed1.json", "probe"),
+        f"{RUN}/adapter/adapter_model.safetensors": (f"{RUN}/adapter.lineage.json", "train_ale"),
+        "resources/models/tiny-llama/model.safetensors": ("resources/models/tiny-llama.lock.json", "stage_model"),
+        "resources/models/tiny-llama.lineage.json": ("resources/models/tiny-llama.lock.json", "stage_model"),
+        "results/tables/table1.md": ("results/tables/table1.md", "stats"),
+    }
+    for name, (owner, rule) in expected.items():
+        whole = Path(name).read_bytes()
+        verifier.write(Path(name), whole[:-2] + b"~\n")
+        (finding,) = verifier.verify().findings
+        assert (finding.path, finding.owner, finding.rule) == (name, owner, rule)
+        verifier.write(Path(name), whole)
+
+
+def test_an_input_that_is_whole_but_another_is_named_by_its_consumers(verifier):
+    selection = Path("results/select/tiny-llama/ale/seed1.json")
+    envelope = json.loads(selection.read_bytes())
+    envelope["observed"]["seconds"] += 1
+    body = {key: value for key, value in envelope.items() if key != "sha256"}
+    verifier.write(selection, artifacts.canonical_bytes(artifacts._sealed(body)))
+    findings = verifier.verify().findings
+    assert [f.path for f in findings] == [f"{RUN}/adapter.lineage.json", f"{RUN}/run.json"]
+    assert {(f.kind, f.problem) for f in findings} == {("outdated", f"made from another {selection}")}
+
+
+def verify(folder, *arguments):
+    return run_script("verify.py", *arguments, cwd=folder)
+
+
+def test_verify_finds_a_finished_study_whole(finished):
+    done = verify(finished, *STUDY)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert re.fullmatch(r"\d+ artifacts checked, 0 findings\n", done.stdout)
+    alone = json.loads(verify(finished, FIGURE, "--json").stdout)
+    assert alone["findings"] == []
+    # Down to the staged weights and data, but not to the figure's siblings.
+    assert 20 < alone["checked"] < int(done.stdout.split()[0])
+
+
+def test_another_configurations_tree_asks_for_its_configfile(study):
+    (study / "results/tables/table1.md").write_text("mine")
+    done = verify(study)
+    assert done.returncode == 1
+    (one, other, _) = done.stdout.splitlines()
+    assert re.search(r"pass that study's --configfile \(expected campaigns default, found campaigns tiny\)", one)
+    assert other.startswith("results/tables/table1.md: changed")
+
+
+def test_a_half_done_study_is_a_few_lines(study):
+    for folder in ("results/figures", "results/tables", "results/stats", "results/aggregate"):
+        shutil.rmtree(study / folder)
+    shutil.rmtree(study / "results/evaluate/tiny-llama/cm")
+    done = verify(study, *STUDY)
+    assert done.returncode == 1
+    assert re.search(r"^results/figures/fig1\.pdf and \d+ more: missing; rule figures makes them$", done.stdout, re.M)
+    assert len(done.stdout.splitlines()) < 12
+    listed = json.loads(verify(study, *STUDY, "--json").stdout)["findings"]
+    assert {"results/figures/fig5.svg", "results/evaluate/tiny-llama/cm/seed1/mmlu.json"} <= {f["path"] for f in listed}
+
+
+def test_another_campaigns_results_are_noted_and_a_smaller_study_is_whole(study):
+    edit(study / "tests/study/campaign.yaml", "models: [tiny-llama, tiny-neox]", "models: [tiny-llama]")
+    edit(study / "tests/study/campaign.yaml", "overrides:\n  tiny-neox: {benchmarks: [heldout], headline: false}", "")
+    done = verify(study, *STUDY)
+    assert done.returncode == 0, done.stdout
+    assert re.search(
+        r"^note: \S+tiny-neox\S* and \d+ more: no run of this study asks for it$", done.stdout, re.MULTILINE
+    )
+    # Noted, but not left unread.
+    run = study / "results/train/tiny-neox/ale/seed1/run.json"
+    run.write_bytes(run.read_bytes().replace(b'"ok"', b'"no"'))
+    assert "results/train/tiny-neox/ale/seed1/run.json: " in verify(study, *STUDY).stdout
+
+
+def test_path_variables_are_respected(study):
+    (study / "results").rename(study / "elsewhere")
+    with (study / "tests/study/config.yaml").open("a") as handle:
+        handle.write("pathvars: {results: elsewhere}\n")
+    found = json.loads(verify(study, *STUDY, "--json").stdout)
+    # All that the study asks for is there, but each artifact says that it, and what it was made from, was in results.
+    assert {finding["kind"] for finding in found["findings"]} == {"misplaced", "missing"}
+    missing = {f["path"].split("/")[0] for f in found["findings"] if f["kind"] == "missing"}
+    assert missing == {"results"}
+
+
+def test_a_damaged_artifact_in_an_ancestry_is_named(study):
+    selection = study / "results/select/tiny-llama/ale/seed1.json"
+    selection.write_text(selection.read_text()[:-40])
+    done = verify(study, FIGURE)
+    assert done.returncode == 1
+    assert done.stdout.startswith("results/select/tiny-llama/ale/seed1.json: ")
+
+
+def test_an_adapter_belongs_to_the_ancestry_of_its_figure(study):
+    weights = f"{RUN}/adapter/adapter_model.safetensors"
+    (study / weights).unlink()
+    done = verify(study, FIGURE)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{weights}: missing")
+
+
+def test_a_moved_folder_is_whole_and_a_folder_without_a_study_says_so(study, tmp_path):
+    study.rename(tmp_path / "again")
+    assert verify(tmp_path / "again", *STUDY).returncode == 0
+    done = verify(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: expected a folder results or resources here and found none")
+    unknown = verify(tmp_path / "again", "--configfile", "none.yaml")
+    assert unknown.stderr == "error: none.yaml: expected a configuration file here and found none\n"
+
+
+def test_folders_alone_are_checked_for_what_is_there(study, monkeypatch):
+    (study / "config/config.yaml").unlink()
+    done = verify(study)
+    assert done.returncode == 0
+    assert "note: config/config.yaml: not there, so files that are missing are not known" in done.stdout
+    monkeypatch.chdir(study)
+    Path(FIGURE).unlink()
+    (finding,) = verify_folders([Path("results"), Path("resources")]).findings
+    assert (finding.path, finding.kind) == (FIGURE, "missing")

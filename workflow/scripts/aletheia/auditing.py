@@ -1,0 +1,229 @@
+"""What would have to be made again, why, and how long it took the last time."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aletheia.changes import changes, differences, listed, other_packages
+from aletheia.contents import Contents
+from aletheia.errors import UserError
+from aletheia.inventory import load_inventory, verify_study
+from aletheia.planning import Job, planned_jobs
+from aletheia.verification import Finding, envelope_of
+
+
+@dataclass
+class Row:
+    """One thing to do.
+
+    Attributes
+    ----------
+    artifact, rule
+        What would be made again, and by which rule; no rule for a file that none makes.
+    changes
+        Why: the module, key or file that differs.
+    remedy
+        What to do; empty where ``snakemake`` alone does it.
+    seconds
+        What making it took the last time; None where another row counts the same job, or nothing is known.
+    estimated
+        Whether ``seconds`` is the median of the rule's other jobs.
+    kind
+        ``rerun`` (Snakemake plans it), ``settled`` (Snakemake plans it, and its script will find that all is there,
+        made by the same code from the same inputs), ``unseen`` (it was made otherwise than it would be now, and
+        Snakemake has no record of that), ``follows`` (Snakemake will plan it once another row's remedy is done), or the
+        kind of a finding (:class:`aletheia.verification.Finding`).
+    """
+
+    artifact: str
+    rule: str
+    changes: list[str]
+    remedy: str = ""
+    seconds: float | None = None
+    estimated: bool = False
+    kind: str = "rerun"
+
+
+@dataclass
+class Audit:
+    """All rows, and what is worth a word without being one."""
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """The sum over all jobs, one after another."""
+        return sum(row.seconds for row in self.rows if row.seconds is not None)
+
+
+def audit(configfiles: Iterable[Path] = ()) -> Audit:
+    """Hold a study against its configuration, its code, and its own records.
+
+    Parameters
+    ----------
+    configfiles
+        What ``--configfile`` names.
+
+    Raises
+    ------
+    UserError
+        For a mistake in the configuration, or when Snakemake cannot plan.
+    """
+    configfiles, contents = list(configfiles), Contents()
+    inventory = load_inventory(configfiles)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        planned = pool.submit(planned_jobs, configfiles)
+        everything = pool.submit(_every_job, configfiles)
+        verified = verify_study(inventory, contents)
+        jobs, (whole, notes) = planned.result(), everything.result()
+    records = _Records(whole or jobs, contents)
+    notes += [f"{listed(n.path for n in verified.notes)}: {verified.notes[0].problem}"] if verified.notes else []
+    rows = _reruns(jobs, records, {f.owner for f in verified.findings})
+    rows += _found(verified.findings, jobs, records)
+    rows += _unseen([job for job in whole if job not in records.counted], records)
+    rows += _following(whole, records)
+    return Audit(rows, notes)
+
+
+def _every_job(configfiles: list[Path]) -> tuple[list[Job], list[str]]:
+    """Return every job of the study; none, with a note, where a file is gone that only staging would need again."""
+    try:
+        return planned_jobs(configfiles, everything=True), []
+    except UserError as error:
+        return [], [f"only what Snakemake plans was held against the present code and settings ({error})"]
+
+
+class _Records:
+    """What artifacts say of how they were made."""
+
+    def __init__(self, jobs: Iterable[Job], contents: Contents) -> None:
+        self.contents = contents
+        self.makers = _makers(jobs)
+        self.counted: set[Job] = set()
+        self._by_rule: dict[str, list[float]] = {}
+        for job in dict.fromkeys(self.makers.values()):
+            seconds = self._measured(job)
+            if seconds is not None:
+                self._by_rule.setdefault(job.rule, []).append(seconds)
+
+    def lineage(self, job: Job) -> Mapping[str, Any] | None:
+        """Return how the first of a job's outputs that can be read was made."""
+        return next((e["lineage"] for e in self._envelopes(job)), None)
+
+    def known(self, job: Job) -> Job:
+        """Return the same job as the study's whole plan has it."""
+        return self.makers.get(job.outputs[0], job)
+
+    def unchanged(self, lineage: Mapping[str, Any]) -> set[str]:
+        """Return the inputs that hold just what an artifact was made from."""
+        inputs = lineage["inputs"].items()
+        return {n for n, there in inputs if os.path.isfile(n) and self.contents.sha256(Path(n)) == there["sha256"]}
+
+    def cost(self, job: Job) -> dict[str, Any]:
+        """Return a row's ``seconds`` and ``estimated``; nothing where the job is counted already."""
+        if job in self.counted:
+            return {}
+        self.counted.add(job)
+        seconds = self._measured(job)
+        if seconds is None and job.rule in self._by_rule:
+            return {"seconds": statistics.median(self._by_rule[job.rule]), "estimated": True}
+        return {"seconds": seconds}
+
+    def _measured(self, job: Job) -> float | None:
+        # Each artifact of a job records the time since its start: the last one's is the job's.
+        return max((e["observed"]["seconds"] for e in self._envelopes(job)), default=None)
+
+    def _envelopes(self, job: Job) -> Iterable[dict[str, Any]]:
+        for holder in dict.fromkeys(filter(None, map(envelope_of, map(Path, job.outputs)))):
+            try:
+                yield self.contents.envelope(holder)
+            except UserError:
+                continue
+
+
+def _makers(jobs: Iterable[Job]) -> dict[str, Job]:
+    return {output: job for job in jobs for output in job.outputs}
+
+
+def _reruns(jobs: Iterable[Job], records: _Records, faulty: Collection[str]) -> list[Row]:
+    """Return the rows of the jobs that Snakemake plans."""
+    rows, makers, settled = [], _makers(jobs), set[str]()
+    # Producers come first, so that what follows a settled job can be settled too.
+    for job in jobs:
+        lineage = records.lineage(job)
+        unchanged = records.unchanged(lineage) if lineage else set()
+        reasons = changes(job, lineage, makers, unchanged)
+        pending = makers.keys() - settled
+        whole = lineage is not None and not faulty & set(job.outputs) and all(map(os.path.exists, job.outputs))
+        same = whole and not differences(lineage, job.tokens) and unchanged == set(lineage["inputs"]) - pending
+        others = other_packages(lineage) if same else []
+        cost = records.cost(records.known(job))
+        if same and not others:
+            settled.update(job.outputs)
+            reasons.append("its script will find all there, made by the same code from the same inputs")
+            rows.append(Row(job.outputs[0], job.rule, reasons, seconds=0.0, kind="settled"))
+        else:
+            reasons += [f"other packages: {listed(others)}"] if others else []
+            rows.append(Row(job.outputs[0], job.rule, reasons, **cost))
+    return rows
+
+
+def _found(findings: Iterable[Finding], jobs: Iterable[Job], records: _Records) -> list[Row]:
+    """Return the rows of what verify found and the planned jobs do not mend anyway."""
+    remade = set(_makers(jobs))
+    rows = []
+    for finding in findings:
+        if finding.kind in ("missing", "outdated") and (finding.path in remade or finding.owner in remade):
+            continue
+        job = records.makers.get(finding.owner)
+        cost = records.cost(job) if job else {}
+        rows.append(Row(finding.path, finding.rule, [finding.problem], _remedy(finding), kind=finding.kind, **cost))
+    return rows
+
+
+def _remedy(finding: Finding) -> str:
+    if finding.kind == "misplaced":
+        return f"move it back to {finding.expected}"
+    if finding.kind == "stray":
+        return "delete it, or keep it elsewhere"
+    if finding.kind == "configuration":
+        return ""
+    if not finding.owner:
+        return "put it back" if finding.kind == "missing" else "delete it"
+    there = finding.path == finding.owner
+    make = f"run snakemake {finding.owner}"
+    return make if there and finding.kind == "missing" else f"delete {'it' if there else finding.owner} and {make}"
+
+
+def _unseen(jobs: Iterable[Job], records: _Records) -> list[Row]:
+    """Return the rows of jobs that would now be done otherwise, where Snakemake has no record that shows it."""
+    rows = []
+    for job in jobs:
+        recorded = records.lineage(job)
+        found = differences(recorded, job.tokens) if recorded else []
+        if found:
+            output = job.outputs[0]
+            remedy = f"delete it and run snakemake {output}; Snakemake has no record of how it was made"
+            rows.append(Row(output, job.rule, found, remedy, kind="unseen", **records.cost(job)))
+    return rows
+
+
+def _following(whole: Iterable[Job], records: _Records) -> list[Row]:
+    """Return the rows of jobs that no other row counts, and that read what other rows make again."""
+    rows, makers = [], records.makers
+    # Producers come first, so that one pass follows every chain.
+    for job in whole:
+        sources = {makers[name] for name in job.inputs if name in makers} & records.counted
+        if sources and job not in records.counted:
+            rules = sorted({source.rule for source in sources})
+            rows.append(
+                Row(job.outputs[0], job.rule, [f"follows {listed(rules)}"], kind="follows", **records.cost(job))
+            )
+    return rows

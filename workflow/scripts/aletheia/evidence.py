@@ -1,0 +1,226 @@
+"""What an evidence bundle holds: a finished study's artifacts, the code and configuration that made them, its captions.
+
+Weights stay out, named by hash (:mod:`aletheia.omission`). The archive's bytes depend on its content alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aletheia import artifacts, layout, omission
+from aletheia.artifacts import SIDECAR
+from aletheia.config import schema, with_defaults
+from aletheia.errors import UserError
+from aletheia.study import Study, load_study
+from aletheia.verification import LOCK
+
+SUMS = "SHA256SUMS"
+CONFIG = "config/config.yaml"
+WEIGHTS = {".safetensors", ".bin", ".pt", ".gguf"}
+# What a bundle needs of the project, so that it can be checked, read and run again where it is unpacked.
+PROJECT = (
+    *("CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", "README.md", "Snakefile", "constraints.txt"),
+    *("pyproject.toml", "config/**/*", "docs/**/*", "envs/*", "profiles/**/*", "rules/*", "workflow/**/*"),
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The parts of a bundle.
+
+    Attributes
+    ----------
+    study
+        As its configuration says.
+    configuration
+        The merged configuration, with defaults.
+    results
+        The results folder.
+    rules
+        ``{path: rule}`` of the study's files.
+    members
+        Files that go in as they are, sorted.
+    omitted
+        Files that stay out, sorted, with the hash and size that a lock, a sidecar or a lineage recorded of each: base
+        models are too large to be read again for this.
+    """
+
+    study: Study
+    configuration: dict[str, Any]
+    results: str
+    rules: Mapping[str, str]
+    members: list[str]
+    omitted: dict[str, dict[str, Any]]
+
+
+def project_files() -> list[str]:
+    """Return the project's files that belong into a bundle, relative to the working directory, sorted."""
+    found = {path for pattern in PROJECT for path in Path().glob(pattern) if path.is_file()}
+    hidden = (".", "__pycache__")
+    return sorted(p.as_posix() for p in found if not any(part.startswith(hidden) for part in p.parts) and _source(p))
+
+
+def _source(path: Path) -> bool:
+    return path.suffix != ".pyc" and not any(part.endswith(".egg-info") for part in path.parts)
+
+
+def configured_files(configuration: Mapping[str, Any]) -> list[str]:
+    """Return the files that a study's configuration names: campaigns and registries."""
+    filled = with_defaults(dict(configuration), schema("config"), schema("config"))
+    return [*filled["campaigns"], filled["models"], filled["data"]]
+
+
+def made_files(study: Study, results: str, resources: str) -> list[str]:
+    """Return the study's files without its folders, whose sidecars stand for them."""
+    files = layout.study_files(study, results, resources)
+    return [path for path in files if path + SIDECAR not in files or Path(path).suffix]
+
+
+def collect(configuration: Mapping[str, Any]) -> Bundle:
+    """Decide what goes into the bundle of a finished study, and what stays out.
+
+    Parameters
+    ----------
+    configuration
+        The merged configuration, as Snakemake holds it.
+
+    Returns
+    -------
+    Bundle
+        The study's files; what locks and lineages name beside them; the project's files.
+
+    Raises
+    ------
+    UserError
+        When a file of the study is missing.
+    """
+    filled = with_defaults(dict(configuration), schema("config"), schema("config"))
+    study, places = load_study(filled), filled.get("pathvars", {})
+    results, resources = (places.get(name, name) for name in ("results", "resources"))
+    rules = layout.study_files(study, results, resources)
+    lacking = [path for path in rules if not Path(path).exists()]
+    if lacking:
+        raise UserError(
+            f"{lacking[0]}: expected a finished study, but {len(lacking)} of its files are missing; run snakemake"
+        )
+    members, omitted = set(project_files()) | set(configured_files(filled)), dict[str, dict[str, Any]]()
+    for path in map(Path, rules):
+        if path.is_dir():
+            _add_folder(path, members, omitted, weights=filled["evidence"]["adapters"])
+        else:
+            members.add(path.as_posix())
+        if path.name.endswith(LOCK):
+            _add_staged(path, members, omitted)
+    _add_given(members, omitted)
+    # Written anew: the study's own configuration takes the default one's place.
+    members.discard(CONFIG)
+    return Bundle(study, filled, results, rules, sorted(members), dict(sorted(omitted.items())))
+
+
+def _add_folder(folder: Path, members: set[str], omitted: dict[str, dict[str, Any]], *, weights: bool) -> None:
+    """Add the files that a folder's sidecar lists (an adapter's); its weights only where they are wanted."""
+    for name, recorded in artifacts.payload(artifacts.sidecar(folder), "file")["files"].items():
+        path = folder / name
+        if path.suffix in WEIGHTS and not weights:
+            omitted[path.as_posix()] = recorded
+        else:
+            members.add(path.as_posix())
+
+
+def _add_staged(lock: Path, members: set[str], omitted: dict[str, dict[str, Any]]) -> None:
+    """Add the files that a lock lists: data goes in, models stay out."""
+    envelope = artifacts.read(lock)
+    folder = lock.with_name(lock.name.removesuffix(LOCK))
+    members.add(artifacts.sidecar(folder).as_posix())
+    files = {(folder / name).as_posix(): recorded for name, recorded in envelope["payload"]["files"].items()}
+    if envelope["schema"] == "model_lock":
+        omitted |= files
+        # A local model's own files are weights too.
+        omitted |= {name: _given(name, recorded) for name, recorded in envelope["lineage"]["inputs"].items()}
+    else:
+        members.update(files)
+
+
+def _add_given(members: set[str], omitted: dict[str, dict[str, Any]]) -> None:
+    """Add what lineages name and no step made: a user's data, the published tables; files elsewhere stay out."""
+    for path in sorted(members):
+        if not path.endswith(".json") or not artifacts.is_envelope(Path(path)):
+            continue
+        for name, recorded in artifacts.read(path)["lineage"]["inputs"].items():
+            if name in members or name in omitted:
+                continue
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                omitted[name] = _given(name, recorded)
+            else:
+                members.add(name)
+
+
+def _given(name: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hash and size of a given file, whose lineage recorded the hash alone."""
+    path = Path(name)
+    return {"sha256": recorded["sha256"], "bytes": path.stat().st_size if path.is_file() else None}
+
+
+def envelopes(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """Return the envelope of each artifact in the bundle, by the path that it speaks for."""
+    found = {}
+    for path in bundle.members:
+        if path.endswith(".json") and artifacts.is_envelope(Path(path)):
+            found[path.removesuffix(SIDECAR)] = artifacts.read(path)
+    return found
+
+
+def latest(found: Iterable[Mapping[str, Any]]) -> datetime:
+    """Return when the last artifact was done: the one date of a bundle."""
+    return max(datetime.fromisoformat(envelope["observed"]["ended"]) for envelope in found).astimezone(UTC)
+
+
+def generated_files(bundle: Bundle, lineage: Mapping[str, Any], date: datetime) -> dict[str, bytes]:
+    """Return the content of the files that only the bundle has: its configuration and its list of what stays out."""
+    files = [
+        {"path": path, "sha256": recorded["sha256"], "bytes": recorded["bytes"]}
+        for path, recorded in bundle.omitted.items()
+    ]
+    name = f"{bundle.results}/{omission.NAME}"
+    own = {key: lineage[key] for key in ("step", "code", "config", "environment", "commit", "dirty")}
+    made_by, observed = {**own, "inputs": {}, "output": name}, {"ended": date.isoformat()}
+    listing = artifacts.enveloped("omitted", {"files": files}, made_by, observed, name)
+    header = "# The configuration of the study in this bundle, merged from all its files, defaults filled in.\n"
+    text = header + yaml.safe_dump(bundle.configuration, allow_unicode=True)
+    return {CONFIG: text.encode("utf-8"), name: artifacts.canonical_bytes(listing)}
+
+
+def sums(members: Collection[str], generated: Mapping[str, bytes]) -> bytes:
+    """Return the lines that ``sha256sum -c`` reads, for every file of the bundle but this one."""
+    digests = {path: artifacts.sha256_file(Path(path)) for path in members}
+    digests |= {path: hashlib.sha256(content).hexdigest() for path, content in generated.items()}
+    return "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items())).encode("utf-8")
+
+
+def write_archive(target: Path, members: Iterable[str], generated: Mapping[str, bytes], date: datetime) -> None:
+    """Write the archive: sorted, one date, one mode, so that equal content has equal bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted([*members, *generated]):
+            entry = zipfile.ZipInfo(name, date_time=date.timetuple()[:6])
+            entry.create_system, entry.external_attr, entry.compress_type = 3, 0o100644 << 16, zipfile.ZIP_DEFLATED
+            if name in generated:
+                archive.writestr(entry, generated[name])
+                continue
+            entry.file_size = Path(name).stat().st_size
+            with Path(name).open("rb") as source, archive.open(entry, "w") as copy:
+                while block := source.read(1 << 20):
+                    copy.write(block)
+
+
+def metadata_bytes(metadata: Mapping[str, Any]) -> bytes:
+    """Return a crate's metadata as the bytes of its file."""
+    return (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode("utf-8")

@@ -1,0 +1,123 @@
+"""What a study should consist of, held against what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aletheia import artifacts
+from aletheia.config import merged, read_yaml
+from aletheia.contents import Contents
+from aletheia.errors import UserError
+from aletheia.layout import study_files
+from aletheia.study import Study, load_study
+from aletheia.verification import Finding, Verified, verify_folders
+
+CONFIG = Path("config/config.yaml")
+# So many missing files of one rule are named one by one.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A study with its two trees, and ``{path: rule}`` of all that it leaves there."""
+
+    study: Study
+    results: str
+    resources: str
+    files: Mapping[str, str]
+
+
+def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
+    """Read the configuration as Snakemake does: the default file, and others merged over it.
+
+    Parameters
+    ----------
+    configfiles
+        What ``--configfile`` names; mappings merge, lists replace.
+
+    Raises
+    ------
+    UserError
+        For a mistake in the configuration.
+    """
+    config: dict[str, Any] = {}
+    for path in (CONFIG, *configfiles):
+        config = merged(config, read_yaml(path))
+    study = load_study(config)
+    places = config.get("pathvars", {})
+    results, resources = (places.get(name, name) for name in ("results", "resources"))
+    return Inventory(study, results, resources, study_files(study, results, resources))
+
+
+def verify_study(inventory: Inventory, contents: Contents | None = None) -> Verified:
+    """Check every artifact of a study, and that the study's files, and no others, are there.
+
+    Parameters
+    ----------
+    inventory
+        What should be there.
+    contents
+        Carries over what was read before, between calls.
+
+    Returns
+    -------
+    Verified
+        A whole artifact that no run of the study asks for is a note and no finding: it is another campaign's result.
+    """
+    roots = [Path(inventory.results), Path(inventory.resources)]
+    verified = verify_folders(roots, inventory.files, contents)
+    other = _other_configuration(inventory, verified)
+    if other is None:
+        return verified
+    # What such a tree lacks, and has beside, another configuration says; only what some artifact names is known.
+    known = [f for f in verified.findings if f.kind != "missing" or f.expected]
+    return replace(verified, findings=sorted([other, *known]), notes=[])
+
+
+def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | None:
+    """Return the finding that the trees were plainly made by another configuration, or None."""
+    sidecar = artifacts.sidecar(Path(inventory.results) / "aggregate" / "ledger.csv")
+    asked = {campaign["name"] for campaign in inventory.study.campaigns}
+    made = _campaigns(sidecar)
+    if made:
+        plainly = not made & asked
+    else:
+        plainly = bool(verified.notes) and not any(Path(path).exists() for path in inventory.files)
+    if not plainly:
+        return None
+    return Finding(
+        str(sidecar.parent if not made else sidecar),
+        "made by another configuration, so what is missing is not known; pass that study's --configfile",
+        f"campaigns {', '.join(sorted(asked))}",
+        f"campaigns {', '.join(sorted(made))}" if made else "none of the study's files",
+        kind="configuration",
+    )
+
+
+def _campaigns(sidecar: Path) -> set[str]:
+    """Return the names of the campaigns that a ledger was made of; none where it is missing or damaged."""
+    try:
+        config = artifacts.read(sidecar, "file")["lineage"]["config"]
+    except UserError:
+        return set()
+    return {campaign["name"] for campaign in config.get("campaigns", [])}
+
+
+def condensed(findings: Collection[Finding]) -> list[str]:
+    """Return findings as lines; where many of a kind (missing files of one rule) there are, the first and a count."""
+    lines, many = [], dict[tuple[str, str], list[Finding]]()
+    for finding in findings:
+        if finding.kind in ("missing", "unasked") and not finding.expected:
+            many.setdefault((finding.kind, finding.rule), []).append(finding)
+        else:
+            lines.append(str(finding))
+    for (_, rule), group in many.items():
+        if len(group) <= NAMED:
+            lines += [f"{finding}{f'; rule {rule} makes it' if rule else ''}" for finding in group]
+        else:
+            made_by = f"; rule {rule} makes them" if rule else ""
+            lines.append(f"{group[0].path} and {len(group) - 1} more: {group[0].problem}{made_by}")
+    return lines

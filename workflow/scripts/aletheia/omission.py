@@ -1,0 +1,34 @@
+"""Files that an evidence bundle leaves out on purpose: named by hash in an artifact of the bundle's own.
+
+The list stands only inside a bundle, never in the folder that the bundle was made from: there a deleted adapter is
+missing, not left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia import artifacts
+
+NAME = "evidence/omitted.json"
+# What `make evidence` leaves or puts in that folder: no result of a run, and no stray either.
+FILES = {"evidence.zip", "omitted.json"}
+
+
+def find_omitted(results: Path | str = "results") -> dict[str, str]:
+    """Return ``{path: sha256}`` of what the bundle that was unpacked here leaves out; empty where this is none.
+
+    Parameters
+    ----------
+    results
+        The results folder, which holds the list.
+
+    Raises
+    ------
+    UserError
+        When the list was changed after it was written.
+    """
+    path = Path(results) / NAME
+    if not path.is_file():
+        return {}
+    return {entry["path"]: entry["sha256"] for entry in artifacts.payload(path, "omitted")["files"]}

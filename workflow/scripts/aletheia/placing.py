@@ -1,0 +1,93 @@
+"""Files and folders that come whole or not at all: filled beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def placed(path: Path) -> Iterator[Path]:
+    """Give a temporary path to fill, and put it in the place of ``path`` when the block ends well.
+
+    What is there when the block fails goes; the old ``path`` then stays. The caller holds the lock of ``path``.
+
+    Parameters
+    ----------
+    path
+        The file or folder to write.
+
+    Raises
+    ------
+    OSError
+        ``ENOSPC`` with a temporary path also where the writer hid a full disk in another error.
+    """
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        _flush(temporary)
+        _replace(temporary, path)
+    except BaseException as error:
+        _discard(temporary)
+        # Writers in other languages hide the system's error number in a message.
+        if "No space left" in str(error) and not isinstance(error, OSError):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary)) from error
+        raise
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove what killed jobs left of ``path``; the caller holds its lock, so nobody is at work on it.
+
+    The names are matched whole: ``.a.b.7.tmp.json`` is of ``a.b.json``, on which another job may be at work, and not
+    of ``a.json``.
+    """
+    stem, name, suffix = map(re.escape, (path.stem, path.name, path.suffix))
+    pattern = re.compile(rf"\.{stem}\.\d+\.tmp{suffix}|\.{name}\.\d+\.old")
+    for beside in list(path.parent.iterdir()):
+        if pattern.fullmatch(beside.name):
+            _discard(beside)
+
+
+def _temporary(path: Path) -> Path:
+    # The suffix stays last, since writers choose the format by it.
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename; a folder that is there is moved aside first, and a kill in between leaves leftovers and no folder."""
+    if path.is_dir():
+        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(aside)
+        temporary.rename(path)
+        shutil.rmtree(aside)
+    else:
+        temporary.replace(path)
+    _synchronise(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or a folder and all in it, to the disk, so that no power cut leaves a name without its bytes."""
+    if path.is_dir():
+        for child in path.iterdir():
+            _flush(child)
+    _synchronise(path)
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

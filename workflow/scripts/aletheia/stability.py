@@ -1,0 +1,173 @@
+"""How stable a selection is: the probe repeated over independent draws of batches, for several batch counts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from scipy import stats
+
+from aletheia import drawing
+from aletheia.errors import UserError
+from aletheia.probe import Probe
+from aletheia.selection import select_layers
+
+CONFIDENCE_LEVEL = 0.95
+MEASURES = {"jaccard": "Jaccard overlap of the selections", "spearman": "Spearman ρ of the scores"}
+
+
+def jaccard(first: Sequence[int], second: Sequence[int]) -> float:
+    """Return |A ∩ B| / |A ∪ B| of two selections."""
+    return len({*first} & {*second}) / len({*first} | {*second})
+
+
+def pairwise(values: np.ndarray) -> dict[str, Any]:
+    """Return the mean over pairs of draws, with a jackknife interval over draws.
+
+    Parameters
+    ----------
+    values
+        Symmetric matrix [draws, draws] of an agreement; the diagonal is not read.
+
+    Returns
+    -------
+    dict
+        ``mean`` over the n·(n−1)/2 pairs and ``min``; ``low`` and ``high`` of the 95 % interval (None below
+        three draws); ``n`` draws, ``pairs``.
+
+    Notes
+    -----
+    Pairs that share a draw are not independent, so the interval is over draws: t-interval of the delete-one
+    pseudo-values n·θ − (n−1)·θ₋ᵢ of this U-statistic, cut to [−1, 1].
+
+    References
+    ----------
+    Arvesen (1969), "Jackknifing U-statistics", Annals of Mathematical Statistics 40(6).
+    """
+    n = len(values)
+    upper = np.triu_indices(n, 1)
+    mean = float(values[upper].mean())
+    low = high = None
+    if n > 2:
+        without = [np.delete(np.delete(values, i, 0), i, 1)[np.triu_indices(n - 1, 1)].mean() for i in range(n)]
+        pseudo = n * mean - (n - 1) * np.array(without)
+        half = stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, n - 1) * pseudo.std(ddof=1) / np.sqrt(n)
+        low, high = float(max(-1, mean - half)), float(min(1, mean + half))
+    return {"mean": mean, "low": low, "high": high, "min": float(values[upper].min()), "n": n, "pairs": len(upper[0])}
+
+
+def model_stability(
+    model: str,
+    probes: Sequence[Mapping[str, Any]],
+    *,
+    draws: int,
+    batches: Sequence[int],
+    score: str,
+    budget_percent: float,
+) -> dict[str, Any]:
+    """Return the agreement of one model's draws, for each number of batches.
+
+    Parameters
+    ----------
+    model
+        Its name, for the sentence of an error.
+    probes
+        Probe payloads, each of as many batches as the largest count; the first B of a draw are its probe of B.
+    draws
+        How many of them there should be.
+    batches
+        The counts B.
+    score
+        ``l2``, ``sum_of_norms``, ``relative`` or ``normalized``: which score ranks.
+    budget_percent
+        Share of the layers to select.
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two draws that ended well.
+    """
+    well = [probe for probe in probes if probe["status"] == "ok"]
+    if len(probes) != draws or len(well) < 2:
+        raise UserError(
+            f"stability of {model}: expected {draws} draws, two or more of which ended well, found {len(probes)} and "
+            f"{len(well)}; see their probes"
+        )
+    rows = []
+    for count in batches:
+        scores = np.array([layer_scores(draw, score, count) for draw in well])
+        chosen = [select_layers(row.tolist(), budget_percent) for row in scores]
+        overlap, agreement = np.eye(len(well)), np.eye(len(well))
+        for i, j in itertools.combinations(range(len(well)), 2):
+            overlap[i, j] = overlap[j, i] = jaccard(chosen[i], chosen[j])
+            agreement[i, j] = agreement[j, i] = stats.spearmanr(scores[i], scores[j]).statistic
+        frequency = [sum(layer in layers for layers in chosen) / len(chosen) for layer in range(scores.shape[1])]
+        rows.append(
+            {
+                "batches": count,
+                "jaccard": pairwise(overlap),
+                "spearman": pairwise(agreement),
+                "selected_share": frequency,
+            }
+        )
+    return {
+        "layers_total": probes[0]["layers_total"],
+        "draws": draws,
+        "draws_ok": len(well),
+        "score": score,
+        "budget_percent": budget_percent,
+        # What two random selections of this size would share: the level to beat.
+        "jaccard_by_chance": _by_chance(len(chosen[0]), scores.shape[1]),
+        "by_batches": rows,
+    }
+
+
+def layer_scores(draw: Mapping[str, Any], score: str, count: int) -> list[float]:
+    """Return the layer scores that a probe of a draw's first ``count`` batches gives."""
+    first = Probe(draw["per_module"][:count], draw["weight_norms"], draw["losses"][:count], draw["layers_total"])
+    return first.scores(score)
+
+
+def _by_chance(size: int, total: int) -> float:
+    """Return the expected Jaccard overlap of two independent uniform selections of ``size`` out of ``total``."""
+    shared = stats.hypergeom(total, size, size)
+    return float(sum(shared.pmf(k) * k / (2 * size - k) for k in range(size + 1)))
+
+
+def draw_stability(models: Mapping[str, Mapping[str, Any]], style: Mapping[str, Any]) -> Figure:
+    """Return the plot: both agreements against the number of batches, one line a model."""
+    figure, axes = drawing.canvas(style, 7, panels=2, titled=True)
+    palette = sns.color_palette(style["palette"], max(len(models), 1))
+    for axis, (measure, label) in zip(axes, MEASURES.items(), strict=True):
+        for i, ((model, found), colour) in enumerate(zip(models.items(), palette, strict=False)):
+            counts = [row["batches"] for row in found["by_batches"]]
+            shift = np.array(counts) * (1 + 0.03 * (i - (len(models) - 1) / 2))
+            values = [row[measure] for row in found["by_batches"]]
+            axis.plot(shift, [v["mean"] for v in values], "o-", color=colour, markersize=4, linewidth=1.2, label=model)
+            for x, value in zip(shift, values, strict=True):
+                if value["low"] is not None:
+                    axis.plot([x, x], [value["low"], value["high"]], color=colour, linewidth=1)
+        axis.set_xscale("log")
+        axis.set_xticks(counts, [str(c) for c in counts])
+        axis.minorticks_off()
+        axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.02)
+        axis.set_title(label, loc="left")
+        axis.set_xlabel("Probe batches")
+    levels = {round(found["jaccard_by_chance"], 3) for found in models.values()}
+    for level in levels:
+        axes[0].axhline(level, color=drawing.MUTED, linewidth=0.8, linestyle=":")
+    axes[1].legend(frameon=False, fontsize="small", loc="lower right")
+    figure.subplots_adjust(left=0.5 / style["width_inches"])
+    n = sorted({found["draws_ok"] for found in models.values()})
+    counted = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    drawing.caption(
+        figure,
+        "How stable the probe's selection is",
+        f"Agreement of independent draws of batches, all pairs of n = {counted} draws a model",
+        "Bars: 95 % jackknife interval over draws. Dotted: overlap of two random selections.",
+    )
+    return figure

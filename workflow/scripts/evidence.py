@@ -1,0 +1,39 @@
+"""Put a finished study into one archive that can be checked elsewhere: artifacts, code, configuration, RO-Crate.
+
+Weights stay out, named by hash, unless the configuration says `evidence: {adapters: true}`.
+"""
+
+import functools
+from pathlib import Path
+
+from aletheia import artifacts, crate, evidence, inventory
+from aletheia.cli import step_parser
+from aletheia.config import merged, read_yaml
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    parser = step_parser("evidence", __doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/evidence/evidence.zip"))
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="by hand: as given to snakemake")
+    args = parser.parse_args()
+    if "study" not in args.config:
+        args.config["study"] = functools.reduce(merged, map(read_yaml, (inventory.CONFIG, *args.configfile)), {})
+    bundle = evidence.collect(args.config["study"])
+    with artifacts.Job(args, inputs=map(Path, bundle.members), outputs=[args.out]) as job:
+        if job.done:
+            return
+        found = evidence.envelopes(bundle)
+        date = evidence.latest(found.values())
+        generated = evidence.generated_files(bundle, job.lineage, date)
+        generated[crate.FILE] = evidence.metadata_bytes(crate.describe(bundle, found, generated, date))
+        generated[evidence.SUMS] = evidence.sums(bundle.members, generated)
+        job.artifact(
+            args.out,
+            write=lambda path: evidence.write_archive(path, bundle.members, generated, date),
+            about={"files": len(bundle.members) + len(generated), "omitted": len(bundle.omitted)},
+        )
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,34 @@
+"""Compare the probes of several draws of batches: how much the selected layers depend on what the probe saw."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+from aletheia import artifacts, drawing, stability
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    parser = step_parser("stability", __doc__)
+    parser.add_argument("--draws", type=Path, nargs="+", required=True, help="probes, as MODEL/seedN.json")
+    parser.add_argument("--out", type=Path, required=True, help="artifact to write; the plot goes beside it")
+    args = parser.parse_args()
+    plots = [args.out.with_name(f"stability.{suffix}") for suffix in drawing.SUFFIXES]
+    with artifacts.Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
+        if job.done:
+            return
+        style = drawing.checked_style(job.config.get("figures", {}))
+        models = {}
+        for model, settings in job.config["stability"].items():
+            draws = [artifacts.payload(path, "probe") for path in args.draws if path.parent.name == model]
+            models[model] = stability.model_stability(model, draws, **settings)
+        job.artifact(args.out, kind="stability", payload={"models": models})
+        with mpl.rc_context(drawing.rc(style)):
+            figure = stability.draw_stability(models, style)
+            for path in plots:
+                job.artifact(path, write=lambda path: drawing.save(figure, path), about={"figure": "stability"})
+
+
+if __name__ == "__main__":
+    guarded(main)
