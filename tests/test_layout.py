@@ -11,17 +11,22 @@ from aletheia.study import load_study
 from conftest import ROOT, STUDY, copy_project, said, snakemake
 
 
+@pytest.mark.parametrize("target", ["all", "stability"])
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
-def test_the_layout_is_the_rules_outputs(configuration, tmp_path, monkeypatch):
+def test_the_layout_is_the_rules_outputs(configuration, target, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     study = load_study(read_yaml(Path(configuration)))
     folder = copy_project(tmp_path / "project")
-    done = snakemake(folder, "-n", "--configfile", configuration)
+    done = snakemake(folder, target, "-n", "--configfile", configuration)
     assert done.returncode == 0, said(done)[-2000:]
     declared = {}
     for block in re.split(r"^(?:local)?rule ", said(done), flags=re.MULTILINE)[1:]:
         outputs = re.search(r"^    output: (.*)$", block, flags=re.MULTILINE)
         if outputs:
             declared |= dict.fromkeys(outputs.group(1).split(", "), block.split(":")[0])
+    if target == "stability":
+        made = {path: rule for path, rule in declared.items() if path.startswith("results/stability")}
+        assert layout.stability_files(study) == made
+        return
     assert layout.study_files(study) == declared
     assert set(layout.study_targets(study)) <= set(declared)

@@ -278,7 +278,8 @@ def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
         for name in key.split(".")[:-1]:
             section = section.setdefault(name, {})
         section[key.split(".")[-1]] = value
-        (study / f"{key}.yaml").write_text(yaml.safe_dump(other))
+        # In their order, since that of the arms is the ledger's.
+        (study / f"{key}.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
         config = {"campaigns": [f"{key}.yaml"], "models": "tests/study/models.yaml", "data": "registry.yaml"}
         (study / f"{key}.config.yaml").write_text(yaml.safe_dump(config))
         done = snakemake(study, "-n", "--configfile", f"{key}.config.yaml")

@@ -3,12 +3,10 @@
 Weights stay out, named by hash, unless the configuration says `evidence: {adapters: true}`.
 """
 
-import functools
 from pathlib import Path
 
 from aletheia import artifacts, crate, evidence, inventory
 from aletheia.cli import step_parser
-from aletheia.config import merged, read_yaml
 from aletheia.errors import guarded
 
 
@@ -18,7 +16,7 @@ def main() -> None:
     parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="by hand: as given to snakemake")
     args = parser.parse_args()
     if "study" not in args.config:
-        args.config["study"] = functools.reduce(merged, map(read_yaml, (inventory.CONFIG, *args.configfile)), {})
+        args.config["study"] = inventory.read_configuration(args.configfile)
     bundle = evidence.collect(args.config["study"])
     with artifacts.Job(args, inputs=map(Path, bundle.members), outputs=[args.out]) as job:
         if job.done:

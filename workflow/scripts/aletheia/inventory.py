@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from aletheia import artifacts
 from aletheia.config import merged, read_yaml
 from aletheia.contents import Contents
 from aletheia.errors import UserError
-from aletheia.layout import study_files
+from aletheia.layout import stability_files, study_files
 from aletheia.study import Study, load_study
 from aletheia.verification import Finding, Verified, verify_folders
 
@@ -30,8 +31,13 @@ class Inventory:
     files: Mapping[str, str]
 
 
+def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
+    """Read the configuration as Snakemake does: the default file, and others merged over it (see load_inventory)."""
+    return functools.reduce(merged, map(read_yaml, (CONFIG, *configfiles)), {})
+
+
 def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
-    """Read the configuration as Snakemake does: the default file, and others merged over it.
+    """Return what the study of a configuration should consist of.
 
     Parameters
     ----------
@@ -43,13 +49,14 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     UserError
         For a mistake in the configuration.
     """
-    config: dict[str, Any] = {}
-    for path in (CONFIG, *configfiles):
-        config = merged(config, read_yaml(path))
+    config = read_configuration(configfiles)
     study = load_study(config)
     places = config.get("pathvars", {})
     results, resources = (places.get(name, name) for name in ("results", "resources"))
-    return Inventory(study, results, resources, study_files(study, results, resources))
+    files, asked = study_files(study, results, resources), stability_files(study, results)
+    # Made on demand: once one of its files is there, all are expected.
+    files |= asked if any(Path(path).exists() for path in asked) else {}
+    return Inventory(study, results, resources, files)
 
 
 def verify_study(inventory: Inventory, contents: Contents | None = None) -> Verified:

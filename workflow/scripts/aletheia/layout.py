@@ -48,6 +48,15 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     return files | _reported(study, results)
 
 
+def stability_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake stability`` leaves; no part of the study until somebody asks for it."""
+    draws = {model: study.shared[model]["stability"]["draws"] for model, _ in study.probed()}
+    folder = f"{results}/stability"
+    files = {f"{folder}/{model}/seed{draw}.json": "probe_draw" for model, n in draws.items() for draw in range(n)}
+    plots = [path for suffix in ("pdf", "png", "svg") for path in _with_sidecar(f"{folder}/stability.{suffix}")]
+    return files | dict.fromkeys([f"{folder}/summary.json", *plots], "stability_summary")
+
+
 def _trained(run: Run, results: str) -> dict[str, str]:
     """Return what one run's probe, selection and training leave."""
     place = f"{run.model}/{run.arm}/seed{run.seed}"
