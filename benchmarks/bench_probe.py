@@ -1,4 +1,4 @@
-"""Seconds and memory of the gradient probe, ours against the authors' package (aletheia-lora 0.1.2), fp32, 5 batches of 1.
+"""Seconds and memory of the gradient probe, 5 batches of 1 in fp32: ours against aletheia-lora 0.1.2, the authors'.
 
 SmolLM2-135M at 128 and 512 tokens, and a narrow Llama of 80 layers with random weights at 128. Both sides get the same
 batches, every token a label, and take turns in one process. Memory is what a probe takes at its peak above the loaded

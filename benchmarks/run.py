@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
 
 from aletheia import observe  # noqa: E402
 
-CASES = ("training", "scale")
+CASES = ("training", "scale", "probe")
 
 
 def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:

@@ -6,6 +6,8 @@ rule aggregate:
         runs=run_artifacts,
         evaluations=evaluation_artifacts,
         probes=probe_artifacts,
+        selections=selection_artifacts,
+        generations=generation_sidecars,
     output:
         ledger=reported("<results>/aggregate/ledger.csv", "Ledgers"),
         sidecar="<results>/aggregate/ledger.csv.lineage.json",

@@ -101,6 +101,19 @@ def probe_artifacts(wildcards):
     return [f"<results>/probe/{model}/seed{seed}.json" for model, seed in STUDY.probed()]
 
 
+def selection_artifacts(wildcards):
+    """The selection of every run that has one."""
+    runs = (run for run in STUDY.runs.values() if run.kind != "train_std")
+    return [f"<results>/select/{r.model}/{r.arm}/seed{r.seed}.json" for r in runs]
+
+
+def generation_sidecars(wildcards):
+    """What wrote the programs that were judged, by every run and base model."""
+    places = [path.rpartition("/") for path in STUDY.evaluations()]
+    sidecar = "humaneval.generations.parquet.lineage.json"
+    return [f"<results>/evaluate/{place}/{sidecar}" for place, _, benchmark in places if benchmark == "humaneval"]
+
+
 def stability_draws(wildcards):
     """The probes of each model's draws."""
     draws = {model: section["draws"] for model, section in stability_section(wildcards).items()}

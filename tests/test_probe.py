@@ -105,7 +105,15 @@ def test_gradient_checkpointing_changes_nothing(family, reentrant):
 
 
 def layer_path(model, index):
-    return next(n for n, _ in model.named_modules() if re.fullmatch(r"[\w.]+\.(?:layers|h)\.%d" % index, n))
+    return next(n for n, _ in model.named_modules() if re.fullmatch(rf"\w+\.(?:layers|h)\.{index}", n))
+
+
+def saved_numbers(call):
+    """How many numbers a call saves for its backward passes."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        call()
+    return sum(kept)
 
 
 def test_checkpointing_recomputes_what_a_tap_reads():
@@ -114,10 +122,7 @@ def test_checkpointing_recomputes_what_a_tap_reads():
         model = tiny_model()
         if checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-            probe_layers(model, BATCHES["singles"])
-        held[checkpointing] = sum(kept)
+        held[checkpointing] = saved_numbers(lambda model=model: probe_layers(model, BATCHES["singles"]))
     assert held[True] < held[False] / 4
 
 
@@ -140,6 +145,17 @@ def test_a_loss_with_the_routers_own_term_is_kept():
     model.config.output_router_logits = True
     probe = probe_layers(model, BATCHES["singles"])
     scores_equal(probe, chunked_probe(copy.deepcopy(model), BATCHES["singles"]))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_norm_weights_of_zero(family):
+    model = tiny_model(family)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "layernorm.weight" in name:
+                p[::2] = 0
+    probe = probe_layers(model, BATCHES["uneven"], tokens_per_pass=TOGETHER)
+    scores_equal(probe, chunked_probe(copy.deepcopy(model), BATCHES["uneven"]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -328,7 +344,7 @@ def test_4_bit_weights_that_an_evaluation_has_laid_out_anew(saved):
 def test_the_script_probes_4_bit_weights_by_either_method(finished, tmp_path):
     places = ["--model-lock", finished / "resources/models/tiny-llama.lock.json"]
     places += ["--data-lock", finished / "resources/data/rows.lock.json", "--seed", 1]
-    settings = ["--set", "model.dtype=fp32", "model.quantization=nf4", "encoding.max_tokens=64", "probe.batches=3"]
+    settings = ["--set", "model.dtype=fp32", "model.quantization=nf4", "encoding.max_tokens=320", "probe.batches=3"]
     out = tmp_path / "probe.json"
     done = run_script("probe.py", *places, *settings, "probe.method=sketch", "--compare", "--out", out)
     assert done.returncode == 0, done.stderr

@@ -89,7 +89,7 @@ def test_reports_decide_tables_and_figures(study):
     loaded = study(changed(reports=["compute_matched"]))
     assert (loaded.tables(), loaded.figure_names()) == ([1, 5], ["fig4", "figS1", "figS2"])
     assert loaded.analyses() == ["COMPUTE_MATCHED_ANALYSIS.md"]
-    assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv"]
+    assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv", "layers.csv"]
 
 
 @pytest.mark.parametrize(

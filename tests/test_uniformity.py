@@ -6,32 +6,44 @@ import pytest
 
 from aletheia import artifacts
 from aletheia.errors import UserError
-from aletheia.ledger import build_ledger, read_ledger
-from aletheia.uniformity import check_uniform, mixed_rows
+from aletheia.ledger import BASE, build_ledger, read_ledger
+from aletheia.uniformity import Maker, check_uniform, deviations, mixed_rows
 from conftest import STUDY, dry, edit, said, sentences, snakemake
 from ledgers import TWO_MODELS, study
 
 MODEL = "smollm2-135m"
 KEY = (MODEL, "ale", 123)
+RUN = f"{MODEL}/ale/123"
 
 
 @pytest.fixture
-def rows():
-    """Return a uniform campaign with its envelopes, whose settings and code a test may change."""
+def campaign():
+    """Return a uniform campaign with its runs and evaluations, whose settings and code a test may change."""
     (campaign,), runs, evaluations = study({MODEL: TWO_MODELS[MODEL]})
     settings = {"training": {"steps": 40, "batch_size": 2}, "model": {"dtype": "bf16"}}
     for (_, arm, _), envelope in runs.items():
-        config = {
-            **copy.deepcopy(settings),
-            "arm": {"layers": "all" if arm == "std" else "gradient"},
-            "run": {"arm": arm},
-        }
+        config = {**copy.deepcopy(settings), "arm": {"layers": arm}, "run": {"arm": arm}}
         envelope["lineage"] |= {"code": {"train.py": "ab", "aletheia.training": "cd"}, "config": config}
     return campaign, runs, evaluations
 
 
-def test_a_uniform_campaign_has_no_mixed_row(rows):
-    assert mixed_rows(*rows) == {}
+def rows_of(runs, evaluations):
+    """Return the makers of each row, as aggregate gathers them."""
+    rows = {}
+    for key, envelope in runs.items():
+        own = [Maker("/".join(map(str, key)), envelope)]
+        for (model, arm, seed, benchmark), evaluation in evaluations.items():
+            if (model, arm, seed) == key:
+                own.append(Maker(f"{model}/{arm}/{seed}/{benchmark}", evaluation))
+            elif (model, arm) == (key[0], BASE):
+                own.append(Maker(f"{model}/base/{benchmark}", evaluation, shared=True))
+        rows[key] = own
+    return rows
+
+
+def test_a_uniform_campaign_has_no_mixed_row(campaign):
+    _, runs, evaluations = campaign
+    assert deviations(rows_of(runs, evaluations)) == {}
 
 
 @pytest.mark.parametrize(
@@ -43,28 +55,45 @@ def test_a_uniform_campaign_has_no_mixed_row(rows):
         (lambda lineage: lineage["config"]["arm"].update(layers="last"), "settings arm.layers"),
     ],
 )
-def test_a_row_made_otherwise_is_named_with_what_differs(rows, change, said_of_it):
-    campaign, runs, evaluations = rows
+def test_a_row_made_otherwise_is_named_with_what_differs(campaign, change, said_of_it):
+    settings, runs, evaluations = campaign
     change(runs[KEY]["lineage"])
-    mixed = mixed_rows(campaign, runs, evaluations)
-    assert mixed == {KEY: said_of_it}
-    with pytest.raises(UserError, match=f"found {MODEL}/ale/seed123 made by other {said_of_it}; delete"):
-        check_uniform(campaign, mixed)
-    check_uniform({**campaign, "mixed": "mark"}, mixed)
-    ledger = build_ledger([campaign], runs, evaluations, {(campaign["name"], *KEY): said_of_it})
+    rows = rows_of(runs, evaluations)
+    found = deviations(rows)
+    assert found == {RUN: said_of_it}
+    assert mixed_rows(rows, found) == {KEY: said_of_it}
+    with pytest.raises(UserError, match=f"found {RUN} made by other {said_of_it}; delete it"):
+        check_uniform(settings, found)
+    check_uniform({**settings, "mixed": "mark"}, found)
+    ledger = build_ledger([settings], runs, evaluations, {(settings["name"], *KEY): said_of_it})
     assert ledger.set_index(["arm", "seed"])["mixed"].dropna().to_dict() == {("ale", 123): said_of_it}
 
 
-def test_another_evaluation_of_the_base_model_sets_no_row_apart_but_another_of_one_run_does(rows):
-    campaign, runs, evaluations = rows
+def test_an_old_evaluation_of_the_base_model_is_named_itself_and_marks_the_rows_that_rest_on_it(campaign):
+    settings, runs, evaluations = campaign
+    for (_, arm, _, _), evaluation in evaluations.items():
+        if arm == BASE:
+            evaluation["lineage"] = {"step": "evaluate", "code": {"evaluate_run.py": "old"}, "config": {}}
+    rows = rows_of(runs, evaluations)
+    found = deviations(rows)
+    # Never the runs' fault, however few they are.
+    assert set(found) == {f"{MODEL}/base/{benchmark}" for benchmark in ("heldout", "mmlu", "humaneval")}
+    assert mixed_rows(rows, found) == dict.fromkeys(runs, "code evaluate_run.py")
+    with pytest.raises(UserError, match=rf"found {MODEL}/base/\w+ made by other code evaluate_run.py \(and 2 more\)"):
+        check_uniform(settings, found)
+
+
+def test_another_evaluation_of_one_run_sets_its_row_apart(campaign):
+    _, runs, evaluations = campaign
     evaluations[*KEY, "mmlu"]["lineage"] = {"step": "evaluate", "code": {"evaluate_run.py": "new"}, "config": {}}
-    assert mixed_rows(campaign, runs, evaluations) == {KEY: "code evaluate_run.py"}
+    assert deviations(rows_of(runs, evaluations)) == {f"{RUN}/mmlu": "code evaluate_run.py"}
 
 
-def test_a_module_edited_while_the_job_ran_sets_its_row_apart(rows):
-    campaign, runs, evaluations = rows
+def test_a_module_edited_while_the_job_ran_sets_its_row_apart(campaign):
+    _, runs, evaluations = campaign
     runs[KEY]["observed"]["code_edited_meanwhile"] = ["aletheia.training"]
-    assert mixed_rows(campaign, runs, evaluations) == {KEY: "code aletheia.training (edited while the job ran)"}
+    found = deviations(rows_of(runs, evaluations))
+    assert found == {RUN: "code aletheia.training (edited while the job ran)"}
 
 
 def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_refuses_or_marks(study):
@@ -83,10 +112,28 @@ def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_ref
 
     done = snakemake(study, "results/aggregate/ledger.csv", *STUDY, *trust)
     (sentence,) = sentences(done)
-    assert "found tiny-llama/ale/seed1 made by other code aletheia.training" in sentence
+    assert f"found {run} made by other code aletheia.training; delete it" in sentence
     edit(study / "tests/study/campaign.yaml", "name: tiny\n", "name: tiny\nmixed: mark\n")
     done = snakemake(study, "results/aggregate/ledger.csv", *STUDY, "--rerun-triggers", "mtime")
     assert done.returncode == 0, said(done)[-2000:]
     ledger = read_ledger(study / "results/aggregate/ledger.csv").set_index(["model", "arm"])
     assert ledger["mixed"].dropna().to_dict() == {("tiny-llama", "ale"): "code aletheia.training"}
     assert dry(study)[0]["train_std"] == 2  # and the dry run still says what is out of date
+
+
+def test_a_selection_made_by_other_code_is_seen_although_no_run_imports_it(study):
+    """Neither training nor evaluation reads the selecting module: only the selection's own lineage tells."""
+    selection = study / "results/select/tiny-llama/ale/seed1.json"
+    module = study / "workflow/scripts/aletheia/selection.py"
+    module.write_text(module.read_text() + "# edited\n")
+    selection.unlink()
+    trust = ("--rerun-triggers", "mtime")
+    assert snakemake(study, str(selection.relative_to(study)), *STUDY, *trust).returncode == 0
+    # As after a job of an earlier hour: the training is newer than the selection.
+    for path in sorted(study.glob("results/**/*")):
+        if "select" not in path.parts:
+            path.touch()
+    (study / "results/aggregate/ledger.csv").unlink()
+    done = snakemake(study, "results/aggregate/ledger.csv", *STUDY, *trust)
+    (sentence,) = sentences(done)
+    assert "found results/select/tiny-llama/ale/seed1.json made by other code aletheia.selection" in sentence

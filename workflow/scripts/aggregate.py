@@ -20,15 +20,12 @@ def main() -> None:
     campaigns, root = args.config.get("campaigns"), args.out_dir.parent
     if not campaigns:
         raise UserError("aggregate: expected the settings section campaigns (a list), found none; see --help")
-    runs = args.runs or gathering.run_paths(campaigns, root)
-    given = args.evaluations
-    evaluations = gathering.evaluation_paths(campaigns, root) if given is None else given
-    probes = gathering.probe_paths(campaigns, root)
-    outputs = [args.out_dir / name for name in gathering.tables(campaigns, probed=bool(probes))]
-    with artifacts.Job(args, inputs=[*runs, *evaluations, *probes.values()], outputs=outputs) as job:
+    found = gathering.sources(campaigns, root, runs=args.runs, evaluations=args.evaluations)
+    outputs = [args.out_dir / name for name in gathering.tables(campaigns)]
+    with artifacts.Job(args, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
-        for name, frame in gathering.gathered(campaigns, runs, evaluations, probes).items():
+        for name, frame in gathering.gathered(campaigns, found).items():
             job.artifact(
                 args.out_dir / name,
                 write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),

@@ -49,7 +49,7 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
 
 
 def stability_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake stability`` leaves; no part of the study until somebody asks for it."""
+    """Return ``{path: rule}`` of what ``snakemake stability`` leaves, which is no target of the study."""
     draws = {model: study.shared[model]["stability"]["draws"] for model, _ in study.probed()}
     folder = f"{results}/stability"
     files = {f"{folder}/{model}/seed{draw}.json": "probe_draw" for model, n in draws.items() for draw in range(n)}

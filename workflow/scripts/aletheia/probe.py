@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 SCORES = ("l2", "sum_of_norms", "relative", "normalized")
 METHODS = ("exact", "sketch")
-# Above so many tokens a pass is no faster for more of them.
-TOKENS_PER_PASS = {"cpu": 256, "cuda": 2048}
+# Joined batches multiply weights by more tokens at a time, and hold as many more activations. On two CPU cores, 256 are
+# 8 to 18 % faster for SmolLM2-135M than 128 and take 1.4 times the memory of the authors' probe, 128 take 0.9 times.
+TOKENS_PER_PASS = {"cpu": 128, "cuda": 2048}  # cuda: chosen by hand
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,13 @@ SHARED = ("data", "probe", "stability", "encoding", "evaluation", "benchmarks")
 OWN = ("adapter", "training")
 
 
+def rule_of(arm: Mapping[str, Any]) -> str:
+    """Return which rule trains an arm: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
+    if arm.get("steps") or arm.get("extra_steps_percent"):
+        return "train_cm"
+    return "train_std" if arm["layers"] == "all" else "train_ale"
+
+
 @dataclass
 class Run:
     """One training run: its key and the sections that its rules read."""
@@ -34,10 +41,8 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Which rule trains it: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
-        if self.arm_settings.get("steps") or self.arm_settings.get("extra_steps_percent"):
-            return "train_cm"
-        return "train_std" if self.arm_settings["layers"] == "all" else "train_ale"
+        """Which rule trains it (see :func:`rule_of`)."""
+        return rule_of(self.arm_settings)
 
 
 @dataclass
@@ -130,7 +135,7 @@ class Study:
                 "name": campaign["name"],
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
-                "probed": any(r.kind != "train_std" for r in self.runs.values() if r.arm in campaign["arms"]),
+                "selecting": [arm for arm, entry in campaign["arms"].items() if rule_of(entry) != "train_std"],
                 "arms": list(campaign["arms"]),
                 "seeds": campaign["seeds"],
                 "models": {
