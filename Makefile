@@ -45,7 +45,7 @@ audit: $(VENV)/.installed  ## Say what would be made again, why, and how long th
 	@$(BIN)/python workflow/audit.py $(ARGS)
 
 evidence: $(VENV)/.installed  ## Put the finished study into one archive that can be checked elsewhere
-	$(BIN)/snakemake results/evidence/evidence.zip $(ARGS)
+	$(BIN)/snakemake bundle $(ARGS)
 
 report: $(VENV)/.installed  ## Write the finished study's report page, one file that needs no network
 	$(BIN)/snakemake $(ARGS) --report results/report.html

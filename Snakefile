@@ -33,6 +33,7 @@ include: "rules/evidence.smk"
 
 localrules:
     all,
+    bundle,
     evidence,
     stability,
     stage,

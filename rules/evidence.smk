@@ -1,6 +1,12 @@
 # Evidence: the finished study in one archive that can be checked elsewhere, with an RO-Crate that describes each job.
 
 
+# A name for the archive, wherever the results are.
+rule bundle:
+    input:
+        "<results>/evidence/evidence.zip",
+
+
 rule evidence:
     input:
         made=made_files,

@@ -77,6 +77,25 @@ def test_every_changed_byte_is_seen(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("other", [{"schema": "hunch"}, {"version": 2}, {"version": None}])
+def test_an_artifact_of_another_version_of_the_code_is_one_sentence(tmp_path, other):
+    path = write(tmp_path / "out.json")
+    envelope = {**read(path), **other}
+    envelope.pop("sha256")
+    path.write_bytes(artifacts.canonical_bytes(artifacts._sealed(envelope)))
+    shown = f"schema {envelope['schema']} version {envelope['version']}"
+    with pytest.raises(UserError, match=f"{shown} is not known to this version of the code"):
+        read(path)
+
+
+def test_an_error_that_no_user_can_mend_has_its_traceback_and_a_status_of_its_own(capsys):
+    with pytest.raises(SystemExit) as stop:
+        guarded(lambda: 1 / 0)
+    # 1 says that verify, audit or lineage found something.
+    assert stop.value.code == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
 def test_reading_what_is_no_artifact_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="expected an artifact here and found none"):
         read(tmp_path / "none.json")
@@ -291,13 +310,9 @@ def _folder(path, content, *, killed_after_renames=None):
 
     Path.rename = dying if killed_after_renames else rename
 
-    def fill(temporary):
-        temporary.mkdir()
-        (temporary / "weights").write_text(content)
-
     with job([path], content=content) as work:
         assert not work.done
-        work.artifact(path, write=fill)
+        work.artifact(path, write=fill_folder(content))
 
 
 @pytest.mark.parametrize("killed_after_renames", [1, 2])
@@ -320,6 +335,50 @@ def test_a_kill_between_the_renames_of_a_folder_heals(tmp_path, killed_after_ren
     assert read(sidecar(folder), "file")["payload"]["files"] == artifacts.folder_files(folder)
     assert (folder / "weights").read_text() == "new"
     assert {p.name for p in tmp_path.iterdir()} == {"adapter", "adapter.lineage.json"}
+
+
+def fill_folder(content):
+    def fill(temporary):
+        temporary.mkdir()
+        (temporary / "weights").write_text(content)
+
+    return fill
+
+
+def test_a_folder_behind_a_link_is_replaced_and_its_target_stays(tmp_path):
+    folder, target = tmp_path / "adapter", tmp_path / "scratch"
+    fill_folder("old")(target)
+    folder.symlink_to(target)
+    with job([folder]) as work:
+        work.artifact(folder, write=fill_folder("new"))
+    assert (folder / "weights").read_text() == "new"
+    assert (target / "weights").read_text() == "old"
+    assert {p.name for p in tmp_path.iterdir()} == {"adapter", "adapter.lineage.json", "scratch"}
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    folder, rename = tmp_path / "adapter", Path.rename
+    fill_folder("old")(folder)
+
+    def failing(self, target):
+        if target == folder and self.suffix == ".tmp":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output error"), job([folder]) as work:
+        work.artifact(folder, write=fill_folder("new"))
+    assert (folder / "weights").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_the_files_of_a_folder_are_found_behind_links_and_each_loop_ends(tmp_path):
+    fill_folder("1")(tmp_path / "disk")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "adapter" / "twice").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "adapter")
+    assert list(artifacts.folder_files(tmp_path / "adapter")) == ["linked/weights", "twice/weights"]
 
 
 def test_a_full_disk_that_a_writer_hides_in_a_message_is_named(tmp_path, capsys):
@@ -366,3 +425,13 @@ def test_a_sidecar_names_json_that_is_an_input(tmp_path):
     plain.write_text(json.dumps({"payload_sha256": "x"}))
     assert set(artifacts.describe_input(out)) == {"sha256", "payload_sha256"}
     assert set(artifacts.describe_input(plain)) == {"sha256"}
+
+
+def test_an_input_beside_another_file_s_sidecar_is_one_sentence(tmp_path):
+    mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
+    for path in (mine, other):
+        with job([path]) as work:
+            work.artifact(path, write=lambda temporary: temporary.write_text("a,b\n"))
+    artifacts.sidecar(other).replace(artifacts.sidecar(mine))
+    with pytest.raises(UserError, match=r"mine\.csv: its sidecar mine\.csv\.lineage\.json is another file's"):
+        artifacts.describe_input(mine)

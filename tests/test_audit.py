@@ -169,20 +169,80 @@ def test_results_without_snakemake_s_records_are_held_against_code_and_settings(
     assert "results/train/tiny-llama/std/seed1/run.json" not in found
 
 
-def test_files_that_are_newer_by_their_time_alone_cost_nothing(unrecorded):
+def snapshot(folder):
+    """Return the bytes of every file of a study, but for Snakemake's own time stamps."""
+    files = [p for tree in ("results", "resources") for p in (folder / tree).rglob("*") if p.is_file()]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.name != ".snakemake_timestamp"}
+
+
+def touched(folder, remedy):
+    """Do what the remedy of a row that is newer by time alone says."""
+    arguments = re.fullmatch(r"to keep it, run snakemake (--touch.*)", remedy).group(1).split()
+    done = snakemake(folder, *arguments, *STUDY)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_files_that_are_newer_by_their_time_alone_are_kept_by_touching(unrecorded):
     (unrecorded / "resources/models/tiny-neox.lock.json").touch()
+    before = snapshot(unrecorded)
     found, whole = rows(unrecorded)
-    assert whole["seconds"] == 0
-    assert {row["kind"] for row in found.values()} == {"settled"}
-    reasons = found[PROBE]["changes"]
-    assert reasons[0] == "newer by its time alone: resources/models/tiny-neox.lock.json"
+    assert {row["kind"] for row in found.values()} == {"newer"}
+    assert found[PROBE]["changes"] == [
+        "newer by its time alone: resources/models/tiny-neox.lock.json",
+        "same code, settings and inputs; newer by time alone",
+    ]
+    assert found[PROBE]["seconds"] == seconds(unrecorded / PROBE)
+    assert whole["seconds"] == pytest.approx(sum(row["seconds"] for row in found.values()))
     assert "results/train/tiny-llama/std/seed1/run.json" not in found
+    (remedy,) = {row["remedy"] for row in found.values()}
+    touched(unrecorded, remedy)
+    assert audit(unrecorded).stdout == NOTHING
+    assert snapshot(unrecorded) == before
+
+
+def test_what_is_newer_by_its_time_alone_is_made_again_where_nobody_touches_it(unrecorded):
+    (unrecorded / "resources/models/tiny-neox.lock.json").touch()
+    started = artifacts.read(unrecorded / PROBE)["observed"]["started"]
+    found, _ = rows(unrecorded)
+    done = snakemake(unrecorded, PROBE, *STUDY)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert found[PROBE]["kind"] == "newer"
+    assert artifacts.read(unrecorded / PROBE)["observed"]["started"] > started
+
+
+def test_touching_what_is_newer_leaves_what_is_truly_other_to_run(unrecorded):
+    (unrecorded / "resources/models/tiny-neox.lock.json").touch()
     append(unrecorded / "workflow/scripts/aletheia/pairs.py")
-    found, whole = rows(unrecorded)
-    assert found["results/train/tiny-neox/std/seed1/run.json"]["kind"] == "settled"
-    for name in ("results/aggregate/ledger.csv", "results/stats/summary.json", FIGURE):
-        assert found[name]["kind"] == "rerun"
-        assert found[name]["seconds"] > 0
+    found, _ = rows(unrecorded)
+    others = {name for name, row in found.items() if row["kind"] == "rerun"}
+    assert {"results/aggregate/ledger.csv", "results/stats/summary.json", FIGURE} <= others
+    assert PROBE not in others
+    targets = [name for name, row in found.items() if row["remedy"].endswith(f"--touch {name}")]
+    assert set(targets) == found.keys() - others
+    touched(unrecorded, f"to keep it, run snakemake --touch {' '.join(targets)}")
+    assert rows(unrecorded)[0].keys() == others
+
+
+def test_another_command_is_no_matter_of_time(study):
+    edit(study / "rules/probe.smk", "$ALETHEIA_SCRIPTS/probe.py", "$ALETHEIA_SCRIPTS/./probe.py")
+    found, _ = rows(study)
+    assert found[PROBE]["changes"] == ["the command of rule probe"]
+    assert {row["kind"] for row in found.values()} == {"rerun"}
+
+
+def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):
+    edit(study / "tests/study/campaign.yaml", "models: [tiny-llama, tiny-neox]", "models: [tiny-llama]")
+    edit(study / "tests/study/campaign.yaml", "overrides:\n  tiny-neox: {benchmarks: [heldout], headline: false}", "")
+    run = "results/train/tiny-neox/ale/seed1/run.json"
+    tamper(study / run)
+    (study / "results/notes.txt").write_text("mine")
+    found, _ = rows(study)
+    assert found[run]["remedy"] == "restore it, or run the study that asks for it"
+    assert found["results/notes.txt"]["remedy"] == "delete it, or keep it elsewhere"
+
+
+def test_each_configfile_counts(finished):
+    assert one_sentence(audit(finished, "--configfile", "none.yaml")).startswith("error: none.yaml: ")
 
 
 def test_another_configuration_is_one_row_and_the_default_s_plan(study):

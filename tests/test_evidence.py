@@ -152,8 +152,53 @@ def test_what_is_left_out_is_named_by_hash(unpacked, bundled):
 )
 def test_a_changed_file_of_a_bundle_is_found(unpacked, path):
     damage(unpacked / path)
-    assert verify(unpacked).returncode != 0
+    done = verify(unpacked)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert any(line.startswith(f"{path}: ") for line in done.stdout.splitlines()), done.stdout
+    # It cannot be made again here.
+    assert "rerun" not in done.stdout
     assert not sums_hold(unpacked)
+
+
+def test_a_changed_list_of_what_is_left_out_excuses_nothing(unpacked):
+    edit(unpacked / OMITTED, WEIGHTS, WEIGHTS.replace("model.", "other."))
+    damage(unpacked / "results/probe/tiny-neox/seed1.json")
+    for arguments in ((), ("results/figures/fig1.pdf",)):
+        done = verify(unpacked, *arguments)
+        assert (done.returncode, done.stderr) == (1, "")
+        for path in (OMITTED, "results/probe/tiny-neox/seed1.json", WEIGHTS):
+            assert any(line.startswith(f"{path}: ") for line in done.stdout.splitlines()), (path, done.stdout)
+    shown = own(unpacked, "lineage.py", "results/figures/fig1.pdf")
+    assert (shown.returncode, shown.stderr) == (1, "")
+    assert f"{WEIGHTS}  weights  MISSING" in shown.stdout
+
+
+def test_a_folder_that_is_left_out_is_not_missing(unpacked):
+    done = own(unpacked, "lineage.py", "resources/models/tiny-llama", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["nodes"][0]["status"] == "omitted"
+    assert verify(unpacked, "resources/models/tiny-llama").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Return a Python that has its standard library alone."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin/python"
+
+
+def test_a_python_without_packages_is_told_which_it_needs(bare, unpacked, tmp_path):
+    for lacking in ("jsonschema", "yaml"):
+        program = [bare, "workflow/scripts/verify.py"]
+        done = subprocess.run(
+            program, cwd=unpacked, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        sentence = f"expected the package {lacking} and found none; pip install jsonschema pyyaml"
+        assert done.stderr == f"error: {sentence}\n"
+        # Its name alone brings the check to the next one.
+        (tmp_path / f"{lacking}.py").touch()
 
 
 def test_a_deleted_adapter_is_missing_where_the_bundle_was_made(bundled, tmp_path):
@@ -204,8 +249,99 @@ def test_an_unfinished_study_is_one_sentence(bundled, tmp_path):
     (folder / "results/probe/tiny-neox/seed1.json").unlink()
     done = own(folder, "evidence.py", *STUDY)
     assert done.returncode == 2
-    sentence = "expected a finished study, but 1 of its files are missing; run snakemake"
+    sentence = "missing, but a bundle holds a finished study; run snakemake"
     assert done.stderr == f"error: results/probe/tiny-neox/seed1.json: {sentence}\n"
+    (folder / "results/stats/summary.json").unlink()
+    done = own(folder, "evidence.py", *STUDY)
+    assert done.stderr == f"error: results/probe/tiny-neox/seed1.json (and 1 more): {sentence}\n"
+
+
+def test_a_study_in_another_folder_is_bundled_from_there(finished, tmp_path):
+    """What lies in a folder of another name: the archive, the list of what is left out, and all that reads it."""
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder)
+    edit(folder / STUDY[1], "campaigns:", "pathvars: {results: other}\ncampaigns:")
+    renamed(folder, "results", "other")
+    assert "rule bundle:" in said(snakemake(folder, "bundle", "-n", "--rerun-triggers", "mtime", *STUDY))
+    done = own(folder, "evidence.py", *STUDY)
+    assert done.returncode == 0, said(done)
+    elsewhere = tmp_path / "elsewhere"
+    with zipfile.ZipFile(folder / "other/evidence/evidence.zip") as archive:
+        archive.extractall(elsewhere)
+    assert (elsewhere / "other/evidence/omitted.json").is_file()
+    whole = verify(elsewhere)
+    assert (whole.returncode, "18 files left out" in whole.stdout) == (0, True), whole.stdout
+    one = verify(elsewhere, "other/figures/fig1.pdf")
+    assert (one.returncode, "files left out" in one.stdout) == (0, True), one.stdout
+    shown = own(elsewhere, "lineage.py", "other/figures/fig1.pdf", "--json")
+    assert shown.returncode == 0, said(shown)
+    assert {node["status"] for node in json.loads(shown.stdout)["nodes"]} == {"ok", "omitted"}
+
+
+def renamed(folder, old, new):
+    """Give a finished study's tree another name, as if it had been made there: each artifact sealed anew."""
+    shutil.move(folder / old, folder / new)
+    hashes = {}
+    pending = [p for p in (folder / new).rglob("*.json") if artifacts.is_envelope(p)]
+    before = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in pending}
+    while pending:
+        ready = [p for p in pending if not needs(p, old) & {before[q] for q in pending}]
+        assert ready, "lineage has no cycle"
+        for path in ready:
+            envelope = json.loads(path.read_text())
+            lineage = json.loads(json.dumps(envelope["lineage"]).replace(f'"{old}/', f'"{new}/'))
+            for described in lineage["inputs"].values():
+                described["sha256"] = hashes.get(described["sha256"], described["sha256"])
+            sealed = artifacts.enveloped(envelope["schema"], envelope["payload"], lineage, envelope["observed"], path)
+            path.write_bytes(artifacts.canonical_bytes(sealed))
+            hashes[before[path]] = artifacts.sha256_file(path)
+        pending = [p for p in pending if p not in ready]
+
+
+def needs(path, folder):
+    inputs = json.loads(path.read_text())["lineage"]["inputs"]
+    return {described["sha256"] for name, described in inputs.items() if name.startswith(f"{folder}/")}
+
+
+@pytest.mark.parametrize("tree", ["results", "resources"])
+def test_trees_outside_the_folder_are_one_sentence(bundled, tmp_path, tree):
+    configuration = tmp_path / "config.yaml"
+    configuration.write_text((bundled / STUDY[1]).read_text() + f"pathvars: {{{tree}: ../there}}\n")
+    done = own(bundled, "evidence.py", "--configfile", str(configuration))
+    assert done.returncode == 2
+    problem = "expected a folder below this one, so that a bundle holds it, found ../there"
+    assert done.stderr == f"error: pathvars.{tree}: {problem}\n"
+
+
+def test_campaigns_and_registries_from_elsewhere_go_in_under_another_name(bundled, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(bundled, folder)
+    for name, place in {"campaign": tmp_path, "models": tmp_path, "data": tmp_path / "campaign"}.items():
+        place.mkdir(exist_ok=True)
+        # Two files of one name.
+        shutil.move(folder / f"tests/study/{name}.yaml", place / ("models.yaml" if name == "data" else f"{name}.yaml"))
+    configuration = folder / STUDY[1]
+    edit(configuration, "campaigns: [tests/study/campaign.yaml]", f"campaigns: [{tmp_path}/campaign.yaml]")
+    edit(configuration, "models: tests/study/models.yaml", "models: ../models.yaml")
+    edit(configuration, "data: tests/study/data.yaml", "data: ../campaign/models.yaml")
+    done = own(folder, "evidence.py", *STUDY)
+    assert done.returncode == 0, said(done)
+    elsewhere = tmp_path / "to/elsewhere"
+    with zipfile.ZipFile(folder / ARCHIVE) as archive:
+        assert not any(name.startswith("/") or ".." in name for name in archive.namelist())
+        archive.extractall(elsewhere)
+    settings = yaml.safe_load((elsewhere / "config/config.yaml").read_text())
+    assert settings["campaigns"] == ["config/given/campaign.yaml"]
+    assert {settings["models"], settings["data"]} == {"config/given/models.yaml", "config/given/models-1.yaml"}
+    assert (elsewhere / settings["models"]).read_bytes() == (tmp_path / "models.yaml").read_bytes()
+    assert sums_hold(elsewhere)
+    parts = json.loads((elsewhere / "ro-crate-metadata.json").read_text())["@graph"]
+    assert {entity["name"] for entity in parts if entity["@id"] == "config/given/campaign.yaml"}
+    whole = verify(elsewhere)
+    assert (whole.returncode, "18 files left out" in whole.stdout) == (0, True), whole.stdout
+    # A change of such a file reaches the archive's own lineage, as one of the project's does.
+    inputs = artifacts.read(folder / f"{ARCHIVE}.lineage.json")["lineage"]["inputs"]
+    assert {f"{tmp_path}/campaign.yaml", "../models.yaml", "../campaign/models.yaml"} <= inputs.keys()
 
 
 def test_the_crate_has_one_action_for_each_job(unpacked, bundled):

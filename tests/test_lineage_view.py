@@ -2,12 +2,16 @@
 
 import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from aletheia import ancestry, artifacts, diagram
-from conftest import run_script
+from conftest import SCRIPTS, run_script
 
 FIGURE = "results/figures/fig1.pdf"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -131,6 +135,66 @@ def test_a_missing_file_of_the_chain_is_shown_as_such(study):
     done = lineage(study, FIGURE)
     assert (done.returncode, done.stderr) == (1, "")
     assert "results/probe/tiny-llama/seed1.json  given  MISSING: no such file" in done.stdout
+
+
+def test_a_deleted_folder_is_missing_and_not_changed(study):
+    adapter = "results/train/tiny-llama/ale/seed1/adapter"
+    shutil.rmtree(study / adapter)
+    done = lineage(study, adapter, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    (root,) = (node for node in json.loads(done.stdout)["nodes"] if node["path"] == adapter)
+    assert (root["status"], root["problem"]) == ("missing", "no such file")
+
+
+def test_elsewhere_than_in_the_study_s_folder_is_one_sentence(finished, tmp_path):
+    figure = finished / FIGURE
+    done = lineage(tmp_path, figure)
+    assert (done.returncode, done.stdout) == (2, "")
+    place = f"was written as {FIGURE}, and nothing that it was made from is here; run this in the study's folder"
+    assert done.stderr == f"error: {figure}: {place}\n"
+
+
+def test_a_copy_inside_the_study_has_its_lineage(study):
+    copied = "results/select/copied.json"
+    shutil.copy(study / "results/select/tiny-llama/ale/seed1.json", study / copied)
+    done = lineage(study, copied)
+    assert done.returncode == 0, done.stderr
+    assert "resources/models/tiny-llama/model.safetensors" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "results/figures/fig1.svg",
+        "results/figures/fig1.svg.lineage.json",
+        "results/stats/summary.json",
+        "config/published/table2.csv",
+        "results/train/tiny-llama/ale/seed1/adapter/x.svg",
+    ],
+)
+def test_a_picture_never_takes_a_file_of_the_study(study, taken):
+    before = (study / taken).read_bytes() if (study / taken).exists() else None
+    done = lineage(study, FIGURE, "--svg", taken)
+    assert (done.returncode, done.stdout) == (2, "")
+    problem = "expected a file of your own, found one of the study's; choose another name"
+    assert done.stderr == f"error: --svg {taken}: {problem}\n"
+    assert ((study / taken).read_bytes() if before else (study / taken).exists()) == (before or False)
+
+
+@pytest.mark.parametrize("place", ["nowhere/x.svg", "results", "README.md/x.svg"])
+def test_a_picture_without_a_place_is_one_sentence(study, place):
+    done = lineage(study, FIGURE, "--svg", place)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: --svg {place}: expected a file in a folder that is there; choose another place\n"
+    assert (study / FIGURE).is_file()
+
+
+def test_a_reader_may_stop_early(finished):
+    program = [sys.executable, "-s", str(SCRIPTS / "lineage.py"), FIGURE, "--json"]
+    with subprocess.Popen(program, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+    assert reading.returncode == -signal.SIGPIPE
 
 
 def test_a_path_without_lineage_is_one_sentence(finished):

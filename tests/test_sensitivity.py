@@ -10,7 +10,7 @@ from aletheia import artifacts, drawing, sensitivity, stability
 from aletheia.errors import UserError
 from aletheia.layer_table import layer_table, read_layer_table
 from aletheia.ledger import write_csv
-from conftest import STUDY, said, snakemake
+from conftest import STUDY, run_script, said, snakemake
 from test_figures import STYLE, words
 
 NAMES = ["model.layers.{}.self_attn.q_proj.weight", "model.layers.{}.mlp.up_proj.weight"]
@@ -118,6 +118,37 @@ def test_the_interval_is_the_jackknife_over_draws():
     half = 3.182446 * np.std(pseudo, ddof=1) / 2
     assert found["mean"] == pytest.approx(whole)
     assert (found["low"], found["high"]) == (pytest.approx(whole - half), pytest.approx(whole + half))
+
+
+@pytest.mark.parametrize("scores", [[3], [2, 2, 2]])
+def test_a_rank_agreement_that_is_not_defined_is_null(scores, tmp_path):
+    ranked = probe([[1, 2, 3][: len(scores)]])
+    how = {"draws": 3, "batches": [1], "score": "l2", "budget_percent": 50}
+    found = stability.model_stability("m", [probe([scores]), ranked, ranked], **how)
+    nothing = {"mean": None, "low": None, "high": None, "min": None}
+    assert found["by_batches"][0]["spearman"] == {**nothing, "n": 3, "pairs": 3}
+    assert found["by_batches"][0]["jaccard"]["mean"] is not None
+    # The artifact's schema and its writer, which refuses NaN, take it; the plot leaves a gap.
+    envelope = artifacts.enveloped("stability", {"models": {"m": found}}, {}, {}, tmp_path / "x.json")
+    assert artifacts.canonical_bytes(envelope)
+    with mpl.rc_context(drawing.rc(STYLE)):
+        figure = stability.draw_stability({"m": found}, STYLE)
+        drawing.save(figure, tmp_path / "x.svg")
+    (line,) = figure.axes[1].get_lines()
+    assert np.isnan(line.get_ydata()).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [((), "none"), (("stability.m.draws=2",), "{'m': {'draws': 2}}"), (("stability.m=2",), "{'m': 2}")],
+)
+def test_settings_that_lack_by_hand_are_one_sentence(tmp_path, given, found):
+    out = tmp_path / "summary.json"
+    options = ("--set", *given) if given else ()
+    done = run_script("stability.py", "--draws", tmp_path / "seed0.json", "--out", out, *options)
+    assert done.returncode == 2
+    settings = "the settings section stability (of each model: batches, budget_percent, draws, score)"
+    assert done.stderr == f"error: stability: expected {settings}, found {found}; see --help\n"
 
 
 def test_too_few_draws_are_one_sentence():

@@ -1,21 +1,28 @@
 """Whatever happens to a file of a finished study, verify names it."""
 
+import argparse
 import json
 import os
 import random
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from aletheia import artifacts, inventory
 from aletheia.contents import Contents
+from aletheia.errors import UserError
 from aletheia.verification import verify_folders
-from conftest import STUDY, edit, run_script
+from conftest import SCRIPTS, STUDY, edit, run_script
 
 CHANGES = 1000
 FIGURE = "results/figures/fig1.pdf"
+PROBE = "results/probe/tiny-llama/seed1.json"
 RUN = "results/train/tiny-llama/ale/seed1"
 
 
@@ -215,8 +222,81 @@ def test_an_input_that_is_whole_but_another_is_named_by_its_consumers(verifier):
     body = {key: value for key, value in envelope.items() if key != "sha256"}
     verifier.write(selection, artifacts.canonical_bytes(artifacts._sealed(body)))
     findings = verifier.verify().findings
-    assert [f.path for f in findings] == [f"{RUN}/adapter.lineage.json", f"{RUN}/run.json"]
+    # Aggregate reads selections too.
+    runs = [f.path for f in findings if not f.path.startswith("results/aggregate/")]
+    assert runs == [f"{RUN}/adapter.lineage.json", f"{RUN}/run.json"]
     assert {(f.kind, f.problem) for f in findings} == {("outdated", f"made from another {selection}")}
+
+
+def behind_a_link(folder):
+    """Move a folder to another disk, so to say, and leave a link."""
+    folder, target = Path(folder), Path("disk") / Path(folder).name
+    target.parent.mkdir(exist_ok=True)
+    folder.rename(target)
+    folder.symlink_to(target.resolve())
+
+
+def test_what_lies_behind_a_link_is_named(verifier):
+    behind_a_link("results/train/tiny-llama")
+    behind_a_link("results")
+    Path("results/loop").symlink_to(Path("results").resolve())
+    assert verifier.named() == set()
+    run = Path(f"{RUN}/run.json")
+    verifier.write(run, run.read_bytes()[:-2] + b"~\n")
+    Path(f"{RUN}/mine.txt").write_text("mine")
+    assert verifier.named() == {f"{RUN}/run.json", f"{RUN}/mine.txt"}
+
+
+def test_what_a_job_is_writing_is_no_stray(verifier):
+    scratch = Path(f"{RUN}/.adapter.99.tmp")
+    shutil.copytree(f"{RUN}/adapter", scratch)
+    assert verifier.named() == set()
+
+
+def test_files_that_go_meanwhile_are_no_error(verifier):
+    adapter, aside, ended = Path(f"{RUN}/adapter"), Path(f"{RUN}/.adapter.99.old"), threading.Event()
+
+    def move():
+        while not ended.is_set():
+            adapter.rename(aside)
+            aside.rename(adapter)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        named = set().union(*(verifier.named() for _ in range(60)))
+    finally:
+        ended.set()
+        mover.join()
+    assert all(name.startswith(str(adapter)) for name in named)
+    assert verifier.named() == set()
+
+
+def test_a_file_that_is_gone_when_it_is_read_has_no_hash(tmp_path):
+    contents, path = Contents(), tmp_path / "x.json"
+    contents.load([path, tmp_path])
+    assert contents.sha256(path) is None
+    assert contents.sha256(tmp_path) is None
+    with pytest.raises(UserError, match="expected an artifact here and found none"):
+        contents.envelope(path)
+    path.write_text("{}")
+    assert contents.sha256(path) == artifacts.sha256_file(path)
+    with pytest.raises(UserError, match="found something else"):
+        contents.envelope(path)
+
+
+def test_an_artifact_under_the_name_of_a_sidecar_or_a_lock_is_named(verifier):
+    lock, sidecar = "resources/models/tiny-llama.lock.json", f"{FIGURE}.lineage.json"
+    copies = {
+        "results/select/copy.lock.json": (PROBE, "is a probe artifact, under the name of a lock"),
+        "results/select/copy.lineage.json": (PROBE, "is a probe artifact, under the name of a sidecar"),
+        "results/select/more.lineage.json": (lock, "is a model_lock artifact, under the name of a sidecar"),
+        "results/select/more.lock.json": (sidecar, "is a file artifact, under the name of a lock"),
+    }
+    for copy, (source, _) in copies.items():
+        shutil.copy(source, copy)
+    found = {f.path: f.problem for f in verifier.verify().findings}
+    assert found == {copy: problem for copy, (_, problem) in copies.items()}
 
 
 def verify(folder, *arguments):
@@ -293,6 +373,75 @@ def test_an_adapter_belongs_to_the_ancestry_of_its_figure(study):
     done = verify(study, FIGURE)
     assert done.returncode == 1
     assert done.stdout.startswith(f"{weights}: missing")
+
+
+def test_a_folder_is_checked_by_its_sidecar(study):
+    for folder, file in (
+        (f"{RUN}/adapter", "adapter_model.safetensors"),
+        ("resources/models/tiny-llama", "config.json"),
+    ):
+        whole = verify(study, folder)
+        assert (whole.returncode, whole.stderr) == (0, "")
+        (study / folder / file).write_text("tampered")
+        done = verify(study, folder)
+        assert done.returncode == 1
+        assert done.stdout.startswith(f"{folder}/{file}: changed after it was written")
+        shutil.rmtree(study / folder)
+        gone = verify(study, folder)
+        assert gone.returncode == 1
+        assert f"{folder}/{file}: missing" in gone.stdout
+
+
+def test_the_list_of_a_bundle_is_found_in_the_results_folder_of_its_configuration(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["precision.py"])
+    monkeypatch.chdir(tmp_path)
+    arguments = argparse.Namespace(config={}, step="evidence", env={}, extra_code=(), attempt=1)
+    weights, table, omitted = (Path("elsewhere") / name for name in ("w.bin", "table.csv", "evidence/omitted.json"))
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    left_out = {"path": str(weights), "sha256": artifacts.sha256_file(weights), "bytes": 7}
+    with artifacts.Job(arguments, inputs=[weights], outputs=[table]) as job:
+        job.artifact(table, write=lambda path: path.write_text("a,b\n"))
+    with artifacts.Job(arguments, inputs=[], outputs=[omitted]) as job:
+        job.artifact(omitted, kind="omitted", payload={"files": [left_out]})
+    weights.unlink()
+    assert verify(tmp_path, table).returncode == 1
+    Path("config").mkdir()
+    Path("config/config.yaml").write_text("pathvars: {results: elsewhere}\n")
+    done = verify(tmp_path, table)
+    assert (done.returncode, done.stdout) == (0, "2 artifacts checked, 0 findings, 1 files left out of this bundle\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"%PDF-1.4 \xe2\xe3", "expected a configuration file, found bytes that are no UTF-8"),
+        (b"a: \x07", "expected YAML, found unacceptable character #x0007"),
+        (b"a: 2020-13-45", "expected YAML, found month must be in 1..12"),
+        (None, "expected a configuration file that can be read (Is a directory)"),
+    ],
+)
+def test_what_is_no_configuration_is_one_sentence(finished, tmp_path, content, sentence):
+    path = tmp_path / "mine.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    done = verify(finished, "--configfile", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {path}: {sentence}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_path_behind_a_configfile_is_a_path(finished):
+    done = verify(finished, *STUDY, FIGURE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == verify(finished, FIGURE).stdout
+
+
+def test_a_reader_that_stops_early_ends_verify(finished):
+    command = [sys.executable, "-s", str(SCRIPTS / "verify.py"), *STUDY, "--json"]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def test_a_moved_folder_is_whole_and_a_folder_without_a_study_says_so(study, tmp_path):

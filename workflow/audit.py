@@ -28,7 +28,7 @@ SHOWN = 4
 def main() -> None:
     """Audit, print the table, and end with status 1 where there is something to do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as given to snakemake")
+    parser.add_argument("--configfile", type=Path, nargs="+", action="extend", default=[], help="as given to snakemake")
     parser.add_argument("--json", action="store_true", help="print all as JSON")
     args = parser.parse_args()
     # Whoever reads the table may stop early, as head does.

@@ -12,13 +12,15 @@ from aletheia.errors import guarded
 
 def main() -> None:
     parser = step_parser("evidence", __doc__)
-    parser.add_argument("--out", type=Path, default=Path("results/evidence/evidence.zip"))
+    parser.add_argument("--out", type=Path, help="by default evidence/evidence.zip in the results folder")
     parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="by hand: as given to snakemake")
     args = parser.parse_args()
     if "study" not in args.config:
         args.config["study"] = inventory.read_configuration(args.configfile)
     bundle = evidence.collect(args.config["study"])
-    with artifacts.Job(args, inputs=map(Path, bundle.members), outputs=[args.out]) as job:
+    out = args.out or Path(bundle.results) / "evidence" / "evidence.zip"
+    inputs = map(Path, [*bundle.members, *bundle.given.values()])
+    with artifacts.Job(args, inputs=inputs, outputs=[out]) as job:
         if job.done:
             return
         found = evidence.envelopes(bundle)
@@ -27,7 +29,7 @@ def main() -> None:
         generated[crate.FILE] = evidence.metadata_bytes(crate.describe(bundle, found, generated, date))
         generated[evidence.SUMS] = evidence.sums(bundle.members, generated)
         job.artifact(
-            args.out,
+            out,
             write=lambda path: evidence.write_archive(path, bundle.members, generated, date),
             about={"files": len(bundle.members) + len(generated), "omitted": len(bundle.omitted)},
         )

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from aletheia import ancestry, diagram, tree
-from aletheia.errors import guarded
+from aletheia import ancestry, diagram, inventory, tree
+from aletheia.artifacts import SIDECAR
+from aletheia.errors import UserError, guarded
+from aletheia.placing import placed
+from aletheia.verification import envelope_of
 
 LONGEST_LINE = 10_000  # characters
 
@@ -27,9 +31,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nodes and edges as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the chain into FILE")
     args = parser.parse_args()
-    graph = ancestry.trace(args.paths)
+    # Whoever reads the tree may stop early, as head does.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    graph = ancestry.trace(args.paths, inventory.results_folder())
     if args.svg:
-        args.svg.write_bytes(diagram.draw(graph))
+        write_picture(graph, args.svg)
     if args.json:
         print(json.dumps(ancestry.as_json(graph), indent=1, ensure_ascii=False))
     elif not args.svg:
@@ -37,6 +43,18 @@ def main() -> None:
         width = None if sys.stdout.isatty() else LONGEST_LINE
         tree.print_ancestry(graph, Console(highlight=False, width=width))
     raise SystemExit(1 if any(node.status in ("changed", "missing") for node in graph.nodes.values()) else 0)
+
+
+def write_picture(graph: ancestry.Graph, path: Path) -> None:
+    """Draw the chain into a file, but never over a file of the study."""
+    # A folder's sidecar vouches for all that lies in it.
+    vouched = any(Path(f"{above}{SIDECAR}").is_file() for above in (path, *path.parents))
+    if vouched or envelope_of(path) or path.as_posix() in graph.nodes:
+        raise UserError(f"--svg {path}: expected a file of your own, found one of the study's; choose another name")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--svg {path}: expected a file in a folder that is there; choose another place")
+    with placed(path) as temporary:
+        temporary.write_bytes(diagram.draw(graph))
 
 
 if __name__ == "__main__":

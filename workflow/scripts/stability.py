@@ -1,12 +1,27 @@
-"""Compare the probes of several draws of batches: how much the selected layers depend on what the probe saw."""
+"""Compare the probes of several draws of batches: how much the selected layers depend on what the probe saw.
+
+The settings section `stability` says of each model: draws, batches, score, budget_percent.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 from aletheia import artifacts, drawing, stability
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import UserError, guarded
+
+SETTINGS = {"draws", "batches", "score", "budget_percent"}
+
+
+def checked(section: Any) -> dict[str, dict[str, Any]]:
+    """Return the settings of each model; by hand some may lack."""
+    whole = isinstance(section, dict) and all(isinstance(s, dict) and {*s} == SETTINGS for s in section.values())
+    if not whole or not section:
+        expected = f"the settings section stability (of each model: {', '.join(sorted(SETTINGS))})"
+        raise UserError(f"stability: expected {expected}, found {section or 'none'}; see --help")
+    return section
 
 
 def main() -> None:
@@ -14,13 +29,14 @@ def main() -> None:
     parser.add_argument("--draws", type=Path, nargs="+", required=True, help="probes, as MODEL/seedN.json")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write; the plot goes beside it")
     args = parser.parse_args()
+    by_model = checked(args.config.get("stability"))
     plots = [args.out.with_name(f"stability.{suffix}") for suffix in drawing.SUFFIXES]
     with artifacts.Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
             return
         style = drawing.checked_style(job.config.get("figures", {}))
         models = {}
-        for model, settings in job.config["stability"].items():
+        for model, settings in by_model.items():
             draws = [artifacts.payload(path, "probe") for path in args.draws if path.parent.name == model]
             models[model] = stability.model_stability(model, draws, **settings)
         job.artifact(args.out, kind="stability", payload={"models": models})

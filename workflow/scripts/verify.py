@@ -4,18 +4,28 @@ verify.py                              all of results/ and resources/, for the s
 verify.py --configfile my-study.yaml   the same for a study that was run with this --configfile
 verify.py results/figures/fig1.pdf     that file and all that it was made from, down to weights and data
 
-Ends with status 1 where something was found. A whole artifact that no run of the study asks for is only noted.
+Ends with status 0 where all is well, 1 where something was found, 2 where it cannot be told. A whole artifact that no
+run of the study asks for is only noted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from aletheia import inventory, verification
-from aletheia.errors import UserError, guarded
+try:
+    import jsonschema  # noqa: F401 - not before the first artifact is read otherwise
+
+    from aletheia import inventory, verification
+    from aletheia.errors import UserError, guarded
+except ModuleNotFoundError as error:
+    # Where a bundle is checked, nothing need be installed but this.
+    print(f"error: expected the package {error.name} and found none; pip install jsonschema pyyaml", file=sys.stderr)
+    raise SystemExit(2) from None
 
 ROOTS = (Path("results"), Path("resources"))
 
@@ -23,7 +33,8 @@ ROOTS = (Path("results"), Path("resources"))
 def verified(args: argparse.Namespace) -> verification.Verified:
     """Verify what the arguments ask for."""
     if args.paths:
-        return verification.verify_files(verification.ancestry(args.paths))
+        results = inventory.results_folder(args.configfile)
+        return verification.verify_files(verification.ancestry(args.paths), results=results)
     if inventory.CONFIG.is_file() or args.configfile:
         study = inventory.load_inventory(args.configfile)
         roots = (Path(study.results), Path(study.resources))
@@ -47,9 +58,12 @@ def main() -> None:
     """Verify, print each finding, and end with status 1 where there is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="*", help="files whose ancestry is checked; everything when absent")
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as given to snakemake")
+    # One file each time: what follows is a path to verify.
+    parser.add_argument("--configfile", type=Path, action="append", default=[], help="as given to snakemake")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON, each of them")
     args = parser.parse_args()
+    # Whoever reads the findings may stop early, as head does.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     found = verified(args)
     if args.json:
         print(json.dumps(asdict(found), indent=1))

@@ -5,7 +5,8 @@ Pure: what is drawn of it stands in :mod:`aletheia.tree` and :mod:`aletheia.diag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from aletheia import artifacts, omission
 from aletheia.artifacts import SIDECAR
 from aletheia.errors import UserError
-from aletheia.verification import LOCK, envelope_of
+from aletheia.verification import LOCK, envelope_of, problem_of, vouched_files
 
 # What an artifact's lineage says beside its inputs, as a node shows it.
 FACTS = ("code", "config", "commit", "dirty")
@@ -92,13 +93,15 @@ class Graph:
         object.__setattr__(self, "_sources", sources)
 
 
-def trace(paths: Iterable[Path | str]) -> Graph:
+def trace(paths: Iterable[Path | str], results: Path | str = "results") -> Graph:
     """Follow some files' lineage to its ends.
 
     Parameters
     ----------
     paths
         Artifacts, files with a sidecar, or sidecars (which stand for their file).
+    results
+        The results folder, where an evidence bundle says what it leaves out.
 
     Returns
     -------
@@ -108,13 +111,14 @@ def trace(paths: Iterable[Path | str]) -> Graph:
     Raises
     ------
     UserError
-        When one of the named files is neither there nor has a lineage.
+        When one of the named files is neither there nor has a lineage, or when this is not the study's folder.
     """
     roots = list(dict.fromkeys(_subject(Path(p).as_posix()) for p in paths))
     for root in roots:
         if envelope_of(Path(root)) is None:
             raise UserError(f"{root}: expected an artifact or a file with a sidecar, found neither")
-    omitted = omission.find_omitted()
+        _expect_at_home(root)
+    omitted = omission.find_omitted(results)
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
     pending = list(roots)
@@ -151,7 +155,23 @@ def _subject(path: str) -> str:
     return path.removesuffix(SIDECAR)
 
 
-def _read(path: str, omitted: dict[str, str]) -> tuple[Node, dict[str, str]]:
+def _expect_at_home(root: str) -> None:
+    """Stop where the paths of a lineage, which are relative to the study's folder, lead nowhere."""
+    try:
+        lineage = artifacts.read(envelope_of(Path(root)))["lineage"]
+    except UserError:
+        return  # it is shown as damaged
+    written, inputs = lineage.get("output", root), lineage["inputs"]
+    elsewhere = os.path.abspath(written) != os.path.abspath(root)
+    # A copy inside the study has its inputs here.
+    if elsewhere and inputs and not any(map(os.path.exists, inputs)):
+        raise UserError(
+            f"{root}: was written as {written}, and nothing that it was made from is here; run this in the "
+            "study's folder"
+        )
+
+
+def _read(path: str, omitted: Mapping[str, str]) -> tuple[Node, dict[str, str]]:
     """Return a file's node and ``{input: recorded sha256}``."""
     file = Path(path)
     found = artifacts.sha256_file(file) if file.is_file() else None
@@ -162,7 +182,7 @@ def _read(path: str, omitted: dict[str, str]) -> tuple[Node, dict[str, str]]:
     try:
         envelope = artifacts.read(holder)
     except UserError as error:
-        return replace(there, kind="damaged", status="changed", problem=str(error).removeprefix(f"{path}: ")), {}
+        return replace(there, kind="damaged", status="changed", problem=problem_of(error, holder)), {}
     lineage, payload = envelope["lineage"], envelope["payload"]
     node = replace(
         there,
@@ -176,9 +196,11 @@ def _read(path: str, omitted: dict[str, str]) -> tuple[Node, dict[str, str]]:
     )
     inputs = {name: described["sha256"] for name, described in lineage["inputs"].items()}
     inputs = {name: recorded for name, recorded in inputs.items() if not _is_sidecar_of(name, inputs)}
+    vouched = {part.as_posix(): sha256 for part, sha256 in vouched_files(holder, envelope).items()}
     if path.endswith(LOCK):
-        return node, inputs | _staged(path, payload)
-    return _vouched(node, payload, omitted), inputs
+        # Where the chain ends.
+        return node, inputs | vouched
+    return _vouched(node, vouched, omitted), inputs
 
 
 _ABOUT = ("model", "data", "arm", "seed", "benchmark", "source", "revision", "licence")
@@ -188,38 +210,27 @@ def _is_sidecar_of(name: str, names: Iterable[str]) -> bool:
     return name.endswith(SIDECAR) and _subject(name) in names
 
 
-def _staged(lock: str, payload: dict[str, Any]) -> dict[str, str]:
-    """Return ``{path: recorded sha256}`` of the files that a lock lists: where the chain ends."""
-    folder = lock.removesuffix(LOCK)
-    return {f"{folder}/{name}": entry["sha256"] for name, entry in payload["files"].items()}
-
-
-def _vouched(node: Node, payload: dict[str, Any], omitted: dict[str, str]) -> Node:
+def _vouched(node: Node, vouched: Mapping[str, str], omitted: Mapping[str, str]) -> Node:
     """Hold an artifact's own files (a sidecar's, a run's adapter) against what it says of them."""
-    file = Path(node.path)
-    if node.kind == "file":
-        recorded = {name: entry["sha256"] for name, entry in payload["files"].items()}
-        folder = file if file.is_dir() else file.parent
-    else:
-        recorded = (payload.get("adapter") or {}).get("files", {}) if node.kind == "run" else {}
-        folder = file.parent / "adapter"
-    for name, expected in recorded.items():
-        part = (folder / name).as_posix()
-        own = Node(part, sha256=artifacts.sha256_file(folder / name) if (folder / name).is_file() else None)
+    if node.status != "ok":
+        return node
+    for part, expected in vouched.items():
+        file = Path(part)
+        own = Node(part, sha256=artifacts.sha256_file(file) if file.is_file() else None)
         checked = _held_against(own, Edge(part, node.path, expected), omitted)
         if checked.status in ("changed", "missing"):
-            status = checked.status if part == node.path else "changed"
-            return replace(node, status=status, problem=f"{part}: {checked.problem}")
+            return replace(node, status="changed", problem=f"{part}: {checked.problem}")
     return node
 
 
-def _absent(node: Node, omitted: dict[str, str]) -> Node:
-    if node.path in omitted:
+def _absent(node: Node, omitted: Mapping[str, str]) -> Node:
+    # Of a folder, a bundle leaves out the files one by one.
+    if node.path in omitted or any(path.startswith(f"{node.path}/") for path in omitted):
         return replace(node, status="omitted", problem="left out of this bundle")
     return replace(node, status="missing", problem="no such file")
 
 
-def _held_against(node: Node, edge: Edge, omitted: dict[str, str]) -> Node:
+def _held_against(node: Node, edge: Edge, omitted: Mapping[str, str]) -> Node:
     """Return a node with what one recorded hash shows of it."""
     if edge.source.startswith(edge.target.removesuffix(LOCK) + "/") and edge.target.endswith(LOCK):
         kind = "weights" if "/models/" in edge.target else "staged data"

@@ -20,6 +20,7 @@ from typing import Any
 
 from aletheia import lineage, observe
 from aletheia.errors import UserError
+from aletheia.folders import files_below
 from aletheia.locking import locked
 from aletheia.placing import clear_leftovers, placed
 
@@ -50,7 +51,7 @@ def sha256_file(path: Path) -> str:
 
 def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``{relative path: {"sha256", "bytes"}}`` for each file below ``folder``, sorted."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in IGNORED)
+    files = [p for p in files_below(folder) if p.name not in IGNORED]
     return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files}
 
 
@@ -60,12 +61,15 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + SIDECAR)
 
 
+def _schema_file(kind: str) -> Path:
+    return SCHEMAS / f"{kind}.schema.json"
+
+
 @functools.cache
 def _validator(kind: str) -> Any:
     from jsonschema import Draft202012Validator
 
-    path = SCHEMAS / f"{kind}.schema.json"
-    return Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
+    return Draft202012Validator(json.loads(_schema_file(kind).read_text(encoding="utf-8")))
 
 
 def _check_schema(kind: str, payload: Any, path: Path) -> None:
@@ -120,7 +124,8 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     Raises
     ------
     UserError
-        When the file is missing, is no artifact, was changed after it was written, or is of another kind.
+        When the file is missing, is no artifact, was changed after it was written, is of another kind, or was written
+        by another version of the code.
     """
     path = Path(path)
     try:
@@ -141,6 +146,9 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
         )
     if kind is not None and schema != kind:
         raise UserError(f"{path}: expected an artifact of kind {kind}, found {schema}")
+    version = envelope.get("version")
+    if version != VERSION or not _schema_file(schema).is_file():
+        raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
     _check_schema(schema, payload, path)
     return envelope
 
@@ -151,9 +159,10 @@ def payload(path: Path | str, kind: str | None = None) -> Any:
 
 
 def is_envelope(path: Path) -> bool:
-    """Tell whether a JSON file claims to be an artifact, whole or damaged."""
-    with path.open("rb") as handle:
+    """Tell whether a JSON file claims to be an artifact, whole or damaged; one that is gone does not."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:
         return handle.read(16).startswith(b'{\n "lineage"')
+    return False
 
 
 def describe_input(path: Path) -> dict[str, Any]:
@@ -171,6 +180,8 @@ def describe_input(path: Path) -> dict[str, Any]:
     beside = sidecar(path)
     if beside.is_file():
         envelope = read(beside, "file")
+        if path.name not in envelope["payload"]["files"]:
+            raise UserError(f"{path}: its sidecar {beside.name} is another file's; delete both and rerun")
         expected = envelope["payload"]["files"][path.name]["sha256"]
         if described["sha256"] != expected:
             raise UserError(

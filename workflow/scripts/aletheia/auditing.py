@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aletheia.changes import changes, differences, listed, other_packages
+from aletheia.changes import REASONS, changes, differences, listed, other_packages
 from aletheia.contents import Contents
 from aletheia.errors import UserError
 from aletheia.inventory import load_inventory, verify_study
@@ -29,16 +29,16 @@ class Row:
     changes
         Why: the module, key or file that differs.
     remedy
-        What to do; empty where ``snakemake`` alone does it.
+        What to do; empty where ``snakemake`` alone does it and there is nothing better.
     seconds
         What making it took the last time; None where another row counts the same job, or nothing is known.
     estimated
         Whether ``seconds`` is the median of the rule's other jobs.
     kind
-        ``rerun`` (Snakemake plans it), ``settled`` (Snakemake plans it, and its script will find that all is there,
-        made by the same code from the same inputs), ``unseen`` (it was made otherwise than it would be now, and
-        Snakemake has no record of that), ``follows`` (Snakemake will plan it once another row's remedy is done), or the
-        kind of a finding (:class:`aletheia.verification.Finding`).
+        ``rerun`` (Snakemake plans it), ``newer`` (Snakemake plans it by the times of files alone: code, settings and
+        inputs are those that made it), ``unseen`` (it was made otherwise than it would be now, and Snakemake has no
+        record of that), ``follows`` (Snakemake will plan it once another row's remedy is done), or the kind of a
+        finding (:class:`aletheia.verification.Finding`).
     """
 
     artifact: str
@@ -124,7 +124,7 @@ class _Records:
     def unchanged(self, lineage: Mapping[str, Any]) -> set[str]:
         """Return the inputs that hold just what an artifact was made from."""
         inputs = lineage["inputs"].items()
-        return {n for n, there in inputs if os.path.isfile(n) and self.contents.sha256(Path(n)) == there["sha256"]}
+        return {name for name, there in inputs if self.contents.sha256(Path(name)) == there["sha256"]}
 
     def cost(self, job: Job) -> dict[str, Any]:
         """Return a row's ``seconds`` and ``estimated``; nothing where the job is counted already."""
@@ -154,24 +154,37 @@ def _makers(jobs: Iterable[Job]) -> dict[str, Job]:
 
 def _reruns(jobs: Iterable[Job], records: _Records, faulty: Collection[str]) -> list[Row]:
     """Return the rows of the jobs that Snakemake plans."""
-    rows, makers, settled = [], _makers(jobs), set[str]()
-    # Producers come first, so that what follows a settled job can be settled too.
+    rows, makers, newer = [], _makers(jobs), set[str]()
+    # Producers come first, so that what follows a job that is newer alone can be so too.
     for job in jobs:
         lineage = records.lineage(job)
         unchanged = records.unchanged(lineage) if lineage else set()
         reasons = changes(job, lineage, makers, unchanged)
-        pending = makers.keys() - settled
+        kept = unchanged - (makers.keys() - newer)
         whole = lineage is not None and not faulty & set(job.outputs) and all(map(os.path.exists, job.outputs))
-        same = whole and not differences(lineage, job.tokens) and unchanged == set(lineage["inputs"]) - pending
+        same = whole and _by_time(job) and kept == set(lineage["inputs"]) and not differences(lineage, job.tokens)
         others = other_packages(lineage) if same else []
-        cost = records.cost(records.known(job))
-        if same and not others:
-            settled.update(job.outputs)
-            reasons.append("its script will find all there, made by the same code from the same inputs")
-            rows.append(Row(job.outputs[0], job.rule, reasons, seconds=0.0, kind="settled"))
-        else:
-            reasons += [f"other packages: {listed(others)}"] if others else []
-            rows.append(Row(job.outputs[0], job.rule, reasons, **cost))
+        kind = "newer" if same and not others else "rerun"
+        if kind == "newer":
+            newer.update(job.outputs)
+            reasons.append("same code, settings and inputs; newer by time alone")
+        reasons += [f"other packages: {listed(others)}"] if others else []
+        rows.append(Row(job.outputs[0], job.rule, reasons, kind=kind, **records.cost(records.known(job))))
+    return _touched(rows)
+
+
+def _by_time(job: Job) -> bool:
+    """Tell whether Snakemake plans a job for nothing but the times of its inputs."""
+    return not any(words in job.reason for kind, words in REASONS.items() if kind not in ("updated", "follows"))
+
+
+def _touched(rows: list[Row]) -> list[Row]:
+    """Add how to keep what is newer alone: Snakemake deletes a job's outputs before it runs it."""
+    # Without a target, all that is planned would pass as made by the present code.
+    alone = all(row.kind == "newer" for row in rows)
+    for row in rows:
+        if row.kind == "newer":
+            row.remedy = "to keep it, run snakemake --touch" + ("" if alone else f" {row.artifact}")
     return rows
 
 
@@ -196,7 +209,7 @@ def _remedy(finding: Finding) -> str:
     if finding.kind == "configuration":
         return ""
     if not finding.owner:
-        return "put it back" if finding.kind == "missing" else "delete it"
+        return "put it back" if finding.kind == "missing" else "restore it, or run the study that asks for it"
     there = finding.path == finding.owner
     make = f"run snakemake {finding.owner}"
     return make if there and finding.kind == "missing" else f"delete {'it' if there else finding.owner} and {make}"

@@ -29,7 +29,7 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     UserError
-        When the file is missing, empty or no YAML; the sentence names the line.
+        When the file is missing, empty, no text or no YAML; the sentence names the line where it can.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -38,6 +38,13 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}: expected YAML, found {error.problem}{line}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: expected a configuration file, found bytes that are no UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: expected a configuration file that can be read ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError) as error:
+        # A control character, or a date that no calendar has.
+        raise UserError(f"{path}: expected YAML, found {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
     return content

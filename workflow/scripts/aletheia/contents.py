@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from aletheia import artifacts
 from aletheia.errors import UserError
 from aletheia.observe import usable_cores
+
+_Version = tuple[int, int, int]
 
 
 class Contents:
@@ -21,19 +24,27 @@ class Contents:
 
     def load(self, paths: Iterable[Path]) -> None:
         """Hash files ahead, several at a time (hashing releases Python's lock)."""
-        pending = [path for path in dict.fromkeys(paths) if self._hashes.get(path, (None,))[0] != _version(path)]
+        versions = {path: _version(path) for path in paths}
+        pending = [path for path, version in versions.items() if version and self._known(path) != version]
         # The largest first, so that no worker is left with one at the end.
-        pending.sort(key=lambda path: path.stat().st_size, reverse=True)
+        pending.sort(key=lambda path: versions[path], reverse=True)
         with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
             list(pool.map(self.sha256, pending))
 
-    def sha256(self, path: Path) -> str:
-        """Return the sha256 of a file's bytes."""
+    def sha256(self, path: Path) -> str | None:
+        """Return the sha256 of a file's bytes; None where there is no file, or it goes just now."""
         version = _version(path)
-        known = self._hashes.get(path)
-        if known is None or known[0] != version:
-            known = self._hashes[path] = version, artifacts.sha256_file(path)
-        return known[1]
+        if version is None:
+            return None
+        if self._known(path) != version:
+            try:
+                self._hashes[path] = version, artifacts.sha256_file(path)
+            except FileNotFoundError:
+                return None
+        return self._hashes[path][1]
+
+    def _known(self, path: Path) -> _Version | None:
+        return self._hashes[path][0] if path in self._hashes else None
 
     def envelope(self, path: Path) -> dict[str, Any]:
         """Return an artifact's envelope, checked.
@@ -52,9 +63,13 @@ class Contents:
         return known[1]
 
 
-def _version(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+def _version(path: Path) -> _Version | None:
+    """Return a file's size, time and inode; None where there is no file."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (status.st_size, status.st_mtime_ns, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _read(path: Path) -> dict[str, Any] | UserError:

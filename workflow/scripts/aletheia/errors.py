@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
 from collections.abc import Callable
 
 
@@ -14,6 +15,8 @@ class UserError(Exception):
 def guarded(main: Callable[[], None]) -> None:
     """Run a script's ``main``; end with one sentence and status 2 where the user can mend the cause.
 
+    Any other error shows its traceback and ends with status 3, since 1 is a script's to say that it found something.
+
     Parameters
     ----------
     main
@@ -21,17 +24,23 @@ def guarded(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            traceback.print_exc()
+            raise SystemExit(3) from None
+        print(f"error: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
-    except OSError as error:
-        # A full disk or a quota is the user's to mend; other system errors keep their traceback.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+
+
+def _sentence(error: Exception) -> str | None:
+    """Return what the user can mend; None for any other error."""
+    if isinstance(error, UserError):
+        return str(error)
+    # A full disk or a quota; other system errors keep their traceback.
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
-        print(
-            f"error: the disk is full{where}; nothing half-written was kept, so free some space and run the "
-            "same command again",
-            file=sys.stderr,
+        return (
+            f"the disk is full{where}; nothing half-written was kept, so free some space and run the same command again"
         )
-        raise SystemExit(2) from None
+    return None

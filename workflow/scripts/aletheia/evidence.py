@@ -6,6 +6,7 @@ Weights stay out, named by hash (:mod:`aletheia.omission`). The archive's bytes 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +26,8 @@ from aletheia.verification import LOCK
 
 SUMS = "SHA256SUMS"
 CONFIG = "config/config.yaml"
+# Where a bundle has the campaigns and registries that lie outside the project's folder.
+GIVEN = "config/given"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".gguf"}
 # What a bundle needs of the project, so that it can be checked, read and run again where it is unpacked.
 PROJECT = (
@@ -49,6 +52,8 @@ class Bundle:
         ``{path: rule}`` of the study's files.
     members
         Files that go in as they are, sorted.
+    given
+        ``{member: file}`` of campaigns and registries that lie elsewhere and go in under another name.
     omitted
         Files that stay out, sorted, with the hash and size that a lock, a sidecar or a lineage recorded of each: base
         models are too large to be read again for this.
@@ -59,6 +64,7 @@ class Bundle:
     results: str
     rules: Mapping[str, str]
     members: list[str]
+    given: dict[str, str]
     omitted: dict[str, dict[str, Any]]
 
 
@@ -76,7 +82,7 @@ def _source(path: Path) -> bool:
 def configured_files(configuration: Mapping[str, Any]) -> list[str]:
     """Return the files that a study's configuration names: campaigns and registries."""
     filled = with_defaults(dict(configuration), schema("config"), schema("config"))
-    return [*filled["campaigns"], filled["models"], filled["data"]]
+    return [Path(path).as_posix() for path in (*filled["campaigns"], filled["models"], filled["data"])]
 
 
 def made_files(study: Study, results: str, resources: str) -> list[str]:
@@ -101,18 +107,15 @@ def collect(configuration: Mapping[str, Any]) -> Bundle:
     Raises
     ------
     UserError
-        When a file of the study is missing.
+        When a file of the study is missing, or its results lie where a bundle cannot name them.
     """
     filled = with_defaults(dict(configuration), schema("config"), schema("config"))
     study, places = load_study(filled), filled.get("pathvars", {})
     results, resources = (places.get(name, name) for name in ("results", "resources"))
     rules = layout.study_files(study, results, resources)
-    lacking = [path for path in rules if not Path(path).exists()]
-    if lacking:
-        raise UserError(
-            f"{lacking[0]}: expected a finished study, but {len(lacking)} of its files are missing; run snakemake"
-        )
-    members, omitted = set(project_files()) | set(configured_files(filled)), dict[str, dict[str, Any]]()
+    _expect_whole(results, resources, rules)
+    configured = set(configured_files(filled))
+    members, omitted = set(project_files()) | configured, dict[str, dict[str, Any]]()
     for path in map(Path, rules):
         if path.is_dir():
             _add_folder(path, members, omitted, weights=filled["evidence"]["adapters"])
@@ -123,7 +126,48 @@ def collect(configuration: Mapping[str, Any]) -> Bundle:
     _add_given(members, omitted)
     # Written anew: the study's own configuration takes the default one's place.
     members.discard(CONFIG)
-    return Bundle(study, filled, results, rules, sorted(members), dict(sorted(omitted.items())))
+    given = _renamed(filter(_outside, configured), members)
+    members -= set(given.values())
+    configuration = _pointed(filled, {path: name for name, path in given.items()})
+    return Bundle(study, configuration, results, rules, sorted(members), given, dict(sorted(omitted.items())))
+
+
+def _expect_whole(results: str, resources: str, files: Collection[str]) -> None:
+    """Stop where the study is not finished, or its trees have no name inside a bundle."""
+    for name, folder in {"results": results, "resources": resources}.items():
+        if _outside(folder):
+            raise UserError(
+                f"pathvars.{name}: expected a folder below this one, so that a bundle holds it, found {folder}"
+            )
+    lacking = [path for path in files if not Path(path).exists()]
+    if lacking:
+        others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+        raise UserError(f"{lacking[0]}{others}: missing, but a bundle holds a finished study; run snakemake")
+
+
+def _outside(path: str) -> bool:
+    """Tell whether a path leads out of the project's folder, so that it means another file elsewhere."""
+    return Path(path).is_absolute() or ".." in Path(path).parts
+
+
+def _renamed(paths: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """Return ``{member: file}``: a name of its own inside the bundle for each file from elsewhere."""
+    names: dict[str, str] = {}
+    for path in sorted(paths):
+        stem, suffix = Path(path).stem, Path(path).suffix
+        choices = (f"{GIVEN}/{stem}{f'-{n}' if n else ''}{suffix}" for n in itertools.count())
+        names[next(name for name in choices if name not in names and name not in taken)] = path
+    return names
+
+
+def _pointed(configuration: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the configuration with the names that its files have inside the bundle."""
+
+    def name(path: str) -> str:
+        return names.get(Path(path).as_posix(), path)
+
+    files = {"campaigns": list(map(name, configuration["campaigns"]))}
+    return {**configuration, **files, **{key: name(configuration[key]) for key in ("models", "data")}}
 
 
 def _add_folder(folder: Path, members: set[str], omitted: dict[str, dict[str, Any]], *, weights: bool) -> None:
@@ -158,7 +202,7 @@ def _add_given(members: set[str], omitted: dict[str, dict[str, Any]]) -> None:
         for name, recorded in artifacts.read(path)["lineage"]["inputs"].items():
             if name in members or name in omitted:
                 continue
-            if Path(name).is_absolute() or ".." in Path(name).parts:
+            if _outside(name):
                 omitted[name] = _given(name, recorded)
             else:
                 members.add(name)
@@ -185,7 +229,7 @@ def latest(found: Iterable[Mapping[str, Any]]) -> datetime:
 
 
 def generated_files(bundle: Bundle, lineage: Mapping[str, Any], date: datetime) -> dict[str, bytes]:
-    """Return the content of the files that only the bundle has: its configuration and its list of what stays out."""
+    """Return what only the bundle has by its name: configuration, files from elsewhere, the list of what stays out."""
     files = [
         {"path": path, "sha256": recorded["sha256"], "bytes": recorded["bytes"]}
         for path, recorded in bundle.omitted.items()
@@ -196,7 +240,8 @@ def generated_files(bundle: Bundle, lineage: Mapping[str, Any], date: datetime) 
     listing = artifacts.enveloped("omitted", {"files": files}, made_by, observed, name)
     header = "# The configuration of the study in this bundle, merged from all its files, defaults filled in.\n"
     text = header + yaml.safe_dump(bundle.configuration, allow_unicode=True)
-    return {CONFIG: text.encode("utf-8"), name: artifacts.canonical_bytes(listing)}
+    elsewhere = {member: Path(path).read_bytes() for member, path in bundle.given.items()}
+    return {CONFIG: text.encode("utf-8"), name: artifacts.canonical_bytes(listing), **elsewhere}
 
 
 def sums(members: Collection[str], generated: Mapping[str, bytes]) -> bytes:

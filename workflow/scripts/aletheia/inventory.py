@@ -36,6 +36,16 @@ def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
     return functools.reduce(merged, map(read_yaml, (CONFIG, *configfiles)), {})
 
 
+def results_folder(configfiles: Iterable[Path] = ()) -> str:
+    """Return where the study leaves its results, as far as the configuration that is here says."""
+    configfiles = list(configfiles)
+    return _place(read_configuration(configfiles), "results") if CONFIG.is_file() or configfiles else "results"
+
+
+def _place(config: Mapping[str, Any], name: str) -> str:
+    return (config.get("pathvars") or {}).get(name, name)
+
+
 def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     """Return what the study of a configuration should consist of.
 
@@ -51,8 +61,7 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     """
     config = read_configuration(configfiles)
     study = load_study(config)
-    places = config.get("pathvars", {})
-    results, resources = (places.get(name, name) for name in ("results", "resources"))
+    results, resources = (_place(config, name) for name in ("results", "resources"))
     files, asked = study_files(study, results, resources), stability_files(study, results)
     # Made on demand: once one of its files is there, all are expected.
     files |= asked if any(Path(path).exists() for path in asked) else {}

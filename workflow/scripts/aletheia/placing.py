@@ -63,8 +63,13 @@ def _replace(temporary: Path, path: Path) -> None:
     if path.is_dir():
         aside = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(aside)
-        temporary.rename(path)
-        shutil.rmtree(aside)
+        try:
+            temporary.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+        # What stood there may have been a link to a folder elsewhere, which stays as it is.
+        _discard(aside)
     else:
         temporary.replace(path)
     _synchronise(path.parent)

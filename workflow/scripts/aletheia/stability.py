@@ -31,13 +31,13 @@ def pairwise(values: np.ndarray) -> dict[str, Any]:
     Parameters
     ----------
     values
-        Symmetric matrix [draws, draws] of an agreement; the diagonal is not read.
+        Symmetric matrix [draws, draws] of an agreement; the diagonal is not read. NaN where it is not defined.
 
     Returns
     -------
     dict
         ``mean`` over the n·(n−1)/2 pairs and ``min``; ``low`` and ``high`` of the 95 % interval (None below
-        three draws); ``n`` draws, ``pairs``.
+        three draws); all four None where the agreement of some pair is not defined; ``n`` draws, ``pairs``.
 
     Notes
     -----
@@ -50,6 +50,9 @@ def pairwise(values: np.ndarray) -> dict[str, Any]:
     """
     n = len(values)
     upper = np.triu_indices(n, 1)
+    counted = {"n": n, "pairs": len(upper[0])}
+    if not np.isfinite(values[upper]).all():
+        return {**dict.fromkeys(("mean", "low", "high", "min")), **counted}
     mean = float(values[upper].mean())
     low = high = None
     if n > 2:
@@ -57,7 +60,14 @@ def pairwise(values: np.ndarray) -> dict[str, Any]:
         pseudo = n * mean - (n - 1) * np.array(without)
         half = stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, n - 1) * pseudo.std(ddof=1) / np.sqrt(n)
         low, high = float(max(-1, mean - half)), float(min(1, mean + half))
-    return {"mean": mean, "low": low, "high": high, "min": float(values[upper].min()), "n": n, "pairs": len(upper[0])}
+    return {"mean": mean, "low": low, "high": high, "min": float(values[upper].min()), **counted}
+
+
+def rank_agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Spearman's ρ of two draws' scores; NaN where one draw ranks nothing: a single layer, or equal scores."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.spearmanr(first, second).statistic)
 
 
 def model_stability(
@@ -104,7 +114,7 @@ def model_stability(
         overlap, agreement = np.eye(len(well)), np.eye(len(well))
         for i, j in itertools.combinations(range(len(well)), 2):
             overlap[i, j] = overlap[j, i] = jaccard(chosen[i], chosen[j])
-            agreement[i, j] = agreement[j, i] = stats.spearmanr(scores[i], scores[j]).statistic
+            agreement[i, j] = agreement[j, i] = rank_agreement(scores[i], scores[j])
         frequency = [sum(layer in layers for layers in chosen) / len(chosen) for layer in range(scores.shape[1])]
         rows.append(
             {
@@ -147,7 +157,9 @@ def draw_stability(models: Mapping[str, Mapping[str, Any]], style: Mapping[str, 
             counts = [row["batches"] for row in found["by_batches"]]
             shift = np.array(counts) * (1 + 0.03 * (i - (len(models) - 1) / 2))
             values = [row[measure] for row in found["by_batches"]]
-            axis.plot(shift, [v["mean"] for v in values], "o-", color=colour, markersize=4, linewidth=1.2, label=model)
+            # As numbers: None, where an agreement is not defined, becomes a gap.
+            means = np.array([v["mean"] for v in values], dtype=float)
+            axis.plot(shift, means, "o-", color=colour, markersize=4, linewidth=1.2, label=model)
             for x, value in zip(shift, values, strict=True):
                 if value["low"] is not None:
                     axis.plot([x, x], [value["low"], value["high"]], color=colour, linewidth=1)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts, omission
-from aletheia.artifacts import IGNORED, SIDECAR
+from aletheia.artifacts import SIDECAR
 from aletheia.contents import Contents
 from aletheia.errors import UserError
+from aletheia.folders import files_below
 
 LOCK = ".lock.json"
+# What a name that ends so says of the artifact's schema.
+ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
 # Below the two trees, and no artifacts: the report page is a view of them; wheels are a cache, each held against the
 # sha256 in the registry whenever it is used.
 PASSED = ("report.html", "downloads")
@@ -90,24 +93,39 @@ def verify_folders(
         Carries over what was read before, between calls.
     """
     roots = [root for root in roots if root.is_dir()]
-    files = [p for root in roots for p in sorted(root.rglob("*")) if p.is_file() and not _scratch(p)]
+    files = [p for root in roots for p in files_below(root) if not _scratch(p.relative_to(root))]
     trees = _Trees(files, contents or Contents(), expected or {}, omission.find_omitted(roots[0] if roots else ""))
     trees.check()
     passed = [root / name for root in roots for name in PASSED]
     trees.findings += [
         Finding(str(path), "no artifact vouches for this file", kind="stray")
-        for path in files
+        for path in trees.files
         # A file of the study's without its sidecar is no stray: the sidecar is missing.
         if path not in trees.owners and str(path) not in trees.expected and not any(map(path.is_relative_to, passed))
     ]
     return trees.verified([] if expected is None else list(trees.unasked()))
 
 
-def verify_files(files: Iterable[Path], contents: Contents | None = None) -> Verified:
-    """Check some files with their sidecars (see :func:`ancestry`)."""
+def verify_files(
+    files: Iterable[Path], contents: Contents | None = None, *, results: Path | str = "results"
+) -> Verified:
+    """Check some files and folders with their sidecars (see :func:`ancestry`).
+
+    Parameters
+    ----------
+    files
+        What to check.
+    contents
+        Carries over what was read before, between calls.
+    results
+        The results folder, where an evidence bundle says what it leaves out.
+    """
     files = list(files)
     envelopes = [e for e in map(envelope_of, files) if e is not None]
-    trees = _Trees(dict.fromkeys([*files, *envelopes]), contents or Contents(), {}, omission.find_omitted())
+    # In a bundle, what may be absent rests on this list.
+    listed = [path for path in [Path(results) / omission.NAME] if path.is_file()]
+    files = dict.fromkeys([*files, *envelopes, *listed])
+    trees = _Trees(files, contents or Contents(), {}, omission.find_omitted(results))
     trees.check()
     return trees.verified([])
 
@@ -128,7 +146,8 @@ class _Trees:
         for path in files:
             if path.is_file():
                 self.files.append(path)
-            else:
+            # A folder's files are its sidecar's to name.
+            elif not path.exists():
                 self._missing(path)
 
     def check(self) -> None:
@@ -142,16 +161,16 @@ class _Trees:
             try:
                 envelopes[path] = self.contents.envelope(path)
             except UserError as error:
-                self.findings.append(Finding(str(path), str(error).removeprefix(f"{path}: ")))
+                self.findings.append(Finding(str(path), problem_of(error, path)))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
                 beside = _beside(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
                 continue
-            self._place(path, envelopes[path])
-            self._content(path, envelopes[path])
+            if not self._misnamed(path, envelopes[path]):
+                self._place(path, envelopes[path])
+                self._content(path, envelopes[path])
         for name in self.expected:
-            # Of a folder, a bundle leaves out the files one by one.
-            if not os.path.exists(name) and not any(path.startswith(f"{name}/") for path in self.omitted):
+            if not os.path.exists(name):
                 self._missing(Path(name))
         self._inputs(envelopes)
 
@@ -186,9 +205,19 @@ class _Trees:
     def _missing(self, path: Path, sha256: str = "") -> None:
         if str(path) in self.omitted:
             self.left_out.add(str(path))
-        else:
+        # Of a folder, a bundle leaves out the files one by one.
+        elif not any(name.startswith(f"{path}/") for name in self.omitted):
             found = "no file" if sha256 else ""
             self.findings.append(Finding(str(path), "missing", sha256, found, kind="missing"))
+
+    def _misnamed(self, path: Path, envelope: dict[str, Any]) -> bool:
+        """Find an artifact under the name of a sidecar or a lock, which it is not."""
+        for suffix, (name, schemas) in ENDINGS.items():
+            if path.name.endswith(suffix) and envelope["schema"] not in schemas:
+                problem = f"is a {envelope['schema']} artifact, under the name of a {name}"
+                self.findings.append(Finding(str(path), problem, kind="stray"))
+                return True
+        return False
 
     def _place(self, path: Path, envelope: dict[str, Any]) -> None:
         """Find an artifact that was renamed, or has changed places with another."""
@@ -201,30 +230,21 @@ class _Trees:
 
     def _content(self, path: Path, envelope: dict[str, Any]) -> None:
         """Hold the files that an artifact vouches for (a sidecar's, a lock's, a run's adapter) against it."""
-        payload, beside = envelope["payload"], _beside(path)
-        if envelope["schema"] == "run":
-            folder = path.parent / "adapter"
-            self._held(path, {folder / name: sha256 for name, sha256 in payload["adapter"]["files"].items()})
-        elif path.name.endswith(LOCK):
-            self._held(path, {beside / name: entry["sha256"] for name, entry in payload["files"].items()})
-            # The folder's own sidecar is no output of a rule, so nothing else would miss it.
-            if not artifacts.sidecar(beside).is_file():
-                self.owners[artifacts.sidecar(beside)] = path
-                self._missing(artifacts.sidecar(beside))
-        elif beside != path:
-            # A folder whose files a bundle leaves out is not there.
-            folder = payload["files"].keys() != {beside.name}
-            files = {beside / name if folder else beside: entry for name, entry in payload["files"].items()}
-            self._held(path, {file: entry["sha256"] for file, entry in files.items()})
+        self._held(path, vouched_files(path, envelope))
+        own = artifacts.sidecar(_beside(path))
+        # A staged folder's sidecar is no output of a rule, so nothing else would miss it.
+        if path.name.endswith(LOCK) and not own.is_file():
+            self.owners[own] = path
+            self._missing(own)
 
     def _held(self, owner: Path, recorded: Mapping[Path, str]) -> None:
         for file, sha256 in recorded.items():
             self.owners.setdefault(file, owner)
-            if not file.is_file():
+            found = self.contents.sha256(file)
+            if found is None:
                 self._missing(file, sha256)
-            elif self.contents.sha256(file) != sha256:
-                problem = "changed after it was written"
-                self.findings.append(Finding(str(file), problem, sha256, self.contents.sha256(file)))
+            elif found != sha256:
+                self.findings.append(Finding(str(file), "changed after it was written", sha256, found))
 
     def _inputs(self, envelopes: Mapping[Path, dict[str, Any]]) -> None:
         """Find artifacts whose inputs are not, or no longer, what they were made from."""
@@ -236,11 +256,37 @@ class _Trees:
                     self._input(path, Path(name), described["sha256"])
 
     def _input(self, path: Path, source: Path, sha256: str) -> None:
-        if not source.is_file():
+        found = self.contents.sha256(source)
+        if found is None:
             self._missing(source, sha256)
-        elif self.contents.sha256(source) != sha256:
-            problem, found = f"made from another {source}", self.contents.sha256(source)
+        elif found != sha256:
+            problem = f"made from another {source}"
             self.findings.append(Finding(str(path), problem, sha256, found, kind="outdated"))
+
+
+def problem_of(error: UserError, path: Path) -> str:
+    """Return what an artifact's reader says of it, without its name and the advice, which holds for a step's input."""
+    return str(error).removeprefix(f"{path}: ").removesuffix("; delete it and rerun")
+
+
+def vouched_files(path: Path, envelope: Mapping[str, Any]) -> dict[Path, str]:
+    """Return ``{file: recorded sha256}`` of what an artifact vouches for: a run's adapter, a lock's or sidecar's list.
+
+    Parameters
+    ----------
+    path, envelope
+        The artifact, and its checked content.
+    """
+    payload, beside = envelope["payload"], _beside(path)
+    if envelope["schema"] == "run":
+        return {path.parent / "adapter" / name: sha256 for name, sha256 in payload["adapter"]["files"].items()}
+    if beside == path or envelope["schema"] not in ("file", "model_lock", "data_lock"):
+        return {}
+    recorded = {name: entry["sha256"] for name, entry in payload["files"].items()}
+    # By name, since a folder whose files a bundle leaves out is not there.
+    if path.name.endswith(SIDECAR) and recorded.keys() == {beside.name}:
+        return {beside: recorded[beside.name]}
+    return {beside / name: sha256 for name, sha256 in recorded.items()}
 
 
 def is_envelope(path: Path) -> bool:
@@ -283,8 +329,11 @@ def envelope_of(path: Path) -> Path | None:
 
 
 def _scratch(path: Path) -> bool:
-    """Tell whether a file is no content: Snakemake's time stamps, locks, and what a job is writing just now."""
-    return path.name in IGNORED or path.name.startswith(".")
+    """Tell whether a file is no content: Snakemake's time stamps, locks, and what a job is writing just now.
+
+    The path begins below a tree's root: a job fills a folder under a hidden name.
+    """
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _beside(path: Path) -> Path:
