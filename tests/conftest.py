@@ -140,9 +140,17 @@ def run_tiny_study(folder: Path) -> None:
 @pytest.fixture
 def study(finished, tmp_path):
     """Return a copy of the finished study in another place, whose files have other times: a clone, moved."""
-    folder = tmp_path / "moved"
-    shutil.copytree(finished, folder, symlinks=True, copy_function=shutil.copy)
-    return folder
+    return copy_study(finished, tmp_path / "moved", copy_function=shutil.copy)
+
+
+def copy_study(finished: Path, target: Path, *, records: bool = True, copy_function=shutil.copy2) -> Path:
+    """Copy a finished study, with file times unless told otherwise, and with Snakemake's records unless told otherwise.
+
+    What programs of other workers may just be writing there stays out: compiled modules.
+    """
+    left_out = ("__pycache__",) if records else ("__pycache__", ".snakemake")
+    ignore = shutil.ignore_patterns(*left_out)
+    return Path(shutil.copytree(finished, target, symlinks=True, ignore=ignore, copy_function=copy_function))
 
 
 def dry(folder, *arguments):

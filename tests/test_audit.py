@@ -13,7 +13,7 @@ import pytest
 from aletheia import artifacts
 from aletheia.changes import changes, differences
 from aletheia.planning import Job
-from conftest import STUDY, edit, snakemake
+from conftest import STUDY, copy_study, edit, snakemake
 
 NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
 PROBE = "results/probe/tiny-neox/seed1.json"
@@ -57,10 +57,10 @@ def tamper(path):
     path.write_bytes(content)
 
 
-def test_a_finished_study_has_nothing_to_do(finished):
-    done = audit(finished)
+def test_a_finished_study_has_nothing_to_do(study):
+    done = audit(study)
     assert (done.returncode, done.stdout) == (0, NOTHING)
-    assert json.loads(audit(finished, "--json").stdout) == {"rows": [], "notes": [], "seconds": 0}
+    assert json.loads(audit(study, "--json").stdout) == {"rows": [], "notes": [], "seconds": 0}
 
 
 def test_each_rerun_has_its_reason_and_its_measured_cost(study):
@@ -150,9 +150,7 @@ def test_the_remedies_mend_what_they_say(study):
 @pytest.fixture
 def unrecorded(finished, tmp_path):
     """Return a finished study as an archive would bring it: the same times, and no records of Snakemake's."""
-    folder = tmp_path / "unpacked"
-    shutil.copytree(finished, folder, symlinks=True, ignore=shutil.ignore_patterns(".snakemake"))
-    return folder
+    return copy_study(finished, tmp_path / "unpacked", records=False)
 
 
 def test_results_without_snakemake_s_records_are_held_against_code_and_settings(unrecorded):
@@ -241,8 +239,8 @@ def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):
     assert found["results/notes.txt"]["remedy"] == "delete it, or keep it elsewhere"
 
 
-def test_each_configfile_counts(finished):
-    assert one_sentence(audit(finished, "--configfile", "none.yaml")).startswith("error: none.yaml: ")
+def test_each_configfile_counts(study):
+    assert one_sentence(audit(study, "--configfile", "none.yaml")).startswith("error: none.yaml: ")
 
 
 def test_another_configuration_is_one_row_and_the_default_s_plan(study):

@@ -254,7 +254,7 @@ def staged(tmp_path):
         "licence": None,
     }
     job = artifacts.Job(args, inputs=[], outputs=[lock])
-    job.lineage, job._started, job._clock = {}, "2026-01-01T00:00:00+00:00", 0.0
+    job.lineage, job._started, job._clock = {"code": {}}, "2026-01-01T00:00:00+00:00", 0.0
     seen = {"train.jsonl": [stat.st_size, stat.st_mtime_ns]}
     job.artifact(lock, kind="data_lock", payload=payload, observed={"stat": seen})
     return lock, path

@@ -64,7 +64,7 @@ def sealed(path, kind, payload, **observed):
     """Write an artifact without a script behind it."""
     args = SimpleNamespace(config={}, step="test", extra_code=(), attempt=1, env={})
     job = artifacts.Job(args, inputs=[], outputs=[path])
-    job.lineage, job._started, job._clock = {}, "2026-01-01T00:00:00+00:00", 0.0
+    job.lineage, job._started, job._clock = {"code": {}}, "2026-01-01T00:00:00+00:00", 0.0
     return job.artifact(path, kind=kind, payload=payload, observed=observed)
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from aletheia import artifacts
-from conftest import STUDY, dry, edit, said, snakemake
+from conftest import STUDY, copy_study, dry, edit, said, snakemake
 
 ARCHIVE = "results/evidence/evidence.zip"
 OMITTED = "results/evidence/omitted.json"
@@ -52,7 +52,7 @@ assert session.get("{CONTEXT}").ok
 def bundled(finished, tmp_path_factory):
     """Return a study's folder, in which the rule has made the bundle."""
     folder = tmp_path_factory.mktemp("evidence") / "study"
-    shutil.copytree(finished, folder)
+    copy_study(finished, folder)
     done = snakemake(folder, ARCHIVE, *STUDY)
     assert done.returncode == 0, said(done)[-3000:]
     return folder
@@ -259,7 +259,7 @@ def test_an_unfinished_study_is_one_sentence(bundled, tmp_path):
 def test_a_study_in_another_folder_is_bundled_from_there(finished, tmp_path):
     """What lies in a folder of another name: the archive, the list of what is left out, and all that reads it."""
     folder = tmp_path / "study"
-    shutil.copytree(finished, folder)
+    copy_study(finished, folder)
     edit(folder / STUDY[1], "campaigns:", "pathvars: {results: other}\ncampaigns:")
     renamed(folder, "results", "other")
     assert "rule bundle:" in said(snakemake(folder, "bundle", "-n", "--rerun-triggers", "mtime", *STUDY))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import STUDY, missing, said, snakemake
+from conftest import STUDY, copy_study, missing, said, snakemake
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FIGURES = ["fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS2"]
@@ -24,7 +24,7 @@ LOCAL = ("file:", "data:", "blob:", "about:", "chrome:", "devtools:")
 def report(finished, tmp_path_factory):
     """Return the tiny study's report page."""
     folder = tmp_path_factory.mktemp("report") / "study"
-    shutil.copytree(finished, folder)
+    copy_study(finished, folder)
     done = snakemake(folder, *STUDY, "--report", "results/report.html")
     assert done.returncode == 0, said(done)[-3000:]
     return folder / "results" / "report.html"

@@ -15,7 +15,7 @@ import yaml
 
 from aletheia import artifacts
 from aletheia.config import schema
-from conftest import STUDY, dry, edit, said, sentences, snakemake
+from conftest import STUDY, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
 
@@ -98,8 +98,8 @@ def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
     assert heldout.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
 
 
-def test_a_second_run_has_nothing_to_do(finished):
-    assert NOTHING in snakemake(finished, *STUDY).stderr
+def test_a_second_run_has_nothing_to_do(finished, tmp_path):
+    assert NOTHING in snakemake(copy_study(finished, tmp_path / "again"), *STUDY).stderr
 
 
 def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
@@ -159,8 +159,7 @@ def test_an_edited_file_touches_the_rules_that_use_it_and_what_follows(study, fi
 def test_an_archived_study_without_snakemake_s_records_has_nothing_to_do(finished, tmp_path):
     # As long as files keep their times: without its records Snakemake knows nothing else. `make audit` holds such
     # results against their own lineage.
-    study = tmp_path / "unpacked"
-    shutil.copytree(finished, study, symlinks=True, ignore=shutil.ignore_patterns(".snakemake"))
+    study = copy_study(finished, tmp_path / "unpacked", records=False)
     assert NOTHING in dry(study)[1]
 
 
