@@ -12,6 +12,7 @@ import pandas as pd
 from aletheia import artifacts, pairs
 from aletheia.layer_table import layer_table
 from aletheia.ledger import BASE, build_ledger, planned_runs
+from aletheia.reporting import LAYER_TABLE
 from aletheia.uniformity import Key, Maker, check_uniform, deviations, mixed_rows
 
 Campaigns = Sequence[Mapping[str, Any]]
@@ -83,7 +84,7 @@ def tables(campaigns: Campaigns) -> list[str]:
     """Return the names of the tables that :func:`gathered` makes of these campaigns."""
     reports = {report for campaign in campaigns for report in campaign["reports"]}
     wanted = [name for name, (_, needs) in VIEWS.items() if not needs or reports & needs]
-    return wanted + (["layers.csv"] if any(campaign.get("selecting") for campaign in campaigns) else [])
+    return wanted + ([LAYER_TABLE] if any(campaign.get("selecting") for campaign in campaigns) else [])
 
 
 def gathered(campaigns: Campaigns, found: Sources) -> dict[str, pd.DataFrame]:
@@ -106,7 +107,7 @@ def gathered(campaigns: Campaigns, found: Sources) -> dict[str, pd.DataFrame]:
     ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed)
     frames = {name: VIEWS[name][0](ledger) for name in tables(campaigns) if name in VIEWS}
     if study.probes:
-        frames["layers.csv"] = layer_table({key: probe["payload"] for key, probe in study.probes.items()})
+        frames[LAYER_TABLE] = layer_table({key: probe["payload"] for key, probe in study.probes.items()})
     return frames
 
 

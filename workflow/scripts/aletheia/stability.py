@@ -107,33 +107,30 @@ def model_stability(
             f"stability of {model}: expected {draws} draws, two or more of which ended well, found {len(probes)} and "
             f"{len(well)}; see their probes"
         )
-    rows = []
-    for count in batches:
-        scores = np.array([layer_scores(draw, score, count) for draw in well])
-        chosen = [select_layers(row.tolist(), budget_percent) for row in scores]
-        overlap, agreement = np.eye(len(well)), np.eye(len(well))
-        for i, j in itertools.combinations(range(len(well)), 2):
-            overlap[i, j] = overlap[j, i] = jaccard(chosen[i], chosen[j])
-            agreement[i, j] = agreement[j, i] = rank_agreement(scores[i], scores[j])
-        frequency = [sum(layer in layers for layers in chosen) / len(chosen) for layer in range(scores.shape[1])]
-        rows.append(
-            {
-                "batches": count,
-                "jaccard": pairwise(overlap),
-                "spearman": pairwise(agreement),
-                "selected_share": frequency,
-            }
-        )
+    depth = probes[0]["layers_total"]
+    scores = {count: np.array([layer_scores(draw, score, count) for draw in well]) for count in batches}
+    rows = [{"batches": count, **_agreements(scores[count], budget_percent)} for count in batches]
     return {
-        "layers_total": probes[0]["layers_total"],
+        "layers_total": depth,
         "draws": draws,
         "draws_ok": len(well),
         "score": score,
         "budget_percent": budget_percent,
         # What two random selections of this size would share: the level to beat.
-        "jaccard_by_chance": _by_chance(len(chosen[0]), scores.shape[1]),
+        "jaccard_by_chance": _by_chance(len(select_layers([0.0] * depth, budget_percent)), depth),
         "by_batches": rows,
     }
+
+
+def _agreements(scores: np.ndarray, budget_percent: float) -> dict[str, Any]:
+    """Return both agreements of scores [draws, layers], and the share of the draws that selects each layer."""
+    chosen = [select_layers(row.tolist(), budget_percent) for row in scores]
+    overlap, agreement = np.eye(len(scores)), np.eye(len(scores))
+    for i, j in itertools.combinations(range(len(scores)), 2):
+        overlap[i, j] = overlap[j, i] = jaccard(chosen[i], chosen[j])
+        agreement[i, j] = agreement[j, i] = rank_agreement(scores[i], scores[j])
+    share = [sum(layer in layers for layers in chosen) / len(chosen) for layer in range(scores.shape[1])]
+    return {"jaccard": pairwise(overlap), "spearman": pairwise(agreement), "selected_share": share}
 
 
 def layer_scores(draw: Mapping[str, Any], score: str, count: int) -> list[float]:
