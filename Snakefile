@@ -24,6 +24,7 @@ include: "rules/probe.smk"
 include: "rules/select.smk"
 include: "rules/stability.smk"
 include: "rules/train.smk"
+include: "rules/interleaved.smk"
 include: "rules/evaluate.smk"
 include: "rules/aggregate.smk"
 include: "rules/stats.smk"
@@ -33,8 +34,10 @@ include: "rules/evidence.smk"
 
 localrules:
     all,
+    attribution,
     bundle,
     evidence,
+    paired,
     stability,
     stage,
     stage_model,

@@ -120,6 +120,16 @@ def stability_draws(wildcards):
     return [f"<results>/stability/{model}/seed{draw}.json" for model, n in draws.items() for draw in range(n)]
 
 
+def paired_artifacts(wildcards):
+    """The interleaved measurement of each selecting run that has a standard one beside it."""
+    return [f"<results>/paired/{r.model}/{r.arm}/seed{r.seed}.json" for r in STUDY.paired()]
+
+
+def attribution_artifacts(wildcards):
+    """The attribution of each model whose layers some arm selects."""
+    return [f"<results>/attribution/{model}/seed{run.seed}.json" for model, run in STUDY.attributed().items()]
+
+
 def layers_of_figure(wildcards):
     """The table of layer scores, for the figures that show it."""
     return f"<results>/aggregate/{LAYER_TABLE}" if wildcards.figure in LAYER_FIGURES else []

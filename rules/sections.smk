@@ -9,7 +9,7 @@ def encoding_section(wildcards):
 def model_section(wildcards):
     """How a model is loaded."""
     entry = STUDY.models[wildcards.model]
-    return {key: entry[key] for key in ("dtype", "quantization")}
+    return {key: entry[key] for key in ("dtype", "quantization", "attention")}
 
 
 def trained_model_section(wildcards):
@@ -38,6 +38,11 @@ def precision_section(wildcards):
 def probe_section(wildcards):
     """The probe's settings."""
     return settings_of(wildcards)["probe"]
+
+
+def batches_section(wildcards):
+    """The shape of a plan that serves every arm of a model and a seed."""
+    return STUDY.batches[wildcards.model, int(wildcards.seed)]
 
 
 def arm_section(wildcards):
@@ -87,6 +92,43 @@ def draws_section(wildcards):
 def stability_section(wildcards):
     """Draws and counts of each model whose layers some arm selects."""
     return {model: STUDY.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in STUDY.probed())}
+
+
+def timed_section(wildcards):
+    """The settings of training that an interleaved measurement reads."""
+    return timed_settings(run_of(wildcards))
+
+
+def std_section(wildcards):
+    """What the standard arm of a pair means."""
+    return STUDY.runs[wildcards.model, "std", int(wildcards.seed)].arm_settings
+
+
+def interleaving_section(wildcards):
+    """How many rounds and steps arms take in turns."""
+    return settings_of(wildcards)["interleaving"]
+
+
+def attributed_model_section(wildcards):
+    """The model's name, which its attribution carries."""
+    return {"model": wildcards.model, "arm": None}
+
+
+def attributed_adapter_section(wildcards):
+    """Ranks, alphas and dropout of a model's adapters, for its attribution."""
+    return STUDY.attributed()[wildcards.model].settings["adapter"]
+
+
+def attributed_training_section(wildcards):
+    """The settings of training that a model's attribution reads."""
+    return timed_settings(STUDY.attributed()[wildcards.model])
+
+
+def timed_settings(run):
+    """What decides a training step, and the number of steps, among which the probe's time is divided."""
+    step = ("batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing")
+    rates = ("learning_rate", "schedule", "warmup_steps")
+    return {key: run.settings["training"][key] for key in ("steps", *step, *rates)}
 
 
 def campaigns_section(wildcards):

@@ -14,11 +14,31 @@ TRAIN = lineage(
 )
 
 
+rule batches:
+    input:
+        model="<resources>/models/{model}.lock.json",
+        data=training_data,
+    output:
+        "<results>/batches/{model}/seed{seed}.json",
+    log:
+        "logs/batches/{model}-seed{seed}.log",
+    conda:
+        "../envs/gpu.yaml"
+    resources:
+        attempt=attempt_number,
+    params:
+        **lineage("draw_batches.py", "gpu", encoding=encoding_section, batches=batches_section),
+    shell:
+        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/draw_batches.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        "--seed {wildcards.seed} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+
+
 rule train_std:
     input:
         precision=measured_precision,
         model="<resources>/models/{model}.lock.json",
         data=training_data,
+        batches="<results>/batches/{model}/seed{seed}.json",
     output:
         run="<results>/train/{model}/{arm}/seed{seed}/run.json",
         adapter=directory("<results>/train/{model}/{arm}/seed{seed}/adapter"),
@@ -36,7 +56,8 @@ rule train_std:
         **TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
-        "--precision {input.precision:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
+        "--precision {input.precision:q} --batches {input.batches:q} --seed {wildcards.seed} --threads {threads} "
+        "--events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} --out {output.run:q} "
         "--adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
@@ -45,6 +66,7 @@ rule train_ale:
         precision=measured_precision,
         model="<resources>/models/{model}.lock.json",
         data=training_data,
+        batches="<results>/batches/{model}/seed{seed}.json",
         probe="<results>/probe/{model}/seed{seed}.json",
         selection="<results>/select/{model}/{arm}/seed{seed}.json",
         std=bought_by("std"),
@@ -67,8 +89,9 @@ rule train_ale:
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
-        "--std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} --threads {threads} --out {output.run:q} "
-        "--adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+        "--batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} "
+        "--threads {threads} --events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
+        "--out {output.run:q} --adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 use rule train_ale as train_cm with:

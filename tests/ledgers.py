@@ -19,9 +19,10 @@ LAYERS = 12
 
 
 def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float = 0.0, **changes: Any) -> dict:
-    """Return a run's envelope; ``changes`` go into the payload, or into ``observed`` for host and device."""
+    """Return a run's envelope; ``changes`` go into the payload, or into ``observed`` (host, device, resumed_at)."""
     adapted = list(range(LAYERS)) if arm == "std" else list(range(6, LAYERS))
     observed = {"host": changes.pop("host", "node1"), "device": changes.pop("device", "cpu"), "threads": 2}
+    resumed = changes.pop("resumed_at", [])
     payload = {
         "status": "ok",
         "reason": None,
@@ -32,6 +33,8 @@ def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float
         "seed": seed,
         "dtype": "bf16",
         "quantization": None,
+        "gradient_checkpointing": False,
+        "skipped_steps": 0,
         "eval_loss": 2.0,
         "final_train_loss": 1.9,
         "train_loss": [2.2, 1.9],
@@ -54,6 +57,8 @@ def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float
         "warmup_seconds": 1.0,
         "probe_seconds": probe,
         "step_seconds": [],
+        "resumed_at": resumed,
+        "comparable": not resumed,
     }
     observed |= {"time": time, "tokens_per_second": 1000 / seconds, "peak_memory_bytes": 10**9}
     return {

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from aletheia import artifacts, data
+from aletheia.batching import plan_batches
 from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
 from aletheia.sampling import ranked
@@ -192,41 +193,14 @@ def test_collate_pads_on_the_right():
     assert batch["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
 
 
-def plan(rows=10, steps=7, batch_size=3, accumulation=2, seed=42):
-    return data.plan_batches(range(rows), steps=steps, batch_size=batch_size, accumulation=accumulation, seed=seed)
-
-
-def test_a_longer_plan_begins_with_the_shorter_one():
-    assert plan(steps=11)[: len(plan())] == plan()
-
-
-def test_a_plan_has_whole_micro_batches_and_repeats_nothing_within_an_epoch():
-    found = plan(rows=10, steps=9)
-    assert len(found) == 18
-    assert {len(micro) for micro in found} == {3}
-    for start in range(0, 18, 3):  # 10 rows give three micro-batches of 3 an epoch
-        epoch = [i for micro in found[start : start + 3] for i in micro]
-        assert len(set(epoch)) == 9
-    assert found[:3] != found[3:6]
-
-
-def test_a_plan_depends_on_its_seed_alone():
-    assert plan() == plan()
-    assert plan(seed=1) != plan(seed=2)
-
-
-def test_too_few_rows_for_a_batch_is_one_sentence():
-    with pytest.raises(UserError, match=r"has 2 usable rows, fewer than training\.batch_size=3"):
-        plan(rows=2)
-
-
 def test_probe_batches_are_drawn_without_repetition_and_apart_from_training():
     examples = [{"input_ids": [i], "labels": [i]} for i in range(30)]
     batches = data.probe_batches(examples, 0, batches=5, seed=42)
     drawn = [batch["input_ids"].item() for batch in batches]
     assert len(set(drawn)) == 5
     assert drawn == [b["input_ids"].item() for b in data.probe_batches(examples, 0, batches=5, seed=42)]
-    assert drawn != [i for micro in plan(rows=30, batch_size=1) for i in micro][:5]
+    planned = plan_batches([1] * 30, steps=5, batch_size=1, accumulation=1, seed=42)
+    assert drawn != [i for micro in planned for i in micro]
     with pytest.raises(UserError, match=r"needs 40 rows \(20 batches of 2\) and the training data has 30"):
         data.probe_batches(examples, 0, batches=20, seed=42, batch_size=2)
 

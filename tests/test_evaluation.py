@@ -45,7 +45,7 @@ HUMANEVAL = [
 ]
 ROWS = [{"instruction": f"Say {i}.", "input": "", "output": "number " * (i + 1)} for i in range(5)]
 CONFIG = {
-    "model": {"dtype": "fp32", "quantization": None},
+    "model": {"dtype": "fp32", "quantization": None, "attention": None},
     "encoding": {"prompt": "alpaca", "max_tokens": 256, "loss_on": "response"},
     "evaluation": {
         "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval"],
@@ -109,7 +109,12 @@ def run_json(folder, *, status="ok", files=None, model="tiny"):
     payload = {"status": status, "reason": reason, "model": model, "arm": "ale", "seed": 42, "step": 1}
     payload |= {"steps": 1, "dtype": "fp32", "quantization": None, "eval_loss": None, "train_loss": []}
     payload |= {"final_train_loss": None, "trainable_parameters": None, "placement": None, "tokens": None}
-    payload |= {"batch_plan_sha256": None, "adapter": {"files": files or {}}}
+    payload |= {
+        "gradient_checkpointing": False,
+        "skipped_steps": 0,
+        "batch_plan_sha256": None,
+        "adapter": {"files": files or {}},
+    }
     return sealed(folder / "run.json", "run", payload)
 
 
@@ -127,7 +132,7 @@ def staged(tmp_path_factory):
 
 @pytest.fixture
 def loaded(staged):
-    model, tokenizer = evaluated.load_model(staged["model"], None, dtype="fp32", quantization=None)
+    model, tokenizer = evaluated.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
     return Model(model, tokenizer, 4)
 
 
@@ -246,7 +251,7 @@ def test_missing_questions_are_one_sentence(staged, tmp_path):
 def adapted(staged, tmp_path):
     from peft import LoraConfig, get_peft_model
 
-    model, _ = evaluated.load_model(staged["model"], None, dtype="fp32", quantization=None)
+    model, _ = evaluated.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
     torch.manual_seed(0)
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
     model.save_pretrained(tmp_path / "adapter")
@@ -255,7 +260,7 @@ def adapted(staged, tmp_path):
 
 
 def test_the_adapter_counts(adapted, staged, loaded, tmp_path):
-    model, tokenizer = evaluated.load_model(staged["model"], adapted.run, dtype="fp32", quantization=None)
+    model, tokenizer = evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
     ids = torch.arange(40)[None]
     assert torch.equal(model(ids).logits, adapted.model.eval()(ids).logits)
     tuned = evaluate(Model(model, tokenizer, 4), "heldout", staged, tmp_path)
@@ -266,10 +271,10 @@ def test_a_changed_adapter_is_refused(adapted, staged):
     weights = adapted.run.parent / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(UserError, match=r"not the adapter that run\.json names \(expected sha256 .*, found .*\)"):
-        evaluated.load_model(staged["model"], adapted.run, dtype="fp32", quantization=None)
+        evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
     weights.unlink()
     with pytest.raises(UserError, match="found no file"):
-        evaluated.load_model(staged["model"], adapted.run, dtype="fp32", quantization=None)
+        evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
 
 
 def test_a_run_of_another_model_is_refused(staged, tmp_path):

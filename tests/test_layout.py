@@ -11,7 +11,7 @@ from aletheia.study import load_study
 from conftest import ROOT, STUDY, copy_project, said, snakemake
 
 
-@pytest.mark.parametrize("target", ["all", "stability"])
+@pytest.mark.parametrize("target", ["all", *layout.ON_DEMAND])
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
 def test_the_layout_is_the_rules_outputs(configuration, target, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -24,9 +24,9 @@ def test_the_layout_is_the_rules_outputs(configuration, target, tmp_path, monkey
         outputs = re.search(r"^    output: (.*)$", block, flags=re.MULTILINE)
         if outputs:
             declared |= dict.fromkeys(outputs.group(1).split(", "), block.split(":")[0])
-    if target == "stability":
-        made = {path: rule for path, rule in declared.items() if path.startswith("results/stability")}
-        assert layout.stability_files(study) == made
+    if target in layout.ON_DEMAND:
+        made = {path: rule for path, rule in declared.items() if path.startswith(f"results/{target}")}
+        assert layout.ON_DEMAND[target](study) == made
         return
     assert layout.study_files(study) == declared
     assert set(layout.study_targets(study)) <= set(declared)

@@ -246,6 +246,8 @@ IDLE = {
     "stability.batches": [2],
     "stability.score": "relative",
     "stability.budget_percent": 25,
+    "interleaving.rounds": 3,
+    "interleaving.steps": 2,
 }
 
 

@@ -31,8 +31,7 @@ def main() -> None:
 
         models.use_threads(args.threads)
         dtype = models.resolved_dtype(job.config["model"], args.precision)
-        quantization = job.config["model"]["quantization"]
-        model, tokenizer = models.load(args.model_lock, dtype=dtype, quantization=quantization)
+        model, tokenizer = models.load(args.model_lock, dtype=dtype, **models.loading(job.config["model"]))
         models.check_context(model, job.config["encoding"]["max_tokens"])
         rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
         examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
@@ -42,7 +41,7 @@ def main() -> None:
         start = time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)
         seconds = time.perf_counter() - start
-        payload = probe.probe_payload(measured, model, dtype=dtype, quantization=quantization)
+        payload = probe.probe_payload(measured, model, dtype=dtype, quantization=job.config["model"]["quantization"])
         if args.compare:
             payload["agreement"] = probe.compared(measured, model, drawn)
         print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")

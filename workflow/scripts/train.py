@@ -19,12 +19,14 @@ def main() -> None:
     parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time counts for this arm")
     parser.add_argument("--std-run", type=Path, nargs="?", help="run.json of arm std (steps: measured)")
     parser.add_argument("--ale-run", type=Path, nargs="?", help="run.json of arm ale (steps: measured)")
+    parser.add_argument("--batches", type=Path, nargs="?", help="artifact of the batches step; drawn here without it")
     parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="run.json to write")
     parser.add_argument("--adapter", type=Path, required=True, help="folder for the adapter")
+    parser.add_argument("--events", type=Path, nargs="?", help="folder for TensorBoard events; none without it")
     args = parser.parse_args()
-    optional = [args.precision, args.selection, args.probe, args.std_run, args.ale_run]
+    optional = [args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
     # run.json is written last: where it stands, the adapter is whole.
     with Job(args, inputs=inputs, outputs=[args.out, args.adapter]) as job:
@@ -33,10 +35,12 @@ def main() -> None:
         from aletheia import models, runs
 
         models.use_threads(args.threads)
-        finished = runs.execute(args, job.config)
-        job.artifact(args.adapter, write=finished.save_adapter, about=finished.card())
+        finished = runs.execute(args, job.config, job.fingerprint)
+        card = finished.card(args, job.config, job.lineage)
+        job.artifact(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)
-        print(f"run: {payload['status']}, held-out loss {payload['eval_loss']}")
+        reason = f" ({payload['reason']})" if payload["reason"] else ""
+        print(f"run: {payload['status']}{reason}, held-out loss {payload['eval_loss']}")
         job.artifact(args.out, kind="run", payload=payload, observed=finished.observed)
 
 

@@ -29,6 +29,8 @@ SIDECAR = ".lineage.json"
 VERSION = 1
 # Snakemake keeps this file inside each `directory()` output; it is no part of the content.
 IGNORED = {".snakemake_timestamp"}
+# The parts of a lineage that decide what a job writes.
+DECIDES = ("inputs", "code", "config", "environment")
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -242,6 +244,8 @@ class Job:
             "environment": {**lineage.environment(), **self._args.env},
             **lineage.commit(),
         }
+        decides = {key: self.lineage[key] for key in DECIDES}
+        self.fingerprint = hashlib.sha256(canonical_bytes(decides)).hexdigest()
         self.done = all(self._same(path) for path in self.outputs)
         if self.done:
             print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
@@ -257,7 +261,7 @@ class Job:
             return False
         if envelope != path and there["payload"]["files"] != _content(path):
             return False
-        return all(there["lineage"].get(k) == self.lineage[k] for k in ("inputs", "code", "config", "environment"))
+        return all(there["lineage"].get(key) == self.lineage[key] for key in DECIDES)
 
     def artifact(
         self,

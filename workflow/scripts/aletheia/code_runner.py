@@ -1,17 +1,118 @@
-"""Run one program and its test, inside the sandbox; a bare interpreter gets this file as text.
+"""What runs inside the sandbox, in two interpreters apart: a program in one, the test that calls it in the other.
 
-Standard library only. Standard input carries one JSON request and then ends. A verdict goes to the inherited
-pipe ``fd``, signed with the request's random token, and only once the test has returned or raised: a program
-that leaves the interpreter (``os._exit``), or prints what a verdict looks like, says nothing on that pipe.
+Standard library only; a bare interpreter gets this file as text. Standard input carries one JSON request and then
+ends. The test's interpreter never runs the program's code: it sends arguments and gets values back, as plain data
+over pipes. So a program can change its own interpreter as it likes and still has one way to pass, which is to
+return what the test expects. The verdict goes through a pipe that only the test's interpreter holds.
 """
 
+import contextlib
+import ctypes
+import decimal
+import fractions
 import json
 import os
 import resource
+import signal
+import struct
 import sys
-import threading
+from collections.abc import Iterable, Iterator
 
 NOBODY = 65534
+# Bytes of one message, chosen by hand: the largest of HumanEval's has some ten thousand.
+MESSAGE_BYTES = 1 << 24
+MOST_FILES = 64
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_SECCOMP_MODE_FILTER = 2
+# Linux's uapi/linux/landlock.h, first version: all rights to files, of which two stay. Calls have one number everywhere.
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_LANDLOCK_RIGHTS, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR = (1 << 13) - 1, 1 << 2, 1 << 3
+
+
+# --- plain data -------------------------------------------------------------------------------------------------------
+
+
+class OtherIterable:
+    """What has items and is none of the plain containers, such as a dictionary's view: equal to nothing but itself."""
+
+    def __init__(self, items):
+        self._items = items
+
+    def __iter__(self):
+        return iter(self._items)
+
+    def __len__(self):
+        return len(self._items)
+
+
+def encode(value):  # noqa: PLR0911 — one line a type
+    """Return a value as JSON can hold it; subclasses become their base, and what is no plain data just its kind."""
+    if value is None or isinstance(value, bool | str | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**53) < value < 2**53 else {"int": hex(value)}
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    for kind in (tuple, set, frozenset):
+        if isinstance(value, kind):
+            return {kind.__name__: [encode(item) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": [[encode(key), encode(item)] for key, item in value.items()]}
+    if isinstance(value, bytes | bytearray):
+        return {"bytes": value.hex()}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, range):
+        return {"range": [encode(part) for part in (value.start, value.stop, value.step)]}
+    if isinstance(value, fractions.Fraction):
+        return {"fraction": [encode(value.numerator), encode(value.denominator)]}
+    if isinstance(value, decimal.Decimal):
+        return {"decimal": str(value)}
+    if isinstance(value, Iterable):
+        items = [encode(item) for item in value]
+        return {"iterator" if isinstance(value, Iterator) else "iterable": items}
+    return {"other": type(value).__name__}
+
+
+_DECODERS = {
+    "int": lambda text: int(text, 16),
+    "tuple": lambda items: tuple(map(decode, items)),
+    "set": lambda items: set(map(decode, items)),
+    "frozenset": lambda items: frozenset(map(decode, items)),
+    "dict": lambda pairs: {decode(key): decode(item) for key, item in pairs},
+    "bytes": bytes.fromhex,
+    "complex": lambda parts: complex(*parts),
+    "range": lambda parts: range(*map(decode, parts)),
+    "fraction": lambda parts: fractions.Fraction(*map(decode, parts)),
+    "decimal": decimal.Decimal,
+    "iterator": lambda items: iter(list(map(decode, items))),
+    "iterable": lambda items: OtherIterable(list(map(decode, items))),
+    "other": lambda name: object(),
+}
+
+
+def decode(data):
+    """Return the value that ``encode`` wrote: builtin and number types alone, whatever the data are."""
+    if isinstance(data, list):
+        return [decode(item) for item in data]
+    if isinstance(data, dict):
+        ((kind, content),) = data.items()
+        return _DECODERS[kind](content)
+    return data
+
+
+def _send(pipe, message):
+    pipe.write(json.dumps(message).encode() + b"\n")
+    pipe.flush()
+
+
+def _receive(pipe):
+    """Return the next message; None where the other side has ended."""
+    line = pipe.readline(MESSAGE_BYTES)
+    return json.loads(line) if line else None
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
 
 
 def _limit(name, value):
@@ -22,16 +123,13 @@ def _limit(name, value):
         resource.setrlimit(kind, (value, value))
 
 
-def _drop_root():
-    """Become nobody where that user can read the standard library: root may raise its own limits again."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+def _drop_root(*, required):
+    """Become nobody where that user can read the standard library: limits on processes do not bind root."""
+    if os.geteuid() != 0:
         return
-    try:
-        os.setgroups([])
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
-    except OSError:
-        return  # a user namespace without that user
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
     try:
         with open(os.__file__, "rb"):
             readable = True
@@ -42,37 +140,135 @@ def _drop_root():
     if readable:
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
+    elif required:
+        raise PermissionError("the interpreter cannot be read by the user that programs run as")
 
 
-def _run(request, outcome):
-    # After this thread exists: no further thread or process, except for root.
-    _limit("RLIMIT_NPROC", 0)
-    space = {"__name__": "candidate", "__builtins__": __builtins__}
-    try:
-        exec(compile(request["code"], "<program>", "exec"), space)
-        exec(compile(request["test"], "<test>", "exec"), space)
-        space["check"](space[request["entry_point"]])
-    except BaseException as error:  # SystemExit and KeyboardInterrupt are failures too
-        outcome["error"] = type(error).__name__
-    else:
-        outcome["error"] = None
+def _read_only(libc, paths):
+    """Let no file be opened but what is below these paths, by Landlock: see landlock(7). It holds for root too."""
+    ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, struct.pack("=Q", _LANDLOCK_RIGHTS), ctypes.c_size_t(8), 0)
+    failed = [ruleset < 0]
+    for path in paths:
+        place = os.open(path, os.O_PATH)
+        rights = _LANDLOCK_READ_FILE | (_LANDLOCK_READ_DIR if os.path.isdir(path) else 0)
+        failed.append(libc.syscall(_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", rights, place), 0))
+        os.close(place)
+    return [*failed, libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0)]
 
 
-def _main():
-    request = json.loads(sys.stdin.buffer.read())
-    token, descriptor = request.pop("token"), request.pop("fd")
-    _drop_root()
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_void_p))
+
+
+def _confine(request):
+    """Give up everything but computing: limits first, then the filter that also refuses to change them."""
+    _drop_root(required=request["must_drop_root"])
     _limit("RLIMIT_CORE", 0)
     _limit("RLIMIT_CPU", request["cpu_seconds"])
     _limit("RLIMIT_AS", request["memory_bytes"])
     _limit("RLIMIT_FSIZE", request["file_bytes"])
-    _limit("RLIMIT_NOFILE", 64)
-    outcome = {}
-    # A thread of its own, so that the program's call stack does not lead to the token.
-    worker = threading.Thread(target=_run, args=(request, outcome), daemon=True)
-    worker.start()
-    worker.join()
-    os.write(descriptor, json.dumps({"token": token, **outcome}).encode() + b"\n")
+    _limit("RLIMIT_NOFILE", MOST_FILES)
+    _limit("RLIMIT_NPROC", 0)
+    if sys.platform.startswith("linux"):
+        libc = ctypes.CDLL(None, use_errno=True)
+        # Dies with whoever started it; no other process of this user may look into it.
+        failed = [libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)]
+        failed.append(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        if request["readable"]:
+            failed += _read_only(libc, request["readable"])
+        if request["filter"]:
+            code = bytes.fromhex(request["filter"])
+            held = ctypes.create_string_buffer(code, len(code))
+            program = _Filter(len(code) // 8, ctypes.addressof(held))
+            failed.append(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
+        if any(failed):
+            raise OSError(ctypes.get_errno(), "the kernel refused to confine the program")
+
+
+# --- the two sides ----------------------------------------------------------------------------------------------------
+
+
+def _serve(request, receiving, sending):
+    """Run the program, then answer calls of its function until the test has no more."""
+    space = {"__name__": "candidate", "__builtins__": __builtins__}
+    function = None
+    message = {}
+    while message is not None:
+        try:
+            if function is None:
+                exec(compile(request["code"], "<program>", "exec"), space)
+                function, value = space[request["entry_point"]], None
+            else:
+                value = function(*decode(message["arguments"]), **decode(message["keywords"]))
+            answer = {"value": encode(value)}
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are failures too
+            answer = {"raised": type(error).__name__}
+        _send(sending, answer)
+        message = _receive(receiving)
+
+
+class Raised(Exception):
+    """The program raised; the name of its exception."""
+
+
+class Ended(Exception):
+    """The program's interpreter is gone."""
+
+
+def _judge(request, receiving, sending):
+    """Run the test on a function that asks the program; return the verdict."""
+
+    def answer():
+        try:
+            message = _receive(receiving)
+            if message is None:
+                raise Ended
+            if "raised" in message:
+                raise Raised(str(message["raised"]))
+            return decode(message["value"])
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
+            raise Raised("InvalidAnswer") from None
+
+    def candidate(*arguments, **keywords):
+        _send(sending, {"arguments": encode(arguments), "keywords": encode(keywords)})
+        return answer()
+
+    space = {"__name__": "test", "__builtins__": __builtins__}
+    try:
+        helpers = compile(request["helpers"], "<helpers>", "exec")
+    except SyntaxError:  # a prompt that is no program by itself defines nothing
+        helpers = ""
+    try:
+        exec(helpers, space)
+        answer()
+        space[request["entry_point"]] = candidate
+        exec(compile(request["test"], "<test>", "exec"), space)
+        space["check"](candidate)
+    except (Ended, BrokenPipeError):
+        return {"ended": True}
+    except Raised as error:
+        return {"error": str(error)}
+    except Exception as error:
+        return {"error": type(error).__name__}
+    return {"error": None}
+
+
+def _main():
+    request = json.loads(sys.stdin.buffer.read())
+    receiving, sending = os.fdopen(request["receiving"], "rb"), os.fdopen(request["sending"], "wb")
+    status = request["status"]
+    _confine(request)
+    # What it said until now is about the sandbox; what a program prints is not needed, and must fill nothing.
+    os.dup2(1, 2)
+    for descriptor in set(range(3, MOST_FILES)) - {request["receiving"], request["sending"], status}:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    os.write(status, b"ready\n")
+    if request["role"] == "test":
+        os.write(status, json.dumps(_judge(request, receiving, sending)).encode() + b"\n")
+    else:
+        os.close(status)
+        _serve(request, receiving, sending)
     # No atexit hooks, no destructors of the program's objects.
     os._exit(0)
 

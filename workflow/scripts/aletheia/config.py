@@ -97,6 +97,7 @@ def section_defaults(section: str) -> dict[str, Any]:
         "arm": lambda: with_defaults({"layers": "all"}, campaign["$defs"]["arm"], campaign),
         "model": lambda: with_defaults({}, models["additionalProperties"], models),
         "run": lambda: {"model": None, "arm": "custom"},
+        "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
         "humaneval": lambda: section_defaults("evaluation")["humaneval"],
         "precision": lambda: {"batch_size": section_defaults("training")["batch_size"], "max_tokens": 512},
         "figures": lambda: with_defaults({}, config["properties"]["figures"], config),

@@ -181,50 +181,6 @@ def collate(examples: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, 
     }
 
 
-def plan_batches(
-    examples: Sequence[Any], *, steps: int, batch_size: int, accumulation: int, seed: int
-) -> list[list[int]]:
-    """Return which examples each micro-batch holds, in order.
-
-    Each epoch is one permutation, drawn from (seed, epoch), cut into whole micro-batches; what is left over
-    is not used in that epoch. So no example comes twice in an epoch, and a longer plan begins with the
-    shorter one: the first steps of every arm see the same examples in the same order.
-
-    Parameters
-    ----------
-    examples
-        What is planned over (or their lengths); only how many there are counts.
-    steps, accumulation
-        Optimizer steps, and micro-batches in each.
-    batch_size
-        Examples in a micro-batch.
-    seed
-        Of the order.
-
-    Returns
-    -------
-    list of list of int
-        ``steps * accumulation`` micro-batches of indices.
-
-    Raises
-    ------
-    UserError
-        When there are fewer examples than one micro-batch needs.
-    """
-    if len(examples) < batch_size:
-        raise UserError(
-            f"the training data has {len(examples)} usable rows, fewer than "
-            f"training.batch_size={batch_size}; lower the batch size or add rows"
-        )
-    plan: list[list[int]] = []
-    epoch = 0
-    while len(plan) < steps * accumulation:
-        order = ranked(range(len(examples)), seed=f"{seed}:epoch{epoch}")
-        plan += [order[i : i + batch_size] for i in range(0, len(order) - batch_size + 1, batch_size)]
-        epoch += 1
-    return plan[: steps * accumulation]
-
-
 def probe_batches(
     examples: Sequence[dict[str, Any]], pad_token_id: int, *, batches: int, seed: int, batch_size: int = 1
 ) -> list[dict[str, Any]]:

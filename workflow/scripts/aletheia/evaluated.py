@@ -91,8 +91,7 @@ def evaluations(args: Any, config: Mapping[str, Any], cache: Path) -> Iterator[E
         yield from (Evaluated(facts[name], outcome, 0.0) for name in locks)
         return
     models.use_threads(args.threads)
-    quantization = config["model"]["quantization"]
-    model, tokenizer = load_model(args.model_lock, args.run, dtype=who["dtype"], quantization=quantization)
+    model, tokenizer = load_model(args.model_lock, args.run, dtype=who["dtype"], section=config["model"])
     limit = settings["time_limit_seconds"]
     deadline = None if limit is None else time.monotonic() + limit
     loaded = evaluation.Model(model, tokenizer, settings["batch_size"], deadline)
@@ -154,7 +153,7 @@ def adapter_of(run: Path) -> Path:
     return folder
 
 
-def load_model(lock: Path, run: Path | None, *, dtype: str, quantization: str | None) -> tuple[Any, Any]:
+def load_model(lock: Path, run: Path | None, *, dtype: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return model and tokenizer: the base model, with a run's adapter on it where one is given.
 
     The adapter stays beside the weights and in the precision that it was trained in. Merged into
@@ -162,7 +161,7 @@ def load_model(lock: Path, run: Path | None, *, dtype: str, quantization: str | 
     """
     from aletheia import models
 
-    model, tokenizer = models.load(lock, dtype=dtype, quantization=quantization)
+    model, tokenizer = models.load(lock, dtype=dtype, **models.loading(section))
     if run is not None:
         from peft import PeftModel
 

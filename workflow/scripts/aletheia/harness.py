@@ -6,6 +6,7 @@ Importing this module imports the harness (torch, transformers, datasets), so ot
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,15 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
+from aletheia.decoding import AnyStop, Greedy
 from aletheia.errors import UserError
 from aletheia.lineage import TASKS
+from aletheia.prefixes import Tail, tail_logits
+
+# (context, continuation) as texts, then each as tokens: what the harness asks of ``_loglikelihood_tokens``.
+Scored = tuple[tuple[str, str] | None, list[int], list[int]]
 
 # It warns of a model that is handed over as an object, which is meant here.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -52,42 +58,20 @@ class _SubjectTask(ConfigurableTask):
         return super().fewshot_context(doc, *args, **kwargs)
 
 
-class _AnyStop(StoppingCriteria):
-    """Ends each row at its first stop string.
-
-    The harness's own criterion ends a batch only when every row holds the *same* string, so that most batches
-    run to the token limit. Texts are cut at the first stop string either way, hence equal.
-    """
-
-    def __init__(self, stop: list[str], tokenizer: Any, width: int) -> None:
-        self.stop, self.tokenizer, self.width = stop, tokenizer, width
-        # A token carries at least one byte of a stop string, so this window cannot miss one.
-        self.window = max((len(s.encode()) for s in stop), default=0) + 1
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        tail = input_ids[:, self.width :][:, -self.window :]
-        texts = self.tokenizer.batch_decode(tail)
-        return torch.tensor([any(s in text for s in self.stop) for text in texts], device=input_ids.device)
-
-
-class _FiniteWatch(LogitsProcessor):
-    """Notes the rows whose scores were not finite at some step; a greedy choice among NaN means nothing."""
-
-    def __init__(self) -> None:
-        self.broken: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        # Minus infinity is a legal mask; NaN is not. amax carries NaN along without a copy of the scores.
-        bad = torch.isnan(scores.amax(dim=-1))
-        self.broken = bad if self.broken is None else self.broken | bad
-        return scores
-
-
 class _Notes(CacheHook):
-    """Joins what is known of each generated row with its prompt; called once a row, in batch order."""
+    """Joins what is known of each generated row with its prompt; called once a row, in batch order.
+
+    Attributes
+    ----------
+    by_prompt
+        Of each generated row: ``tokens``, ``truncated`` (cut by the limit), ``nan``.
+    cut
+        Prompts that were longer than the model's window and lost their beginning.
+    """
 
     def __init__(self) -> None:
         super().__init__(None)
+        self.cut: set[str] = set()
         self.pending: list[dict[str, Any]] = []
         self.by_prompt: dict[str, dict[str, Any]] = {}
 
@@ -98,14 +82,28 @@ class _Notes(CacheHook):
 
 
 class StudyLM(HFLM):
-    """The harness's Hugging Face model, with a deadline and with notes on each generated row.
+    """The harness's Hugging Face model, faster, with a deadline and with notes on each row.
 
-    Scores are the harness's: only the end of a generation (see ``_AnyStop``) differs, not its text.
+    Prompts, tokens and formulas are the harness's; in fp32 so are the outcomes. Prefixes are computed once
+    (:mod:`aletheia.prefixes`), and rows that have ended leave their batch (:mod:`aletheia.decoding`).
+
+    Parameters
+    ----------
+    model, tokenizer
+        Loaded.
+    batch_size
+        Rows a pass.
+    deadline
+        Value of ``time.monotonic()`` after which the next pass raises :class:`TimeLimitReached`.
+    reuse
+        Whether prefixes are shared; without it each question is computed whole.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int, deadline: float | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch_size: int, deadline: float | None = None, reuse: bool = True
+    ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, backend="causal")
-        self.deadline = deadline
+        self.deadline, self.reuse = deadline, reuse
         self.notes = _Notes()
         self.set_cache_hook(self.notes)
 
@@ -129,27 +127,71 @@ class StudyLM(HFLM):
         text = self.tokenizer.decode([*anchor, *torch.as_tensor(tokens).reshape(-1).tolist()], **options)
         return text.removeprefix(head)
 
-    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _forward(self, **inputs: Any) -> Any:
         self._remaining()
-        return super()._model_call(inps, *args, **kwargs)
+        with torch.no_grad():
+            return self.model(**inputs)
+
+    def _loglikelihood_tokens(
+        self, requests: list[Scored], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Return (log-likelihood, whether greedy) of each continuation.
+
+        A continuation's last token is never fed, so all choices of one token share one pass, as in the harness.
+        """
+        asked: dict[tuple[int, ...], list[int]] = {}
+        for number, (_, context, continuation) in enumerate(requests):
+            asked.setdefault((*context, *continuation[:-1]), []).append(number)
+        tails, window = [], self.max_length
+        for tokens, numbers in asked.items():
+            keep = max(len(requests[number][2]) for number in numbers)
+            tails.append(Tail(list(tokens[-window:]), keep))
+            if len(tokens) > window:
+                self.notes.cut |= {requests[number][0][0] for number in numbers if requests[number][0]}
+        members, answers = list(asked.values()), [(math.nan, False)] * len(requests)
+        rows = tail_logits(
+            self._forward, tails, batch_size=override_bs or self.batch_size, device=self.device, reuse=self.reuse
+        )
+        for which, logits in rows:
+            scores = torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
+            likeliest = scores.argmax(dim=-1)
+            for number in members[which]:
+                wanted = torch.tensor(requests[number][2], device=scores.device)
+                own = scores[-len(wanted) :].gather(1, wanted[:, None])
+                answers[number] = float(own.sum()), bool((likeliest[-len(wanted) :] == wanted).all())
+        return answers
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode prompts as the harness does, and note those that lose their beginning."""
+        ids, mask = super().tok_batch_encode(strings, padding_side, None, truncation)
+        if left_truncate_len is None:
+            return ids, mask
+        self.notes.cut |= {s for s, n in zip(strings, mask.sum(dim=1).tolist(), strict=True) if n > left_truncate_len}
+        return ids[:, -left_truncate_len:], mask[:, -left_truncate_len:]
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
-        watch, width = _FiniteWatch(), context.shape[1]
+        greedy, width = Greedy(), context.shape[1]
         settings = {k: v for k, v in settings.items() if k not in ("temperature", "do_sample")}
         tokens = self.model.generate(
             input_ids=context,
             max_length=max_length,
             max_time=self._remaining(),
             do_sample=False,
-            stopping_criteria=StoppingCriteriaList([_AnyStop(stop, self.tokenizer, width)]),
-            logits_processor=LogitsProcessorList([watch]),
+            custom_generate=greedy,
+            stopping_criteria=StoppingCriteriaList([AnyStop(stop, self.tokenizer, width)]),
+            logits_processor=LogitsProcessorList([greedy.watch]),
             pad_token_id=self.tokenizer.pad_token_id,
             use_cache=True,
             **settings,
         )
         self._remaining()
-        broken = watch.broken.tolist() if watch.broken is not None else [False] * len(tokens)
-        for row, bad in zip(tokens[:, width:], broken, strict=True):
+        for row, bad in zip(tokens[:, width:], greedy.broken, strict=True):
             self.notes.pending.append({**self._length(row, stop, max_length - width), "nan": bad})
         return tokens
 

@@ -12,7 +12,7 @@ from aletheia import artifacts
 from aletheia.config import merged, read_yaml
 from aletheia.contents import Contents
 from aletheia.errors import UserError
-from aletheia.layout import stability_files, study_files
+from aletheia.layout import ON_DEMAND, study_files
 from aletheia.study import Study, load_study
 from aletheia.verification import Finding, Verified, verify_folders
 
@@ -62,9 +62,11 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     config = read_configuration(configfiles)
     study = load_study(config)
     results, resources = (_place(config, name) for name in ("results", "resources"))
-    files, asked = study_files(study, results, resources), stability_files(study, results)
-    # Made on demand: once one of its files is there, all are expected.
-    files |= asked if any(Path(path).exists() for path in asked) else {}
+    files = study_files(study, results, resources)
+    for on_demand in ON_DEMAND.values():
+        asked = on_demand(study, results)
+        # Once one of its files is there, all are expected.
+        files |= asked if any(Path(path).exists() for path in asked) else {}
     return Inventory(study, results, resources, files)
 
 

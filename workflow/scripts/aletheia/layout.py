@@ -57,10 +57,29 @@ def stability_files(study: Study, results: str = "results") -> dict[str, str]:
     return files | dict.fromkeys([f"{folder}/summary.json", *plots], "stability_summary")
 
 
+def paired_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake paired`` leaves, which is no target of the study."""
+    folder = f"{results}/paired"
+    files = {f"{folder}/{r.model}/{r.arm}/seed{r.seed}.json": "interleave" for r in study.paired()}
+    return files | dict.fromkeys(_with_sidecar(f"{folder}/summary.csv"), "paired_summary")
+
+
+def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake attribution`` leaves, which is no target of the study."""
+    folder = f"{results}/attribution"
+    files = {f"{folder}/{model}/seed{run.seed}.json": "attribute" for model, run in study.attributed().items()}
+    plots = [path for suffix in ("pdf", "png", "svg") for path in _with_sidecar(f"{folder}/figS3.{suffix}")]
+    return files | dict.fromkeys(plots, "draw_attribution")
+
+
+# Made on demand, each by the target of its name.
+ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
+
+
 def _trained(run: Run, results: str) -> dict[str, str]:
-    """Return what one run's probe, selection and training leave."""
+    """Return what one run's batches, probe, selection and training leave."""
     place = f"{run.model}/{run.arm}/seed{run.seed}"
-    files = {}
+    files = {f"{results}/batches/{run.model}/seed{run.seed}.json": "batches"}
     if run.kind != "train_std":
         files[f"{results}/probe/{run.model}/seed{run.seed}.json"] = "probe"
         files[f"{results}/select/{place}.json"] = "select"

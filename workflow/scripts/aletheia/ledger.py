@@ -48,6 +48,7 @@ _RUN_COLUMNS = {
     "probe_seconds": _REAL,
     "median_step_seconds": _REAL,
     "warmup_seconds": _REAL,
+    "comparable": _FLAG,
     "tokens_per_second": _REAL,
     "peak_memory_bytes": _WHOLE,
     "host": _TEXT,
@@ -199,6 +200,7 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         time = observed.get("time", {})
         names = ("total", "training", "probe", "median_step", "warmup")
         cells |= {f"{name}_seconds": time.get(f"{name}_seconds") for name in names}
+        cells |= {"comparable": time.get("comparable", True)}
         cells |= {"eval_loss": run.get("eval_loss"), "tokens_per_second": observed.get("tokens_per_second")}
     return cells
 
@@ -267,7 +269,8 @@ def read_ledger(path: Path) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again")
-    frame["headline"] = frame["headline"].map({"True": True, "False": False})
+    for name in ("headline", "comparable"):
+        frame[name] = frame[name].map({"True": True, "False": False})
     numeric = [name for name, dtype in COLUMNS.items() if dtype in (_WHOLE, _REAL)]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
     return typed(frame)

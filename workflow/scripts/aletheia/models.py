@@ -38,7 +38,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load(lock: Path, *, dtype: str, quantization: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    lock: Path, *, dtype: str, quantization: str | None = None, attention: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a staged model after checking its files against its lock.
 
     Parameters
@@ -49,6 +51,8 @@ def load(lock: Path, *, dtype: str, quantization: str | None = None) -> tuple[Pr
         ``bf16``, ``fp16`` or ``fp32``.
     quantization
         ``nf4`` for QLoRA's 4-bit weights (double quantisation, compute in ``dtype``), or None.
+    attention
+        ``fp32`` to compute attention in single precision (see :mod:`aletheia.attention`), or None.
 
     Returns
     -------
@@ -84,12 +88,22 @@ def load(lock: Path, *, dtype: str, quantization: str | None = None) -> tuple[Pr
         )
     elif quantization is not None:
         raise UserError(f"quantization {quantization!r}: expected nf4 or nothing")
+    if attention == "fp32":
+        from aletheia.attention import FP32, register_fp32_attention
+
+        register_fp32_attention()
+        options["attn_implementation"] = FP32
     if torch.cuda.is_available():
         options["device_map"] = "auto"
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch_dtype(dtype), local_files_only=True, trust_remote_code=False, **options
     )
     return model.eval(), load_tokenizer(folder)
+
+
+def loading(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of :func:`load` that a ``model`` section holds, besides its dtype."""
+    return {key: model[key] for key in ("quantization", "attention")}
 
 
 def resolved_dtype(model: Mapping[str, Any], precision: Path | None) -> str:

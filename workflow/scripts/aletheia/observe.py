@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import socket
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,45 @@ def driver() -> str | None:
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def conditions() -> dict[str, Any]:
+    """Return what may change a run's speed from one moment to the next: clocks and load.
+
+    Returns
+    -------
+    dict
+        ``load_average`` (one minute, this process included), ``cpu_mhz`` (mean over the cores) and, per device in use,
+        ``gpus`` with clocks, temperature, power and utilisation as the driver tells them; None where none tells.
+    """
+    return {"load_average": round(os.getloadavg()[0], 2), "cpu_mhz": _cpu_mhz(), "gpus": _gpus()}
+
+
+def _cpu_mhz() -> float | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    clocks = [float(line.partition(":")[2]) for line in text.splitlines() if line.startswith("cpu MHz")]
+    return round(sum(clocks) / len(clocks), 1) if clocks else None
+
+
+def _gpus() -> list[dict[str, str]] | None:
+    """Return what ``nvidia-smi`` says of the devices that this process may use."""
+    fields = ("uuid", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw", "utilization.gpu")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(
+            [*command, *([f"--id={visible}"] if visible else [])],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return [dict(zip(fields, line.split(", "), strict=False)) for line in done.stdout.splitlines()]
 
 
 def machine() -> dict[str, Any]:

@@ -23,7 +23,7 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
         ``speedup_percent`` is 100·(1 − t_arm / t_std) and ``ratio`` t_std / t_arm over training seconds
         (warm-up and steps); the columns ``…_with_probe`` count the probe in t_arm. Deltas are fine-tuned −
         base and ``…_extra_pp`` is delta of ``arm`` − delta of std, in percentage points. Cells of a failed
-        member are empty.
+        member are empty, and so are the times of a pair in which one run was killed and resumed.
     """
     on = ["campaign", "model", "seed"]
     std = ledger[ledger["arm"] == BASELINE]
@@ -35,10 +35,11 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
     for name in ("status_std", f"status_{arm}"):
         frame[name] = both[name]
     frame["paired"] = both[f"paired_{arm}"]
-    time, whole = both["training_seconds_std"], both[f"training_seconds_{arm}"]
+    comparable = both["comparable_std"].fillna(False) & both[f"comparable_{arm}"].fillna(False)
+    time, whole = (both[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
     frame["std_seconds"], frame[f"{arm}_seconds"] = time, whole
     frame["speedup_percent"], frame["ratio"] = 100 * (1 - whole / time), time / whole
-    total, with_probe = both["total_seconds_std"], both[f"total_seconds_{arm}"]
+    total, with_probe = (both[f"total_seconds_{side}"].where(comparable) for side in ("std", arm))
     frame["std_total_seconds"], frame[f"{arm}_total_seconds"] = total, with_probe
     frame["probe_seconds"] = both[f"probe_seconds_{arm}"]
     frame["speedup_with_probe_percent"] = 100 * (1 - with_probe / total)

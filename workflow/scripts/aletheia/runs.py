@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,19 @@ from typing import Any
 
 from aletheia import artifacts, observe
 from aletheia.adapters import attach, audit, placement_plan
-from aletheia.data import checked_folder, collate, encode_rows, plan_batches, read_rows
+from aletheia.batching import batches_payload, first_batches
+from aletheia.cards import model_card
+from aletheia.checkpoints import Checkpoint
+from aletheia.curves import Curves
+from aletheia.data import checked_folder, collate, encode_rows, read_rows
 from aletheia.errors import UserError
 from aletheia.heldout import mean_loss, row_losses
 from aletheia.layers import adaptable_layers
 from aletheia.lineage import compact_json
-from aletheia.models import check_context, is_out_of_memory, load, resolved_dtype
-from aletheia.training import TrainingRecord, planned_steps, timing, train
+from aletheia.loop import Loop
+from aletheia.models import check_context, load, loading, resolved_dtype
+from aletheia.recompute import checkpoint_activations
+from aletheia.training import TrainingRecord, planned_steps, resume, timing, train
 
 
 @dataclass
@@ -29,33 +34,33 @@ class FinishedRun:
     observed: dict[str, Any] = field(default_factory=dict)
     model: Any = None
 
-    def save_adapter(self, folder: Path) -> None:
-        """Write the adapter in PEFT's format; a run that failed leaves an empty folder."""
+    def save_adapter(self, folder: Path, card: str | None) -> None:
+        """Write the adapter in PEFT's format with its card; a run that failed leaves an empty folder."""
         folder.mkdir()
-        if self.record.status != "ok":
+        if card is None:
             return
         for adapter in self.model.peft_config.values():
             # A set, whose order differs from process to process, and with it the bytes of adapter_config.json.
             adapter.target_modules = sorted(adapter.target_modules)
         self.model.save_pretrained(folder)
-        (folder / "README.md").write_text(self._model_card(), encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
-    def card(self) -> dict[str, Any]:
+    def card(self, args: Any, config: Mapping[str, Any], lineage: Mapping[str, Any]) -> str | None:
+        """Return the adapter's model card, or None where the run left no adapter."""
+        if self.record.status != "ok":
+            return None
+        return model_card(
+            {**self.facts, "step": len(self.record.losses)},
+            self.record.losses,
+            model_lock=args.model_lock,
+            data_lock=args.data_lock,
+            settings=config["training"],
+            lineage=lineage,
+        )
+
+    def about(self) -> dict[str, Any]:
         """Return the facts for the adapter's sidecar."""
         return {key: self.facts[key] for key in ("model", "arm", "seed")} | {"status": self.record.status}
-
-    def _model_card(self) -> str:
-        facts = self.facts
-        placement = facts["placement"]
-        return (
-            f"---\nbase_model: {facts['model']}\nlibrary_name: peft\n---\n\n"
-            f"LoRA adapter of {facts['model']}, arm {facts['arm']}, seed {facts['seed']}: "
-            f"{len(placement['layers'])} of {placement['layers_total']} layers, "
-            f"{facts['trainable_parameters']} trainable parameters, {len(self.record.losses)} optimiser steps, "
-            f"held-out loss {facts['eval_loss']}.\n\n"
-            f"Layers: {placement['layers']}\n\n"
-            "`run.json` beside this folder holds every setting, and what it was made from.\n"
-        )
 
     def payload(self, adapter: Path) -> dict[str, Any]:
         """Return run.json's payload; ``adapter`` is the folder that was written."""
@@ -64,6 +69,7 @@ class FinishedRun:
             "status": self.record.status,
             "reason": self.record.reason,
             "step": len(self.record.losses),
+            "skipped_steps": self.record.skipped_steps,
             "train_loss": self.record.losses,
             "final_train_loss": self.record.losses[-1] if self.record.losses else None,
             "adapter": {"files": {name: entry["sha256"] for name, entry in sidecar["files"].items()}},
@@ -71,7 +77,7 @@ class FinishedRun:
         }
 
 
-def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
+def execute(args: Any, config: Mapping[str, Any], fingerprint: str) -> FinishedRun:
     """Train one run.
 
     Parameters
@@ -80,6 +86,8 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
         Arguments of ``train.py`` (paths of inputs, seed).
     config
         Sections ``run`` (model, arm), ``model``, ``encoding``, ``adapter``, ``arm``, ``training``.
+    fingerprint
+        What decides the run, for its checkpoints.
 
     Returns
     -------
@@ -99,6 +107,7 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
         "steps": steps,
         "dtype": dtype,
         "quantization": config["model"]["quantization"],
+        "gradient_checkpointing": settings["gradient_checkpointing"],
         "eval_loss": None,
         "trainable_parameters": None,
         "placement": None,
@@ -109,59 +118,79 @@ def execute(args: Any, config: Mapping[str, Any]) -> FinishedRun:
         return FinishedRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     if unpaid is not None:
         return FinishedRun(facts, unpaid)
-    record = TrainingRecord()
+    checkpoint = Checkpoint(args.out.with_name(".checkpoint.pt"), fingerprint, settings["checkpoint_seconds"])
+    finished = FinishedRun(facts, TrainingRecord())
     try:
-        return _trained(args, config, selection, facts, record)
+        _train(args, config, selection, finished, checkpoint)
     except (RuntimeError, MemoryError) as error:
-        # Loading or the held-out loss ran out of memory; training itself reports on its own.
-        if not is_out_of_memory(error):
-            raise
-        record.fail("out_of_memory", str(error).splitlines()[0][:200] or "out of memory")
-        return FinishedRun(facts, record)
+        # While loading or in the held-out loss; training itself reports on its own.
+        finished.record.fail_by(error)
+    checkpoint.remove()
+    return finished
 
 
-def _trained(
-    args: Any, config: Mapping[str, Any], selection: Any, facts: dict[str, Any], record: TrainingRecord
-) -> FinishedRun:
-    """Load, place, train and evaluate; fill in ``facts`` and ``record`` on the way."""
-    settings, dtype, steps = config["training"], facts["dtype"], facts["steps"]
-    model, tokenizer = load(args.model_lock, dtype=dtype, quantization=config["model"]["quantization"])
-    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **_ranks(config))
-    model = attach(model, plan, dropout=config["adapter"]["dropout"], seed=args.seed)
-    facts["placement"] = audit(model, plan)
+def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: FinishedRun, checkpoint: Checkpoint) -> None:
+    """Load, place, train and evaluate; fill in ``finished`` on the way."""
+    settings, facts, record = config["training"], finished.facts, finished.record
+    model, tokenizer = load(args.model_lock, dtype=facts["dtype"], **loading(config["model"]))
+    finished.model, facts["placement"] = placed(model, selection, config, seed=args.seed)
     facts["trainable_parameters"] = facts["placement"].pop("trainable_parameters")
     folder = checked_folder(args.data_lock)
     # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
     heldout = _heldout_examples(folder, tokenizer, config)
     check_context(model, config["encoding"]["max_tokens"])
-    batches, tokens = _batches(folder, tokenizer, config, steps=steps, seed=args.seed, facts=facts)
-    with tempfile.TemporaryDirectory() as scratch:
-        train(
-            model,
-            batches,
-            record=record,
-            settings=settings,
-            steps=steps,
-            learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
-            dtype=dtype,
-            seed=args.seed,
-            scratch=scratch,
-        )
+    batches = planned_batches(args, folder, tokenizer, config, facts)
+    loop = Loop(
+        finished.model,
+        batches,
+        settings=settings,
+        steps=facts["steps"],
+        learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
+        dtype=facts["dtype"],
+        seed=args.seed,
+        placement=facts["placement"],
+    )
+    resume(loop, record, checkpoint)
+    curves = Curves(args.events if settings["tensorboard"] else None, resumed=loop.done)
+    before = observe.conditions()
+    limit = settings["time_limit_seconds"]
+    train(loop, record, time_limit=limit, checkpoint=checkpoint, curves=curves)
+    curves.close()
     time = timing(record, warmup=settings["timing_warmup_steps"], probe_seconds=_probe_seconds(args))
-    done = len(record.step_seconds) * settings["accumulation"]
-    facts["tokens"] = sum(tokens[:done])
-    observed = {
+    facts["tokens"] = loop.tokens()
+    finished.observed |= {
         "time": time,
         "tokens_per_second": facts["tokens"] / time["training_seconds"] if time["training_seconds"] else None,
         "peak_memory_bytes": observe.peak_memory_bytes(),
+        "conditions": {"before": before, "after": observe.conditions()},
     }
     if record.status == "ok":
         size = settings["batch_size"] * 4
-        rows = row_losses(model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
+        rows = row_losses(finished.model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
         facts["eval_loss"] = mean_loss(rows)
         if facts["eval_loss"] is None:
             record.fail("diverged", "the held-out loss at the end is not finite")
-    return FinishedRun(facts, record, observed, model)
+
+
+def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:
+    """Return a loaded model with the adapters of an arm, and their audit.
+
+    Parameters
+    ----------
+    model
+        A base model.
+    selection
+        Payload of a selection; None for all layers.
+    config
+        Sections ``adapter``, ``arm`` and ``training``.
+    seed
+        Of the adapters' starting values.
+    """
+    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **_ranks(config))
+    model = attach(model, plan, dropout=config["adapter"]["dropout"], seed=seed)
+    if config["training"]["gradient_checkpointing"]:
+        checkpoint_activations(model)
+    return model, audit(model, plan)
 
 
 def _ranks(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,22 +224,27 @@ def _probe_seconds(args: Any) -> float:
     return artifacts.read(args.probe, "probe")["observed"]["probe_seconds"] if args.probe else 0.0
 
 
-def _batches(
-    folder: Path, tokenizer: Any, config: Mapping[str, Any], *, steps: int, seed: int, facts: dict[str, Any]
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return the collated micro-batches and the non-pad tokens of each; note the plan's hash in ``facts``."""
-    settings = config["training"]
-    examples = encode_rows(read_rows(folder / "train.jsonl"), tokenizer, **config["encoding"])
-    plan = plan_batches(
-        examples,
-        steps=steps,
-        batch_size=settings["batch_size"],
-        accumulation=settings["accumulation"],
-        seed=seed,
-    )
+def planned_batches(
+    args: Any, folder: Path, tokenizer: Any, config: Mapping[str, Any], facts: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the collated micro-batches of a run; note in ``facts`` the hash of which rows they hold.
+
+    The plan is the one that all arms of the model and seed read; by hand, without one, it is drawn here.
+    """
+    settings, steps = config["training"], facts["steps"]
+    rows = read_rows(folder / "train.jsonl")
+    if args.batches:
+        plan = first_batches(artifacts.payload(args.batches, "batches"), steps=steps)
+        wanted = sorted({row for micro in plan for row in micro})
+        encoded = encode_rows([rows[row] for row in wanted], tokenizer, **config["encoding"])
+        examples = {wanted[example["row"]]: example for example in encoded}
+    else:
+        encoded = encode_rows(rows, tokenizer, **config["encoding"])
+        drawn = batches_payload(encoded, model=facts["model"], seed=args.seed, steps=steps, settings=settings)
+        plan = first_batches(drawn, steps=steps)
+        examples = {example["row"]: example for example in encoded}
     facts["batch_plan_sha256"] = hashlib.sha256(compact_json(plan).encode()).hexdigest()
-    batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in plan]
-    return batches, [int(batch["attention_mask"].sum()) for batch in batches]
+    return [collate([examples[row] for row in micro], tokenizer.pad_token_id) for micro in plan]
 
 
 def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Run generated programs apart from everything: limits on time, memory, files, processes; no environment.
 
 With bubblewrap (``bwrap``) a program sees no network, no home, no other process and no file but a read-only
-interpreter. Without it, a plain subprocess under resource limits remains: enough against accidents, not
-against intent, and each result says which it was.
+interpreter. Where it is missing, weaker kinds remain (:mod:`aletheia.confinement`), used only if the setting allows
+them; each result says which it was. In all, the test runs in an interpreter of its own, to which the program can say
+nothing but data (:mod:`aletheia.code_runner`).
 """
 
 from __future__ import annotations
@@ -11,26 +12,23 @@ import functools
 import json
 import math
 import os
-import secrets
 import select
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from aletheia import code_runner
+from aletheia import confinement
 from aletheia.errors import UserError
 
-KINDS = ("auto", "bubblewrap", "rlimits")
 # Chosen by hand. The slowest canonical solution of HumanEval needs 2 s here; the others a few milliseconds.
 SECONDS = 10.0
+# For the two interpreters to start, on a machine however busy; later it is the sandbox that does not work.
+STARTING_SECONDS = 120.0
 MEMORY_BYTES = 1 << 30
 FILE_BYTES = 1 << 20
 VERDICT_BYTES = 1 << 16
@@ -48,11 +46,16 @@ _BY_ERROR = {
 
 @dataclass(frozen=True)
 class Program:
-    """A program, the test that defines ``check``, and the name of the function that ``check`` is given."""
+    """A program, the test that defines ``check``, and the name of the function that ``check`` is given.
+
+    ``helpers`` is code that the test may use besides: HumanEval's tests call functions of the prompt. It comes from
+    the benchmark, never from a model, since it runs beside the test.
+    """
 
     code: str
     test: str
     entry_point: str
+    helpers: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,164 +72,202 @@ class Verdict:
         return self.verdict == "passed"
 
 
-def _interpreter() -> list[str]:
-    """Return the command of a bare interpreter: no site packages, no current folder, UTF-8.
-
-    The executable behind a virtual environment is called, since that is what the sandbox binds.
-    """
-    python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    source = Path(code_runner.__file__).read_text(encoding="utf-8")
-    return [python, "-s", "-S", "-B", "-P", "-X", "utf8", "-c", source]
+class SandboxError(RuntimeError):
+    """The sandbox itself did not start: nothing is known about the program."""
 
 
-def _readable_by_nobody(path: Path) -> bool:
-    return all(p.stat().st_mode & 0o005 == 0o005 for p in [path, *path.parents])
-
-
-def _bubblewrap() -> list[str]:
-    """Return bwrap and its options; as root, behind setpriv, because process limits do not bind root."""
-    prefix = Path(sys.base_prefix).resolve()
-    command = []
-    setpriv = shutil.which("setpriv")
-    if os.geteuid() == 0 and setpriv and _readable_by_nobody(prefix):
-        nobody = str(code_runner.NOBODY)
-        command = [setpriv, "--reuid", nobody, "--regid", nobody, "--clear-groups", "--"]
-    command += [
-        shutil.which("bwrap") or "bwrap",
-        "--unshare-all",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-    ]
-    for folder in ("/usr", "/lib", "/lib64", "/bin"):
-        if os.path.islink(folder):
-            command += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            command += ["--ro-bind", folder, folder]
-    if not prefix.is_relative_to("/usr"):
-        command += ["--ro-bind", str(prefix), str(prefix)]
-    command += ["--proc", "/proc", "--dev", "/dev", "--size", str(FILE_BYTES * 16), "--tmpfs", "/tmp"]
-    return command + ["--chdir", "/tmp", "--cap-drop", "ALL", "--setenv", "PYTHONHASHSEED", "0", "--"]
-
-
-def _bubblewrap_works() -> bool:
-    if shutil.which("bwrap") is None:
-        return False
+def _works(kind: str) -> str | None:
+    """Return None where a trial program passes in this kind of sandbox, else why it does not."""
+    if lacking := confinement.lacks(kind):
+        return lacking
     trial = Program("def f():\n    return 1\n", "def check(f):\n    assert f() == 1\n", "f")
-    return run(trial, kind="bubblewrap").passed
+    try:
+        verdict = run(trial, kind=kind)
+    except SandboxError as error:
+        return str(error)
+    return None if verdict.passed else f"a trial program ended as {verdict.verdict}"
 
 
 @functools.cache
-def resolve(kind: str = "auto") -> str:
-    """Return the sandbox that ``kind`` means on this machine.
+def resolve(weakest: str = "bubblewrap") -> str:
+    """Return the strongest sandbox that works on this machine and is no weaker than the one that the setting names.
 
     Raises
     ------
     UserError
-        When bubblewrap is asked for and is missing, or cannot make a sandbox here.
+        When there is none.
     """
-    if kind not in KINDS:
-        raise UserError(f"evaluation.humaneval.sandbox: expected one of {', '.join(KINDS)}, found {kind!r}")
-    if kind == "rlimits" or (kind == "auto" and not _bubblewrap_works()):
-        return "rlimits"
-    if kind == "bubblewrap" and not _bubblewrap_works():
-        raise UserError(
-            "evaluation.humaneval.sandbox is bubblewrap, and bwrap is not installed or cannot make "
-            "namespaces here; install bubblewrap, or choose rlimits (resource limits only)"
-        )
-    return "bubblewrap"
+    kinds = confinement.KINDS
+    if weakest not in kinds:
+        raise UserError(f"evaluation.humaneval.sandbox: expected one of {', '.join(kinds)}, found {weakest!r}")
+    reasons = []
+    for kind in kinds[: kinds.index(weakest) + 1]:
+        reason = _works(kind)
+        if reason is None:
+            return kind
+        reasons.append(f"{kind}: {reason}")
+    weaker = " or ".join(kinds[kinds.index(weakest) + 1 :])
+    advice = f", or allow a weaker sandbox by its name ({weaker})" if weaker else ""
+    raise UserError(
+        f"evaluation.humaneval.sandbox is {weakest}, and generated code cannot be confined so here "
+        f"({'; '.join(reasons)}); install bubblewrap on a machine that allows namespaces{advice}"
+    )
 
 
 def run(program: Program, *, kind: str, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> Verdict:
-    """Run one program and its test.
+    """Run one program and its test, each in a sandbox of its own.
 
     Parameters
     ----------
     program
         What to run.
     kind
-        ``bubblewrap`` or ``rlimits`` (see :func:`resolve`).
+        Kind of sandbox, as :func:`resolve` returns it.
     seconds
-        Wall-clock limit; the processor limit is the next whole second.
+        Wall-clock limit, from when both interpreters are ready; the processor limit is the next whole second.
     memory_bytes
-        Limit of the address space.
+        Limit of each address space.
+
+    Raises
+    ------
+    SandboxError
+        When an interpreter did not get so far as to be confined.
     """
-    token = secrets.token_hex(16)
-    started = time.monotonic()
-    reading, writing = os.pipe()
-    with tempfile.TemporaryDirectory(prefix="sandbox-") as folder:
-        os.chmod(folder, 0o777)  # the program may run as nobody
+    limits = {"cpu_seconds": math.ceil(seconds) + 1, "memory_bytes": memory_bytes, "file_bytes": FILE_BYTES}
+    code = {"role": "program", "code": program.code, "entry_point": program.entry_point}
+    test = {"role": "test", "test": program.test, "entry_point": program.entry_point, "helpers": program.helpers}
+    with ExitStack() as stack:
+        calls, answers = _pipe(stack), _pipe(stack)
+        tested = stack.enter_context(_sandboxed(kind, {**code, **limits}, calls[0], answers[1]))
+        tester = stack.enter_context(_sandboxed(kind, {**test, **limits}, answers[0], calls[1]))
+        for end in (*calls, *answers):
+            end.close()
+        latest = time.monotonic() + STARTING_SECONDS
+        for side in (tested, tester):
+            side.wait_until_ready(latest)
+        started = time.monotonic()
+        said, late = tester.line(started + seconds)
+        if not late:
+            # A moment for the program to end by itself, so that its own exit status is seen.
+            with suppress(subprocess.TimeoutExpired):
+                tested.process.wait(timeout=1)
+        elapsed = time.monotonic() - started
+    return _verdict(said, late=late, status=tested.process.returncode, seconds=round(elapsed, 3))
+
+
+class _End:
+    """One end of a pipe, closed once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _pipe(stack: ExitStack) -> tuple[_End, _End]:
+    ends = tuple(map(_End, os.pipe()))
+    for end in ends:
+        stack.callback(end.close)
+    return ends
+
+
+@dataclass
+class _Side:
+    """One confined interpreter, and what came through its status pipe."""
+
+    process: subprocess.Popen[bytes]
+    status: int
+    unread: bytes = b""
+
+    def line(self, deadline: float) -> tuple[bytes, bool]:
+        """Return the next line, or what came instead, and whether the time ran out first."""
+        while b"\n" not in self.unread and len(self.unread) < VERDICT_BYTES:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not select.select([self.status], [], [], remaining)[0]:
+                return b"", True
+            block = os.read(self.status, 4096)
+            if not block:
+                break
+            self.unread += block
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line, False
+
+    def wait_until_ready(self, deadline: float) -> None:
+        """Return once the interpreter is confined; the program has not run before."""
+        said, late = self.line(deadline)
+        if late:
+            raise SandboxError(f"the sandbox did not start within {STARTING_SECONDS:.0f} s")
+        if said != b"ready":
+            self.process.wait(timeout=STARTING_SECONDS)
+            complaint = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+            raise SandboxError(complaint[-1] if complaint else f"it ended with status {self.process.returncode}")
+
+
+@contextmanager
+def _sandboxed(kind: str, request: dict[str, Any], receiving: _End, sending: _End) -> Iterator[_Side]:
+    """Start an interpreter that will be confined, hand it its request; on leaving, nothing of it runs any more."""
+    with ExitStack() as stack:
+        status, information = _pipe(stack), _pipe(stack)
         process = subprocess.Popen(
-            [*(_bubblewrap() if kind == "bubblewrap" else []), *_interpreter()],
+            confinement.command(kind, information=information[1].descriptor),
             stdin=subprocess.PIPE,
             # Nothing a program prints is needed, and so nothing can fill a disk or a pipe.
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
+            stderr=subprocess.PIPE,
+            cwd="/",
             env={"PYTHONHASHSEED": "0"},
-            pass_fds=(writing,),
+            pass_fds=[end.descriptor for end in (status[1], information[1], receiving, sending)],
             start_new_session=True,
         )
-        os.close(writing)
+        stack.callback(process.stderr.close)
+        information[1].close()
         try:
-            _send(
-                process,
-                {
-                    "code": program.code,
-                    "test": program.test,
-                    "entry_point": program.entry_point,
-                    "token": token,
-                    "fd": writing,
-                    "cpu_seconds": math.ceil(seconds) + 1,
-                    "memory_bytes": memory_bytes,
-                    "file_bytes": FILE_BYTES,
-                },
-            )
-            answer, late = _receive(reading, started + seconds)
-            if not late:
-                # It has nothing more to say; a moment to end by itself, so that its own exit status is seen.
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=1)
+            request = {
+                **request,
+                **confinement.rules(kind),
+                "receiving": receiving.descriptor,
+                "sending": sending.descriptor,
+                "status": status[1].descriptor,
+            }
+            with suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(json.dumps(request).encode())
+            status[1].close()
+            yield _Side(process, status[0].descriptor)
         finally:
-            os.close(reading)
-            # The whole session goes, whatever it started.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            status = process.wait()
-    return _verdict(answer, token, late=late, status=status, seconds=time.monotonic() - started)
+            _end(process, information[0].descriptor)
 
 
-def _send(process: subprocess.Popen[bytes], request: dict[str, object]) -> None:
-    with suppress(BrokenPipeError), process.stdin as pipe:
-        pipe.write(json.dumps(request).encode())
+def _end(process: subprocess.Popen[bytes], information: int) -> None:
+    """Kill an interpreter and all that it started, and return when they are gone."""
+    if process.poll() is None:
+        # The first process of bubblewrap's process namespace: the kernel ends all others with it before bwrap is told.
+        with suppress(ValueError, KeyError, ProcessLookupError, subprocess.TimeoutExpired):
+            first, _ = json.JSONDecoder().raw_decode(os.read(information, 4096).decode())
+            os.kill(first["child-pid"], signal.SIGKILL)
+            process.wait(timeout=10)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
-def _receive(descriptor: int, deadline: float) -> tuple[bytes, bool]:
-    """Return what came through the verdict pipe, and whether the time ran out first."""
-    answer = b""
-    while len(answer) < VERDICT_BYTES and not answer.endswith(b"\n"):
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or not select.select([descriptor], [], [], remaining)[0]:
-            return answer, True
-        block = os.read(descriptor, 4096)
-        if not block:
-            break
-        answer += block
-    return answer, False
-
-
-def _verdict(answer: bytes, token: str, *, late: bool, status: int, seconds: float) -> Verdict:
-    seconds = round(seconds, 3)
-    try:
-        said = json.loads(answer)
-        if secrets.compare_digest(str(said["token"]), token):
-            error = said["error"]
-            return Verdict(_BY_ERROR.get(error, "error"), error, seconds)
-    except (ValueError, KeyError, TypeError):
-        pass
-    if late or status == -signal.SIGXCPU:
+def _verdict(said: bytes, *, late: bool, status: int, seconds: float) -> Verdict:
+    if late:
         return Verdict("timeout", None, seconds)
-    # No signed verdict: the program left the interpreter by itself, or was killed.
+    try:
+        message = json.loads(said)
+    except ValueError:  # the test's interpreter died, of an answer too large for it
+        return Verdict("crashed", None, seconds)
+    if "error" in message:
+        error = message["error"]
+        verdict = _BY_ERROR.get(error, "error")
+        # A program can raise an exception of any name.
+        return Verdict(verdict, error if error is None or error.isidentifier() else "Exception", seconds)
+    if status in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
+        return Verdict("timeout", None, seconds)
+    # No answer: the program left the interpreter by itself, or was killed.
     return Verdict("exit" if status == 0 else "crashed", None, seconds)
 
 

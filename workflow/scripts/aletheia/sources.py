@@ -172,7 +172,7 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
     Parameters
     ----------
     source
-        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member``.
+        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member`` (a name or several).
     folder
         Where the files go.
     repo_type
@@ -194,7 +194,8 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
     with _explained(what, revision):
         info = HfApi().repo_info(source["id"], repo_type=repo_type, revision=revision, files_metadata=True)
         entries = {entry.rfilename: entry for entry in info.siblings or []}
-        names = model_files(list(entries), what) if repo_type == "model" else [source["member"]]
+        members = source.get("member", [])
+        names = model_files(list(entries), what) if repo_type == "model" else [members]
         unknown = [name for name in names if name not in entries]
         if unknown:
             raise UserError(f"{what} at {info.sha} has no file {unknown[0]}; check source.member in the registry")

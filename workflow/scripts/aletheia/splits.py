@@ -16,8 +16,15 @@ DISTINCT_CHARACTERS = 64
 Row = dict[str, Any]
 
 
-def drawn(rows: Sequence[Row], count: int | None, *, seed: int) -> list[Row]:
+def drawn(rows: Sequence[Row], count: int | None, *, seed: int, by: str | None = None) -> list[Row]:
     """Return ``count`` rows drawn by ``seed``, in their own order; all when ``count`` is None.
+
+    Parameters
+    ----------
+    rows, count, seed
+        From which, how many, and the seed of the draw.
+    by
+        A column: each of its values gets its share of ``count`` (largest remainders), and rows are drawn within it.
 
     Raises
     ------
@@ -28,7 +35,24 @@ def drawn(rows: Sequence[Row], count: int | None, *, seed: int) -> list[Row]:
         return list(rows)
     if count > len(rows):
         raise UserError(f"expected at least {count} rows to draw from (rows: {count}), found {len(rows)}; lower `rows`")
-    return [rows[i] for i in sorted(ranked(range(len(rows)), seed=seed)[:count])]
+    strata: dict[Any, list[int]] = {}
+    for i, row in enumerate(rows):
+        strata.setdefault(row.get(by) if by else None, []).append(i)
+    shares = _shares({value: len(members) for value, members in strata.items()}, count, seed=seed)
+    picked = [i for value, members in strata.items() for i in ranked(members, seed=seed)[: shares[value]]]
+    return [rows[i] for i in sorted(picked)]
+
+
+def _shares(sizes: dict[Any, int], count: int, *, seed: int) -> dict[Any, int]:
+    """Return how many of ``count`` rows each stratum gives: its share rounded down, the rest by largest remainder."""
+    total = sum(sizes.values())
+    shares = {value: count * size // total for value, size in sizes.items()}
+    # Equal remainders are common (subjects of equal size): the seed decides among them.
+    turns = {value: turn for turn, value in enumerate(ranked(sizes, seed=f"{seed}:strata"))}
+    largest = sorted(sizes, key=lambda value: (-(count * sizes[value] % total), turns[value]))
+    for value in largest[: count - sum(shares.values())]:
+        shares[value] += 1
+    return shares
 
 
 def split_rows(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aletheia.batching import longest_plan
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
 from aletheia.errors import UserError
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
@@ -18,7 +19,7 @@ from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of,
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
 BASELINE = "std"
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
-SHARED = ("data", "probe", "stability", "encoding", "evaluation", "benchmarks")
+SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
 OWN = ("adapter", "training")
 
 
@@ -57,6 +58,8 @@ class Study:
         As their files say, defaults filled in.
     runs
         By (model, arm, seed).
+    batches
+        By (model, seed): steps, batch size and accumulation of the plan that all its arms read.
     shared
         By model: what its probe and its evaluations read, the same for all its runs.
     figures
@@ -68,6 +71,7 @@ class Study:
     campaigns: list[dict[str, Any]]
     figures: dict[str, Any]
     runs: dict[tuple[str, str, int], Run] = field(default_factory=dict)
+    batches: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
     shared: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def model_benchmarks(self, model: str) -> list[str]:
@@ -123,6 +127,19 @@ class Study:
     def probed(self) -> list[tuple[str, int]]:
         """Return (model, seed) of every probe that some run needs: each run but those with adapters in all layers."""
         return list(dict.fromkeys((r.model, r.seed) for r in self.runs.values() if r.kind != "train_std"))
+
+    def paired(self) -> list[Run]:
+        """Return the runs that can be timed in turns with the standard arm: selecting arms of as many steps."""
+        selecting = (run for run in self.runs.values() if run.kind == "train_ale")
+        return [run for run in selecting if (run.model, BASELINE, run.seed) in self.runs]
+
+    def attributed(self) -> dict[str, Run]:
+        """Return, by model, the first run of an arm that selects layers: its attribution has that run's settings."""
+        first: dict[str, Run] = {}
+        for run in self.runs.values():
+            if run.kind != "train_std":
+                first.setdefault(run.model, run)
+        return first
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has."""
@@ -247,7 +264,8 @@ def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[st
     own = copy.deepcopy({key: settings[key] for key in SHARED})
     there = study.shared.setdefault(model, own)
     both = {"batch_size", "prompt", "time_limit_seconds", *(set(own["benchmarks"]) & set(there["benchmarks"]))}
-    differing = [key for key in ("data", "probe", "stability", "encoding") if own[key] != there[key]]
+    whole = ("data", "probe", "stability", "interleaving", "encoding")
+    differing = [key for key in whole if own[key] != there[key]]
     differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]
     if differing:
         raise UserError(
@@ -272,3 +290,18 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
                 "earlier campaign; make them equal, or give the arm another name in one of them"
             )
+    _plan(study, campaign, run)
+
+
+def _plan(study: Study, campaign: dict[str, Any], run: Run) -> None:
+    """Enter a run into the plan that all arms of its model and seed read; the longest arm decides how long it is."""
+    training = run.settings["training"]
+    shape = {key: training[key] for key in ("batch_size", "accumulation")}
+    there = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
+    differing = [key for key, value in shape.items() if there[key] != value]
+    if differing:
+        raise UserError(
+            f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
+            "seeds; its arms read one plan of batches, so make it equal, or enter the model under another name"
+        )
+    there["steps"] = max(there["steps"], longest_plan(training["steps"], run.arm_settings))

@@ -1,23 +1,29 @@
 """Train the adapters of one arm: the same work in every arm, timed step by step.
 
-The loop is ``transformers.Trainer`` with the paper's optimiser (section 3.4). Batches are tokenised, padded and in
-memory before the clock starts, in an order that depends on the seed alone.
+Batches are tokenised, padded and in memory before the clock starts. What stops a run early is a status, not a traceback.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.models import is_out_of_memory
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from aletheia.checkpoints import Checkpoint
+    from aletheia.curves import Curves
+    from aletheia.loop import Loop
+
+# Seconds before a SLURM job's wall limit at which a run ends on its own, so that its row can still be written.
+RESERVE = 120
 
 
 @dataclass
@@ -27,24 +33,39 @@ class TrainingRecord:
     Attributes
     ----------
     status
-        ``ok``, ``diverged``, ``out_of_memory`` or ``timeout``.
+        ``ok``, ``diverged``, ``out_of_memory``, ``timeout`` or ``crashed``.
     reason
         One sentence where the status is not ``ok``.
     losses
         Mean loss of each optimiser step.
     step_seconds
         Wall-clock seconds of each optimiser step, one device synchronisation at its end.
+    skipped_steps
+        Steps whose gradient overflowed in fp16, so that loss scaling left the adapters as they were.
+    resumed_at
+        Steps that were done when the run went on from a checkpoint, once for each time.
     """
 
     status: str = "ok"
     reason: str | None = None
     losses: list[float] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
+    skipped_steps: int = 0
+    resumed_at: list[int] = field(default_factory=list)
 
     def fail(self, status: str, reason: str) -> None:
         """Record the first failure; later ones are its consequences."""
         if self.status == "ok":
             self.status, self.reason = status, reason
+
+    def fail_by(self, error: BaseException) -> None:
+        """Record what torch raised: exhausted memory, or a crash, whose traceback goes to the log."""
+        sentence = (str(error).strip().splitlines() or [""])[0][:200]
+        if is_out_of_memory(error):
+            self.fail("out_of_memory", sentence or "out of memory")
+            return
+        traceback.print_exception(error)
+        self.fail("crashed", f"{type(error).__name__}: {sentence}")
 
 
 def planned_steps(
@@ -83,162 +104,81 @@ def planned_steps(
 
 
 def train(
-    model: PeftModel,
-    batches: Sequence[Mapping[str, Any]],
+    loop: Loop,
+    record: TrainingRecord,
     *,
-    settings: Mapping[str, Any],
-    steps: int,
-    learning_rate: float,
-    dtype: str,
-    seed: int,
-    scratch: str,
-    record: TrainingRecord | None = None,
+    time_limit: float | None = None,
+    checkpoint: Checkpoint | None = None,
+    curves: Curves | None = None,
 ) -> TrainingRecord:
-    """Train the adapters of ``model`` on ``batches``.
+    """Run a loop to its end.
 
     Parameters
     ----------
-    model
-        Base model with adapters attached; trained in place.
-    batches
-        Collated micro-batches in order, ``steps * accumulation`` of them.
-    settings
-        The campaign's ``training`` section.
-    steps
-        Optimiser steps.
-    learning_rate
-        Peak learning rate, the model's scale included.
-    dtype
-        ``bf16``, ``fp16`` (GPU only) or ``fp32``.
-    seed
-        Seeds the dropout masks; batches and starting values do not depend on this generator.
-    scratch
-        A folder for Trainer's own use; nothing in it is kept.
+    loop
+        Model, batches and optimiser; restored already where the run goes on from a checkpoint.
     record
-        Where to keep what happens; a new one when absent.
+        Where to keep what happens.
+    time_limit
+        Seconds of training after which the run stops; within a SLURM job it also stops before the job's own limit.
+    checkpoint
+        Where to save the state, as often as it says.
+    curves
+        Where to write the training curves.
 
     Returns
     -------
     TrainingRecord
-        A non-finite loss, exhausted memory or a passed time limit is a status, not an exception.
+        ``record``. A non-finite loss, exhausted memory, a passed time limit or a crash is a status.
     """
-    record = TrainingRecord() if record is None else record
-    arguments = _arguments(settings, steps, learning_rate=learning_rate, dtype=dtype, seed=seed, scratch=scratch)
-    trainer = _trainer_class()(
-        model=model,
-        args=arguments,
-        train_dataset=list(batches),
-        data_collator=lambda items: dict(items[0]),
-    )
-    trainer.watch(record, time_limit=settings.get("time_limit_seconds"))
-    try:
-        trainer.train()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        record.fail("out_of_memory", str(error).splitlines()[0][:200] or "out of memory")
+    deadline = _deadline(time_limit, spent=math.fsum(record.step_seconds))
+    while loop.done < loop.steps and record.status == "ok":
+        start = time.perf_counter()
+        try:
+            step = loop.step()
+        except (RuntimeError, MemoryError) as error:
+            record.fail_by(error)
+            break
+        seconds = time.perf_counter() - start
+        record.step_seconds.append(seconds)
+        if step.failure:
+            record.fail("diverged", step.failure)
+            break
+        record.losses.append(step.loss)
+        record.skipped_steps += not math.isfinite(step.gradient_norm)
+        print(f"step {loop.done}/{loop.steps} loss {step.loss:.4f} {seconds:.2f} s", flush=True)
+        if curves is not None:
+            curves.add(loop.done, step, seconds)
+        if loop.done < loop.steps and time.time() > deadline:
+            record.fail("timeout", _limit_sentence(time_limit))
+        elif checkpoint is not None and checkpoint.due() and loop.done < loop.steps:
+            checkpoint.save({"loop": loop.state(), "record": asdict(record)})
     return record
 
 
-def _arguments(
-    settings: Mapping[str, Any],
-    steps: int,
-    *,
-    learning_rate: float,
-    dtype: str,
-    seed: int,
-    scratch: str,
-) -> Any:
-    """Return Trainer's arguments for the paper's optimiser and schedule."""
-    import torch
-    from transformers import TrainingArguments
-
-    gpu = torch.cuda.is_available()
-    if dtype == "fp16" and not gpu:
-        # Trainer would train in fp32 and say nothing.
-        raise UserError("dtype fp16: expected a GPU for loss scaling, found none; use bf16 or fp32 on a CPU")
-    optimizer = settings["optimizer"]
-    return TrainingArguments(
-        output_dir=scratch,
-        max_steps=steps,
-        per_device_train_batch_size=1,  # an item of the data set is a whole, padded micro-batch
-        gradient_accumulation_steps=settings["accumulation"],
-        learning_rate=learning_rate,
-        lr_scheduler_type=settings["schedule"],
-        warmup_steps=min(settings["warmup_steps"], steps),
-        optim="adamw_torch",
-        adam_beta1=optimizer["beta1"],
-        adam_beta2=optimizer["beta2"],
-        adam_epsilon=optimizer["epsilon"],
-        weight_decay=optimizer["weight_decay"],
-        max_grad_norm=settings["max_grad_norm"],
-        bf16=dtype == "bf16",
-        fp16=dtype == "fp16",
-        use_cpu=not gpu,
-        train_sampling_strategy="sequential",
-        dataloader_drop_last=False,
-        dataloader_num_workers=0,
-        remove_unused_columns=False,
-        logging_strategy="no",
-        # On by default it would log a NaN loss as 0.
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
-    )
+def resume(loop: Loop, record: TrainingRecord, checkpoint: Checkpoint) -> None:
+    """Put loop and record where the checkpoint left them, if there is one."""
+    saved = checkpoint.load()
+    if saved is None:
+        return
+    loop.restore(saved["loop"])
+    for name, value in saved["record"].items():
+        setattr(record, name, value)
+    record.resumed_at.append(loop.done)
+    print(f"resumed after step {loop.done}", flush=True)
 
 
-def _trainer_class() -> type:
-    """Return the Trainer that keeps each step's loss and time (built here, so that importing stays light)."""
-    import torch
-    from transformers import Trainer, TrainerCallback
+def _deadline(time_limit: float | None, *, spent: float) -> float:
+    """Return the time at which to stop, in seconds since the epoch."""
+    own = time.time() + time_limit - spent if time_limit else math.inf
+    job = float(os.environ.get("SLURM_JOB_END_TIME") or math.inf) - RESERVE
+    return min(own, job)
 
-    class Watch(TrainerCallback):
-        def __init__(self, trainer: Any, record: TrainingRecord, time_limit: float | None) -> None:
-            self.trainer, self.record, self.time_limit = trainer, record, time_limit
-            self.start = self.begun = time.perf_counter()
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.begun = time.perf_counter()
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.start = time.perf_counter()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # Reading the loss is the step's one synchronisation; on a GPU all queued work ends before the clock.
-            loss = float(torch.stack(self.trainer.micro_losses).sum())
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            self.trainer.micro_losses.clear()
-            self.record.step_seconds.append(now - self.start)
-            if not math.isfinite(loss):
-                self.record.fail("diverged", f"the loss of step {state.global_step} is not finite")
-                control.should_training_stop = True
-                return
-            self.record.losses.append(loss)
-            print(
-                f"step {state.global_step}/{state.max_steps} loss {loss:.4f} {now - self.start:.2f} s",
-                flush=True,
-            )
-            if self.time_limit and now - self.begun > self.time_limit and state.global_step < state.max_steps:
-                self.record.fail("timeout", f"past the limit of {self.time_limit} s")
-                control.should_training_stop = True
-
-    class WatchedTrainer(Trainer):
-        def watch(self, record: TrainingRecord, *, time_limit: float | None) -> None:
-            self.micro_losses: list[Any] = []
-            self.add_callback(Watch(self, record, time_limit))
-
-        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            self.micro_losses.append(loss.detach())
-            return loss
-
-    return WatchedTrainer
+def _limit_sentence(time_limit: float | None) -> str:
+    if os.environ.get("SLURM_JOB_END_TIME"):
+        return f"past the limit of {time_limit or 'no'} s, or {RESERVE} s before the job's wall limit"
+    return f"past the limit of {time_limit} s"
 
 
 def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict[str, Any]:
@@ -252,6 +192,12 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict
         First steps that are timed apart (memory pools and caches fill there); the median leaves them out.
     probe_seconds
         What the probe took; 0 for arms that need none.
+
+    Returns
+    -------
+    dict
+        ``comparable`` is false where the run was killed and resumed: its steps ran at different times, and caches
+        filled twice.
     """
     steps = record.step_seconds
     settled = steps[warmup:] or steps
@@ -263,4 +209,6 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict
         "step_seconds": steps,
         "warmup_seconds": math.fsum(steps[:warmup]),
         "probe_seconds": probe_seconds,
+        "resumed_at": record.resumed_at,
+        "comparable": not record.resumed_at,
     }

@@ -1,0 +1,78 @@
+"""One plan of batches for every arm: the same examples in the same order, and little padding."""
+
+import pytest
+
+from aletheia.batching import BOUGHT, batches_payload, first_batches, longest_plan, plan_batches
+from aletheia.errors import UserError
+
+LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
+
+
+def plan(lengths=LENGTHS, steps=5, batch_size=3, accumulation=2, seed=42):
+    return plan_batches(lengths, steps=steps, batch_size=batch_size, accumulation=accumulation, seed=seed)
+
+
+def test_a_longer_plan_begins_with_the_shorter_one():
+    assert plan(steps=11)[: len(plan())] == plan()
+
+
+def test_a_plan_has_whole_micro_batches_and_repeats_nothing_within_an_epoch():
+    found = plan(LENGTHS[:10], steps=9, accumulation=3)  # 10 examples give three micro-batches of 3, one step, an epoch
+    assert len(found) == 27
+    assert {len(micro) for micro in found} == {3}
+    epochs = [{i for micro in found[start : start + 3] for i in micro} for start in range(0, 27, 3)]
+    assert {len(epoch) for epoch in epochs} == {9}
+    assert found[:3] != found[3:6]
+
+
+def test_a_plan_depends_on_its_seed_and_on_lengths_only_within_a_step():
+    def by_step(found):
+        return [sorted(i for micro in found[s : s + 2] for i in micro) for s in range(0, len(found), 2)]
+
+    assert plan() == plan()
+    assert plan(seed=1) != plan(seed=2)
+    assert by_step(plan()) == by_step(plan([1] * 40))
+
+
+def test_a_steps_examples_are_dealt_by_length():
+    def padding(found):
+        return sum(max(LENGTHS[i] for i in micro) - LENGTHS[j] for micro in found for j in micro)
+
+    found = plan(steps=6)
+    for step in range(0, 12, 2):
+        assert max(LENGTHS[i] for i in found[step]) <= min(LENGTHS[i] for i in found[step + 1])
+    assert padding(found) < 0.7 * padding(plan([1] * 40, steps=6))
+
+
+def test_too_few_rows_for_a_batch_is_one_sentence():
+    with pytest.raises(UserError, match=r"has 2 usable rows, fewer than training\.batch_size=3"):
+        plan([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("arm", "steps"),
+    [({}, 200), ({"extra_steps_percent": 25}, 250), ({"steps": "measured"}, BOUGHT * 200)],
+)
+def test_the_plan_is_as_long_as_an_arm_may_be(arm, steps):
+    assert longest_plan(200, arm) == steps
+
+
+def payload(steps=4):
+    examples = [{"input_ids": [0] * n, "row": 2 * i} for i, n in enumerate(LENGTHS)]
+    settings = {"batch_size": 2, "accumulation": 2}
+    return batches_payload(examples, model="tiny", seed=7, steps=steps, settings=settings)
+
+
+def test_a_plan_names_rows_of_the_file_and_counts_its_tokens():
+    found = payload()
+    rows = [row for micro in found["rows"] for row in micro]
+    assert all(row % 2 == 0 for row in rows)
+    assert found["tokens"] == sum(LENGTHS[row // 2] for row in rows)
+    assert found["tokens"] < found["padded_tokens"] < 1.5 * found["tokens"]
+    assert found["examples"] == 40
+
+
+def test_an_arm_reads_the_beginning_and_no_more_than_there_is():
+    assert first_batches(payload(), steps=3) == payload()["rows"][:6]
+    with pytest.raises(UserError, match="expected a plan of at least 5 steps, found 4"):
+        first_batches(payload(), steps=5)

@@ -1,0 +1,85 @@
+"""The model card of an adapter: what it is, what it was trained on, how it did, and what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aletheia import artifacts
+from aletheia.lineage import compact_json
+
+
+def model_card(
+    facts: Mapping[str, Any],
+    losses: Sequence[float],
+    *,
+    model_lock: Path,
+    data_lock: Path,
+    settings: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+) -> str:
+    """Return the README.md that goes into the adapter's folder.
+
+    Parameters
+    ----------
+    facts
+        The run's facts, as run.json's payload has them.
+    losses
+        Of each optimiser step.
+    model_lock, data_lock
+        Locks of the base model and of the training data.
+    settings
+        The campaign's ``training`` section.
+    lineage
+        What the run was made from (:attr:`aletheia.artifacts.Job.lineage`).
+
+    Returns
+    -------
+    str
+        Markdown with YAML front matter. Nothing measured on a clock is in it, so that equal runs have equal cards.
+    """
+    model, data = (artifacts.payload(path) for path in (model_lock, data_lock))
+    placement = facts["placement"]
+    front = {
+        "base_model": model["source"].get("id", facts["model"]),
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "aletheia"],
+        **({"license": model["licence"].lower()} if model.get("licence") else {}),
+    }
+    code = hashlib.sha256(compact_json(lineage["code"]).encode()).hexdigest()
+    made_from = "\n".join(f"- `{name}`: `{entry['sha256']}`" for name, entry in lineage["inputs"].items())
+    ranks = sorted({entry["rank"] for entry in placement["modules"].values()})
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
+        f"# {facts['model']}, arm {facts['arm']}, seed {facts['seed']}\n\n"
+        f"A LoRA adapter of {len(placement['layers'])} of {placement['layers_total']} layers "
+        f"({', '.join(map(str, placement['layers']))}), rank {', '.join(map(str, ranks))}, "
+        f"{facts['trainable_parameters']:,} parameters.\n\n"
+        "```python\n"
+        "model = AutoModelForCausalLM.from_pretrained(BASE_MODEL)\n"
+        "model = PeftModel.from_pretrained(model, THIS_FOLDER)\n"
+        "```\n\n"
+        "## Training\n\n"
+        f"- Data: {data['data']}, {_rows(data)}\n"
+        f"- Steps: {facts['step']} of {settings['batch_size']} × {settings['accumulation']} sequences, "
+        f"{facts['tokens']:,} tokens without padding\n"
+        f"- Precision: {facts['dtype']}, base weights {facts['quantization'] or facts['dtype']}\n"
+        f"- Peak learning rate: {settings['learning_rate']:g}, schedule {settings['schedule']}\n\n"
+        "## Numbers\n\n"
+        "| measure | nats a token |\n|---|---|\n"
+        f"| training loss, first step | {losses[0]:.4f} |\n"
+        f"| training loss, last step | {losses[-1]:.4f} |\n"
+        f"| held-out loss | {facts['eval_loss']:.4f} |\n\n"
+        "## Lineage\n\n"
+        f"Code: `{code}`. Inputs by sha256:\n\n{made_from}\n\n"
+        "`run.json` beside this folder holds every setting, step and module.\n"
+    )
+
+
+def _rows(data: Mapping[str, Any]) -> str:
+    return ", ".join(f"{entry['rows']} rows in {name}" for name, entry in data["files"].items())

@@ -1,0 +1,149 @@
+"""What one optimiser step costs: a linear model over where the adapters are, and what a saving consists of.
+
+For a model of L layers, k of which carry adapters of rank r, ℓ the lowest of them, and N positions (padding included),
+
+    t = N · [fixed + L·forward + (L − ℓ)·(backward + c·forward) + k·(adapter + r·adapter_rank)]
+
+with c = 1 where the backward pass computes activations again (gradient checkpointing) and 0 elsewhere. `fixed` is all
+that no arm changes: embeddings, head, loss. Adapters count with their own forward and backward pass and their update.
+
+Against an arm with adapters in all L layers, of rank R, an arm saves in two ways:
+
+    truncated backward  N · ℓ·(backward + c·forward)                                the pass stops at layer ℓ
+    absent adapters     N · [L·(adapter + R·adapter_rank) − k·(adapter + r·adapter_rank)]
+
+The model knows nothing of layers that differ in width, of adapters whose place matters beyond ℓ, or of a cost that does
+not grow with N. Under checkpointing the adapters' forward pass is run again too, which it counts as the layer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aletheia.errors import UserError
+
+FORMULA = "N*[fixed + L*forward + (L-l)*(backward + c*forward) + k*(adapter + r*adapter_rank)]"
+PARTS = ("fixed", "forward", "backward", "adapter", "adapter_rank")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the cost model reads of an arm.
+
+    Attributes
+    ----------
+    layers_total
+        L.
+    adapted
+        k, the number of layers with adapters.
+    lowest
+        ℓ, the lowest of them, from 0.
+    rank
+        r; the mean over an adapted layer's modules where they differ.
+    recomputed
+        Whether the backward pass computes activations again.
+    """
+
+    layers_total: int
+    adapted: int
+    lowest: int
+    rank: float
+    recomputed: bool
+
+    @property
+    def differentiated(self) -> int:
+        """Return how many layers the backward pass runs through, L − ℓ."""
+        return self.layers_total - self.lowest
+
+    def columns(self) -> list[float]:
+        """Return the factors of :data:`PARTS` in the step time of one position."""
+        passes = self.layers_total + self.recomputed * self.differentiated
+        return [1.0, passes, self.differentiated, self.adapted, self.adapted * self.rank]
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """The parts of a step, in seconds a position; numbers, or arrays of one shape (one entry a resample).
+
+    Attributes
+    ----------
+    fixed, forward, backward, adapter, adapter_rank
+        See the module's formula. ``forward`` is None where all calibrating arms agree on checkpointing: it is then
+        contained in ``fixed`` and, with checkpointing, in ``backward``, and every prediction stays the same.
+    """
+
+    fixed: Any
+    forward: Any
+    backward: Any
+    adapter: Any
+    adapter_rank: Any
+
+    def seconds(self, shape: Shape, positions: Any) -> Any:
+        """Return the predicted seconds of a step of so many positions.
+
+        Parameters
+        ----------
+        shape
+            The arm. Without a known ``forward`` it must agree with the calibrating arms on checkpointing.
+        positions
+            N, of all micro-batches of a step together.
+        """
+        columns = dict(zip(PARTS, shape.columns(), strict=True))
+        return positions * sum(columns[name] * value for name, value in vars(self).items() if value is not None)
+
+    def saving(self, baseline: Shape, shape: Shape, positions: Any) -> dict[str, Any]:
+        """Return the predicted seconds that an arm saves against a baseline, by cause.
+
+        Returns
+        -------
+        dict
+            ``truncated_backward`` and ``absent_adapters``; together the difference of the two predictions where the
+            arms agree on checkpointing.
+        """
+        passed = baseline.differentiated - shape.differentiated
+        again = self.forward if shape.recomputed and self.forward is not None else 0.0
+        adapters = self.adapter * (baseline.adapted - shape.adapted)
+        adapters = adapters + self.adapter_rank * (baseline.adapted * baseline.rank - shape.adapted * shape.rank)
+        return {
+            "truncated_backward": positions * passed * (self.backward + again),
+            "absent_adapters": positions * adapters,
+        }
+
+
+def calibrated(shapes: Sequence[Shape], seconds: Any) -> CostModel:
+    """Return the cost model that fits measured arms, by least squares; exactly where there are as many as parts.
+
+    Parameters
+    ----------
+    shapes
+        The calibrating arms.
+    seconds
+        Seconds a position, array [arms] or [arms, …]; each further index is fitted on its own.
+
+    Returns
+    -------
+    CostModel
+        Parts may come out negative where noise is larger than they are; they are left so.
+
+    Raises
+    ------
+    UserError
+        When the arms cannot tell the parts apart.
+    """
+    known = list(PARTS)
+    if len({shape.recomputed for shape in shapes}) < 2:
+        known.remove("forward")
+    matrix = np.array([shape.columns() for shape in shapes], dtype=float)[:, [PARTS.index(name) for name in known]]
+    if np.linalg.matrix_rank(matrix) < len(known):
+        raise UserError(
+            f"cost model: expected arms that tell {', '.join(known)} apart, found {len(shapes)} that do not; take arms "
+            "that differ in the number of adapted layers, the lowest of them, and the rank"
+        )
+    values = np.asarray(seconds, dtype=float)
+    # pinv is the least-squares solution for a matrix of full column rank, and takes any shape on the right.
+    solution = np.tensordot(np.linalg.pinv(matrix), values, axes=1)
+    return CostModel(**{**dict.fromkeys(PARTS), **dict(zip(known, solution, strict=True))})

@@ -1,0 +1,47 @@
+"""Say where a step's time goes: ten placements of adapters, timed in turns in one process, beside a cost model.
+
+The model is calibrated on all layers and on four placements that figure S3 does not show. It predicts the other five,
+and splits what each saves into the truncated backward pass and the absent adapters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+SECTIONS = ("run", "model", "encoding", "adapter", "training", "interleaving")
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("attribution", __doc__, sections=SECTIONS)
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
+    parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe, for the arm gradient50")
+    parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
+    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--out", type=Path, required=True, help="artifact to write")
+    args = parser.parse_args()
+    args.batches = None  # as many steps as it takes, whatever plan the runs read
+    inputs = [args.model_lock, args.data_lock, args.probe, *filter(None, [args.precision])]
+    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+        if job.done:
+            return
+        from aletheia import interleaved_runs, models, observe
+
+        models.use_threads(args.threads)
+        before = observe.conditions()
+        payload = interleaved_runs.measure_attribution(args, job.config)
+        fit, reason = payload["fit"], f" ({payload['reason']})" if payload["reason"] else ""
+        off = f"{fit['mean_absolute_error_percent']['value']:.1f} %" if fit else "not known"
+        print(f"attribution: {payload['status']}{reason}, mean absolute error of the held-out predictions {off}")
+        conditions = {"before": before, "after": observe.conditions()}
+        job.artifact(args.out, kind="attribution", payload=payload, observed={"conditions": conditions})
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,33 @@
+"""Draw figure S3 from attributions: predicted against measured step times, and each saving split into its causes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+from aletheia import artifacts, attribution_figure, drawing
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("draw_attribution", __doc__, sections=("figures",))
+    parser.add_argument("--attributions", type=Path, nargs="*", required=True, help="artifacts of attribution.py")
+    parser.add_argument("--out-dir", type=Path, required=True, help="folder for figS3.pdf, .png and .svg")
+    args = parser.parse_args()
+    outputs = [args.out_dir / f"figS3.{suffix}" for suffix in drawing.SUFFIXES]
+    with artifacts.Job(args, inputs=args.attributions, outputs=outputs) as job:
+        if job.done:
+            return
+        style = drawing.checked_style(job.config.get("figures", {}))
+        found = [artifacts.payload(path, "attribution") for path in args.attributions]
+        with mpl.rc_context(drawing.rc(style)):
+            figure = attribution_figure.draw_attribution(found, style)
+            for path in outputs:
+                job.artifact(path, write=lambda path: drawing.save(figure, path), about={"figure": "figS3"})
+
+
+if __name__ == "__main__":
+    guarded(main)

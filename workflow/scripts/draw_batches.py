@@ -1,0 +1,39 @@
+"""Draw which rows each micro-batch holds, once for a model and a seed: every arm reads this plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("batches", __doc__, sections=("encoding", "batches"))
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--seed", type=int, required=True, help="of the order")
+    parser.add_argument("--out", type=Path, required=True, help="artifact to write")
+    args = parser.parse_args()
+    with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
+        if job.done:
+            return
+        from aletheia import artifacts, batching, data, models
+
+        model = artifacts.payload(args.model_lock, "model_lock")["model"]
+        tokenizer = models.load_tokenizer(data.checked_folder(args.model_lock))
+        rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
+        examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
+        settings = job.config["batches"]
+        payload = batching.batches_payload(
+            examples, model=model, seed=args.seed, steps=settings["steps"], settings=settings
+        )
+        padding = 1 - payload["tokens"] / payload["padded_tokens"]
+        print(f"batches: {payload['steps']} steps of {payload['examples']} examples, {padding:.1%} padding")
+        job.artifact(args.out, kind="batches", payload=payload)
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,44 @@
+"""Time the standard arm and a selecting arm in turns in one process: the tightest ratio, no time of the ledger's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+
+SECTIONS = ("run", "model", "encoding", "adapter", "arm", "training", "interleaving")
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("paired", __doc__, sections=SECTIONS)
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
+    parser.add_argument("--selection", type=Path, required=True, help="artifact of the select step")
+    parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time the arm pays for")
+    parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
+    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--out", type=Path, required=True, help="artifact to write")
+    args = parser.parse_args()
+    args.batches = None  # as many steps as it takes, whatever plan the runs read
+    inputs = [args.model_lock, args.data_lock, args.selection, *filter(None, [args.precision, args.probe])]
+    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+        if job.done:
+            return
+        from aletheia import interleaved_runs, models, observe
+
+        models.use_threads(args.threads)
+        before = observe.conditions()
+        payload = interleaved_runs.measure_pair(args, job.config)
+        found, reason = payload["ratio"], f" ({payload['reason']})" if payload["reason"] else ""
+        said = f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" if found else "none"
+        print(f"paired: {payload['status']}{reason}, t_std / t_{payload['arm']} {said}")
+        conditions = {"before": before, "after": observe.conditions()}
+        job.artifact(args.out, kind="paired", payload=payload, observed={"conditions": conditions})
+
+
+if __name__ == "__main__":
+    guarded(main)
