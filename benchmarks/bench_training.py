@@ -1,64 +1,188 @@
-"""Seconds of the passes of one step (2 micro-batches of 2 × 128 tokens) of SmolLM2-135M with adapters in some layers.
+"""Seconds of one optimiser step of SmolLM2-135M (bf16), by arm, and of stock Trainer with PEFT.
 
-Forward and backward only, without the optimiser's update. Needs the default study's staged model and one selection:
-`snakemake results/select/smollm2-135m/ale/seed42.json`, which `make bench` runs first.
+Two micro-batches of four rows of the default study, at most 128 tokens each; rank 16 on all linear maps. The arms: all
+layers; the default study's gradient selection (seed 42); the last half; the last half but one with layer 0; every other
+layer; all layers at half the rank; and three of them with gradient checkpointing. `stock` is `transformers.Trainer`
+over `get_peft_model` with `DataCollatorForSeq2Seq`, on the same rows in the same steps, in the order of their draw.
 
-The gradient selection of the default study (seed 42), the last half, the last half but one with layer 0, every other
-layer, and half the rank, each against all layers.
+Needs the default study's staged files and one selection: `snakemake results/select/smollm2-135m/ale/seed42.json`, which
+`make bench` runs first.
 """
 
 from __future__ import annotations
 
+import copy
+import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 LOCK = Path("resources/models/smollm2-135m.lock.json")
+DATA = Path("resources/data/docstrings.lock.json")
 SELECTION = Path("results/select/smollm2-135m/ale/seed42.json")
-
-
-def _step(model: Any, ids: Any) -> float:
-    import torch
-
-    start = time.perf_counter()
-    for _ in range(2):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-        loss.backward()
-    model.zero_grad()
-    return time.perf_counter() - start
+BATCH, ACCUMULATION, TOKENS, SEED = 4, 2, 128, 42
+CHECKPOINTING = ", checkpointing"
+STEPS = 200  # of the run in which the probe's time is counted
 
 
 def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
-    """Return the ratios; needs the default study's staged model and its selection."""
-    import torch
-
+    """Return seconds and ratios."""
     from aletheia import artifacts
-    from aletheia.adapters import attach, placement_plan
-    from aletheia.layers import adaptable_layers
+    from aletheia.batching import plan_batches
+    from aletheia.data import checked_folder, collate, encode_rows, probe_batches, read_rows
     from aletheia.models import load
+    from aletheia.probe import probe_layers
 
-    ids = torch.randint(0, 40_000, (2, 128), generator=torch.Generator().manual_seed(0))
+    base, tokenizer = load(LOCK, dtype="bf16")
+    rows = read_rows(checked_folder(DATA) / "train.jsonl")
+    examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain")
+    lengths = [len(example["input_ids"]) for example in examples]
+    shape = {"steps": rounds + 1, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
+    planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
+    batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
     gradient = artifacts.payload(SELECTION, "selection")["layers"]
-    arms = {
-        "all": (range(30), 16),
-        "gradient_half": (gradient, 16),
-        "last_half": (range(15, 30), 16),
-        "last_half_with_layer_0": ([0, *range(16, 30)], 16),
-        "every_other": (range(0, 30, 2), 16),
-        "all_rank_halved": (range(30), 8),
-    }
-    sides = {}
-    for name, (layers, rank) in arms.items():
-        model, _ = load(LOCK, dtype="bf16")
-        plan = placement_plan(adaptable_layers(model), list(layers), rank=rank)
-        model = attach(model, plan, dropout=0, seed=0).train()
-        sides[name] = lambda model=model: _step(model, ids)
+    sides = arm_sides(base, batches, gradient)
+    sides["stock"] = _stock(base, tokenizer, examples, drawn)
+    probed = probe_batches(examples, tokenizer.pad_token_id, batches=5, seed=SEED)
+    sides["probe"] = lambda: _timed(lambda: probe_layers(base, probed))
     seconds = interleaved(sides, rounds=rounds)
+    ratios = {**arm_ratios(seconds, ratio), "stock / all": ratio(seconds["stock"], seconds["all"])}
+    with_probe = [ale + probe / STEPS for ale, probe in zip(seconds["gradient_half"], seconds["probe"], strict=True)]
+    ratios[f"all / gradient_half with the probe, {STEPS} steps"] = ratio(seconds["all"], with_probe)
     return {
         "what": __doc__.splitlines()[0],
         "gradient_layers": gradient,
+        "padding": {
+            name: 1 - sum(lengths[i] for m in plan for i in m) / sum(len(m) * max(lengths[i] for i in m) for m in plan)
+            for name, plan in (("ours", planned), ("stock", drawn))
+        },
+        "targets_of_tokens": _targets(batches),
         "seconds": seconds,
-        "ratios": {f"all / {name}": ratio(seconds["all"], seconds[name]) for name in sides if name != "all"},
+        "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
+        "ratios": ratios,
     }
+
+
+def arm_sides(base: Any, batches: list[Any], gradient: list[int]) -> dict[str, Callable[[], float]]:
+    """Return what times the next step of each arm.
+
+    Parameters
+    ----------
+    base
+        A base model, whose weights the arms share.
+    batches
+        Collated micro-batches of all steps.
+    gradient
+        The layers that a probe selected.
+    """
+    depth = base.config.num_hidden_layers
+    half, every = [*range(depth // 2, depth)], [*range(depth)]
+    arms: dict[str, tuple[list[int], int, bool]] = {
+        "all": (every, 16, False),
+        "gradient_half": (gradient, 16, False),
+        "last_half": (half, 16, False),
+        "last_half_with_layer_0": ([0, *half[1:]], 16, False),
+        "every_other": ([*range(0, depth, 2)], 16, False),
+        "all_rank_halved": (every, 8, False),
+        f"all{CHECKPOINTING}": (every, 16, True),
+        f"gradient_half{CHECKPOINTING}": (gradient, 16, True),
+        f"last_half{CHECKPOINTING}": (half, 16, True),
+    }
+    return {name: _arm(base, batches, *arm) for name, arm in arms.items()}
+
+
+def arm_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
+    """Return the ratio of all layers to each other arm, with checkpointing on both sides or on neither."""
+    found = {}
+    for name, own in seconds.items():
+        whole = f"all{CHECKPOINTING}" if name.endswith(CHECKPOINTING) else "all"
+        if name not in (whole, "stock", "probe"):
+            found[f"{whole} / {name}"] = ratio(seconds[whole], own)
+    return found
+
+
+def _targets(batches: list[dict[str, Any]]) -> float:
+    """Return which share of the tokens is a target: the head's logits are computed for these alone."""
+    targets = sum(int((batch["labels"][:, 1:] >= 0).sum()) for batch in batches)
+    return targets / sum(int(batch["attention_mask"].sum()) for batch in batches)
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _shell(base: Any) -> Any:
+    """Return a copy of the model that shares its weights."""
+    return copy.deepcopy(base, memo={id(tensor): tensor for tensor in [*base.parameters(), *base.buffers()]})
+
+
+def _arm(base: Any, batches: list[Any], layers: list[int], rank: int, checkpointing: bool) -> Callable[[], float]:
+    """Return what times the next step of an arm, by the study's own loop."""
+    from aletheia.adapters import attach, placement_plan
+    from aletheia.config import section_defaults
+    from aletheia.layers import adaptable_layers
+    from aletheia.loop import Loop
+    from aletheia.recompute import checkpoint_activations
+
+    model = _shell(base)
+    model = attach(model, placement_plan(adaptable_layers(model), layers, rank=rank), dropout=0, seed=SEED)
+    if checkpointing:
+        checkpoint_activations(model)
+    settings = {**section_defaults("training"), "accumulation": ACCUMULATION}
+    steps = len(batches) // ACCUMULATION
+    rate = settings["learning_rate"]
+    loop = Loop(model, batches, settings=settings, steps=steps, learning_rate=rate, dtype="bf16", seed=SEED)
+    return lambda: _timed(loop.step)
+
+
+def _stock(base: Any, tokenizer: Any, examples: list[Any], plan: list[list[int]]) -> Callable[[], float]:
+    """Return what times the next step of transformers' Trainer over PEFT, set up as their documentation shows."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.0, target_modules=names)
+    model = get_peft_model(_shell(base), lora)
+    scratch = tempfile.mkdtemp()
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        per_device_train_batch_size=BATCH,
+        gradient_accumulation_steps=ACCUMULATION,
+        max_steps=1,
+        learning_rate=5e-4,
+        bf16=True,
+        use_cpu=True,
+        train_sampling_strategy="sequential",
+        report_to=[],
+        logging_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    collator = DataCollatorForSeq2Seq(tokenizer)
+    done = iter(range(len(plan) // ACCUMULATION))
+
+    class Clock(TrainerCallback):
+        seconds = 0.0
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.start = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            Clock.seconds = time.perf_counter() - self.start
+
+    def step() -> float:
+        first = next(done) * ACCUMULATION
+        rows = [i for micro in plan[first : first + ACCUMULATION] for i in micro]
+        keys = ("input_ids", "labels")
+        data = [{key: examples[i][key] for key in keys} | {"attention_mask": [1] * lengths(i)} for i in rows]
+        Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator, callbacks=[Clock()]).train()
+        return Clock.seconds
+
+    def lengths(i: int) -> int:
+        return len(examples[i]["input_ids"])
+
+    return step

@@ -1,6 +1,6 @@
 """Seconds and memory of the probe on a GPU, exact and sketch, against the authors' package; prints one JSON object.
 
-    python benchmarks/gpu_probe.py              Qwen2.5-0.5B and 7B shapes, random bf16 weights, 5 batches of 1 x 512
+    python benchmarks/gpu_probe.py              Qwen2.5-0.5B, 1.5B, 7B shapes, random bf16 weights, 5 batches of 512
     python benchmarks/gpu_probe.py --tiny       the same on tiny shapes, on a CPU too: does it run?
 
 All sides get the same batches, every token a label, and take turns in one process. The authors' probe computes in fp16
@@ -33,6 +33,15 @@ SHAPES = {
         "intermediate_size": 4864,
         "num_hidden_layers": 24,
         "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "qwen2.5-1.5b": {
+        **QWEN,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
         "num_key_value_heads": 2,
         "tie_word_embeddings": True,
     },

@@ -106,7 +106,15 @@ rule draw_attribution:
         attribution_artifacts,
     output:
         pdf="<results>/attribution/figS3.pdf",
-        others=["<results>/attribution/figS3.png", reported("<results>/attribution/figS3.svg", "Figures")],
+        others=[
+            "<results>/attribution/figS3.png",
+            report(
+                "<results>/attribution/figS3.svg",
+                caption="../workflow/report/figS3.rst",
+                category="Figures",
+                labels={"figure": "figS3"},
+            ),
+        ],
         sidecars=[f"<results>/attribution/figS3.{suffix}.lineage.json" for suffix in ("pdf", "png", "svg")],
     log:
         "logs/attribution.log",

@@ -74,7 +74,8 @@ def evaluation_section(wildcards):
     """Benchmarks and settings of a model: only those that its runs ask for."""
     settings = settings_of(wildcards)["evaluation"]
     benchmarks = STUDY.model_benchmarks(wildcards.model)
-    common = {key: settings[key] for key in ("batch_size", "prompt", "time_limit_seconds")}
+    prompt = STUDY.models[wildcards.model]["prompt"] if settings["prompt"] == "registry" else settings["prompt"]
+    common = {key: settings[key] for key in ("batch_size", "time_limit_seconds")} | {"prompt": prompt}
     own = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
     return {**common, "benchmarks": benchmarks, **own}
 

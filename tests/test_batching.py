@@ -2,7 +2,7 @@
 
 import pytest
 
-from aletheia.batching import BOUGHT, batches_payload, first_batches, longest_plan, plan_batches
+from aletheia.batching import ROOM, batches_payload, first_batches, steps_of_plan, plan_batches
 from aletheia.errors import UserError
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
@@ -51,10 +51,10 @@ def test_too_few_rows_for_a_batch_is_one_sentence():
 
 @pytest.mark.parametrize(
     ("arm", "steps"),
-    [({}, 200), ({"extra_steps_percent": 25}, 250), ({"steps": "measured"}, BOUGHT * 200)],
+    [({}, ROOM * 200), ({"extra_steps_percent": 25}, ROOM * 200), ({"extra_steps_percent": 400}, 1000)],
 )
-def test_the_plan_is_as_long_as_an_arm_may_be(arm, steps):
-    assert longest_plan(200, arm) == steps
+def test_the_plan_has_room_for_arms_that_come_later(arm, steps):
+    assert steps_of_plan(200, arm) == steps
 
 
 def payload(steps=4):

@@ -71,7 +71,7 @@ def test_the_arms_of_the_study_read_one_plan(finished):
     runs = {
         arm: artifacts.read(finished / f"results/train/tiny-llama/{arm}/seed1/run.json") for arm in ("std", "ale", "cm")
     }
-    assert plan["steps"] == runs["cm"]["payload"]["steps"] == 6
+    assert (plan["steps"], runs["cm"]["payload"]["steps"]) == (12, 6)
     for run in runs.values():
         assert "results/batches/tiny-llama/seed1.json" in run["lineage"]["inputs"]
     assert runs["std"]["payload"]["batch_plan_sha256"] == runs["ale"]["payload"]["batch_plan_sha256"]
@@ -172,9 +172,9 @@ def test_a_crash_is_a_row_and_its_traceback_is_in_the_log(finished, tmp_path):
 
 def test_an_arm_longer_than_its_plan_is_one_sentence(finished, tmp_path):
     plan = ("--batches", finished / "results/batches/tiny-llama/seed1.json")
-    done = run_script("train.py", *arguments(finished, tmp_path, *plan, *settings(steps=7)))
+    done = run_script("train.py", *arguments(finished, tmp_path, *plan, *settings(steps=13)))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: batches: expected a plan of at least 7 steps, found 6")
+    assert done.stderr.splitlines()[-1].startswith("error: batches: expected a plan of at least 13 steps, found 12")
 
 
 # --- precision and 4 bits ---------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ JUDGED = {"score_code", *REPORTED}
 EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval", *JUDGED}
 SELECTED = {"select", "train_ale", "train_cm", *EVALUATED}
 TRAINED = {"train_std", *SELECTED} - {"select"}
-STAGED = {"stage_model", "stage_data", "precision", "probe", *SELECTED, *TRAINED}
+STAGED = {"stage_model", "stage_data", "precision", "batches", "probe", *SELECTED, *TRAINED}
 LIBRARY = "workflow/scripts/aletheia"
 
 
@@ -135,6 +135,7 @@ LIBRARY = "workflow/scripts/aletheia"
         (f"{LIBRARY}/probe.py", {"probe", *SELECTED}),
         (f"{LIBRARY}/selection.py", SELECTED),
         (f"{LIBRARY}/training.py", TRAINED),
+        (f"{LIBRARY}/batching.py", {"batches", *TRAINED}),
         ("workflow/tasks/mmlu.yaml", EVALUATED),
         (f"{LIBRARY}/sandbox.py", JUDGED),
         (f"{LIBRARY}/uniformity.py", REPORTED),
@@ -144,7 +145,7 @@ LIBRARY = "workflow/scripts/aletheia"
         (f"{LIBRARY}/verification.py", set()),
         (f"{LIBRARY}/auditing.py", set()),
         ("workflow/scripts/verify.py", set()),
-        ("envs/gpu.yaml", {"precision", "probe", *SELECTED, *TRAINED}),
+        ("envs/gpu.yaml", {"precision", "batches", "probe", *SELECTED, *TRAINED}),
         ("envs/light.yaml", SELECTED),
         ("envs/score_code.yaml", JUDGED),
         ("envs/report.yaml", REPORTED),
@@ -227,20 +228,25 @@ OTHERS = {
     "training.optimizer.weight_decay": 0.1,
     "training.timing_warmup_steps": 0,
     "training.eval_rows": 4,
+    "training.gradient_checkpointing": True,
     "training.time_limit_seconds": 60,
+    "training.checkpoint_seconds": 60,
+    "training.tensorboard": False,
     "evaluation.batch_size": 2,
     "evaluation.prompt": "chat",
     "evaluation.time_limit_seconds": 60,
     "evaluation.heldout.rows": 4,
     "evaluation.mmlu.questions": "other_mmlu",
+    "evaluation.mmlu.num_fewshot": 1,
     "evaluation.humaneval.questions": "other_humaneval",
     "evaluation.humaneval.max_new_tokens": 5,
-    "evaluation.humaneval.sandbox": "auto",
+    "evaluation.humaneval.sandbox": "bubblewrap",
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
     "description": "For a change.",
     "evaluation.gsm8k.questions": "mmlu",
+    "evaluation.gsm8k.num_fewshot": 1,
     "evaluation.gsm8k.max_new_tokens": 5,
     "stability.draws": 4,
     "stability.batches": [2],

@@ -10,8 +10,8 @@ import numpy as np
 
 from aletheia.cost_model import FORMULA, PARTS, CostModel, Shape, calibrated
 from aletheia.errors import UserError
-from aletheia.interleaving import Turns
 from aletheia.resampling import interval, resampled_rounds
+from aletheia.turns import Turns
 
 BASELINE = "all"
 SWITCHED = "checkpointing_switched"
@@ -21,7 +21,7 @@ PREDICTED = {
     "all": "all layers",
     "gradient50": "gradient 50 %",
     "last50": "last 50 %",
-    "last50_with_layer0": "last 50 %, lowest moved to 0",
+    "last50_with_layer0": "last 50 % with layer 0",
     "every_other": "every other layer",
     "rank_halved": "all, half the rank",
 }

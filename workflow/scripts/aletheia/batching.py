@@ -8,8 +8,9 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.sampling import ranked
 
-# An arm whose steps are bought by measured times may need more than the matched number: at most so many times as many.
-BOUGHT = 3
+# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for arms
+# that a campaign gains later, which must not draw anew what the finished ones have read.
+ROOM = 3
 
 
 def plan_batches(
@@ -65,8 +66,8 @@ def plan_batches(
     return plan
 
 
-def longest_plan(steps: int, arm: Mapping[str, Any]) -> int:
-    """Return how many steps an arm may take.
+def steps_of_plan(steps: int, arm: Mapping[str, Any]) -> int:
+    """Return how many steps a plan needs for an arm.
 
     Parameters
     ----------
@@ -75,9 +76,7 @@ def longest_plan(steps: int, arm: Mapping[str, Any]) -> int:
     arm
         Its entry in a campaign.
     """
-    if arm.get("steps") == "measured":
-        return BOUGHT * steps
-    return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
+    return max(ROOM * steps, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
 
 
 def batches_payload(
@@ -92,7 +91,7 @@ def batches_payload(
     model, seed
         Whose plan it is.
     steps
-        Of the longest arm.
+        Of the plan (:func:`steps_of_plan`).
     settings
         ``batch_size`` and ``accumulation``.
     """
@@ -122,6 +121,6 @@ def first_batches(payload: Mapping[str, Any], *, steps: int) -> list[list[int]]:
     if steps > payload["steps"]:
         raise UserError(
             f"batches: expected a plan of at least {steps} steps, found {payload['steps']}; "
-            f"an arm may buy at most {BOUGHT} times the matched number of steps"
+            f"an arm may buy at most {ROOM} times the matched number of steps"
         )
     return payload["rows"][: steps * payload["accumulation"]]

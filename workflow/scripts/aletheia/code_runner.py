@@ -22,9 +22,10 @@ NOBODY = 65534
 # Bytes of one message, chosen by hand: the largest of HumanEval's has some ten thousand.
 MESSAGE_BYTES = 1 << 24
 MOST_FILES = 64
+LONGEST_NAME = 100
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
-# Linux's uapi/linux/landlock.h, first version: all rights to files, of which two stay. Calls have one number everywhere.
+# Linux's uapi/linux/landlock.h, first version: all rights to files, of which two stay; the same numbers everywhere.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _LANDLOCK_RIGHTS, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR = (1 << 13) - 1, 1 << 2, 1 << 3
 
@@ -101,15 +102,23 @@ def decode(data):
     return data
 
 
-def _send(pipe, message):
-    pipe.write(json.dumps(message).encode() + b"\n")
+def _send(pipe, text):
+    pipe.write(text.encode() + b"\n")
     pipe.flush()
 
 
 def _receive(pipe):
-    """Return the next message; None where the other side has ended."""
+    """Return the next message.
+
+    Raises
+    ------
+    EOFError
+        When the other side has ended.
+    """
     line = pipe.readline(MESSAGE_BYTES)
-    return json.loads(line) if line else None
+    if not line:
+        raise EOFError
+    return json.loads(line)
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
@@ -191,28 +200,31 @@ def _confine(request):
 def _serve(request, receiving, sending):
     """Run the program, then answer calls of its function until the test has no more."""
     space = {"__name__": "candidate", "__builtins__": __builtins__}
-    function = None
-    message = {}
-    while message is not None:
+
+    def load():
+        exec(compile(request["code"], "<program>", "exec"), space)
+        return space[request["entry_point"]]
+
+    def answer(work, /, *arguments, **keywords):
+        """Say what came of some work, and return it."""
+        value = None
         try:
-            if function is None:
-                exec(compile(request["code"], "<program>", "exec"), space)
-                function, value = space[request["entry_point"]], None
-            else:
-                value = function(*decode(message["arguments"]), **decode(message["keywords"]))
-            answer = {"value": encode(value)}
+            value = work(*arguments, **keywords)
+            text = json.dumps({"value": None if work is load else encode(value)})
         except BaseException as error:  # SystemExit and KeyboardInterrupt are failures too
-            answer = {"raised": type(error).__name__}
-        _send(sending, answer)
-        message = _receive(receiving)
+            text = json.dumps({"raised": type(error).__name__})
+        _send(sending, text)
+        return value
+
+    function = answer(load)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            message = _receive(receiving)
+            answer(function, *decode(message["arguments"]), **decode(message["keywords"]))
 
 
 class Raised(Exception):
     """The program raised; the name of its exception."""
-
-
-class Ended(Exception):
-    """The program's interpreter is gone."""
 
 
 def _judge(request, receiving, sending):
@@ -221,16 +233,14 @@ def _judge(request, receiving, sending):
     def answer():
         try:
             message = _receive(receiving)
-            if message is None:
-                raise Ended
             if "raised" in message:
-                raise Raised(str(message["raised"]))
+                raise Raised(str(message["raised"])[: LONGEST_NAME + 1])
             return decode(message["value"])
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
             raise Raised("InvalidAnswer") from None
 
     def candidate(*arguments, **keywords):
-        _send(sending, {"arguments": encode(arguments), "keywords": encode(keywords)})
+        _send(sending, json.dumps({"arguments": encode(arguments), "keywords": encode(keywords)}))
         return answer()
 
     space = {"__name__": "test", "__builtins__": __builtins__}
@@ -244,7 +254,7 @@ def _judge(request, receiving, sending):
         space[request["entry_point"]] = candidate
         exec(compile(request["test"], "<test>", "exec"), space)
         space["check"](candidate)
-    except (Ended, BrokenPipeError):
+    except (EOFError, BrokenPipeError):  # the program's interpreter is gone
         return {"ended": True}
     except Raised as error:
         return {"error": str(error)}

@@ -12,7 +12,7 @@ from aletheia.adapters import placement_plan
 from aletheia.attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
 from aletheia.cost_model import Shape
 from aletheia.data import checked_folder
-from aletheia.interleaving import WARMUP_ROUNDS, Turns, take_turns, total_steps, twin
+from aletheia.interleaving import WARMUP_ROUNDS, take_turns, total_steps, twin
 from aletheia.layers import adaptable_layers
 from aletheia.loop import Loop
 from aletheia.models import check_context, load, loading, resolved_dtype
@@ -20,6 +20,7 @@ from aletheia.paired_times import STD, ratios_payload, status_of
 from aletheia.runs import placed, planned_batches
 from aletheia.selection import select_layers
 from aletheia.training import TrainingRecord
+from aletheia.turns import Turns
 
 # What the artifact of every interleaved measurement says of itself.
 MODE = "interleaved"

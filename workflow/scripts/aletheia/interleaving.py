@@ -9,10 +9,10 @@ import copy
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aletheia.training import TrainingRecord
+from aletheia.turns import Turns
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,23 +20,6 @@ if TYPE_CHECKING:
     from aletheia.loop import Loop
 
 WARMUP_ROUNDS = 1  # caches, memory pools and autotuning fill in the first block of each arm
-
-
-@dataclass
-class Turns:
-    """What one arm did in its turns.
-
-    Attributes
-    ----------
-    status, reason
-        As a run's: ``ok``, ``diverged``, ``out_of_memory`` or ``crashed``, and one sentence where it is not ``ok``.
-    step_seconds
-        Wall-clock seconds of each step, by round; the warm-up is left out. Whole rounds only.
-    """
-
-    status: str = "ok"
-    reason: str | None = None
-    step_seconds: list[list[float]] = field(default_factory=list)
 
 
 def total_steps(section: Mapping[str, int]) -> int:
@@ -93,6 +76,8 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
                 gc.collect()
             elif number >= WARMUP_ROUNDS:
                 turns[name].step_seconds.append(block)
+        counted = f"round {number} of {rounds}" if number >= WARMUP_ROUNDS else "warm-up"
+        print(f"{counted}: {len(loops)} arms", flush=True)
     return turns
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aletheia.attention import kernel_for
 from aletheia.diagnosis import first_nonfinite_gradient, first_nonfinite_module
 from aletheia.objective import prepared, summed_loss
 from aletheia.recompute import audited_pass
@@ -132,9 +133,10 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         losses = []
         for batch in batches:
-            with self._watched(), self.autocast():
-                loss = summed_loss(self.model, batch) / targets
-            self._scaler.scale(loss).backward()
+            with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
+                with self._watched(), self.autocast():
+                    loss = summed_loss(self.model, batch) / targets
+                self._scaler.scale(loss).backward()
             losses.append(loss.detach())
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from aletheia.interleaving import Turns
 from aletheia.resampling import interval, resampled_rounds
+from aletheia.turns import Turns
 
 STD = "std"
 RATIOS = ("ratio", "ratio_with_probe")

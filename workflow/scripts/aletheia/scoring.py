@@ -67,7 +67,7 @@ def score(
 def program(problem: Mapping[str, Any], completion: str) -> sandbox.Program:
     """Return prompt and completion as one program; what follows a closing code fence is no code."""
     code = problem["prompt"] + completion.split("\n```", maxsplit=1)[0] + "\n"
-    return sandbox.Program(code, problem["test"], problem["entry_point"])
+    return sandbox.Program(code, problem["test"], problem["entry_point"], helpers=problem["prompt"])
 
 
 def read(generations: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aletheia.batching import longest_plan
+from aletheia.batching import steps_of_plan
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
 from aletheia.errors import UserError
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
@@ -251,6 +251,15 @@ def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: d
                 f"{campaign['path']}: {model} needs the data {name!r}, which is not in the registry"
                 f"{nearest(name, list(study.data))}"
             )
+    for benchmark, name in Study.question_sets(settings["benchmarks"], settings).items():
+        wanted_shots = settings["evaluation"][benchmark].get("num_fewshot", 0)
+        there = study.data[name].get("fewshot") or {"rows": 0}
+        if wanted_shots > there.get("rows", 5):
+            raise UserError(
+                f"{campaign['path']}: evaluation.{benchmark}.num_fewshot is {wanted_shots}, and {name} has "
+                f"{there.get('rows', 5)} few-shot examples; give it fewshot (file, rows) in the registry of data, or "
+                "set num_fewshot lower (0 asks without examples)"
+            )
     entry = study.data[settings["data"]]
     if not (entry.get("held_out") or entry.get("held_out_path")):
         raise UserError(
@@ -294,7 +303,7 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
 
 
 def _plan(study: Study, campaign: dict[str, Any], run: Run) -> None:
-    """Enter a run into the plan that all arms of its model and seed read; the longest arm decides how long it is."""
+    """Enter a run into the plan that all arms of its model and seed read; one plan serves them all."""
     training = run.settings["training"]
     shape = {key: training[key] for key in ("batch_size", "accumulation")}
     there = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
@@ -304,4 +313,4 @@ def _plan(study: Study, campaign: dict[str, Any], run: Run) -> None:
             f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
             "seeds; its arms read one plan of batches, so make it equal, or enter the model under another name"
         )
-    there["steps"] = max(there["steps"], longest_plan(training["steps"], run.arm_settings))
+    there["steps"] = max(there["steps"], steps_of_plan(training["steps"], run.arm_settings))
