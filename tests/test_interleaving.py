@@ -199,6 +199,7 @@ def measured(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_paired_target_times_each_selecting_arm_beside_std(measured):
     table = pd.read_csv(measured / "results/paired/summary.csv")
     assert sorted(zip(table["model"], table["arm"], strict=True)) == [("tiny-llama", "ale"), ("tiny-neox", "ale")]
@@ -215,6 +216,7 @@ def test_the_paired_target_times_each_selecting_arm_beside_std(measured):
     assert (pair["micro_batches"], len(pair["positions"])) == (6, 2)
 
 
+@pytest.mark.slow
 def test_the_attribution_target_predicts_and_draws(measured):
     found = artifacts.payload(measured / "results/attribution/tiny-neox/seed1.json", "attribution")
     assert found["status"] == "ok"
@@ -229,6 +231,7 @@ def test_the_attribution_target_predicts_and_draws(measured):
         assert artifacts.sidecar(measured / f"results/attribution/figS3.{suffix}").is_file()
 
 
+@pytest.mark.slow
 def test_verify_knows_what_the_targets_leave(measured):
     names = run_script("verify.py", *STUDY, cwd=measured).stdout
     assert "summary.csv" not in names
@@ -240,6 +243,7 @@ def test_verify_knows_what_the_targets_leave(measured):
         (measured / "kept.png").rename(measured / "results/attribution/figS3.png")
 
 
+@pytest.mark.slow
 def test_the_default_target_makes_neither(measured):
     done = snakemake(measured, "-n", *STUDY, "--forceall")
     assert done.returncode == 0, said(done)[-2000:]
@@ -250,6 +254,7 @@ def test_the_default_target_makes_neither(measured):
     assert "Nothing to be done" in said(again)
 
 
+@pytest.mark.slow
 def test_a_probe_that_diverged_is_a_status_in_both(measured, tmp_path):
     source = measured / "results/probe/tiny-neox/seed1.json"
     broken = artifacts.read(source)

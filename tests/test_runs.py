@@ -44,7 +44,7 @@ def whole(finished, tmp_path_factory):
 # --- the same work ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_arms_with_the_same_layers_are_bit_identical(finished, tmp_path, dtype):
     """Std by way of "all layers", ale by way of a selection that holds all of them, with the plan of another run."""
     places = ["--probe", finished / "results/probe/tiny-llama/seed1.json", "--seed", 1]
@@ -126,6 +126,7 @@ def test_a_killed_run_resumes_to_the_same_losses_bit_for_bit(finished, whole, tm
     assert [n for n, _ in scalars(tmp_path / "events", "train/loss")][-40:] == list(range(1, 41)) or at
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_not_resumed(finished, tmp_path):
     killed_after(finished, tmp_path, 3, *settings("training.checkpoint_seconds=0", steps=40))
     other = train(finished, tmp_path, *settings("training.checkpoint_seconds=0", steps=5))
@@ -143,6 +144,7 @@ def test_a_run_past_its_limit_is_a_row_without_an_adapter(finished, tmp_path):
     assert list((tmp_path / "adapter").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_ends_before_the_job_does(finished, tmp_path):
     run = train(finished, tmp_path, *settings(), SLURM_JOB_END_TIME=str(int(time.time()) + 100))["payload"]
     assert run["status"] == "timeout"
@@ -170,6 +172,7 @@ def test_a_crash_is_a_row_and_its_traceback_is_in_the_log(finished, tmp_path):
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_arm_longer_than_its_plan_is_one_sentence(finished, tmp_path):
     plan = ("--batches", finished / "results/batches/tiny-llama/seed1.json")
     done = run_script("train.py", *arguments(finished, tmp_path, *plan, *settings(steps=13)))
@@ -180,6 +183,7 @@ def test_an_arm_longer_than_its_plan_is_one_sentence(finished, tmp_path):
 # --- precision and 4 bits ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "dtype", "found"),
     [
@@ -196,6 +200,7 @@ def test_precision_and_quantisation_come_from_the_settings(finished, tmp_path, c
     assert run["quantization"] is None
 
 
+@pytest.mark.slow
 def test_a_4_bit_model_is_tuned_and_its_adapter_loads_over_whole_weights(finished, tmp_path):
     """On CPUs with AVX-512 bf16, bitsandbytes evaluates only matrices whose width its blocks of 64 divide."""
     from peft import PeftModel
@@ -275,11 +280,13 @@ def test_curves_are_written_while_it_trains(whole):
     assert all(value > 0 for _, value in scalars(whole[0] / "events", "train/gradient_norm"))
 
 
+@pytest.mark.slow
 def test_curves_can_be_switched_off(finished, tmp_path):
     train(finished, tmp_path, "--events", tmp_path / "events", *settings("training.tensorboard=false", steps=2))
     assert not (tmp_path / "events").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_drawn_by_hand_is_the_one_of_the_study(finished, tmp_path):
     study = artifacts.payload(finished / "results/train/tiny-llama/std/seed1/run.json")
     run = train(finished, tmp_path, *settings(steps=4))["payload"]
