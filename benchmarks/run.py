@@ -22,15 +22,18 @@ sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
 
 from aletheia import observe  # noqa: E402
 
-CASES = ("training", "scale", "probe")
+CASES = ("training", "scale", "probe", "evaluation")
 
 
 def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
-    """Return each side's seconds, round by round; the first round fills caches and is left out."""
+    """Return each side's seconds, round by round; the first round fills caches and is left out.
+
+    Every other round takes the sides in the opposite order.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
-        for name, measure in sides.items():
-            elapsed = measure()
+        for name in list(sides)[:: -1 if number % 2 else 1]:
+            elapsed = sides[name]()
             if number:
                 seconds[name].append(elapsed)
     return seconds

@@ -66,8 +66,20 @@ def run_section(wildcards):
 
 
 def training_section(wildcards):
-    """The optimisation's settings."""
-    return run_of(wildcards).settings["training"]
+    """The optimisation's settings; what decides no result stays out (it is a resource, whose change reruns nothing)."""
+    settings = run_of(wildcards).settings["training"]
+    return {key: value for key, value in settings.items() if key not in ("checkpoint_seconds", "tensorboard")}
+
+
+def checkpoint_seconds(wildcards):
+    """Whole seconds between the checkpoints of a run, -1 for none."""
+    seconds = run_of(wildcards).settings["training"]["checkpoint_seconds"]
+    return -1 if seconds is None else round(seconds)
+
+
+def tensorboard(wildcards):
+    """Whether a run writes training curves."""
+    return int(run_of(wildcards).settings["training"]["tensorboard"])
 
 
 def evaluation_section(wildcards):

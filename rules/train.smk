@@ -52,11 +52,14 @@ rule train_std:
     threads: all_cores
     resources:
         attempt=attempt_number,
+        checkpoint_seconds=checkpoint_seconds,
+        tensorboard=tensorboard,
     params:
         **TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --batches {input.batches:q} --seed {wildcards.seed} --threads {threads} "
+        "--checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} "
         "--events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} --out {output.run:q} "
         "--adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
@@ -84,13 +87,16 @@ rule train_ale:
     threads: all_cores
     resources:
         attempt=attempt_number,
+        checkpoint_seconds=checkpoint_seconds,
+        tensorboard=tensorboard,
     params:
         **TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
         "--batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} "
-        "--threads {threads} --events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
+        "--threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} "
+        "--events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
         "--out {output.run:q} --adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 

@@ -25,6 +25,7 @@ from aletheia import confinement, sandbox
 
 HONEST = sandbox.Program("def f(x):\n    return x + 1\n", "def check(f):\n    assert f(1) == 2\n", "f")
 SECRET = "the-secret-of-the-battery"
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
 # Where a program may not leave anything.
 FOLDERS = ("/", "/tmp", "/var/tmp", "/dev/shm", "/root", "/home")
 
@@ -122,6 +123,19 @@ def run_one(attack, kind):
             left.append(f"{shared_bytes() - shared} bytes of shared memory")
     after = sandbox.run(HONEST, kind=kind, seconds=20)
     return {"verdict": verdict.verdict, "error": verdict.error, "left": left, "after": after.verdict}
+
+
+def readable_python():
+    """Return the command of a Python 3.11 or newer that the user nobody can read; None where there is none, or no root.
+
+    The first choice is this interpreter, behind a virtual environment.
+    """
+    trial = "import sys; open(sys.executable, 'rb'); sys.exit(sys.version_info < (3, 11))"
+    for python in (sys._base_executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        command = [*AS_NOBODY, python, "-c", trial]
+        if os.path.exists(python) and not subprocess.run(command, cwd="/", capture_output=True, check=False).returncode:
+            return python
+    return None
 
 
 def marked(token):

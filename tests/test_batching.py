@@ -2,7 +2,7 @@
 
 import pytest
 
-from aletheia.batching import ROOM, batches_payload, first_batches, steps_of_plan, plan_batches
+from aletheia.batching import ROOM, batches_payload, first_batches, plan_batches, steps_of_plan
 from aletheia.errors import UserError
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
@@ -73,6 +73,15 @@ def test_a_plan_names_rows_of_the_file_and_counts_its_tokens():
 
 
 def test_an_arm_reads_the_beginning_and_no_more_than_there_is():
-    assert first_batches(payload(), steps=3) == payload()["rows"][:6]
+    own = {"seed": 7, "settings": {"batch_size": 2, "accumulation": 2}}
+    assert first_batches(payload(), steps=3, **own) == payload()["rows"][:6]
     with pytest.raises(UserError, match="expected a plan of at least 5 steps, found 4"):
-        first_batches(payload(), steps=5)
+        first_batches(payload(), steps=5, **own)
+
+
+@pytest.mark.parametrize("other", [{"seed": 8}, {"batch_size": 4}, {"accumulation": 1}])
+def test_a_plan_of_another_run_is_one_sentence(other):
+    own = {"seed": 7, "batch_size": 2, "accumulation": 2, **other}
+    (key,) = other
+    with pytest.raises(UserError, match=f"expected a plan with {key} {other[key]}, found"):
+        first_batches(payload(), steps=3, seed=own["seed"], settings=own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -13,10 +14,11 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from aletheia import answers, artifacts, evaluated, evaluation, scoring
+from aletheia import answers, artifacts, evaluated, evaluation, harness, scoring
 from aletheia.conversion import byte_tokenizer, random_model
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
+from aletheia.sandbox import resolve
 from conftest import SCRIPTS, run_script
 
 SUBJECTS = ["abstract_algebra", "anatomy"]
@@ -202,7 +204,7 @@ def test_score_code_judges_the_generations(base, staged):
     done = run_script("score_code.py", *arguments, "--lineage", lineage)
     assert done.returncode == 0, done.stderr
     payload = artifacts.payload(base.out / "humaneval.json", "evaluation")
-    assert (payload["score"], payload["n"], payload["n_correct"], payload["sandbox"]) == (0, 3, 0, "rlimits")
+    assert (payload["score"], payload["n"], payload["n_correct"], payload["sandbox"]) == (0, 3, 0, resolve("rlimits"))
     rows = pyarrow.parquet.read_table(base.out / "humaneval.parquet").to_pylist()
     assert [row["passed"] for row in rows] == [False] * 3
     observed = artifacts.read(base.out / "humaneval.json")["observed"]["program_seconds"]
@@ -265,6 +267,21 @@ def test_the_adapter_counts(adapted, staged, loaded, tmp_path):
     assert torch.equal(model(ids).logits, adapted.model.eval()(ids).logits)
     tuned = evaluate(Model(model, tokenizer, 4), "heldout", staged, tmp_path)
     assert tuned.loss != evaluate(loaded, "heldout", staged, tmp_path).loss
+
+
+def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monkeypatch):
+    from aletheia import models
+
+    loads, load = [], models.load
+    monkeypatch.setattr(models, "load", lambda *a, **k: (loads.append(a), load(*a, **k))[1])
+    questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval")]
+    common = {"model_lock": staged["model"], "data_lock": staged["data"], "questions": questions}
+    for run in (None, adapted.run):
+        args = SimpleNamespace(run=run, precision=None, threads=1, **common)
+        done = list(evaluated.evaluations(args, CONFIG, tmp_path))
+        assert [one.outcome.status for one in done] == ["ok"] * 4
+        assert [one.facts["prompt"] for one in done] == [None, "plain", "plain", "plain"]
+    assert len(loads) == 2
 
 
 def test_a_changed_adapter_is_refused(adapted, staged):
@@ -344,7 +361,59 @@ def test_exhausted_memory_is_a_status(loaded, staged, tmp_path, monkeypatch):
     assert outcome.reason.startswith("out of memory: DefaultCPUAllocator")
 
 
+def test_a_prompt_longer_than_the_window_is_a_row(loaded, tmp_path):
+    """It loses its beginning, as the harness cuts it, and counts as it was answered."""
+    long = [{**MMLU[0], "id": "long", "question": "So long. " * 150}, *MMLU[1:3]]
+    lock = {"mmlu": data_lock(tmp_path, "mmlu", questions=long)}
+    outcome = evaluate(loaded, "mmlu", lock, tmp_path)
+    assert [row["status"] for row in outcome.rows] == ["prompt_cut", "ok", "ok"]
+    assert outcome.reason == "1 of 3 prompts were longer than the model's window and lost their beginning"
+    assert outcome.n_correct == sum(row["correct"] for row in outcome.rows)
+    samples, _ = plain_harness(loaded, "mmlu", tmp_path / "mmlu" / "questions.jsonl", tmp_path)
+    assert np.allclose([row["loglikelihoods"] for row in outcome.rows], likelihoods(samples), atol=1e-4)
+    problem = [{**HUMANEVAL[0], "prompt": "# So long.\n" * 150}, HUMANEVAL[1]]
+    lock = {"humaneval": data_lock(tmp_path, "humaneval", questions=problem)}
+    outcome = evaluate(loaded, "humaneval", lock, tmp_path)
+    assert outcome.rows[0]["status"] in ("prompt_cut", "empty")
+    assert "1 of 2 prompts were longer" in outcome.reason
+    answers.write_table(tmp_path / "t.parquet", outcome.rows, answers.COLUMNS["humaneval"])
+
+
+def test_a_window_without_room_for_the_answer_is_one_sentence(loaded, staged, tmp_path):
+    settings = {"questions": "humaneval", "max_new_tokens": 1024}
+    with pytest.raises(UserError, match=r"humaneval\.max_new_tokens is 1024, and the model's window of 1024 tokens"):
+        evaluate(loaded, "humaneval", staged, tmp_path, humaneval=settings)
+
+
+def test_a_generation_that_never_stops_is_cut_and_counted(loaded, staged, tmp_path):
+    outcome = evaluate(loaded, "gsm8k", staged, tmp_path)
+    cut = [row["truncated"] for row in outcome.rows]
+    assert outcome.truncated == sum(cut) > 0
+    assert all(row["tokens"] == 8 for row, c in zip(outcome.rows, cut, strict=True) if c)
+
+
 # Against the harness as anyone runs it
+
+
+def likelihoods(samples):
+    return [[float(response[0][0]) for response in sample["resps"]] for sample in samples]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize("reuse", [True, False])
+def test_numbers_depend_on_neither_batch_size_nor_reuse(loaded, tmp_path, batch_size, reuse, monkeypatch):
+    """In fp32, 2-shot, against the plain harness, whose examples are the same."""
+    shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}"} for i, row in enumerate(MMLU[:6])]
+    lock = data_lock(tmp_path, "mmlu", questions=MMLU, fewshot=shots)
+    questions = tmp_path / "mmlu" / "questions.jsonl"
+    samples, _ = plain_harness(loaded, "mmlu", questions, tmp_path, num_fewshot=2, fewshot=shots)
+    lm = functools.partial(harness.StudyLM, reuse=reuse)
+    monkeypatch.setattr(harness, "StudyLM", lm)
+    model = Model(loaded.model, loaded.tokenizer, batch_size)
+    outcome = evaluate(model, "mmlu", {"mmlu": lock}, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
+    assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
+    found = np.array([row["loglikelihoods"] for row in outcome.rows])
+    assert np.abs(found - likelihoods(samples)).max() < 1e-4
 
 
 def plain_harness(loaded, name, questions, cache, **changes):
@@ -353,12 +422,13 @@ def plain_harness(loaded, name, questions, cache, **changes):
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from aletheia.harness import TASKS, task_config
+    from aletheia.tasks import TASKS, local_task, task_config
 
     config = task_config(name, questions, cache=cache, **changes)
     lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=loaded.batch_size)
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
-    done = simple_evaluate(lm, tasks=[config], task_manager=manager, bootstrap_iters=0, batch_size=loaded.batch_size)
+    task, size = local_task(config), loaded.batch_size
+    done = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, batch_size=size)
     return sorted(done["samples"][config["task"]], key=lambda s: s["doc_id"]), done["results"][config["task"]]
 
 
@@ -414,7 +484,7 @@ def test_mmlu_equals_the_command_line(loaded, staged, tmp_path):
 
     import yaml
 
-    from aletheia.harness import task_config
+    from aletheia.tasks import task_config
 
     config = task_config("mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl", cache=tmp_path / "cache")
     (tmp_path / "tasks").mkdir()
@@ -461,7 +531,7 @@ def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_pa
     import yaml
     from lm_eval.api.task import ConfigurableTask
 
-    from aletheia import harness
+    from aletheia import tasks
     from aletheia.questions import read_questions
 
     folder = benchmark_data / "mmlu" / "data"
@@ -476,8 +546,8 @@ def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_pa
     theirs |= {"dataset_path": "json", "dataset_kwargs": {"data_files": {k: str(v) for k, v in files.items()}}}
     theirs["dataset_kwargs"]["cache_dir"] = str(tmp_path / "cache")
     theirs = ConfigurableTask(config={**theirs, "num_fewshot": shots})
-    ours = harness.task_config("mmlu", files["test"], cache=tmp_path, num_fewshot=5, fewshot=rows["dev"])
-    ours = harness._SubjectTask(config=ours)
+    ours = tasks.task_config("mmlu", files["test"], cache=tmp_path, num_fewshot=5, fewshot=rows["dev"])
+    ours = tasks._SubjectTask(config=ours)
     for doc in theirs.test_docs():
         assert ours.fewshot_context(doc, shots) == theirs.fewshot_context(doc, shots)
 
@@ -577,7 +647,7 @@ def scored(staged, folder, completions, **changes):
 def test_canonical_completions_score_one_and_wrong_ones_nothing(staged, tmp_path):
     right = [p["canonical_solution"] for p in HUMANEVAL]
     payload, rows, _ = scored(staged, tmp_path, right)
-    assert (payload["score"], payload["n_correct"], payload["sandbox"]) == (1.0, 3, "rlimits")
+    assert (payload["score"], payload["n_correct"], payload["sandbox"]) == (1.0, 3, resolve("rlimits"))
     payload, rows, _ = scored(staged, tmp_path, [right[0], "    return 7\n", "```"])
     assert [row["verdict"] for row in rows] == ["passed", "wrong", "syntax"]
     assert payload["score"] == pytest.approx(1 / 3)

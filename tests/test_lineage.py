@@ -55,7 +55,13 @@ def test_settings_by_hand_start_from_the_defaults():
     assert args.config["training"]["steps"] == 3
     assert args.config["training"]["optimizer"]["beta2"] == 0.95
     assert args.config["arm"] == {"layers": "last", "budget_percent": 50, "score": "l2", "draw": 0}
-    assert args.config["model"] == {"dtype": "bf16", "quantization": None, "attention": None, "learning_rate_scale": 1, "prompt": "plain"}
+    assert args.config["model"] == {
+        "dtype": "bf16",
+        "quantization": None,
+        "attention": None,
+        "learning_rate_scale": 1,
+        "prompt": "plain",
+    }
 
 
 def test_settings_by_hand_go_over_those_of_the_rule():

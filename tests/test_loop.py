@@ -196,7 +196,7 @@ def test_a_precision_that_does_not_compute_is_refused():
         loop.step()
 
 
-def test_fp16_scales_the_loss_and_counts_the_steps_it_skips():
+def test_fp16_scales_the_loss_and_skips_a_step_that_overflows():
     loop, _ = looped([0, 2], dtype=FP16)
     loop._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=1000)
     before = {n: p.clone() for n, p in loop.model.named_parameters() if p.requires_grad}
@@ -278,6 +278,28 @@ def test_attention_in_fp32_equals_the_models_own_where_both_are_fp32():
     with torch.no_grad():
         expected, found = (m(input_ids=ids, attention_mask=mask).logits for m in (plain, other))
     assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
+def test_a_loss_that_is_not_finite_changes_no_adapter_though_gradients_are(dtype):
+    loop, _ = looped([0, 2], dtype=dtype)
+    before = {n: p.clone() for n, p in loop.model.named_parameters() if p.requires_grad}
+    head = loop.model.get_output_embeddings()
+    head.register_forward_hook(
+        lambda _, __, logits: logits.index_fill(1, torch.tensor([5]), math.inf).detach() + logits
+    )
+    step = loop.step()
+    assert not math.isfinite(step.loss)
+    assert all(torch.equal(before[n], p) for n, p in loop.model.named_parameters() if p.requires_grad)
+
+
+def test_gradients_whose_norm_overflows_are_told_apart():
+    loop, _ = looped([0, 2])
+    loop._clip = float("inf")
+    for name, parameter in loop.model.named_parameters():
+        if parameter.requires_grad and ".lora_B." in name:
+            parameter.register_hook(lambda gradient: torch.full_like(gradient, 1e38))
+    assert loop.step().failure == "the gradient of step 1 is not finite; no single one shows it, their norm overflows"
 
 
 # --- 4-bit ------------------------------------------------------------------------------------------------------------

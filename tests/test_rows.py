@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections import Counter
 
 import pytest
 
 from aletheia import docstrings, splits
 from aletheia.errors import UserError
-from aletheia.questions import read_questions
+from aletheia.questions import read_examples, read_questions
 from aletheia.rows import read_training_rows
 
 ROWS = [
@@ -382,3 +383,45 @@ def test_the_benchmarks_own_files_are_read_whole(benchmark_data, path, kind, cou
 
 def test_real_alpaca_rows_are_read_whole(benchmark_data):
     assert len(read_training_rows(benchmark_data / "instruct" / "permissive_alpaca.jsonl")) == 3401
+
+
+def test_questions_are_drawn_by_subject_in_proportion():
+    sizes = {"law": 60, "logic": 30, "virology": 10, "art": 10, "music": 10}
+    rows = [{"question": f"{s} {i}", "subject": s} for s, size in sizes.items() for i in range(size)]
+    taken = splits.drawn(rows, 20, seed=0, by="subject")
+    counts = Counter(row["subject"] for row in taken)
+    assert (counts["law"], counts["logic"]) == (10, 5)
+    # 20/12 each of three: two get 2, one gets 1, and the seed decides which.
+    assert sorted(counts[s] for s in ("virology", "art", "music")) == [1, 2, 2]
+    lucky = {
+        max(sizes, key=lambda s: (0 < c[s] < 2, s))
+        for c in (Counter(r["subject"] for r in splits.drawn(rows, 20, seed=k, by="subject")) for k in range(20))
+    }
+    assert lucky == {"virology", "art", "music"}
+    assert taken == [row for row in rows if row in taken]
+    assert len(splits.drawn(rows, 120, seed=0, by="subject")) == 120
+
+
+def test_without_subjects_the_draw_is_as_before():
+    rows = [{"question": str(i), "subject": None} for i in range(50)]
+    assert splits.drawn(rows, 9, seed=3, by="subject") == splits.drawn(rows, 9, seed=3)
+
+
+def test_examples_are_the_first_of_each_subject_and_may_repeat(tmp_path):
+    same = {"choices": list("abcd"), "answer": 0, "question": "Same?"}
+    rows = [{**same, "subject": "logic"}, {**same, "subject": "art"}, {**same, "subject": "logic"}]
+    rows += [{**same, "question": f"Q{i}?", "subject": "logic"} for i in range(3)]
+    found = read_examples(write(tmp_path / "dev.jsonl", rows), "mmlu", 3)
+    assert [(row["subject"], row["question"]) for row in found] == [
+        ("logic", "Same?"),
+        ("art", "Same?"),
+        ("logic", "Same?"),
+        ("logic", "Q0?"),
+    ]
+
+
+def test_each_mmlu_subject_has_its_five_examples(benchmark_data):
+    """The benchmark's own dev split, in which college physics repeats a question."""
+    found = Counter(row["subject"] for row in read_examples(benchmark_data / "mmlu" / "data" / "dev", "mmlu", 5))
+    assert len(found) == 57
+    assert set(found.values()) == {5}

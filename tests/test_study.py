@@ -25,7 +25,10 @@ CAMPAIGN = {
     "benchmarks": ["heldout"],
 }
 MODELS = {name: {"source": {"type": "random", "config": {"model_type": "llama"}}} for name in ("small", "large")}
-DATA = {"rows": {"source": {"type": "stdlib"}, "held_out": 8}, "mmlu": {"source": {"type": "stdlib"}}}
+DATA = {
+    "rows": {"source": {"type": "stdlib"}, "held_out": 8},
+    "mmlu": {"source": {"type": "stdlib"}, "fewshot": {"file": "dev"}},
+}
 
 
 @pytest.fixture
@@ -116,6 +119,14 @@ def test_reports_decide_tables_and_figures(study):
             r"measured needs the arms std and ale",
         ),
         ({"data": "mmlu"}, r"small trains on 'mmlu', which sets no rows aside for the held-out loss"),
+        (
+            {"benchmarks": ["mmlu"], "evaluation": {"mmlu": {"num_fewshot": 6}}},
+            r"evaluation\.mmlu\.num_fewshot is 6, and mmlu has 5 few-shot examples; give it fewshot \(file, rows\)",
+        ),
+        (
+            {"benchmarks": ["mmlu"], "evaluation": {"mmlu": {"questions": "rows"}}},
+            r"evaluation\.mmlu\.num_fewshot is 5, and rows has 0 few-shot examples",
+        ),
         ({"seeds": [1, 1]}, r"seeds: expected entries without repetition"),
         ({"overrides": {"smal": {}}}, r"model 'smal' is not in the registry"),
     ],

@@ -230,8 +230,6 @@ OTHERS = {
     "training.eval_rows": 4,
     "training.gradient_checkpointing": True,
     "training.time_limit_seconds": 60,
-    "training.checkpoint_seconds": 60,
-    "training.tensorboard": False,
     "evaluation.batch_size": 2,
     "evaluation.prompt": "chat",
     "evaluation.time_limit_seconds": 60,
@@ -244,6 +242,8 @@ OTHERS = {
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
+    "training.checkpoint_seconds": 60,
+    "training.tensorboard": False,
     "description": "For a change.",
     "evaluation.gsm8k.questions": "mmlu",
     "evaluation.gsm8k.num_fewshot": 1,

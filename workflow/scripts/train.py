@@ -25,6 +25,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="run.json to write")
     parser.add_argument("--adapter", type=Path, required=True, help="folder for the adapter")
     parser.add_argument("--events", type=Path, nargs="?", help="folder for TensorBoard events; none without it")
+    parser.add_argument(
+        "--tensorboard", type=int, choices=(0, 1), default=1, help="0 for no events (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=int,
+        default=300,
+        help="time between checkpoints, -1 for none (default: %(default)s)",
+    )
     args = parser.parse_args()
     optional = [args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
@@ -35,13 +44,15 @@ def main() -> None:
         from aletheia import models, runs
 
         models.use_threads(args.threads)
-        finished = runs.execute(args, job.config, job.fingerprint)
+        checkpoint = runs.checkpoint_of(args, job.fingerprint)
+        finished = runs.execute(args, job.config, checkpoint)
         card = finished.card(args, job.config, job.lineage)
         job.artifact(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)
         reason = f" ({payload['reason']})" if payload["reason"] else ""
         print(f"run: {payload['status']}{reason}, held-out loss {payload['eval_loss']}")
         job.artifact(args.out, kind="run", payload=payload, observed=finished.observed)
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

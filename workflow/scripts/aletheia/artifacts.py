@@ -30,7 +30,7 @@ VERSION = 1
 # Snakemake keeps this file inside each `directory()` output; it is no part of the content.
 IGNORED = {".snakemake_timestamp"}
 # The parts of a lineage that decide what a job writes.
-DECIDES = ("inputs", "code", "config", "environment")
+DECIDES = ("inputs", "code", "config", "environment", "seed")
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -242,6 +242,7 @@ class Job:
             "code": lineage.code_digests(Path(sys.argv[0]).name, tuple(self._args.extra_code)),
             "config": self.config,
             "environment": {**lineage.environment(), **self._args.env},
+            "seed": getattr(self._args, "seed", None),
             **lineage.commit(),
         }
         decides = {key: self.lineage[key] for key in DECIDES}

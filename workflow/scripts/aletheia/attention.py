@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 FP32 = "sdpa_fp32"
-# On a CPU in half precision, torch's fused kernel takes longer than separate products up to about this many tokens: with
+# On a CPU in half precision, torch's fused kernel takes longer than separate products up to about so many tokens: with
 # 9 heads of 64, forward and backward of 4 × 100 tokens 13.7 against 6.8 ms, of 2 × 128 6.0 against 4.1 ms, of 4 × 512
 # 105 against 205 ms (one thread, torch 2.13, AVX-512 bf16). In fp32 the fused one is never slower.
 SHORT = 256

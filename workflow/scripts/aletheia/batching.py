@@ -8,8 +8,9 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.sampling import ranked
 
-# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for arms
-# that a campaign gains later, which must not draw anew what the finished ones have read.
+# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for
+# longer arms that a campaign gains later, which then draw nothing anew that finished ones have read. (Matched steps
+# that grow, or an arm of more than this, do draw a longer plan, and every arm that reads it runs again.)
 ROOM = 3
 
 
@@ -110,14 +111,25 @@ def batches_payload(
     }
 
 
-def first_batches(payload: Mapping[str, Any], *, steps: int) -> list[list[int]]:
+def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings: Mapping[str, Any]) -> list[list[int]]:
     """Return the micro-batches of an arm's steps, as rows of the training data.
+
+    Parameters
+    ----------
+    payload
+        Of a ``batches`` artifact.
+    steps, seed, settings
+        Of the arm; the plan must be of this seed, batch size and accumulation.
 
     Raises
     ------
     UserError
-        When the arm is longer than the plan.
+        When the plan is another's, or the arm is longer than it.
     """
+    own = {"seed": seed, **{key: settings[key] for key in ("batch_size", "accumulation")}}
+    for key, expected in own.items():
+        if payload[key] != expected:
+            raise UserError(f"batches: expected a plan with {key} {expected}, found {payload[key]}; draw one anew")
     if steps > payload["steps"]:
         raise UserError(
             f"batches: expected a plan of at least {steps} steps, found {payload['steps']}; "

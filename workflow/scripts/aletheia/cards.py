@@ -43,9 +43,10 @@ def model_card(
         Markdown with YAML front matter. Nothing measured on a clock is in it, so that equal runs have equal cards.
     """
     model, data = (artifacts.payload(path) for path in (model_lock, data_lock))
-    placement = facts["placement"]
+    placement, base = facts["placement"], model["source"].get("id")
     front = {
-        "base_model": model["source"].get("id", facts["model"]),
+        # A hub id, where there is one: nothing else has a meaning outside the study.
+        **({"base_model": base} if base else {}),
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["lora", "aletheia"],
@@ -61,7 +62,7 @@ def model_card(
         f"({', '.join(map(str, placement['layers']))}), rank {', '.join(map(str, ranks))}, "
         f"{facts['trainable_parameters']:,} parameters.\n\n"
         "```python\n"
-        "model = AutoModelForCausalLM.from_pretrained(BASE_MODEL)\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{base or model_lock.with_name(model["model"]).as_posix()}")\n'
         "model = PeftModel.from_pretrained(model, THIS_FOLDER)\n"
         "```\n\n"
         "## Training\n\n"

@@ -2,63 +2,79 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+DIGEST = hashlib.sha256().digest_size
+
 
 class Checkpoint:
-    """The one checkpoint of a run: the newest replaces the last, and none is left once the run has ended.
+    """The one checkpoint of a run: the newest replaces the last, and none is left once the run's artifacts are there.
 
     Parameters
     ----------
     path
         Where it stands; hidden, since it is no artifact.
     fingerprint
-        What decides the run (inputs, code, settings, environment); a checkpoint of anything else is thrown away.
+        What decides the run (inputs, code, settings, environment, seed, threads, device); a checkpoint of anything
+        else is thrown away.
     seconds
         Time between two; None for none.
     """
 
     def __init__(self, path: Path, fingerprint: str, seconds: float | None) -> None:
         self._path, self._fingerprint, self._seconds = path, fingerprint, seconds
+        self._temporary = path.with_name(f"{path.name}.tmp")
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was saved, or None where there is none of this run."""
+        """Return the state that was saved, or None where there is none of this run, or a damaged one."""
         import torch
 
         if not self._path.is_file():
             return None
-        try:
-            saved = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError):
-            saved = {}
-        if saved.get("fingerprint") != self._fingerprint:
-            self.remove()
-            return None
-        return saved["state"]
+        content = self._path.read_bytes()
+        digest, body = content[:DIGEST], content[DIGEST:]
+        if hashlib.sha256(body).digest() == digest:
+            saved = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+            if saved["fingerprint"] == self._fingerprint:
+                return saved["state"]
+        self.remove()
+        return None
 
     def due(self) -> bool:
         """Tell whether it is time for the next one."""
         return self._seconds is not None and time.monotonic() - self._last >= self._seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint, whole or not at all."""
+        """Replace the checkpoint, whole or not at all; a disk that is full costs the checkpoint and not the run."""
         import torch
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f"{self._path.name}.tmp")
-        with temporary.open("wb") as handle:
-            torch.save({"fingerprint": self._fingerprint, "state": dict(state)}, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(self._path)
+        body = io.BytesIO()
+        torch.save({"fingerprint": self._fingerprint, "state": dict(state)}, body)
         self._last = time.monotonic()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._temporary.open("wb") as handle:
+                handle.write(hashlib.sha256(body.getbuffer()).digest())
+                handle.write(body.getbuffer())
+                handle.flush()
+                os.fsync(handle.fileno())
+            self._temporary.replace(self._path)
+        except OSError as error:
+            self._temporary.unlink(missing_ok=True)
+            print(f"no checkpoint: {error.strerror}", flush=True)
+
+    def wanted(self) -> bool:
+        """Tell whether checkpoints are kept at all."""
+        return self._seconds is not None
 
     def remove(self) -> None:
-        """Delete it: the run has ended, or it was another's."""
+        """Delete it: the run's artifacts are there, or it was another's."""
         self._path.unlink(missing_ok=True)
-        self._path.with_name(f"{self._path.name}.tmp").unlink(missing_ok=True)
+        self._temporary.unlink(missing_ok=True)

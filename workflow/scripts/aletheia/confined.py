@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -21,7 +22,7 @@ LINE_BYTES = 1 << 16
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself did not start: nothing is known about the program."""
+    """The sandbox itself did not work: nothing is known about the program."""
 
 
 class End:
@@ -57,7 +58,7 @@ class Side:
         """Return the next line, or what came instead, and whether the time ran out first."""
         while b"\n" not in self.unread and len(self.unread) < LINE_BYTES:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not select.select([self.status], [], [], remaining)[0]:
+            if remaining <= 0 or not _readable(self.status, remaining):
                 return b"", True
             block = os.read(self.status, 4096)
             if not block:
@@ -81,44 +82,66 @@ class Side:
 def confined(kind: str, request: dict[str, Any], receiving: End, sending: End) -> Iterator[Side]:
     """Start an interpreter that will be confined, hand it its request; on leaving, nothing of it runs any more."""
     with ExitStack() as stack:
-        status, information = pipe(stack), pipe(stack)
+        status = pipe(stack)
+        # Only bwrap writes there, and only bwrap gets it: what it says is acted upon.
+        information = pipe(stack) if kind == "bubblewrap" else ()
         process = subprocess.Popen(
-            confinement.command(kind, information=information[1].descriptor),
+            confinement.command(kind, information=information[1].descriptor if information else None),
             stdin=subprocess.PIPE,
             # Nothing a program prints is needed, and so nothing can fill a disk or a pipe.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
             env={"PYTHONHASHSEED": "0"},
-            pass_fds=[end.descriptor for end in (status[1], information[1], receiving, sending)],
+            pass_fds=[end.descriptor for end in (status[1], receiving, sending, *information[1:])],
             start_new_session=True,
         )
+        # Each is called, the last first, whatever becomes of the others.
         stack.callback(process.stderr.close)
-        information[1].close()
-        try:
-            request = {
-                **request,
-                **confinement.rules(kind),
-                "receiving": receiving.descriptor,
-                "sending": sending.descriptor,
-                "status": status[1].descriptor,
-            }
-            with suppress(BrokenPipeError), process.stdin as stdin:
-                stdin.write(json.dumps(request).encode())
-            status[1].close()
-            yield Side(process, status[0].descriptor)
-        finally:
-            _end(process, information[0].descriptor)
+        stack.callback(process.wait, timeout=STARTING_SECONDS)
+        stack.callback(_kill_group, process)
+        if information:
+            stack.callback(_kill_first, process, information[0].descriptor)
+            information[1].close()
+        request = {
+            **request,
+            **confinement.rules(kind),
+            "receiving": receiving.descriptor,
+            "sending": sending.descriptor,
+            "status": status[1].descriptor,
+        }
+        with suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(json.dumps(request).encode())
+        status[1].close()
+        yield Side(process, status[0].descriptor)
 
 
-def _end(process: subprocess.Popen[bytes], information: int) -> None:
-    """Kill an interpreter and all that it started, and return when they are gone."""
-    # The first process of bubblewrap's process namespace: the kernel ends all others with it before bwrap is told.
-    if process.poll() is None and select.select([information], [], [], 0)[0]:
-        with suppress(ValueError, ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
-            first, _ = json.JSONDecoder().raw_decode(os.read(information, 4096).decode())
-            os.kill(first["child-pid"], signal.SIGKILL)
-            process.wait(timeout=10)
+def _readable(descriptor: int, seconds: float) -> bool:
+    """Wait until a descriptor, whatever its number, can be read; return whether it can."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(math.ceil(1000 * seconds)))
+
+
+def first_process(said: bytes) -> int | None:
+    """Return the number of the first process of bwrap's process namespace, from what bwrap said; None if it did not."""
+    try:
+        found = json.JSONDecoder().raw_decode(said.decode())[0]["child-pid"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return found if type(found) is int and found > 1 else None
+
+
+def _kill_first(process: subprocess.Popen[bytes], information: int) -> None:
+    """Kill all of bwrap's process namespace: the kernel ends the others with the first, before bwrap is told."""
+    if process.poll() is None and _readable(information, 0):
+        first = first_process(os.read(information, 4096))
+        if first is not None:
+            with suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+                os.kill(first, signal.SIGKILL)
+                process.wait(timeout=10)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from aletheia import code_runner, seccomp
 
-# From strong to weak. bubblewrap: namespaces, no file but the interpreter's, a private /tmp. landlock: no file but the
-# interpreter's, by the kernel's Landlock. rlimits: reads what its user reads. All have limits and the filter.
+# From strong to weak. bubblewrap: namespaces, no file but the interpreter's. landlock: no file but the interpreter's,
+# by the kernel's Landlock. rlimits: reads what its user reads. All have limits and the filter; none can write a file.
 KINDS = ("bubblewrap", "landlock", "rlimits")
-# Size of the private /tmp, in memory.
-TEMPORARY_BYTES = 16 << 20
+# Installed packages are no part of the interpreter, and may be the one that holds the solutions. Below /usr/lib, and
+# in the folder of the standard library itself.
+_PACKAGES = ("py*/site-packages", "py*/dist-packages", "site-packages", "dist-packages")
 # What an interpreter is linked against.
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
@@ -38,32 +40,63 @@ def lacks(kind: str) -> str | None:
     """Return what a kind of sandbox lacks on this machine; None where it seems to lack nothing."""
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
         return "bwrap is not installed"
-    if kind != "rlimits" and seccomp.computing(writes=False) is None:
+    if seccomp.computing() is None:
         return "the numbers of this machine's system calls are not known"
     return None
 
 
 def rules(kind: str) -> dict[str, Any]:
-    """Return what the interpreter has to hold itself to, as part of its request.
-
-    Only in bubblewrap's private /tmp may anything be written.
-    """
-    code = seccomp.computing(writes=kind == "bubblewrap")
+    """Return what the interpreter has to hold itself to, as part of its request; no kind of ``lacks`` may lack."""
+    readable, listed = _readable() if kind == "landlock" else ([], [])
     return {
-        "filter": code and code.hex(),
-        "must_drop_root": kind == "bubblewrap",
-        "readable": [*map(str, _readable()), *_DEVICES] if kind == "landlock" else None,
+        "filter": seccomp.computing().hex(),
+        # In landlock, root without its capabilities reads no more than another user.
+        "must_drop_root": kind != "landlock",
+        "readable": [*map(str, readable), *(_DEVICES if readable else ())],
+        "listed": list(map(str, listed)),
     }
 
 
-def _readable() -> list[Path]:
-    """Return the files and folders of the interpreter and its libraries."""
+def hide() -> None:
+    """Show this process's memory and descriptors to no other process of its user, from now on.
+
+    Where programs run as the user of the process that judges them and see it, they would find their test in it.
+    """
+    ctypes.CDLL(None).prctl(code_runner.PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _shown() -> list[Path]:
+    """Return the files and folders that hold the interpreter and its libraries."""
     prefix = Path(sys.base_prefix).resolve()
     shown = [*map(Path, _SYSTEM), prefix / "lib", prefix / "lib64", Path(os.__file__).resolve().parent, _executable()]
     return [path for path in shown if path.exists()]
 
 
-def command(kind: str, *, information: int) -> list[str]:
+def _packages(shown: Iterable[Path]) -> set[Path]:
+    """Return the folders of installed packages below folders, each with what it is a link to."""
+    found = {packages for path in shown for pattern in _PACKAGES for packages in path.glob(pattern)}
+    return found | {packages.resolve() for packages in found}
+
+
+def _readable() -> tuple[list[Path], list[Path]]:
+    """Return what may be read with all below it, and the folders of which only names may be: Landlock only adds.
+
+    No path is a link, since a rule for one would show what it leads to.
+    """
+    shown = {path.resolve() for path in _shown()}
+    hidden = _packages(shown)
+    readable, listed = [], []
+    while shown:
+        path = shown.pop()
+        if not any(packages.is_relative_to(path) for packages in hidden):
+            readable.append(path)
+        elif path not in hidden:
+            listed.append(path)
+            shown.update(child for child in path.iterdir() if not child.is_symlink())
+    return readable, listed
+
+
+def command(kind: str, *, information: int | None) -> list[str]:
     """Return the command that runs ``code_runner``.
 
     Parameters
@@ -71,7 +104,7 @@ def command(kind: str, *, information: int) -> list[str]:
     kind
         One of ``KINDS``.
     information
-        Descriptor to which bwrap writes the number of its first process.
+        Descriptor to which bwrap writes the number of its first process; of no use to the other kinds.
     """
     if kind != "bubblewrap":
         return interpreter()
@@ -89,9 +122,9 @@ def command(kind: str, *, information: int) -> list[str]:
 
 
 def _files() -> Iterator[str]:
-    """Yield what bwrap shows: the interpreter and its libraries, four devices, /proc, and an empty /tmp."""
+    """Yield what bwrap shows, read-only: the interpreter and its libraries, four devices, /proc, and an empty /tmp."""
     bound: list[Path] = []
-    for path in _readable():
+    for path in _shown():
         if path.is_symlink() and path.parent == Path("/"):
             yield from ("--symlink", os.readlink(path), str(path))
         elif not any(path.is_relative_to(other) for other in bound):
@@ -100,13 +133,10 @@ def _files() -> Iterator[str]:
             for parent in reversed(path.parents[:-1]):
                 yield from ("--perms", "0755", "--dir", str(parent))
             yield from ("--ro-bind", str(path), str(path))
-    library = Path(os.__file__).resolve().parent
-    for packages in (library / "site-packages", library / "dist-packages", library.parent / "python3"):
-        # Installed packages are no part of the interpreter, and may be the one that holds the solutions.
-        if packages.is_dir():
+    for packages in sorted(_packages([*bound, Path(os.__file__).resolve().parent])):
+        if not packages.is_symlink() and any(packages.is_relative_to(path) for path in bound):
             yield from ("--tmpfs", str(packages), "--remount-ro", str(packages))
     for device in _DEVICES:
         yield from ("--dev-bind", device, device)
-    yield from ("--proc", "/proc", "--perms", "1777", "--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp")
-    # All else is a file system in memory too, and must not be one to write to.
-    yield from ("--remount-ro", "/", "--chdir", "/tmp")
+    # What is not bound is a file system in memory, and must not be one to write to.
+    yield from ("--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/tmp")

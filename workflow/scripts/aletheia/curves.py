@@ -2,46 +2,78 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from pathlib import Path
 from typing import Any
+
+PREFIX = "events"
 
 
 class Curves:
     """Loss, gradient norm, learning rate and seconds of each optimiser step.
 
+    Written where it is called, without a thread: a disk that is full ends the curves with one line, not the training.
+
     Parameters
     ----------
     folder
-        Of this run's events, which replace older ones; None writes nothing.
+        For this run's events, which replace those of an earlier run; None writes nothing.
     resumed
-        Steps that are done already: their events stay.
+        Steps that are done already: their events stay, and what a killed run wrote of later ones no longer counts.
     """
 
     def __init__(self, folder: Path | None, *, resumed: int = 0) -> None:
-        self._writer = None
+        self._writer: Any = None
         if folder is None:
             return
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        if not resumed:
-            shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder), purge_step=resumed + 1 if resumed else None, flush_secs=5)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not resumed:
+                for old in folder.glob(f"{PREFIX}.out.tfevents.*"):
+                    old.unlink()
+            # Of two files of one second the later would replace the earlier.
+            self._writer = EventsWriter(str(folder / PREFIX), f".{resumed}")
+            if resumed:
+                start = SessionLog(status=SessionLog.START)
+                self._write(Event(wall_time=time.time(), step=resumed + 1, session_log=start))
+        except OSError as error:
+            self._stop(error)
 
     def add(self, number: int, step: Any, seconds: float) -> None:
         """Add a step; outside its clock."""
         if self._writer is None:
             return
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
         values = {
             "train/loss": step.loss,
             "train/gradient_norm": step.gradient_norm,
             "train/learning_rate": step.learning_rate,
             "train/step_seconds": seconds,
         }
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, number)
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        self._write(Event(wall_time=time.time(), step=number, summary=summary))
 
     def close(self) -> None:
-        """Write what is left."""
-        if self._writer is not None:
-            self._writer.close()
+        """End the file."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError as error:
+                self._stop(error)
+
+    def _write(self, event: Any) -> None:
+        try:
+            self._writer.write_event(event)
+            self._writer.flush()
+        except OSError as error:
+            self._stop(error)
+
+    def _stop(self, error: OSError) -> None:
+        self._writer = None
+        print(f"training curves end here: {error.strerror}", flush=True)

@@ -1,103 +1,216 @@
-"""Greedy generation in batches, in which a row that has ended costs nothing more.
+"""Greedy generation in which a row that has ended makes room for the next prompt.
 
-The harness lets a batch run until every row holds the *same* stop string, which most batches never do. Texts are cut at the
+The harness lets a batch run until every row holds the *same* stop string, which most batches never do, and a step
+costs nearly the same however few rows still need it. Here each row ends at its own first stop string and the next
+prompt takes its place; what all prompts begin with (GSM8K's solved examples) is computed once. Texts are cut at the
 first stop string either way, hence equal.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from aletheia.prefixes import WORTH, repeated, shared
 
 
-class AnyStop(StoppingCriteria):
-    """Ends each row at its first stop string."""
+class StopStrings:
+    """Tells which continuations hold a stop string at their end."""
 
-    def __init__(self, stop: list[str], tokenizer: Any, width: int) -> None:
-        self.stop, self.tokenizer, self.width = stop, tokenizer, width
+    def __init__(self, stop: Sequence[str], tokenizer: Any) -> None:
+        self.stop, self.tokenizer = stop, tokenizer
         # A token carries at least one byte of a stop string, so this window cannot miss one.
         self.window = max((len(s.encode()) for s in stop), default=0) + 1
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Return, for each row, whether its end holds a stop string."""
-        tail = input_ids[:, self.width :][:, -self.window :]
-        texts = self.tokenizer.batch_decode(tail)
-        return torch.tensor([any(s in text for s in self.stop) for text in texts], device=input_ids.device)
-
-
-class FiniteWatch(LogitsProcessor):
-    """Notes whether the rows' scores were finite at each step; a greedy choice among NaN means nothing."""
-
-    def __init__(self) -> None:
-        self.bad: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the scores as they are."""
-        # Minus infinity is a legal mask; NaN is not. amax carries NaN along without a copy of the scores.
-        self.bad = torch.isnan(scores.amax(dim=-1))
-        return scores
+    def __call__(self, continuations: Sequence[list[int]]) -> list[bool]:
+        """Return one answer for each continuation, given as tokens without the prompt."""
+        texts = self.tokenizer.batch_decode([tokens[-self.window :] for tokens in continuations])
+        return [any(s in text for s in self.stop) for text in texts]
 
 
 class Greedy:
-    """A decoding method for ``generate(custom_generate=…)``: the likeliest token each time, ended rows taken out.
+    """A decoding method for ``generate(custom_generate=…)``: the likeliest token each time.
+
+    Parameters
+    ----------
+    stops
+        Tells which continuations have ended.
+    rows
+        How many are written at a time.
+    tick
+        Called before each pass; it raises when there is no time left.
 
     Attributes
     ----------
-    watch
-        Belongs into the list of logits processors.
     broken
         After a call, for each row, whether its scores were ever not a number.
     """
 
-    def __init__(self) -> None:
-        self.watch, self.broken = FiniteWatch(), []
+    def __init__(self, stops: Callable[..., list[bool]], *, rows: int, tick: Callable[[], Any] = lambda: None) -> None:
+        self.stops, self.rows, self.tick = stops, rows, tick
+        self.broken: list[bool] = []
 
     def __call__(
         self,
         model: Any,
         input_ids: torch.Tensor,
+        *,
         logits_processor: Any,
         stopping_criteria: Any,
         generation_config: Any,
         **model_kwargs: Any,
     ) -> torch.Tensor:
-        """Return prompts with their continuations, shape (rows, longest), padded with the pad token."""
+        """Return prompts with their continuations, shape (rows, longest), padded on the right with the pad token.
+
+        Logits processors see a row's own tokens; the criteria (end tokens) see the newest ones.
+        """
         # Without padding there is no mask.
-        mask, cache = model_kwargs.get("attention_mask"), model_kwargs["past_key_values"]
-        rows = torch.arange(len(input_ids), device=input_ids.device)
-        self.broken = [False] * len(input_ids)
-        finished: dict[int, torch.Tensor] = {}
-        # A left-padded row's positions count from its own first token; what padding has matters to nobody.
-        counted = torch.ones_like(input_ids) if mask is None else mask
-        positions = (counted.cumsum(-1) - 1).clamp(min=0)
-        ids, new = input_ids, input_ids
-        while len(rows):
-            logits = model(
-                input_ids=new,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits
-            scores = logits_processor(ids, logits[:, -1].float())
-            for row in rows[self.watch.bad].tolist():
-                self.broken[row] = True
-            new = scores.argmax(dim=-1, keepdim=True)
-            ids = torch.cat([ids, new], dim=1)
-            done = stopping_criteria(ids, scores)
-            positions = positions[:, -1:] + 1
-            if mask is not None:
-                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            if done.any():
-                finished |= dict(zip(rows[done].tolist(), ids[done], strict=True))
-                stay = ~done
-                rows, ids, new, positions = (x[stay] for x in (rows, ids, new, positions))
-                mask = None if mask is None else mask[stay]
-                if len(rows):
-                    cache.batch_select_indices(stay.nonzero()[:, 0])
+        mask = model_kwargs.get("attention_mask")
+        prompts = list(input_ids) if mask is None else [row[m.bool()] for row, m in zip(input_ids, mask, strict=True)]
+        limit = generation_config.max_length - input_ids.shape[1]
+        texts = _Texts(prompts, limit, self.stops, logits_processor, stopping_criteria)
+        begin = _Beginning(model, prompts)
+        waiting, live, states = list(range(len(prompts)))[::-1], [], _States()
+        while waiting or live:
+            self.tick()
+            if waiting and len(live) < self.rows:
+                row = waiting.pop()
+                logits, cache = begin(prompts[row])
+                if not texts.take([row], logits)[0]:
+                    states.join(cache, len(prompts[row]))
+                    live.append(row)
+                continue
+            ended = texts.take(live, states.step(model, texts.newest(live)))
+            if any(ended):
+                states.keep([i for i, end in enumerate(ended) if not end])
+                live = [row for row, end in zip(live, ended, strict=True) if not end]
+        self.broken = texts.broken
+        continued = [torch.tensor(tokens, device=input_ids.device) for tokens in texts.written]
         pad = generation_config.pad_token_id
-        ordered = [finished[row] for row in range(len(input_ids))]
-        return torch.nn.utils.rnn.pad_sequence(ordered, batch_first=True, padding_value=pad)
+        return torch.cat([input_ids, pad_sequence(continued, batch_first=True, padding_value=pad)], dim=1)
+
+
+class _Texts:
+    """The prompts with what was written after each."""
+
+    def __init__(self, prompts: list[torch.Tensor], limit: int, stops: Any, processors: Any, criteria: Any) -> None:
+        self.prompts, self.limit, self.stops, self.processors, self.criteria = (
+            prompts,
+            limit,
+            stops,
+            processors,
+            criteria,
+        )
+        self.written: list[list[int]] = [[] for _ in prompts]
+        self.broken = [False] * len(prompts)
+        for processor in processors:
+            # A repetition penalty's count of each row's padding, which is gone here.
+            if isinstance(getattr(processor, "prompt_ignore_length", None), torch.Tensor):
+                processor.prompt_ignore_length = None
+
+    def take(self, rows: list[int], logits: torch.Tensor) -> list[bool]:
+        """Append each row's likeliest token; tell which rows have ended."""
+        scores = logits.float()
+        if self.processors:
+            scores = self.processors(self._rectangle(rows), scores)
+        tokens = scores.argmax(dim=-1)
+        # Minus infinity is a legal mask; NaN is not, and a choice among NaN means nothing.
+        bad = torch.isnan(scores.amax(dim=-1)).tolist()
+        for row, token, broken in zip(rows, tokens.tolist(), bad, strict=True):
+            self.written[row].append(token)
+            self.broken[row] |= broken
+        ended = self.criteria(tokens[:, None], scores).tolist()
+        stopped = self.stops([self.written[r] for r in rows])
+        return [e or s or len(self.written[r]) >= self.limit for r, e, s in zip(rows, ended, stopped, strict=True)]
+
+    def newest(self, rows: list[int]) -> torch.Tensor:
+        """Return each row's last token, shape (rows, 1)."""
+        return self.prompts[0].new_tensor([[self.written[row][-1]] for row in rows])
+
+    def _rectangle(self, rows: list[int]) -> torch.Tensor:
+        """Return rows as one tensor, filled up on the left with each row's own first token."""
+        whole = [torch.cat([self.prompts[r], self.prompts[r].new_tensor(self.written[r])]) for r in rows]
+        longest = max(len(row) for row in whole)
+        return torch.stack([torch.cat([row[:1].expand(longest - len(row)), row]) for row in whole])
+
+
+class _Beginning:
+    """Computes prompts, one at a time: without padding, and what they all begin with only once."""
+
+    def __init__(self, model: Any, prompts: Sequence[torch.Tensor]) -> None:
+        self.model, self.cache, self.common = model, None, 0
+        tokens = [prompt.tolist() for prompt in prompts]
+        # What the first and the last in order share, all share.
+        common = min(shared(min(tokens), max(tokens)), min(map(len, tokens)) - 1)
+        if len(prompts) > 1 and common > WORTH:
+            out = model(input_ids=prompts[0][None, :common], use_cache=True, logits_to_keep=1)
+            self.cache, self.common = out.past_key_values, common
+
+    def __call__(self, prompt: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Return the logits that follow a prompt, shape (1, vocabulary), and its keys and values."""
+        out = self.model(
+            input_ids=prompt[None, self.common :],
+            past_key_values=repeated(self.cache, 1),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1], out.past_key_values
+
+
+class _States:
+    """Keys and values of several rows of unequal length, aligned on the right."""
+
+    def __init__(self) -> None:
+        self.cache: Any = None
+        self.lengths: list[int] = []
+
+    def join(self, cache: Any, length: int) -> None:
+        """Add one row."""
+        self.lengths.append(length)
+        if len(self.lengths) == 1:
+            self.cache = cache
+            return
+        for mine, other in zip(self.cache.layers, cache.layers, strict=True):
+            width = max(mine.keys.shape[-2], other.keys.shape[-2])
+            for name in ("keys", "values"):
+                both = [_wide(getattr(layer, name), width) for layer in (mine, other)]
+                setattr(mine, name, torch.cat(both))
+            if mine.is_sliding:
+                mine.cumulative_length = max(self.lengths)
+
+    def keep(self, rows: list[int]) -> None:
+        """Keep the rows of these indices, and no wider than the longest of them."""
+        self.lengths = [self.lengths[i] for i in rows]
+        if not rows:
+            return
+        self.cache.batch_select_indices(torch.tensor(rows, device=self.cache.layers[0].keys.device))
+        width = max(self.lengths)
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[..., -width:, :], layer.values[..., -width:, :]
+            if layer.is_sliding:
+                layer.cumulative_length = width
+
+    def step(self, model: Any, new: torch.Tensor) -> torch.Tensor:
+        """Feed each row its newest token, shape (rows, 1); return the logits that follow, shape (rows, vocabulary)."""
+        lengths = torch.tensor(self.lengths, device=new.device)[:, None]
+        width = max(self.lengths) + 1
+        mask = (torch.arange(width, device=new.device) >= width - 1 - lengths).long()
+        out = model(
+            input_ids=new,
+            attention_mask=None if bool(mask.all()) else mask,
+            position_ids=lengths,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.lengths = [length + 1 for length in self.lengths]
+        return out.logits[:, -1]
+
+
+def _wide(states: torch.Tensor, width: int) -> torch.Tensor:
+    """Return states (rows, heads, tokens, size) with masked places before them, ``width`` tokens in all."""
+    return functional.pad(states, (0, 0, width - states.shape[-2], 0))

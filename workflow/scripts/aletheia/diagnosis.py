@@ -59,7 +59,7 @@ def first_nonfinite_module(model: PeftModel, batches: Iterable[MicroBatch], auto
 
 
 def first_nonfinite_gradient(model: PeftModel) -> str | None:
-    """Return the parameter nearest to the output whose gradient is not finite; None where all are."""
+    """Return the adapter nearest to the output whose gradient is not finite; None where all are."""
     import torch
 
     for name, parameter in reversed(list(model.named_parameters())):

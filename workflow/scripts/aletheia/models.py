@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("bf16", "fp16", "fp32")
-OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile("not enough memory|can't allocate memory|out of memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -98,6 +98,12 @@ def load(
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch_dtype(dtype), local_files_only=True, trust_remote_code=False, **options
     )
+    elsewhere = {"cpu", "disk"} & {str(place) for place in getattr(model, "hf_device_map", {}).values()}
+    if torch.cuda.is_available() and elsewhere:
+        raise UserError(
+            f"{folder}: expected the model to fit into GPU memory, found parts of it on {', '.join(sorted(elsewhere))}; "
+            "give the job more GPUs, or the model quantization: nf4"
+        )
     return model.eval(), load_tokenizer(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -18,11 +19,32 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def peak_memory_bytes() -> int:
-    """Return this process's peak resident memory in bytes (device memory where CUDA is in use)."""
+def _devices_in_use() -> list[int]:
+    """Return the CUDA devices of this process; none where CUDA has not been used."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
+    used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return list(range(torch.cuda.device_count())) if used else []
+
+
+def reset_peak_memory() -> None:
+    """Let :func:`peak_memory_bytes` begin anew, so that loading a model does not hide what training takes."""
+    devices = _devices_in_use()
+    for device in devices:
+        sys.modules["torch"].cuda.reset_peak_memory_stats(device)
+    if not devices:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_memory_bytes() -> int:
+    """Return this process's peak resident memory in bytes (device memory, of all devices, where CUDA is in use)."""
+    devices = _devices_in_use()
+    if devices:
+        return sum(int(sys.modules["torch"].cuda.max_memory_allocated(device)) for device in devices)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
@@ -84,6 +106,8 @@ def _gpus() -> list[dict[str, str]] | None:
     """Return what ``nvidia-smi`` says of the devices that this process may use."""
     fields = ("uuid", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw", "utilization.gpu")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "":
+        return None
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(

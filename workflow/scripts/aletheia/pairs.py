@@ -78,7 +78,7 @@ def results_runs(ledger: pd.DataFrame) -> pd.DataFrame:
     """
     rows = reporting(ledger, "downstream").index.union(reporting(ledger, "compute_matched").index)
     first = ["campaign", "model", "family", "arm", "seed", "status", "reason", "steps", "steps_done"]
-    frame = ledger.loc[rows, [*first, "eval_loss", "training_seconds", "total_seconds", "paired"]].copy()
+    frame = ledger.loc[rows, [*first, "eval_loss", "training_seconds", "total_seconds", "comparable", "paired"]].copy()
     frame["heldout_loss_base"] = ledger.loc[rows, "heldout_loss_base"]
     frame["heldout_loss"] = ledger.loc[rows, "heldout_loss"]
     for name in QUESTIONS:

@@ -1,20 +1,22 @@
 """Logits at the ends of token sequences, where what several of them begin with is computed once.
 
-The few-shot examples of an MMLU subject stand before each of its questions. Their keys and values are computed once, and
-the questions run in batches over them.
+The few-shot examples of an MMLU subject stand before each of its questions. Their keys and values are computed once,
+and the questions run in batches over them.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-# A pass for a prefix must spare more tokens than this, or it costs more than it saves; chosen by hand.
-WORTH = 64
+# A prefix must have more tokens than this to deserve a pass of its own: shorter ones (MMLU's opening line) would break
+# up full batches for little. Chosen by hand.
+WORTH = 32
 
 
 @dataclass(frozen=True)
@@ -43,24 +45,24 @@ def shared(first: Sequence[int], second: Sequence[int]) -> int:
 def groups(tails: Sequence[Tail], *, worth: int = WORTH) -> list[Group]:
     """Return groups of sequences, each with the prefix that its members share; those that share none come last.
 
-    Neighbours in sorted order share most. From the whole downwards, a stretch of them becomes one group with its shortest
-    common prefix, (n − 1)·prefix tokens spared, or falls apart at that place, whichever spares more.
+    Neighbours in sorted order share most. From the whole downwards, a stretch of them becomes one group with its
+    shortest common prefix, (n − 1)·prefix tokens spared, or falls apart at that place, whichever spares more.
 
     Parameters
     ----------
     tails
         The sequences.
     worth
-        Tokens that a group must spare.
+        Shorter prefixes are not shared.
     """
     order = sorted(range(len(tails)), key=lambda i: tails[i].tokens)
     # No prefix may reach into the positions whose logits are wanted.
     room = [len(tails[i].tokens) - tails[i].keep for i in order]
-    joints = [
-        min(shared(tails[a].tokens, tails[b].tokens), room[k], room[k + 1])
-        for k, (a, b) in enumerate(zip(order, order[1:], strict=False))
-    ]
-    found = [(start, stop, prefix) for start, stop, prefix in _stretches(joints) if prefix * (stop - start - 1) > worth]
+    joints = []
+    for k, (a, b) in enumerate(itertools.pairwise(order)):
+        joint = min(shared(tails[a].tokens, tails[b].tokens), room[k], room[k + 1])
+        joints.append(joint if joint > worth else 0)
+    found = [stretch for stretch in _stretches(joints) if stretch[2]]
     taken = {k for start, stop, _ in found for k in range(start, stop)}
     rest = [i for k, i in enumerate(order) if k not in taken]
     made = [Group(prefix, order[start:stop]) for start, stop, prefix in found]
@@ -79,7 +81,7 @@ def _stretches(joints: Sequence[int]) -> list[tuple[int, int, int]]:
             continue
         lowest = min(inside)
         cuts = [start, *(start + k + 1 for k, joint in enumerate(inside) if joint == lowest), stop]
-        parts = list(zip(cuts, cuts[1:], strict=False))
+        parts = list(itertools.pairwise(cuts))
         if not ready:
             tasks.append((start, stop, True))
             tasks += [(a, b, False) for a, b in parts]
@@ -148,7 +150,7 @@ def tail_logits(
             positions = sorted({p for span in wanted for p in span})
             logits = forward(
                 input_ids=ids,
-                past_key_values=_repeated(cache, len(chunk)),
+                past_key_values=repeated(cache, len(chunk)),
                 use_cache=cache is not None,
                 logits_to_keep=torch.tensor(positions, device=device),
             ).logits
@@ -157,7 +159,7 @@ def tail_logits(
                 yield i, row[[where[p] for p in span]]
 
 
-def _repeated(cache: Any, rows: int) -> Any:
+def repeated(cache: Any, rows: int) -> Any:
     """Return a cache of ``rows`` copies of the one that is given, which stays as it is."""
     if cache is None:
         return None

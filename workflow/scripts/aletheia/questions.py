@@ -20,6 +20,8 @@ KEYS = {
     "gsm8k": ("question", "answer"),
 }
 FORMATS = tuple(KEYS)
+# The benchmarks that are asked with solved examples; HumanEval is not.
+SOLVED = ("mmlu", "gsm8k")
 
 
 def read_questions(
@@ -85,10 +87,15 @@ def read_examples(path: Path, question_format: str, count: int) -> list[dict[str
     return examples
 
 
+def content(question: dict[str, Any]) -> str:
+    """Return what makes two questions the same, wherever they stand."""
+    return repr(sorted((k, v) for k, v in question.items() if k not in ("id", "subject", "source_row")))
+
+
 def _reason_to_drop(question: dict[str, Any] | None, seen: set[str]) -> str | None:
     if question is None:
         return "unreadable"
-    text = repr(sorted((k, v) for k, v in question.items() if k not in ("id", "subject")))
+    text = content(question)
     if text in seen:
         return "duplicate"
     seen.add(text)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_activations(model: PeftModel) -> None:
-    """Recompute each layer's activations in the backward pass instead of keeping them, in adapted layers only.
+    """Recompute activations in the backward pass instead of keeping them, from the lowest adapted layer upward.
 
     Parameters
     ----------

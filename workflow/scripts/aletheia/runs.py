@@ -77,7 +77,25 @@ class FinishedRun:
         }
 
 
-def execute(args: Any, config: Mapping[str, Any], fingerprint: str) -> FinishedRun:
+def checkpoint_of(args: Any, fingerprint: str) -> Checkpoint:
+    """Return a run's checkpoint, beside its ``run.json``.
+
+    Parameters
+    ----------
+    args
+        Arguments of ``train.py``.
+    fingerprint
+        Of the job (:attr:`aletheia.artifacts.Job.fingerprint`); threads and device join it, on which bits depend.
+    """
+    import torch
+
+    parts = (fingerprint, str(torch.get_num_threads()), "cuda" if torch.cuda.is_available() else "cpu")
+    digest = hashlib.sha256(":".join(parts).encode()).hexdigest()
+    seconds = None if args.checkpoint_seconds < 0 else args.checkpoint_seconds
+    return Checkpoint(args.out.with_name(".checkpoint"), digest, seconds)
+
+
+def execute(args: Any, config: Mapping[str, Any], checkpoint: Checkpoint) -> FinishedRun:
     """Train one run.
 
     Parameters
@@ -86,8 +104,8 @@ def execute(args: Any, config: Mapping[str, Any], fingerprint: str) -> FinishedR
         Arguments of ``train.py`` (paths of inputs, seed).
     config
         Sections ``run`` (model, arm), ``model``, ``encoding``, ``adapter``, ``arm``, ``training``.
-    fingerprint
-        What decides the run, for its checkpoints.
+    checkpoint
+        The run's; the caller removes it once the artifacts are there.
 
     Returns
     -------
@@ -118,14 +136,12 @@ def execute(args: Any, config: Mapping[str, Any], fingerprint: str) -> FinishedR
         return FinishedRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     if unpaid is not None:
         return FinishedRun(facts, unpaid)
-    checkpoint = Checkpoint(args.out.with_name(".checkpoint.pt"), fingerprint, settings["checkpoint_seconds"])
     finished = FinishedRun(facts, TrainingRecord())
     try:
         _train(args, config, selection, finished, checkpoint)
     except (RuntimeError, MemoryError) as error:
         # While loading or in the held-out loss; training itself reports on its own.
         finished.record.fail_by(error)
-    checkpoint.remove()
     return finished
 
 
@@ -151,10 +167,17 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
         placement=facts["placement"],
     )
     resume(loop, record, checkpoint)
-    curves = Curves(args.events if settings["tensorboard"] else None, resumed=loop.done)
-    before = observe.conditions()
-    limit = settings["time_limit_seconds"]
-    train(loop, record, time_limit=limit, checkpoint=checkpoint, curves=curves)
+    curves = Curves(args.events if args.tensorboard else None, resumed=loop.done)
+    conditions = {"before": observe.conditions()}
+    observe.reset_peak_memory()
+    train(
+        loop,
+        record,
+        time_limit=settings["time_limit_seconds"],
+        checkpoint=checkpoint,
+        curves=curves,
+        halfway=lambda: conditions.update(halfway=observe.conditions()),
+    )
     curves.close()
     time = timing(record, warmup=settings["timing_warmup_steps"], probe_seconds=_probe_seconds(args))
     facts["tokens"] = loop.tokens()
@@ -162,7 +185,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
         "time": time,
         "tokens_per_second": facts["tokens"] / time["training_seconds"] if time["training_seconds"] else None,
         "peak_memory_bytes": observe.peak_memory_bytes(),
-        "conditions": {"before": before, "after": observe.conditions()},
+        "conditions": conditions,
     }
     if record.status == "ok":
         size = settings["batch_size"] * 4
@@ -201,9 +224,14 @@ def _ranks(config: Mapping[str, Any]) -> dict[str, Any]:
 def _unpaid(args: Any) -> TrainingRecord | None:
     """Return the record of an arm with ``steps: measured`` whose std or ale run failed: nothing buys its steps."""
     for path in filter(None, (args.std_run, args.ale_run)):
-        run = artifacts.payload(path, "run")
+        envelope = artifacts.read(path, "run")
+        run = envelope["payload"]
         if run["status"] != "ok":
             return TrainingRecord("crashed", f"steps: measured, and arm {run['arm']} ended as {run['status']}")
+        if not envelope["observed"]["time"]["comparable"]:
+            return TrainingRecord(
+                "crashed", f"steps: measured, and arm {run['arm']} was resumed: its time buys nothing"
+            )
     return None
 
 
@@ -234,14 +262,22 @@ def planned_batches(
     settings, steps = config["training"], facts["steps"]
     rows = read_rows(folder / "train.jsonl")
     if args.batches:
-        plan = first_batches(artifacts.payload(args.batches, "batches"), steps=steps)
+        payload = artifacts.payload(args.batches, "batches")
+        plan = first_batches(payload, steps=steps, seed=args.seed, settings=settings)
         wanted = sorted({row for micro in plan for row in micro})
+        if wanted[-1] >= len(rows):
+            raise UserError(
+                f"{args.batches}: row {wanted[-1]} is not in {folder}, which has {len(rows)}; draw one anew"
+            )
         encoded = encode_rows([rows[row] for row in wanted], tokenizer, **config["encoding"])
         examples = {wanted[example["row"]]: example for example in encoded}
+        lost = next((row for row in wanted if row not in examples), None)
+        if lost is not None:
+            raise UserError(f"{args.batches}: row {lost} keeps no target with these encoding settings; draw one anew")
     else:
         encoded = encode_rows(rows, tokenizer, **config["encoding"])
         drawn = batches_payload(encoded, model=facts["model"], seed=args.seed, steps=steps, settings=settings)
-        plan = first_batches(drawn, steps=steps)
+        plan = first_batches(drawn, steps=steps, seed=args.seed, settings=settings)
         examples = {example["row"]: example for example in encoded}
     facts["batch_plan_sha256"] = hashlib.sha256(compact_json(plan).encode()).hexdigest()
     return [collate([examples[row] for row in micro], tokenizer.pad_token_id) for micro in plan]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import resource
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,8 @@ from aletheia.errors import UserError
 # Chosen by hand. The slowest canonical solution of HumanEval needs 2 s here; the others a few milliseconds.
 SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
-FILE_BYTES = 1 << 20
+# Two interpreters hold up to eight descriptors each at the start.
+DESCRIPTORS = 20
 # What the test's interpreter says when the program's is gone.
 ENDED = b'{"ended": true}'
 # How an exception's name reads as a verdict; any other is an "error".
@@ -70,8 +72,6 @@ class Verdict:
 
 def works(kind: str) -> str | None:
     """Return None where a trial program passes in this kind of sandbox, else why it does not."""
-    if lacking := confinement.lacks(kind):
-        return lacking
     trial = Program("def f():\n    return 1\n", "def check(f):\n    assert f() == 1\n", "f")
     try:
         verdict = run(trial, kind=kind)
@@ -123,19 +123,31 @@ def run(program: Program, *, kind: str, seconds: float = SECONDS, memory_bytes: 
     Raises
     ------
     SandboxError
-        When an interpreter did not get so far as to be confined.
+        When an interpreter did not get so far as to be confined, or could not be ended.
     """
-    limits = {"cpu_seconds": math.ceil(seconds) + 1, "memory_bytes": memory_bytes, "file_bytes": FILE_BYTES}
+    if lacking := confinement.lacks(kind):
+        raise SandboxError(lacking)
+    if kind == "rlimits":
+        confinement.hide()
+    try:
+        return _run(program, kind=kind, seconds=seconds, memory_bytes=memory_bytes)
+    except (OSError, subprocess.TimeoutExpired) as error:  # no process, no descriptor; none of the program's
+        raise SandboxError(str(error)) from error
+
+
+def _run(program: Program, *, kind: str, seconds: float, memory_bytes: int) -> Verdict:
+    limits = {"cpu_seconds": math.ceil(seconds) + 1, "memory_bytes": memory_bytes}
     code = {"role": "program", "code": program.code, "entry_point": program.entry_point}
     test = {"role": "test", "test": program.test, "entry_point": program.entry_point, "helpers": program.helpers}
     with ExitStack() as stack:
         calls, answers = pipe(stack), pipe(stack)
-        tested = stack.enter_context(confined(kind, {**code, **limits}, calls[0], answers[1]))
         tester = stack.enter_context(confined(kind, {**test, **limits}, answers[0], calls[1]))
+        # A program starts as soon as it can, and finds its test confined already.
+        tester.wait_until_ready()
+        tested = stack.enter_context(confined(kind, {**code, **limits}, calls[0], answers[1]))
         for end in (*calls, *answers):
             end.close()
-        for side in (tested, tester):
-            side.wait_until_ready()
+        tested.wait_until_ready()
         started = time.monotonic()
         said, late = tester.line(started + seconds)
         elapsed = time.monotonic() - started
@@ -166,9 +178,27 @@ def _verdict(said: bytes, *, late: bool, status: int, seconds: float) -> Verdict
 def run_all(
     programs: Iterable[Program], *, kind: str, workers: int | None = None, seconds: float = SECONDS
 ) -> list[Verdict]:
-    """Run many programs, as many at a time as this process may use cores; verdicts in the order given."""
+    """Run many programs, as many at a time as this process may use cores; verdicts in the order given.
+
+    Raises
+    ------
+    SandboxError
+        When the sandbox of one did not work twice.
+    """
     from aletheia.observe import usable_cores
 
+    def judged(program: Program) -> Verdict:
+        try:
+            return run(program, kind=kind, seconds=seconds)
+        except SandboxError:
+            return run(program, kind=kind, seconds=seconds)
+
     programs: Sequence[Program] = list(programs)
-    with ThreadPoolExecutor(max_workers=workers or usable_cores()) as pool:
-        return list(pool.map(lambda program: run(program, kind=kind, seconds=seconds), programs))
+    with ThreadPoolExecutor(max_workers=at_a_time(workers or usable_cores())) as pool:
+        return list(pool.map(judged, programs))
+
+
+def at_a_time(workers: int) -> int:
+    """Return how many programs can run at a time with the descriptors that this process may open; at least one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return workers if most == resource.RLIM_INFINITY else max(1, min(workers, most // DESCRIPTORS))

@@ -8,6 +8,7 @@ from typing import Any
 
 from aletheia import artifacts, sandbox
 from aletheia.answers import COLUMNS, PASSED, proportion, write_table
+from aletheia.confined import SandboxError
 from aletheia.data import checked_folder, read_rows
 from aletheia.errors import UserError
 
@@ -36,7 +37,7 @@ def score(
     Raises
     ------
     UserError
-        When the generations answer other problems.
+        When the generations answer other problems, or the sandbox does not work after all.
     """
     payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
     problems = {row["id"]: row for row in read_rows(checked_folder(questions) / "questions.jsonl")}
@@ -51,17 +52,28 @@ def score(
     if payload["status"] != "ok":
         return payload, [], {}
     answers = read(generations)
-    programs = [program(problems[answer["question_id"]], answer["generation"]) for answer in answers]
-    verdicts = sandbox.run_all(programs, kind=kind, workers=workers)
-    rows = [
-        {**answer, "passed": verdict.passed, "verdict": verdict.verdict, "error": verdict.error}
-        for answer, verdict in zip(answers, verdicts, strict=True)
-    ]
+    # What is no whole answer to the whole question is not run, and has not passed.
+    asked = [answer for answer in answers if answer["status"] == "ok"]
+    programs = [program(problems[answer["question_id"]], answer["generation"]) for answer in asked]
+    try:
+        verdicts = sandbox.run_all(programs, kind=kind, workers=workers)
+    except SandboxError as error:
+        raise UserError(
+            f"the sandbox ({kind}) worked at first and then twice did not ({error}): "
+            "start the step again, with fewer threads where processes, memory or open files are short"
+        ) from error
+    judged = {answer["question_id"]: verdict for answer, verdict in zip(asked, verdicts, strict=True)}
+    rows = [{**answer, **_outcome(answer["status"], judged.get(answer["question_id"]))} for answer in answers]
     payload["n_correct"] = sum(row["passed"] for row in rows)
     payload["score"], payload["stderr"] = proportion([row["passed"] for row in rows])
     # Times differ from run to run: they stay out of the table, whose hash says whether verdicts changed.
-    seconds = {row["question_id"]: v.seconds for row, v in zip(rows, verdicts, strict=True)}
-    return payload, rows, {"program_seconds": seconds}
+    return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in judged.items()}}
+
+
+def _outcome(status: str, verdict: sandbox.Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"passed": False, "verdict": status, "error": None}
+    return {"passed": verdict.passed, "verdict": verdict.verdict, "error": verdict.error}
 
 
 def program(problem: Mapping[str, Any], completion: str) -> sandbox.Program:

@@ -31,11 +31,6 @@ pause 34 -, exit 60 93, exit_group 231 94, restart_syscall 219 128
 _CHECK = """\
 openat 257 56, fcntl 72 25, ioctl 16 29
 """
-_WRITE = """\
-mkdir 83 -, mkdirat 258 34, unlink 87 -, unlinkat 263 35, rmdir 84 -, rename 82 -, renameat 264 38, renameat2 316 276,
-ftruncate 77 46, symlink 88 -, symlinkat 266 36, link 86 -, linkat 265 37, chmod 90 -, fchmod 91 52, fchmodat 268 53,
-utimensat 280 88, fsync 74 82, fdatasync 75 83, flock 73 32, sendfile 40 71
-"""
 # Of calls that could do more, the argument's place and the values allowed: descriptors may be duplicated and their
 # flags read, but fcntl and ioctl can also have the kernel signal any process of the same user.
 _ARGUMENT = {
@@ -56,13 +51,11 @@ def _numbers(table: str, column: int) -> dict[str, int]:
     return {entry[0]: int(entry[1 + column]) for entry in entries if entry[1 + column] != "-"}
 
 
-def computing(*, writes: bool, machine: str | None = None) -> bytes | None:
-    """Return the filter for a program that computes, and reads files.
+def computing(machine: str | None = None) -> bytes | None:
+    """Return the filter for a program that computes, and reads files; it can neither make nor change one.
 
     Parameters
     ----------
-    writes
-        Whether it may make and change files too.
     machine
         As ``platform.machine()`` has it; this one's by default.
 
@@ -76,10 +69,9 @@ def computing(*, writes: bool, machine: str | None = None) -> bytes | None:
         return None
     column, architecture = _MACHINES[machine]
     checked = _numbers(_CHECK, column)
-    free = {**_numbers(_COMPUTE, column), **(_numbers(_WRITE, column) if writes else {})}
     code = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL)]
     code += [(_LOAD, 0, 0, _NUMBER)]
-    for number in free.values():
+    for number in _numbers(_COMPUTE, column).values():
         code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
     for name, (place, values) in _ARGUMENT.items():
         block = [(_LOAD, 0, 0, _ARGUMENTS + 8 * place)]
@@ -88,6 +80,6 @@ def computing(*, writes: bool, machine: str | None = None) -> bytes | None:
         block += [(_RETURN, 0, 0, _REFUSE)]
         code += [(_EQUAL, 0, len(block), checked[name]), *block]
     code += [(_EQUAL, 0, 4, checked["openat"]), (_LOAD, 0, 0, _ARGUMENTS + 8 * _OPEN_FLAGS)]
-    code += [(_ANY_BIT, 0, 1, 0 if writes else _OPEN_FOR_WRITING), (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]
+    code += [(_ANY_BIT, 0, 1, _OPEN_FOR_WRITING), (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]
     code += [(_RETURN, 0, 0, _REFUSE)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

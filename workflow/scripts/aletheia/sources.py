@@ -166,17 +166,19 @@ def model_files(names: Sequence[str], what: str) -> list[str]:
     return sorted({*weights, *texts})
 
 
-def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str:
+def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str, also: Sequence[str] = ()) -> str:
     """Download files of one hub repository at one commit into ``folder``; an interrupted download goes on.
 
     Parameters
     ----------
     source
-        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member`` (a name or several).
+        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member``.
     folder
         Where the files go.
     repo_type
         ``model`` or ``dataset``.
+    also
+        Further files of a data set.
 
     Returns
     -------
@@ -194,11 +196,11 @@ def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str) -> str
     with _explained(what, revision):
         info = HfApi().repo_info(source["id"], repo_type=repo_type, revision=revision, files_metadata=True)
         entries = {entry.rfilename: entry for entry in info.siblings or []}
-        members = source.get("member", [])
-        names = model_files(list(entries), what) if repo_type == "model" else [members]
+        names = model_files(list(entries), what) if repo_type == "model" else [source["member"], *also]
         unknown = [name for name in names if name not in entries]
         if unknown:
-            raise UserError(f"{what} at {info.sha} has no file {unknown[0]}; check source.member in the registry")
+            key = "fewshot.file" if unknown[0] in also else "source.member"
+            raise UserError(f"{what} at {info.sha} has no file {unknown[0]}; check {key} in the registry")
         _require_space(sum(entries[name].size or 0 for name in names), folder, what)
         snapshot_download(
             source["id"], repo_type=repo_type, revision=info.sha, local_dir=folder, allow_patterns=list(names)

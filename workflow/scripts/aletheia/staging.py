@@ -69,7 +69,8 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
 def stage_data(job: artifacts.Job, name: str, lock_path: Path) -> None:
     """Put a data set's rows beside ``lock_path`` and write the lock.
 
-    Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl``.
+    Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl`` and, where the entry
+    has few-shot examples, ``fewshot.jsonl``.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def _recipe(job: artifacts.Job, what: str, entry: dict[str, Any]) -> dict[str, A
         return {"source": source, "inputs": inputs}
     code, versions = job.lineage["code"], job.lineage["environment"]["packages"]
     return {
-        **{key: entry.get(key) for key in ("source", "rows", "held_out", "held_out_path", "seed")},
+        **{key: entry.get(key) for key in ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")},
         "inputs": inputs,
         "code": {name: code[f"aletheia.{name}"] for name in MAKERS[what]},
         "packages": {name: versions.get(name) for name in PACKAGES[what]},

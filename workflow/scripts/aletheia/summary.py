@@ -93,7 +93,10 @@ def _model(rows: pd.DataFrame, speed: pd.DataFrame, matched: pd.DataFrame) -> di
 
 
 def _arm(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return one arm's means over its seeds; deltas are fine-tuned − base."""
+    """Return one arm's means over its seeds; deltas are fine-tuned − base. Times of resumed runs are left out."""
+    times = ["training_seconds", "total_seconds", "tokens_per_second"]
+    rows = rows.copy()
+    rows[times] = rows[times].where(rows["comparable"].fillna(False))
     measures = (
         "eval_loss",
         "training_seconds",

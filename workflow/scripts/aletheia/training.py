@@ -1,6 +1,6 @@
 """Train the adapters of one arm: the same work in every arm, timed step by step.
 
-Batches are tokenised, padded and in memory before the clock starts. What stops a run early is a status, not a traceback.
+Batches are tokenised, padded and in memory before the clock starts. What stops a run early is a status, no traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,7 @@ def train(
     time_limit: float | None = None,
     checkpoint: Checkpoint | None = None,
     curves: Curves | None = None,
+    halfway: Callable[[], None] | None = None,
 ) -> TrainingRecord:
     """Run a loop to its end.
 
@@ -125,6 +126,8 @@ def train(
         Where to save the state, as often as it says.
     curves
         Where to write the training curves.
+    halfway
+        Called once between two steps in mid-run, outside their clocks.
 
     Returns
     -------
@@ -136,7 +139,9 @@ def train(
         start = time.perf_counter()
         try:
             step = loop.step()
-        except (RuntimeError, MemoryError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a crash of torch, whatever its class
             record.fail_by(error)
             break
         seconds = time.perf_counter() - start
@@ -151,8 +156,11 @@ def train(
             curves.add(loop.done, step, seconds)
         if loop.done < loop.steps and time.time() > deadline:
             record.fail("timeout", _limit_sentence(time_limit))
-        elif checkpoint is not None and checkpoint.due() and loop.done < loop.steps:
+        elif checkpoint is not None and (checkpoint.due() or (checkpoint.wanted() and loop.done == loop.steps)):
+            # Also at the end: what follows may be killed, or find the disk full.
             checkpoint.save({"loop": loop.state(), "record": asdict(record)})
+        if halfway is not None and loop.done == (loop.steps + 1) // 2:
+            halfway()
     return record
 
 
