@@ -101,7 +101,7 @@ def load(
     elsewhere = {"cpu", "disk"} & {str(place) for place in getattr(model, "hf_device_map", {}).values()}
     if torch.cuda.is_available() and elsewhere:
         raise UserError(
-            f"{folder}: expected the model to fit into GPU memory, found parts of it on {', '.join(sorted(elsewhere))}; "
+            f"{folder}: expected the model to fit into GPU memory, found parts on {', '.join(sorted(elsewhere))}; "
             "give the job more GPUs, or the model quantization: nf4"
         )
     return model.eval(), load_tokenizer(folder)
