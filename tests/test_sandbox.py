@@ -136,7 +136,7 @@ def test_the_limits_hold_inside(kind):
 
 def test_no_file_can_be_made(kind):
     writes = "def f(x):\n    open('/tmp/note', 'w').write('2')\n    return int(open('/tmp/note').read())\n"
-    assert judged(writes, kind).verdict == "error"
+    assert judged(writes, kind).error == "PermissionError"  # the filter's answer, before any file system's
 
 
 def test_bubblewrap_shows_no_folder_to_write_to_even_without_the_filter(monkeypatch):
@@ -290,6 +290,18 @@ def test_a_program_holds_the_same_descriptors_whatever_its_judge_holds(kind):
         assert judged(lists, kind, test=test).passed
 
 
+def test_what_an_interpreter_inherits_by_mistake_it_closes(kind, monkeypatch):
+    plain = subprocess.Popen
+    with held(80), open(os.devnull, "wb") as more:
+        monkeypatch.setattr(
+            subprocess,
+            "Popen",
+            lambda *given, pass_fds, **others: plain(*given, pass_fds=[*pass_fds, more.fileno()], **others),
+        )
+        looks = f"import os\ndef f(x):\n    os.fstat({more.fileno()})\n    return 2\n"
+        assert judged(looks, kind).error == "OSError"
+
+
 def test_a_program_cannot_say_which_process_is_to_be_killed(kind):
     victim = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
     says = f"import os\nfor fd in range(3, 400):\n    try:\n        os.write(fd, b'{{\"child-pid\": {victim.pid}}} ')\n"
@@ -329,8 +341,9 @@ def test_the_interpreter_is_ended_even_where_ending_it_is_interrupted(monkeypatc
 
     monkeypatch.setattr(confinement, "interpreter", lambda: [*plain[:-1], f"{plain[-1]}\n# {token}\n"])
     monkeypatch.setattr(confined, "_kill_first", interrupted)
+    monkeypatch.setattr(confined, "STARTING_SECONDS", 10)
     with pytest.raises(KeyboardInterrupt):
-        judged("while True:\n    pass\n", "bubblewrap", seconds=0.3)
+        judged("import time\ntime.sleep(600)\n", "bubblewrap", seconds=0.3)
     deadline = time.monotonic() + 10
     while attacks.marked(token) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -509,6 +522,13 @@ def test_a_test_meets_the_exception_that_it_expects(raised, expected, verdict, k
 @pytest.mark.parametrize("clause", ["except Exception", "except BaseException", "except", "finally"])
 def test_no_test_takes_a_program_that_left_for_one_that_raised(clause, kind):
     test = f"def check(f):\n    try:\n        f(1)\n    {clause}:\n        return\n"
+    assert judged("import os\ndef f(x):\n    os._exit(0)\n", kind, test=test).verdict == "exit"
+
+
+def test_a_test_does_not_go_on_after_a_program_that_left(kind):
+    test = (
+        "def check(f):\n    while True:\n        try:\n            f(1)\n        except Exception:\n            pass\n"
+    )
     assert judged("import os\ndef f(x):\n    os._exit(0)\n", kind, test=test).verdict == "exit"
 
 

@@ -26,7 +26,7 @@ from aletheia.errors import UserError
 # Chosen by hand. The slowest canonical solution of HumanEval needs 2 s here; the others a few milliseconds.
 SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
-# Two interpreters hold up to eight descriptors each at the start.
+# One program takes at most 18, while its second interpreter starts; a few are the judge's own.
 DESCRIPTORS = 20
 # What the test's interpreter says when the program's is gone.
 ENDED = b'{"ended": true}'
