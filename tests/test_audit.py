@@ -70,7 +70,7 @@ def test_each_rerun_has_its_reason_and_its_measured_cost(study):
     found, whole = rows(study)
     std, ale = (f"results/train/tiny-neox/{arm}/seed1/run.json" for arm in ("std", "ale"))
     assert found[std]["rule"] == "train_std"
-    assert found[std]["changes"] == ["code aletheia.training", "training.batch_size: 2 → 1"]
+    assert found[std]["changes"] == ["code aletheia.training", "training.batch_size: 2 → 1", "follows batches"]
     assert found[ale]["changes"] == found[std]["changes"]
     assert found["results/train/tiny-llama/std/seed1/run.json"]["changes"] == ["code aletheia.training"]
     base = found["results/evaluate/tiny-llama/base/humaneval.json"]

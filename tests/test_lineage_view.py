@@ -15,7 +15,19 @@ from conftest import SCRIPTS, run_script
 
 FIGURE = "results/figures/fig1.pdf"
 SVG = "{http://www.w3.org/2000/svg}"
-STEPS = ["stage", "precision", "probe", "select", "train", "evaluate", "score_code", "aggregate", "stats", "figures"]
+STEPS = [
+    "stage",
+    "batches",
+    "precision",
+    "probe",
+    "select",
+    "train",
+    "evaluate",
+    "score_code",
+    "aggregate",
+    "stats",
+    "figures",
+]
 ARMS = ("std", "ale", "cm")
 
 
@@ -37,7 +49,7 @@ def test_the_tree_reaches_weights_data_code_and_machine(finished):
     assert any(re.fullmatch(rf"  aletheia\.probe +{digest}  probe", line) for line in lines)
     assert any(line.startswith("  tiny-llama: random") for line in lines)
     (gpu,) = (line for line in lines if re.search(r"envs/gpu\.yaml \w{16} ", line))
-    assert set(gpu.split("  ")[-1].strip().split(", ")) == {"train", "precision", "probe"}
+    assert set(gpu.split("  ")[-1].strip().split(", ")) == {"train", "batches", "precision", "probe"}
 
 
 def test_the_json_holds_every_edge_that_the_artifacts_record(finished):

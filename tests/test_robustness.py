@@ -239,6 +239,7 @@ def test_a_full_disk_is_one_sentence_and_room_cures_it(study, small_disk, gone, 
     # A log that is there would give its room to the next one.
     for log in (study / "logs").rglob("*.log"):
         log.unlink()
+    shutil.rmtree(study / "logs/tensorboard")
     filler = small_disk(study / tree, room)
     command = [target, *STUDY, "--max-threads", "1"]
     full = snakemake(study, *command)

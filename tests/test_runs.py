@@ -301,7 +301,7 @@ def test_the_model_card_says_what_the_adapter_is(whole):
     assert f"| training loss, last step | {run['train_loss'][-1]:.4f} |" in card
     assert "Data: rows, " in card
     for entry in envelope["lineage"]["inputs"].values():
-        assert entry["sha256"] in card
+        assert entry["payload_sha256"] in card
 
 
 def scalars(folder, tag):

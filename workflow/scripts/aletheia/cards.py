@@ -53,7 +53,9 @@ def model_card(
         **({"license": model["licence"].lower()} if model.get("licence") else {}),
     }
     code = hashlib.sha256(compact_json(lineage["code"]).encode()).hexdigest()
-    made_from = "\n".join(f"- `{name}`: `{entry['sha256']}`" for name, entry in lineage["inputs"].items())
+    # By content, without what was observed; measurements (precision, the probe's time) stay out, as they never repeat.
+    decided = {name: entry for name, entry in lineage["inputs"].items() if not _measured(name)}
+    made_from = "\n".join(f"- `{name}`: `{entry['payload_sha256']}`" for name, entry in decided.items())
     ranks = sorted({entry["rank"] for entry in placement["modules"].values()})
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
@@ -77,9 +79,14 @@ def model_card(
         f"| training loss, last step | {losses[-1]:.4f} |\n"
         f"| held-out loss | {facts['eval_loss']:.4f} |\n\n"
         "## Lineage\n\n"
-        f"Code: `{code}`. Inputs by sha256:\n\n{made_from}\n\n"
+        f"Code: `{code}`. Inputs by the sha256 of their payloads:\n\n{made_from}\n\n"
         "`run.json` beside this folder holds every setting, step and module.\n"
     )
+
+
+def _measured(name: str) -> bool:
+    """Tell whether an input's payload holds measured times, or is another run's."""
+    return "/precision/" in name or name.endswith("run.json")
 
 
 def _rows(data: Mapping[str, Any]) -> str:
