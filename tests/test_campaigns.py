@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
+import ledgers
+from aletheia import pairs
 from aletheia.config import read_yaml, schema, with_defaults
-from aletheia.ledger import planned_runs
+from aletheia.ledger import build_ledger, planned_runs
 from aletheia.published import load_published
 from aletheia.study import load_study
 from aletheia.training import planned_steps
@@ -110,6 +112,28 @@ def test_the_closeout_is_12_and_18_runs_and_llama_70b_on_every_benchmark(paper, 
     new = set(planned["closeout"]) - set(planned["campaign1"]) - set(planned["campaign2"])
     assert new == rows(["qwen2.5-3b"], ["budget25", "budget75"]) | rows(FURTHER, ["std", "ale"])
     assert len(paper.runs) == 99 + len(new) == 123
+
+
+def test_the_ledger_and_the_tables_take_the_papers_campaigns(paper):
+    """The real index, with made-up measurements: 30 and 51 rows, Pythia's failures among them."""
+    runs = {key: ledgers.run(*key) for key in paper.runs}
+    for (model, *_), envelope in runs.items():
+        if model == "pythia-1.4b":
+            envelope["payload"] |= {"status": "diverged", "reason": "loss is NaN", "eval_loss": None}
+    asked = {(*key, benchmark) for key in paper.runs for benchmark in paper.model_benchmarks(key[0])}
+    asked |= {(model, "base", None, b) for model in paper.used_models() for b in paper.model_benchmarks(model)}
+    evaluations = {key: ledgers.evaluation(*key, score=0.5) for key in asked}
+    ledger = build_ledger(paper.campaign_index(), runs, evaluations)
+    assert ledger["campaign"].value_counts().to_dict() == {"campaign1": 60, "campaign2": 51, "closeout": 36}
+    assert len(pairs.results_master(ledger)) == 30
+    assert set(pairs.results_master(ledger)["model"]) == set(CAMPAIGN_1)
+    second = pairs.results_runs(ledger)
+    assert len(second) == 51
+    assert second.loc[second["status"] == "diverged", "model"].value_counts().to_dict() == {"pythia-1.4b": 6}
+    # Campaign 1 asks for MMLU alone, whatever campaign 2 asks of a model that both have.
+    first = ledger[ledger["campaign"] == "campaign1"]
+    assert first["gsm8k"].isna().all()
+    assert first["mmlu"].notna().all()
 
 
 def test_the_protocol_is_the_papers(paper):
