@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 
 from aletheia.config import schema
 from aletheia.errors import UserError
+from aletheia.ledger import planned_runs
 from aletheia.study import load_study
 from conftest import ROOT
 
@@ -81,6 +82,20 @@ def test_an_override_changes_one_model_alone(study):
     assert runs["small", "std", 1].settings["training"]["batch_size"] == 4
 
 
+def test_an_arm_may_belong_to_some_models_alone(study):
+    arms = {**CAMPAIGN["arms"], "cm": {**CAMPAIGN["arms"]["cm"], "models": ["large"]}}
+    loaded = study(changed(models=["small", "large"], arms=arms), changed(name="two", models=["large"]))
+    expected = {("small", "std"), ("small", "ale"), ("large", "std"), ("large", "ale"), ("large", "cm")}
+    assert {(model, arm) for model, arm, _ in loaded.runs} == expected
+    one, two = loaded.campaign_index()
+    assert {(run["model"], run["arm"]) for run in planned_runs(one)} == expected
+    assert len(planned_runs(one)) == 2 * len(expected)
+    assert {run["arm"] for run in planned_runs(two)} == {"std", "ale", "cm"}
+    # Which models have an arm decides no run, so both campaigns mean the same one; and no run carries the list.
+    assert "models" not in loaded.runs["large", "cm", 1].arm_settings
+    assert not any("arms" in run for run in planned_runs(one))
+
+
 def test_two_campaigns_share_equal_runs_and_the_model_gets_all_benchmarks(study):
     loaded = study(CAMPAIGN, changed(name="two", benchmarks=["mmlu"]))
     assert len(loaded.runs) == 6
@@ -117,6 +132,14 @@ def test_reports_decide_tables_and_figures(study):
         (
             {"arms": {"cm": {"layers": "gradient", "steps": "measured"}}},
             r"measured needs the arms std and ale",
+        ),
+        (
+            {"arms": {"std": {"layers": "all"}, "ale": {"layers": "gradient", "models": ["smal"]}}},
+            r"arms\.ale\.models: 'smal' is no model of the campaign; did you mean 'small'\?",
+        ),
+        (
+            {"models": ["small", "large"], "arms": {"std": {"layers": "all", "models": ["small"]}}},
+            r"no arm has the model 'large'; name it in one, or take it out",
         ),
         ({"data": "mmlu"}, r"small trains on 'mmlu', which sets no rows aside for the held-out loss"),
         (

@@ -206,6 +206,7 @@ OTHERS = {
     "arms.ale.alpha": 1,
     "arms.cm.extra_steps_percent": 25,
     "arms.cm.steps": "measured",
+    "arms.cm.models": ["tiny-llama"],
     "probe.method": "sketch",
     "probe.batches": 1,
     "probe.batch_size": 2,

@@ -120,14 +120,15 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ----------
     campaign
         Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
-        headline, benchmarks, parameters?}}}``, which means every model in every arm with every seed.
+        headline, benchmarks, parameters?, arms?}}}``, which means every model in every arm (or in its own) with every
+        seed.
     """
     if "runs" in campaign:
         return list(campaign["runs"])
     return [
-        {"model": model, "arm": arm, "seed": seed, **facts}
+        {"model": model, "arm": arm, "seed": seed, **{key: fact for key, fact in facts.items() if key != "arms"}}
         for model, facts in campaign["models"].items()
-        for arm in campaign["arms"]
+        for arm in facts.get("arms", campaign["arms"])
         for seed in campaign["seeds"]
     ]
 

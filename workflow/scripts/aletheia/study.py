@@ -11,23 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aletheia.arms import BASELINE, arms_of, check_arms, meaning, rule_of
 from aletheia.batching import steps_of_plan
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
 from aletheia.errors import UserError
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
-BASELINE = "std"
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
 OWN = ("adapter", "training")
-
-
-def rule_of(arm: Mapping[str, Any]) -> str:
-    """Return which rule trains an arm: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
-    if arm.get("steps") or arm.get("extra_steps_percent"):
-        return "train_cm"
-    return "train_std" if arm["layers"] == "all" else "train_ale"
 
 
 @dataclass
@@ -42,7 +35,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Which rule trains it (see :func:`rule_of`)."""
+        """Which rule trains it (see :func:`aletheia.arms.rule_of`)."""
         return rule_of(self.arm_settings)
 
 
@@ -161,6 +154,7 @@ class Study:
                         "headline": self._own(campaign, model, "headline"),
                         "parameters": self.models[model].get("parameters"),
                         "benchmarks": self._own(campaign, model, "benchmarks"),
+                        **self._own_arms(campaign, model),
                     }
                     for model in campaign["models"]
                 },
@@ -172,6 +166,12 @@ class Study:
     def _own(campaign: Mapping[str, Any], model: str, key: str) -> Any:
         """Return a model's setting in a campaign: its override, or the campaign's."""
         return campaign["overrides"].get(model, {}).get(key, campaign[key])
+
+    @staticmethod
+    def _own_arms(campaign: Mapping[str, Any], model: str) -> dict[str, list[str]]:
+        """Return ``{arms: …}`` for a model that has not all arms of its campaign; nothing for others."""
+        arms = arms_of(campaign, model)
+        return {} if arms == list(campaign["arms"]) else {"arms": arms}
 
     def reports(self) -> list[str]:
         """Return the reports that some campaign feeds, in their fixed order."""
@@ -230,15 +230,14 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
             raise UserError(
                 f"{campaign['path']}: model {model!r} is not in the registry{nearest(model, list(study.models))}"
             )
-    for arm, entry in campaign["arms"].items():
-        if entry.get("steps") and not {BASELINE, "ale"} <= set(campaign["arms"]):
-            raise UserError(f"{campaign['path']}: arms.{arm}.steps: measured needs the arms std and ale")
+    check_arms(campaign)
     common = {key: campaign[key] for key in (*SHARED, *OWN)}
     for model in campaign["models"]:
         settings = merged(common, campaign["overrides"].get(model, {}))
         _check_names(study, campaign, model, settings)
         _share(study, campaign, model, settings)
-        for arm, entry in campaign["arms"].items():
+        for arm in arms_of(campaign, model):
+            entry = meaning(campaign["arms"][arm])
             for seed in campaign["seeds"]:
                 _add_run(study, campaign, Run(model, arm, seed, entry, settings))
 
