@@ -242,6 +242,9 @@ def test_a_run_whose_adapter_does_not_fit_on_the_disk_resumes_at_its_end(finishe
     assert not (tmp_path / "run.json").exists()
     again = train(finished, tmp_path, *settings(steps=8))
     assert again["observed"]["time"]["resumed_at"] == [8]
+    # What the first pass was seen to do is known though no pass was made again.
+    assert again["payload"]["placement"]["compute_dtype"] == "float32"
+    assert again["payload"]["placement"]["frozen_layers"] == 0
     assert len(again["payload"]["train_loss"]) == 8
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ class _Found(Exception):
     pass
 
 
-def first_nonfinite_module(model: PeftModel, batches: Iterable[MicroBatch], autocast: Any) -> str | None:
+def first_nonfinite_module(
+    model: PeftModel, batches: Iterable[MicroBatch], computing: Callable[[MicroBatch], Any]
+) -> str | None:
     """Return the first module whose output is not finite when ``batches`` pass again; None where none is.
 
     Parameters
@@ -24,8 +26,8 @@ def first_nonfinite_module(model: PeftModel, batches: Iterable[MicroBatch], auto
         The model as it was when the loss left the finite numbers.
     batches
         The micro-batches of that step.
-    autocast
-        Called for the context that the step computed in.
+    computing
+        Gives the context that the step computed a micro-batch in.
 
     Returns
     -------
@@ -47,8 +49,8 @@ def first_nonfinite_module(model: PeftModel, batches: Iterable[MicroBatch], auto
 
     hooks = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n]
     try:
-        with torch.no_grad(), autocast():
-            for batch in batches:
+        for batch in batches:
+            with torch.no_grad(), computing(batch):
                 summed_loss(model, batch)
     except _Found as found:
         return str(found).removeprefix("base_model.model.").replace(".base_layer", "")

@@ -92,7 +92,7 @@ class Loop:
         self._device = model.get_input_embeddings().weight.device
         self._batches = [prepared(batch, self._device) for batch in batches]
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
-        self._dtype, self._placement = torch_dtype(dtype), placement
+        self._dtype, self._placement, self._audited = torch_dtype(dtype), placement, placement is None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
         own = settings["optimizer"]
@@ -172,10 +172,17 @@ class Loop:
             total = loss.detach() if total is None else total + loss.detach()
         return total
 
+    def _computing(self, batch: MicroBatch) -> Any:
+        """Return the context in which a step passes a micro-batch forward."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(kernel_for(self._device, self._dtype, batch.input_ids.shape[1]))
+        stack.enter_context(self.autocast())
+        return stack
+
     def _watched(self) -> Any:
         """Return the audit of the very first pass; after it, nothing."""
-        placement, self._placement = self._placement, None
-        return contextlib.nullcontext() if placement is None else audited_pass(self.model, placement, self._dtype)
+        audited, self._audited = self._audited, True
+        return contextlib.nullcontext() if audited else audited_pass(self.model, self._placement, self._dtype)
 
     def _update(self, norm: Any) -> None:
         import torch
@@ -193,7 +200,7 @@ class Loop:
 
         number = self.done + 1
         if not math.isfinite(done.loss):
-            module = first_nonfinite_module(self.model, batches, self.autocast)
+            module = first_nonfinite_module(self.model, batches, self._computing)
             where = f"; first not finite: the output of {module}" if module else "; no module's output shows it alone"
             return f"the loss of step {number} is not finite{where}"
         if math.isfinite(done.gradient_norm):
@@ -217,6 +224,8 @@ class Loop:
         return {
             "done": self.done,
             "skipped": self._skipped,
+            # What the first pass was seen to do; a run that goes on at its end has no pass of its own.
+            "placement": self._placement,
             "adapters": [parameter.detach().cpu() for parameter in self._parameters],
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -230,6 +239,8 @@ class Loop:
         import torch
 
         self.done, self._skipped = state["done"], state["skipped"]
+        if self._placement is not None:
+            self._placement.update(state["placement"])
         with torch.no_grad():
             for parameter, value in zip(self._parameters, state["adapters"], strict=True):
                 parameter.copy_(value)

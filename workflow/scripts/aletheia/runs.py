@@ -166,19 +166,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
         seed=args.seed,
         placement=facts["placement"],
     )
-    resume(loop, record, checkpoint)
-    curves = Curves(args.events if args.tensorboard else None, resumed=loop.done)
-    conditions = {"before": observe.conditions()}
-    observe.reset_peak_memory()
-    train(
-        loop,
-        record,
-        time_limit=settings["time_limit_seconds"],
-        checkpoint=checkpoint,
-        curves=curves,
-        halfway=lambda: conditions.update(halfway=observe.conditions()),
-    )
-    curves.close()
+    conditions = _clocked(loop, record, args, checkpoint, time_limit=settings["time_limit_seconds"])
     time = timing(record, warmup=settings["timing_warmup_steps"], probe_seconds=_probe_seconds(args))
     facts["tokens"] = loop.tokens()
     finished.observed |= {
@@ -193,6 +181,28 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
         facts["eval_loss"] = mean_loss(rows)
         if facts["eval_loss"] is None:
             record.fail("diverged", "the held-out loss at the end is not finite")
+
+
+def _clocked(
+    loop: Loop, record: TrainingRecord, args: Any, checkpoint: Checkpoint, *, time_limit: float | None
+) -> dict[str, Any]:
+    """Run a loop, from its checkpoint where there is one; return the machine's conditions before and halfway."""
+    resume(loop, record, checkpoint)
+    curves = Curves(args.events if args.tensorboard else None, resumed=loop.done)
+    conditions = {"before": observe.conditions()}
+    observe.reset_peak_memory()
+    try:
+        train(
+            loop,
+            record,
+            time_limit=time_limit,
+            checkpoint=checkpoint,
+            curves=curves,
+            halfway=lambda: conditions.update(halfway=observe.conditions()),
+        )
+    finally:
+        curves.close()
+    return conditions
 
 
 def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:
