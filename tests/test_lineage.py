@@ -61,6 +61,7 @@ def test_settings_by_hand_start_from_the_defaults():
         "attention": None,
         "learning_rate_scale": 1,
         "prompt": "plain",
+        "gpus": 1,
     }
 
 
