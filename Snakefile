@@ -18,6 +18,7 @@ pathvars:
 
 include: "rules/common.smk"
 include: "rules/sections.smk"
+include: "rules/resources.smk"
 include: "rules/paths.smk"
 include: "rules/stage.smk"
 include: "rules/probe.smk"
@@ -30,6 +31,7 @@ include: "rules/aggregate.smk"
 include: "rules/stats.smk"
 include: "rules/figures.smk"
 include: "rules/evidence.smk"
+include: "rules/cluster.smk"
 
 
 localrules:
@@ -37,6 +39,7 @@ localrules:
     attribution,
     bundle,
     evidence,
+    leonardo_smoke,
     paired,
     stability,
     stage,
@@ -50,9 +53,11 @@ rule all:
         study_targets,
 
 
-# Runs whose arms are timed must have the machine to themselves: one controller a folder.
+# Runs whose arms are timed must have the machine to themselves: one controller a folder. On a cluster nothing is
+# submitted that is there already, or that would be refused.
 onstart:
     hold_folder()
+    meet_cluster()
 
 
 # The sentences that scripts ended with stand in the logs; say them last, where they are read.

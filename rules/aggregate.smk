@@ -17,7 +17,7 @@ rule aggregate:
     conda:
         "../envs/report.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("aggregate.py", "report", campaigns=campaigns_section),
     shell:

@@ -50,16 +50,6 @@ wildcard_constraints:
     run="base|[a-z][a-z0-9_]*/seed[0-9]{1,10}",
 
 
-def all_cores(wildcards=None):
-    """A timed job takes every core that Snakemake has, so nothing runs beside it."""
-    return workflow.cores or 1
-
-
-def attempt_number(wildcards, attempt):
-    """Which try of a job this is, for its artifacts to record."""
-    return attempt
-
-
 def environment_param(name):
     """The digest of a rule's environment file, as a param."""
     path = PROJECT / "envs" / f"{name}.yaml"

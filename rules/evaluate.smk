@@ -24,7 +24,7 @@ for benchmarks, models in STUDY.benchmark_sets().items():
             "../envs/evaluate.yaml"
         threads: all_cores
         resources:
-            attempt=attempt_number,
+            **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
         params:
             **lineage(
                 "evaluate_run.py",
@@ -54,9 +54,9 @@ rule score_code:
         "logs/score_code/{model}/{run}.log",
     conda:
         "../envs/score_code.yaml"
-    threads: all_cores
+    threads: several_cores
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("score_code.py", "score_code", humaneval=humaneval_section),
     shell:

@@ -20,7 +20,7 @@ rule evidence:
     conda:
         "../envs/evidence.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("evidence.py", "evidence", study=configuration_section),
     shell:

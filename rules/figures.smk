@@ -26,7 +26,7 @@ rule figures:
     conda:
         "../envs/report.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("figures.py", "report", figures=figures_section),
     shell:

@@ -24,7 +24,7 @@ rule interleave:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        attempt=attempt_number,
+        **on_gpu(lambda wildcards: WALLTIMES.timing(wildcards.model)),
     params:
         **lineage(
             "interleave.py",
@@ -56,7 +56,7 @@ rule paired_summary:
     conda:
         "../envs/report.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("paired_summary.py", "report"),
     shell:
@@ -83,7 +83,7 @@ rule attribute:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        attempt=attempt_number,
+        **on_gpu(lambda wildcards: WALLTIMES.timing(wildcards.model)),
     params:
         **lineage(
             "attribution.py",
@@ -121,7 +121,7 @@ rule draw_attribution:
     conda:
         "../envs/report.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("draw_attribution.py", "report", figures=figures_section),
     shell:

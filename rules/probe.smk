@@ -13,7 +13,7 @@ rule precision:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        attempt=attempt_number,
+        **on_gpu(lambda wildcards: WALLTIMES.timing(wildcards.model)),
     params:
         **lineage("precision.py", "gpu", precision=precision_section),
     shell:
@@ -34,7 +34,7 @@ rule probe:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        attempt=attempt_number,
+        **in_turn(lambda wildcards: WALLTIMES.probe(wildcards.model)),
     params:
         **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
     shell:

@@ -11,7 +11,7 @@ rule select:
     conda:
         "../envs/light.yaml"
     resources:
-        attempt=attempt_number,
+        **in_turn(lambda wildcards: WALLTIMES.small()),
     params:
         **lineage("select_layers.py", "light", arm=arm_section, adapter=ranks_section),
     shell:

@@ -27,7 +27,7 @@ rule stability_summary:
     conda:
         "../envs/report.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("stability.py", "report", stability=stability_section, figures=figures_section),
     shell:

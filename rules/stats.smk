@@ -20,7 +20,7 @@ rule stats:
     conda:
         "../envs/report.yaml"
     resources:
-        attempt=attempt_number,
+        **on_cpu(),
     params:
         **lineage("stats.py", "report", reports=reports_section),
     shell:

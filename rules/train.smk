@@ -25,7 +25,7 @@ rule batches:
     conda:
         "../envs/gpu.yaml"
     resources:
-        attempt=attempt_number,
+        **in_turn(lambda wildcards: WALLTIMES.small()),
     params:
         **lineage("draw_batches.py", "gpu", encoding=encoding_section, batches=batches_section),
     shell:
@@ -51,7 +51,7 @@ rule train_std:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        attempt=attempt_number,
+        **in_turn(lambda wildcards: WALLTIMES.training(run_of(wildcards))),
         checkpoint_seconds=checkpoint_seconds,
         tensorboard=tensorboard,
     params:
@@ -86,7 +86,7 @@ rule train_ale:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        attempt=attempt_number,
+        **in_turn(lambda wildcards: WALLTIMES.training(run_of(wildcards))),
         checkpoint_seconds=checkpoint_seconds,
         tensorboard=tensorboard,
     params:

@@ -119,6 +119,13 @@ def evaluation_seconds(
     return seconds
 
 
+def questions_of(study: Study, model: str) -> dict[str, int]:
+    """Return the number of questions of each benchmark that a model is asked, but the held-out loss."""
+    shared = study.shared[model]
+    sets = Study.question_sets(shared["benchmarks"], shared)
+    return {benchmark: study.data[name].get("rows") or QUESTIONS[benchmark] for benchmark, name in sets.items()}
+
+
 def estimated(study: Study) -> list[Cost]:
     """Return what each campaign's models cost, in their order; what two campaigns share counts in the first.
 
@@ -147,11 +154,8 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
     probed = {("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].kind != "train_std"}
     probes = _new(seen, sorted(probed))
     evaluations = len(runs) + len(_new(seen, [("base", model)]))
+    evaluation = evaluation_seconds(entry, settings, shared["evaluation"], questions_of(study, model))
     training = sum(training_seconds(entry, study.runs[run].settings) for run in runs)
-    questions = {
-        benchmark: study.data[name].get("rows") or QUESTIONS[benchmark]
-        for benchmark, name in Study.question_sets(shared["benchmarks"], shared).items()
-    }
     return Cost(
         campaign=campaign,
         model=model,
@@ -159,7 +163,7 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
         trainings=len(runs),
         evaluations=evaluations,
         training_seconds=training + len(probes) * probe_seconds(entry, settings),
-        evaluation_seconds=evaluations * evaluation_seconds(entry, settings, shared["evaluation"], questions),
+        evaluation_seconds=evaluations * evaluation,
     )
 
 

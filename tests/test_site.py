@@ -1,0 +1,171 @@
+"""What jobs ask of a cluster: the site's file, wall times from the registry, sentences before anything is submitted."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from aletheia.errors import UserError
+from aletheia.inventory import read_configuration
+from aletheia.site import read_site
+from aletheia.slurm import Cluster, Request, earlier_runs, minutes_of, refusals
+from aletheia.study import load_study
+from aletheia.walltime import WallTimes
+from conftest import ROOT
+
+LEONARDO = "profiles/leonardo/site.yaml"
+CLUSTER = Cluster(
+    accounts=["IscrC_a", "IscrC_b"],
+    partitions={"boost_usr_prod": 1440, "lrd_all_serial": 240},
+    qos={"normal": None, "boost_qos_dbg": 30, "boost_qos_lprod": 5760},
+)
+RIGHT = Request(job="train_std of m 1", account="IscrC_a", partition="boost_usr_prod", qos="normal", minutes=60)
+
+
+def changed(**parts) -> Request:
+    return Request(**{**RIGHT.__dict__, **parts})
+
+
+@pytest.fixture(scope="module")
+def site():
+    return read_site(str(ROOT / LEONARDO))
+
+
+@pytest.fixture(scope="module")
+def paper(site):
+    study = load_study(read_configuration([ROOT / "config" / "paper.yaml"]))
+    return WallTimes(study, site)
+
+
+def test_no_site_is_this_machine():
+    assert read_site(None) is None
+
+
+def test_the_generic_profile_leaves_names_to_the_cluster():
+    site = read_site(str(ROOT / "profiles/slurm/site.yaml"))
+    assert site.gpu["partition"] is site.cpu["partition"] is site.qos(60) is None
+
+
+def test_leonardos_profile_is_the_generic_one_with_a_site_of_its_own():
+    generic, leonardo = (
+        yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text()) for name in ("slurm", "leonardo")
+    )
+    assert leonardo.pop("config") == ["site=profiles/leonardo/site.yaml"]
+    assert generic.pop("config") == ["site=profiles/slurm/site.yaml"]
+    assert leonardo == generic
+
+
+def test_one_gpu_bills_one_quarter_node(site):
+    # The charge is max(cores, 8 · GPUs, share of memory · 32) · time; a node has 32 cores, four GPUs, 494000 MB.
+    assert site.gpu["cores"] == 8
+    assert site.gpu["memory_mb"] * 4 <= 494_000
+
+
+def test_a_later_try_gets_more_memory_up_to_a_nodes(site):
+    assert [site.memory_mb(1, attempt) for attempt in (1, 2, 9)] == [123_500, 247_000, 494_000]
+    assert [site.memory_mb(4, attempt) for attempt in (1, 2)] == [494_000, 494_000]
+
+
+def test_quality_of_service_goes_by_length(site):
+    assert [site.qos(minutes) for minutes in (1, 1440, 1441, 5760, 9999)] == [
+        "normal",
+        "normal",
+        "boost_qos_lprod",
+        "boost_qos_lprod",
+        "boost_qos_lprod",
+    ]
+
+
+def test_qualities_of_service_out_of_order_are_one_sentence(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "gpu: {cores: 8, memory_mb: 1, node_memory_mb: 1, qos: [{minutes: 60}, {minutes: 30}]}\n"
+        "cpu: {cores: 1, memory_mb: 1, minutes: 1}\n"
+    )
+    with pytest.raises(UserError, match=r"gpu\.qos: expected the shortest .* first, found 60 min, 30 min"):
+        read_site(str(path))
+
+
+def test_wall_times_have_a_margin_and_a_limit(site):
+    assert site.minutes(600) == 5 + 20
+    assert site.minutes(None) == 240
+    assert site.minutes(1e9) == 5760
+
+
+def test_a_later_try_gets_more_and_the_allocation_stays_within_the_longest(site):
+    assert site.scaled(100, 1, 200) == 100
+    assert site.scaled(100, 2, 200) == 200
+    assert site.scaled(3000, 2, 4000) == 4320  # 4000 minutes together may grow to 5760
+    assert site.scaled(6000, 2, 6000) == 6000  # beyond it from the start: the first check names it
+
+
+def test_the_papers_allocations_follow_from_the_registry(paper):
+    # 200 steps of 0.7875 s, a probe of 5 batches of half a step, two selections; table 2's Qwen2.5-7B.
+    model, seed = "qwen2.5-7b", 42
+    runs = [run for run in paper.study.runs.values() if (run.model, run.seed) == (model, seed)]
+    assert [run.arm for run in runs] == ["std", "ale", "cm"]
+    std, _, cm = map(paper.training, runs)
+    assert std < cm
+    assert paper.allocation(model, seed) == 3 * paper.small() + paper.probe(model) + sum(map(paper.training, runs))
+
+
+def test_every_job_of_the_paper_fits_a_day(paper):
+    for model in paper.study.used_models():
+        assert 0 < paper.evaluation(model) <= 1440, model
+    for model, seed in {(run.model, run.seed) for run in paper.study.runs.values()}:
+        assert paper.site.qos(paper.allocation(model, seed)) == "normal", (model, seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("24:00:00", 1440),
+        ("4-00:00:00", 5760),
+        ("1-12", 2160),
+        ("30:00", 30),
+        ("90", 90),
+        ("UNLIMITED", None),
+        ("", None),
+    ],
+)
+def test_slurms_time_limits(text, minutes):
+    assert minutes_of(text) == minutes
+
+
+def test_what_the_cluster_takes_is_no_sentence():
+    assert refusals([RIGHT, changed(minutes=1440), changed(partition=None, qos=None, minutes=None)], CLUSTER) == []
+
+
+def test_a_long_quality_of_service_lifts_the_partitions_limit():
+    assert refusals([changed(qos="boost_qos_lprod", minutes=2000)], CLUSTER) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"account": None}, "account: expected one of yours (IscrC_a, IscrC_b), found none; set ALETHEIA_ACCOUNT"),
+        ({"account": "$ALETHEIA_ACCOUNT"}, "found none; set ALETHEIA_ACCOUNT"),
+        ({"account": "other"}, "found 'other'; set ALETHEIA_ACCOUNT"),
+        ({"partition": "boost"}, "expected one of this cluster (boost_usr_prod, lrd_all_serial), found 'boost'"),
+        ({"qos": "long"}, "qos: expected one of this cluster (boost_qos_dbg, boost_qos_lprod, normal), found 'long'"),
+        ({"minutes": 1441}, "train_std of m 1: needs 1441 minutes, and partition boost_usr_prod allows 1440"),
+        ({"qos": "boost_qos_dbg", "minutes": 31}, "needs 31 minutes, and qos boost_qos_dbg allows 30"),
+    ],
+)
+def test_what_the_cluster_would_refuse_is_one_sentence(parts, sentence):
+    found = refusals([changed(**parts), changed(**parts)], CLUSTER)
+    assert len(found) == 1
+    assert sentence in found[0]
+
+
+def test_a_cluster_without_accounts_asks_for_none():
+    assert (
+        refusals([changed(account=None, qos="any")], Cluster(accounts=[], partitions=CLUSTER.partitions, qos={})) == []
+    )
+
+
+def test_earlier_controllers_are_known_by_their_logs(tmp_path):
+    (tmp_path / "1.snakemake.log").write_text("host: a\nSLURM run ID: 11-aa\nBuilding DAG of jobs...\n")
+    (tmp_path / "2.snakemake.log").write_text("host: a\nBuilding DAG of jobs...\n")
+    (tmp_path / "3.snakemake.log").write_text("SLURM run ID: 22-bb\n")
+    assert earlier_runs(tmp_path) == ["11-aa", "22-bb"]

@@ -1,0 +1,334 @@
+"""The study through Leonardo's profile, on a real SLURM with Leonardo's partitions and qualities of service."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aletheia.config import merged
+from aletheia.inventory import read_configuration
+from aletheia.site import read_site
+from aletheia.study import Study, load_study
+from aletheia.walltime import WallTimes
+from conftest import ROOT, copy_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+
+ACCOUNT = "IscrC_test"
+DRIVER = ROOT / "tests" / "slurm_driver.py"
+# The queue is looked at as often as it answers; on a cluster the profile spares the controller.
+FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
+FAMILIES = "tests/cluster/config.yaml"
+ONE = "tests/cluster/one.yaml"
+# What a run of the same work may differ in: its times, its place, its try.
+MEASURED = ("seconds", "tokens_per_second", "memory", "host", "device", "speedup", "comparable", "paired", "started")
+
+
+class Controller(subprocess.Popen):
+    """Snakemake in a copy of the project, with Leonardo's profile."""
+
+    def __init__(self, folder: Path, cluster, study: str, *arguments: str, account: str | None = ACCOUNT) -> None:
+        environment = {k: v for k, v in cluster.environment.items() if k != "ALETHEIA_ACCOUNT"} | {
+            "OMP_NUM_THREADS": "1"
+        }
+        if account:
+            environment["ALETHEIA_ACCOUNT"] = account
+        profile = ("--profile", "profiles/leonardo")
+        command = [sys.executable, str(DRIVER), *arguments, *profile, *FAST, "--configfile", study]
+        self.log = folder / "controller.log"
+        with self.log.open("a") as log:
+            super().__init__(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def ended(self, status: int = 0) -> str:
+        """Wait for the end, expect this status, and return what was said."""
+        found = self.wait()
+        said = self.log.read_text()
+        assert found == status, said[-6000:]
+        return said
+
+
+def observed(path: Path) -> dict:
+    """What an artifact says of the job that wrote it."""
+    return json.loads(path.read_text())["observed"]
+
+
+def ledger(folder: Path) -> list[dict[str, str]]:
+    """The ledger's rows without what was measured."""
+    with (folder / "results/aggregate/ledger.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if not any(part in k for part in MEASURED)} for row in rows]
+
+
+def planned(folder: Path, study: str) -> Study:
+    """The study as data."""
+    config = yaml.safe_load((folder / study).read_text())
+    return load_study(merged(read_configuration([ROOT / "config/config.yaml"]), config))
+
+
+@pytest.fixture(scope="module")
+def campaign(cluster, tmp_path_factory):
+    """The campaign of four families, staged and run once: its folder, its study, its jobs' records by id."""
+    folder = copy_project(tmp_path_factory.mktemp("families"))
+    before = set(cluster.jobs())
+    Controller(folder, cluster, FAMILIES).ended()
+    records = {job: record for job, record in cluster.jobs().items() if job not in before}
+    return folder, planned(folder, FAMILIES), records
+
+
+@pytest.fixture(scope="module")
+def walltimes(campaign):
+    """What each job may take, by the registry and Leonardo's site."""
+    return WallTimes(campaign[1], read_site(str(ROOT / "profiles/leonardo/site.yaml")))
+
+
+def test_every_rule_ran_and_every_row_is_there(campaign):
+    folder, study, records = campaign
+    rows = ledger(folder)
+    assert len(rows) == len(study.runs) == 12
+    status = {(row["model"], row["arm"]): row["status"] for row in rows}
+    assert {key for key, value in status.items() if value != "ok"} == {
+        ("pythia-1.4b", arm) for arm in ("std", "ale", "cm")
+    }
+    assert {record.state for record in records.values()} == {"COMPLETED"}
+    assert (folder / "results/figures/fig1.pdf").is_file()
+
+
+def test_arms_of_a_model_and_seed_follow_each_other_in_one_allocation(campaign, walltimes):
+    folder, study, records = campaign
+    for model in study.used_models():
+        seen = [observed(folder / f"results/train/{model}/{arm}/seed1/run.json") for arm in ("std", "ale", "cm")]
+        probe = observed(folder / f"results/probe/{model}/seed1.json")
+        jobs = {each["slurm_job"] for each in (*seen, probe)}
+        assert len(jobs) == 1, model
+        spans = sorted((each["started"], each["ended"]) for each in seen)
+        assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), spans
+        record, gpus = records[int(jobs.pop())], study.models[model]["gpus"]
+        asked = record.requested
+        assert (record.partition, record.qos, record.account.lower()) == ("boost_usr_prod", "normal", ACCOUNT.lower())
+        assert record.time_limit_minutes == walltimes.allocation(model, 1)
+        assert (asked["gres/gpu"], asked["cpu"], asked["mem"], asked["node"]) == (gpus, 8 * gpus, 123_500 * gpus, 1)
+        # One quarter of a node for each GPU: 8 of its 32 cores.
+        assert record.allocated["billing"] == 8 * gpus
+
+
+def test_pairs_of_one_allocation_are_known_as_such(campaign):
+    folder, _, _ = campaign
+    with (folder / "results/aggregate/ledger.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["paired"] for row in rows if row["status"] == "ok"} == {"device"}
+
+
+def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
+    folder, study, records = campaign
+    jobs = {}
+    for path in study.evaluations():
+        place, _, benchmark = path.rpartition("/")
+        suffix = "json" if benchmark != "humaneval" else "generations.parquet.lineage.json"
+        jobs.setdefault(place, set()).add(
+            observed(folder / f"results/evaluate/{place}/{benchmark}.{suffix}")["slurm_job"]
+        )
+    assert all(len(each) == 1 for each in jobs.values()), jobs
+    for place, (job,) in jobs.items():
+        model, record = place.split("/")[0], records[int(job)]
+        assert (record.partition, record.qos) == ("boost_usr_prod", "normal")
+        assert record.requested["gres/gpu"] == study.models[model]["gpus"]
+        assert record.time_limit_minutes == walltimes.evaluation(model)
+
+
+def test_what_needs_no_gpu_runs_where_it_is_free(campaign):
+    folder, _, records = campaign
+    paths = ["aggregate/ledger.csv.lineage.json", "stats/summary.json", "evaluate/qwen2.5-0.5b/base/humaneval.json"]
+    for path in paths:
+        record = records[int(observed(folder / "results" / path)["slurm_job"])]
+        assert record.partition == "lrd_all_serial"
+        assert record.time_limit_minutes == 60
+        assert record.requested["mem"] == 15_400
+        assert "gres/gpu" not in record.requested
+
+
+def test_a_finished_campaign_asks_nothing_more_of_the_cluster(campaign, cluster):
+    folder, _, _ = campaign
+    before = set(cluster.jobs())
+    assert "Nothing to be done" in Controller(folder, cluster, FAMILIES).ended()
+    assert set(cluster.jobs()) == before
+
+
+def test_smoke_prints_the_devices_that_jobs_of_one_and_four_gpus_see(campaign, cluster):
+    folder, _, _ = campaign
+    before = set(cluster.jobs())
+    Controller(folder, cluster, FAMILIES, "leonardo_smoke").ended()
+    said = (folder / "logs/smoke.log").read_text()
+    devices = [line.split()[-1] for line in said.splitlines() if line.startswith("CUDA_VISIBLE_DEVICES")]
+    assert sorted(len(each.split(",")) for each in devices) == [1, 4]
+    new = [record for job, record in cluster.jobs().items() if job not in before]
+    assert sorted((record.requested["gres/gpu"], record.qos, record.time_limit_minutes) for record in new) == [
+        (1, "boost_qos_dbg", 10),
+        (4, "boost_qos_dbg", 10),
+    ]
+
+
+def training(cluster, before: set[int]) -> int | None:
+    """The id of the running job of the arms, if there is one."""
+    running = [job for job, record in cluster.jobs().items() if job not in before and record.state == "RUNNING"]
+    return next((job for job in running if "arms" in cluster.jobs()[job].comment), None)
+
+
+def wait_until(found: Callable[[], object], seconds: float = 180) -> object:
+    """Wait until something is found; return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(0.5)
+    raise AssertionError("did not happen in time")
+
+
+def in_training(folder: Path, cluster, before: set[int]) -> int:
+    """Wait until the standard arm has a checkpoint; return its job's id."""
+    wait_until(lambda: list(folder.glob("results/train/*/std/seed1/.checkpoint*")))
+    return int(wait_until(lambda: training(cluster, before)))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, tmp_path_factory):
+    """The ledger of the small study when nothing happens."""
+    folder = copy_project(tmp_path_factory.mktemp("undisturbed"))
+    Controller(folder, cluster, ONE).ended()
+    return ledger(folder)
+
+
+def never_twice_at_once(cluster, before: set[int]) -> None:
+    """No two jobs with the same work ran at the same time."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for record in cluster.records():
+        if record.id not in before and record.start is not None:
+            spans.setdefault(record.comment, []).append((record.start, record.end or float("inf")))
+    for comment, times in spans.items():
+        times.sort()
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(times)), comment
+
+
+def disturbed(folder: Path, cluster, undisturbed, disturb: Callable[[int], None], *arguments: str) -> set[int]:
+    """Run the small study, disturb it in mid-training, and hold its end against an undisturbed one."""
+    before = set(cluster.jobs())
+    controller = Controller(copy_project(folder), cluster, ONE, *arguments)
+    disturb(in_training(folder, cluster, before))
+    controller.ended()
+    assert ledger(folder) == undisturbed
+    cluster.wait_idle()
+    never_twice_at_once(cluster, before)
+    return before
+
+
+def test_a_cancelled_job_is_tried_again(cluster, tmp_path, undisturbed):
+    disturbed(tmp_path, cluster, undisturbed, cluster.scancel)
+    assert observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")["attempt"] == 2
+
+
+def test_a_node_set_down_is_left_for_another(cluster, tmp_path, undisturbed):
+    down = []
+
+    def disturb(job: int) -> None:
+        down.append(cluster.jobs()[job].node_list)
+        cluster.node_down(down[0])
+
+    try:
+        disturbed(tmp_path, cluster, undisturbed, disturb)
+    finally:
+        cluster.node_up(down[0])
+    last = observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")["slurm_job"]
+    assert cluster.jobs()[int(last)].node_list != down[0]
+
+
+def test_a_restarted_slurmctld_disturbs_nobody(cluster, tmp_path, undisturbed):
+    disturbed(tmp_path, cluster, undisturbed, lambda _: cluster.restart_controller())
+    assert observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")["attempt"] == 1
+
+
+def test_an_outage_of_accounting_disturbs_nobody(cluster, tmp_path, undisturbed):
+    def disturb(_: int) -> None:
+        with cluster.outage():
+            time.sleep(8)
+
+    disturbed(tmp_path, cluster, undisturbed, disturb)
+
+
+def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, tmp_path, undisturbed):
+    before = set(cluster.jobs())
+    controller = Controller(copy_project(tmp_path), cluster, ONE)
+    job = in_training(tmp_path, cluster, before)
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    said = Controller(tmp_path, cluster, ONE).ended()
+    assert f"still on the cluster ({job})" in said
+    assert ledger(tmp_path) == undisturbed
+    assert cluster.jobs()[job].state == "COMPLETED"
+    run = observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")
+    assert (run["slurm_job"], run["attempt"]) == (str(job), 1)
+    cluster.wait_idle()
+    never_twice_at_once(cluster, before)
+
+
+def test_a_job_that_runs_out_of_memory_gets_more(cluster, tmp_path, undisturbed):
+    copy_project(tmp_path)
+    site = yaml.safe_load((ROOT / "profiles/leonardo/site.yaml").read_text())
+    site["gpu"]["memory_mb"] = 450
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
+    Controller(tmp_path, cluster, ONE, "--config", "site=site.yaml").ended()
+    assert ledger(tmp_path) == undisturbed
+    run = observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")
+    assert run["attempt"] == 2
+    assert cluster.jobs()[int(run["slurm_job"])].requested["mem"] == 900
+
+
+def test_a_run_near_its_wall_time_is_a_row(cluster, tmp_path):
+    copy_project(tmp_path)
+    # Its soft limit is two minutes before SLURM's.
+    Controller(
+        tmp_path,
+        cluster,
+        ONE,
+        "--set-resources",
+        "train_std:runtime=1",
+        "train_ale:runtime=1",
+        "probe:runtime=1",
+        "select:runtime=1",
+        "batches:runtime=0",
+    ).ended()
+    assert {row["status"] for row in ledger(tmp_path)} == {"timeout"}
+
+
+REFUSED = {
+    "no account": ({}, None, "account: expected one of yours (IscrC_test), found none; set ALETHEIA_ACCOUNT"),
+    "unknown partition": ({"partition": "boost"}, ACCOUNT, "partition: expected one of this cluster"),
+    "short qos": ({"qos": [{"name": "boost_qos_dbg", "minutes": 5760}]}, ACCOUNT, "and qos boost_qos_dbg allows 30"),
+    "unknown qos": ({"qos": [{"name": "long", "minutes": 5760}]}, ACCOUNT, "qos: expected one of this cluster"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_cluster_would_refuse_is_said_before_anything_is_submitted(campaign, cluster, tmp_path, case):
+    change, account, sentence = REFUSED[case]
+    folder = tmp_path / "copy"
+    shutil.copytree(campaign[0], folder, symlinks=True)
+    shutil.rmtree(folder / "results/train")
+    site = yaml.safe_load((ROOT / "profiles/leonardo/site.yaml").read_text())
+    site["gpu"] |= change
+    (folder / "site.yaml").write_text(yaml.safe_dump(site))
+    before = set(cluster.jobs())
+    (folder / "controller.log").unlink()
+    said = Controller(folder, cluster, FAMILIES, "--config", "site=site.yaml", account=account).ended(1)
+    assert sentence in said
+    assert "Traceback" not in said
+    assert set(cluster.jobs()) == before

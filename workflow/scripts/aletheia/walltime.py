@@ -1,0 +1,68 @@
+"""How long a cluster should let each job run: the registry's time model, with a margin, within the site's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aletheia import estimate
+from aletheia.site import Site
+from aletheia.study import Run, Study
+
+# Seconds of a job that shares an allocation with training and trains nothing: the batches, a selection.
+SMALL = 60.0
+
+
+@dataclass(frozen=True)
+class WallTimes:
+    """Minutes that the first try of each job may take.
+
+    Attributes
+    ----------
+    study
+        Whose jobs.
+    site
+        Where they run.
+    """
+
+    study: Study
+    site: Site
+
+    def small(self) -> int:
+        """Return the minutes of the batches or a selection."""
+        return self.site.minutes(SMALL)
+
+    def probe(self, model: str) -> int:
+        """Return the minutes of a probe."""
+        entry = self.study.models[model]
+        return self.site.minutes(
+            estimate.probe_seconds(entry, self._first(model).settings) if "time" in entry else None
+        )
+
+    def training(self, run: Run) -> int:
+        """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
+        entry = self.study.models[run.model]
+        longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
+        return self.site.minutes(longer * estimate.training_seconds(entry, run.settings) if "time" in entry else None)
+
+    def timing(self, model: str) -> int:
+        """Return the minutes of a job that times training steps: as many as a run's, for it takes fewer steps."""
+        return self.training(self._first(model))
+
+    def evaluation(self, model: str) -> int:
+        """Return the minutes of one evaluation of all benchmarks that the model is asked."""
+        entry = self.study.models[model]
+        if "time" not in entry:
+            return self.site.minutes(None)
+        settings, asked = self._first(model).settings, self.study.shared[model]["evaluation"]
+        questions = estimate.questions_of(self.study, model)
+        return self.site.minutes(estimate.evaluation_seconds(entry, settings, asked, questions))
+
+    def allocation(self, model: str, seed: int) -> int:
+        """Return the minutes of the one allocation of a model and a seed: batches, probe, selections, all arms."""
+        runs = [run for run in self.study.runs.values() if (run.model, run.seed) == (model, seed)]
+        selecting = [run for run in runs if run.kind != "train_std"]
+        probe = self.probe(model) if selecting else 0
+        return self.small() * (1 + len(selecting)) + probe + sum(map(self.training, runs))
+
+    def _first(self, model: str) -> Run:
+        return next(run for run in self.study.runs.values() if run.model == model)
