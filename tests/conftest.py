@@ -180,6 +180,19 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Return a running SLURM of this module's own; another worker's module that has one goes first."""
+    from slurm_cluster import Cluster, lacking
+
+    if absent := lacking():
+        missing(*absent)
+    running = Cluster(tmp_path_factory.mktemp("slurm"))
+    running.start(patience=3600)
+    yield running
+    running.stop()
+
+
 @pytest.fixture(scope="session")
 def benchmark_data() -> Path:
     """Return the folder with the benchmarks' own files, or skip."""
