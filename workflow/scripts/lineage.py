@@ -19,7 +19,7 @@ from aletheia import ancestry, diagram, inventory, tree
 from aletheia.artifacts import SIDECAR
 from aletheia.errors import UserError, guarded
 from aletheia.placing import placed
-from aletheia.verification import envelope_of
+from aletheia.vouching import envelope_of
 
 LONGEST_LINE = 10_000  # characters
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from aletheia.artifacts import Job
@@ -9,8 +10,8 @@ from aletheia.cli import step_parser
 from aletheia.errors import guarded
 
 
-def main() -> None:
-    """Run the step."""
+def arguments() -> argparse.Namespace:
+    """Return what the command line says."""
     parser = step_parser("train", __doc__, sections=("run", "model", "encoding", "adapter", "arm", "training"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
@@ -34,7 +35,12 @@ def main() -> None:
         default=300,
         help="time between checkpoints, -1 for none (default: %(default)s)",
     )
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the step."""
+    args = arguments()
     optional = [args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
     # run.json is written last: where it stands, the adapter is whole.

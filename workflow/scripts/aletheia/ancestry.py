@@ -14,7 +14,8 @@ from typing import Any
 from aletheia import artifacts, omission
 from aletheia.artifacts import SIDECAR
 from aletheia.errors import UserError
-from aletheia.verification import LOCK, envelope_of, problem_of, vouched_files
+from aletheia.verification import problem_of
+from aletheia.vouching import LOCK, envelope_of, vouched_files
 
 # What an artifact's lineage says beside its inputs, as a node shows it.
 FACTS = ("code", "config", "commit", "dirty")

@@ -15,7 +15,8 @@ from aletheia.contents import Contents
 from aletheia.errors import UserError
 from aletheia.inventory import load_inventory, verify_study
 from aletheia.planning import Job, planned_jobs
-from aletheia.verification import Finding, envelope_of
+from aletheia.verification import Finding
+from aletheia.vouching import envelope_of
 
 
 @dataclass

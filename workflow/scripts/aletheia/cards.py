@@ -44,21 +44,13 @@ def model_card(
     """
     model, data = (artifacts.payload(path) for path in (model_lock, data_lock))
     placement, base = facts["placement"], model["source"].get("id")
-    front = {
-        # A hub id, where there is one: nothing else has a meaning outside the study.
-        **({"base_model": base} if base else {}),
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["lora", "aletheia"],
-        **({"license": model["licence"].lower()} if model.get("licence") else {}),
-    }
     code = hashlib.sha256(compact_json(lineage["code"]).encode()).hexdigest()
     # By content, without what was observed; measurements (precision, the probe's time) stay out, as they never repeat.
     decided = {name: entry for name, entry in lineage["inputs"].items() if not _measured(name)}
     made_from = "\n".join(f"- `{name}`: `{entry['payload_sha256']}`" for name, entry in decided.items())
     ranks = sorted({entry["rank"] for entry in placement["modules"].values()})
     return (
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
+        f"---\n{yaml.safe_dump(_front_matter(model), sort_keys=False)}---\n\n"
         f"# {facts['model']}, arm {facts['arm']}, seed {facts['seed']}\n\n"
         f"A LoRA adapter of {len(placement['layers'])} of {placement['layers_total']} layers "
         f"({', '.join(map(str, placement['layers']))}), rank {', '.join(map(str, ranks))}, "
@@ -82,6 +74,18 @@ def model_card(
         f"Code: `{code}`. Inputs by the sha256 of their payloads:\n\n{made_from}\n\n"
         "`run.json` beside this folder holds every setting, step and module.\n"
     )
+
+
+def _front_matter(model: Mapping[str, Any]) -> dict[str, Any]:
+    base = model["source"].get("id")
+    return {
+        # A hub id, where there is one: nothing else has a meaning outside the study.
+        **({"base_model": base} if base else {}),
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "aletheia"],
+        **({"license": model["licence"].lower()} if model.get("licence") else {}),
+    }
 
 
 def _measured(name: str) -> bool:

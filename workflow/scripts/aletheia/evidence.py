@@ -22,7 +22,7 @@ from aletheia.artifacts import SIDECAR
 from aletheia.config import schema, with_defaults
 from aletheia.errors import UserError
 from aletheia.study import Study, load_study
-from aletheia.verification import LOCK
+from aletheia.vouching import LOCK
 
 SUMS = "SHA256SUMS"
 CONFIG = "config/config.yaml"

@@ -59,7 +59,9 @@ class Site:
 
     def memory_mb(self, gpus: int, attempt: int) -> int:
         """Return the memory of a job: with each try as much more, for one that ran out of it, up to a node's."""
-        return max(self.gpu["memory_mb"] * gpus, min(self.gpu["memory_mb"] * gpus * attempt, self.gpu["node_memory_mb"]))
+        return max(
+            self.gpu["memory_mb"] * gpus, min(self.gpu["memory_mb"] * gpus * attempt, self.gpu["node_memory_mb"])
+        )
 
     def qos(self, minutes: int) -> str | None:
         """Return the first quality of service that is long enough, or the longest."""

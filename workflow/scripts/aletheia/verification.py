@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,8 @@ from aletheia.artifacts import SIDECAR
 from aletheia.contents import Contents
 from aletheia.errors import UserError
 from aletheia.folders import files_below
+from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, vouched_files
 
-LOCK = ".lock.json"
 # What a name that ends so says of the artifact's schema.
 ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
 # Below the two trees, and no artifacts: the report page is a view of them; wheels are a cache, each held against the
@@ -109,7 +108,7 @@ def verify_folders(
 def verify_files(
     files: Iterable[Path], contents: Contents | None = None, *, results: Path | str = "results"
 ) -> Verified:
-    """Check some files and folders with their sidecars (see :func:`ancestry`).
+    """Check some files and folders with their sidecars (see :func:`aletheia.vouching.ancestry`).
 
     Parameters
     ----------
@@ -163,7 +162,7 @@ class _Trees:
             except UserError as error:
                 self.findings.append(Finding(str(path), problem_of(error, path)))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
-                beside = _beside(path)
+                beside = stands_beside(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
                 continue
             if not self._misnamed(path, envelopes[path]):
@@ -186,7 +185,7 @@ class _Trees:
         """Yield the whole artifacts that no run of the study asks for; what they vouch for goes without saying."""
         known = {f.path for f in self.findings}
         for path in sorted(set(self.owners.values())):
-            subject = _beside(path) if path.name.endswith(SIDECAR) else path
+            subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
             staged = subject.with_name(subject.name + LOCK)
             asked = {str(path), str(subject), str(staged)} & self.expected.keys()
             if not asked and str(path) not in known and subject.name not in omission.FILES:
@@ -196,7 +195,7 @@ class _Trees:
         """Add the owner and its rule."""
         path = Path(finding.path)
         for candidate in (path, self.owners.get(path, path)):
-            beside = _beside(candidate)
+            beside = stands_beside(candidate)
             for output in map(str, (candidate, beside, beside.with_name(beside.name + LOCK))):
                 if output in self.expected:
                     return replace(finding, owner=output, rule=self.expected[output])
@@ -221,7 +220,7 @@ class _Trees:
 
     def _place(self, path: Path, envelope: dict[str, Any]) -> None:
         """Find an artifact that was renamed, or has changed places with another."""
-        subject = _beside(path) if path.name.endswith(SIDECAR) else path
+        subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
         written = envelope["lineage"].get("output", str(subject))
         if os.path.abspath(written) != os.path.abspath(subject):
             self.findings.append(
@@ -231,7 +230,7 @@ class _Trees:
     def _content(self, path: Path, envelope: dict[str, Any]) -> None:
         """Hold the files that an artifact vouches for (a sidecar's, a lock's, a run's adapter) against it."""
         self._held(path, vouched_files(path, envelope))
-        own = artifacts.sidecar(_beside(path))
+        own = artifacts.sidecar(stands_beside(path))
         # A staged folder's sidecar is no output of a rule, so nothing else would miss it.
         if path.name.endswith(LOCK) and not own.is_file():
             self.owners[own] = path
@@ -269,76 +268,9 @@ def problem_of(error: UserError, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ").removesuffix("; delete it and rerun")
 
 
-def vouched_files(path: Path, envelope: Mapping[str, Any]) -> dict[Path, str]:
-    """Return ``{file: recorded sha256}`` of what an artifact vouches for: a run's adapter, a lock's or sidecar's list.
-
-    Parameters
-    ----------
-    path, envelope
-        The artifact, and its checked content.
-    """
-    payload, beside = envelope["payload"], _beside(path)
-    if envelope["schema"] == "run":
-        return {path.parent / "adapter" / name: sha256 for name, sha256 in payload["adapter"]["files"].items()}
-    if beside == path or envelope["schema"] not in ("file", "model_lock", "data_lock"):
-        return {}
-    recorded = {name: entry["sha256"] for name, entry in payload["files"].items()}
-    # By name, since a folder whose files a bundle leaves out is not there.
-    if path.name.endswith(SIDECAR) and recorded.keys() == {beside.name}:
-        return {beside: recorded[beside.name]}
-    return {beside / name: sha256 for name, sha256 in recorded.items()}
-
-
-def is_envelope(path: Path) -> bool:
-    """Tell whether a JSON file claims to be an artifact, by its name or its first bytes."""
-    return path.name.endswith((SIDECAR, LOCK)) or artifacts.is_envelope(path)
-
-
-def ancestry(paths: Iterable[Path]) -> list[Path]:
-    """Return the artifacts that some files were made from, with themselves, nearest first.
-
-    A damaged artifact ends its branch: what it was made from cannot be known from it.
-
-    Raises
-    ------
-    UserError
-        When a file has no lineage.
-    """
-    named = [Path(p) for p in paths]
-    pending, found = list(named), dict[Path, None]()
-    while pending:
-        path = pending.pop(0)
-        if path in found:
-            continue
-        found[path] = None
-        envelope = envelope_of(path)
-        if envelope is not None:
-            with contextlib.suppress(UserError):
-                pending += map(Path, artifacts.read(envelope)["lineage"]["inputs"])
-        elif path in named:
-            raise UserError(f"{path}: expected an artifact or a file with a sidecar, found neither")
-    return list(found)
-
-
-def envelope_of(path: Path) -> Path | None:
-    """Return the file that holds a path's lineage: its sidecar, or itself; None where there is none."""
-    beside = artifacts.sidecar(path)
-    if beside.is_file():
-        return beside
-    return path if path.suffix == ".json" and path.is_file() and is_envelope(path) else None
-
-
 def _scratch(path: Path) -> bool:
     """Tell whether a file is no content: Snakemake's time stamps, locks, and what a job is writing just now.
 
     The path begins below a tree's root: a job fills a folder under a hidden name.
     """
     return any(part.startswith(".") for part in path.parts)
-
-
-def _beside(path: Path) -> Path:
-    """Return what a sidecar or a lock stands beside; any other path itself."""
-    for suffix in (SIDECAR, LOCK):
-        if path.name.endswith(suffix):
-            return path.with_name(path.name.removesuffix(suffix))
-    return path

@@ -1,0 +1,81 @@
+"""What vouches for a file: its own envelope, the sidecar or the lock beside it, the run that holds its hash."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aletheia import artifacts
+from aletheia.artifacts import SIDECAR
+from aletheia.errors import UserError
+
+LOCK = ".lock.json"
+
+
+def vouched_files(path: Path, envelope: Mapping[str, Any]) -> dict[Path, str]:
+    """Return ``{file: recorded sha256}`` of what an artifact vouches for: a run's adapter, a lock's or sidecar's list.
+
+    Parameters
+    ----------
+    path, envelope
+        The artifact, and its checked content.
+    """
+    payload, beside = envelope["payload"], stands_beside(path)
+    if envelope["schema"] == "run":
+        return {path.parent / "adapter" / name: sha256 for name, sha256 in payload["adapter"]["files"].items()}
+    if beside == path or envelope["schema"] not in ("file", "model_lock", "data_lock"):
+        return {}
+    recorded = {name: entry["sha256"] for name, entry in payload["files"].items()}
+    # By name, since a folder whose files a bundle leaves out is not there.
+    if path.name.endswith(SIDECAR) and recorded.keys() == {beside.name}:
+        return {beside: recorded[beside.name]}
+    return {beside / name: sha256 for name, sha256 in recorded.items()}
+
+
+def is_envelope(path: Path) -> bool:
+    """Tell whether a JSON file claims to be an artifact, by its name or its first bytes."""
+    return path.name.endswith((SIDECAR, LOCK)) or artifacts.is_envelope(path)
+
+
+def ancestry(paths: Iterable[Path]) -> list[Path]:
+    """Return the artifacts that some files were made from, with themselves, nearest first.
+
+    A damaged artifact ends its branch: what it was made from cannot be known from it.
+
+    Raises
+    ------
+    UserError
+        When a file has no lineage.
+    """
+    named = [Path(p) for p in paths]
+    pending, found = list(named), dict[Path, None]()
+    while pending:
+        path = pending.pop(0)
+        if path in found:
+            continue
+        found[path] = None
+        envelope = envelope_of(path)
+        if envelope is not None:
+            with contextlib.suppress(UserError):
+                pending += map(Path, artifacts.read(envelope)["lineage"]["inputs"])
+        elif path in named:
+            raise UserError(f"{path}: expected an artifact or a file with a sidecar, found neither")
+    return list(found)
+
+
+def envelope_of(path: Path) -> Path | None:
+    """Return the file that holds a path's lineage: its sidecar, or itself; None where there is none."""
+    beside = artifacts.sidecar(path)
+    if beside.is_file():
+        return beside
+    return path if path.suffix == ".json" and path.is_file() and is_envelope(path) else None
+
+
+def stands_beside(path: Path) -> Path:
+    """Return what a sidecar or a lock stands beside; any other path itself."""
+    for suffix in (SIDECAR, LOCK):
+        if path.name.endswith(suffix):
+            return path.with_name(path.name.removesuffix(suffix))
+    return path
