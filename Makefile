@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint bench format audit estimate evidence report envs clean
+.PHONY: help demo test lint bench format audit rehearsal estimate evidence report envs clean
 
 help:  ## Say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one
 
 audit: $(VENV)/.installed  ## Say what would be made again, why, and how long that took (ARGS="--configfile F", --json)
 	@$(BIN)/python workflow/audit.py $(ARGS)
+
+rehearsal: $(VENV)/.installed  ## Rehearse the paper's study with stand-ins, on a real SLURM on this machine (as root; ARGS=FOLDER)
+	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
 
 estimate: $(VENV)/.installed  ## Say what the paper's study will cost in GPU-hours (ARGS="--budget 40", --configfile F)
 	@$(BIN)/python workflow/estimate.py $(ARGS)

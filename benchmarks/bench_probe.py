@@ -2,8 +2,9 @@
 
 SmolLM2-135M at 128 and 512 tokens, and a narrow Llama of 80 layers with random weights at 128. Both sides get the same
 batches, every token a label, and take turns in one process. Memory is what a probe takes at its peak above the loaded
-model, each side in a process of its own. The share is the probe's time in a training of 200 steps of two micro-batches
-of four sequences of 128 tokens, adapters in all layers, both with bf16 weights.
+model, each side in a process of its own. Beside the times: the FLOPs of both sides' products, whose ratio is what they
+alone would give, and where the time of ours goes. The share is the probe's time in a training of 200 steps of two
+micro-batches of four sequences of 128 tokens, adapters in all layers, both with bf16 weights.
 
 Needs the default study's staged model: `snakemake resources/models/smollm2-135m.lock.json`.
 """
@@ -19,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import profiles
 
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
@@ -93,12 +96,17 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     seconds: dict[str, Any] = {}
     ratios: dict[str, Any] = {}
     agreement: dict[str, float] = {}
+    bounds: dict[str, float] = {}
+    parts: dict[str, dict[str, float]] = {}
     for case, (make, tokens) in cases.items():
         model, batches = make(tokens)
         calls = sides(model, batches)
         seconds[case] = interleaved({k: lambda call=call: timed(call) for k, call in calls.items()}, rounds=rounds)
         for ours in ("exact", "sketch"):
             ratios[f"{case}: authors / {ours}"] = ratio(seconds[case]["authors"], seconds[case][ours])
+        counted = {side: profiles.flops(call) for side, call in calls.items()}
+        bounds |= {f"{case}: authors / {ours}": counted["authors"] / counted[ours] for ours in ("exact", "sketch")}
+        parts[case] = profiles.shares(calls["exact"])
         agreement[case] = _spearman(calls["exact"]().scores(), calls["sketch"]().scores())
         del model, calls
     memory = {f"{case}: {side}": _peak_apart(case, side) for case in cases for side in ("authors", "exact", "sketch")}
@@ -109,6 +117,8 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
         "what": __doc__.splitlines()[0],
         "seconds": seconds,
         "peak_bytes_above_model": memory,
+        "flops_of_products": bounds,
+        "shares_of_exact": parts,
         "spearman_of_sketch": agreement,
         "ratios": {**ratios, "probe / 200 training steps": _share(rounds=3)},
     }

@@ -1,6 +1,6 @@
 """Rehearse the paper's study: all 81 rows with stand-ins for its models, through Leonardo's profile on a real SLURM.
 
-    benchmarks/rehearsal.py FOLDER        a new folder, which then holds the rehearsed study
+    benchmarks/rehearsal.py [FOLDER]      a new folder (./rehearsal), which then holds the rehearsed study
 
 Starts a SLURM on this machine (as root; Debian's packages, see tests/slurm_cluster.py), stages, runs the campaigns to
 ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the controller's processor
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -36,10 +37,14 @@ FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-stat
 def main() -> None:
     """Rehearse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the study is copied to and runs; it must not exist")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=ROOT / "rehearsal", help="where the study is copied to and runs"
+    )
     args = parser.parse_args()
     if absent := lacking():
         parser.error(f"{absent} is missing")
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        parser.error("the executor is missing: pip install --constraint constraints.txt '.[slurm]'")
     if args.folder.exists():
         parser.error(f"{args.folder}: expected a folder that is not there yet")
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(args.folder)], check=True)

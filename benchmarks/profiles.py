@@ -1,0 +1,57 @@
+"""What bounds a ratio: the FLOPs that a side's matrix products take, and where its processor time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+# Parts of a pass by the operators that do the work; what is in none of them is `other`.
+PARTS = {
+    "products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
+    "attention": (
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+        "aten::_softmax",
+        "aten::_softmax_backward_data",
+    ),
+    "loss": (
+        "aten::_log_softmax",
+        "aten::_log_softmax_backward_data",
+        "aten::nll_loss_forward",
+        "aten::nll_loss_backward",
+    ),
+    "elementwise": (
+        "aten::mul",
+        "aten::mul_",
+        "aten::add",
+        "aten::add_",
+        "aten::silu",
+        "aten::silu_backward",
+        "aten::neg",
+    ),
+    "copies": ("aten::copy_", "aten::cat", "aten::fill_", "aten::clone"),
+    "reductions": ("aten::sum", "aten::mean", "aten::pow", "aten::linalg_vector_norm"),
+}
+
+
+def flops(call: Callable[[], Any]) -> int:
+    """Return the FLOPs of a call's matrix products, attention's included; those of other operators are not counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        call()
+    return counter.get_total_flops()
+
+
+def shares(call: Callable[[], Any]) -> dict[str, float]:
+    """Return each part's share of a call's processor time, as torch's profiler sees it."""
+    from torch.profiler import ProfilerActivity, profile
+
+    call()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        call()
+    own = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(own.values())
+    parts = {part: sum(own.get(name, 0) for name in names) / total for part, names in PARTS.items()}
+    return {**parts, "other": 1 - sum(parts.values())}
