@@ -133,7 +133,13 @@ def test_slurms_time_limits(text, minutes):
 
 
 def test_what_the_cluster_takes_is_no_sentence():
-    assert refusals([RIGHT, changed(minutes=1440), changed(partition=None, qos=None, minutes=None)], CLUSTER) == []
+    assert (
+        refusals(
+            [RIGHT, changed(minutes=1440), changed(account="iscrc_A"), changed(partition=None, qos=None, minutes=None)],
+            CLUSTER,
+        )
+        == []
+    )
 
 
 def test_a_long_quality_of_service_lifts_the_partitions_limit():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +23,7 @@ from aletheia.inventory import read_configuration
 from aletheia.site import read_site
 from aletheia.study import Study, load_study
 from aletheia.walltime import WallTimes
-from conftest import ROOT, copy_project
+from conftest import ROOT, copy_project, snakemake
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
@@ -31,6 +33,9 @@ DRIVER = ROOT / "tests" / "slurm_driver.py"
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
 FAMILIES = "tests/cluster/config.yaml"
 ONE = "tests/cluster/one.yaml"
+LEDGER, STD = "results/aggregate/ledger.csv", "results/train/tiny-neox/std/seed1/run.json"
+# All of both nodes, in a quality of service whose jobs put others back into the queue.
+PREEMPTING = ("--partition=boost_usr_prod", "--qos=urgent", "--exclusive", "--gres=gpu:4", "--time=5")
 # What a run of the same work may differ in: its times, its place, its try.
 MEASURED = ("seconds", "tokens_per_second", "memory", "host", "device", "speedup", "comparable", "paired", "started")
 
@@ -56,6 +61,18 @@ class Controller(subprocess.Popen):
         said = self.log.read_text()
         assert found == status, said[-6000:]
         return said
+
+
+@pytest.fixture(scope="session", autouse=True)
+def executor(tmp_path_factory):
+    """Install the executor for these controllers alone: Snakemake loads each that it finds at every start."""
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        target = tmp_path_factory.mktemp("executor")
+        names = ["snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"]
+        pinned = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.split("==")[0] in names]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
+        subprocess.run([*pip, *pinned], check=True)
+        os.environ["PYTHONPATH"] = str(target)
 
 
 def observed(path: Path) -> dict:
@@ -201,10 +218,25 @@ def in_training(folder: Path, cluster, before: set[int]) -> int:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(cluster, tmp_path_factory):
+def staged(tmp_path_factory):
+    """A copy of the project with the small study's model and data."""
+    folder = copy_project(tmp_path_factory.mktemp("staged"))
+    ran = snakemake(folder, "stage", "--configfile", ONE)
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture
+def folder(staged, tmp_path):
+    """The small study, staged, in a place of its own."""
+    return Path(shutil.copytree(staged, tmp_path / "study", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, staged, tmp_path_factory):
     """The ledger of the small study when nothing happens."""
-    folder = copy_project(tmp_path_factory.mktemp("undisturbed"))
-    Controller(folder, cluster, ONE).ended()
+    folder = shutil.copytree(staged, tmp_path_factory.mktemp("undisturbed") / "study", symlinks=True)
+    Controller(folder, cluster, ONE, LEDGER).ended()
     return ledger(folder)
 
 
@@ -219,24 +251,26 @@ def never_twice_at_once(cluster, before: set[int]) -> None:
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(times)), comment
 
 
-def disturbed(folder: Path, cluster, undisturbed, disturb: Callable[[int], None], *arguments: str) -> set[int]:
-    """Run the small study, disturb it in mid-training, and hold its end against an undisturbed one."""
+def disturbed(folder: Path, cluster, undisturbed, disturb: Callable[[int], None]) -> dict:
+    """Run the small study, disturb it in mid-training, hold its end against an undisturbed one's.
+
+    Returns what was observed of the standard arm's run.
+    """
     before = set(cluster.jobs())
-    controller = Controller(copy_project(folder), cluster, ONE, *arguments)
+    controller = Controller(folder, cluster, ONE, LEDGER)
     disturb(in_training(folder, cluster, before))
     controller.ended()
     assert ledger(folder) == undisturbed
     cluster.wait_idle()
     never_twice_at_once(cluster, before)
-    return before
+    return observed(folder / STD)
 
 
-def test_a_cancelled_job_is_tried_again(cluster, tmp_path, undisturbed):
-    disturbed(tmp_path, cluster, undisturbed, cluster.scancel)
-    assert observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")["attempt"] == 2
+def test_a_cancelled_job_is_tried_again(cluster, folder, undisturbed):
+    assert disturbed(folder, cluster, undisturbed, cluster.scancel)["attempt"] == 2
 
 
-def test_a_node_set_down_is_left_for_another(cluster, tmp_path, undisturbed):
+def test_a_node_set_down_is_left_for_another(cluster, folder, undisturbed):
     down = []
 
     def disturb(job: int) -> None:
@@ -244,69 +278,66 @@ def test_a_node_set_down_is_left_for_another(cluster, tmp_path, undisturbed):
         cluster.node_down(down[0])
 
     try:
-        disturbed(tmp_path, cluster, undisturbed, disturb)
+        run = disturbed(folder, cluster, undisturbed, disturb)
     finally:
         cluster.node_up(down[0])
-    last = observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")["slurm_job"]
-    assert cluster.jobs()[int(last)].node_list != down[0]
+    assert run["attempt"] == 2
+    assert cluster.jobs()[int(run["slurm_job"])].node_list not in down
 
 
-def test_a_restarted_slurmctld_disturbs_nobody(cluster, tmp_path, undisturbed):
-    disturbed(tmp_path, cluster, undisturbed, lambda _: cluster.restart_controller())
-    assert observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")["attempt"] == 1
+def test_a_restarted_slurmctld_disturbs_nobody(cluster, folder, undisturbed):
+    assert disturbed(folder, cluster, undisturbed, lambda _: cluster.restart_controller())["attempt"] == 1
 
 
-def test_an_outage_of_accounting_disturbs_nobody(cluster, tmp_path, undisturbed):
+def test_an_outage_of_accounting_disturbs_nobody(cluster, folder, undisturbed):
     def disturb(_: int) -> None:
         with cluster.outage():
             time.sleep(8)
 
-    disturbed(tmp_path, cluster, undisturbed, disturb)
+    assert disturbed(folder, cluster, undisturbed, disturb)["attempt"] == 1
 
 
-def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, tmp_path, undisturbed):
+def test_a_preempted_job_goes_on(cluster, folder, undisturbed):
+    def disturb(_: int) -> None:
+        urgent = [cluster.submit("sleep 5", f"--account={ACCOUNT}", *PREEMPTING) for _ in range(2)]
+        for job in urgent:
+            cluster.wait_for(job, "COMPLETED")
+
+    disturbed(folder, cluster, undisturbed, disturb)
+
+
+def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, folder, undisturbed):
     before = set(cluster.jobs())
-    controller = Controller(copy_project(tmp_path), cluster, ONE)
-    job = in_training(tmp_path, cluster, before)
+    controller = Controller(folder, cluster, ONE, LEDGER)
+    job = in_training(folder, cluster, before)
     controller.send_signal(signal.SIGKILL)
     controller.wait()
-    said = Controller(tmp_path, cluster, ONE).ended()
+    said = Controller(folder, cluster, ONE, LEDGER).ended()
     assert f"still on the cluster ({job})" in said
-    assert ledger(tmp_path) == undisturbed
+    assert ledger(folder) == undisturbed
     assert cluster.jobs()[job].state == "COMPLETED"
-    run = observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")
+    run = observed(folder / STD)
     assert (run["slurm_job"], run["attempt"]) == (str(job), 1)
     cluster.wait_idle()
     never_twice_at_once(cluster, before)
 
 
-def test_a_job_that_runs_out_of_memory_gets_more(cluster, tmp_path, undisturbed):
-    copy_project(tmp_path)
+def test_a_job_that_runs_out_of_memory_gets_more(cluster, folder, undisturbed):
     site = yaml.safe_load((ROOT / "profiles/leonardo/site.yaml").read_text())
     site["gpu"]["memory_mb"] = 450
-    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
-    Controller(tmp_path, cluster, ONE, "--config", "site=site.yaml").ended()
-    assert ledger(tmp_path) == undisturbed
-    run = observed(tmp_path / "results/train/qwen2.5-0.5b/std/seed1/run.json")
+    (folder / "site.yaml").write_text(yaml.safe_dump(site))
+    Controller(folder, cluster, ONE, LEDGER, "--config", "site=site.yaml").ended()
+    assert ledger(folder) == undisturbed
+    run = observed(folder / STD)
     assert run["attempt"] == 2
     assert cluster.jobs()[int(run["slurm_job"])].requested["mem"] == 900
 
 
-def test_a_run_near_its_wall_time_is_a_row(cluster, tmp_path):
-    copy_project(tmp_path)
-    # Its soft limit is two minutes before SLURM's.
-    Controller(
-        tmp_path,
-        cluster,
-        ONE,
-        "--set-resources",
-        "train_std:runtime=1",
-        "train_ale:runtime=1",
-        "probe:runtime=1",
-        "select:runtime=1",
-        "batches:runtime=0",
-    ).ended()
-    assert {row["status"] for row in ledger(tmp_path)} == {"timeout"}
+def test_a_run_near_its_wall_time_is_a_row(cluster, folder):
+    # A run ends two minutes before its allocation does.
+    shorter = ("batches:runtime=0", "probe:runtime=1", "select:runtime=0", "train_std:runtime=1", "train_ale:runtime=0")
+    Controller(folder, cluster, ONE, LEDGER, "--set-resources", *shorter).ended()
+    assert {row["status"] for row in ledger(folder)} == {"timeout"}
 
 
 REFUSED = {

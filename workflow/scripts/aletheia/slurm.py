@@ -93,7 +93,8 @@ def refusals(requests: Iterable[Request], cluster: Cluster) -> list[str]:
 
 def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
     account, partition, qos = request.account, request.partition, request.qos
-    if cluster.accounts and account not in cluster.accounts:
+    # SLURM keeps the names of accounts in lower case, and takes any.
+    if cluster.accounts and (account or "").lower() not in map(str.lower, cluster.accounts):
         came = "none" if account is None or account.startswith("$") else repr(account)
         yield (
             f"account: expected one of yours ({', '.join(cluster.accounts)}), found {came}; "
