@@ -54,7 +54,7 @@ def on_gpu(minutes, allocation=None, qos=None):
         "cpus_per_task": lambda wildcards: SITE.gpu["cores"] * gpus(wildcards),
         "mem_mb": lambda wildcards, attempt: SITE.memory_mb(gpus(wildcards), attempt),
         "runtime": lambda wildcards, attempt: SITE.scaled(minutes(wildcards), attempt, allocation(wildcards)),
-        "qos": lambda wildcards: qos or SITE.qos(allocation(wildcards)),
+        "qos": lambda wildcards, attempt: qos or SITE.qos(allocation(wildcards), attempt),
         **partition_of("gpu"),
         **(gres if SITE.gpu["request"] == "gres" else {"gpu": gpus}),
     }

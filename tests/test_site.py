@@ -76,6 +76,10 @@ def test_quality_of_service_goes_by_length(site):
     ]
 
 
+def test_a_later_try_may_need_a_longer_quality_of_service(site):
+    assert [site.qos(800, attempt) for attempt in (1, 2)] == ["normal", "boost_qos_lprod"]
+
+
 def test_qualities_of_service_out_of_order_are_one_sentence(tmp_path):
     path = tmp_path / "site.yaml"
     path.write_text(

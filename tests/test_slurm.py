@@ -31,6 +31,8 @@ ACCOUNT = "IscrC_test"
 DRIVER = ROOT / "tests" / "slurm_driver.py"
 # The queue is looked at as often as it answers; on a cluster the profile spares the controller.
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
+# Two threads of torch on a busy machine are slower than one.
+ONE_THREAD = ("--max-threads", "1")
 FAMILIES = "tests/cluster/config.yaml"
 ONE = "tests/cluster/one.yaml"
 LEDGER, STD = "results/aggregate/ledger.csv", "results/train/tiny-neox/std/seed1/run.json"
@@ -50,7 +52,7 @@ class Controller(subprocess.Popen):
         if account:
             environment["ALETHEIA_ACCOUNT"] = account
         profile = ("--profile", "profiles/leonardo")
-        command = [sys.executable, str(DRIVER), *arguments, *profile, *FAST, "--configfile", study]
+        command = [sys.executable, str(DRIVER), *arguments, *profile, *FAST, *ONE_THREAD, "--configfile", study]
         self.log = folder / "controller.log"
         with self.log.open("a") as log:
             super().__init__(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -195,12 +197,6 @@ def test_smoke_prints_the_devices_that_jobs_of_one_and_four_gpus_see(campaign, c
     ]
 
 
-def training(cluster, before: set[int]) -> int | None:
-    """The id of the running job of the arms, if there is one."""
-    running = [job for job, record in cluster.jobs().items() if job not in before and record.state == "RUNNING"]
-    return next((job for job in running if "arms" in cluster.jobs()[job].comment), None)
-
-
 def wait_until(found: Callable[[], object], seconds: float = 180) -> object:
     """Wait until something is found; return it."""
     end = time.monotonic() + seconds
@@ -211,10 +207,11 @@ def wait_until(found: Callable[[], object], seconds: float = 180) -> object:
     raise AssertionError("did not happen in time")
 
 
-def in_training(folder: Path, cluster, before: set[int]) -> int:
+def in_training(folder: Path) -> int:
     """Wait until the standard arm has a checkpoint; return its job's id."""
-    wait_until(lambda: list(folder.glob("results/train/*/std/seed1/.checkpoint*")))
-    return int(wait_until(lambda: training(cluster, before)))
+    wait_until(lambda: (folder / STD).with_name(".checkpoint").exists())
+    (log,) = folder.glob(".snakemake/slurm_logs/group_arms_*/*.log")
+    return int(log.stem)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +255,7 @@ def disturbed(folder: Path, cluster, undisturbed, disturb: Callable[[int], None]
     """
     before = set(cluster.jobs())
     controller = Controller(folder, cluster, ONE, LEDGER)
-    disturb(in_training(folder, cluster, before))
+    disturb(in_training(folder))
     controller.ended()
     assert ledger(folder) == undisturbed
     cluster.wait_idle()
@@ -309,7 +306,7 @@ def test_a_preempted_job_goes_on(cluster, folder, undisturbed):
 def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, folder, undisturbed):
     before = set(cluster.jobs())
     controller = Controller(folder, cluster, ONE, LEDGER)
-    job = in_training(folder, cluster, before)
+    job = in_training(folder)
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     said = Controller(folder, cluster, ONE, LEDGER).ended()

@@ -63,9 +63,9 @@ class Site:
             self.gpu["memory_mb"] * gpus, min(self.gpu["memory_mb"] * gpus * attempt, self.gpu["node_memory_mb"])
         )
 
-    def qos(self, minutes: int) -> str | None:
-        """Return the first quality of service that is long enough, or the longest."""
-        lengths = self.gpu["qos"]
+    def qos(self, together: int, attempt: int = 1) -> str | None:
+        """Return the first quality of service that is long enough for a try of an allocation, or the longest."""
+        lengths, minutes = self.gpu["qos"], self.scaled(together, attempt, together)
         return next((entry for entry in lengths if minutes <= entry["minutes"]), lengths[-1])["name"]
 
 
