@@ -50,9 +50,11 @@ rule all:
         study_targets,
 
 
-# Runs whose arms are timed must have the machine to themselves: one controller a folder.
+# Runs whose arms are timed must have the machine to themselves: one controller a folder. And what is staged must have
+# room, all of it, before the first byte comes.
 onstart:
     hold_folder()
+    check_space()
 
 
 # The sentences that scripts ended with stand in the logs; say them last, where they are read.
