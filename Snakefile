@@ -53,10 +53,11 @@ rule all:
         study_targets,
 
 
-# Runs whose arms are timed must have the machine to themselves: one controller a folder. On a cluster nothing is
-# submitted that is there already, or that would be refused.
+# Runs whose arms are timed must have the machine to themselves: one controller a folder. What is staged must have room,
+# all of it, before the first byte comes. And on a cluster nothing is submitted that is there already, or would be refused.
 onstart:
     hold_folder()
+    check_space()
     meet_cluster()
 
 

@@ -2,6 +2,7 @@
 from aletheia import evidence, layout
 from aletheia.materials import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
+from aletheia.space import staging_space
 
 
 def study_targets(wildcards):
@@ -169,3 +170,15 @@ def hold_folder():
             "another snakemake runs in this folder; wait for it, or stop it, and run this again"
         ) from None
     HELD.append(handle)
+
+
+def check_space():
+    """Say how much room the models take that this run stages, and how much there is; stop where it is too little."""
+    planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]
+    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    try:
+        sentence = staging_space({model: STUDY.models[model] for model in planned}, folder)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if sentence:
+        print(sentence, file=sys.stderr)

@@ -193,6 +193,36 @@ def cluster(tmp_path_factory):
     running.stop()
 
 
+@pytest.fixture
+def small_disk():
+    """Return a function that puts a folder on a disk of its own with so many bytes of room; returns what fills it."""
+    if os.geteuid() != 0:
+        missing("root, to mount a small disk", "run this test as root")
+    mounted: list[Path] = []
+
+    def mount(folder: Path, room: int) -> Path:
+        kept = folder.with_name(f"{folder.name}.kept")
+        folder.rename(kept)
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            missing(f"a mount of tmpfs ({done.stderr.strip()})", "run this test where root may mount")
+        mounted.append(folder)
+        shutil.copytree(kept, folder, dirs_exist_ok=True, symlinks=True)
+        filler, space = folder / ".filler", os.statvfs(folder)
+        filler.write_bytes(b"0" * (space.f_bavail * space.f_frsize - room))
+        return filler
+
+    yield mount
+    for folder in reversed(mounted):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 @pytest.fixture(scope="session")
 def benchmark_data() -> Path:
     """Return the folder with the benchmarks' own files, or skip."""

@@ -1,98 +1,152 @@
-"""A stand-in for the Hugging Face hub on the loopback interface: just what `snapshot_download` asks for."""
+"""A stand-in for the Hugging Face hub on the loopback interface: what staging asks for, and the hub's bad days."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import re
 import threading
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LARGE = (".safetensors", ".parquet")  # what the hub keeps beside git, as large files
 
 
-def _handler(repositories: dict[str, dict[str, bytes]], lies: dict[str, str], asked: list[str]) -> type:
+@dataclass
+class Hub:
+    """A hub that serves while it is entered as a context.
+
+    Attributes
+    ----------
+    repositories
+        Files by repository and name.
+    lies
+        Another hash than its bytes have, by file name.
+    gated
+        The token that opens a repository, by repository; others know its listing alone.
+    tokens
+        Further tokens that the hub knows.
+    busy
+        By the end of a path: the headers of each refusal (429) that is still to come.
+    broken
+        Names of files whose first transfer ends half-way, and whose next ones do not begin.
+    elsewhere
+        Whether large files are redirected to another host, as to a content network.
+    portal
+        Whether a page answers in the hub's place, as where a network asks to log in first.
+    asked
+        Of each request: path, and headers in lower case.
+    """
+
+    repositories: dict[str, dict[str, bytes]]
+    lies: dict[str, str] = field(default_factory=dict)
+    gated: dict[str, str] = field(default_factory=dict)
+    tokens: tuple[str, ...] = ()
+    busy: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    elsewhere: bool = False
+    portal: bool = False
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+
+    def __enter__(self) -> Hub:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def requests(self, end: str) -> list[dict[str, str]]:
+        """Return the headers of each request whose path ends so."""
+        return [headers for path, headers in self.asked if path.endswith(end)]
+
+    def entry(self, name: str, content: bytes) -> dict[str, object]:
+        """Return what the listing says of a file: large ones have a sha256, small ones git's hash."""
+        own = hashlib.sha256(content).hexdigest() if name.endswith(LARGE) else git_hash(content)
+        digest = self.lies.get(name, own)
+        large = {"lfs": {"sha256": digest, "size": len(content), "pointerSize": 1}, "xetHash": "e" * 64}
+        return {
+            "rfilename": name,
+            "size": len(content),
+            "blobId": "f" * 40 if name.endswith(LARGE) else digest,
+            **(large if name.endswith(LARGE) else {}),
+        }
+
+
+def git_hash(content: bytes) -> str:
+    """Return git's name of a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _handler(hub: Hub) -> type:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_args: object) -> None:
             pass
 
-        def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        def answer(self, status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> None:
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            sizes = {"Content-Length": str(len(body) if length is None else length)}
+            for name, value in {**sizes, **headers}.items():
                 self.send_header(name.replace("_", "-"), value)
             self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
+            self.wfile.write(body)
 
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
-            asked.append(path)
+            hub.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+            if hub.portal:
+                return self.answer(200, b"<html>Log in.</html>", Content_Type="text/html")
+            for end, refusals in hub.busy.items():
+                if refusals and path.endswith(end):
+                    return self.answer(429, **refusals.pop(0))
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if token and token not in (*hub.gated.values(), *hub.tokens):
+                return self.answer(401, X_Error_Message="Invalid credentials in Authorization header")
             for prefix in ("/api/models/", "/api/datasets/"):
                 if path.startswith(prefix):
-                    return self.api(path.removeprefix(prefix).split("/"))
-            parts = path.strip("/").removeprefix("datasets/").split("/")
-            identifier, name = "/".join(parts[:2]), "/".join(parts[4:])
-            content = repositories[identifier][name]
-            digest = hashlib.sha256(content).hexdigest()
-            return self.answer(200, content, ETag=f'"{digest}"', X_Repo_Commit=COMMIT)
+                    return self.listing(path.removeprefix(prefix).split("/"))
+            if path.startswith("/api/"):  # what else a client may be curious about
+                return self.answer(404)
+            parts = path.strip("/").removeprefix("datasets/").removeprefix("elsewhere/").split("/")
+            return self.file("/".join(parts[:2]), "/".join(parts[4:]), token, path)
 
-        do_HEAD = do_GET
-
-        def api(self, parts: list[str]) -> None:
+        def listing(self, parts: list[str]) -> None:
             identifier = "/".join(parts[:2])
-            if identifier == "closed/model":
-                return self.answer(403, X_Error_Code="GatedRepo")
-            if identifier not in repositories:
+            if identifier not in hub.repositories:
                 return self.answer(404, X_Error_Code="RepoNotFound")
-            if len(parts) > 3 and parts[3] not in ("main", COMMIT):
+            if len(parts) > 2 and parts[2:] not in (["revision", "main"], ["revision", COMMIT]):
                 return self.answer(404, X_Error_Code="RevisionNotFound")
-            files = repositories[identifier]
-            digests = {n: lies.get(n) or hashlib.sha256(c).hexdigest() for n, c in files.items()}
-            if len(parts) > 2 and parts[2] == "tree":
-                listing = [
-                    {
-                        "type": "file",
-                        "path": n,
-                        "oid": digests[n],
-                        "size": len(c),
-                        "lfs": {"oid": digests[n], "size": len(c), "pointerSize": 1},
-                    }
-                    for n, c in files.items()
-                ]
-                return self.answer(200, json.dumps(listing).encode(), Content_Type="application/json")
-            siblings = [
-                {
-                    "rfilename": n,
-                    "size": len(c),
-                    "blobId": digests[n],
-                    "lfs": {"sha256": digests[n], "size": len(c), "pointerSize": 1},
-                }
-                for n, c in files.items()
-            ]
-            info = {"id": identifier, "sha": COMMIT, "siblings": siblings, "private": False}
-            return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+            siblings = [hub.entry(name, content) for name, content in hub.repositories[identifier].items()]
+            found = {"id": identifier, "sha": COMMIT, "siblings": siblings, "private": False}
+            return self.answer(200, json.dumps(found).encode(), Content_Type="application/json")
+
+        def file(self, identifier: str, name: str, token: str, path: str) -> None:
+            wanted = hub.gated.get(identifier)
+            if wanted and token != wanted and not path.startswith("/elsewhere/"):
+                return self.answer(403 if token else 401, X_Error_Code="GatedRepo")
+            content = hub.repositories[identifier][name]
+            if hub.elsewhere and name.endswith(LARGE) and not path.startswith("/elsewhere/"):
+                # Another name of the same machine is another host to a client.
+                port = self.server.server_address[1]
+                return self.answer(302, Location=f"http://localhost:{port}/elsewhere{path}", X_Repo_Commit=COMMIT)
+            start = int((re.findall(r"bytes=(\d+)-", self.headers.get("Range") or "") or ["0"])[0])
+            end = len(content)
+            if name in hub.broken:
+                self.close_connection = True
+                if len(hub.requests(name)) > 1:
+                    return None
+                end = start + (len(content) - start) // 2
+            headers = {"Content_Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+            xet = {"X_Xet_Hash": "e" * 64, "Link": f'<{hub.endpoint}/xet-read-token>; rel="xet-auth"'}
+            headers |= {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X_Repo_Commit": COMMIT, **xet}
+            return self.answer(
+                206 if start else 200, content[start:end], length=len(content) - start, Accept_Ranges="bytes", **headers
+            )
 
     return Handler
-
-
-@contextlib.contextmanager
-def hub(
-    repositories: dict[str, dict[str, bytes]], lies: dict[str, str] | None = None
-) -> Iterator[tuple[str, list[str]]]:
-    """Serve ``repositories`` (id → file name → bytes); yield the endpoint and the list of paths asked for.
-
-    ``lies`` claims another sha256 for a file than its bytes have.
-    """
-    asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(repositories, lies or {}, asked))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -234,11 +234,12 @@ def test_one_repository_has_one_commit_in_both_registries(paper):
     assert [name for name in shared if pinned[0][name] != pinned[1][name]] == []
 
 
-def test_the_dry_run_lists_every_job(paper, tmp_path):
+@pytest.mark.parametrize("configuration", ["config/paper.yaml", "config/rehearsal.yaml"])
+def test_the_dry_run_lists_every_job(paper, tmp_path, configuration):
     """Its time is printed: the target is 5 s on a quiet machine; a busy one only must not take ten times as long."""
     folder = copy_project(tmp_path / "fresh")
     start = time.perf_counter()
-    done = snakemake(folder, "-n", "--configfile", "config/paper.yaml")
+    done = snakemake(folder, "-n", "--configfile", configuration)
     seconds = time.perf_counter() - start
     assert done.returncode == 0, said(done)[-2000:]
     counted = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", said(done), flags=re.MULTILINE)}

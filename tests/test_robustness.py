@@ -189,36 +189,6 @@ def test_the_spy_would_see_twins_that_write_together():
         twins_apart(together)
 
 
-@pytest.fixture
-def small_disk():
-    """Return a function that puts a folder on a disk of its own with so many bytes of room; returns what fills it."""
-    if os.geteuid() != 0:
-        missing("root, to mount a small disk", "run this test as root")
-    mounted: list[Path] = []
-
-    def mount(folder: Path, room: int) -> Path:
-        kept = folder.with_name(f"{folder.name}.kept")
-        folder.rename(kept)
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            missing(f"a mount of tmpfs ({done.stderr.strip()})", "run this test where root may mount")
-        mounted.append(folder)
-        shutil.copytree(kept, folder, dirs_exist_ok=True, symlinks=True)
-        filler, space = folder / ".filler", os.statvfs(folder)
-        filler.write_bytes(b"0" * (space.f_bavail * space.f_frsize - room))
-        return filler
-
-    yield mount
-    for folder in reversed(mounted):
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("gone", "target", "tree_with_room"),

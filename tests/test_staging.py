@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,43 +20,10 @@ import pytest
 from aletheia import artifacts, config, conversion, data, glass, sources, staging
 from aletheia.errors import UserError
 from aletheia.materials import check_source, local_inputs
-from hub_server import COMMIT, hub
+from stage_step import STAGE, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]
-STAGE = [sys.executable, "-s", str(ROOT / "workflow" / "scripts" / "stage.py")]
 ALPACA = [{"instruction": f"Say {i}.", "input": "", "output": f"{i} " * 40} for i in range(12)]
-# No index at all, so that a test which reaches for the network fails at once.
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull, "HF_HUB_OFFLINE": "1"}
-
-
-def stage(what, name, entry, folder, *, offline=True, **env):
-    out = folder / "resources" / {"model": "models", "data": "data"}[what] / f"{name}.lock.json"
-    done = subprocess.run(
-        [*STAGE, what, name, "--out", str(out), "--lineage", f"config:{what}={json.dumps(entry)}"],
-        cwd=folder,
-        env={**os.environ, **(OFFLINE if offline else {}), "HF_HOME": str(folder / "hf"), **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done, out
-
-
-def staged(what, name, entry, folder, **options):
-    done, out = stage(what, name, entry, folder, **options)
-    assert done.returncode == 0, done.stderr
-    return artifacts.payload(out, f"{what}_lock")
-
-
-def refused(what, name, entry, folder, **env):
-    """Stage what cannot be staged; return the one sentence."""
-    done, out = stage(what, name, entry, folder, **env)
-    assert done.returncode == 2, done.stderr
-    assert not out.exists()
-    assert not data.folder_of(out).exists()
-    (line,) = done.stderr.strip().splitlines()
-    return line.removeprefix("error: ")
 
 
 def jsonl(path, rows):
@@ -506,101 +471,6 @@ def test_only_safetensors_tokenizer_and_json_are_taken():
     ]
     unwanted += ["pytorch_model.bin.index.json", "onnx/model.onnx", "flax_model.msgpack"]
     assert sources.model_files([*wanted, *unwanted], "it") == sorted(wanted)
-
-
-# The hub
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hub") / "m"
-    conversion.random_model({"config": {"model_type": "llama", **FAMILIES["llama"]}}, folder)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    extra = {"README.md": b"no", "pytorch_model.bin": b"no", "modeling_evil.py": b"raise SystemExit"}
-    return {"them/tiny": {**files, **extra}, "them/pickle": {"pytorch_model.bin": b"no"}}, files
-
-
-def online(endpoint):
-    return {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-
-
-def test_a_hub_model_is_resolved_downloaded_and_locked(tmp_path, repository):
-    repositories, files = repository
-    with hub(repositories) as (endpoint, asked):
-        entry = {"source": {"type": "hub", "id": "them/tiny"}, "licence": "MIT"}
-        lock = staged("model", "tiny", entry, tmp_path, **online(endpoint))
-        assert [path for path in asked if path.endswith("model.safetensors")]
-        assert not [path for path in asked if path.endswith((".md", ".bin", ".py"))]
-    assert lock["revision"] == COMMIT
-    assert {n: f["sha256"] for n, f in lock["files"].items()} == {
-        n: hashlib.sha256(c).hexdigest() for n, c in files.items()
-    }
-    names = sorted(p.name for p in (tmp_path / "resources" / "models").iterdir())
-    assert names == ["tiny", "tiny.lineage.json", "tiny.lock.json"]
-    # It is there: the lock can be written again without a network.
-    (tmp_path / "resources" / "models" / "tiny.lock.json").unlink()
-    assert staged("model", "tiny", entry, tmp_path)["revision"] == COMMIT
-
-
-def test_hub_rows_are_downloaded_at_a_commit(tmp_path):
-    rows = "".join(json.dumps({"question": f"{i}?", "answer": f"#### {i}"}) + "\n" for i in range(9))
-    with hub({"them/sums": {"main/test.jsonl": rows.encode()}}) as (endpoint, _):
-        source = {"type": "hub", "id": "them/sums", "member": "main/test.jsonl", "format": "gsm8k"}
-        lock = staged("data", "sums", {"source": source, "rows": 4}, tmp_path, **online(endpoint))
-        assert (lock["revision"], lock["files"]["questions.jsonl"]["rows"]) == (COMMIT, 4)
-        source["member"] = "main/none.jsonl"
-        sentence = refused("data", "other", {"source": source}, tmp_path, **online(endpoint))
-    assert sentence == f"dataset them/sums at {COMMIT} has no file main/none.jsonl; check source.member in the registry"
-
-
-def test_few_shot_examples_come_from_the_same_commit_of_the_hub(tmp_path):
-    rows = [
-        "".join(json.dumps({"question": f"{i}?", "answer": f"#### {i}"}) + "\n" for i in r) for r in (range(9), [99])
-    ]
-    files = {"main/test.jsonl": rows[0].encode(), "main/train.jsonl": rows[1].encode()}
-    with hub({"them/sums": files}) as (endpoint, _):
-        source = {"type": "hub", "id": "them/sums", "member": "main/test.jsonl", "format": "gsm8k"}
-        entry = {"source": source, "fewshot": {"file": "main/train.jsonl", "rows": 5}}
-        lock = staged("data", "sums", entry, tmp_path, **online(endpoint))
-        assert (lock["revision"], lock["files"]["fewshot.jsonl"]["rows"]) == (COMMIT, 1)
-        entry["fewshot"]["file"] = "main/none.jsonl"
-        sentence = refused("data", "other", entry, tmp_path, **online(endpoint))
-    assert sentence.endswith("has no file main/none.jsonl; check fewshot.file in the registry")
-
-
-@pytest.mark.parametrize(
-    ("source", "sentence"),
-    [
-        (
-            {"id": "closed/model"},
-            "model closed/model is gated: open its page on .* accept its terms, and set HF_TOKEN",
-        ),
-        (
-            {"id": "them/none"},
-            "model them/none was not found on .* check the id in the registry, or set HF_TOKEN",
-        ),
-        ({"id": "them/tiny", "revision": "v9"}, "model them/tiny has no revision 'v9'"),
-        ({"id": "them/pickle"}, r"model them/pickle has only pickled weights \(pytorch_model.bin\)"),
-    ],
-)
-def test_what_the_hub_refuses_is_one_sentence(tmp_path, repository, source, sentence):
-    with hub(repository[0]) as (endpoint, _):
-        entry = {"source": {"type": "hub", **source}}
-        assert re.match(sentence, refused("model", "m", entry, tmp_path, **online(endpoint)))
-
-
-def test_bytes_that_differ_from_the_hubs_own_hash_are_one_sentence(tmp_path, repository):
-    with hub(repository[0], lies={"model.safetensors": "f" * 64}) as (endpoint, _):
-        entry = {"source": {"type": "hub", "id": "them/tiny", "revision": COMMIT}}
-        sentence = refused("model", "tiny", entry, tmp_path, **online(endpoint))
-    assert "model.safetensors differs from the hub's sha256 fff" in sentence
-
-
-def test_a_hub_that_is_not_reached_is_one_sentence(tmp_path):
-    entry = {"source": {"type": "hub", "id": "them/tiny"}}
-    dead = refused("model", "tiny", entry, tmp_path, **online("http://127.0.0.1:9"))
-    assert "could not be downloaded, for http://127.0.0.1:9 was not reached" in dead
-    assert "connect to the network (and unset HF_HUB_OFFLINE)" in refused("model", "tiny", entry, tmp_path)
 
 
 # glassllm: against a plain twin of its arithmetic

@@ -181,6 +181,78 @@ def test_a_clash_of_two_campaigns_is_one_sentence(study):
         study(CAMPAIGN, CAMPAIGN)
 
 
+STOOD_IN = {name: {**MODELS[name], "stand_in": {"config": {"model_type": "qwen2"}}} for name in ("small", "large")}
+
+
+def test_stand_ins_take_the_place_of_the_models(study):
+    hub = {"source": {"type": "hub", "id": "them/small"}, "parameters": 7, "licence": "MIT", "gated": True, "gpus": 4}
+    models = {"small": {**hub, "stand_in": STOOD_IN["small"]["stand_in"]}, "large": MODELS["large"]}
+    plain, stood_in = study(CAMPAIGN, models=models), study(CAMPAIGN, models=models, stand_ins=True)
+    assert plain.models["small"]["source"] == hub["source"]
+    entry = stood_in.models["small"]
+    assert entry["source"] == {"type": "random", "config": {"model_type": "qwen2"}, "seed": 0, "tokenizer": "bytes"}
+    # What plans its jobs is the model's; nobody licenses random numbers.
+    assert (entry["parameters"], entry["gpus"]) == (7, 4)
+    assert not {"licence", "gated"} & set(entry)
+    assert {key: run.settings for key, run in stood_in.runs.items()} == {
+        key: run.settings for key, run in plain.runs.items()
+    }
+    # Only the campaigns' models need one.
+    assert stood_in.models["large"]["source"] == MODELS["large"]["source"]
+    with pytest.raises(
+        UserError, match=r"^model small: the study is made of stand-ins, and the registry has none for it"
+    ):
+        study(CAMPAIGN, stand_ins=True)
+
+
+def test_a_rehearsals_settings_lie_over_each_campaigns_and_below_its_overrides(study):
+    first = changed(training={"steps": 150, "batch_size": 8}, overrides={"large": {"training": {"batch_size": 1}}})
+    second = changed(name="two", seeds=[3], models=["large"], training={"batch_size": 1})
+    loaded = study(
+        {**first, "models": ["small", "large"]},
+        second,
+        models=STOOD_IN,
+        stand_ins=True,
+        rehearsal={"training": {"steps": 3, "optimizer": {"beta1": 0.5}}, "encoding": {"max_tokens": 64}},
+    )
+    found = {(model, seed): loaded.runs[model, "std", seed].settings for model, seed in loaded.batches}
+    assert {key: own["training"]["steps"] for key, own in found.items()} == dict.fromkeys(found, 3)
+    assert {key: own["encoding"]["max_tokens"] for key, own in found.items()} == dict.fromkeys(found, 64)
+    sizes = {key: own["training"]["batch_size"] for key, own in found.items()}
+    assert sizes == {("small", 1): 8, ("small", 2): 8, ("large", 1): 1, ("large", 2): 1, ("large", 3): 1}
+    optimizer = found["small", 1]["training"]["optimizer"]
+    assert (optimizer["beta1"], optimizer["beta2"]) == (0.5, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (
+            {"rehearsal": {"training": {"steps": 3}}},
+            r"^config: rehearsal would lay its settings over those of real models",
+        ),
+        (
+            {"rehearsal": {"training": {"step": 3}}, "stand_ins": True},
+            r"training: unknown key 'step'; did you mean 'steps'",
+        ),
+        (
+            {"rehearsal": {"training": {"steps": 0}}, "stand_ins": True},
+            r"^config: rehearsal: training\.steps: expected at",
+        ),
+        ({"rehearsal": {"seeds": [1]}, "stand_ins": True}, r"^config: rehearsal: unknown key 'seeds'"),
+        (
+            {"rehearsal": {"trainig": {}}, "stand_ins": True},
+            r"rehearsal: unknown key 'trainig'; did you mean 'training'",
+        ),
+        ({"stand_ins": "yes"}, r"^config: stand_ins: expected a value of type boolean, found 'yes'"),
+    ],
+)
+def test_a_mistake_in_a_rehearsal_is_one_sentence(study, config, sentence):
+    with pytest.raises(UserError, match=sentence) as error:
+        study(CAMPAIGN, models=STOOD_IN, **config)
+    assert "\n" not in str(error.value)
+
+
 def test_unknown_keys_of_the_study_and_the_registries(study):
     with pytest.raises(UserError, match=r"config: unknown key 'figure'; did you mean 'figures'\?"):
         study(CAMPAIGN, figure={})

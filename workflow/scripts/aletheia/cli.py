@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def apply_setting(config: dict[str, Any], item: str) -> None:
 def step_parser(
     step: str, description: str | None, extra_code: Sequence[str] = (), sections: Sequence[str] = ()
 ) -> StepParser:
-    """Return the parser of one script.
+    """Return the parser of one script, and keep its process offline unless it stages.
 
     Parameters
     ----------
@@ -88,4 +89,7 @@ def step_parser(
     sections
         Sections of settings that the step reads; by hand they start from the schemas' defaults.
     """
+    if step != "stage":
+        # The Hugging Face libraries read it once, when they are imported.
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return StepParser(step, description, extra_code, sections)

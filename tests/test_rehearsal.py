@@ -1,0 +1,187 @@
+"""The paper's study with stand-ins for its models: the same runs, the same families and depths, on a CPU."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from aletheia import artifacts, conversion
+from aletheia.config import read_yaml
+from aletheia.layers import adaptable_layers
+from aletheia.study import load_study
+from conftest import ROOT, copy_project, said, snakemake
+from test_training import BF16, FP16, FP32, trained
+
+MODELS = read_yaml(ROOT / "config/paper/models.yaml")
+# What the registry's families are called by transformers; Mixtral is Mistral's in table 1.
+KINDS = {
+    "Qwen": "qwen2",
+    "TinyLlama": "llama",
+    "StableLM": "stablelm",
+    "Phi": "phi3",
+    "GPT-J": "gptj",
+    "Mistral": "mistral",
+    "Llama": "llama",
+    "GPT-NeoX": "gpt_neox",
+    "SmolLM": "llama",
+    "Yi": "llama",
+    "OLMo": "olmo",
+}
+CLUSTER = ("--configfile", "tests/cluster/config.yaml")
+
+
+def loaded(path):
+    """Return a study as loaded in the project's folder."""
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        return load_study(read_yaml(Path(path)))
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def rehearsal():
+    return loaded("config/rehearsal.yaml")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return loaded("config/paper.yaml")
+
+
+def stand_in(name, folder):
+    """Stage a model's stand-in and load it as the registry says: in 4 bits where its model is."""
+    conversion.random_model(MODELS[name]["stand_in"], folder)
+    options = {}
+    if MODELS[name]["quantization"]:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True, **options).eval()
+
+
+# The stand-ins
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stand_in_has_its_models_family_and_layers_and_runs(name, tmp_path):
+    entry = MODELS[name]
+    model = stand_in(name, tmp_path / "m")
+    kind = "mixtral" if name == "mixtral-8x7b" else KINDS[entry["family"]]
+    assert model.config.model_type == kind
+    assert model.config.num_hidden_layers == entry["layers"] == len(adaptable_layers(model))
+    assert conversion.count_parameters(tmp_path / "m") < 5e6
+    four_bits = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
+    assert bool(four_bits) is (entry["quantization"] == "nf4")
+    batch = AutoTokenizer.from_pretrained(tmp_path / "m")("Stand in!", return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits
+    assert logits.shape == (1, 9, 259)
+    assert torch.isfinite(logits).all()
+
+
+def test_experts_and_shared_keys_are_the_models():
+    shapes = {name: entry["stand_in"]["config"] for name, entry in MODELS.items()}
+    mixtral = shapes["mixtral-8x7b"]
+    assert (mixtral["num_local_experts"], mixtral["num_experts_per_tok"]) == (8, 2)
+    # As the models' own configurations have it.
+    own_keys = {"stablelm-2-1.6b", "phi-3.5-mini", "smollm2-1.7b", "olmo-7b-0724"}
+    for name, shape in shapes.items():
+        if "num_key_value_heads" in shape:
+            shared = shape["num_key_value_heads"] < shape["num_attention_heads"]
+            assert shared is (name not in own_keys), name
+    tied = {name for name, shape in shapes.items() if shape.get("tie_word_embeddings")}
+    assert tied == {"qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "smollm2-1.7b"}
+
+
+def test_pythias_stand_in_diverges_in_fp16_as_the_model_did_and_trains_otherwise(tmp_path):
+    layers = range(0, MODELS["pythia-1.4b"]["layers"], 2)
+    conversion.random_model(MODELS["pythia-1.4b"]["stand_in"], tmp_path / "m")
+    found = {}
+    for dtype in (FP16, BF16, FP32):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)
+        _, found[dtype] = trained(layers, model=model, dtype=dtype)
+    assert found[FP16].status == "diverged"
+    assert found[FP16].reason.startswith("the loss of step 1 is not finite; first not finite: the output of gpt_neox.")
+    for dtype in (BF16, FP32):
+        assert (found[dtype].status, len(found[dtype].losses)) == ("ok", 4), found[dtype].reason
+
+
+# The study that is made of them
+
+
+def test_the_rehearsal_has_the_papers_runs(rehearsal, paper):
+    """So its rows are the paper's: 30 pairs and 51 runs, 111 rows of the ledger from 99 trainings, and the closeout."""
+    assert list(rehearsal.runs) == list(paper.runs)
+    assert rehearsal.campaign_index() == paper.campaign_index()
+    assert rehearsal.evaluations() == paper.evaluations()
+    assert rehearsal.used_data() == paper.used_data()
+    assert {key: run.arm_settings for key, run in rehearsal.runs.items()} == {
+        key: run.arm_settings for key, run in paper.runs.items()
+    }
+
+
+def test_only_sources_settings_and_data_differ_from_the_papers(rehearsal, paper):
+    assert set(rehearsal.models) == set(paper.models)
+    for name, entry in rehearsal.models.items():
+        assert entry["source"]["type"] == "random"
+        assert entry["source"]["config"] == MODELS[name]["stand_in"]["config"]
+        kept = {key: value for key, value in paper.models[name].items() if key not in ("source", "licence", "gated")}
+        assert {key: value for key, value in entry.items() if key != "source"} == kept
+    assert all(entry["source"]["type"] != "hub" for entry in rehearsal.data.values())
+    for key, run in rehearsal.runs.items():
+        training = run.settings["training"]
+        assert training["steps"] == 4
+        assert training["optimizer"] == paper.runs[key].settings["training"]["optimizer"]
+    # What the campaigns set for single models stands above the rehearsal's settings.
+    large = rehearsal.runs["llama-3.1-70b", "std", 42].settings["training"]
+    assert (large["batch_size"], large["gradient_checkpointing"]) == (1, True)
+    assert rehearsal.runs["llama-3.1-8b", "std", 42].settings["training"]["batch_size"] == 2
+
+
+def test_the_papers_study_has_nothing_of_a_rehearsal():
+    assert not {"stand_ins", "rehearsal"} & set(read_yaml(ROOT / "config/paper.yaml"))
+    assert not {"stand_ins", "rehearsal"} & set(read_yaml(ROOT / "config/config.yaml"))
+
+
+@pytest.mark.parametrize(("name", "count"), [("gsm8k", 24), ("gsm8k_examples", 5)])
+def test_the_word_problems_are_solved_rightly(name, count):
+    lines = (ROOT / f"config/rehearsal/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(set(lines)) == count
+    for line in lines:
+        answer = json.loads(line)["answer"]
+        steps = re.findall(r"<<([-+*/() 0-9]+)=(\d+)>>(\d+)", answer)
+        assert steps
+        # Arithmetic alone, as the pattern says.
+        assert all(eval(term) == int(value) == int(said) for term, value, said in steps)
+        assert answer.splitlines()[-1] == f"#### {steps[-1][1]}"
+
+
+@pytest.mark.slow
+def test_the_clusters_study_runs_through(tmp_path):
+    """Four families, one of which diverges: each of its runs is a row with a reason, and all reports are made."""
+    folder = copy_project(tmp_path / "project")
+    done = snakemake(folder, *CLUSTER, "--max-threads", "1", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, said(done)[-4000:]
+    ledger = pd.read_csv(folder / "results/aggregate/ledger.csv").set_index(["model", "arm"])
+    assert len(ledger) == 12
+    diverged = ledger[ledger["status"] == "diverged"]
+    assert set(diverged.index.get_level_values("model")) == {"pythia-1.4b"}
+    assert len(diverged) == 3
+    assert diverged["reason"].str.contains("not finite").all()
+    assert set(ledger.drop(index="pythia-1.4b", level="model")["status"]) == {"ok"}
+    assert ledger["layers_total"].dropna().groupby("model").first().to_dict() == {
+        name: MODELS[name]["layers"] for name in ("qwen2.5-0.5b", "tinyllama-1.1b", "pythia-1.4b", "mixtral-8x7b")
+    }
+    assert pd.isna(ledger.loc[("pythia-1.4b", "std"), "eval_loss"])
+    for number in range(1, 6):
+        assert (folder / f"results/figures/fig{number}.pdf").read_bytes().startswith(b"%PDF")
+    lock = artifacts.payload(folder / "resources/models/mixtral-8x7b.lock.json", "model_lock")
+    assert lock["source"] == {"type": "random", **MODELS["mixtral-8x7b"]["stand_in"], "seed": 0, "tokenizer": "bytes"}
+    assert lock["licence"] is None
