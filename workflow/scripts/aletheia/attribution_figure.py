@@ -87,7 +87,7 @@ def _explain(figure: Figure, found: Sequence[Mapping[str, Any]], usable: Sequenc
 
 def _scatter(axis: Axes, usable: Sequence[Mapping[str, Any]], colours: Mapping[str, Any]) -> None:
     """Draw predicted against measured step times, one mark an arm and model, and the line where both are equal."""
-    seen: list[float] = []
+    seen: list[Mapping[str, float]] = []
     for one in usable:
         colour = colours[one["model"]]
         whole = one["arms"][BASELINE]["measured_seconds"]["value"]
@@ -103,9 +103,8 @@ def _scatter(axis: Axes, usable: Sequence[Mapping[str, Any]], colours: Mapping[s
             axis.plot([x["value"]] * 2, [y["low"], y["high"]], color=colour, linewidth=0.8, alpha=0.6, zorder=2)
             face = "white" if arm == BASELINE else colour
             axis.plot(x["value"], y["value"], shape, color=colour, markerfacecolor=face, markersize=5, zorder=3)
-            seen += [*x.values(), *y.values()]
-    room = 0.05 * (max(seen) - min(seen) or 1)
-    ends = (min(seen) - room, max(seen) + room)
+            seen += [x, y]
+    ends = _ends(seen)
     axis.plot(ends, ends, color=drawing.MUTED, linewidth=0.8, linestyle=":", zorder=1)
     axis.set(xlim=ends, ylim=ends, xlabel="Measured", ylabel="Predicted")
     axis.set_title("Step time, % of all layers", loc="left")
@@ -119,6 +118,15 @@ def _scatter(axis: Axes, usable: Sequence[Mapping[str, Any]], colours: Mapping[s
     # Beside the square there is no room; under it, where bars of several models make the figure taller.
     below = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.2)} if len(usable) > 1 else {"loc": "upper left"}
     axis.legend(marks, labels, frameon=False, fontsize="x-small", handletextpad=0.4, labelspacing=0.25, **below)
+
+
+def _ends(seen: Sequence[Mapping[str, float]]) -> tuple[float, float]:
+    """Return where an axis ends: beyond all intervals, but for those that a disturbed measurement made far too long."""
+    values = [one["value"] for one in seen]
+    span = max(values) - min(values) or 1
+    low = max(min(one["low"] for one in seen), min(values) - span)
+    high = min(max(one["high"] for one in seen), max(values) + span)
+    return low - 0.05 * span, high + 0.05 * span
 
 
 def _bars(axis: Axes, rows: Sequence[tuple[str, str, Mapping[str, Any] | None]], palette: Sequence[Any]) -> None:
@@ -140,6 +148,8 @@ def _bars(axis: Axes, rows: Sequence[tuple[str, str, Mapping[str, Any] | None]],
     for text, (_, _, one) in zip(axis.get_yticklabels(), rows, strict=True):
         text.set_color(drawing.MUTED if several and one is not None else drawing.INK)
     axis.set_ylim(len(rows) - 0.4, -0.6)
+    measured = [one["arms"][arm]["saving"]["measured"]["percent"] for _, arm, one in rows if one is not None]
+    axis.set_xlim(_ends([*measured, {"value": 0.0, "low": 0.0, "high": 0.0}]))
     axis.set_title("Saving, % of all layers", loc="left")
     drawing.zero_line(axis)
     sns.despine(ax=axis, left=True)
