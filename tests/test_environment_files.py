@@ -180,7 +180,7 @@ def test_a_missing_file_is_a_difference(project):
     ("old", "new", "sentence"),
     [
         ('pip = ["jsonschema", "pyyaml"]', 'pip = ["jsonschema", "glass"]', "expected names that constraints.txt pins"),
-        ('pip = ["jsonschema", "pyyaml"]', 'pips = ["jsonschema"]', "expected about, pip and perhaps conda, found"),
+        ('pip = ["jsonschema", "pyyaml"]', 'pips = ["jsonschema"]', "expected about and pip, perhaps conda, debian"),
     ],
 )
 def test_a_mistake_in_the_table_is_one_sentence(project, old, new, sentence):
