@@ -157,7 +157,12 @@ def test_no_file_names_an_index():
         ("envs/light.lock", "for Python 3.11", "for Python 3.12", ["envs/light.lock"]),
         ("pyproject.toml", 'pip = ["jsonschema", "pyyaml"]', 'pip = ["numpy", "jsonschema", "pyyaml"]', ["light"]),
         ("pyproject.toml", "tool.aletheia.environments.light", "tool.aletheia.environments.tiny", ["light", "tiny"]),
-        ("constraints.txt", "pyarrow==26.0.1", "pyarrow==26.0.0", ["evaluate", "report", "score_code", "stage"]),
+        (
+            "constraints.txt",
+            "pyarrow==26.0.1",
+            "pyarrow==26.0.0",
+            ["evaluate", "report", "score_code", "stage", "vllm"],
+        ),
     ],
 )
 def test_a_difference_is_named_with_its_remedy(project, file, old, new, differ):

@@ -631,6 +631,12 @@ def test_heldout_loss_is_the_models_own(loaded, staged, tmp_path):
     assert outcome.rows[0]["tokens"] == int((labels[:, 1:] != -100).sum())
 
 
+def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged, tmp_path):
+    config = {**CONFIG, "encoding": {**CONFIG["encoding"], "max_tokens": 4096}}
+    with pytest.raises(UserError, match=r"encoding\.max_tokens is 4096, and the model's context has 1024 tokens"):
+        evaluation.evaluate(loaded, "heldout", staged["data"], config=config, cache=tmp_path)
+
+
 # Scoring of generated code
 
 
