@@ -1,44 +1,46 @@
 # Evaluate: one job a run, all its benchmarks, the model loaded once; the base model once. Generated code is judged by a
-# rule of its own, in a sandbox, never beside the model.
+# rule of its own, in a sandbox, never beside the model. Where a campaign has vLLM write the answers that are generated,
+# these are a second job, in its environment: the step generate.
 
 
 # A rule's outputs are fixed, so each set of benchmarks that some model needs has its own rule.
-for benchmarks, models in STUDY.benchmark_sets().items():
+for step, script, environment in (("evaluate", "evaluate_run.py", "evaluate"), ("generate", "generate.py", "vllm")):
+    for benchmarks, models in STUDY.benchmark_sets(step).items():
 
-    rule:
-        name:
-            "evaluate_" + "_".join(benchmarks)
-        input:
-            precision=measured_precision,
-            model="<resources>/models/{model}.lock.json",
-            data=training_data,
-            run=evaluated_run,
-            questions=question_locks,
-        output:
-            evaluated_files(benchmarks),
-        log:
-            "logs/evaluate/{model}/{run}.log",
-        wildcard_constraints:
-            model="|".join(map(re.escape, models)),
-        conda:
-            "../envs/evaluate.yaml"
-        threads: all_cores
-        resources:
-            **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
-        params:
-            **lineage(
-                "evaluate_run.py",
-                "evaluate",
-                extra=TASKS,
-                model=model_section,
-                encoding=encoding_section,
-                evaluation=evaluation_section,
-            ),
-        shell:
-            "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evaluate_run.py --model-lock {input.model:q} "
-            "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
-            "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
-            "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+        rule:
+            name:
+                "_".join([step, *benchmarks])
+            input:
+                precision=measured_precision,
+                model="<resources>/models/{model}.lock.json",
+                data=training_data,
+                run=evaluated_run,
+                questions=question_locks(benchmarks),
+            output:
+                evaluated_files(benchmarks),
+            log:
+                f"logs/{step}/{{model}}/{{run}}.log",
+            wildcard_constraints:
+                model="|".join(map(re.escape, models)),
+            conda:
+                f"../envs/{environment}.yaml"
+            threads: all_cores
+            resources:
+                **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
+            params:
+                **lineage(
+                    script,
+                    environment,
+                    extra=TASKS,
+                    model=model_section,
+                    encoding=encoding_section,
+                    evaluation=evaluation_section(step, benchmarks),
+                ),
+            shell:
+                f"$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/{script} --model-lock {{input.model:q}} "
+                "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
+                "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
+                "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule score_code:

@@ -60,14 +60,14 @@ def bought_by(arm):
     return path
 
 
-def question_sets(wildcards):
-    """The name of the question set of each benchmark that has one."""
-    return STUDY.question_sets(STUDY.model_benchmarks(wildcards.model), settings_of(wildcards))
+def question_locks(benchmarks):
+    """The locks of the question sets of some benchmarks."""
 
+    def locks(wildcards):
+        names = STUDY.question_sets(benchmarks, settings_of(wildcards)).values()
+        return [f"<resources>/data/{name}.lock.json" for name in names]
 
-def question_locks(wildcards):
-    """The locks of the question sets."""
-    return [f"<resources>/data/{name}.lock.json" for name in question_sets(wildcards).values()]
+    return locks
 
 
 def evaluated_run(wildcards):

@@ -82,14 +82,19 @@ def tensorboard(wildcards):
     return int(run_of(wildcards).settings["training"]["tensorboard"])
 
 
-def evaluation_section(wildcards):
-    """Benchmarks and settings of a model: only those that its runs ask for."""
-    settings = settings_of(wildcards)["evaluation"]
-    benchmarks = STUDY.model_benchmarks(wildcards.model)
-    prompt = STUDY.models[wildcards.model]["prompt"] if settings["prompt"] == "registry" else settings["prompt"]
-    common = {key: settings[key] for key in ("batch_size", "time_limit_seconds")} | {"prompt": prompt}
-    own = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
-    return {**common, "benchmarks": benchmarks, **own}
+def evaluation_section(step, benchmarks):
+    """How some benchmarks of a model are asked: a pattern of the settings that they need."""
+
+    def section(wildcards):
+        settings = settings_of(wildcards)["evaluation"]
+        prompt = STUDY.models[wildcards.model]["prompt"] if settings["prompt"] == "registry" else settings["prompt"]
+        common = {key: settings[key] for key in ("batch_size", "time_limit_seconds")} | {"prompt": prompt}
+        if step == "generate":
+            common["generation"] = settings["generation"]
+        own = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
+        return {**common, "benchmarks": list(benchmarks), **own}
+
+    return section
 
 
 def humaneval_section(wildcards):

@@ -157,7 +157,12 @@ def test_no_file_names_an_index():
         ("envs/light.lock", "for Python 3.11", "for Python 3.12", ["envs/light.lock"]),
         ("pyproject.toml", 'pip = ["jsonschema", "pyyaml"]', 'pip = ["numpy", "jsonschema", "pyyaml"]', ["light"]),
         ("pyproject.toml", "tool.aletheia.environments.light", "tool.aletheia.environments.tiny", ["light", "tiny"]),
-        ("constraints.txt", "pyarrow==26.0.1", "pyarrow==26.0.0", ["evaluate", "report", "score_code", "stage"]),
+        (
+            "constraints.txt",
+            "pyarrow==26.0.1",
+            "pyarrow==26.0.0",
+            ["evaluate", "report", "score_code", "stage", "vllm"],
+        ),
     ],
 )
 def test_a_difference_is_named_with_its_remedy(project, file, old, new, differ):
@@ -180,7 +185,7 @@ def test_a_missing_file_is_a_difference(project):
     ("old", "new", "sentence"),
     [
         ('pip = ["jsonschema", "pyyaml"]', 'pip = ["jsonschema", "glass"]', "expected names that constraints.txt pins"),
-        ('pip = ["jsonschema", "pyyaml"]', 'pips = ["jsonschema"]', "expected about, pip and perhaps conda, found"),
+        ('pip = ["jsonschema", "pyyaml"]', 'pips = ["jsonschema"]', "expected about and pip, perhaps conda, debian"),
     ],
 )
 def test_a_mistake_in_the_table_is_one_sentence(project, old, new, sentence):

@@ -177,6 +177,7 @@ def test_the_script_writes_a_score_and_a_table_for_each_benchmark(base):
     assert (mmlu["arm"], mmlu["seed"], mmlu["model"], mmlu["n"]) == ("base", None, "tiny", 7)
     assert mmlu["score"] == sum(row["correct"] for row in rows) / 7 == mmlu["n_correct"] / 7
     assert [row["question_id"] for row in rows] == [f"q/{i}" for i in range(7)]
+    assert base.said.count("loaded ") == 1
     assert mmlu["questions_sha256"] == artifacts.sha256_file(base.arguments[1].parent / "mmlu" / "questions.jsonl")
 
 
@@ -270,18 +271,21 @@ def test_the_adapter_counts(adapted, staged, loaded, tmp_path):
 
 
 def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monkeypatch):
-    from aletheia import models
+    """Base and two arms, three benchmarks: weights are read from the disk three times, not nine."""
+    from transformers import PreTrainedModel
 
-    loads, load = [], models.load
-    monkeypatch.setattr(models, "load", lambda *a, **k: (loads.append(a), load(*a, **k))[1])
+    loads, load = [], PreTrainedModel.from_pretrained.__func__
+    counted = classmethod(lambda cls, *a, **k: (loads.append(cls.__name__), load(cls, *a, **k))[1])
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", counted)
     questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval")]
     common = {"model_lock": staged["model"], "data_lock": staged["data"], "questions": questions}
-    for run in (None, adapted.run):
+    config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": ["mmlu", "gsm8k", "humaneval"]}}
+    for run in (None, adapted.run, adapted.run):
         args = SimpleNamespace(run=run, precision=None, threads=1, **common)
-        done = list(evaluated.evaluations(args, CONFIG, tmp_path))
-        assert [one.outcome.status for one in done] == ["ok"] * 4
-        assert [one.facts["prompt"] for one in done] == [None, "plain", "plain", "plain"]
-    assert len(loads) == 2
+        done = list(evaluated.evaluations(args, config, tmp_path))
+        assert [one.outcome.status for one in done] == ["ok"] * 3
+        assert [one.facts["prompt"] for one in done] == ["plain"] * 3
+    assert loads == ["LlamaForCausalLM"] * 3
 
 
 def test_a_changed_adapter_is_refused(adapted, staged):
@@ -625,6 +629,12 @@ def test_heldout_loss_is_the_models_own(loaded, staged, tmp_path):
         expected = loaded.model(input_ids=ids, labels=labels).loss.item()
     assert outcome.rows[0]["loss"] == pytest.approx(expected, abs=1e-5)
     assert outcome.rows[0]["tokens"] == int((labels[:, 1:] != -100).sum())
+
+
+def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged, tmp_path):
+    config = {**CONFIG, "encoding": {**CONFIG["encoding"], "max_tokens": 4096}}
+    with pytest.raises(UserError, match=r"encoding\.max_tokens is 4096, and the model's context has 1024 tokens"):
+        evaluation.evaluate(loaded, "heldout", staged["data"], config=config, cache=tmp_path)
 
 
 # Scoring of generated code

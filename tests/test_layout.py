@@ -8,15 +8,28 @@ import pytest
 from aletheia import layout
 from aletheia.config import read_yaml
 from aletheia.study import load_study
-from conftest import ROOT, STUDY, copy_project, said, snakemake
+from conftest import STUDY, copy_project, edit, said, snakemake
 
 
 @pytest.mark.parametrize("target", ["all", *layout.ON_DEMAND])
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
 def test_the_layout_is_the_rules_outputs(configuration, target, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    study = load_study(read_yaml(Path(configuration)))
     folder = copy_project(tmp_path / "project")
+    hold_together(folder, configuration, target, monkeypatch)
+
+
+def test_the_layout_is_the_rules_outputs_where_vllm_generates(tmp_path, monkeypatch):
+    folder = copy_project(tmp_path / "project")
+    edit(folder / "tests/study/campaign.yaml", "\nevaluation:\n", "\nevaluation:\n  generation: vllm\n")
+    declared = hold_together(folder, STUDY[1], "all", monkeypatch)
+    assert declared["results/evaluate/tiny-llama/base/humaneval.generations.parquet"] == "generate_humaneval"
+    assert declared["results/evaluate/tiny-llama/base/mmlu.json"] == "evaluate_heldout_mmlu"
+
+
+def hold_together(folder, configuration, target, monkeypatch):
+    """Hold the library's list of a target's files against what a dry run declares, and return that."""
+    monkeypatch.chdir(folder)
+    study = load_study(read_yaml(Path(configuration)))
     done = snakemake(folder, target, "-n", "--configfile", configuration)
     assert done.returncode == 0, said(done)[-2000:]
     declared = {}
@@ -27,6 +40,7 @@ def test_the_layout_is_the_rules_outputs(configuration, target, tmp_path, monkey
     if target in layout.ON_DEMAND:
         made = {path: rule for path, rule in declared.items() if path.startswith(f"results/{target}")}
         assert layout.ON_DEMAND[target](study) == made
-        return
+        return declared
     assert layout.study_files(study) == declared
     assert set(layout.study_targets(study)) <= set(declared)
+    return declared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -17,17 +18,18 @@ from aletheia.tasks import TASKS, task_config
 from conftest import ROOT, run_script
 from test_evaluation import CONFIG, data_lock
 
-# Ten subjects, ten questions each; the history ones have prompts of thousands of tokens and would take minutes.
-SUBJECTS = ["abstract_algebra", "anatomy", "astronomy", "global_facts", "human_aging", "marketing", "nutrition"]
-SUBJECTS += ["philosophy", "sociology", "virology"]
-NEW_TOKENS = {"gsm8k": 128, "humaneval": 96}
-BATCH = 8
+# Twenty questions of each subject, by the number of solved examples before each. These subjects have short prompts,
+# which keeps the command line's part to a minute; those of the history subjects have thousands of tokens.
+SUBJECTS = {5: ["abstract_algebra", "global_facts"], 0: ["anatomy", "astronomy", "marketing"]}
+QUESTIONS, SHOTS, BATCH = 20, 2, 8
+NEW_TOKENS = {"gsm8k": 48, "humaneval": 48}
+FILES = {"gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def smollm2(tmp_path_factory):
+def lock(tmp_path_factory):
     """Return SmolLM2-135M's lock, staged before or now."""
     lock = ROOT / "resources" / "models" / "smollm2-135m.lock.json"
     if not lock.is_file():
@@ -36,75 +38,106 @@ def smollm2(tmp_path_factory):
         section = f"config:model={json.dumps(entry)}"
         done = run_script("stage.py", "model", "smollm2-135m", "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
         assert done.returncode == 0, done.stderr
-    model, tokenizer = models.load(lock, dtype="fp32")
-    return SimpleNamespace(lock=lock, loaded=evaluation.Model(model, tokenizer, BATCH))
+    return lock
 
 
-def command_line(smollm2, tasks, folder):
-    """Run the command line on task definitions of ours; return {task: its samples in question order}."""
-    (folder / "tasks").mkdir()
-    for name, task in tasks.items():
-        (folder / "tasks" / f"{name}.yaml").write_text(yaml.safe_dump({**task, "task": name}), encoding="utf-8")
-    model = smollm2.lock.parent / "smollm2-135m"
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", ",".join(tasks), "--device", "cpu"]
-    command += ["--model_args", f"pretrained={model},dtype=float32", "--include_path", str(folder / "tasks")]
-    command += ["--batch_size", str(BATCH), "--output_path", str(folder / "out"), "--log_samples"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3000, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    samples = {}
-    for name in tasks:
-        (log,) = (folder / "out").rglob(f"samples_{name}_*.jsonl")
-        rows = map(json.loads, log.read_text(encoding="utf-8").splitlines())
-        samples[name] = sorted(rows, key=lambda row: row["doc_id"])
-    return samples
+@pytest.fixture(scope="module")
+def asked(benchmark_data, tmp_path_factory):
+    """Return, by name, staged questions with the settings that ours reads, and the command line's task definitions.
 
-
-def ours(smollm2, name, lock, cache, **settings):
-    config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], name: {"questions": name, **settings}}}
-    return evaluation.evaluate(smollm2.loaded, name, lock, config=config, cache=cache)
-
-
-def test_100_mmlu_questions_5_shot(smollm2, benchmark_data, tmp_path):
-    """One task a subject on the command line, as the harness has MMLU; all subjects at once here."""
+    MMLU is one task a subject on the command line, as the harness has it; all subjects of a kind at once in ours.
+    """
+    folder, ours, tasks = tmp_path_factory.mktemp("asked"), {}, {}
     data = benchmark_data / "mmlu" / "data"
-    questions, shots, tasks = [], [], {}
-    for subject in SUBJECTS:
-        asked = splits.drawn(read_questions(data / "test" / f"{subject}_test.csv", "mmlu")[0], 10, seed=0)
-        own = read_examples(data / "dev" / f"{subject}_dev.csv", "mmlu", 5)
-        path = tmp_path / f"{subject}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
-        task = task_config("mmlu", path, cache=tmp_path / "cache", num_fewshot=5, fewshot=own)
-        tasks[subject] = {**task, "fewshot_config": {"sampler": "first_n", "samples": own}}
-        questions, shots = questions + asked, shots + own
-    theirs = [sample for rows in command_line(smollm2, tasks, tmp_path).values() for sample in rows]
-    lock = data_lock(tmp_path / "staged", "mmlu", questions=questions, fewshot=shots)
-    outcome = ours(smollm2, "mmlu", lock, tmp_path / "cache", num_fewshot=5)
-    assert [row["correct"] for row in outcome.rows] == [sample["acc"] == 1.0 for sample in theirs]
+    for shots, subjects in SUBJECTS.items():
+        rows, examples = [], []
+        for subject in subjects:
+            drawn = splits.drawn(read_questions(data / "test" / f"{subject}_test.csv", "mmlu")[0], QUESTIONS, seed=0)
+            own = read_examples(data / "dev" / f"{subject}_dev.csv", "mmlu", 5)
+            lock = data_lock(folder / subject, "mmlu", questions=drawn)
+            path = lock.parent / "mmlu" / "questions.jsonl"
+            task = task_config("mmlu", path, cache=folder / "cache", num_fewshot=shots, fewshot=own)
+            tasks[subject] = {**task, "fewshot_config": {"sampler": "first_n", "samples": own}} if shots else task
+            rows, examples = rows + drawn, examples + own
+        staged = {"questions": rows, **({"fewshot": examples} if shots else {})}
+        ours[f"mmlu_{shots}"] = data_lock(folder / f"{shots}_shot", "mmlu", **staged), {"num_fewshot": shots}
+    for name, file in FILES.items():
+        staged = {"questions": splits.drawn(read_questions(benchmark_data / file, name)[0], QUESTIONS, seed=0)}
+        settings = {"max_new_tokens": NEW_TOKENS[name]}
+        if name == "gsm8k":
+            staged["fewshot"] = read_examples(benchmark_data / "gsm8k" / "train.jsonl.gz", name, SHOTS)
+            settings["num_fewshot"] = SHOTS
+        lock = data_lock(folder, name, **staged)
+        path = folder / name / "questions.jsonl"
+        tasks[name] = task_config(name, path, cache=folder / "cache", fewshot=staged.get("fewshot"), **settings)
+        ours[name] = lock, settings
+    return SimpleNamespace(ours=ours, tasks=tasks)
+
+
+@pytest.fixture(scope="module")
+def theirs(lock, asked, tmp_path_factory):
+    """Start the command line, one process for all tasks, which works beside ours.
+
+    Return a function that waits for it and gives {task: its samples in question order}.
+    """
+    folder = tmp_path_factory.mktemp("theirs")
+    for name, task in asked.tasks.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**task, "task": name}), encoding="utf-8")
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", ",".join(asked.tasks)]
+    command += ["--model_args", f"pretrained={lock.parent / 'smollm2-135m'},dtype=float32", "--device", "cpu"]
+    command += ["--include_path", str(folder), "--batch_size", str(BATCH), "--log_samples"]
+    command += ["--output_path", str(folder / "out")]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    @functools.cache
+    def samples():
+        assert process.wait(timeout=3000) == 0, (folder / "log").read_text()[-3000:]
+        found = {}
+        for name in asked.tasks:
+            (path,) = (folder / "out").rglob(f"samples_{name}_*.jsonl")
+            rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+            found[name] = sorted(rows, key=lambda row: row["doc_id"])
+        return found
+
+    yield samples
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def ours(lock, asked, theirs, tmp_path_factory):
+    """Return the outcome of all that was asked, by name; the command line is at work meanwhile."""
+    loaded = evaluation.Model(*models.load(lock, dtype="fp32"), BATCH)
+    cache, outcomes = tmp_path_factory.mktemp("cache"), {}
+    for name, (questions, settings) in asked.ours.items():
+        benchmark = name.split("_")[0]
+        section = {**CONFIG["evaluation"], benchmark: {"questions": benchmark, **settings}}
+        config = {**CONFIG, "evaluation": section}
+        outcomes[name] = evaluation.evaluate(loaded, benchmark, questions, config=config, cache=cache)
+    return outcomes
+
+
+@pytest.mark.parametrize("shots", SUBJECTS)
+def test_100_mmlu_questions(ours, theirs, shots):
+    outcome = ours[f"mmlu_{shots}"]
+    samples = [sample for subject in SUBJECTS[shots] for sample in theirs()[subject]]
+    assert [row["correct"] for row in outcome.rows] == [sample["acc"] == 1.0 for sample in samples]
     found = np.array([row["loglikelihoods"] for row in outcome.rows])
-    expected = np.array([[float(r[0][0]) for r in sample["resps"]] for sample in theirs])
-    assert found.shape == (100, 4)
+    expected = np.array([[float(response[0][0]) for response in sample["resps"]] for sample in samples])
+    assert found.shape == (QUESTIONS * len(SUBJECTS[shots]), 4)
     assert np.abs(found - expected).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["gsm8k", "humaneval"])
-def test_20_generations(smollm2, benchmark_data, tmp_path, name):
-    """GSM8K 5-shot with the first five training rows, HumanEval greedy: the same texts, hence the same outcomes."""
-    files = {"gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
-    asked = splits.drawn(read_questions(benchmark_data / files[name], name)[0], 20, seed=0)
-    staged, settings = {"questions": asked}, {"max_new_tokens": NEW_TOKENS[name]}
-    if name == "gsm8k":
-        staged["fewshot"] = read_examples(benchmark_data / "gsm8k" / "train.jsonl.gz", name, 5)
-        settings["num_fewshot"] = 5
-    lock = data_lock(tmp_path, name, **staged)
-    config = task_config(
-        name, tmp_path / name / "questions.jsonl", cache=tmp_path / "cache", fewshot=staged.get("fewshot"), **settings
-    )
-    assert config["task"] == yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))["task"]
-    theirs = command_line(smollm2, {name: config}, tmp_path)[name]
-    strict = [sample for sample in theirs if sample["filter"] == theirs[0]["filter"]]
-    outcome = ours(smollm2, name, lock, tmp_path / "cache", **settings)
-    assert len(outcome.rows) == 20
+@pytest.mark.parametrize("name", FILES)
+def test_20_generations(ours, theirs, asked, name):
+    """GSM8K with the first training rows solved, HumanEval greedy: the same texts, hence the same outcomes."""
+    assert asked.tasks[name]["task"] == yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))["task"]
+    outcome = ours[name]
+    strict = [sample for sample in theirs()[name] if sample["filter"] == theirs()[name][0]["filter"]]
+    assert len(outcome.rows) == QUESTIONS
     assert [row["generation"] for row in outcome.rows] == [sample["resps"][0][0] for sample in strict]
+    # Both kinds of end: by a stop string or an end token, and by the limit.
+    assert {row["truncated"] for row in outcome.rows} == {True, False}
     if name == "gsm8k":
         assert [row["correct"] for row in outcome.rows] == [sample["exact_match"] == 1.0 for sample in strict]
-    assert outcome.truncated == sum(row["truncated"] for row in outcome.rows) <= 20

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 import attacks
-from aletheia import code_runner, confined, confinement, sandbox, scoring, seccomp
+from aletheia import confined, confinement, plain_data, sandbox, scoring, seccomp
 from aletheia.confined import SandboxError
 from aletheia.errors import UserError
 from aletheia.sandbox import Program, run, run_all
@@ -185,7 +185,7 @@ def test_environment_and_standard_input_are_empty(kind, monkeypatch):
     ids=lambda value: type(value).__name__,
 )
 def test_plain_values_come_back_as_they_were(value):
-    found = code_runner.decode(json.loads(json.dumps(code_runner.encode(value))))
+    found = plain_data.decode(json.loads(json.dumps(plain_data.encode(value))))
     assert found == value
     assert type(found) is type(value)
 
@@ -373,7 +373,7 @@ def test_root_with_an_interpreter_of_its_own_is_refused_where_it_would_stay_root
     require(kind)
     private = tmp_path / "private"
     private.touch(mode=0o600)
-    source = confinement.interpreter()[-1].replace("open(os.__file__,", f"open({str(private)!r},")
+    source = confinement.interpreter()[-1].replace("open(os.__file__,", f'open("{private}",')
     assert str(private) in source
     if kind != "rlimits":
         monkeypatch.setattr(confinement, "_DEVICES", (*confinement._DEVICES, str(private)))

@@ -15,7 +15,7 @@ import yaml
 
 from aletheia import artifacts
 from aletheia.config import schema
-from conftest import STUDY, copy_study, dry, edit, said, sentences, snakemake
+from conftest import STUDY, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
 
@@ -96,6 +96,34 @@ def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
     examples = data.encode_rows(data.read_rows(folder / "heldout.jsonl"), tokenizer, 320)
     rows = heldout.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
     assert heldout.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
+
+
+def test_an_evaluation_loads_its_model_once(finished):
+    """As many loads as jobs, each of which answers all benchmarks of a run: two models' bases and their three arms."""
+    said = {path: path.read_text() for path in (finished / "logs/evaluate").rglob("*.log")}
+    assert len(said) == 8
+    assert [text.count("loaded resources/models/") for text in said.values()] == [1] * 8
+    answered = [re.findall(r"^(\w+): ok, ", text, flags=re.MULTILINE) for text in said.values()]
+    assert sorted(answered) == [["heldout"]] * 4 + [["heldout", "mmlu", "humaneval"]] * 4
+
+
+def test_questions_are_put_as_the_registry_says(tmp_path):
+    """With `prompt: registry`, the default: a chat model's through its template, another's as they are."""
+    folder = copy_project(tmp_path / "project")
+    with (folder / "tests/study/models.yaml").open("a") as handle:
+        handle.write("  prompt: chat\n")
+
+    def prompts():
+        done = snakemake(folder, "-n", "-p", *STUDY)
+        assert done.returncode == 0, said(done)[-2000:]
+        commands = [line for line in said(done).splitlines() if "evaluate_run.py" in line]
+        pattern = r'models/([\w-]+)\.lock.*config:evaluation=\{.*?"prompt":"(\w+)"'
+        return {re.search(pattern, line).groups() for line in commands}
+
+    assert prompts() == {("tiny-llama", "plain"), ("tiny-neox", "chat")}
+    # A campaign that names one puts it to all.
+    edit(folder / "tests/study/campaign.yaml", "\nevaluation:\n", "\nevaluation:\n  prompt: plain\n")
+    assert prompts() == {("tiny-llama", "plain"), ("tiny-neox", "plain")}
 
 
 def test_a_second_run_has_nothing_to_do(finished, tmp_path):
@@ -232,6 +260,7 @@ OTHERS = {
     "training.gradient_checkpointing": True,
     "training.time_limit_seconds": 60,
     "evaluation.batch_size": 2,
+    "evaluation.generation": "vllm",
     "evaluation.prompt": "chat",
     "evaluation.time_limit_seconds": 60,
     "evaluation.heldout.rows": 4,

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 MARK = "# Written by `make envs` from pyproject.toml and constraints.txt"
 SUFFIXES = (".yaml", ".lock", ".def")
-KEYS = {"about", "conda", "pip"}
+NEEDED, OPTIONAL = ("about", "pip"), ("conda", "debian", "versions", "platform")
 
 
 @functools.cache
@@ -39,10 +39,10 @@ def table() -> dict[str, Any]:
     found = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["aletheia"]
     for name, environment in found["environments"].items():
         keys = set(environment)
-        if not {"about", "pip"} <= keys <= KEYS:
+        if not {*NEEDED} <= keys <= {*NEEDED, *OPTIONAL}:
             raise UserError(
-                f"pyproject.toml, tool.aletheia.environments.{name}: expected about, pip and perhaps conda, "
-                f"found {', '.join(sorted(keys)) or 'nothing'}"
+                f"pyproject.toml, tool.aletheia.environments.{name}: expected {' and '.join(NEEDED)}, perhaps "
+                f"{', '.join(OPTIONAL)}, found {', '.join(sorted(keys)) or 'nothing'}"
             )
     return found
 
@@ -55,9 +55,18 @@ def packages(text: str) -> dict[str, str]:
 
 
 @functools.cache
-def versions() -> dict[str, str]:
-    """Return the version of each package that an environment may hold: constraints.txt, and the table's torch."""
-    return packages((ROOT / "constraints.txt").read_text(encoding="utf-8")) | {"torch": table()["torch"]}
+def versions(name: str) -> dict[str, str]:
+    """Return the version of each package that an environment may hold: constraints.txt, the table's torch, its own."""
+    tested = packages((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    own = table()["environments"][name].get("versions", {})
+    return (
+        tested | {"torch": table()["torch"]} | {canonicalize_name(package): number for package, number in own.items()}
+    )
+
+
+def platform(name: str) -> str:
+    """Return the platform that an environment's packages are for."""
+    return table()["environments"][name].get("platform", table()["platform"])
 
 
 def pins(name: str) -> list[str]:
@@ -69,13 +78,13 @@ def pins(name: str) -> list[str]:
         When constraints.txt has no version of a package.
     """
     listed = sorted(table()["environments"][name]["pip"], key=str.lower)
-    unknown = [package for package in listed if canonicalize_name(package) not in versions()]
+    unknown = [package for package in listed if canonicalize_name(package) not in versions(name)]
     if unknown:
         raise UserError(
             f"pyproject.toml, tool.aletheia.environments.{name}: expected names that constraints.txt pins, found "
             f"{', '.join(unknown)}; add them there as NAME==VERSION"
         )
-    return [f"{package}=={versions()[canonicalize_name(package)]}" for package in listed]
+    return [f"{package}=={versions(name)[canonicalize_name(package)]}" for package in listed]
 
 
 def yaml_text(name: str) -> str:
@@ -90,8 +99,9 @@ def yaml_text(name: str) -> str:
 def def_text(name: str) -> str:
     """Return ``envs/NAME.def``: what Apptainer makes an image from."""
     environment = table()["environments"][name]
-    # A lineage asks git for the commit; conda packages have the same names in Debian.
-    debian = " ".join(["git", *(package.split("=")[0] for package in environment.get("conda", []))])
+    # A lineage asks git for the commit.
+    same = [package.split("=")[0] for package in environment.get("conda", [])]
+    debian = " ".join(["git", *environment.get("debian", same)])
     gpus = " --nv" if "torch" in environment["pip"] else ""
     install = "python -m pip install --no-cache-dir --disable-pip-version-check"
     return f"""\
@@ -125,15 +135,15 @@ def lock_head(name: str) -> str:
     """Return the comment that leads ``envs/NAME.lock``."""
     return (
         f"# All that the {name} environment installs with pip, for Python {table()['python']} on "
-        f"{table()['platform']}.\n"
+        f"{platform(name)}.\n"
         f"{MARK}, resolved by uv.\n"
         f"# Install: python -m pip install --no-deps --require-hashes --requirement envs/{name}.lock\n"
     )
 
 
-def compile_pins(*options: str, pins: list[str], out: Path) -> None:
+def compile_pins(*options: str, pins: list[str], platform: str, out: Path) -> None:
     """Let uv resolve ``pins`` into the file ``out``, whose own versions it prefers if it is there."""
-    target = ["--python-version", table()["python"], "--python-platform", table()["platform"]]
+    target = ["--python-version", table()["python"], "--python-platform", platform]
     done = subprocess.run(
         [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *target, *options, "--output-file", str(out), "-"],
         input="\n".join(pins),
@@ -154,15 +164,16 @@ def lock_text(name: str) -> str:
     """
     with tempfile.TemporaryDirectory() as folder:
         constraints, resolved, hashed = (Path(folder) / part for part in ("c.txt", "resolved.txt", "pylock.toml"))
-        constraints.write_text("".join(f"{n}=={v}\n" for n, v in versions().items()), encoding="utf-8")
+        constraints.write_text("".join(f"{n}=={v}\n" for n, v in versions(name).items()), encoding="utf-8")
         former = ENVS / f"{name}.lock"
         if former.is_file():
             pinned = packages(former.read_text(encoding="utf-8"))
             resolved.write_text("".join(f"{n}=={v}\n" for n, v in pinned.items()), encoding="utf-8")
         plain = ("--no-header", "--no-annotate", "--constraint", str(constraints))
-        compile_pins(*plain, pins=pins(name), out=resolved)
+        compile_pins(*plain, pins=pins(name), platform=platform(name), out=resolved)
         found = packages(resolved.read_text(encoding="utf-8"))
-        compile_pins("--no-deps", pins=[f"{n}=={v}" for n, v in found.items()], out=hashed)
+        exact = [f"{n}=={v}" for n, v in found.items()]
+        compile_pins("--no-deps", pins=exact, platform=platform(name), out=hashed)
         locked = tomllib.loads(hashed.read_text(encoding="utf-8"))["packages"]
     lines = []
     for package in sorted(locked, key=lambda package: package["name"]):
@@ -176,7 +187,7 @@ def lock_holds(name: str, text: str) -> bool:
     """Say, without a network, whether a lock fits the table: its head, the own packages, the versions."""
     locked = packages(text)
     own = packages("\n".join(pins(name)))
-    agree = all(versions().get(package, version) == version for package, version in locked.items())
+    agree = all(versions(name).get(package, version) == version for package, version in locked.items())
     return text.startswith(lock_head(name)) and own.items() <= locked.items() and agree
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from aletheia import code_runner, seccomp
+from aletheia import code_runner, limits, plain_data, seccomp
 
 # From strong to weak. bubblewrap: namespaces, no file but the interpreter's. landlock: no file but the interpreter's,
 # by the kernel's Landlock. rlimits: reads what its user reads. All have limits and the filter; none can write a file.
@@ -20,6 +19,14 @@ KINDS = ("bubblewrap", "landlock", "rlimits")
 _PACKAGES = ("py*/site-packages", "py*/dist-packages", "site-packages", "dist-packages")
 # What an interpreter is linked against.
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+# What the bare interpreter, which finds no package of ours, takes for modules.
+_BESIDE = (plain_data, limits)
+_LOADING = """\
+import sys, types
+for name, text in {texts!r}.items():
+    sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), vars(sys.modules[name]))
+"""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
@@ -28,8 +35,9 @@ def interpreter() -> list[str]:
 
     The executable behind a virtual environment is called, since that is what the sandbox binds.
     """
-    source = Path(code_runner.__file__).read_text(encoding="utf-8")
-    return [str(_executable()), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", source]
+    texts = {module.__name__: Path(module.__file__).read_text(encoding="utf-8") for module in (*_BESIDE, code_runner)}
+    main = texts.pop(code_runner.__name__)
+    return [str(_executable()), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", _LOADING.format(texts=texts) + main]
 
 
 def _executable() -> Path:
@@ -62,7 +70,7 @@ def hide() -> None:
 
     Where programs run as the user of the process that judges them and see it, they would find their test in it.
     """
-    ctypes.CDLL(None).prctl(code_runner.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    limits.undumpable()
 
 
 def _shown() -> list[Path]:

@@ -9,13 +9,28 @@ first stop string either way, hence equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from aletheia.prefixes import WORTH, repeated, shared
+
+
+class Generation(NamedTuple):
+    """What was written after one prompt.
+
+    Attributes
+    ----------
+    tokens
+        All that were written, the one that ended it among them.
+    nan
+        Whether scores were ever not a number.
+    """
+
+    tokens: list[int]
+    nan: bool
 
 
 class StopStrings:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aletheia import artifacts
 from aletheia.answers import COLUMNS, HELDOUT, HUMANEVAL, Outcome, write_table
+from aletheia.artifacts import Job
 from aletheia.errors import UserError
 
+if TYPE_CHECKING:
+    from aletheia.evaluation import Model
+
 BASE = "base"
+# (lock, run, dtype=, config=) → model, tokenizer, and what writes the answers that are generated (None: the model).
+Loader = Callable[..., tuple[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Evaluated:
         """Return the artifact's payload."""
         return {**self.facts, **self.outcome.summary()}
 
-    def write(self, job: artifacts.Job, folder: Path) -> None:
+    def write(self, job: Job, folder: Path) -> None:
         """Write the table, then the score; of HumanEval the generations, whose sidecar keeps the rest."""
         name, payload = self.facts["benchmark"], self.payload()
         observed = {"benchmark_seconds": round(self.seconds, 3)}
@@ -65,13 +73,49 @@ def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
     return [path for benchmark in benchmarks for path in paths(folder, benchmark) if path is not None]
 
 
-def evaluations(args: Any, config: Mapping[str, Any], cache: Path) -> Iterator[Evaluated]:
-    """Yield each benchmark of a run as it ends.
+def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse what a step that evaluates is called with."""
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock of the data with held-out rows")
+    parser.add_argument("--questions", type=Path, nargs="*", default=[], help="locks of the question sets")
+    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
+    return parser.parse_args()
+
+
+def evaluate_run(args: Any, load: Loader | None = None, **facts: Any) -> None:
+    """Answer all benchmarks of a run and write what came of each, unless all is there.
 
     Parameters
     ----------
     args
-        Arguments of ``evaluate_run.py`` (paths of inputs).
+        Of :func:`arguments`.
+    load
+        Loads the model: :func:`load_transformers`, or :func:`aletheia.serving.load_served`.
+    facts
+        What else the artifacts say.
+    """
+    folder = args.outputs[0].parent
+    inputs = [args.model_lock, args.data_lock, *filter(None, [args.run, args.precision]), *args.questions]
+    with Job(args, inputs=inputs, outputs=outputs(folder, args.config["evaluation"]["benchmarks"])) as job:
+        if job.done:
+            return
+        with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
+            for benchmark in evaluations(args, job.config, Path(cache), load, **facts):
+                benchmark.write(job, folder)
+
+
+def evaluations(
+    args: Any, config: Mapping[str, Any], cache: Path, load: Loader | None = None, **facts: Any
+) -> Iterator[Evaluated]:
+    """Yield each benchmark of a run as it ends.
+
+    Parameters
+    ----------
+    args, load, facts
+        As of :func:`evaluate_run`.
     config
         Sections ``model`` (dtype, quantization), ``encoding`` and ``evaluation``.
     cache
@@ -85,23 +129,29 @@ def evaluations(args: Any, config: Mapping[str, Any], cache: Path) -> Iterator[E
         settings = {**settings, "prompt": config["model"].get("prompt", "plain")}
         config = {**config, "evaluation": settings}
     run = artifacts.payload(args.run, "run") if args.run else None
-    who = _who(args.model_lock, run)
-    who["dtype"] = models.resolved_dtype(config["model"], args.precision)
+    who = {**_who(args.model_lock, run), "dtype": models.resolved_dtype(config["model"], args.precision), **facts}
     locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
-    facts = {name: {**who, **_what(name, settings, lock)} for name, lock in locks.items()}
+    about = {name: {**who, **_what(name, settings, lock)} for name, lock in locks.items()}
     if run is not None and run["status"] != "ok":
         outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
-        yield from (Evaluated(facts[name], outcome, 0.0) for name in locks)
+        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
         return
     models.use_threads(args.threads)
-    model, tokenizer = load_model(args.model_lock, args.run, dtype=who["dtype"], section=config["model"])
-    limit = settings["time_limit_seconds"]
-    deadline = None if limit is None else time.monotonic() + limit
-    loaded = evaluation.Model(model, tokenizer, settings["batch_size"], deadline)
+    loaded = _loaded(load or load_transformers, args, config, who["dtype"])
     for name, lock in locks.items():
         started = time.monotonic()
         outcome = evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
-        yield Evaluated(facts[name], outcome, time.monotonic() - started)
+        yield Evaluated(about[name], outcome, time.monotonic() - started)
+
+
+def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> Model:
+    """Load a run's model, once for all benchmarks; their time limit begins when it is there."""
+    from aletheia.evaluation import Model
+
+    model, tokenizer, writer = load(args.model_lock, args.run, dtype=dtype, config=config)
+    limit = config["evaluation"]["time_limit_seconds"]
+    deadline = None if limit is None else time.monotonic() + limit
+    return Model(model, tokenizer, config["evaluation"]["batch_size"], deadline, writer)
 
 
 def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -166,9 +216,17 @@ def load_model(lock: Path, run: Path | None, *, dtype: str, section: Mapping[str
     """
     from aletheia import models
 
+    started = time.monotonic()
     model, tokenizer = models.load(lock, dtype=dtype, **models.loading(section))
+    # Once a job, whatever the number of its benchmarks: a second line would be a second load.
+    print(f"loaded {lock} in {time.monotonic() - started:.1f} s", flush=True)
     if run is not None:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, adapter_of(run)).eval()
     return model, tokenizer
+
+
+def load_transformers(lock: Path, run: Path | None, *, dtype: str, config: Mapping[str, Any]) -> tuple[Any, Any, None]:
+    """Return model and tokenizer of :func:`load_model`, and nothing else that would write answers."""
+    return *load_model(lock, run, dtype=dtype, section=config["model"]), None

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +21,24 @@ from aletheia.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from aletheia.harness import StudyLM
+
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model with what its evaluations need."""
+    """A loaded model with what its evaluations need.
+
+    Attributes
+    ----------
+    writer
+        Writes the answers that are generated where the model does not (:class:`aletheia.harness.StudyLM`).
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     batch_size: int
     deadline: float | None = None
+    writer: Callable[..., Any] | None = None
 
 
 def offline(folder: Path) -> None:
@@ -79,7 +88,9 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
         The campaign's section of that name (``prompt``, ``max_tokens``, ``loss_on``).
     """
     from aletheia.heldout import row_losses
+    from aletheia.models import check_context
 
+    check_context(loaded.model, encoding["max_tokens"])
     examples = encode_rows(rows, loaded.tokenizer, **encoding)
     # The order that row_losses would take, so that a deadline can fall between its batches.
     examples.sort(key=lambda example: len(example["input_ids"]))
@@ -87,19 +98,8 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
     for start in range(0, len(examples), loaded.batch_size):
         batch = examples[start : start + loaded.batch_size]
         _within(loaded.deadline)
-        losses = row_losses(
-            loaded.model, batch, batch_size=loaded.batch_size, pad_token_id=loaded.tokenizer.pad_token_id
-        )
-        for example, (tokens, total) in zip(batch, losses, strict=True):
-            finite = math.isfinite(total)
-            table.append(
-                {
-                    "row": example["row"],
-                    "tokens": tokens,
-                    "loss": total / tokens if finite else None,
-                    "status": "ok" if finite else "nan",
-                }
-            )
+        losses = row_losses(loaded.model, batch, batch_size=len(batch), pad_token_id=loaded.tokenizer.pad_token_id)
+        table += [_heldout_row(example["row"], *loss) for example, loss in zip(batch, losses, strict=True)]
     table.sort(key=lambda row: row["row"])
     broken = sum(row["status"] != "ok" for row in table)
     if broken:
@@ -107,6 +107,16 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
         return Outcome("failed", reason, n=len(table), rows=table)
     tokens, sums = [r["tokens"] for r in table], [r["loss"] * r["tokens"] for r in table]
     return Outcome(loss=math.fsum(sums) / sum(tokens), stderr=ratio_stderr(tokens, sums), n=len(table), rows=table)
+
+
+def _heldout_row(row: int, tokens: int, total: float) -> dict[str, Any]:
+    finite = math.isfinite(total)
+    return {
+        "row": row,
+        "tokens": tokens,
+        "loss": total / tokens if finite else None,
+        "status": "ok" if finite else "nan",
+    }
 
 
 class _Late(Exception):
@@ -136,7 +146,7 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
     cache
         Folder for the datasets library.
     """
-    from aletheia.harness import StudyLM, TimeLimitReached
+    from aletheia.harness import TimeLimitReached
     from aletheia.tasks import run_task, task_config
 
     if chat and not loaded.tokenizer.chat_template:
@@ -150,13 +160,7 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
         fewshot=_fewshot(folder, name, settings),
         max_new_tokens=settings.get("max_new_tokens"),
     )
-    lm = StudyLM(loaded.model, loaded.tokenizer, batch_size=loaded.batch_size, deadline=loaded.deadline)
-    longest = settings.get("max_new_tokens", 0)
-    if longest >= lm.max_length:
-        raise UserError(
-            f"evaluation.{name}.max_new_tokens is {longest}, and the model's window of {lm.max_length} tokens holds "
-            "prompt and answer; lower max_new_tokens, or leave the benchmark out for this model"
-        )
+    lm = _language_model(loaded, name, settings)
     try:
         answered = run_task(lm, config, chat=chat)
     except TimeLimitReached:
@@ -166,8 +170,31 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
     return _marked(scored(table, answered["version"]), answered["samples"], lm.notes.cut)
 
 
+def _language_model(loaded: Model, name: str, settings: Mapping[str, Any]) -> StudyLM:
+    """Return the model as the harness takes it, once its window has room for a prompt beside the longest answer."""
+    from aletheia.harness import StudyLM
+
+    lm = StudyLM(
+        loaded.model,
+        loaded.tokenizer,
+        batch_size=loaded.batch_size,
+        deadline=loaded.deadline,
+        writer=loaded.writer,
+    )
+    longest = settings.get("max_new_tokens", 0)
+    if longest >= lm.max_length:
+        raise UserError(
+            f"evaluation.{name}.max_new_tokens is {longest}, and the model's window of {lm.max_length} tokens holds "
+            "prompt and answer; lower max_new_tokens, or leave the benchmark out for this model"
+        )
+    return lm
+
+
 def _marked(outcome: Outcome, samples: Mapping[str, Sequence[Mapping[str, Any]]], cut: set[str]) -> Outcome:
-    """Return the outcome with the rows marked whose prompts lost their beginning; they count as they were answered."""
+    """Return the outcome with the rows marked whose prompts lost their beginning.
+
+    They count as they were answered; a program that continues half a question is not run (:mod:`aletheia.scoring`).
+    """
     prompts = [sample["arguments"][0][0] for sample in next(iter(samples.values()))]
     lost = [prompt in cut for prompt in prompts]
     if not any(lost):

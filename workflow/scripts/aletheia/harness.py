@@ -8,17 +8,21 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
+from torch.nn.utils.rnn import pad_sequence
 
-from aletheia.decoding import Greedy, StopStrings
+from aletheia.decoding import Generation, Greedy, StopStrings
 from aletheia.prefixes import Tail, shared, tail_logits
 
 # (context, continuation) as texts, then each as tokens: what the harness asks of ``_loglikelihood_tokens``.
 Scored = tuple[tuple[str, str] | None, list[int], list[int]]
+# (prompts as tokens, stop strings, longest continuation in tokens, what to call before each pass): who writes answers.
+Writer = Callable[[list[list[int]], list[str], int, Callable[[], Any]], list[Generation]]
 
 # It warns of a model that is handed over as an object, which is meant here.
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -67,13 +71,24 @@ class StudyLM(HFLM):
         Value of ``time.monotonic()`` after which the next pass raises :class:`TimeLimitReached`.
     reuse
         Whether prefixes are shared; without it each question is computed whole.
+    writer
+        Writes the answers that are generated, instead of the model, which then needs no weights.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, batch_size: int, deadline: float | None = None, reuse: bool = True
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        batch_size: int,
+        deadline: float | None = None,
+        reuse: bool = True,
+        writer: Writer | None = None,
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, backend="causal")
-        self.deadline, self.reuse, self._rows = deadline, reuse, batch_size
+        self.deadline, self.reuse, self.writer, self._rows = deadline, reuse, writer, batch_size
+        if writer is not None:
+            self._device = torch.device("cpu")  # where prompts are prepared; the model may be on none
         self.notes = _Notes()
         self.set_cache_hook(self.notes)
 
@@ -163,6 +178,17 @@ class StudyLM(HFLM):
             self.batch_size_per_gpu = self._rows
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
+        write = self._decoded if self.writer is None else self._written
+        tokens, broken = write(context, max_length, stop, **settings)
+        width = context.shape[1]
+        for row, bad in zip(tokens[:, width:], broken, strict=True):
+            self.notes.pending.append({**self._length(row, stop, max_length - width), "nan": bad})
+        return tokens
+
+    def _decoded(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any
+    ) -> tuple[torch.Tensor, list[bool]]:
+        """Return prompts with the model's continuations, and whose scores were ever not a number."""
         greedy = Greedy(StopStrings(stop, self.tokenizer), rows=self._rows, tick=self._in_time)
         settings = {k: v for k, v in settings.items() if k not in ("temperature", "do_sample")}
         tokens = self.model.generate(
@@ -174,10 +200,17 @@ class StudyLM(HFLM):
             use_cache=True,
             **settings,
         )
-        width = context.shape[1]
-        for row, bad in zip(tokens[:, width:], greedy.broken, strict=True):
-            self.notes.pending.append({**self._length(row, stop, max_length - width), "nan": bad})
-        return tokens
+        return tokens, greedy.broken
+
+    def _written(
+        self, context: torch.Tensor, max_length: int, stop: list[str], *, attention_mask: torch.Tensor, **_: Any
+    ) -> tuple[torch.Tensor, list[bool]]:
+        """Return the same of the writer's continuations."""
+        prompts = [row[mask.bool()].tolist() for row, mask in zip(context, attention_mask, strict=True)]
+        answers = self.writer(prompts, stop, max_length - context.shape[1], self._in_time)
+        continued = [torch.tensor(answer.tokens, dtype=context.dtype) for answer in answers]
+        tail = pad_sequence(continued, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        return torch.cat([context, tail], dim=1), [answer.nan for answer in answers]
 
     def _length(self, row: torch.Tensor, stop: list[str], limit: int) -> dict[str, Any]:
         """Return how many tokens a row has, and whether the limit cut it before any stop."""

@@ -89,10 +89,10 @@ def _trained(run: Run, results: str) -> dict[str, str]:
 
 def _evaluated(study: Study, folder: str, model: str) -> dict[str, str]:
     """Return what the evaluations of one run, or of a base model, leave in ``folder``."""
-    benchmarks = study.model_benchmarks(model)
-    rule = "evaluate_" + "_".join(benchmarks)
+    jobs = study.evaluation_jobs(model).items()
+    rules = {benchmark: "_".join([step, *asked]) for step, asked in jobs for benchmark in asked}
     names: dict[str, str] = {}
-    for benchmark in benchmarks:
+    for benchmark, rule in rules.items():
         table = f"{benchmark}.parquet"
         if benchmark == "humaneval":
             names |= dict.fromkeys(_with_sidecar(GENERATIONS), rule)

@@ -39,14 +39,7 @@ def score(
     UserError
         When the generations answer other problems, or the sandbox does not work after all.
     """
-    payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
-    problems = {row["id"]: row for row in read_rows(checked_folder(questions) / "questions.jsonl")}
-    found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
-    if found != payload["questions_sha256"]:
-        raise UserError(
-            f"{questions}: expected the problems that {generations} answers "
-            f"(sha256 {payload['questions_sha256']}), found sha256 {found}; evaluate the run again"
-        )
+    payload, problems = _answered(generations, questions)
     kind = sandbox.resolve(settings["sandbox"])
     payload["sandbox"] = kind
     if payload["status"] != "ok":
@@ -55,19 +48,36 @@ def score(
     # What is no whole answer to the whole question is not run, and has not passed.
     asked = [answer for answer in answers if answer["status"] == "ok"]
     programs = [program(problems[answer["question_id"]], answer["generation"]) for answer in asked]
-    try:
-        verdicts = sandbox.run_all(programs, kind=kind, workers=workers)
-    except SandboxError as error:
-        raise UserError(
-            f"the sandbox ({kind}) worked at first and then twice did not ({error}): "
-            "start the step again, with fewer threads where processes, memory or open files are short"
-        ) from error
+    verdicts = _verdicts(programs, kind, workers)
     judged = {answer["question_id"]: verdict for answer, verdict in zip(asked, verdicts, strict=True)}
     rows = [{**answer, **_outcome(answer["status"], judged.get(answer["question_id"]))} for answer in answers]
     payload["n_correct"] = sum(row["passed"] for row in rows)
     payload["score"], payload["stderr"] = proportion([row["passed"] for row in rows])
     # Times differ from run to run: they stay out of the table, whose hash says whether verdicts changed.
     return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in judged.items()}}
+
+
+def _answered(generations: Path, questions: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what is known of the generations, and by id the problems, which are those that they answer."""
+    payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
+    problems = {row["id"]: row for row in read_rows(checked_folder(questions) / "questions.jsonl")}
+    found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
+    if found != payload["questions_sha256"]:
+        raise UserError(
+            f"{questions}: expected the problems that {generations} answers "
+            f"(sha256 {payload['questions_sha256']}), found sha256 {found}; evaluate the run again"
+        )
+    return payload, problems
+
+
+def _verdicts(programs: list[sandbox.Program], kind: str, workers: int) -> list[sandbox.Verdict]:
+    try:
+        return sandbox.run_all(programs, kind=kind, workers=workers)
+    except SandboxError as error:
+        raise UserError(
+            f"the sandbox ({kind}) worked at first and then twice did not ({error}): "
+            "start the step again, with fewer threads where processes, memory or open files are short"
+        ) from error
 
 
 def _outcome(status: str, verdict: sandbox.Verdict | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aletheia import backends
 from aletheia.arms import BASELINE, arms_of, check_arms, meaning, rule_of
 from aletheia.batching import steps_of_plan
 from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
@@ -72,11 +73,15 @@ class Study:
         """Return every benchmark that some campaign asks of a model; its base model and all its runs answer them."""
         return self.shared[model]["benchmarks"]
 
-    def benchmark_sets(self) -> dict[tuple[str, ...], list[str]]:
-        """Return ``{benchmarks: models}``: which models need which set."""
+    def evaluation_jobs(self, model: str) -> dict[str, list[str]]:
+        """Return ``{step: benchmarks}`` of the jobs that evaluate each of a model's runs."""
+        return backends.jobs_of(self.model_benchmarks(model), self.shared[model]["evaluation"]["generation"])
+
+    def benchmark_sets(self, step: str) -> dict[tuple[str, ...], list[str]]:
+        """Return ``{benchmarks: models}``: which models have which set answered by a job of a step."""
         sets: dict[tuple[str, ...], list[str]] = {}
         for model in self.used_models():
-            sets.setdefault(tuple(self.model_benchmarks(model)), []).append(model)
+            sets.setdefault(tuple(self.evaluation_jobs(model).get(step, [])), []).append(model)
         return {benchmarks: models for benchmarks, models in sets.items() if benchmarks}
 
     def used_models(self) -> list[str]:
@@ -240,6 +245,7 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
     for model in campaign["models"]:
         settings = merged(common, campaign["overrides"].get(model, {}))
         _check_names(study, campaign, model, settings)
+        backends.check_served(campaign["path"], model, study.models[model], settings)
         _share(study, campaign, model, settings)
         for arm in arms_of(campaign, model):
             entry = meaning(campaign["arms"][arm])
@@ -276,7 +282,13 @@ def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[st
     """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
     own = copy.deepcopy({key: settings[key] for key in SHARED})
     there = study.shared.setdefault(model, own)
-    both = {"batch_size", "prompt", "time_limit_seconds", *(set(own["benchmarks"]) & set(there["benchmarks"]))}
+    both = {
+        "batch_size",
+        "generation",
+        "prompt",
+        "time_limit_seconds",
+        *(set(own["benchmarks"]) & set(there["benchmarks"])),
+    }
     whole = ("data", "probe", "stability", "interleaving", "encoding")
     differing = [key for key in whole if own[key] != there[key]]
     differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]

@@ -1,0 +1,19 @@
+"""Evaluate one run, or the base model, on benchmarks whose answers are generated: with vLLM, on GPUs, offline."""
+
+from __future__ import annotations
+
+from aletheia import evaluated, serving
+from aletheia.backends import VLLM
+from aletheia.cli import step_parser
+from aletheia.errors import guarded
+from aletheia.lineage import task_files
+
+
+def main() -> None:
+    """Run the step."""
+    parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"), extra_code=task_files())
+    evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM)
+
+
+if __name__ == "__main__":
+    guarded(main)
