@@ -1,41 +1,4 @@
-# Cluster: what must be so before anything is submitted, and a look at the devices that jobs see.
-import os
-
-from aletheia import slurm
-
-
-def meet_cluster():
-    """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours."""
-    try:
-        if slurm.wait_for_orphans(Path(".snakemake/log")):
-            # What they have made counts, so everything is planned anew.
-            os.execv(sys.executable, [sys.executable, *sys.argv])
-        if workflow.executor_plugin.name == "slurm":
-            sentences = slurm.refusals(requests(), slurm.read_cluster())
-            if sentences:
-                raise WorkflowError("\n".join(sentences))
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def requests():
-    """What the planned jobs ask of the cluster; those of one allocation together."""
-    planned = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
-    allocations = dict.fromkeys(workflow.dag.get_job_group(job) or job for job in planned)
-    return [request_of(allocation) for allocation in allocations]
-
-
-def request_of(allocation):
-    """What one allocation asks of the cluster."""
-    members = list(allocation) if allocation.is_group() else [allocation]
-    names = " and ".join(dict.fromkeys(job.rule.name for job in members))
-    wildcards = members[0].wildcards_dict
-    which = " ".join(wildcards[key] for key in ("model", "seed") if key in wildcards)
-    asked = allocation.resources
-    keys = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "minutes": "runtime"}
-    return slurm.Request(job=f"{names} of {which}", **{name: asked.get(key) for name, key in keys.items()})
-
-
+# Cluster: a look at the devices that its jobs see.
 # A short job, in a quality of service that starts it soon.
 SMOKE = SITE.smoke if SITE else {"minutes": None, "qos": None}
 

@@ -1,9 +1,7 @@
 # What the rules share: the study as data, and the one `lineage` that each rule passes to its script.
-import fcntl
 import gc
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -38,8 +36,6 @@ shell.prefix(
 )
 # Task definitions decide what lm-eval asks, so they count as code of the evaluation.
 TASKS = task_files()
-# Open files whose locks this controller holds.
-HELD = []
 
 
 wildcard_constraints:

@@ -2,7 +2,6 @@
 from aletheia import evidence, layout
 from aletheia.materials import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
-from aletheia.space import staging_space
 
 
 def study_targets(wildcards):
@@ -139,46 +138,3 @@ def layers_of_figure(wildcards):
 def made_files(wildcards):
     """Every file that the study's rules write; a folder by its sidecar."""
     return evidence.made_files(STUDY, "<results>", "<resources>")
-
-
-def failed_sentences(controller_logs):
-    """The sentence that each failed job's log ends with, where its script knew what went wrong."""
-    said = "\n".join(Path(path).read_text() for path in controller_logs)
-    names = dict.fromkeys(re.findall(r"^ *log: (\S+) \(check log", said, flags=re.MULTILINE))
-    found = ((name, failed_sentence(Path(name))) for name in names)
-    return [f"{name}: {sentence}" for name, sentence in found if sentence]
-
-
-def failed_sentence(log):
-    """The sentence that a log ends with, or that its disk had no room for one; None where neither is so."""
-    line = log.read_text().strip().split("\n")[-1] if log.is_file() else ""
-    if line.startswith("error: "):
-        return line
-    full = log.parent.is_dir() and shutil.disk_usage(log.parent).free == 0
-    return (
-        "error: the disk is full, so this log is cut; free some space and run the same command again" if full else None
-    )
-
-
-def hold_folder():
-    """Hold this folder's kernel lock until the controller ends, however it ends; stop where another one holds it."""
-    handle = open(".snakemake/controller.lock", "w")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise WorkflowError(
-            "another snakemake runs in this folder; wait for it, or stop it, and run this again"
-        ) from None
-    HELD.append(handle)
-
-
-def check_space():
-    """Say how much room the models take that this run stages, and how much there is; stop where it is too little."""
-    planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]
-    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
-    try:
-        sentence = staging_space({model: STUDY.models[model] for model in planned}, folder)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-    if sentence:
-        print(sentence, file=sys.stderr)

@@ -1,0 +1,86 @@
+# What the controller sees to before the first job and after the last: its folder, room for what is staged, the cluster,
+# and the sentences that scripts ended with.
+import fcntl
+import os
+import shutil
+
+from aletheia import slurm
+from aletheia.space import staging_space
+
+# Open files whose locks this controller holds.
+HELD = []
+
+
+def hold_folder():
+    """Hold this folder's kernel lock until the controller ends, however it ends; stop where another one holds it."""
+    handle = open(".snakemake/controller.lock", "w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise WorkflowError(
+            "another snakemake runs in this folder; wait for it, or stop it, and run this again"
+        ) from None
+    HELD.append(handle)
+
+
+def check_space():
+    """Say how much room the models take that this run stages, and how much there is; stop where it is too little."""
+    planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]
+    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    try:
+        sentence = staging_space({model: STUDY.models[model] for model in planned}, folder)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if sentence:
+        print(sentence, file=sys.stderr)
+
+
+def meet_cluster():
+    """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours."""
+    try:
+        if slurm.wait_for_orphans(Path(".snakemake/log")):
+            # What they have made counts, so everything is planned anew.
+            os.execv(sys.executable, [sys.executable, *sys.argv])
+        if workflow.executor_plugin.name == "slurm":
+            sentences = slurm.refusals(requests(), slurm.read_cluster())
+            if sentences:
+                raise WorkflowError("\n".join(sentences))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def requests():
+    """What the planned jobs ask of the cluster; those of one allocation together."""
+    planned = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    allocations = dict.fromkeys(workflow.dag.get_job_group(job) or job for job in planned)
+    return [request_of(allocation) for allocation in allocations]
+
+
+def request_of(allocation):
+    """What one allocation asks of the cluster."""
+    members = list(allocation) if allocation.is_group() else [allocation]
+    names = " and ".join(dict.fromkeys(job.rule.name for job in members))
+    wildcards = members[0].wildcards_dict
+    which = " ".join(wildcards[key] for key in ("model", "seed") if key in wildcards)
+    asked = allocation.resources
+    keys = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "minutes": "runtime"}
+    return slurm.Request(job=f"{names} of {which}", **{name: asked.get(key) for name, key in keys.items()})
+
+
+def failed_sentences(controller_logs):
+    """The sentence that each failed job's log ends with, where its script knew what went wrong."""
+    said = "\n".join(Path(path).read_text() for path in controller_logs)
+    names = dict.fromkeys(re.findall(r"^ *log: (\S+) \(check log", said, flags=re.MULTILINE))
+    found = ((name, failed_sentence(Path(name))) for name in names)
+    return [f"{name}: {sentence}" for name, sentence in found if sentence]
+
+
+def failed_sentence(log):
+    """The sentence that a log ends with, or that its disk had no room for one; None where neither is so."""
+    line = log.read_text().strip().split("\n")[-1] if log.is_file() else ""
+    if line.startswith("error: "):
+        return line
+    full = log.parent.is_dir() and shutil.disk_usage(log.parent).free == 0
+    return (
+        "error: the disk is full, so this log is cut; free some space and run the same command again" if full else None
+    )
