@@ -52,6 +52,10 @@ def command_line(*arguments, **environment):
     return subprocess.run(program, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
+def napping():
+    return any(NAP in (process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+
+
 def assert_nothing_is_left(folder):
     assert Cluster(folder).processes() == []
     assert linked() != Cluster(folder).configuration
@@ -62,6 +66,7 @@ def test_a_cluster_whose_program_was_killed_is_gone_before_the_next_one(folder, 
     first = Cluster(folder)
     program = parent(folder)
     assert program.stdout.readline() == "up\n"
+    first.wait(napping, "the job's last process")
     before = first.processes()
     assert {"slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd"} <= {process.name() for process in before}
     for process in before:
@@ -75,9 +80,7 @@ def test_a_cluster_whose_program_was_killed_is_gone_before_the_next_one(folder, 
         assert not second.squeue()
         assert_nothing_is_left(folder)
         assert not [process for process in before if process.is_running() and process.status() != "zombie"]
-        assert NAP not in (
-            argument for process in psutil.process_iter(["cmdline"]) for argument in process.info["cmdline"]
-        )
+        assert not napping()
 
 
 @pytest.mark.parametrize("daemon", ["munged", "mariadbd", "slurmctld"])
