@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import os
 import shutil
 import signal
@@ -67,7 +68,7 @@ class Cluster(Daemons):
         return (self.folder / f"job-{job}.log").read_text()
 
     def records(self) -> list[Job]:
-        """Return accounting's records, in the order of their jobs; a job that was requeued has one for each start."""
+        """Return accounting's records in the order of submission; a job that was requeued has one for each start."""
         form = ("--noheader", "--parsable2", f"--delimiter={SEPARATOR}", f"--format={','.join(FIELDS)}")
         return parse_jobs(
             self.run("sacct", *form, "--allusers", "--allocations", "--duplicates", "--starttime=now-1week")
@@ -100,7 +101,7 @@ class Cluster(Daemons):
         self.wait(lambda: self.nodes()[name] in USABLE, f"node {name} takes jobs")
 
     def restart_controller(self, with_signal: signal.Signals = signal.SIGTERM) -> None:
-        """End slurmctld and start it again."""
+        """End slurmctld and start it again. With SIGKILL it forgets what happened in the last five seconds."""
         self.end("slurmctld", with_signal)
         self.start_slurmctld()
 
@@ -112,6 +113,14 @@ class Cluster(Daemons):
             yield
         finally:
             self.start_slurmdbd()
+
+    def tidy(self) -> None:
+        """Cancel all jobs, bring all nodes back, and wait until all are idle."""
+        self.run("scancel", f"--user={getpass.getuser()}")
+        for name, state in self.nodes().items():
+            if state.startswith(("down", "drain")):
+                self.node_up(name)
+        self.wait_idle()
 
     def wait_idle(self, seconds: float = 60) -> None:
         """Wait until no job waits or runs and each node is idle or down."""
@@ -136,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["start", "stop"])
     parser.add_argument("folder", help="where its files are; a new folder, or one of an earlier cluster")
+    parser.add_argument("--wait", type=float, default=30, help="seconds that start waits for another cluster to stop")
     arguments = parser.parse_args()
     cluster = Cluster(arguments.folder)
     if arguments.action == "stop":
@@ -144,7 +154,7 @@ def main() -> None:
     if absent := lacking():
         parser.exit(1, f"error: {absent[0]} is missing; {absent[1]}\n")
     try:
-        cluster.start(detached=True)
+        cluster.start(patience=arguments.wait, detached=True)
     except (RuntimeError, TimeoutError) as error:
         parser.exit(1, f"error: {error}\n")
     print(f"SLURM runs; account {ACCOUNT}, partitions {', '.join(PARTITIONS)}; logs are in {cluster.folder}")

@@ -44,7 +44,7 @@ class Daemons:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
-        self._conf = self.folder / OWN
+        self.configuration = self.folder / OWN
         self._keeper: subprocess.Popen | None = None
 
     def start(self, *, patience: float = 30, detached: bool = False) -> None:
@@ -64,14 +64,17 @@ class Daemons:
         Refused, TimeoutError
             If a daemon does not start; nothing is left running.
         """
+        self._check_folder()
         with machine(self.folder, patience) as lock:
             if left := linked():
                 Daemons(left.parent).stop()
             unlink()
-            self._make_folder()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            write_configuration(self.configuration)
             try:
-                self._keeper = _start_keeper(self._conf, lock, detached)
-                link(self._conf)
+                self._keeper = _start_keeper(self.configuration, lock, detached)
+                link(self.configuration)
                 self._start_daemons()
             except BaseException:
                 self.stop()
@@ -90,7 +93,7 @@ class Daemons:
         if self._keeper:
             self._keeper.communicate()
             self._keeper = None
-        if linked() == self._conf:
+        if linked() == self.configuration:
             unlink()
         shutil.rmtree(self.folder / "mariadb", ignore_errors=True)
 
@@ -98,10 +101,10 @@ class Daemons:
         """Return the processes of the cluster, this one never among them, or those that run one program."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, IndexError):
                 # slurmstepd writes its title over its environment, but is at home beside its log.
                 stepd = process.name() == "slurmstepd" and process.cwd() == str(self.folder)
-                if stepd or process.environ().get("SLURM_CONF") == str(self._conf):
+                if stepd or process.environ().get("SLURM_CONF") == str(self.configuration):
                     program = Path(process.cmdline()[0]).name
                     found += [process] * (process.pid != os.getpid() and name in (None, program))
         return found
@@ -114,7 +117,9 @@ class Daemons:
 
     def run(self, *command: str) -> str:
         """Return what one of SLURM's programs prints; raise ``Refused`` with its complaint if it fails."""
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self._environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise Refused(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
@@ -139,21 +144,18 @@ class Daemons:
         return {
             "PATH": PATH,
             "HOME": os.environ.get("HOME", "/"),
-            "SLURM_CONF": str(self._conf),
+            "SLURM_CONF": str(self.configuration),
             "SLURM_TIME_FORMAT": "%s",
             # Where slurmdbd finds the database.
             "MYSQL_UNIX_PORT": str(self.folder / "mariadb.socket"),
         }
 
-    def _make_folder(self) -> None:
+    def _check_folder(self) -> None:
         # A step's socket is FOLDER/NODE/NODE_JOB.STEP, and a socket's path has at most 107 characters.
         if len(str(self.folder)) > 70:
             raise RuntimeError(f"the folder's path may have 70 characters, {self.folder} has {len(str(self.folder))}")
-        if self.folder.exists() and any(self.folder.iterdir()) and not self._conf.exists():
+        if self.folder.exists() and any(self.folder.iterdir()) and not self.configuration.exists():
             raise RuntimeError(f"{self.folder} has files that are not a cluster's; name a new folder")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        write_configuration(self._conf)
 
     def _start_daemons(self) -> None:
         self._start_munged()
