@@ -3,10 +3,12 @@
 import fcntl
 import os
 import shutil
+import threading
 
 from aletheia import slurm
 from aletheia.space import staging_space
 
+LOGS = Path(".snakemake/log")
 # Open files whose locks this controller holds.
 HELD = []
 
@@ -38,15 +40,22 @@ def check_space():
 def meet_cluster():
     """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours."""
     try:
-        if slurm.wait_for_orphans(Path(".snakemake/log")):
+        if slurm.wait_for_orphans(LOGS):
             # What they have made counts, so everything is planned anew.
-            os.execv(sys.executable, [sys.executable, *sys.argv])
+            start_again()
         if workflow.executor_plugin.name == "slurm":
             sentences = slurm.refusals(requests(), slurm.read_cluster())
             if sentences:
                 raise WorkflowError("\n".join(sentences))
+            *_, own = slurm.earlier_runs(LOGS)
+            threading.Thread(target=slurm.watch_for_preemption, args=(own, start_again), daemon=True).start()
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def start_again():
+    """Replace this controller by a new one with the same arguments."""
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def requests():

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -45,6 +46,8 @@ MEASURED = ("seconds", "tokens_per_second", "memory", "host", "device", "speedup
 class Controller(subprocess.Popen):
     """Snakemake in a copy of the project, with Leonardo's profile."""
 
+    started: ClassVar[list[Controller]] = []
+
     def __init__(self, folder: Path, cluster, study: str, *arguments: str, account: str | None = ACCOUNT) -> None:
         environment = {k: v for k, v in cluster.environment.items() if k != "ALETHEIA_ACCOUNT"} | {
             "OMP_NUM_THREADS": "1"
@@ -56,6 +59,7 @@ class Controller(subprocess.Popen):
         self.log = folder / "controller.log"
         with self.log.open("a") as log:
             super().__init__(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.started.append(self)
 
     def ended(self, status: int = 0) -> str:
         """Wait for the end, expect this status, and return what was said."""
@@ -75,6 +79,19 @@ def executor(tmp_path_factory):
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
         subprocess.run([*pip, *pinned], check=True)
         os.environ["PYTHONPATH"] = str(target)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(cluster):
+    """End what a failed test has left, so that the next one has the cluster to itself."""
+    yield
+    for controller in Controller.started:
+        controller.kill()
+        controller.wait()
+    Controller.started.clear()
+    for job in cluster.squeue():
+        cluster.scancel(job)
+    cluster.wait_idle()
 
 
 def observed(path: Path) -> dict:

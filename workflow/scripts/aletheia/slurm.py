@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,6 +183,32 @@ def wait_for_orphans(logs: Path, *, seconds: float = 10) -> bool:
         waited = True
         time.sleep(seconds)
     return waited
+
+
+def watch_for_preemption(run: str, again: Callable[[], None], *, seconds: float = 20) -> None:
+    """Call ``again`` when a job of a run was pre-empted, which the executor takes for one that will come back.
+
+    Meant for a thread of its own; it never returns otherwise.
+
+    Parameters
+    ----------
+    run
+        The run's id.
+    again
+        Starts the controller again; what still runs then outlives its controller, and is waited for.
+    seconds
+        Between two looks.
+    """
+    look = ["squeue", "--noheader", "--format=%i", "--states=PREEMPTED", f"--name={run}"]
+    while True:
+        time.sleep(seconds)
+        with contextlib.suppress(UserError):
+            if jobs := _answer(look).split():
+                print(
+                    f"pre-empted: {', '.join(jobs)}; the executor would wait for ever, so all is planned anew",
+                    flush=True,
+                )
+                again()
 
 
 def _table(command: list[str]) -> list[list[str]]:
