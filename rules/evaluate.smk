@@ -27,6 +27,7 @@ for step, script, environment in (("evaluate", "evaluate_run.py", "evaluate"), (
             threads: all_cores
             resources:
                 **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
+                script=script,
             params:
                 **lineage(
                     script,
@@ -36,8 +37,9 @@ for step, script, environment in (("evaluate", "evaluate_run.py", "evaluate"), (
                     encoding=encoding_section,
                     evaluation=evaluation_section(step, benchmarks),
                 ),
+            # Formatted when a job runs, and the loop is over by then: the script's name has to be the rule's own.
             shell:
-                f"$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/{script} --model-lock {{input.model:q}} "
+                "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/{resources.script} --model-lock {input.model:q} "
                 "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
                 "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
                 "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -151,8 +151,8 @@ def test_arms_of_a_model_and_seed_follow_each_other_in_one_allocation(campaign, 
         assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(spans)), spans
         record, gpus = records[int(jobs.pop())], study.models[model]["gpus"]
         asked = record.requested
-        assert (record.partition, record.qos, record.account.lower()) == ("boost_usr_prod", "normal", ACCOUNT.lower())
-        assert record.time_limit_minutes == walltimes.allocation(model, 1)
+        assert (record.partition, record.qos, record.account) == ("boost_usr_prod", "normal", ACCOUNT.lower())
+        assert record.limit_minutes == walltimes.allocation(model, 1)
         assert (asked["gres/gpu"], asked["cpu"], asked["mem"], asked["node"]) == (gpus, 8 * gpus, 123_500 * gpus, 1)
         # One quarter of a node for each GPU: 8 of its 32 cores.
         assert record.allocated["billing"] == 8 * gpus
@@ -179,7 +179,7 @@ def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
         model, record = place.split("/")[0], records[int(job)]
         assert (record.partition, record.qos) == ("boost_usr_prod", "normal")
         assert record.requested["gres/gpu"] == study.models[model]["gpus"]
-        assert record.time_limit_minutes == walltimes.evaluation(model)
+        assert record.limit_minutes == walltimes.evaluation(model)
 
 
 def test_what_needs_no_gpu_runs_where_it_is_free(campaign):
@@ -188,7 +188,7 @@ def test_what_needs_no_gpu_runs_where_it_is_free(campaign):
     for path in paths:
         record = records[int(observed(folder / "results" / path)["slurm_job"])]
         assert record.partition == "lrd_all_serial"
-        assert record.time_limit_minutes == 60
+        assert record.limit_minutes == 60
         assert record.requested["mem"] == 15_400
         assert "gres/gpu" not in record.requested
 
@@ -208,7 +208,7 @@ def test_smoke_prints_the_devices_that_jobs_of_one_and_four_gpus_see(campaign, c
     devices = [line.split()[-1] for line in said.splitlines() if line.startswith("CUDA_VISIBLE_DEVICES")]
     assert sorted(len(each.split(",")) for each in devices) == [1, 4]
     new = [record for job, record in cluster.jobs().items() if job not in before]
-    assert sorted((record.requested["gres/gpu"], record.qos, record.time_limit_minutes) for record in new) == [
+    assert sorted((record.requested["gres/gpu"], record.qos, record.limit_minutes) for record in new) == [
         (1, "boost_qos_dbg", 10),
         (4, "boost_qos_dbg", 10),
     ]
@@ -288,7 +288,7 @@ def test_a_node_set_down_is_left_for_another(cluster, folder, undisturbed):
     down = []
 
     def disturb(job: int) -> None:
-        down.append(cluster.jobs()[job].node_list)
+        down.append(cluster.jobs()[job].nodes)
         cluster.node_down(down[0])
 
     try:
@@ -296,7 +296,7 @@ def test_a_node_set_down_is_left_for_another(cluster, folder, undisturbed):
     finally:
         cluster.node_up(down[0])
     assert run["attempt"] == 2
-    assert cluster.jobs()[int(run["slurm_job"])].node_list not in down
+    assert cluster.jobs()[int(run["slurm_job"])].nodes not in down
 
 
 def test_a_restarted_slurmctld_disturbs_nobody(cluster, folder, undisturbed):
@@ -355,7 +355,7 @@ def test_a_run_near_its_wall_time_is_a_row(cluster, folder):
 
 
 REFUSED = {
-    "no account": ({}, None, "account: expected one of yours (IscrC_test), found none; set ALETHEIA_ACCOUNT"),
+    "no account": ({}, None, "account: expected one of yours (iscrc_test), found none; set ALETHEIA_ACCOUNT"),
     "unknown partition": ({"partition": "boost"}, ACCOUNT, "partition: expected one of this cluster"),
     "short qos": ({"qos": [{"name": "boost_qos_dbg", "minutes": 5760}]}, ACCOUNT, "and qos boost_qos_dbg allows 30"),
     "unknown qos": ({"qos": [{"name": "long", "minutes": 5760}]}, ACCOUNT, "qos: expected one of this cluster"),
