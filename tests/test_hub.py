@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import constants
 
 from aletheia import conversion, hub, space
 from aletheia.config import read_yaml
@@ -46,6 +47,12 @@ def repositories(files):
         "them/pickle": {"pytorch_model.bin": b"no"},
         "them/sums": {"main/test.jsonl": solved(range(9)), "main/train.jsonl": solved([99])},
     }
+
+
+@pytest.fixture
+def large(files):
+    """Return the files of a model of 24 MiB, which comes in more than one of the client's chunks."""
+    return {**files, WEIGHTS: files[WEIGHTS] + bytes(24 * 2**20)}
 
 
 def online(server, **env):
@@ -201,33 +208,38 @@ def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_p
 
 
 @pytest.mark.slow
-def test_a_broken_transfer_is_gone_on_with_by_the_next_call(tmp_path, repositories, files):
-    half = len(files[WEIGHTS]) // 2
-    with Hub(repositories, broken={WEIGHTS}) as server:
+def test_a_broken_transfer_is_gone_on_with_by_the_next_call(tmp_path, large):
+    """From its last whole chunk."""
+    chunk, size = constants.DOWNLOAD_CHUNK_SIZE, len(large[WEIGHTS])
+    with Hub({"them/tiny": large}, broken={WEIGHTS}) as server:
         sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
-        assert f"the transfer of {WEIGHTS} broke off after {half} of {len(files[WEIGHTS])} bytes" in sentence
+        assert f"the transfer of {WEIGHTS} broke off after {chunk} of {size} bytes" in sentence
         assert sentence.endswith("run again, and it goes on from there")
-        assert partial(tmp_path).read_bytes() == files[WEIGHTS][:half]
+        assert partial(tmp_path).read_bytes() == large[WEIGHTS][:chunk]
+        # The client itself had tried to go on.
+        assert [request.get("range") for request in server.requests(WEIGHTS)][:2] == [None, f"bytes={chunk}-"]
         server.broken.clear()
         server.asked.clear()
         lock = staged("model", "tiny", MODEL, tmp_path, **online(server))
         (request,) = server.requests(WEIGHTS)
-    assert request["range"] == f"bytes={half}-"
-    assert locked(lock) == hashes(files)
+    assert request["range"] == f"bytes={chunk}-"
+    assert locked(lock) == hashes(large)
     assert not list((tmp_path / "resources" / "models").rglob("*.part"))
 
 
 @pytest.mark.slow
-def test_what_has_come_of_another_commits_file_is_not_gone_on_with(tmp_path, repositories, files):
-    other = files[WEIGHTS][:-1] + bytes([files[WEIGHTS][-1] ^ 1])
-    with Hub(repositories, broken={WEIGHTS}) as server:
+def test_what_has_come_of_another_commits_file_is_not_gone_on_with(tmp_path, large):
+    other = {**large, WEIGHTS: large[WEIGHTS][:-1] + b"1"}
+    with Hub({"them/tiny": large}, broken={WEIGHTS}) as server:
         refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
+        assert partial(tmp_path).stat().st_size > 0
         server.broken.clear()
         server.asked.clear()
-        server.repositories["them/tiny"] = {**server.repositories["them/tiny"], WEIGHTS: other}
+        server.repositories["them/tiny"] = other
         lock = staged("model", "tiny", MODEL, tmp_path, **online(server))
-        assert ["range" in request for request in server.requests(WEIGHTS)] == [False]
-    assert locked(lock) == hashes({**files, WEIGHTS: other})
+        assert [request.get("range") for request in server.requests(WEIGHTS)] == [None]
+    assert locked(lock) == hashes(other)
+    assert not list((tmp_path / "resources" / "models").rglob("*.part"))
 
 
 def test_a_killed_download_is_gone_on_with(tmp_path, repositories, files):
