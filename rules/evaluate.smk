@@ -3,46 +3,82 @@
 # these are a second job, in its environment: the step generate.
 
 
-# A rule's outputs are fixed, so each set of benchmarks that some model needs has its own rule.
-for step, script, environment in (("evaluate", "evaluate_run.py", "evaluate"), ("generate", "generate.py", "vllm")):
-    for benchmarks, models in STUDY.benchmark_sets(step).items():
+# A rule's outputs are fixed, so each set of benchmarks that some model needs has its own rule. A shell command is put
+# together when its job runs, from what a loop's variables are by then: nothing of a loop stands in one.
+for benchmarks, models in STUDY.benchmark_sets("evaluate").items():
 
-        rule:
-            name:
-                "_".join([step, *benchmarks])
-            input:
-                precision=measured_precision,
-                model="<resources>/models/{model}.lock.json",
-                data=training_data,
-                run=evaluated_run,
-                questions=question_locks(benchmarks),
-            output:
-                evaluated_files(benchmarks),
-            log:
-                f"logs/{step}/{{model}}/{{run}}.log",
-            wildcard_constraints:
-                model="|".join(map(re.escape, models)),
-            conda:
-                f"../envs/{environment}.yaml"
-            threads: all_cores
-            resources:
-                **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
-                script=script,
-            params:
-                **lineage(
-                    script,
-                    environment,
-                    extra=TASKS,
-                    model=model_section,
-                    encoding=encoding_section,
-                    evaluation=evaluation_section(step, benchmarks),
-                ),
-            # Formatted when a job runs, and the loop is over by then: the script's name has to be the rule's own.
-            shell:
-                "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/{resources.script} --model-lock {input.model:q} "
-                "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
-                "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
-                "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+    rule:
+        name:
+            "_".join(["evaluate", *benchmarks])
+        input:
+            precision=measured_precision,
+            model="<resources>/models/{model}.lock.json",
+            data=training_data,
+            run=evaluated_run,
+            questions=question_locks(benchmarks),
+        output:
+            evaluated_files(benchmarks),
+        log:
+            "logs/evaluate/{model}/{run}.log",
+        wildcard_constraints:
+            model="|".join(map(re.escape, models)),
+        conda:
+            "../envs/evaluate.yaml"
+        threads: all_cores
+        resources:
+            **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
+        params:
+            **lineage(
+                "evaluate_run.py",
+                "evaluate",
+                extra=TASKS,
+                model=model_section,
+                encoding=encoding_section,
+                evaluation=evaluation_section("evaluate", benchmarks),
+            ),
+        shell:
+            "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evaluate_run.py --model-lock {input.model:q} "
+            "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
+            "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
+            "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+
+
+for benchmarks, models in STUDY.benchmark_sets("generate").items():
+
+    rule:
+        name:
+            "_".join(["generate", *benchmarks])
+        input:
+            precision=measured_precision,
+            model="<resources>/models/{model}.lock.json",
+            data=training_data,
+            run=evaluated_run,
+            questions=question_locks(benchmarks),
+        output:
+            evaluated_files(benchmarks),
+        log:
+            "logs/generate/{model}/{run}.log",
+        wildcard_constraints:
+            model="|".join(map(re.escape, models)),
+        conda:
+            "../envs/vllm.yaml"
+        threads: all_cores
+        resources:
+            **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
+        params:
+            **lineage(
+                "generate.py",
+                "vllm",
+                extra=TASKS,
+                model=model_section,
+                encoding=encoding_section,
+                evaluation=evaluation_section("generate", benchmarks),
+            ),
+        shell:
+            "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/generate.py --model-lock {input.model:q} "
+            "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
+            "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
+            "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule score_code:

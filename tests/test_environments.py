@@ -96,10 +96,8 @@ def scripts_of_environments():
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk"))}
     everything, found = "\n".join(texts.values()), {}
     for name, text in texts.items():
-        # Rules that are made in a loop have theirs in what it runs over: (step, script, environment).
-        looped = re.findall(r'\("\w+", "(\w+\.py)", "(\w+)"\)', text)
-        calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text) + looped
-        named = {*re.findall(r'"\.\./envs/(\w+)\.yaml"', text), *(env for _, env in looped)}
+        calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text)
+        named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text))
         # `use rule BASE as` keeps the environment of BASE.
         bases = re.findall(r"^use rule (\w+) as", text, flags=re.MULTILINE)
         kept = {re.search(rf'^rule {base}:.*?"\.\./envs/(\w+)\.yaml"', everything, re.M | re.S)[1] for base in bases}
