@@ -48,9 +48,12 @@ TOOLS = {
     "pygments": "snakemake --report colours code with it",
     "ruff": "lints and formats",
     "snakefmt": "formats the rules",
+    "snakemake-executor-plugin-slurm": "the profiles of clusters load it",
     "snakemake-logger-plugin-rich": "snakemake --logger rich loads it",
     "uv": "make envs resolves the locks with it, the stand-in for conda makes environments with it",
 }
+# Scripts whose rules call no `lineage`, with their environment: they print, and write no artifact.
+PRINTING = {"cluster.smk": [("smoke.py", "gpu")]}
 # Read once: it reads every installed file list.
 DISTRIBUTIONS = packages_distributions()
 # Imports of tests that no distribution installs: the wheel under test, unpacked beside it.
@@ -96,7 +99,7 @@ def scripts_of_environments():
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "rules").glob("*.smk"))}
     everything, found = "\n".join(texts.values()), {}
     for name, text in texts.items():
-        calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text)
+        calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text) + PRINTING.get(name, [])
         named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text))
         # `use rule BASE as` keeps the environment of BASE.
         bases = re.findall(r"^use rule (\w+) as", text, flags=re.MULTILINE)
