@@ -7,7 +7,8 @@ ratio that shared prefixes alone can give; the largest difference between log-li
 from stock's, in bf16 beside how many of stock's own differ between batch sizes 1 and 8.
 
 Needs the default study's staged model, and in ALETHEIA_TEST_DATA a folder with the benchmarks' own files:
-`mmlu/data/test`, `mmlu/data/dev`, `humaneval/HumanEval.jsonl.gz`. An evaluation takes minutes: at most 3 rounds.
+`mmlu/data/test`, `mmlu/data/dev`, `humaneval/HumanEval.jsonl.gz`. An evaluation takes minutes, so at most 3 rounds, and
+none to fill caches.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _measure(scratch: Path, interleaved: Callable[..., Any], ratio: Callable[...
     for dtype in ("fp32", "bf16"):
         lms = _sides(dtype)
         scorers = {f"mmlu {dtype}, {name}": lm.loglikelihood for name, lm in lms.items()}
-        seconds |= interleaved(_turns(scorers, asked["mmlu"], found), rounds=rounds)
+        seconds |= interleaved(_turns(scorers, asked["mmlu"], found), rounds=rounds, fill=False)
         stock, ours = (_choices(found[f"mmlu {dtype}, {name}"]) for name in ("stock", "ours"))
         found[f"mmlu {dtype}"] = {
             "questions": len(stock),
@@ -56,7 +57,7 @@ def _measure(scratch: Path, interleaved: Callable[..., Any], ratio: Callable[...
         else:
             found["tokens"] = _tokens(lms["ours"], asked["mmlu"])
             writers = {f"humaneval fp32, {name}": lm.generate_until for name, lm in lms.items()}
-            seconds |= interleaved(_turns(writers, asked["humaneval"], found), rounds=rounds)
+            seconds |= interleaved(_turns(writers, asked["humaneval"], found), rounds=rounds, fill=False)
     texts = [found[f"humaneval fp32, {name}"] for name in ("stock", "ours")]
     cases = ("mmlu fp32", "mmlu bf16", "humaneval fp32")
     return {

@@ -27,16 +27,16 @@ CASES = ("training", "scale", "probe")
 BY_NAME = ("evaluation",)
 
 
-def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, list[float]]:
-    """Return each side's seconds, round by round; the first round fills caches and is left out.
+def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int, fill: bool = True) -> dict[str, list[float]]:
+    """Return each side's seconds, round by round; a first round fills caches and is left out, unless ``fill`` is False.
 
     Every other round takes the sides in the opposite order.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(rounds + fill):
         for name in list(sides)[:: -1 if number % 2 else 1]:
             elapsed = sides[name]()
-            if number:
+            if number >= fill:
                 seconds[name].append(elapsed)
     return seconds
 
