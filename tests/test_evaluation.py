@@ -455,6 +455,14 @@ def test_generations_equal_the_plain_harness(loaded, name, staged, tmp_path):
     assert outcome.truncated == sum(row["truncated"] for row in outcome.rows)
 
 
+def test_the_limit_of_an_answer_is_the_campaigns_whatever_the_model_says(loaded, staged, tmp_path, monkeypatch):
+    """Some models bring a number of new tokens of their own, which would win over a length."""
+    plain = evaluate(loaded, "gsm8k", staged, tmp_path)
+    monkeypatch.setattr(loaded.model.generation_config, "max_new_tokens", 50)
+    assert evaluate(loaded, "gsm8k", staged, tmp_path).rows == plain.rows
+    assert max(row["tokens"] for row in plain.rows) <= 8
+
+
 def test_rows_that_stop_early_keep_the_harness_texts(loaded):
     """Stop strings that do occur, at different steps of different rows."""
     from lm_eval.api.instance import Instance

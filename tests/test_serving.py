@@ -86,6 +86,13 @@ def test_the_artifacts_are_those_of_transformers(staged, run, tmp_path, adapted)
         theirs, ours = table(tmp_path / "plain", name), table(tmp_path / "served", name)
         assert ours.num_rows == 3
         assert ours.equals(theirs), name
+    if adapted:
+        # Or an adapter that was forgotten would pass.
+        done = run_script(
+            "generate.py", *script_arguments(staged, tmp_path / "base", config=CONFIG), PYTHONPATH=str(STAND_IN)
+        )
+        assert done.returncode == 0, done.stderr
+        assert any(not table(tmp_path / "base", name).equals(table(tmp_path / "served", name)) for name in GENERATED)
     theirs, ours = (artifacts.payload(tmp_path / kind / "gsm8k.json", "evaluation") for kind in ("plain", "served"))
     assert ours == {**theirs, "dtype": "bf16", "generation": "vllm"}
     assert "generation" not in theirs
@@ -198,6 +205,20 @@ def test_time_is_looked_at_before_each_pass(staged):
         write([tokenizer.encode("one")], [], 12, tick)
 
 
+def test_what_a_broken_benchmark_left_is_no_answer_of_the_next(staged, vllm):
+    engine = serving.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2)
+    alone = engine.generate([[5, 6], [7, 8, 9]], [], 3, lambda: None)
+    passes = iter(range(2))
+
+    def tick():
+        if next(passes, None) is None:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        engine.generate([[1, 2], [3, 4], [5, 5]], [], 3, tick)
+    assert engine.generate([[5, 6], [7, 8, 9]], [], 3, lambda: None) == alone
+
+
 @pytest.mark.usefixtures("vllm")
 def test_a_window_that_memory_cuts_is_one_sentence(staged):
     (_, tokenizer, write), _ = load(staged)
@@ -248,13 +269,33 @@ def plan(ranks, alphas, **more):
             "mixtral",
             "fused experts",
         ),
-        *((plan([16] * 3, [32] * 3), kind, f"an adapter of a {kind} model") for kind in serving.NO_ADAPTERS),
     ],
 )
 def test_an_adapter_that_would_be_served_wrongly_is_refused(tmp_path, placed, kind, reason):
     folder = adapter(tmp_path / "adapter", placed, kind)
-    found = serving.unserved_adapter(folder, folder)
+    found = serving.unserved_adapter(folder)
     assert found is reason is None or reason in found
+
+
+@pytest.mark.parametrize(("kind", "served"), [("llama", True), *((kind, False) for kind in serving.NO_ADAPTERS)])
+def test_a_family_without_adapters_is_refused_for_its_base_model_too(tmp_path, kind, served):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    found = serving.unserved_family(tmp_path)
+    assert found is None if served else found == f"adapters of a {kind} model"
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        ({"model_type": "llama", "rope_parameters": {"rope_type": "default"}}, -1),
+        ({"model_type": "llama"}, -1),
+        ({"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 4096}, 4096),
+        ({"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 2048}}, 2048),
+    ],
+)
+def test_factors_that_depend_on_the_length_are_served_within_the_original_window(tmp_path, config, window):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert serving.window_of(tmp_path) == window
 
 
 def test_an_adapter_as_large_as_its_largest_module_has_room(staged, run, vllm):

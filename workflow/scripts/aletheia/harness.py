@@ -193,7 +193,8 @@ class StudyLM(HFLM):
         settings = {k: v for k, v in settings.items() if k not in ("temperature", "do_sample")}
         tokens = self.model.generate(
             input_ids=context,
-            max_length=max_length,
+            # As new tokens, which outrank what a model's own generation settings say (Qwen2.5 brings 2048).
+            max_new_tokens=max_length - context.shape[1],
             do_sample=False,
             custom_generate=greedy,
             pad_token_id=self.tokenizer.pad_token_id,

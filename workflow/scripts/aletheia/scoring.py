@@ -45,7 +45,7 @@ def score(
     if payload["status"] != "ok":
         return payload, [], {}
     answers = read(generations)
-    # What is no whole answer to the whole question is not run, and has not passed.
+    # An answer to a cut prompt, of scores that are no numbers, or an empty one is not run, and has not passed.
     asked = [answer for answer in answers if answer["status"] == "ok"]
     programs = [program(problems[answer["question_id"]], answer["generation"]) for answer in asked]
     verdicts = _verdicts(programs, kind, workers)

@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, folder: Path, *, dtype: str, rows: int, adapter: Path | None = None) -> None:
         import torch
 
-        self.vllm, self.adapter = _package(), None
+        self.vllm, self.adapter, self._asked = _package(), None, 0
         options: dict[str, Any] = {}
         if adapter is not None:
             request = importlib.import_module("vllm.lora.request").LoRARequest
@@ -65,11 +65,13 @@ class Engine:
                 dtype=DTYPES[dtype],
                 tensor_parallel_size=max(1, torch.cuda.device_count()),
                 max_num_seqs=rows,
-                max_model_len=-1,  # the model's window, or what of it fits into memory
+                max_model_len=window_of(folder),
                 seed=0,
                 **options,
             )
         except (ValueError, RuntimeError) as error:
+            if "out of memory" in str(error):
+                raise
             raise UserError(
                 f"{folder}: vLLM does not serve this model ({' '.join(str(error).split())}); {REMEDY}"
             ) from error
@@ -94,13 +96,14 @@ class Engine:
 
         self._check_window(max(map(len, prompts)) + limit)
         asked = [self.vllm.TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+        # Ids count up in the order of the prompts; those of a benchmark that was broken off may end among ours.
+        first, self._asked = self._asked, self._asked + len(prompts)
         self.llm.enqueue(asked, self._sampling(stop, limit), lora_request=self.adapter, use_tqdm=False)
         ended = {}
         while self.llm.llm_engine.has_unfinished_requests():
             tick()
             ended |= {int(o.request_id): o.outputs[0] for o in self.llm.llm_engine.step() if o.finished}
-        # Ids count up in the order of the prompts.
-        answers = [ended[number] for number in sorted(ended)]
+        answers = [ended[number] for number in range(first, self._asked)]
         return [Generation(list(answer.token_ids), math.isnan(answer.cumulative_logprob)) for answer in answers]
 
     def _sampling(self, stop: Sequence[str], limit: int) -> Any:
@@ -124,6 +127,19 @@ class Engine:
                 f"vLLM found memory for {window} tokens a row, and the longest prompt with its answer has {longest}; "
                 f"give the job more GPUs, lower num_fewshot or max_new_tokens, or {REMEDY}"
             )
+
+
+def window_of(folder: Path) -> int:
+    """Return the window to serve a model with; -1 for the model's own, or what of it fits into memory.
+
+    Where rotary factors depend on the length (longrope, Phi-3.5), vLLM takes those of its window for all prompts, and
+    transformers those of each prompt: within the original window both are the short ones.
+    """
+    config = _json(folder / "config.json")
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if scaling.get("rope_type", scaling.get("type")) != "longrope":
+        return -1
+    return scaling.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
 
 
 def load_served(
@@ -156,7 +172,8 @@ def load_served(
         )
     folder = checked_folder(lock)
     adapter = None if run is None else adapter_of(run)
-    refused = unserved({**config["model"], "dtype": dtype}) or (adapter and unserved_adapter(folder, adapter))
+    refused = unserved({**config["model"], "dtype": dtype}) or unserved_family(folder)
+    refused = refused or (adapter and unserved_adapter(adapter))
     if refused:
         raise UserError(f"{lock}: vLLM does not serve {refused}; {REMEDY}")
     engine = Engine(folder, dtype=dtype, rows=settings["batch_size"], adapter=adapter)
@@ -173,13 +190,18 @@ def without_weights(folder: Path) -> Any:
         return AutoModelForCausalLM.from_config(config)
 
 
-def unserved_adapter(folder: Path, adapter: Path) -> str | None:
-    """Return what of a model's adapter vLLM does not serve, or would serve wrongly; None where it serves all."""
-    kind, config = _json(folder / "config.json")["model_type"], _json(adapter / "adapter_config.json")
+def unserved_family(folder: Path) -> str | None:
+    """Return why vLLM serves no run of a staged model, its base model included, so that both have one program."""
+    kind = _json(folder / "config.json")["model_type"]
+    return f"adapters of a {kind} model" if kind in NO_ADAPTERS else None
+
+
+def unserved_adapter(adapter: Path) -> str | None:
+    """Return what of an adapter vLLM does not serve, or would serve wrongly; None where it serves all."""
+    config = _json(adapter / "adapter_config.json")
     placed = _placed(config)
     largest = max(rank for rank, _ in placed)
     reasons = {
-        f"an adapter of a {kind} model": kind in NO_ADAPTERS,
         "an adapter of fused experts": bool(config.get("target_parameters")),
         f"rank {largest}": largest > RANKS[-1],
         # It takes one scale for the whole adapter.
@@ -196,8 +218,11 @@ def _placed(config: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def _package() -> Any:
-    """Import vLLM, which is to write down nothing elsewhere and to plan its passes the same way each time."""
+    """Import vLLM, which is to keep its caches with the job and to plan its passes the same way each time."""
     os.environ |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if "HF_HOME" in os.environ:
+        caches = Path(os.environ["HF_HOME"])
+        os.environ |= {"VLLM_CACHE_ROOT": str(caches / "vllm"), "TRITON_CACHE_DIR": str(caches / "triton")}
     try:
         # By name: the environment of this job alone has it.
         return importlib.import_module("vllm")

@@ -115,7 +115,7 @@ def model_files(names: Sequence[str], what: str) -> list[str]:
     weights = [name for name in names if SHARD.fullmatch(name)]
     if "model.safetensors" in weights:
         weights = ["model.safetensors"]
-    if not weights:
+    if not any(name.endswith(".safetensors") for name in weights):
         pickles = [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         has = f"only pickled weights ({pickles[0]}), which may run code when loaded" if pickles else "no weights"
         raise UserError(
