@@ -5,7 +5,7 @@
 Starts a SLURM on this machine (as root; Debian's packages, see tests/slurm_cluster.py), stages, runs the campaigns to
 ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the controller's processor
 time, and by kind of job how much of it was not the script's own work. The numbers that the study itself measures are
-those of stand-ins, and are left in FOLDER.
+those of stand-ins, and are left in FOLDER. What is rehearsed is what is committed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from slurm_cluster import Cluster, Job, lacking  # noqa: E402
 
 STUDY = ("--configfile", "config/rehearsal.yaml")
 PROFILE = ("--profile", "profiles/leonardo")
-# Looks at the queue come at once, and logs of jobs say what they cost.
+# The queue is looked at as often as it answers.
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
 
 

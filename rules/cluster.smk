@@ -1,11 +1,11 @@
 # Cluster: a look at the devices that its jobs see.
 # A short job, in a quality of service that starts it soon.
-SMOKE = SITE.smoke if SITE else {"minutes": None, "qos": None}
+SMOKE = SITE.smoke if SITE else {"gpus": [1], "minutes": None, "qos": None}
 
 
 rule leonardo_smoke:
     input:
-        expand("<results>/smoke/gpus{gpus}.txt", gpus=[1, 4]),
+        expand("<results>/smoke/gpus{gpus}.txt", gpus=SMOKE["gpus"]),
     log:
         "logs/smoke.log",
     conda:

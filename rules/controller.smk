@@ -8,7 +8,6 @@ import threading
 from aletheia import slurm
 from aletheia.space import staging_space
 
-LOGS = Path(".snakemake/log")
 # Open files whose locks this controller holds.
 HELD = []
 
@@ -18,9 +17,14 @@ def hold_folder():
     handle = open(".snakemake/controller.lock", "w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise WorkflowError(
             "another snakemake runs in this folder; wait for it, or stop it, and run this again"
+        ) from None
+    except OSError as error:
+        raise WorkflowError(
+            f"{Path.cwd()}: expected a file system with locks, found one that gives none ({error.strerror}); use a folder "
+            "on one that is mounted with flock"
         ) from None
     HELD.append(handle)
 
@@ -39,23 +43,38 @@ def check_space():
 
 def meet_cluster():
     """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours."""
+    here = Path.cwd()
     try:
-        if slurm.wait_for_orphans(LOGS):
+        if slurm.wait_for_orphans(here):
             # What they have made counts, so everything is planned anew.
             start_again()
         if workflow.executor_plugin.name == "slurm":
+            check_profile()
             sentences = slurm.refusals(requests(), slurm.read_cluster())
             if sentences:
                 raise WorkflowError("\n".join(sentences))
-            *_, own = slurm.earlier_runs(LOGS)
-            threading.Thread(target=slurm.watch_for_preemption, args=(own, start_again), daemon=True).start()
+            threading.Thread(target=slurm.watch_for_preemption, args=(here, start_again), daemon=True).start()
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
 
 def start_again():
     """Replace this controller by a new one with the same arguments."""
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def check_profile():
+    """Stop where the command line has taken the place of what the profile says, which would change what is timed."""
+    if SITE is None:
+        raise WorkflowError(
+            "site: expected the file of a cluster, found none; --config on the command line takes the place of the "
+            "profile's, so add site=profiles/NAME/site.yaml to it"
+        )
+    if "turn" not in workflow.global_resources:
+        raise WorkflowError(
+            "turn: expected turn=1 among the resources, found none; --resources on the command line takes the place of "
+            "the profile's, so add turn=1 to it"
+        )
 
 
 def requests():
@@ -73,7 +92,11 @@ def request_of(allocation):
     which = " ".join(wildcards[key] for key in ("model", "seed") if key in wildcards)
     asked = allocation.resources
     keys = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "minutes": "runtime"}
-    return slurm.Request(job=f"{names} of {which}", **{name: asked.get(key) for name, key in keys.items()})
+    return slurm.Request(
+        job=f"{names} of {which}" if which else names,
+        longest=SITE.longest if "turn" in asked.keys() else None,
+        **{name: asked.get(key) for name, key in keys.items()},
+    )
 
 
 def failed_sentences(controller_logs):

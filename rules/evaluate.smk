@@ -96,7 +96,7 @@ rule score_code:
         "../envs/score_code.yaml"
     threads: several_cores
     resources:
-        **on_cpu(),
+        **on_cpu(several=True),
     params:
         **lineage("score_code.py", "score_code", humaneval=humaneval_section),
     shell:

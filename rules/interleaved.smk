@@ -24,7 +24,7 @@ rule interleave:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.timing(wildcards.model)),
+        **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=2)),
     params:
         **lineage(
             "interleave.py",
@@ -83,7 +83,7 @@ rule attribute:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.timing(wildcards.model)),
+        **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=10)),
     params:
         **lineage(
             "attribution.py",

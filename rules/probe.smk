@@ -13,7 +13,7 @@ rule precision:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.timing(wildcards.model)),
+        **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=2)),
     params:
         **lineage("precision.py", "gpu", precision=precision_section),
     shell:

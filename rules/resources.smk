@@ -1,5 +1,7 @@
 # What each job asks of the machine that runs it. Here that is all cores for a job that is timed; on a cluster the
 # profile names a site, and its file says the rest. Resources trigger no reruns.
+import os
+
 from aletheia.site import read_site
 from aletheia.walltime import WallTimes
 
@@ -55,22 +57,32 @@ def on_gpu(minutes, allocation=None, qos=None):
         "mem_mb": lambda wildcards, attempt: SITE.memory_mb(gpus(wildcards), attempt),
         "runtime": lambda wildcards, attempt: SITE.scaled(minutes(wildcards), attempt, allocation(wildcards)),
         "qos": lambda wildcards, attempt: qos or SITE.qos(allocation(wildcards), attempt),
+        **account(),
         **partition_of("gpu"),
         **(gres if SITE.gpu["request"] == "gres" else {"gpu": gpus}),
     }
 
 
-def on_cpu():
-    """The resources of a rule that loads no model."""
+def on_cpu(several=False):
+    """The resources of a rule that loads no model; it has several cores where it can use them."""
     if SITE is None:
         return {"attempt": attempt_number}
     return {
         "attempt": attempt_number,
         "nodes": 1,
+        "cpus_per_task": SITE.cpu["cores"] if several else 1,
+        **account(),
         "mem_mb": SITE.cpu["memory_mb"],
         "runtime": SITE.cpu["minutes"],
         **partition_of("cpu"),
     }
+
+
+def account():
+    """The account that pays, from the environment, so that nobody's stands in the repository."""
+    name = os.environ.get("ALETHEIA_ACCOUNT")
+    # By a function, for Snakemake would take a bare 123456 for a number.
+    return {"slurm_account": lambda wildcards: name} if name else {}
 
 
 def partition_of(kind):

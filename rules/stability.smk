@@ -12,6 +12,8 @@ use rule probe as probe_draw with:
         "<results>/stability/{model}/seed{seed}.json",
     log:
         "logs/stability/{model}-seed{seed}.log",
+    resources:
+        **on_gpu(lambda wildcards: WALLTIMES.probe(wildcards.model, draws_section(wildcards)["batches"])),
     params:
         **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=draws_section),
 

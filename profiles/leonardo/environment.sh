@@ -5,7 +5,7 @@
 : "${WORK:?expected the project folder that CINECA sets at login}"
 export ALETHEIA_ACCOUNT
 
-# Python, and conda where your account has none of its own. The wheels bring their own CUDA 12 libraries.
+# Python. The wheels bring their own CUDA libraries.
 module load profile/deeplrn
 module load "${ALETHEIA_PYTHON_MODULE:-python/3.11.6--gcc--8.5.0}"
 

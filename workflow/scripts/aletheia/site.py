@@ -37,9 +37,7 @@ class Site:
 
     def minutes(self, seconds: float | None) -> int:
         """Return the wall time of a job's first try in minutes; None stands for a model without a known time."""
-        if seconds is None:
-            return min(self.gpu["minutes"], self.longest)
-        return min(START_MINUTES + math.ceil(MARGIN * seconds / 60), self.longest)
+        return self.gpu["minutes"] if seconds is None else START_MINUTES + math.ceil(MARGIN * seconds / 60)
 
     def scaled(self, minutes: int, attempt: int, together: int) -> int:
         """Return the wall time of a later try, in minutes.

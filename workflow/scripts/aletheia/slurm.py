@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,8 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 
-RUN_ID = re.compile(r"SLURM run ID: (\S+)")
-# The executor says its run's id among the first lines of a log.
-HEAD = 100_000
+# What ends the name of each job that the executor submits.
+RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "NOT_SET", "Partition_Limit")
 
 
@@ -31,6 +31,8 @@ class Request:
         Names on the cluster.
     minutes
         Wall time.
+    longest
+        Minutes of the longest quality of service that the site's file has for such jobs.
     """
 
     job: str
@@ -38,11 +40,12 @@ class Request:
     partition: str | None
     qos: str | None
     minutes: int | None
+    longest: int | None = None
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Names and limits of a cluster, as the user who asks may use them.
+    """Names and limits of a cluster, and the accounts of the user who asks.
 
     Attributes
     ----------
@@ -52,11 +55,17 @@ class Cluster:
         ``{name: longest minutes or None}``.
     qos
         ``{name: longest minutes or None}``; empty where the cluster keeps none.
+    lifting
+        Qualities of service whose limit stands in the place of the partition's (SLURM's flag PartitionTimeLimit).
+    default
+        The partition of jobs that name none.
     """
 
     accounts: Sequence[str]
     partitions: Mapping[str, int | None]
     qos: Mapping[str, int | None]
+    lifting: Sequence[str] = ()
+    default: str | None = None
 
 
 def read_cluster() -> Cluster:
@@ -75,11 +84,13 @@ def read_cluster() -> Cluster:
     user = _answer(["id", "-un"]).strip()
     show = ["sacctmgr", "--noheader", "--parsable2", "show"]
     accounts = _table([*show, "assoc", f"user={user}", "format=account"])
-    qos = _table([*show, "qos", "format=name,maxwall"])
+    qos = _table([*show, "qos", "format=name,maxwall,flags"])
     return Cluster(
         accounts=list(dict.fromkeys(row[0] for row in accounts)),
         partitions=partitions,
         qos={row[0]: minutes_of(row[1]) for row in qos},
+        lifting=[row[0] for row in qos if "PartitionTimeLimit" in row[2]],
+        default=next((line["PartitionName"] for line in lines if line.get("Default") == "YES"), None),
     )
 
 
@@ -96,7 +107,7 @@ def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
     account, partition, qos = request.account, request.partition, request.qos
     # SLURM keeps the names of accounts in lower case, and takes any.
     if cluster.accounts and (account or "").lower() not in map(str.lower, cluster.accounts):
-        came = "none" if account is None or account.startswith("$") else repr(account)
+        came = "none" if account is None else repr(account)
         yield (
             f"account: expected one of yours ({', '.join(cluster.accounts)}), found {came}; "
             "set ALETHEIA_ACCOUNT in the shell that runs snakemake"
@@ -111,16 +122,14 @@ def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
             f"qos: expected one of this cluster ({', '.join(sorted(cluster.qos))}), found {qos!r}; "
             "mend the profile's site.yaml"
         )
-    limits = {
-        f"partition {partition}": cluster.partitions.get(partition or ""),
-        f"qos {qos}": cluster.qos.get(qos or ""),
-    }
-    # A quality of service of its own may lift the partition's limit, as a long one does.
-    binding = limits.get(f"qos {qos}") or limits[f"partition {partition}"]
-    if binding is not None and request.minutes is not None and request.minutes > binding:
-        place = next(name for name, minutes in limits.items() if minutes == binding)
+    within = partition or cluster.default
+    limits = {} if qos in cluster.lifting else {f"partition {within}": cluster.partitions.get(within or "")}
+    limits |= {f"qos {qos}": cluster.qos.get(qos or ""), "the site's file": request.longest}
+    bounds = {place: minutes for place, minutes in limits.items() if minutes is not None}
+    place = min(bounds, key=bounds.__getitem__, default=None)
+    if place is not None and request.minutes is not None and request.minutes > bounds[place]:
         yield (
-            f"{request.job}: needs {request.minutes} minutes, and {place} allows {binding}; "
+            f"{request.job}: needs {request.minutes} minutes, and {place} allows {bounds[place]}; "
             "give the site a longer qos, or the model a shorter time in the registry"
         )
 
@@ -139,26 +148,32 @@ def minutes_of(text: str) -> int | None:
     return (int(days or 0) * 24 + hours) * 60 + minutes
 
 
-def earlier_runs(logs: Path) -> list[str]:
-    """Return the ids under which earlier controllers of a folder submitted jobs, from Snakemake's own logs."""
-    heads = (path.open(encoding="utf-8", errors="replace").read(HEAD) for path in sorted(logs.glob("*.snakemake.log")))
-    return [identifier for head in heads for identifier in RUN_ID.findall(head)]
+def submitted_here(folder: Path, *states: str) -> list[str]:
+    """Return the ids of the jobs that some controller has submitted from a folder, by its own account.
 
+    The executor names each job after a controller's run (a UUID) and submits it in the controller's folder.
 
-def alive(runs: Sequence[str]) -> list[str]:
-    """Return the SLURM ids of the jobs of earlier runs that pend or run.
+    Parameters
+    ----------
+    folder
+        Where the controller runs.
+    states
+        Of SLURM's; those that pend or run when there is none.
 
     Raises
     ------
     UserError
         When SLURM does not answer: then nobody can tell.
     """
-    if not runs or shutil.which("squeue") is None:
+    if shutil.which("squeue") is None:
         return []
-    return _answer(["squeue", "--noheader", "--format=%i", f"--name={','.join(runs)}"]).split()
+    chosen = [f"--states={','.join(states)}"] if states else []
+    rows = _answer(["squeue", "--me", "--noheader", "--format=%i|%j|%Z", *chosen]).splitlines()
+    jobs = [row.split("|", 2) for row in rows]
+    return [number for number, name, place in jobs if RUN.search(name) and Path(place) == folder]
 
 
-def wait_for_orphans(logs: Path, *, seconds: float = 10) -> bool:
+def wait_for_orphans(folder: Path, *, seconds: float = 10) -> bool:
     """Wait until no job of an earlier controller of this folder is left; return whether there was any.
 
     A controller that was killed leaves its jobs on the cluster. Submitted again beside them, the same job would run
@@ -166,18 +181,18 @@ def wait_for_orphans(logs: Path, *, seconds: float = 10) -> bool:
 
     Parameters
     ----------
-    logs
-        Folder of Snakemake's logs.
+    folder
+        Where the controller runs.
     seconds
         Between two looks.
     """
-    runs = earlier_runs(logs)
     waited = False
-    while left := alive(runs):
+    while left := submitted_here(folder):
         if not waited:
             print(
                 f"{len(left)} jobs of an earlier snakemake in this folder are still on the cluster "
                 f"({', '.join(left)}); waiting for them to end (to give them up: scancel {' '.join(left)})",
+                file=sys.stderr,
                 flush=True,
             )
         waited = True
@@ -185,34 +200,38 @@ def wait_for_orphans(logs: Path, *, seconds: float = 10) -> bool:
     return waited
 
 
-def watch_for_preemption(run: str, again: Callable[[], None], *, seconds: float = 20) -> None:
-    """Call ``again`` when a job of a run was pre-empted, which the executor takes for one that will come back.
+def watch_for_preemption(folder: Path, again: Callable[[], None], *, seconds: float = 20) -> None:
+    """Call ``again`` when a job of this controller was pre-empted, which the executor takes for one that comes back.
 
     Meant for a thread of its own; it never returns otherwise.
 
     Parameters
     ----------
-    run
-        The run's id.
+    folder
+        Where the controller runs.
     again
         Starts the controller again; what still runs then outlives its controller, and is waited for.
     seconds
         Between two looks.
     """
-    look = ["squeue", "--noheader", "--format=%i", "--states=PREEMPTED", f"--name={run}"]
+    known: set[str] | None = None
     while True:
-        time.sleep(seconds)
         with contextlib.suppress(UserError):
-            if jobs := _answer(look).split():
-                print(
-                    f"pre-empted: {', '.join(jobs)}; the executor would wait for ever, so all is planned anew",
-                    flush=True,
-                )
+            found = set(submitted_here(folder, "PREEMPTED"))
+            # SLURM shows ended jobs for some minutes: those of an earlier controller are no news.
+            new = found - (found if known is None else known)
+            known = found if known is None else known
+            if new:
+                jobs = ", ".join(sorted(new))
+                print(f"pre-empted: {jobs}; the executor would wait for ever, so all is planned anew", file=sys.stderr)
                 again()
+        time.sleep(seconds)
 
 
 def _table(command: list[str]) -> list[list[str]]:
     """Return what sacctmgr shows, by row and column; nothing where the cluster keeps no accounts."""
+    if shutil.which(command[0]) is None:
+        return []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line.split("|") for line in done.stdout.splitlines() if line] if done.returncode == 0 else []
 

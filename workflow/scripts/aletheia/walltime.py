@@ -31,12 +31,12 @@ class WallTimes:
         """Return the minutes of the batches or a selection."""
         return self.site.minutes(SMALL)
 
-    def probe(self, model: str) -> int:
-        """Return the minutes of a probe."""
-        entry = self.study.models[model]
-        return self.site.minutes(
-            estimate.probe_seconds(entry, self._first(model).settings) if "time" in entry else None
-        )
+    def probe(self, model: str, batches: int | None = None) -> int:
+        """Return the minutes of a probe, of so many batches or of the campaign's number."""
+        entry, settings = self.study.models[model], self._first(model).settings
+        if batches is not None:
+            settings = {**settings, "probe": {**settings["probe"], "batches": batches}}
+        return self.site.minutes(estimate.probe_seconds(entry, settings) if "time" in entry else None)
 
     def training(self, run: Run) -> int:
         """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
@@ -44,9 +44,13 @@ class WallTimes:
         longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
         return self.site.minutes(longer * estimate.training_seconds(entry, run.settings) if "time" in entry else None)
 
-    def timing(self, model: str) -> int:
-        """Return the minutes of a job that times training steps: as many as a run's, for it takes fewer steps."""
-        return self.training(self._first(model))
+    def turns(self, model: str, *, arms: int) -> int:
+        """Return the minutes of a job in which so many arms train in turns."""
+        entry, pace = self.study.models[model], self.study.shared[model]["interleaving"]
+        if "time" not in entry:
+            return self.site.minutes(None)
+        steps = arms * (pace["rounds"] + 1) * pace["steps"]
+        return self.site.minutes(estimate.load_seconds(entry) + steps * entry["time"]["seconds_per_step"])
 
     def evaluation(self, model: str) -> int:
         """Return the minutes of one evaluation of all benchmarks that the model is asked."""
