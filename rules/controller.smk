@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 
-from aletheia import slurm
+from aletheia import artifacts, slurm
 from aletheia.space import staging_space
 
 # Open files whose locks this controller holds.
@@ -39,6 +39,19 @@ def check_space():
         raise WorkflowError(str(error)) from None
     if sentence:
         print(sentence, file=sys.stderr)
+
+
+def check_stand_ins():
+    """Stop before stand-ins would take the place of models that were staged, which may have cost a day."""
+    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    for model in STUDY.used_models() if config.get("stand_ins") else []:
+        lock = folder / f"{model}.lock.json"
+        kind = artifacts.payload(lock)["source"]["type"] if lock.is_file() else "random"
+        if kind != "random":
+            raise WorkflowError(
+                f"{lock}: expected none, or a stand-in's, found a model of type {kind}; run a study of stand-ins in a "
+                "checkout of its own"
+            )
 
 
 def meet_cluster():

@@ -187,3 +187,15 @@ def test_the_clusters_study_runs_through(tmp_path):
     lock = artifacts.payload(folder / "resources/models/mixtral-8x7b.lock.json", "model_lock")
     assert lock["source"] == {"type": "random", **MODELS["mixtral-8x7b"]["stand_in"], "seed": 0, "tokenizer": "bytes"}
     assert lock["licence"] is None
+    # A model that was staged is not replaced by a stand-in.
+    path = folder / "resources/models/mixtral-8x7b.lock.json"
+    there = artifacts.read(path)
+    hub = {**lock, "source": {"type": "hub", "id": "mistralai/Mixtral-8x7B-v0.1"}}
+    made = artifacts.enveloped("model_lock", hub, there["lineage"], there["observed"], path)
+    path.write_bytes(artifacts.canonical_bytes(made))
+    done = snakemake(folder, *CLUSTER, "--forcerun", "stage_model")
+    assert done.returncode == 1
+    assert "expected none, or a stand-in's, found a model of type hub; run a study of stand-ins in a checkout" in said(
+        done
+    )
+    assert artifacts.payload(path)["source"]["type"] == "hub"
