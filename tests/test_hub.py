@@ -91,6 +91,22 @@ def test_a_model_is_resolved_downloaded_and_locked(tmp_path, repositories, files
     assert staged("model", "tiny", {**MODEL, "licence": "MIT"}, tmp_path)["revision"] == COMMIT
 
 
+@pytest.mark.parametrize("left", ["tiny", ".tiny.12345.tmp"])
+def test_a_job_killed_after_the_last_byte_asks_for_no_weights_again(tmp_path, repositories, files, left):
+    """It was killed before its folder had its name, or before that was sealed by its sidecar."""
+    with Hub(repositories) as server:
+        staged("model", "tiny", MODEL, tmp_path, **online(server))
+    models = tmp_path / "resources" / "models"
+    for name in ("tiny.lineage.json", "tiny.lock.json"):
+        (models / name).unlink()
+    (models / "tiny").rename(models / left)
+    with Hub(repositories) as server:
+        lock = staged("model", "tiny", MODEL, tmp_path, **online(server))
+        assert not server.requests(WEIGHTS)
+    assert locked(lock) == hashes(files)
+    assert sorted(p.name for p in models.iterdir()) == ["tiny", "tiny.lineage.json", "tiny.lock.json"]
+
+
 def test_weights_come_over_plain_http_though_the_hub_offers_another_store(tmp_path, repositories, files):
     pytest.importorskip("hf_xet")
     with Hub(repositories) as server:

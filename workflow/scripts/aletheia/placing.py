@@ -46,11 +46,15 @@ def clear_leftovers(path: Path) -> None:
     The names are matched whole: ``.a.b.7.tmp.json`` is of ``a.b.json``, on which another job may be at work, and not
     of ``a.json``.
     """
-    stem, name, suffix = map(re.escape, (path.stem, path.name, path.suffix))
-    pattern = re.compile(rf"\.{stem}\.\d+\.tmp{suffix}|\.{name}\.\d+\.old")
-    for beside in list(path.parent.iterdir()):
-        if pattern.fullmatch(beside.name):
-            _discard(beside)
+    aside = re.compile(rf"\.{re.escape(path.name)}\.\d+\.old")
+    for beside in [*unplaced(path), *(p for p in path.parent.iterdir() if aside.fullmatch(p.name))]:
+        _discard(beside)
+
+
+def unplaced(path: Path) -> list[Path]:
+    """Return what killed jobs had filled for ``path`` and not put in its place; the caller holds its lock."""
+    pattern = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.tmp{re.escape(path.suffix)}")
+    return sorted(beside for beside in path.parent.iterdir() if pattern.fullmatch(beside.name))
 
 
 def _temporary(path: Path) -> Path:

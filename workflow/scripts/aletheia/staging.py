@@ -13,7 +13,7 @@ from aletheia.data import folder_of
 from aletheia.docstrings import python_build
 from aletheia.errors import UserError
 from aletheia.materials import build_data, build_model, check_source
-from aletheia.placing import clear_leftovers
+from aletheia.placing import clear_leftovers, unplaced
 
 # The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
 MAKERS = {
@@ -46,6 +46,8 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
     folder = folder_of(lock_path)
     recipe = _recipe(job, "model", entry)
     downloads, partial = _downloads(folder), folder.with_name(f".{folder.name}.partial")
+    if entry["source"]["type"] == "hub":
+        _regain(folder, partial)
     about = _staged(job, folder, recipe, lambda target: build_model(entry["source"], target, downloads, partial))
     config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     payload = {
@@ -103,6 +105,14 @@ def stage_data(job: artifacts.Job, name: str, lock_path: Path) -> None:
     }
     stat = _stat(folder, about["files"])
     job.artifact(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})
+
+
+def _regain(folder: Path, partial: Path) -> None:
+    """Let a download go on with what a killed job had fetched and not yet sealed: the hub's hashes judge it."""
+    whole = [folder] if folder.is_dir() and not artifacts.sidecar(folder).is_file() else []
+    left = [path for path in (*unplaced(folder), *whole) if path.is_dir() and not path.is_symlink()]
+    if left and not partial.exists():
+        left[-1].rename(partial)
 
 
 def _json(path: Path) -> dict[str, Any]:
