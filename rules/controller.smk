@@ -56,12 +56,13 @@ def check_stand_ins():
 
 def meet_cluster():
     """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours."""
-    here = Path.cwd()
+    here, submits = Path.cwd(), workflow.executor_plugin.name == "slurm"
     try:
-        if slurm.wait_for_orphans(here):
+        # A run on this machine asks SLURM only in a folder from which jobs were submitted, for it may be down here.
+        if (submits or Path(".snakemake/slurm_logs").is_dir()) and slurm.wait_for_orphans(here):
             # What they have made counts, so everything is planned anew.
             start_again()
-        if workflow.executor_plugin.name == "slurm":
+        if submits:
             check_profile()
             sentences = slurm.refusals(requests(), slurm.read_cluster())
             if sentences:
