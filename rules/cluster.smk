@@ -1,5 +1,7 @@
 # Cluster: a look at the devices that its jobs see.
-# A short job, in a quality of service that starts it soon.
+
+
+# Short jobs, in a quality of service that starts them soon.
 SMOKE = SITE.smoke if SITE else {"gpus": [1], "minutes": None, "qos": None}
 
 

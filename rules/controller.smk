@@ -46,7 +46,10 @@ def check_stand_ins():
     folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
     for model in STUDY.used_models() if config.get("stand_ins") else []:
         lock = folder / f"{model}.lock.json"
-        kind = artifacts.payload(lock)["source"]["type"] if lock.is_file() else "random"
+        try:
+            kind = artifacts.payload(lock)["source"]["type"] if lock.is_file() else "random"
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
         if kind != "random":
             raise WorkflowError(
                 f"{lock}: expected none, or a stand-in's, found a model of type {kind}; run a study of stand-ins in a "
