@@ -4,7 +4,8 @@
 
 Starts a SLURM on this machine (as root; Debian's packages, see tests/slurm_cluster.py), stages, runs the campaigns to
 ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the controller's processor
-time, and by kind of job how much of it was not the script's own work. The numbers that the study itself measures are
+time, by kind of job how much of it was not the script's own work, and by step how often its script ran, which is how
+often a model was loaded where the step loads one. The numbers that the study itself measures are
 those of stand-ins, and are left in FOLDER. What is rehearsed is what is committed.
 """
 
@@ -30,6 +31,8 @@ from slurm_cluster import Cluster, Job, lacking  # noqa: E402
 
 STUDY = ("--configfile", "config/rehearsal.yaml")
 PROFILE = ("--profile", "profiles/leonardo")
+# Two threads of torch in each of several jobs on two cores are slower than one.
+ONE_THREAD = ("--max-threads", "1")
 # The queue is looked at as often as it answers.
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
 
@@ -52,7 +55,7 @@ def main() -> None:
         environment = {**cluster.environment, "OMP_NUM_THREADS": "1", "ALETHEIA_ACCOUNT": "IscrC_test"}
         staged, _ = controller(args.folder, environment, "stage", *STUDY)
         planned, _ = controller(args.folder, environment, "-n", "-q", "host", *PROFILE, *STUDY)
-        ran, processor = controller(args.folder, environment, *PROFILE, *FAST, *STUDY)
+        ran, processor = controller(args.folder, environment, *PROFILE, *ONE_THREAD, *FAST, *STUDY)
         jobs = list(cluster.jobs().values())
     measured = {
         "machine": observe.machine(),
@@ -63,6 +66,7 @@ def main() -> None:
         "states": collections.Counter(job.state for job in jobs),
         "rows": rows(args.folder),
         "kinds": kinds(args.folder, jobs),
+        "steps": steps(args.folder),
     }
     path = HERE / "rehearsal.json"
     path.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -93,17 +97,35 @@ def rows(folder: Path) -> dict[str, object]:
     return counts
 
 
+def scripts(folder: Path) -> dict[tuple[str, str, str], float]:
+    """Return the seconds of each script that ran in a job: by the job, the script's start, and its step.
+
+    A script may write several artifacts, each with the script's own start and seconds.
+    """
+    found: dict[tuple[str, str, str], float] = {}
+    for path in folder.glob("results/*/**/*.json"):
+        envelope = json.loads(path.read_text(encoding="utf-8"))
+        seen = envelope.get("observed", {})
+        if seen.get("slurm_job"):
+            key = seen["slurm_job"], seen["started"], envelope["lineage"]["step"]
+            found[key] = max(found.get(key, 0.0), seen["seconds"])
+    return found
+
+
+def steps(folder: Path) -> dict[str, dict[str, float]]:
+    """Return, by step, how often its script ran, and its seconds."""
+    found: dict[str, dict[str, float]] = {}
+    for (_, _, step), seconds in scripts(folder).items():
+        counted = found.setdefault(step, {"scripts": 0, "script_seconds": 0.0})
+        counted["scripts"] += 1
+        counted["script_seconds"] += seconds
+    return found
+
+
 def kinds(folder: Path, jobs: list[Job]) -> dict[str, dict[str, float]]:
     """Return, by kind of job, how many there were, their seconds in SLURM, and those of the scripts in them."""
-    # A script may write several artifacts, each with the script's own start and seconds.
-    scripts: dict[tuple[str, str], float] = {}
-    for path in folder.glob("results/**/*.json"):
-        seen = json.loads(path.read_text(encoding="utf-8")).get("observed", {})
-        if seen.get("slurm_job"):
-            key = seen["slurm_job"], seen["started"]
-            scripts[key] = max(scripts.get(key, 0.0), seen["seconds"])
     work = collections.Counter()
-    for (job, _), seconds in scripts.items():
+    for (job, _, _), seconds in scripts(folder).items():
         work[job] += seconds
     found: dict[str, dict[str, float]] = {}
     for job in jobs:

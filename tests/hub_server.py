@@ -30,6 +30,8 @@ class Hub:
         Further tokens that the hub knows.
     busy
         By the end of a path: the headers of each refusal (429) that is still to come.
+    failing
+        By the end of a path: the status of each failure that is still to come.
     broken
         Names of files whose first transfer ends half-way, and whose next ones do not begin.
     elsewhere
@@ -45,6 +47,7 @@ class Hub:
     gated: dict[str, str] = field(default_factory=dict)
     tokens: tuple[str, ...] = ()
     busy: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    failing: dict[str, list[int]] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     elsewhere: bool = False
     portal: bool = False
@@ -63,6 +66,16 @@ class Hub:
     def requests(self, end: str) -> list[dict[str, str]]:
         """Return the headers of each request whose path ends so."""
         return [headers for path, headers in self.asked if path.endswith(end)]
+
+    def refusal(self, path: str) -> tuple[int, dict[str, str]] | None:
+        """Return the status and the headers with which the hub does not serve a path this time."""
+        for end, headers in self.busy.items():
+            if headers and path.endswith(end):
+                return 429, headers.pop(0)
+        for end, statuses in self.failing.items():
+            if statuses and path.endswith(end):
+                return statuses.pop(0), {}
+        return None
 
     def entry(self, name: str, content: bytes) -> dict[str, object]:
         """Return what the listing says of a file: large ones have a sha256, small ones git's hash."""
@@ -102,9 +115,8 @@ def _handler(hub: Hub) -> type:
             hub.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
             if hub.portal:
                 return self.answer(200, b"<html>Log in.</html>", Content_Type="text/html")
-            for end, refusals in hub.busy.items():
-                if refusals and path.endswith(end):
-                    return self.answer(429, **refusals.pop(0))
+            if refusal := hub.refusal(path):
+                return self.answer(refusal[0], **refusal[1])
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             if token and token not in (*hub.gated.values(), *hub.tokens):
                 return self.answer(401, X_Error_Message="Invalid credentials in Authorization header")

@@ -207,6 +207,15 @@ def test_staging_waits_where_the_hub_asks_for_patience(tmp_path, repositories, f
     assert found.read_bytes() == files[WEIGHTS]
 
 
+def test_a_file_that_the_hub_fails_to_serve_is_asked_for_again(tmp_path, repositories, files):
+    with Hub(repositories, failing={WEIGHTS: [503, 500]}) as server:
+        done, _ = stage("model", "tiny", MODEL, tmp_path, **online(server))
+        assert done.returncode == 0, done.stderr
+        assert len(server.requests(WEIGHTS)) == 3
+    assert (tmp_path / "resources" / "models" / "tiny" / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert "the hub fails (503); asking again in 1 s" in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["/api/models/them/tiny", WEIGHTS])
 def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_path, repositories, files, end):
@@ -302,6 +311,27 @@ def test_too_small_a_disk_is_one_sentence_before_any_file(tmp_path, repositories
         sentence = refused("model", "tiny", MODEL, tmp_path, **online(server))
         assert [path for path, _ in server.asked if "them/tiny" in path] == ["/api/models/them/tiny"]
     assert re.match(r"model them/tiny needs 0\.0 GiB and \S+ has 0\.0 GiB free; free some space", sentence)
+
+
+def test_only_what_has_come_of_the_same_file_needs_no_room(tmp_path):
+    entry = {"rfilename": "a.safetensors", "size": 100, "lfs": {"sha256": "a" * 64}}
+    assert hub._to_come(entry, tmp_path) == 100
+    (tmp_path / f".a.safetensors.{'b' * 16}.part").write_bytes(bytes(90))  # another commit's
+    assert hub._to_come(entry, tmp_path) == 100
+    (tmp_path / f".a.safetensors.{'a' * 16}.part").write_bytes(bytes(90))
+    assert hub._to_come(entry, tmp_path) == 10
+    (tmp_path / "a.safetensors").write_bytes(bytes(99))
+    assert hub._to_come(entry, tmp_path) == 10
+    (tmp_path / "a.safetensors").write_bytes(bytes(100))
+    assert hub._to_come(entry, tmp_path) == 0
+
+
+def test_a_file_above_what_plain_http_serves_is_one_sentence():
+    parts = {"rfilename": "part-1", "size": hub.LARGEST}
+    whole = {"rfilename": WEIGHTS, "size": hub.LARGEST + 1}
+    hub._require_parts([parts], "model them/tiny")
+    with pytest.raises(UserError, match=rf"model them/tiny: {WEIGHTS} has 46\.6 GiB, .* weights in several files"):
+        hub._require_parts([parts, whole], "model them/tiny")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import getpass
 import importlib.util
 import itertools
 import json
@@ -22,13 +23,14 @@ import yaml
 from aletheia.config import merged
 from aletheia.inventory import read_configuration
 from aletheia.site import read_site
+from aletheia.slurm import read_cluster
 from aletheia.study import Study, load_study
 from aletheia.walltime import WallTimes
 from conftest import ROOT, copy_project, snakemake
+from slurm_configuration import ACCOUNT, QOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
-ACCOUNT = "IscrC_test"
 DRIVER = ROOT / "tests" / "slurm_driver.py"
 # The queue is looked at as often as it answers; on a cluster the profile spares the controller.
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
@@ -373,3 +375,26 @@ def test_what_the_cluster_would_refuse_is_said_before_anything_is_submitted(clus
     assert sentence in said
     assert "Traceback" not in said
     assert set(cluster.jobs()) == before
+
+
+def test_accounts_of_another_cluster_of_one_accounting_are_not_taken_for_this_ones(cluster):
+    user, change = getpass.getuser(), ("sacctmgr", "--immediate")
+    cluster.run(*change, "add", "cluster", "other")
+    cluster.run(*change, "add", "account", "elsewhere", "cluster=other")
+    cluster.run(*change, "add", "user", user, "account=elsewhere", "cluster=other")
+    try:
+        listed = cluster.run("sacctmgr", "--noheader", "show", "assoc", f"user={user}", "format=account").split()
+        assert {"elsewhere", ACCOUNT.lower()} <= set(listed)
+        assert list(read_cluster().accounts) == [ACCOUNT.lower()]
+    finally:
+        cluster.run(*change, "delete", "cluster", "other")
+
+
+def test_an_accounting_that_does_not_answer_is_a_warning(cluster, capsys):
+    known = read_cluster()
+    assert capsys.readouterr().err == ""
+    with cluster.outage():
+        found = read_cluster()
+    assert capsys.readouterr().err.startswith("account and qos are not checked, for SLURM's accounting does not answer")
+    assert (known.qos.keys(), found.accounts, found.qos) == (QOS.keys(), [], {})
+    assert found.partitions == known.partitions

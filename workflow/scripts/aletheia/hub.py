@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from aletheia.artifacts import sha256_file
@@ -21,6 +22,8 @@ from aletheia.sources import model_files
 from aletheia.space import GIB, require_space
 
 BUSY = (429, 500, 502, 503, 504)  # worth waiting for; 429 with the time that the hub asks for
+PAUSES = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve (5xx) is asked for again
+LARGEST = 50 * 10**9  # bytes of a file that the hub serves over plain HTTP
 TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2")  # raise errors of their own where a connection fails
 SUFFIX = ".part"
 
@@ -57,7 +60,9 @@ def hub_snapshot(source: Mapping[str, Any], folder: Path, *, repo_type: str, als
         if unknown:
             key = "fewshot.file" if unknown[0] in also else "source.member"
             raise UserError(f"{what} at {commit} has no file {unknown[0]}; check {key} in the registry")
-        require_space(sum(entries[name]["size"] for name in names), folder, what)
+        _require_parts([entries[name] for name in names], what)
+        folder.mkdir(parents=True, exist_ok=True)
+        require_space(sum(_to_come(entries[name], folder) for name in names), folder, what)
         for name in names:
             address = {"repo_id": identifier, "repo_type": repo_type, "revision": commit}
             _fetch(address, entries[name], folder, what)
@@ -95,19 +100,39 @@ def _listing(identifier: str, repo_type: str, revision: str | None) -> tuple[str
     return found["sha"], {entry["rfilename"]: entry for entry in found.get("siblings") or []}
 
 
+def _require_parts(entries: Sequence[Mapping[str, Any]], what: str) -> None:
+    for entry in entries:
+        if entry["size"] > LARGEST:
+            raise UserError(
+                f"{what}: {entry['rfilename']} has {entry['size'] / GIB:.1f} GiB, and the hub serves files above "
+                f"{LARGEST / GIB:.1f} GiB by its own client alone; take a repository with the weights in several files"
+            )
+
+
+def _partial(entry: Mapping[str, Any], folder: Path) -> Path:
+    """Return where a file grows; its name tells its content, so that nothing goes on with another commit's file."""
+    target = folder / entry["rfilename"]
+    return target.with_name(f".{target.name}.{_digest(entry)[:16]}{SUFFIX}")
+
+
+def _to_come(entry: Mapping[str, Any], folder: Path) -> int:
+    """Return how many bytes of a file are missing, as far as sizes tell."""
+    target, partial, size = folder / entry["rfilename"], _partial(entry, folder), entry["size"]
+    if target.is_file() and target.stat().st_size == size:
+        return 0
+    return max(0, size - partial.stat().st_size) if partial.is_file() else size
+
+
 def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, what: str) -> None:
     """Bring one file to its place, from where an earlier call stopped; what is there and whole stays."""
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
 
     name, size = entry["rfilename"], entry["size"]
     target = folder / name
     if target.is_file() and _differs(target, entry) is None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Named by its content, so that nothing goes on with what has come of another commit's file.
-    partial = target.with_name(f".{target.name}.{_digest(entry)[:16]}{SUFFIX}")
+    partial = _partial(entry, folder)
     with partial.open("ab") as file:
         if file.tell() > size:
             file.seek(0)
@@ -115,8 +140,7 @@ def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, w
         start = file.tell()
         print(f"downloading {name} ({size / GIB:.2f} GiB{f', from byte {start} on' if start else ''})", flush=True)
         try:
-            url = hf_hub_url(filename=name, **address)
-            http_get(url, file, resume_size=start, headers=build_hf_headers(), expected_size=size)
+            _transfer(hf_hub_url(filename=name, **address), file, size)
         except Exception as error:
             if not file.tell() or not _is_transport(error):
                 raise
@@ -129,6 +153,24 @@ def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, w
         partial.unlink()
         raise UserError(f"{what}: {name} differs from the hub's {expected}; run again to fetch it anew")
     partial.replace(target)
+
+
+def _transfer(url: str, file: BinaryIO, size: int) -> None:
+    """Append what is missing of a file; ask again where the hub fails, for its client does so at a 429 alone."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    for pause in (*PAUSES, None):
+        try:
+            return http_get(url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=size)
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if pause is None or status == 429 or status not in BUSY:
+                raise
+            print(f"the hub fails ({status}); asking again in {pause} s", flush=True)
+        time.sleep(pause)
+    return None
 
 
 def _digest(entry: Mapping[str, Any]) -> str:

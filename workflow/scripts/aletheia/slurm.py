@@ -81,10 +81,7 @@ def read_cluster() -> Cluster:
     shown = _answer(["scontrol", "--oneliner", "show", "partition"])
     lines = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in shown.splitlines()]
     partitions = {line["PartitionName"]: minutes_of(line["MaxTime"]) for line in lines if "PartitionName" in line}
-    user = _answer(["id", "-un"]).strip()
-    show = ["sacctmgr", "--noheader", "--parsable2", "show"]
-    accounts = _table([*show, "assoc", f"user={user}", "format=account"])
-    qos = _table([*show, "qos", "format=name,maxwall,flags"])
+    accounts, qos = _accounting()
     return Cluster(
         accounts=list(dict.fromkeys(row[0] for row in accounts)),
         partitions=partitions,
@@ -228,12 +225,29 @@ def watch_for_preemption(folder: Path, again: Callable[[], None], *, seconds: fl
         time.sleep(seconds)
 
 
+def _accounting() -> tuple[list[list[str]], list[list[str]]]:
+    """Return the user's accounts on this cluster and the qualities of service, by row and column.
+
+    Both are empty where the cluster keeps none, and with a warning where its accounting does not answer, for jobs are
+    taken even so.
+    """
+    pairs = [line.split("=", 1) for line in _answer(["scontrol", "show", "config"]).splitlines() if "=" in line]
+    settings = {name.strip(): value.strip() for name, value in pairs}
+    if not settings.get("AccountingStorageType", "").endswith("slurmdbd"):
+        return [], []
+    # Other clusters may keep their accounts at the same place.
+    user, cluster = _answer(["id", "-un"]).strip(), settings["ClusterName"]
+    show = ["sacctmgr", "--noheader", "--parsable2", "show"]
+    try:
+        accounts = _table([*show, "assoc", f"user={user}", f"cluster={cluster}", "format=account"])
+        return accounts, _table([*show, "qos", "format=name,maxwall,flags"])
+    except (UserError, FileNotFoundError) as error:
+        print(f"account and qos are not checked, for SLURM's accounting does not answer: {error}", file=sys.stderr)
+        return [], []
+
+
 def _table(command: list[str]) -> list[list[str]]:
-    """Return what sacctmgr shows, by row and column; nothing where the cluster keeps no accounts."""
-    if shutil.which(command[0]) is None:
-        return []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return [line.split("|") for line in done.stdout.splitlines() if line] if done.returncode == 0 else []
+    return [line.split("|") for line in _answer(command).splitlines() if line]
 
 
 def _answer(command: list[str]) -> str:

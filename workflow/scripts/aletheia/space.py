@@ -19,9 +19,9 @@ def require_space(wanted: int, folder: Path, what: str) -> None:
     Parameters
     ----------
     wanted
-        Bytes of all its files.
+        Bytes that are yet to come.
     folder
-        Where they go; what lies there already counts as come.
+        Where they go.
     what
         Its name, for the sentence.
 
@@ -30,9 +30,8 @@ def require_space(wanted: int, folder: Path, what: str) -> None:
     UserError
         With what it needs and what is free.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if wanted - _size(folder) > free:
+    if wanted > free:
         raise UserError(
             f"{what} needs {wanted / GIB:.1f} GiB and {folder} has {free / GIB:.1f} GiB free; free some "
             "space or put resources/ on another disk"
