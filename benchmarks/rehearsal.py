@@ -4,9 +4,10 @@
 
 Starts a SLURM on this machine (as root; Debian's packages, see tests/slurm_cluster.py), stages, runs the campaigns to
 ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the controller's processor
-time, by kind of job how much of it was not the script's own work, and by step how often its script ran, which is how
-often a model was loaded where the step loads one. The numbers that the study itself measures are
-those of stand-ins, and are left in FOLDER. What is rehearsed is what is committed.
+time; by kind of job how long it waited and how much of its time was not the script's own work; by step how often its
+script ran, which is how often a model was loaded where the step loads one. It ends with status 1 where rows are
+missing, a run ended otherwise than it should, or something took longer than it may. The numbers that the study itself
+measures are those of stand-ins, and are left in FOLDER. What is rehearsed is what is committed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -35,6 +37,12 @@ PROFILE = ("--profile", "profiles/leonardo")
 ONE_THREAD = ("--max-threads", "1")
 # The queue is looked at as often as it answers.
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
+# What the study should come to: rows of the tables, and runs that end otherwise than well (fp16 fails Pythia, as in the
+# paper).
+ROWS = {"RESULTS_MASTER.csv": 30, "RESULTS_CAMPAIGN2.csv": 51, "ledger.csv": 111}
+FAILED = {"pythia-1.4b: diverged": 6}
+# Seconds of the whole rehearsal, of a dry run, and of the controller's processor for each job.
+LONGEST, LONGEST_DRY_RUN, LONGEST_A_JOB = 90 * 60, 5, 1
 
 
 def main() -> None:
@@ -45,7 +53,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     if absent := lacking():
-        parser.error(f"{absent} is missing")
+        parser.error(f"{absent[0]} is missing; {absent[1]}")
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
         parser.error("the executor is missing: pip install --constraint constraints.txt '.[slurm]'")
     if args.folder.exists():
@@ -71,6 +79,30 @@ def main() -> None:
     path = HERE / "rehearsal.json"
     path.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
+    if amiss := faults(measured):
+        raise SystemExit("\n".join(amiss))
+
+
+def faults(measured: dict[str, Any]) -> list[str]:
+    """Return one sentence for each thing that is otherwise than it should be."""
+    rows, seconds = measured["rows"], measured["seconds"]
+    failed = {name: n for name, n in rows["status"].items() if not name.endswith(": ok")}
+    pairs = {
+        **{f"rows of {name}": (wanted, rows[name]) for name, wanted in ROWS.items()},
+        "runs that did not end well": (FAILED, failed),
+    }
+    found = [f"{what}: expected {wanted}, found {came}" for what, (wanted, came) in pairs.items() if wanted != came]
+    bounds = {
+        "seconds of the rehearsal": (LONGEST, sum(seconds.values())),
+        "seconds of the dry run": (LONGEST_DRY_RUN, seconds["dry_run"]),
+        "seconds of the controller's processor for each job": (
+            LONGEST_A_JOB,
+            measured["controller_processor_seconds_a_job"],
+        ),
+    }
+    return found + [
+        f"{what}: expected at most {most}, found {came:.2f}" for what, (most, came) in bounds.items() if came > most
+    ]
 
 
 def controller(folder: Path, environment: dict[str, str], *arguments: str) -> tuple[float, float]:
@@ -97,42 +129,46 @@ def rows(folder: Path) -> dict[str, object]:
     return counts
 
 
-def scripts(folder: Path) -> dict[tuple[str, str, str], float]:
-    """Return the seconds of each script that ran in a job: by the job, the script's start, and its step.
+def scripts(folder: Path) -> dict[tuple[str, str, str], tuple[float, int]]:
+    """Return the seconds of each script that ran in a job, and which try it was: by job, script's start, and step.
 
     A script may write several artifacts, each with the script's own start and seconds.
     """
-    found: dict[tuple[str, str, str], float] = {}
+    found: dict[tuple[str, str, str], tuple[float, int]] = {}
     for path in folder.glob("results/*/**/*.json"):
         envelope = json.loads(path.read_text(encoding="utf-8"))
         seen = envelope.get("observed", {})
         if seen.get("slurm_job"):
             key = seen["slurm_job"], seen["started"], envelope["lineage"]["step"]
-            found[key] = max(found.get(key, 0.0), seen["seconds"])
+            found[key] = max(found.get(key, (0.0, 0)), (seen["seconds"], seen["attempt"]))
     return found
 
 
 def steps(folder: Path) -> dict[str, dict[str, float]]:
-    """Return, by step, how often its script ran, and its seconds."""
+    """Return, by step, how many scripts ended, how often they were started (retries too), and their seconds."""
     found: dict[str, dict[str, float]] = {}
-    for (_, _, step), seconds in scripts(folder).items():
-        counted = found.setdefault(step, {"scripts": 0, "script_seconds": 0.0})
+    for (_, _, step), (seconds, attempt) in scripts(folder).items():
+        counted = found.setdefault(step, {"scripts": 0, "starts": 0, "script_seconds": 0.0})
         counted["scripts"] += 1
+        counted["starts"] += attempt
         counted["script_seconds"] += seconds
     return found
 
 
 def kinds(folder: Path, jobs: list[Job]) -> dict[str, dict[str, float]]:
-    """Return, by kind of job, how many there were, their seconds in SLURM, and those of the scripts in them."""
+    """Return by kind of job: how many, their seconds in the queue and on a node, and those of the scripts in them."""
     work = collections.Counter()
-    for (job, _, _), seconds in scripts(folder).items():
+    for (job, _, _), (seconds, _) in scripts(folder).items():
         work[job] += seconds
     found: dict[str, dict[str, float]] = {}
     for job in jobs:
-        kind = found.setdefault(job.comment.split("_wildcards")[0], {"jobs": 0, "seconds": 0.0, "script_seconds": 0.0})
+        names = ("jobs", "waiting_seconds", "seconds", "script_seconds")
+        kind = found.setdefault(job.comment.split("_wildcards")[0], dict.fromkeys(names, 0))
         kind["jobs"] += 1
-        kind["seconds"] += (job.end or 0) - (job.start or 0)
         kind["script_seconds"] += work[str(job.id)]
+        if job.start and job.end:
+            kind["waiting_seconds"] += job.start - job.submit
+            kind["seconds"] += job.end - job.start
     return found
 
 

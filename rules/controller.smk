@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 
-from aletheia import artifacts, slurm
+from aletheia import artifacts, cluster, slurm
 from aletheia.space import staging_space
 
 # Open files whose locks this controller holds.
@@ -67,7 +67,7 @@ def meet_cluster():
             start_again()
         if submits:
             check_profile()
-            sentences = slurm.refusals(requests(), slurm.read_cluster())
+            sentences = cluster.refusals(requests(), cluster.read_cluster())
             if sentences:
                 raise WorkflowError("\n".join(sentences))
             threading.Thread(target=slurm.watch_for_preemption, args=(here, start_again), daemon=True).start()
@@ -109,7 +109,7 @@ def request_of(allocation):
     which = " ".join(wildcards[key] for key in ("model", "seed") if key in wildcards)
     asked = allocation.resources
     keys = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "minutes": "runtime"}
-    return slurm.Request(
+    return cluster.Request(
         job=f"{names} of {which}" if which else names,
         longest=SITE.longest if "turn" in asked.keys() else None,
         **{name: asked.get(key) for name, key in keys.items()},

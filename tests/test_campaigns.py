@@ -3,7 +3,7 @@
 import math
 import os
 import re
-import time
+import resource
 from collections import Counter
 from pathlib import Path
 
@@ -235,11 +235,12 @@ def test_one_repository_has_one_commit_in_both_registries(paper):
 
 
 def test_the_dry_run_lists_every_job(paper, tmp_path):
-    """Its time is printed: the target is 5 s on a quiet machine; a busy one only must not take ten times as long."""
+    """Its processor's time is printed, which others on the machine change little; the target is 5 s."""
     folder = copy_project(tmp_path / "fresh")
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = snakemake(folder, "-n", "--configfile", "config/paper.yaml")
-    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, said(done)[-2000:]
     counted = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", said(done), flags=re.MULTILINE)}
     kinds = Counter(run.kind for run in paper.runs.values())
@@ -252,4 +253,4 @@ def test_the_dry_run_lists_every_job(paper, tmp_path):
     evaluations = sum(number for rule, number in counted.items() if rule.startswith("evaluate_"))
     assert evaluations == len(paper.used_models()) + len(paper.runs)
     print(f"dry run of {counted['total']} jobs: {seconds:.1f} s")
-    assert seconds < 50
+    assert seconds < 10

@@ -233,6 +233,17 @@ def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_p
 
 
 @pytest.mark.slow
+def test_a_hub_that_fails_for_long_is_one_sentence_and_the_next_call_goes_on(tmp_path, repositories, files):
+    tries = 1 + len(hub.PAUSES)
+    with Hub(repositories, failing={WEIGHTS: [503] * tries}) as server:
+        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
+        assert sentence.startswith(f"model them/tiny: {server.endpoint} is out of order (503); run again later")
+        assert len(server.requests(WEIGHTS)) == tries
+        assert locked(staged("model", "tiny", MODEL, tmp_path, **online(server))) == hashes(files)
+        assert len(server.requests("/config.json")) == 1
+
+
+@pytest.mark.slow
 def test_a_broken_transfer_is_gone_on_with_by_the_next_call(tmp_path, large):
     """From its last whole chunk."""
     chunk, size = constants.DOWNLOAD_CHUNK_SIZE, len(large[WEIGHTS])
@@ -279,6 +290,30 @@ def test_a_killed_download_is_gone_on_with(tmp_path, repositories, files):
         assert locked(staged("model", "tiny", MODEL, tmp_path, **online(server))) == hashes(files)
         assert [request.get("range") for request in server.requests(WEIGHTS)] == ["bytes=1000-"]
         assert [request.get("range") for request in server.requests("/config.json")] == [None]
+
+
+QUOTA = """
+import errno, os
+from pathlib import Path
+from aletheia import materials
+
+def full(descriptor):
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+os.fsync = full
+places = Path("tiny"), Path("downloads"), Path("partial")
+materials.build_model({"type": "hub", "id": "them/tiny"}, *places)
+"""
+
+
+def test_a_quota_that_shows_when_all_has_come_leaves_the_download(tmp_path, repositories, files):
+    with Hub(repositories) as server:
+        environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "HF_HOME": str(tmp_path / "hf"), **online(server)}
+        command = [sys.executable, "-c", QUOTA]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "Disk quota exceeded" in done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "partial").iterdir()} == files
+    assert not (tmp_path / "tiny").exists()
 
 
 # Terms and tokens

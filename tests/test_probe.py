@@ -355,6 +355,18 @@ def test_the_script_probes_4_bit_weights_by_either_method(finished, tmp_path):
     assert any(name.endswith("q_proj.weight") for name in taken["per_module"][0])
 
 
+def test_the_script_probes_with_checkpointing_where_it_is_asked_to(finished, tmp_path):
+    places = ["--model-lock", finished / "resources/models/tiny-llama.lock.json"]
+    places += ["--data-lock", finished / "resources/data/rows.lock.json", "--seed", 1]
+    settings = ["--set", "model.dtype=fp32", "encoding.max_tokens=320", "probe.batches=3"]
+    scores, out = [], tmp_path / "probe.json"
+    for asked in ("false", "true"):
+        done = run_script("probe.py", *places, *settings, f"probe.gradient_checkpointing={asked}", "--out", out)
+        assert done.returncode == 0, done.stderr
+        scores.append(payload(out, "probe")["scores"]["l2"])
+    assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
 def test_the_sketch_is_an_adapters_gradient():
     """LoRA with B = 0 whose A are the sketch's signs: the norm of its B's gradient, over scale and √rank."""
     from peft import LoraConfig, get_peft_model

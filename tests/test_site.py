@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import yaml
 
+from aletheia.cluster import Cluster, Request, minutes_of, refusals
 from aletheia.errors import UserError
 from aletheia.inventory import read_configuration
 from aletheia.site import read_site
-from aletheia.slurm import Cluster, Request, minutes_of, refusals
 from aletheia.study import load_study
 from aletheia.walltime import WallTimes
 from conftest import ROOT
 
 LEONARDO = "profiles/leonardo/site.yaml"
 CLUSTER = Cluster(
-    accounts=["IscrC_a", "IscrC_b"],
+    accounts={"IscrC_a": ["normal", "boost_qos_dbg", "boost_qos_lprod", "slow", "small"], "IscrC_b": []},
     partitions={"boost_usr_prod": 1440, "lrd_all_serial": 240},
-    qos={"normal": None, "boost_qos_dbg": 30, "boost_qos_lprod": 5760, "slow": 5760},
+    qos={"normal": None, "boost_qos_dbg": 30, "boost_qos_lprod": 5760, "slow": 5760, "small": None, "huge": None},
+    admitted={"boost_usr_prod": ["normal", "boost_qos_dbg", "boost_qos_lprod", "slow", "huge"]},
     lifting=["boost_qos_lprod"],
     default="lrd_all_serial",
 )
@@ -160,8 +163,10 @@ def test_a_long_quality_of_service_lifts_the_partitions_limit():
         ({"partition": "boost"}, "expected one of this cluster (boost_usr_prod, lrd_all_serial), found 'boost'"),
         (
             {"qos": "long"},
-            "qos: expected one of this cluster (boost_qos_dbg, boost_qos_lprod, normal, slow), found 'long'",
+            "qos: expected one of this cluster (boost_qos_dbg, boost_qos_lprod, huge, normal, slow, small), found",
         ),
+        ({"qos": "small"}, "qos: expected one that partition boost_usr_prod takes (normal, boost_qos_dbg, "),
+        ({"qos": "huge"}, "qos: expected one that account IscrC_a may use (normal, boost_qos_dbg, "),
         ({"minutes": 1441}, "train_std of m 1: needs 1441 minutes, and partition boost_usr_prod allows 1440"),
         ({"qos": "boost_qos_dbg", "minutes": 31}, "needs 31 minutes, and qos boost_qos_dbg allows 30"),
         ({"qos": "slow", "minutes": 2000}, "needs 2000 minutes, and partition boost_usr_prod allows 1440"),
@@ -177,6 +182,10 @@ def test_what_the_cluster_would_refuse_is_one_sentence(parts, sentence):
 
 
 def test_a_cluster_without_accounts_asks_for_none():
-    assert (
-        refusals([changed(account=None, qos="any")], Cluster(accounts=[], partitions=CLUSTER.partitions, qos={})) == []
-    )
+    free = Cluster(accounts=None, partitions=CLUSTER.partitions, qos={})
+    assert refusals([changed(account=None, qos="any")], free) == []
+
+
+def test_a_user_without_an_account_is_told_so():
+    (sentence,) = refusals([RIGHT], dataclasses.replace(CLUSTER, accounts={}))
+    assert sentence.startswith("account: you have none on this cluster")

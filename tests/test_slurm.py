@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import getpass
 import importlib.util
@@ -17,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 import yaml
 
+from aletheia.cluster import read_cluster
 from aletheia.config import merged
 from aletheia.inventory import read_configuration
 from aletheia.site import read_site
-from aletheia.slurm import read_cluster
 from aletheia.study import Study, load_study
 from aletheia.walltime import WallTimes
 from conftest import ROOT, copy_project, snakemake
@@ -195,6 +197,23 @@ def test_what_needs_no_gpu_runs_where_it_is_free(campaign):
         assert "gres/gpu" not in record.requested
 
 
+def test_each_job_asked_for_what_its_kind_is_given(campaign):
+    _, study, records = campaign
+    for record in records.values():
+        asked = record.requested
+        assert (record.account, record.qos, asked["node"]) == (ACCOUNT.lower(), "normal", 1), record
+        if record.partition == "boost_usr_prod":
+            assert asked["gres/gpu"] in {entry["gpus"] for entry in study.models.values()}
+            assert (asked["cpu"], asked["mem"]) == (8 * asked["gres/gpu"], 123_500 * asked["gres/gpu"]), record
+        else:
+            cores = 4 if "score_code" in record.comment else 1
+            assert (record.partition, asked["cpu"], asked["mem"]) == ("lrd_all_serial", cores, 15_400), record
+            assert (record.limit_minutes, "gres/gpu" in asked) == (60, False), record
+    partitions = [record.partition for record in records.values()]
+    assert min(partitions.count(name) for name in ("boost_usr_prod", "lrd_all_serial")) > 3
+    assert any("score_code" in record.comment for record in records.values())
+
+
 def test_a_finished_campaign_asks_nothing_more_of_the_cluster(campaign, cluster):
     folder, _, _ = campaign
     before = set(cluster.jobs())
@@ -314,12 +333,17 @@ def test_an_outage_of_accounting_disturbs_nobody(cluster, folder, undisturbed):
 
 
 def test_a_preempted_job_goes_on(cluster, folder, undisturbed):
-    def disturb(_: int) -> None:
+    victims = []
+
+    def disturb(job: int) -> None:
+        victims.append(job)
         urgent = [cluster.submit("sleep 5", f"--account={ACCOUNT}", *PREEMPTING) for _ in range(2)]
-        for job in urgent:
-            cluster.wait_for(job, "COMPLETED")
+        for other in urgent:
+            cluster.wait_for(other, "COMPLETED")
 
     disturbed(folder, cluster, undisturbed, disturb)
+    assert cluster.jobs()[victims[0]].state == "PREEMPTED"
+    assert f"pre-empted: {victims[0]};" in (folder / "controller.log").read_text()
 
 
 def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, folder, undisturbed):
@@ -339,6 +363,7 @@ def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(clust
 
 
 def test_a_job_that_runs_out_of_memory_gets_more(cluster, folder, undisturbed):
+    before = set(cluster.jobs())
     site = yaml.safe_load((ROOT / "profiles/leonardo/site.yaml").read_text())
     site["gpu"]["memory_mb"] = 450
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
@@ -347,13 +372,47 @@ def test_a_job_that_runs_out_of_memory_gets_more(cluster, folder, undisturbed):
     run = observed(folder / STD)
     assert run["attempt"] == 2
     assert cluster.jobs()[int(run["slurm_job"])].requested["mem"] == 900
+    cluster.wait_idle()
+    never_twice_at_once(cluster, before)
+
+
+def evaluating(folder: Path) -> psutil.Process | None:
+    """An evaluation that runs in a folder."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(folder) and any(
+                part.endswith("/evaluate_run.py") for part in process.cmdline()[:4]
+            ):
+                return process
+    return None
+
+
+def test_an_evaluation_past_its_wall_time_is_killed_and_gets_more(cluster, folder, undisturbed):
+    """One hangs until SLURM kills it, after a minute; the second try gets ten."""
+    before = set(cluster.jobs())
+    times = "evaluate_heldout:runtime=1 if attempt == 1 else 10"
+    controller = Controller(folder, cluster, ONE, LEDGER, "--set-resources", times)
+    hanging = wait_until(lambda: evaluating(folder))
+    job = int(hanging.environ()["SLURM_JOB_ID"])
+    hanging.suspend()
+    controller.ended()
+    assert ledger(folder) == undisturbed
+    records = cluster.jobs()
+    assert (records[job].state, records[job].limit_minutes) == ("TIMEOUT", 1)
+    (again,) = [seen for seen in map(observed, folder.glob("results/evaluate/**/heldout.json")) if seen["attempt"] == 2]
+    assert records[int(again["slurm_job"])].limit_minutes == 10
+    cluster.wait_idle()
+    never_twice_at_once(cluster, before)
 
 
 def test_a_run_near_its_wall_time_is_a_row(cluster, folder):
     # A run ends two minutes before its allocation does.
     shorter = ("batches:runtime=0", "probe:runtime=1", "select:runtime=0", "train_std:runtime=1", "train_ale:runtime=0")
+    before = set(cluster.jobs())
     Controller(folder, cluster, ONE, LEDGER, "--set-resources", *shorter).ended()
     assert {row["status"] for row in ledger(folder)} == {"timeout"}
+    cluster.wait_idle()
+    never_twice_at_once(cluster, before)
 
 
 REFUSED = {
@@ -385,9 +444,16 @@ def test_accounts_of_another_cluster_of_one_accounting_are_not_taken_for_this_on
     try:
         listed = cluster.run("sacctmgr", "--noheader", "show", "assoc", f"user={user}", "format=account").split()
         assert {"elsewhere", ACCOUNT.lower()} <= set(listed)
-        assert list(read_cluster().accounts) == [ACCOUNT.lower()]
+        found = read_cluster().accounts
+        assert {name: set(qos) for name, qos in found.items()} == {ACCOUNT.lower(): set(QOS)}
     finally:
         cluster.run(*change, "delete", "cluster", "other")
+
+
+def test_a_partition_says_which_qualities_of_service_it_takes(cluster):
+    found = read_cluster()
+    assert set(found.admitted["boost_usr_prod"]) == set(QOS)
+    assert found.admitted["lrd_all_serial"] == ["normal"]
 
 
 def test_an_accounting_that_does_not_answer_is_a_warning(cluster, capsys):
@@ -396,5 +462,5 @@ def test_an_accounting_that_does_not_answer_is_a_warning(cluster, capsys):
     with cluster.outage():
         found = read_cluster()
     assert capsys.readouterr().err.startswith("account and qos are not checked, for SLURM's accounting does not answer")
-    assert (known.qos.keys(), found.accounts, found.qos) == (QOS.keys(), [], {})
+    assert (known.qos.keys(), found.accounts, found.qos) == (QOS.keys(), None, {})
     assert found.partitions == known.partitions

@@ -8,6 +8,8 @@ export ALETHEIA_ACCOUNT
 # Python. The wheels bring their own CUDA libraries.
 module load profile/deeplrn
 module load "${ALETHEIA_PYTHON_MODULE:-python/3.11.6--gcc--8.5.0}"
+# A module may put packages of its own before those of this project.
+unset PYTHONPATH
 
 # Caches: $HOME has 50 GB, $SCRATCH is emptied after 40 days, and the nodes' own disk is 10 GB of memory.
 export HF_HOME="$WORK/$USER/huggingface"

@@ -37,6 +37,8 @@ def main() -> None:
         examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
         settings = dict(job.config["probe"])
         method = settings.pop("method")
+        if settings.pop("gradient_checkpointing"):
+            model.activation_checkpointing_enable({"use_reentrant": False})
         drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **settings)
         start = time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)

@@ -1,9 +1,10 @@
 """What a study will cost before anything is submitted: GPU-hours by campaign and model, from the registry's time model.
 
-An optimiser step of the standard arm takes the registry's ``time.seconds_per_step``. From it follow, for each job that
-loads a model,
+An optimiser step of the standard arm takes the registry's ``time.seconds_per_step``. From it follow, for each job on
+a GPU,
 
     load        START + 2 bytes a parameter / READ
+    small       SMALL, of the batches and each selection, which take their turn on the same GPUs
     probe       load + batches · step / accumulation
     train       load + (steps + eval_rows · forward) · step
     evaluate    load + heldout + Σ benchmarks
@@ -29,6 +30,7 @@ from aletheia.errors import UserError
 from aletheia.ledger import planned_runs
 from aletheia.study import Study
 
+SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
 START = 60.0  # seconds until a job's interpreter and libraries are there
 READ = 1.0  # GiB of weights a second, from a shared file system
 FORWARD = 0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
@@ -55,7 +57,7 @@ class Cost:
     trainings, evaluations
         Numbers of new jobs; a base model's evaluation is one.
     training_seconds, evaluation_seconds
-        Of these jobs together, probes with the trainings.
+        Of these jobs together; batches, probes and selections with the trainings.
     """
 
     campaign: str
@@ -151,8 +153,9 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
     entry = study.models[model]
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
-    probed = {("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].kind != "train_std"}
-    probes = _new(seen, sorted(probed))
+    selecting = [run for run in runs if study.runs[run].kind != "train_std"]
+    probes = _new(seen, sorted({("probe", m, seed) for m, _, seed in selecting}))
+    small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
     evaluations = len(runs) + len(_new(seen, [("base", model)]))
     evaluation = evaluation_seconds(entry, settings, shared["evaluation"], questions_of(study, model))
     training = sum(training_seconds(entry, study.runs[run].settings) for run in runs)
@@ -162,7 +165,7 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
         gpus=entry["gpus"],
         trainings=len(runs),
         evaluations=evaluations,
-        training_seconds=training + len(probes) * probe_seconds(entry, settings),
+        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL,
         evaluation_seconds=evaluations * evaluation,
     )
 

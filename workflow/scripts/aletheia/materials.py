@@ -10,6 +10,7 @@ from typing import Any
 
 from aletheia import conversion, docstrings, glass, hub, questions, rows, sources, splits
 from aletheia.errors import UserError
+from aletheia.placing import flush
 
 # What a source must say, and what it may say.
 SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
@@ -115,6 +116,8 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
         conversion.local_model(source, target)
     elif source["type"] == "hub":
         revision = hub.hub_snapshot(source, partial, repo_type="model")
+        # Before it has the temporary name, under which nothing outlives an error: a quota may show only here.
+        flush(partial)
         partial.rename(target)
     else:
         revision = source["version"]

@@ -30,7 +30,7 @@ def placed(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         _replace(temporary, path)
     except BaseException as error:
         _discard(temporary)
@@ -57,6 +57,14 @@ def unplaced(path: Path) -> list[Path]:
     return sorted(beside for beside in path.parent.iterdir() if pattern.fullmatch(beside.name))
 
 
+def flush(path: Path) -> None:
+    """Bring a file, or a folder and all in it, to the disk, so that no power cut leaves a name without its bytes."""
+    if path.is_dir():
+        for child in path.iterdir():
+            flush(child)
+    _synchronise(path)
+
+
 def _temporary(path: Path) -> Path:
     # The suffix stays last, since writers choose the format by it.
     return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -77,14 +85,6 @@ def _replace(temporary: Path, path: Path) -> None:
     else:
         temporary.replace(path)
     _synchronise(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Bring a file, or a folder and all in it, to the disk, so that no power cut leaves a name without its bytes."""
-    if path.is_dir():
-        for child in path.iterdir():
-            _flush(child)
-    _synchronise(path)
 
 
 def _synchronise(path: Path) -> None:

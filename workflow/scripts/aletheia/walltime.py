@@ -8,9 +8,6 @@ from aletheia import estimate
 from aletheia.site import Site
 from aletheia.study import Run, Study
 
-# Seconds of a job that shares an allocation with training and trains nothing: the batches, a selection.
-SMALL = 60.0
-
 
 @dataclass(frozen=True)
 class WallTimes:
@@ -29,7 +26,7 @@ class WallTimes:
 
     def small(self) -> int:
         """Return the minutes of the batches or a selection."""
-        return self.site.minutes(SMALL)
+        return self.site.minutes(estimate.SMALL)
 
     def probe(self, model: str, batches: int | None = None) -> int:
         """Return the minutes of a probe, of so many batches or of the campaign's number."""
