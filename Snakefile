@@ -58,6 +58,7 @@ rule all:
 # all of it, before the first byte comes. And on a cluster nothing is submitted that is there already, or would be refused.
 onstart:
     hold_folder()
+    look_at_events_alone()
     check_stand_ins()
     check_space()
     meet_cluster()

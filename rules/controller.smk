@@ -29,6 +29,18 @@ def hold_folder():
     HELD.append(handle)
 
 
+def look_at_events_alone():
+    """Let the scheduler look for what can run when a job ends, and not by the clock too.
+
+    For the sake of a limit on submissions, each look while something waits asks for another one a second later, so that
+    every job that ends adds looks that never cease: tens a second in a long study, beside trainings that are timed.
+    Only the default limit is lifted, which no study here comes near.
+    """
+    limit = workflow.scheduler.job_rate_limiter
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 def check_space():
     """Say how much room the models take that this run stages, and how much there is; stop where it is too little."""
     planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]

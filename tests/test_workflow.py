@@ -337,6 +337,15 @@ def test_one_figure_is_rebuilt_alone(study):
     assert (study / "results/figures/fig1.pdf").is_file()
 
 
+def test_the_scheduler_looks_when_a_job_ends_and_not_by_the_clock(study):
+    targets = [f"results/figures/fig{number}.pdf" for number in (1, 2, 3)]
+    for target in targets:
+        (study / target).unlink()
+    done = snakemake(study, *targets, "--cores", "1", "--verbose", *STUDY)
+    assert done.returncode == 0, said(done)
+    assert 3 <= said(done).count("Ready jobs:") <= 4
+
+
 def test_a_figure_whose_report_is_not_in_the_study_is_no_target(study):
     edit(study / "tests/study/campaign.yaml", "reports: [speed, downstream, compute_matched]", "reports: [speed]")
     done = snakemake(study, "-n", "results/figures/fig4.pdf", *STUDY)
