@@ -1,12 +1,17 @@
 """The code digest follows imports, and only those."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 
-from aletheia import lineage
+from aletheia import artifacts, lineage
 from aletheia.cli import step_parser
 from aletheia.errors import UserError
+from aletheia.locking import locked
+from conftest import ROOT
 
 
 def test_a_script_reaches_what_it_imports_at_any_depth():
@@ -73,3 +78,74 @@ def test_settings_by_hand_go_over_those_of_the_rule():
     assert args.config == {"training": {"steps": 3, "optimizer": {"beta1": 0.8}}}
     with pytest.raises(UserError, match=r"SECTION\.KEY=VALUE"):
         parser.parse_args(["--set", "steps=3"])
+
+
+# Says where it is, and goes on when it is told to.
+STEP = """
+import sys
+from pathlib import Path
+from aletheia import turns
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+
+out = Path(sys.argv.pop(1))
+args = step_parser("precision", None, extra_code=["workflow/tasks/asked.yaml"]).parse_args()
+job = Job(args, inputs=[], outputs=[out])
+print("waits", flush=True)
+with job:
+    print("holds", flush=True)
+    sys.stdin.readline()
+    job.artifact(out, kind="precision", payload={"dtype": "fp32", "candidates": ["fp32"]})
+"""
+
+
+@pytest.fixture
+def step(tmp_path):
+    """Return a function that starts a step of a project of its own, what it writes, and a module that it imports."""
+    workflow, started = tmp_path / "workflow", []
+    for name in ("scripts", "schemas"):
+        shutil.copytree(ROOT / "workflow" / name, workflow / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (workflow / "scripts" / "step.py").write_text(STEP)
+    (workflow / "tasks").mkdir()
+    (workflow / "tasks" / "asked.yaml").write_text("task: asked")
+    out = tmp_path / "out.json"
+
+    def start():
+        command = [sys.executable, "-s", str(workflow / "scripts" / "step.py"), str(out)]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start, out, workflow / "scripts" / "aletheia" / "turns.py"
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_module_that_is_edited_while_its_job_waits_is_recorded_as_it_ran(step):
+    start, out, module = step
+    ran = lineage.file_digest.__wrapped__(module)
+    with locked(out):
+        process = start()
+        assert process.stdout.readline() == "waits\n"
+        module.write_text(module.read_text() + "# edited\n")
+    assert process.communicate("on\n", timeout=60)[0] == "holds\n"
+    envelope = artifacts.read(out)
+    assert envelope["lineage"]["code"]["aletheia.turns"] == ran
+    assert envelope["observed"]["code_edited_meanwhile"] == ["aletheia.turns"]
+
+
+def test_what_is_edited_or_deleted_while_its_job_runs_is_recorded(step):
+    start, out, module = step
+    process = start()
+    assert process.stdout.readline() + process.stdout.readline() == "waits\nholds\n"
+    module.unlink()
+    (module.parents[2] / "tasks" / "asked.yaml").write_text("task: another")
+    (module.parent / "probe.py").write_text("# reached by no import of the step\n")
+    process.communicate("on\n", timeout=60)
+    assert artifacts.read(out)["observed"]["code_edited_meanwhile"] == ["aletheia.turns", "workflow/tasks/asked.yaml"]
+
+
+def test_a_job_whose_code_stays_says_so(step):
+    start, out, _ = step
+    start().communicate("on\n", timeout=60)
+    assert artifacts.read(out)["observed"]["code_edited_meanwhile"] == []

@@ -215,6 +215,8 @@ class Job:
         self.outputs = [Path(p) for p in outputs]
         self._input_paths = [Path(p) for p in inputs]
         self._args = args
+        # Digested before the wait for another job's locks: an edit meanwhile is not what this process has imported.
+        self._code = lineage.code_digests(Path(sys.argv[0]).name, tuple(args.extra_code))
 
     def __enter__(self) -> Job:
         with contextlib.ExitStack() as locks:
@@ -238,8 +240,8 @@ class Job:
         self.lineage = {
             "step": self.step,
             "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
-            # Digested now, from the files that this process runs, not what the submitter saw.
-            "code": lineage.code_digests(Path(sys.argv[0]).name, tuple(self._args.extra_code)),
+            # Of the files that this process runs, not what the submitter saw.
+            "code": self._code,
             "config": self.config,
             "environment": {**lineage.environment(), **self._args.env},
             "seed": getattr(self._args, "seed", None),
