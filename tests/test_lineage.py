@@ -80,6 +80,21 @@ def test_settings_by_hand_go_over_those_of_the_rule():
         parser.parse_args(["--set", "steps=3"])
 
 
+def install(folder, name, metadata):
+    """Put a distribution into a folder."""
+    (folder / f"{name}.dist-info").mkdir(parents=True)
+    (folder / f"{name}.dist-info" / "METADATA").write_text(metadata)
+
+
+def test_of_two_distributions_the_one_that_is_imported_counts(tmp_path, monkeypatch):
+    install(tmp_path / "first", "Twice-1.0", "Name: Twice\nVersion: 1.0\n")
+    install(tmp_path / "second", "twice-2.0", "Name: twice\nVersion: 2.0\n")
+    install(tmp_path / "first", "broken-1.0", "")
+    (tmp_path / "second" / "~roken-1.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
+    assert lineage.environment.__wrapped__()["packages"] == {"twice": "1.0"}
+
+
 # Says where it is, and goes on when it is told to.
 STEP = """
 import sys
