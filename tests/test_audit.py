@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from aletheia import artifacts
-from aletheia.changes import changes, differences
+from aletheia.changes import changes, differences, other_packages
+from aletheia.lineage import environment
 from aletheia.planning import Job
 from conftest import STUDY, copy_study, edit, snakemake
 
@@ -304,6 +305,22 @@ def test_differences_name_modules_environments_and_keys():
         'training.schedule: absent → "cosine"',
         "training.steps: 4 → 5",
     ]
+
+
+def test_other_packages_are_named_where_snakemake_s_own_environment_made_it():
+    here = environment()
+    there = {**here, "python": "3.9.1", "packages": {**here["packages"], "numpy": "0", "gone": "1"}}
+    assert other_packages({"environment": here}) == []
+    assert other_packages({"environment": there}) == [
+        f"python 3.9.1 → {here['python']}",
+        "gone (no longer used)",
+        "numpy",
+    ]
+
+
+def test_packages_of_a_rule_s_own_environment_are_not_held_against_those_that_run_the_audit():
+    own = {"envs/light.yaml": "4", "python": "3.9.1", "packages": {"jsonschema": "4.0", "pyyaml": "6.0"}}
+    assert other_packages({"environment": own}) == []
 
 
 @pytest.mark.parametrize(
