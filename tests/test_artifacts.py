@@ -396,6 +396,35 @@ def test_a_full_disk_that_a_writer_hides_in_a_message_is_named(tmp_path, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
+def _wrapped(how, number):
+    """Raise as the libraries do that write: a full disk inside another error."""
+    try:
+        raise OSError(number, os.strerror(number), "x.bin")
+    except OSError as error:
+        if how == "cause":
+            raise RuntimeError("cannot save") from error
+        if how == "context":
+            raise RuntimeError("cannot save")  # noqa: B904 - as found in the wild
+        raise RuntimeError(f"cannot save: {os.strerror(number)} (os error {number})") from None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("how", ["cause", "context", "message"])
+def test_a_full_disk_inside_another_error_is_named(capsys, how, number):
+    with pytest.raises(SystemExit) as stop:
+        guarded(lambda: _wrapped(how, number))
+    assert stop.value.code == 2
+    where = "" if how == "message" else " while writing x.bin"
+    assert capsys.readouterr().err.startswith(f"error: the disk is full{where}; ")
+
+
+def test_an_error_of_another_kind_in_the_chain_keeps_its_traceback(capsys):
+    with pytest.raises(SystemExit) as stop:
+        guarded(lambda: _wrapped("cause", errno.EIO))
+    assert stop.value.code == 3
+    assert "cannot save" in capsys.readouterr().err
+
+
 def test_bytes_reach_the_disk_before_their_name(tmp_path, monkeypatch):
     events = []
     for module, name in ((os, "fsync"), (Path, "replace"), (Path, "rename")):

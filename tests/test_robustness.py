@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aletheia import artifacts
-from conftest import STUDY, copy_project, edit, missing, run_script, said, sentences, snakemake
+from conftest import SCRIPTS, STUDY, copy_project, edit, missing, run_script, said, sentences, snakemake
 from hashes import REPORTED, payload_hashes, reported_bytes, same_precision
 
 KILLS = 20
@@ -265,3 +265,22 @@ def test_a_rerun_needs_no_more_than_an_ordinary_users_rights(study):
     refused = subprocess.run(select, cwd=study, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "Write-protected output" in said(refused)
+
+
+@pytest.mark.parametrize("refusal", ["rights", "read-only"])
+def test_a_place_that_refuses_to_be_written_is_one_sentence(tmp_path, small_disk, refusal):
+    folder = tmp_path / "select"
+    folder.mkdir()
+    if refusal == "read-only":
+        small_disk(folder, 4_096)
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        sentence = "expected to write here and found a read-only file system; mount it writable or choose another place"
+    else:
+        folder.chmod(0o555)
+        sentence = "expected the right to read or write here and was refused; give it to this user"
+    script = [sys.executable, "-s", str(SCRIPTS / "select_layers.py")]
+    arguments = ["--probe", str(tmp_path / "probe.json"), "--seed", "1", "--out", str(folder / "seed1.json")]
+    done = subprocess.run(as_ordinary_user(*script, *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    place = folder / ".seed1.json.lock"
+    assert done.stderr == f"error: {place}: {sentence} and run the same command again\n"
