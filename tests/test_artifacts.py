@@ -88,6 +88,33 @@ def test_an_artifact_of_another_version_of_the_code_is_one_sentence(tmp_path, ot
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        *((("lineage", part), "lineage") for part in ("step", "inputs", "code", "config", "environment", "commit")),
+        (("lineage", "inputs", "input.txt", "sha256"), "lineage/inputs/input.txt"),
+        (("lineage", "environment", "packages"), "lineage/environment"),
+        (("lineage",), "its top"),
+        (("payload_sha256",), "its top"),
+        (("observed",), "its top"),
+    ],
+)
+def test_an_artifact_that_does_not_say_what_made_it_is_one_sentence(tmp_path, monkeypatch, part, place):
+    monkeypatch.chdir(tmp_path)
+    Path("input.txt").write_text("rows")
+    path = Path("out.json")
+    with job([path], [Path("input.txt")]) as work:
+        work.artifact(path, kind="precision", payload=PAYLOAD)
+    envelope = holder = read(path)
+    for key in part[:-1]:
+        holder = holder[key]
+    del holder[part[-1]]
+    envelope.pop("sha256")
+    path.write_bytes(artifacts.canonical_bytes(artifacts._sealed(envelope)))
+    with pytest.raises(UserError, match=rf"out\.json: .* at {place}: '{part[-1]}' is a required property"):
+        read(path)
+
+
 def test_an_error_that_no_user_can_mend_has_its_traceback_and_a_status_of_its_own(capsys):
     with pytest.raises(SystemExit) as stop:
         guarded(lambda: 1 / 0)

@@ -77,7 +77,7 @@ def _validator(kind: str) -> Any:
 def _check_schema(kind: str, payload: Any, path: Path) -> None:
     error = next(_validator(kind).iter_errors(payload), None)
     if error is not None:
-        where = "/".join(map(str, error.absolute_path)) or "payload"
+        where = "/".join(map(str, error.absolute_path)) or "its top"
         raise UserError(f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}")
 
 
@@ -151,6 +151,8 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     version = envelope.get("version")
     if version != VERSION or not _schema_file(schema).is_file():
         raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
+    # Its hash is right, so other code wrote it; what reads a lineage trusts that its parts are there.
+    _check_schema("envelope", envelope, path)
     _check_schema(schema, payload, path)
     return envelope
 
