@@ -16,6 +16,7 @@ import pytest
 
 from aletheia import artifacts
 from aletheia.artifacts import Job, read, sidecar
+from aletheia.contents import Contents
 from aletheia.errors import UserError, guarded
 from aletheia.locking import locked
 
@@ -131,6 +132,25 @@ def test_reading_what_is_no_artifact_is_one_sentence(tmp_path):
         read(tmp_path / "plain.json")
     with pytest.raises(UserError, match="expected an artifact of kind run, found precision"):
         read(write(tmp_path / "out.json"), "run")
+
+
+def test_a_file_that_the_disk_fails_to_read_is_one_sentence(tmp_path):
+    # A process's memory has nothing at its start: reading there is an input/output error.
+    path = tmp_path / "out.json"
+    path.symlink_to("/proc/self/mem")
+    for reader in (read, artifacts.sha256_file, artifacts.describe_input, Contents().sha256):
+        with pytest.raises(UserError, match=r"out\.json: cannot be read \(Input/output error\)$"):
+            reader(path)
+    assert artifacts.is_envelope(path)
+
+
+def test_a_folder_that_is_replaced_need_not_be_read(tmp_path):
+    folder = tmp_path / "adapter"
+    for content in ("old", "new"):
+        with job([folder]) as work:
+            assert not work.done
+            work.artifact(folder, write=fill_folder(content))
+        (folder / "memory").symlink_to("/proc/self/mem")
 
 
 def test_a_payload_that_does_not_fit_its_schema_is_never_written(tmp_path):

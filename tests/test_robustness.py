@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aletheia import artifacts
-from conftest import SCRIPTS, STUDY, copy_project, edit, missing, run_script, said, sentences, snakemake
+from conftest import SCRIPTS, STUDY, as_ordinary_user, copy_project, edit, run_script, said, sentences, snakemake
 from hashes import REPORTED, payload_hashes, reported_bytes, same_precision
 
 KILLS = 20
@@ -229,16 +229,6 @@ def test_a_full_disk_is_one_sentence_and_room_cures_it(study, small_disk, gone, 
     else:
         assert (study / target).read_bytes() == before
     assert snakemake(study, "-n", *command).stdout.count("Nothing to be done") == 1
-
-
-def as_ordinary_user(*command: str) -> list[str]:
-    """Return a command that root's way around file modes is closed to."""
-    if os.geteuid() != 0:
-        return list(command)
-    if shutil.which("setpriv") is None:
-        missing("setpriv (util-linux)", "install util-linux, or run this test as an ordinary user")
-    drop = "-dac_override,-dac_read_search,-fowner"
-    return ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}", *command]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_RIGHT = "expected the right to read or write here and was refused; give it to this user"
@@ -19,6 +20,14 @@ REFUSED = {
 
 class UserError(Exception):
     """Something the user can mend: what was expected, what came, where, and what to do, in one sentence."""
+
+
+class Unreadable(UserError):
+    """A file that is there and cannot be read: its mode, or the disk, forbids it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path}: cannot be read ({error.strerror})")
+        self.path = path
 
 
 def guarded(main: Callable[[], None]) -> None:
