@@ -71,6 +71,47 @@ def test_settings_by_hand_start_from_the_defaults():
     }
 
 
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        ("trainign.steps=3", "unknown section 'trainign'; did you mean 'training'?"),
+        ("figures.font_size=3", "unknown section 'figures'; known are adapter, arm, training"),
+        ("training.setps=3", "unknown key 'setps' in training; did you mean 'steps'?"),
+        ("training.optimizer.beta3=0", "unknown key 'beta3' in training.optimizer; did you mean 'beta2'?"),
+        ("arm.rank.attn=3", "unknown key 'attn' in arm.rank; did you mean 'attention'?"),
+        (
+            "training.steps.most=3",
+            "expected a mapping at training.steps, found 200; set it whole, training.steps={most: …}",
+        ),
+        (
+            "adapter.rank.mlp=3",
+            "expected a mapping at adapter.rank, found 16; set it whole, adapter.rank={mlp: …}",
+        ),
+        (
+            "training.steps=[3",
+            "expected a value in YAML, found '[3' (expected ',' or ']', but got '<stream end>')",
+        ),
+        ("training.steps=\x07", "expected a value in YAML, found '\\x07' (unacceptable character #x0007: special "),
+        ("training.steps=2020-13-45", "expected a value in YAML, found '2020-13-45' (month must be in 1..12)"),
+    ],
+)
+def test_a_mistake_in_a_setting_by_hand_is_one_sentence(item, sentence):
+    parser = step_parser("train", None, sections=("training", "arm", "adapter"))
+    with pytest.raises(UserError) as raised:
+        parser.parse_args(["--set", item])
+    assert str(raised.value).startswith(f"--set {item}: {sentence}")
+
+
+def test_settings_without_a_default_are_known_by_their_schema():
+    parser = step_parser("train", None, sections=("run", "model", "arm", "evaluation", "humaneval"))
+    items = ["arm.rank.attention=3", "arm.steps=measured", "run.model=m", "evaluation.benchmarks=[mmlu]"]
+    more = ["evaluation.mmlu.num_fewshot=0", "model.attention=fp32", "humaneval.sandbox=rlimits"]
+    settings = parser.parse_args(["--set", *items, *more]).config
+    assert settings["arm"]["rank"] == {"attention": 3}
+    assert settings["arm"]["steps"] == "measured"
+    assert settings["humaneval"]["sandbox"] == "rlimits"
+
+
 def test_settings_by_hand_go_over_those_of_the_rule():
     parser = step_parser("train", None)
     section = json.dumps({"steps": 3, "optimizer": {"beta1": 0.9}})
