@@ -10,7 +10,7 @@ rule aggregate:
         generations=generation_sidecars,
     output:
         ledger=reported("<results>/aggregate/ledger.csv", "Ledgers"),
-        sidecar="<results>/aggregate/ledger.csv.lineage.json",
+        sidecar=reported_sidecar("<results>/aggregate/ledger.csv"),
         tables=with_sidecars(reported(f"<results>/aggregate/{table}", "Ledgers") for table in STUDY.result_tables()),
     log:
         "logs/aggregate.log",

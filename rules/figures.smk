@@ -18,7 +18,10 @@ rule figures:
                 labels={"figure": "{figure}"},
             ),
         ],
-        sidecars=[f"<results>/figures/{{figure}}.{suffix}.lineage.json" for suffix in ("pdf", "png", "svg")],
+        sidecars=[
+            *[f"<results>/figures/{{figure}}.{suffix}.lineage.json" for suffix in ("pdf", "png")],
+            reported_sidecar("<results>/figures/{figure}.svg"),
+        ],
     log:
         "logs/figures/{figure}.log",
     wildcard_constraints:

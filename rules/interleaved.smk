@@ -115,7 +115,10 @@ rule draw_attribution:
                 labels={"figure": "figS3"},
             ),
         ],
-        sidecars=[f"<results>/attribution/figS3.{suffix}.lineage.json" for suffix in ("pdf", "png", "svg")],
+        sidecars=[
+            *[f"<results>/attribution/figS3.{suffix}.lineage.json" for suffix in ("pdf", "png")],
+            reported_sidecar("<results>/attribution/figS3.svg"),
+        ],
     log:
         "logs/attribution.log",
     conda:

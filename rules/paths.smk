@@ -1,4 +1,6 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
+from snakemake.io import is_flagged
+
 from aletheia import evidence, layout
 from aletheia.materials import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
@@ -20,9 +22,23 @@ def data_files(wildcards):
 
 
 def with_sidecars(paths):
-    """Each file with the sidecar that holds its hash and lineage."""
+    """Each file with the sidecar that holds its hash and lineage, which is on the report page where the file is."""
     # Snakemake keeps a mark for the report on the path itself, which adding "" would lose.
-    return [item for path in paths for item in (path, f"{path}.lineage.json")]
+    return [
+        item
+        for path in paths
+        for item in (path, reported_sidecar(path) if is_flagged(path, "report") else f"{path}.lineage.json")
+    ]
+
+
+def reported_sidecar(path):
+    """Mark a file's sidecar for the report page: its reader may have that page alone, where a path leads nowhere."""
+    return report(
+        f"{path}.lineage.json",
+        caption="../workflow/report/lineage.rst",
+        category="Lineage",
+        labels={"file": f"{Path(path).name}.lineage.json"},
+    )
 
 
 def reported(path, category):

@@ -16,6 +16,7 @@ import pytest
 
 from aletheia import artifacts
 from aletheia.artifacts import Job, read, sidecar
+from aletheia.contents import Contents
 from aletheia.errors import UserError, guarded
 from aletheia.locking import locked
 
@@ -88,6 +89,33 @@ def test_an_artifact_of_another_version_of_the_code_is_one_sentence(tmp_path, ot
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        *((("lineage", part), "lineage") for part in ("step", "inputs", "code", "config", "environment", "commit")),
+        (("lineage", "inputs", "input.txt", "sha256"), "lineage/inputs/input.txt"),
+        (("lineage", "environment", "packages"), "lineage/environment"),
+        (("lineage",), "its top"),
+        (("payload_sha256",), "its top"),
+        (("observed",), "its top"),
+    ],
+)
+def test_an_artifact_that_does_not_say_what_made_it_is_one_sentence(tmp_path, monkeypatch, part, place):
+    monkeypatch.chdir(tmp_path)
+    Path("input.txt").write_text("rows")
+    path = Path("out.json")
+    with job([path], [Path("input.txt")]) as work:
+        work.artifact(path, kind="precision", payload=PAYLOAD)
+    envelope = holder = read(path)
+    for key in part[:-1]:
+        holder = holder[key]
+    del holder[part[-1]]
+    envelope.pop("sha256")
+    path.write_bytes(artifacts.canonical_bytes(artifacts._sealed(envelope)))
+    with pytest.raises(UserError, match=rf"out\.json: .* at {place}: '{part[-1]}' is a required property"):
+        read(path)
+
+
 def test_an_error_that_no_user_can_mend_has_its_traceback_and_a_status_of_its_own(capsys):
     with pytest.raises(SystemExit) as stop:
         guarded(lambda: 1 / 0)
@@ -104,6 +132,25 @@ def test_reading_what_is_no_artifact_is_one_sentence(tmp_path):
         read(tmp_path / "plain.json")
     with pytest.raises(UserError, match="expected an artifact of kind run, found precision"):
         read(write(tmp_path / "out.json"), "run")
+
+
+def test_a_file_that_the_disk_fails_to_read_is_one_sentence(tmp_path):
+    # A process's memory has nothing at its start: reading there is an input/output error.
+    path = tmp_path / "out.json"
+    path.symlink_to("/proc/self/mem")
+    for reader in (read, artifacts.sha256_file, artifacts.describe_input, Contents().sha256):
+        with pytest.raises(UserError, match=r"out\.json: cannot be read \(Input/output error\)$"):
+            reader(path)
+    assert artifacts.is_envelope(path)
+
+
+def test_a_folder_that_is_replaced_need_not_be_read(tmp_path):
+    folder = tmp_path / "adapter"
+    for content in ("old", "new"):
+        with job([folder]) as work:
+            assert not work.done
+            work.artifact(folder, write=fill_folder(content))
+        (folder / "memory").symlink_to("/proc/self/mem")
 
 
 def test_a_payload_that_does_not_fit_its_schema_is_never_written(tmp_path):
@@ -394,6 +441,35 @@ def test_a_full_disk_that_a_writer_hides_in_a_message_is_named(tmp_path, capsys)
         guarded(main)
     assert "the disk is full while writing" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def _wrapped(how, number):
+    """Raise as the libraries do that write: a full disk inside another error."""
+    try:
+        raise OSError(number, os.strerror(number), "x.bin")
+    except OSError as error:
+        if how == "cause":
+            raise RuntimeError("cannot save") from error
+        if how == "context":
+            raise RuntimeError("cannot save")  # noqa: B904 - as found in the wild
+        raise RuntimeError(f"cannot save: {os.strerror(number)} (os error {number})") from None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("how", ["cause", "context", "message"])
+def test_a_full_disk_inside_another_error_is_named(capsys, how, number):
+    with pytest.raises(SystemExit) as stop:
+        guarded(lambda: _wrapped(how, number))
+    assert stop.value.code == 2
+    where = "" if how == "message" else " while writing x.bin"
+    assert capsys.readouterr().err.startswith(f"error: the disk is full{where}; ")
+
+
+def test_an_error_of_another_kind_in_the_chain_keeps_its_traceback(capsys):
+    with pytest.raises(SystemExit) as stop:
+        guarded(lambda: _wrapped("cause", errno.EIO))
+    assert stop.value.code == 3
+    assert "cannot save" in capsys.readouterr().err
 
 
 def test_bytes_reach_the_disk_before_their_name(tmp_path, monkeypatch):

@@ -11,9 +11,10 @@ import sys
 import pytest
 
 from aletheia import artifacts
-from aletheia.changes import changes, differences
+from aletheia.changes import changes, differences, other_packages
+from aletheia.lineage import environment
 from aletheia.planning import Job
-from conftest import STUDY, copy_study, edit, snakemake
+from conftest import ROOT, STUDY, as_ordinary_user, copy_study, edit, snakemake
 
 NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
 PROBE = "results/probe/tiny-neox/seed1.json"
@@ -145,6 +146,19 @@ def test_the_remedies_mend_what_they_say(study):
         done = snakemake(study, *targets, *STUDY)
         assert done.returncode == 0, done.stderr[-2000:]
     assert audit(study).stdout == NOTHING
+
+
+def test_what_cannot_be_read_is_a_row(study):
+    (study / PROBE).chmod(0)
+    command = [sys.executable, ROOT / "workflow" / "audit.py", "--json", *STUDY]
+    done = subprocess.run(as_ordinary_user(*map(str, command)), cwd=study, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    (row,) = found["rows"]
+    assert (row["artifact"], row["kind"]) == (PROBE, "unreadable")
+    assert row["changes"] == ["cannot be read (Permission denied)"]
+    assert row["remedy"] == f"make it readable for this user, or delete it and run snakemake {PROBE}"
+    assert found["notes"] == ["what would be made again is not known: Snakemake cannot plan over what cannot be read"]
 
 
 @pytest.fixture
@@ -304,6 +318,22 @@ def test_differences_name_modules_environments_and_keys():
         'training.schedule: absent → "cosine"',
         "training.steps: 4 → 5",
     ]
+
+
+def test_other_packages_are_named_where_snakemake_s_own_environment_made_it():
+    here = environment()
+    there = {**here, "python": "3.9.1", "packages": {**here["packages"], "numpy": "0", "gone": "1"}}
+    assert other_packages({"environment": here}) == []
+    assert other_packages({"environment": there}) == [
+        f"python 3.9.1 → {here['python']}",
+        "gone (no longer used)",
+        "numpy",
+    ]
+
+
+def test_packages_of_a_rule_s_own_environment_are_not_held_against_those_that_run_the_audit():
+    own = {"envs/light.yaml": "4", "python": "3.9.1", "packages": {"jsonschema": "4.0", "pyyaml": "6.0"}}
+    assert other_packages({"environment": own}) == []
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,17 @@
 """The code digest follows imports, and only those."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 
-from aletheia import lineage
+from aletheia import artifacts, lineage
 from aletheia.cli import step_parser
 from aletheia.errors import UserError
+from aletheia.locking import locked
+from conftest import ROOT
 
 
 def test_a_script_reaches_what_it_imports_at_any_depth():
@@ -66,6 +71,47 @@ def test_settings_by_hand_start_from_the_defaults():
     }
 
 
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        ("trainign.steps=3", "unknown section 'trainign'; did you mean 'training'?"),
+        ("figures.font_size=3", "unknown section 'figures'; known are adapter, arm, training"),
+        ("training.setps=3", "unknown key 'setps' in training; did you mean 'steps'?"),
+        ("training.optimizer.beta3=0", "unknown key 'beta3' in training.optimizer; did you mean 'beta2'?"),
+        ("arm.rank.attn=3", "unknown key 'attn' in arm.rank; did you mean 'attention'?"),
+        (
+            "training.steps.most=3",
+            "expected a mapping at training.steps, found 200; set it whole, training.steps={most: …}",
+        ),
+        (
+            "adapter.rank.mlp=3",
+            "expected a mapping at adapter.rank, found 16; set it whole, adapter.rank={mlp: …}",
+        ),
+        (
+            "training.steps=[3",
+            "expected a value in YAML, found '[3' (expected ',' or ']', but got '<stream end>')",
+        ),
+        ("training.steps=\x07", "expected a value in YAML, found '\\x07' (unacceptable character #x0007: special "),
+        ("training.steps=2020-13-45", "expected a value in YAML, found '2020-13-45' (month must be in 1..12)"),
+    ],
+)
+def test_a_mistake_in_a_setting_by_hand_is_one_sentence(item, sentence):
+    parser = step_parser("train", None, sections=("training", "arm", "adapter"))
+    with pytest.raises(UserError) as raised:
+        parser.parse_args(["--set", item])
+    assert str(raised.value).startswith(f"--set {item}: {sentence}")
+
+
+def test_settings_without_a_default_are_known_by_their_schema():
+    parser = step_parser("train", None, sections=("run", "model", "arm", "evaluation", "humaneval"))
+    items = ["arm.rank.attention=3", "arm.steps=measured", "run.model=m", "evaluation.benchmarks=[mmlu]"]
+    more = ["evaluation.mmlu.num_fewshot=0", "model.attention=fp32", "humaneval.sandbox=rlimits"]
+    settings = parser.parse_args(["--set", *items, *more]).config
+    assert settings["arm"]["rank"] == {"attention": 3}
+    assert settings["arm"]["steps"] == "measured"
+    assert settings["humaneval"]["sandbox"] == "rlimits"
+
+
 def test_settings_by_hand_go_over_those_of_the_rule():
     parser = step_parser("train", None)
     section = json.dumps({"steps": 3, "optimizer": {"beta1": 0.9}})
@@ -73,3 +119,89 @@ def test_settings_by_hand_go_over_those_of_the_rule():
     assert args.config == {"training": {"steps": 3, "optimizer": {"beta1": 0.8}}}
     with pytest.raises(UserError, match=r"SECTION\.KEY=VALUE"):
         parser.parse_args(["--set", "steps=3"])
+
+
+def install(folder, name, metadata):
+    """Put a distribution into a folder."""
+    (folder / f"{name}.dist-info").mkdir(parents=True)
+    (folder / f"{name}.dist-info" / "METADATA").write_text(metadata)
+
+
+def test_of_two_distributions_the_one_that_is_imported_counts(tmp_path, monkeypatch):
+    install(tmp_path / "first", "Twice-1.0", "Name: Twice\nVersion: 1.0\n")
+    install(tmp_path / "second", "twice-2.0", "Name: twice\nVersion: 2.0\n")
+    install(tmp_path / "first", "broken-1.0", "")
+    (tmp_path / "second" / "~roken-1.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
+    assert lineage.environment.__wrapped__()["packages"] == {"twice": "1.0"}
+
+
+# Says where it is, and goes on when it is told to.
+STEP = """
+import sys
+from pathlib import Path
+from aletheia import turns
+from aletheia.artifacts import Job
+from aletheia.cli import step_parser
+
+out = Path(sys.argv.pop(1))
+args = step_parser("precision", None, extra_code=["workflow/tasks/asked.yaml"]).parse_args()
+job = Job(args, inputs=[], outputs=[out])
+print("waits", flush=True)
+with job:
+    print("holds", flush=True)
+    sys.stdin.readline()
+    job.artifact(out, kind="precision", payload={"dtype": "fp32", "candidates": ["fp32"]})
+"""
+
+
+@pytest.fixture
+def step(tmp_path):
+    """Return a function that starts a step of a project of its own, what it writes, and a module that it imports."""
+    workflow, started = tmp_path / "workflow", []
+    for name in ("scripts", "schemas"):
+        shutil.copytree(ROOT / "workflow" / name, workflow / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (workflow / "scripts" / "step.py").write_text(STEP)
+    (workflow / "tasks").mkdir()
+    (workflow / "tasks" / "asked.yaml").write_text("task: asked")
+    out = tmp_path / "out.json"
+
+    def start():
+        command = [sys.executable, "-s", str(workflow / "scripts" / "step.py"), str(out)]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start, out, workflow / "scripts" / "aletheia" / "turns.py"
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_module_that_is_edited_while_its_job_waits_is_recorded_as_it_ran(step):
+    start, out, module = step
+    ran = lineage.file_digest.__wrapped__(module)
+    with locked(out):
+        process = start()
+        assert process.stdout.readline() == "waits\n"
+        module.write_text(module.read_text() + "# edited\n")
+    assert process.communicate("on\n", timeout=60)[0] == "holds\n"
+    envelope = artifacts.read(out)
+    assert envelope["lineage"]["code"]["aletheia.turns"] == ran
+    assert envelope["observed"]["code_edited_meanwhile"] == ["aletheia.turns"]
+
+
+def test_what_is_edited_or_deleted_while_its_job_runs_is_recorded(step):
+    start, out, module = step
+    process = start()
+    assert process.stdout.readline() + process.stdout.readline() == "waits\nholds\n"
+    module.unlink()
+    (module.parents[2] / "tasks" / "asked.yaml").write_text("task: another")
+    (module.parent / "probe.py").write_text("# reached by no import of the step\n")
+    process.communicate("on\n", timeout=60)
+    assert artifacts.read(out)["observed"]["code_edited_meanwhile"] == ["aletheia.turns", "workflow/tasks/asked.yaml"]
+
+
+def test_a_job_whose_code_stays_says_so(step):
+    start, out, _ = step
+    start().communicate("on\n", timeout=60)
+    assert artifacts.read(out)["observed"]["code_edited_meanwhile"] == []

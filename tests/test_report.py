@@ -1,8 +1,10 @@
 """The report page opens in a browser from one file: no request leaves, nothing goes wrong, figures are there to see."""
 
+import base64
 import json
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,16 @@ from conftest import STUDY, copy_study, missing, said, snakemake
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FIGURES = ["fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS2"]
+SIDECARS = [
+    *(f"results/figures/{name}.svg.lineage.json" for name in FIGURES),
+    *(
+        f"results/tables/table{number}.{suffix}.lineage.json"
+        for number in range(1, 6)
+        for suffix in ("csv", "md", "tex")
+    ),
+    "results/stats/FORGETTING_DELTAS_ANALYSIS.md.lineage.json",
+    "results/aggregate/ledger.csv.lineage.json",
+]
 # How wide a picture is, and how wide it is shown.
 SIZES = """async image => {
     await image.decode();
@@ -42,7 +54,9 @@ def visit(report, tmp_path_factory):
     arguments = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--log-net-log={netlog}"]
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")
-    seen = SimpleNamespace(requests=[], errors=[], first="", lists={}, images={}, captions={}, screenshots={})
+    seen = SimpleNamespace(
+        requests=[], errors=[], first="", lists={}, images={}, captions={}, screenshots={}, sidecars={}
+    )
     with sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=CHROMIUM, args=arguments)
         page = browser.new_page(viewport={"width": 1400, "height": 900})
@@ -54,6 +68,10 @@ def visit(report, tmp_path_factory):
         seen.first = page.inner_text("#app")
         for category in ("Analyses", "Ledgers", "Tables"):
             seen.lists[category] = opened(page, report, category).inner_text("#app")
+        rows = opened(page, report, "Lineage").locator("tbody tr")
+        for name in SIDECARS:
+            links = rows.filter(has=page.get_by_text(Path(name).name, exact=True)).locator("a")
+            seen.sidecars[name] = links.first.get_attribute("href")
         rows = opened(page, report, "Tables").locator("tbody tr")
         rows.filter(has=page.get_by_text("table2.md", exact=True)).locator("a").last.click()
         page.get_by_text("Table 2.").wait_for()
@@ -117,6 +135,13 @@ def test_a_figure_is_there_to_see(visit, name):
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_caption_names_the_sidecar(visit, name):
     assert f"results/figures/{name}.svg.lineage.json" in visit.captions[name]
+
+
+@pytest.mark.parametrize("name", SIDECARS)
+def test_a_sidecar_is_saved_from_the_page(report, visit, name):
+    kind, _, content = visit.sidecars[name].partition(";base64,")
+    assert kind.startswith("data:application/json")
+    assert base64.b64decode(content) == (report.parents[1] / name).read_bytes()
 
 
 def test_tables_ledgers_and_analyses_are_listed(visit):

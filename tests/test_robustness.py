@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from aletheia import artifacts
-from conftest import STUDY, copy_project, edit, missing, run_script, said, sentences, snakemake
+from conftest import SCRIPTS, STUDY, as_ordinary_user, copy_project, edit, run_script, said, sentences, snakemake
 from hashes import REPORTED, payload_hashes, reported_bytes, same_precision
 
 KILLS = 20
@@ -231,16 +231,6 @@ def test_a_full_disk_is_one_sentence_and_room_cures_it(study, small_disk, gone, 
     assert snakemake(study, "-n", *command).stdout.count("Nothing to be done") == 1
 
 
-def as_ordinary_user(*command: str) -> list[str]:
-    """Return a command that root's way around file modes is closed to."""
-    if os.geteuid() != 0:
-        return list(command)
-    if shutil.which("setpriv") is None:
-        missing("setpriv (util-linux)", "install util-linux, or run this test as an ordinary user")
-    drop = "-dac_override,-dac_read_search,-fowner"
-    return ["setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}", *command]
-
-
 @pytest.mark.slow
 def test_a_rerun_needs_no_more_than_an_ordinary_users_rights(study):
     edit(study / "tests/study/campaign.yaml", "ale: {layers: gradient", "ale: {layers: gradient, rank: 3")
@@ -265,3 +255,22 @@ def test_a_rerun_needs_no_more_than_an_ordinary_users_rights(study):
     refused = subprocess.run(select, cwd=study, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
     assert "Write-protected output" in said(refused)
+
+
+@pytest.mark.parametrize("refusal", ["rights", "read-only"])
+def test_a_place_that_refuses_to_be_written_is_one_sentence(tmp_path, small_disk, refusal):
+    folder = tmp_path / "select"
+    folder.mkdir()
+    if refusal == "read-only":
+        small_disk(folder, 4_096)
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        sentence = "expected to write here and found a read-only file system; mount it writable or choose another place"
+    else:
+        folder.chmod(0o555)
+        sentence = "expected the right to read or write here and was refused; give it to this user"
+    script = [sys.executable, "-s", str(SCRIPTS / "select_layers.py")]
+    arguments = ["--probe", str(tmp_path / "probe.json"), "--seed", "1", "--out", str(folder / "seed1.json")]
+    done = subprocess.run(as_ordinary_user(*script, *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    place = folder / ".seed1.json.lock"
+    assert done.stderr == f"error: {place}: {sentence} and run the same command again\n"

@@ -18,7 +18,7 @@ from aletheia import artifacts, inventory
 from aletheia.contents import Contents
 from aletheia.errors import UserError
 from aletheia.verification import verify_folders
-from conftest import SCRIPTS, STUDY, edit, run_script
+from conftest import SCRIPTS, STUDY, as_ordinary_user, edit, run_script
 
 CHANGES = 1000
 FIGURE = "results/figures/fig1.pdf"
@@ -357,6 +357,65 @@ def test_path_variables_are_respected(study):
     assert {finding["kind"] for finding in found["findings"]} == {"misplaced", "missing"}
     missing = {f["path"].split("/")[0] for f in found["findings"] if f["kind"] == "missing"}
     assert missing == {"results"}
+
+
+CLOSED = "cannot be read (Permission denied)"
+
+
+def as_user(folder, script, *arguments):
+    """Run a script as a user whom file modes bind."""
+    command = as_ordinary_user(sys.executable, "-s", str(SCRIPTS / script), *map(str, arguments))
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def closed(study):
+    """Return a study in which an artifact, a folder, a figure and its other's sidecar are closed to their user."""
+    closed = [PROBE, f"{RUN}/adapter", FIGURE, "results/figures/fig2.pdf.lineage.json"]
+    for name in closed:
+        (study / name).chmod(0)
+    yield study, closed
+    for name in closed:
+        (study / name).chmod(0o755)
+
+
+def test_what_cannot_be_read_is_a_finding(closed):
+    folder, names = closed
+    done = as_user(folder, "verify.py", *STUDY, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {f["path"]: (f["kind"], f["problem"]) for f in json.loads(done.stdout)["findings"]}
+    # And nothing else: what lies in a closed folder is not missing.
+    assert found == dict.fromkeys(names, ("unreadable", CLOSED))
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o311])
+def test_a_folder_that_is_closed_in_any_way_is_a_finding(closed, mode):
+    folder, names = closed
+    (folder / f"{RUN}/adapter").chmod(mode)
+    found = {f["path"] for f in json.loads(as_user(folder, "verify.py", *STUDY, "--json").stdout)["findings"]}
+    assert found == set(names)
+
+
+def test_what_cannot_be_read_in_an_ancestry_is_named(closed):
+    folder, names = closed
+    done = as_user(folder, "verify.py", FIGURE)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert set(done.stdout.splitlines()[:-1]) == {f"{name}: {CLOSED}" for name in names[:3]}
+    shown = as_user(folder, "lineage.py", FIGURE, "--json")
+    assert (shown.returncode, shown.stderr) == (1, "")
+    problems = {node["path"]: node["problem"] for node in json.loads(shown.stdout)["nodes"] if node["problem"]}
+    adapter = f"{RUN}/adapter"
+    assert problems == {
+        FIGURE: CLOSED,
+        PROBE: CLOSED,
+        f"{RUN}/run.json": f"{adapter}/README.md: {adapter}: {CLOSED}",
+    }
+
+
+def test_a_step_that_cannot_read_its_input_is_one_sentence(closed):
+    folder, _ = closed
+    done = as_user(folder, "select_layers.py", "--probe", PROBE, "--seed", "1", "--out", folder / "mine.json")
+    assert (done.returncode, done.stderr) == (2, f"error: {PROBE}: {CLOSED}\n")
 
 
 def test_a_damaged_artifact_in_an_ancestry_is_named(study):

@@ -13,7 +13,8 @@ from typing import Any
 
 from aletheia import artifacts, omission
 from aletheia.artifacts import SIDECAR
-from aletheia.errors import UserError
+from aletheia.errors import Unreadable, UserError
+from aletheia.folders import closed_above
 from aletheia.verification import problem_of
 from aletheia.vouching import LOCK, envelope_of, vouched_files
 
@@ -46,8 +47,8 @@ class Node:
     step
         The step that made it; None for given files.
     status
-        ``ok``, ``changed`` (it is not what was recorded of it), ``missing``, or ``omitted`` (left out of an evidence
-        bundle on purpose).
+        ``ok``, ``changed`` (it is not what was recorded of it, or cannot be read), ``missing``, or ``omitted`` (left
+        out of an evidence bundle on purpose).
     problem
         What is wrong, in words; None for ``ok``.
     sha256, payload_sha256
@@ -174,10 +175,8 @@ def _expect_at_home(root: str) -> None:
 
 def _read(path: str, omitted: Mapping[str, str]) -> tuple[Node, dict[str, str]]:
     """Return a file's node and ``{input: recorded sha256}``."""
-    file = Path(path)
-    found = artifacts.sha256_file(file) if file.is_file() else None
-    there = Node(path, sha256=found) if found or file.is_dir() else _absent(Node(path), omitted)
-    holder = envelope_of(file)
+    there = _there(path, omitted)
+    holder = envelope_of(Path(path))
     if holder is None:
         return there, {}
     try:
@@ -216,18 +215,30 @@ def _vouched(node: Node, vouched: Mapping[str, str], omitted: Mapping[str, str])
     if node.status != "ok":
         return node
     for part, expected in vouched.items():
-        file = Path(part)
-        own = Node(part, sha256=artifacts.sha256_file(file) if file.is_file() else None)
-        checked = _held_against(own, Edge(part, node.path, expected), omitted)
+        checked = _held_against(_there(part, omitted), Edge(part, node.path, expected), omitted)
         if checked.status in ("changed", "missing"):
             return replace(node, status="changed", problem=f"{part}: {checked.problem}")
     return node
+
+
+def _there(path: str, omitted: Mapping[str, str]) -> Node:
+    """Return the node of what is there: with a file's hash, or with the reason why there is none."""
+    file = Path(path)
+    try:
+        # Of `os.path`: for pathlib a folder that this user may not enter is an error.
+        if os.path.isfile(file):
+            return Node(path, sha256=artifacts.sha256_file(file))
+    except Unreadable as error:
+        return Node(path, status="changed", problem=problem_of(error, file))
+    return Node(path) if os.path.isdir(file) else _absent(Node(path), omitted)
 
 
 def _absent(node: Node, omitted: Mapping[str, str]) -> Node:
     # Of a folder, a bundle leaves out the files one by one.
     if node.path in omitted or any(path.startswith(f"{node.path}/") for path in omitted):
         return replace(node, status="omitted", problem="left out of this bundle")
+    if closed := closed_above(Path(node.path)):
+        return replace(node, status="changed", problem=str(closed))
     return replace(node, status="missing", problem="no such file")
 
 

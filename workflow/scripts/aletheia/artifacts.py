@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import lineage, observe
-from aletheia.errors import UserError
+from aletheia.errors import Unreadable, UserError
 from aletheia.folders import files_below
 from aletheia.locking import locked
 from aletheia.placing import clear_leftovers, placed
@@ -46,9 +46,20 @@ def canonical_bytes(value: Any) -> bytes:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Return the sha256 of a file's bytes.
+
+    Raises
+    ------
+    Unreadable
+        When the file is there and cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(path, error) from None
 
 
 def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -77,7 +88,7 @@ def _validator(kind: str) -> Any:
 def _check_schema(kind: str, payload: Any, path: Path) -> None:
     error = next(_validator(kind).iter_errors(payload), None)
     if error is not None:
-        where = "/".join(map(str, error.absolute_path)) or "payload"
+        where = "/".join(map(str, error.absolute_path)) or "its top"
         raise UserError(f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}")
 
 
@@ -126,14 +137,16 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     Raises
     ------
     UserError
-        When the file is missing, is no artifact, was changed after it was written, is of another kind, or was written
-        by another version of the code.
+        When the file is missing, cannot be read, is no artifact, was changed after it was written, is of another kind,
+        or was written by another version of the code.
     """
     path = Path(path)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: expected an artifact here and found none; run the step that writes it") from None
+    except OSError as error:
+        raise Unreadable(path, error) from None
     try:
         envelope = json.loads(raw)
         claimed = envelope["sha256"]
@@ -151,6 +164,8 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     version = envelope.get("version")
     if version != VERSION or not _schema_file(schema).is_file():
         raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
+    # Its hash is right, so other code wrote it; what reads a lineage trusts that its parts are there.
+    _check_schema("envelope", envelope, path)
     _check_schema(schema, payload, path)
     return envelope
 
@@ -161,10 +176,15 @@ def payload(path: Path | str, kind: str | None = None) -> Any:
 
 
 def is_envelope(path: Path) -> bool:
-    """Tell whether a JSON file claims to be an artifact, whole or damaged; one that is gone does not."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as handle:
-        return handle.read(16).startswith(b'{\n "lineage"')
-    return False
+    """Tell whether a JSON file claims to be an artifact, whole or damaged; one that is gone does not.
+
+    One that cannot be read may be one: whoever reads it then says so.
+    """
+    try:
+        with path.open("rb") as handle:
+            return handle.read(16).startswith(b'{\n "lineage"')
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
 
 
 def describe_input(path: Path) -> dict[str, Any]:
@@ -215,6 +235,8 @@ class Job:
         self.outputs = [Path(p) for p in outputs]
         self._input_paths = [Path(p) for p in inputs]
         self._args = args
+        # Digested before the wait for another job's locks: an edit meanwhile is not what this process has imported.
+        self._code = lineage.code_digests(Path(sys.argv[0]).name, tuple(args.extra_code))
 
     def __enter__(self) -> Job:
         with contextlib.ExitStack() as locks:
@@ -238,8 +260,8 @@ class Job:
         self.lineage = {
             "step": self.step,
             "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
-            # Digested now, from the files that this process runs, not what the submitter saw.
-            "code": lineage.code_digests(Path(sys.argv[0]).name, tuple(self._args.extra_code)),
+            # Of the files that this process runs, not what the submitter saw.
+            "code": self._code,
             "config": self.config,
             "environment": {**lineage.environment(), **self._args.env},
             "seed": getattr(self._args, "seed", None),
@@ -258,9 +280,9 @@ class Job:
             return False
         try:
             there = read(envelope)
+            if envelope != path and there["payload"]["files"] != _content(path):
+                return False
         except UserError:
-            return False
-        if envelope != path and there["payload"]["files"] != _content(path):
             return False
         return all(there["lineage"].get(key) == self.lineage[key] for key in DECIDES)
 

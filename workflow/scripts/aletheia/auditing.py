@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aletheia.changes import REASONS, changes, differences, listed, other_packages
 from aletheia.contents import Contents
-from aletheia.errors import UserError
+from aletheia.errors import Unreadable, UserError
 from aletheia.inventory import load_inventory, verify_study
 from aletheia.planning import Job, planned_jobs
-from aletheia.verification import Finding
+from aletheia.verification import Finding, Verified
 from aletheia.vouching import envelope_of
 
 
@@ -83,7 +83,7 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
         planned = pool.submit(planned_jobs, configfiles)
         everything = pool.submit(_every_job, configfiles)
         verified = verify_study(inventory, contents)
-        jobs, (whole, notes) = planned.result(), everything.result()
+        jobs, whole, notes = _plans(planned, everything, verified)
     records = _Records(whole or jobs, contents)
     notes += [f"{listed(n.path for n in verified.notes)}: {verified.notes[0].problem}"] if verified.notes else []
     rows = _reruns(jobs, records, {f.owner for f in verified.findings})
@@ -91,6 +91,19 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
     rows += _unseen([job for job in whole if job not in records.counted], records)
     rows += _following(whole, records)
     return Audit(rows, notes)
+
+
+def _plans(
+    planned: Future[list[Job]], everything: Future[tuple[list[Job], list[str]]], verified: Verified
+) -> tuple[list[Job], list[Job], list[str]]:
+    """Return the jobs that Snakemake plans, those of the whole study, and notes."""
+    try:
+        return planned.result(), *everything.result()
+    except UserError:
+        # Snakemake stops at such a file; what verify found says more than its traceback.
+        if not any(finding.kind == "unreadable" for finding in verified.findings):
+            raise
+        return [], [], ["what would be made again is not known: Snakemake cannot plan over what cannot be read"]
 
 
 def _every_job(configfiles: list[Path]) -> tuple[list[Job], list[str]]:
@@ -124,8 +137,13 @@ class _Records:
 
     def unchanged(self, lineage: Mapping[str, Any]) -> set[str]:
         """Return the inputs that hold just what an artifact was made from."""
-        inputs = lineage["inputs"].items()
-        return {name for name, there in inputs if self.contents.sha256(Path(name)) == there["sha256"]}
+        return {name for name, there in lineage["inputs"].items() if self._holds(Path(name), there["sha256"])}
+
+    def _holds(self, path: Path, sha256: str) -> bool:
+        try:
+            return self.contents.sha256(path) == sha256
+        except Unreadable:
+            return False  # a finding says so
 
     def cost(self, job: Job) -> dict[str, Any]:
         """Return a row's ``seconds`` and ``estimated``; nothing where the job is counted already."""
@@ -209,6 +227,9 @@ def _remedy(finding: Finding) -> str:
         return "delete it, or keep it elsewhere"
     if finding.kind == "configuration":
         return ""
+    if finding.kind == "unreadable":
+        otherwise = f", or delete it and run snakemake {finding.owner}" if finding.owner == finding.path else ""
+        return f"make it readable for this user{otherwise}"
     if not finding.owner:
         return "put it back" if finding.kind == "missing" else "restore it, or run the study that asks for it"
     there = finding.path == finding.owner

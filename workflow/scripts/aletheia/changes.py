@@ -116,8 +116,20 @@ def differences(recorded: Mapping[str, Any], tokens: Iterable[str]) -> list[str]
 
 
 def other_packages(recorded: Mapping[str, Any]) -> list[str]:
-    """Return the packages, and the interpreter, that are others here than where an artifact was made."""
+    """Return the packages, and the interpreter, that are others here than where an artifact was made.
+
+    Nothing for an artifact that was made in an environment of its rule's own: that holds no Snakemake, as the one that
+    runs Snakemake always does. Such a job's packages are its environment file's to say, whose digest
+    :func:`differences` compares; those that are installed here decide nothing about it.
+
+    Parameters
+    ----------
+    recorded
+        The artifact's ``lineage``.
+    """
     here, there = environment(), recorded["environment"]
+    if "snakemake" not in there["packages"]:
+        return []
     python = [] if here["python"] == there["python"] else [f"python {there['python']} → {here['python']}"]
     return [*python, *_differing(there["packages"], here["packages"])]
 

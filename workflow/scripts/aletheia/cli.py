@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -46,31 +46,66 @@ class StepParser(argparse.ArgumentParser):
         tokens = lineage.parse_tokens(parsed.lineage)
         parsed.config, parsed.env = tokens["config"], tokens["env"]
         parsed.step, parsed.extra_code = self.step, self.extra_code
-        if not parsed.lineage and self.sections:
+        by_hand = not parsed.lineage and bool(self.sections)
+        if by_hand:
             # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
             config = importlib.import_module("aletheia.config")
             parsed.config = {name: config.section_defaults(name) for name in self.sections}
         for item in parsed.set:
-            apply_setting(parsed.config, item)
+            apply_setting(parsed.config, item, closed=by_hand)
         return parsed
 
 
-def apply_setting(config: dict[str, Any], item: str) -> None:
+def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) -> None:
     """Put one ``section.key=value`` (the value is YAML) into ``config``.
+
+    Parameters
+    ----------
+    config
+        Settings by section, which the item changes.
+    item
+        As ``--set`` takes it.
+    closed
+        Whether ``config`` has every section that there is, so that an unknown section or key is a mistake.
 
     Raises
     ------
     UserError
-        When the item has no ``=`` or no section.
+        When the item has no ``=``, no section or a value that is no YAML, names what is unknown, or leads through
+        what is no mapping.
     """
     name, found, value = item.partition("=")
     keys = name.split(".")
     if not found or len(keys) < 2 or not all(keys):
         raise UserError(f"--set {item}: expected SECTION.KEY=VALUE, for example training.steps=100")
+    if closed:
+        _expect_known(config, keys, item)
     target = config
-    for key in keys[:-1]:
+    for depth, key in enumerate(keys[:-1], start=1):
         target = target.setdefault(key, {})
-    target[keys[-1]] = yaml.safe_load(value)
+        if not isinstance(target, dict):
+            place, whole = ".".join(keys[:depth]), f"{{{keys[depth]}: …}}"
+            raise UserError(
+                f"--set {item}: expected a mapping at {place}, found {target!r}; set it whole, {place}={whole}"
+            )
+    try:
+        target[keys[-1]] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        said = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"--set {item}: expected a value in YAML, found {value!r} ({said})") from None
+
+
+def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> None:
+    """Stop at a section that the step does not read, or at a key that neither its defaults nor a schema has."""
+    schemas = importlib.import_module("aletheia.config")
+    there: Any = config
+    for depth, key in enumerate(keys):
+        known = [*there] if isinstance(there, Mapping) else []
+        known += schemas.section_keys(keys[:depth]) if depth else []
+        if known and key not in known:
+            what = f"key {key!r} in {'.'.join(keys[:depth])}" if depth else f"section {key!r}"
+            raise UserError(f"--set {item}: unknown {what}{schemas.nearest(key, list(dict.fromkeys(known)))}")
+        there = there.get(key) if isinstance(there, Mapping) else None
 
 
 def step_parser(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,49 @@ def section_defaults(section: str) -> dict[str, Any]:
         A section of a campaign (``training``, ``probe``, …), ``arm`` (all layers), ``model`` (a registry's entry
         without its source), ``run`` (its name), ``humaneval``, ``precision`` or ``figures``.
     """
-    campaign, config, models = schema("campaign"), schema("config"), schema("models")
+    campaign = schema("campaign")
     if section in campaign["properties"]:
         filled = with_defaults({}, campaign["properties"][section], campaign)
         # Which benchmarks is the campaign's to say; by hand the one that needs no questions.
         return {"benchmarks": ["heldout"], **filled} if section == "evaluation" else filled
     defaults = {
-        "arm": lambda: with_defaults({"layers": "all"}, campaign["$defs"]["arm"], campaign),
-        "model": lambda: with_defaults({}, models["additionalProperties"], models),
+        "arm": lambda: with_defaults({"layers": "all"}, *_section_schema("arm")),
+        "model": lambda: with_defaults({}, *_section_schema("model")),
         "run": lambda: {"model": None, "arm": "custom"},
         "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
         "humaneval": lambda: section_defaults("evaluation")["humaneval"],
         "precision": lambda: {"batch_size": section_defaults("training")["batch_size"], "max_tokens": 512},
-        "figures": lambda: with_defaults({}, config["properties"]["figures"], config),
+        "figures": lambda: with_defaults({}, *_section_schema("figures")),
     }
     return defaults[section]()
+
+
+def _section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the schema of a section, and the whole that its references are of; empty where a section has none."""
+    campaign, config, models = schema("campaign"), schema("config"), schema("models")
+    places = {
+        "arm": (campaign["$defs"]["arm"], campaign),
+        "model": (models["additionalProperties"], models),
+        "humaneval": (campaign["properties"]["evaluation"]["properties"]["humaneval"], campaign),
+        "figures": (config["properties"]["figures"], config),
+    }
+    return places.get(section) or (campaign["properties"].get(section, {}), campaign)
+
+
+def section_keys(path: Sequence[str]) -> list[str]:
+    """Return the keys that the schemas know at a place.
+
+    Parameters
+    ----------
+    path
+        A section that a script reads, and the keys below it: ``("training", "optimizer")``.
+    """
+    node, root = _section_schema(path[0])
+    for key in path[1:]:
+        node = _resolve(node, root).get("properties", {}).get(key, {})
+    # A value may be one number or a mapping, as ranks are.
+    choices = [_resolve(node, root), *_resolve(node, root).get("anyOf", [])]
+    return list(dict.fromkeys(key for choice in choices for key in choice.get("properties", {})))
 
 
 def check(value: Any, schema_name: str, where: str, *, partly: bool = False) -> None:

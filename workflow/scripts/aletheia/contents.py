@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts
-from aletheia.errors import UserError
+from aletheia.errors import Unreadable, UserError
 from aletheia.observe import usable_cores
 
 _Version = tuple[int, int, int]
@@ -29,10 +30,21 @@ class Contents:
         # The largest first, so that no worker is left with one at the end.
         pending.sort(key=lambda path: versions[path], reverse=True)
         with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-            list(pool.map(self.sha256, pending))
+            list(pool.map(self._ahead, pending))
+
+    def _ahead(self, path: Path) -> None:
+        # Whoever asks for this file will be told.
+        with contextlib.suppress(Unreadable):
+            self.sha256(path)
 
     def sha256(self, path: Path) -> str | None:
-        """Return the sha256 of a file's bytes; None where there is no file, or it goes just now."""
+        """Return the sha256 of a file's bytes; None where there is no file, it goes just now, or is out of sight.
+
+        Raises
+        ------
+        Unreadable
+            When the file is there and cannot be read.
+        """
         version = _version(path)
         if version is None:
             return None
@@ -64,10 +76,10 @@ class Contents:
 
 
 def _version(path: Path) -> _Version | None:
-    """Return a file's size, time and inode; None where there is no file."""
+    """Return a file's size, time and inode; None where there is no file, or none that this user may see."""
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
     return (status.st_size, status.st_mtime_ns, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 

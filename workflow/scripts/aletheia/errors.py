@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_RIGHT = "expected the right to read or write here and was refused; give it to this user"
+REFUSED = {
+    errno.EACCES: NO_RIGHT,
+    errno.EPERM: NO_RIGHT,
+    errno.EROFS: "expected to write here and found a read-only file system; mount it writable or choose another place",
+}
 
 
 class UserError(Exception):
     """Something the user can mend: what was expected, what came, where, and what to do, in one sentence."""
+
+
+class Unreadable(UserError):
+    """A file that is there and cannot be read: its mode, or the disk, forbids it."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path}: cannot be read ({error.strerror})")
+        self.path = path
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -33,14 +51,33 @@ def guarded(main: Callable[[], None]) -> None:
         raise SystemExit(2) from None
 
 
-def _sentence(error: Exception) -> str | None:
+def _sentence(error: BaseException) -> str | None:
     """Return what the user can mend; None for any other error."""
     if isinstance(error, UserError):
         return str(error)
-    # A full disk or a quota; other system errors keep their traceback.
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename}" if error.filename else ""
+    full = [cause for cause in _chain(error) if _is_full_disk(cause)]
+    if full:
+        name = next(filter(None, (getattr(cause, "filename", None) for cause in full)), None)
+        where = f" while writing {name}" if name else ""
         return (
             f"the disk is full{where}; nothing half-written was kept, so free some space and run the same command again"
         )
+    # Where no file is named it is no file's matter (a signal, a socket), and the traceback says more.
+    if isinstance(error, OSError) and error.filename and error.errno in REFUSED:
+        return f"{error.filename}: {REFUSED[error.errno]} and run the same command again"
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, or while it was handled: libraries that write wrap a full disk."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    """Tell whether an error is a full disk or a quota, by its number, or by its message as from other languages."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in FULL or any(os.strerror(one) in str(error) for one in FULL)

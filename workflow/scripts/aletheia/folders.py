@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from aletheia.errors import Unreadable
 
-def files_below(folder: Path, _above: Collection[tuple[int, int]] = ()) -> Iterator[Path]:
+
+def files_below(
+    folder: Path, closed: Callable[[Unreadable], object] | None = None, _above: Collection[tuple[int, int]] = ()
+) -> Iterator[Path]:
     """Yield every file below a folder in the order of their paths, behind symbolic links too.
 
     On a cluster, results are often links to another disk. A link to a folder that it lies in is not followed, and a
@@ -17,16 +21,46 @@ def files_below(folder: Path, _above: Collection[tuple[int, int]] = ()) -> Itera
     ----------
     folder
         Where to begin.
+    closed
+        Takes the error of each folder that cannot be read, which is passed over then; when None, it is raised.
+
+    Raises
+    ------
+    Unreadable
+        For a folder that cannot be read.
     """
     try:
-        stat = os.stat(folder)
+        stat = os.stat(_inside(folder))
         identity = stat.st_dev, stat.st_ino
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if identity not in _above else []
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        unreadable = Unreadable(folder, error)
+        if closed is None:
+            raise unreadable from None
+        closed(unreadable)
+        return
     for entry in entries:
         path = Path(folder, entry.name)
         if entry.is_dir():
-            yield from files_below(path, (*_above, identity))
+            yield from files_below(path, closed, (*_above, identity))
         elif entry.is_file():
             yield path
+
+
+def closed_above(path: Path) -> Unreadable | None:
+    """Return the error of the folder that keeps this user from seeing whether a path is there; None where none does."""
+    for folder in reversed(path.parents):
+        try:
+            os.stat(_inside(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            return Unreadable(folder, error)
+    return None
+
+
+def _inside(folder: Path) -> str:
+    """Return a folder's name from within, whose stat needs the right to enter: without it no file below can be read."""
+    return os.path.join(folder, ".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +67,7 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     for on_demand in ON_DEMAND.values():
         asked = on_demand(study, results)
         # Once one of its files is there, all are expected.
-        files |= asked if any(Path(path).exists() for path in asked) else {}
+        files |= asked if any(map(os.path.exists, asked)) else {}
     return Inventory(study, results, resources, files)
 
 
@@ -100,10 +101,8 @@ def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | 
     sidecar = artifacts.sidecar(Path(inventory.results) / "aggregate" / "ledger.csv")
     asked = {campaign["name"] for campaign in inventory.study.campaigns}
     made = _campaigns(sidecar)
-    if made:
-        plainly = not made & asked
-    else:
-        plainly = bool(verified.notes) and not any(Path(path).exists() for path in inventory.files)
+    nothing_of_it = bool(verified.notes) and not any(map(os.path.exists, inventory.files))
+    plainly = not made & asked if made else nothing_of_it
     if not plainly:
         return None
     return Finding(

@@ -132,7 +132,11 @@ def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
 @functools.cache
 def environment() -> dict[str, Any]:
     """Return the interpreter and the exact version of every installed distribution."""
-    packages = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    packages: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        # What a broken installation leaves has no name. Of two with one name, the first on the path is imported.
+        if name := distribution.metadata.get("Name"):
+            packages.setdefault(name.lower(), distribution.version)
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

@@ -6,6 +6,7 @@ missing, not left out.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from aletheia import artifacts
@@ -27,7 +28,7 @@ def find_omitted(results: Path | str = "results") -> dict[str, str]:
         The results folder, which holds the list.
     """
     path = Path(results) / NAME
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
     try:
         files = artifacts.payload(path, "omitted")["files"]

@@ -11,8 +11,8 @@ from typing import Any
 from aletheia import artifacts, omission
 from aletheia.artifacts import SIDECAR
 from aletheia.contents import Contents
-from aletheia.errors import UserError
-from aletheia.folders import files_below
+from aletheia.errors import Unreadable, UserError
+from aletheia.folders import closed_above, files_below
 from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, vouched_files
 
 # What a name that ends so says of the artifact's schema.
@@ -33,9 +33,10 @@ class Finding:
     expected, found
         Hashes or places, where there are some.
     kind
-        ``changed``, ``missing``, ``misplaced`` (whole, but not where it was written), ``outdated`` (made from another
-        input), ``stray`` (no artifact vouches for it), ``unasked`` (whole, but no run of the study asks for it) or
-        ``configuration`` (the study that made this is another).
+        ``changed``, ``missing``, ``unreadable`` (a file or folder that is closed to this user, or that the disk fails
+        to read), ``misplaced`` (whole, but not where it was written), ``outdated`` (made from another input), ``stray``
+        (no artifact vouches for it), ``unasked`` (whole, but no run of the study asks for it) or ``configuration`` (the
+        study that made this is another).
     owner
         The output whose making again would mend it; empty where none would.
     rule
@@ -92,8 +93,10 @@ def verify_folders(
         Carries over what was read before, between calls.
     """
     roots = [root for root in roots if root.is_dir()]
-    files = [p for root in roots for p in files_below(root) if not _scratch(p.relative_to(root))]
+    closed: list[Unreadable] = []
+    files = [p for root in roots for p in files_below(root, closed.append) if not _scratch(p.relative_to(root))]
     trees = _Trees(files, contents or Contents(), expected or {}, omission.find_omitted(roots[0] if roots else ""))
+    trees.findings += [_fault(error, error.path) for error in closed]
     trees.check()
     passed = [root / name for root in roots for name in PASSED]
     trees.findings += [
@@ -143,10 +146,11 @@ class _Trees:
         self.owners: dict[Path, Path] = {}
         self.files = []
         for path in files:
-            if path.is_file():
+            # Of `os.path`: for pathlib a folder that this user may not enter is an error.
+            if os.path.isfile(path):
                 self.files.append(path)
             # A folder's files are its sidecar's to name.
-            elif not path.exists():
+            elif not os.path.exists(path):
                 self._missing(path)
 
     def check(self) -> None:
@@ -160,7 +164,7 @@ class _Trees:
             try:
                 envelopes[path] = self.contents.envelope(path)
             except UserError as error:
-                self.findings.append(Finding(str(path), problem_of(error, path)))
+                self.findings.append(_fault(error, path))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
                 beside = stands_beside(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
@@ -206,8 +210,9 @@ class _Trees:
             self.left_out.add(str(path))
         # Of a folder, a bundle leaves out the files one by one.
         elif not any(name.startswith(f"{path}/") for name in self.omitted):
-            found = "no file" if sha256 else ""
-            self.findings.append(Finding(str(path), "missing", sha256, found, kind="missing"))
+            found, closed = "no file" if sha256 else "", closed_above(path)
+            missing = Finding(str(path), "missing", sha256, found, kind="missing")
+            self.findings.append(_fault(closed, closed.path) if closed else missing)
 
     def _misnamed(self, path: Path, envelope: dict[str, Any]) -> bool:
         """Find an artifact under the name of a sidecar or a lock, which it is not."""
@@ -239,11 +244,20 @@ class _Trees:
     def _held(self, owner: Path, recorded: Mapping[Path, str]) -> None:
         for file, sha256 in recorded.items():
             self.owners.setdefault(file, owner)
-            found = self.contents.sha256(file)
-            if found is None:
-                self._missing(file, sha256)
-            elif found != sha256:
+            found = self._other(file, sha256)
+            if found:
                 self.findings.append(Finding(str(file), "changed after it was written", sha256, found))
+
+    def _other(self, file: Path, sha256: str) -> str | None:
+        """Return what a file holds in place of what was recorded; None for the same, or where a finding says more."""
+        try:
+            found = self.contents.sha256(file)
+        except Unreadable as error:
+            self.findings.append(_fault(error, file))
+            return None
+        if found is None:
+            self._missing(file, sha256)
+        return None if found == sha256 else found
 
     def _inputs(self, envelopes: Mapping[Path, dict[str, Any]]) -> None:
         """Find artifacts whose inputs are not, or no longer, what they were made from."""
@@ -255,12 +269,16 @@ class _Trees:
                     self._input(path, Path(name), described["sha256"])
 
     def _input(self, path: Path, source: Path, sha256: str) -> None:
-        found = self.contents.sha256(source)
-        if found is None:
-            self._missing(source, sha256)
-        elif found != sha256:
+        found = self._other(source, sha256)
+        if found:
             problem = f"made from another {source}"
             self.findings.append(Finding(str(path), problem, sha256, found, kind="outdated"))
+
+
+def _fault(error: UserError, path: Path) -> Finding:
+    """Return the finding that a reader's error makes."""
+    kind = "unreadable" if isinstance(error, Unreadable) else "changed"
+    return Finding(str(path), problem_of(error, path), kind=kind)
 
 
 def problem_of(error: UserError, path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,10 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
 def envelope_of(path: Path) -> Path | None:
     """Return the file that holds a path's lineage: its sidecar, or itself; None where there is none."""
     beside = artifacts.sidecar(path)
-    if beside.is_file():
+    # Of `os.path`, since a folder that this user may not enter is an error for pathlib.
+    if os.path.isfile(beside):
         return beside
-    return path if path.suffix == ".json" and path.is_file() and is_envelope(path) else None
+    return path if path.suffix == ".json" and os.path.isfile(path) and is_envelope(path) else None
 
 
 def stands_beside(path: Path) -> Path:
