@@ -682,6 +682,17 @@ def test_other_problems_than_those_answered_are_refused(staged, tmp_path):
         scored(staged, tmp_path, ["", "", ""], questions_sha256="0" * 64)
 
 
+def test_generations_that_failed_need_no_sandbox(staged, tmp_path, monkeypatch):
+    def none(_):
+        raise UserError("generated code cannot be confined here")
+
+    monkeypatch.setattr(scoring.sandbox, "resolve", none)
+    payload, rows, observed = scored(staged, tmp_path, [""] * 3, status="timeout", sandbox=None)
+    assert (payload["status"], payload["sandbox"], rows, observed) == ("timeout", None, [], {})
+    with pytest.raises(UserError, match="cannot be confined here"):
+        scored(staged, tmp_path, [""] * 3)
+
+
 def test_the_scripts_show_their_help():
     for name in ("evaluate_run.py", "score_code.py"):
         assert (SCRIPTS / name).is_file()
