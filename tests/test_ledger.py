@@ -98,10 +98,21 @@ def test_a_missing_file_is_named(table):
         build_ledger(campaigns, runs, evaluations)
 
 
-def test_other_questions_than_the_base_model_are_refused():
-    campaigns, runs, evaluations = study(ONE)
-    evaluations["smollm2-135m", "ale", 42, "mmlu"]["payload"]["questions_sha256"] = "2" * 64
-    with pytest.raises(UserError, match="questions_sha256"):
+@pytest.mark.parametrize(
+    ("name", "base", "found"),
+    [
+        ("questions_sha256", "1" * 64, "2" * 64),
+        ("fewshot_sha256", "3" * 64, "4" * 64),
+        ("prompt", "plain", "chat"),
+        ("sandbox", "bubblewrap", "rlimits"),
+    ],
+)
+def test_what_was_asked_otherwise_than_of_the_base_model_is_refused(name, base, found):
+    campaigns, runs, evaluations = study(ONE, benchmarks=("humaneval",))
+    for envelope in evaluations.values():
+        envelope["payload"][name] = base
+    evaluations["smollm2-135m", "ale", 42, "humaneval"]["payload"][name] = found
+    with pytest.raises(UserError, match=rf"humaneval with the base model's {name} \({base}\), found {found};"):
         build_ledger(campaigns, runs, evaluations)
 
 

@@ -20,7 +20,18 @@ BASELINE, BASE = "std", "base"
 QUESTIONS = ("mmlu", "gsm8k", "humaneval")  # benchmarks scored 0 to 1; `heldout` is a loss
 HELDOUT = "heldout"
 # What must be equal in base and run for a delta to mean anything.
-ASKED_BY = ("questions_sha256", "task_version", "num_fewshot", "batch_size", "dtype", "generation", "n")
+ASKED_BY = (
+    "questions_sha256",
+    "task_version",
+    "num_fewshot",
+    "fewshot_sha256",
+    "prompt",
+    "batch_size",
+    "dtype",
+    "generation",
+    "sandbox",
+    "n",
+)
 
 _TEXT, _WHOLE, _REAL, _FLAG = "str", "Int64", "float64", "boolean"
 _RUN_COLUMNS = {
