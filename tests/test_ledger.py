@@ -58,6 +58,16 @@ def test_paired_by_device_only_on_one_host_and_device():
     assert (ledger["cm"] == "device").all()
 
 
+def test_paired_by_device_only_in_one_allocation():
+    """A node's devices have one name, and two jobs on it may have had two of them."""
+    campaigns, runs, evaluations = study(ONE, benchmarks=())
+    for (_, arm, seed), envelope in runs.items():
+        envelope["observed"]["slurm_job"] = (None if arm == "cm" else "7") if seed == 42 else f"{arm}{seed}"
+    ledger = build_ledger(campaigns, runs, evaluations).set_index(["arm", "seed"])["paired"]
+    assert [ledger[arm, 42] for arm in ("std", "ale", "cm")] == ["device", "device", "model"]
+    assert [ledger["ale", seed] for seed in SEEDS[1:]] == ["model", "model"]
+
+
 def test_without_std_nothing_is_paired():
     ledger = ledger_of(ONE, arms=("ale",), benchmarks=())
     assert ledger["paired"].isna().all()
