@@ -365,6 +365,25 @@ def test_exhausted_memory_is_a_status(loaded, staged, tmp_path, monkeypatch):
     assert outcome.reason.startswith("out of memory: DefaultCPUAllocator")
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("bad weights")])
+def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tmp_path, error):
+    def load(*_, **__):
+        raise error
+
+    questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval")]
+    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
+    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    if not isinstance(error, torch.OutOfMemoryError):
+        with pytest.raises(RuntimeError, match="bad weights"):
+            list(evaluated.evaluations(args, CONFIG, tmp_path, load))
+        return
+    done = list(evaluated.evaluations(args, CONFIG, tmp_path, load))
+    assert [one.facts["benchmark"] for one in done] == CONFIG["evaluation"]["benchmarks"]
+    assert {(one.outcome.status, one.outcome.reason) for one in done} == {
+        ("failed", "out of memory: CUDA out of memory.")
+    }
+
+
 def test_a_prompt_longer_than_the_window_is_a_row(loaded, tmp_path):
     """It loses its beginning, as the harness cuts it, and counts as it was answered."""
     long = [{**MMLU[0], "id": "long", "question": "So long. " * 150}, *MMLU[1:3]]

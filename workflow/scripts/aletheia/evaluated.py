@@ -124,10 +124,8 @@ def evaluations(
     from aletheia import evaluation, models
 
     evaluation.offline(cache)
+    config = _with_prompt(config)
     settings = config["evaluation"]
-    if settings["prompt"] == "registry":  # by hand; the rules have looked it up
-        settings = {**settings, "prompt": config["model"].get("prompt", "plain")}
-        config = {**config, "evaluation": settings}
     run = artifacts.payload(args.run, "run") if args.run else None
     who = {**_who(args.model_lock, run), "dtype": models.resolved_dtype(config["model"], args.precision), **facts}
     locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
@@ -137,11 +135,24 @@ def evaluations(
         yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
         return
     models.use_threads(args.threads)
-    loaded = _loaded(load or load_transformers, args, config, who["dtype"])
+    try:
+        loaded = _loaded(load or load_transformers, args, config, who["dtype"])
+    except (RuntimeError, MemoryError) as error:
+        outcome = evaluation.out_of_memory(error)
+        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
+        return
     for name, lock in locks.items():
         started = time.monotonic()
         outcome = evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
         yield Evaluated(about[name], outcome, time.monotonic() - started)
+
+
+def _with_prompt(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings with the prompt that the registry says; the rules have looked it up already."""
+    settings = config["evaluation"]
+    if settings["prompt"] != "registry":
+        return config
+    return {**config, "evaluation": {**settings, "prompt": config["model"].get("prompt", "plain")}}
 
 
 def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> Model:

@@ -236,8 +236,6 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
     cache
         A folder for temporary files.
     """
-    from aletheia.models import is_out_of_memory
-
     settings = config["evaluation"]
     try:
         _within(loaded.deadline)
@@ -249,6 +247,19 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
     except _Late:
         return Outcome("timeout", f"the time limit of {settings['time_limit_seconds']} s passed")
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return Outcome("failed", f"out of memory: {str(error)[:200]}")
+        return out_of_memory(error)
+
+
+def out_of_memory(error: RuntimeError | MemoryError) -> Outcome:
+    """Return the outcome of exhausted memory; any other error is raised again.
+
+    Parameters
+    ----------
+    error
+        What loading the model, or a pass of it, raised.
+    """
+    from aletheia.models import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        raise error
+    return Outcome("failed", f"out of memory: {str(error)[:200]}")
