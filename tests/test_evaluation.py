@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import torch
 
 from aletheia import answers, artifacts, evaluated, evaluation, harness, scoring
 from aletheia.conversion import byte_tokenizer, random_model
+from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from aletheia.sandbox import resolve
@@ -281,7 +283,7 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
     common = {"model_lock": staged["model"], "data_lock": staged["data"], "questions": questions}
     config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": ["mmlu", "gsm8k", "humaneval"]}}
     for run in (None, adapted.run, adapted.run):
-        args = SimpleNamespace(run=run, precision=None, threads=1, **common)
+        args = SimpleNamespace(run=run, precision=None, threads=1, attempt=1, **common)
         done = list(evaluated.evaluations(args, config, tmp_path))
         assert [one.outcome.status for one in done] == ["ok"] * 3
         assert [one.facts["prompt"] for one in done] == ["plain"] * 3
@@ -310,18 +312,40 @@ def test_a_run_of_another_model_is_refused(staged, tmp_path):
 
 @pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])
 def test_a_passed_time_limit_is_a_status(loaded, name, staged, tmp_path):
-    late = Model(loaded.model, loaded.tokenizer, 4, deadline=0.0)
-    outcome = evaluate(late, name, staged, tmp_path, time_limit_seconds=5)
+    late = Model(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
+    outcome = evaluate(late, name, staged, tmp_path)
     assert (outcome.status, outcome.score, outcome.n) == ("timeout", None, 0)
-    assert outcome.reason == "the time limit of 5 s passed"
+    assert outcome.reason == "too late"
 
 
 @pytest.mark.parametrize("name", ["mmlu", "humaneval"])
 def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, tmp_path, monkeypatch):
     clock = iter([0.0, 0.0, 0.5])
-    monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(clock, 2.0))
-    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=1.0), name, staged, tmp_path)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
+    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged, tmp_path)
     assert outcome.status == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("tried", "ended"),
+    [
+        ((100, 1, None), None),  # killed, and tried again with more time
+        ((100, 2, None), "stopped 120 s before the job's wall limit"),
+        ((3600, 2, None), None),
+        ((3600, 2, 0.000001), "past the limit of 1e-06 s"),
+        ((None, 2, None), None),
+    ],
+)
+def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tried, ended):
+    left, attempt, limit = tried
+    if left is not None:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
+    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=attempt, questions=[staged["mmlu"]])
+    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    settings = {**CONFIG["evaluation"], "benchmarks": ["heldout", "mmlu"], "time_limit_seconds": limit}
+    done = list(evaluated.evaluations(args, {**CONFIG, "evaluation": settings}, tmp_path))
+    expected = ("timeout", ended) if ended else ("ok", None)
+    assert [(one.outcome.status, one.outcome.reason) for one in done] == [expected] * 2
 
 
 @pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])

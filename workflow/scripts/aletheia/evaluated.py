@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aletheia import artifacts
 from aletheia.answers import COLUMNS, HELDOUT, HUMANEVAL, Outcome, write_table
 from aletheia.artifacts import Job
+from aletheia.deadlines import deadline
 from aletheia.errors import UserError
 
 if TYPE_CHECKING:
@@ -156,13 +157,17 @@ def _with_prompt(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> Model:
-    """Load a run's model, once for all benchmarks; their time limit begins when it is there."""
+    """Load a run's model, once for all benchmarks; their time limit begins when it is there.
+
+    A first try that is too slow for its job is killed: the next one gets more time, and ends as rows where that is too
+    little again.
+    """
     from aletheia.evaluation import Model
 
     model, tokenizer, writer = load(args.model_lock, args.run, dtype=dtype, config=config)
-    limit = config["evaluation"]["time_limit_seconds"]
-    deadline = None if limit is None else time.monotonic() + limit
-    return Model(model, tokenizer, config["evaluation"]["batch_size"], deadline, writer)
+    settings = config["evaluation"]
+    end = deadline(settings["time_limit_seconds"], within_job=args.attempt > 1)
+    return Model(model, tokenizer, settings["batch_size"], end, writer)
 
 
 def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 
+from aletheia.deadlines import NEVER, Deadline
 from aletheia.decoding import Generation, Greedy, StopStrings
 from aletheia.prefixes import Tail, shared, tail_logits
 
@@ -29,7 +29,7 @@ logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 class TimeLimitReached(Exception):
-    """The soft time limit of a job's benchmarks has passed."""
+    """The deadline of a job's benchmarks has passed."""
 
 
 class _Notes(CacheHook):
@@ -68,7 +68,7 @@ class StudyLM(HFLM):
     batch_size
         Rows a pass.
     deadline
-        Value of ``time.monotonic()`` after which the next pass raises :class:`TimeLimitReached`.
+        After it the next pass raises :class:`TimeLimitReached`.
     reuse
         Whether prefixes are shared; without it each question is computed whole.
     writer
@@ -81,7 +81,7 @@ class StudyLM(HFLM):
         tokenizer: Any,
         *,
         batch_size: int,
-        deadline: float | None = None,
+        deadline: Deadline = NEVER,
         reuse: bool = True,
         writer: Writer | None = None,
     ) -> None:
@@ -93,7 +93,7 @@ class StudyLM(HFLM):
         self.set_cache_hook(self.notes)
 
     def _in_time(self) -> None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if self.deadline.passed():
             raise TimeLimitReached
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
