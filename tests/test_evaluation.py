@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import shutil
@@ -612,10 +613,32 @@ def test_few_shot_examples_that_were_not_staged_are_one_sentence(loaded, staged,
         evaluate(loaded, "mmlu", staged, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
 
 
-def test_chat_prompts_go_through_the_template(loaded, staged, tmp_path):
-    plain = evaluate(loaded, "humaneval", staged, tmp_path)
-    chat = evaluate(loaded, "humaneval", staged, tmp_path, prompt="chat")
-    assert plain.rows[0]["prompt_sha256"] != chat.rows[0]["prompt_sha256"]
+def conversation(name, row):
+    """Return the turns that put a question to a chat model; the last is the answer's beginning, where it has one."""
+    if name == "gsm8k":
+        return [("user", f"Question: {row['question']}\nAnswer:")]
+    if name == "humaneval":
+        asked = "Write a solution to the following problem and make sure that it passes the tests:"
+        begun = f"Here is the completed function:\n```python\n{row['prompt']}\n"
+        return [("user", f"{asked}\n```python\n{row['prompt']}\n```\n"), ("assistant", begun)]
+    choices = "".join(f"{letter}. {c}\n" for letter, c in zip("ABCD", row["choices"], strict=True))
+    subject = row["subject"].replace("_", " ")
+    opening = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    return [("system", opening), ("user", f"{row['question']}\n{choices}Answer:")]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("mmlu", MMLU), ("gsm8k", GSM8K), ("humaneval", HUMANEVAL)])
+def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged, tmp_path, name, rows):
+    outcome = evaluate(loaded, name, staged, tmp_path, prompt="chat")
+    for row, found in zip(rows, outcome.rows, strict=True):
+        turns = [{"role": role, "content": text} for role, text in conversation(name, row)]
+        begun = turns[-1]["role"] == "assistant"
+        how = {"add_generation_prompt": not begun, "continue_final_message": begun}
+        prompt = loaded.tokenizer.apply_chat_template(turns, tokenize=False, **how)
+        assert found["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest(), prompt
+
+
+def test_chat_prompts_need_a_template(loaded, staged, tmp_path):
     loaded.tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template; use plain"):
         evaluate(loaded, "humaneval", staged, tmp_path, prompt="chat")
