@@ -22,7 +22,7 @@ from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from aletheia.sandbox import resolve
-from conftest import SCRIPTS, run_script
+from conftest import SCRIPTS, longrope_model, run_script
 
 SUBJECTS = ["abstract_algebra", "anatomy"]
 MMLU = [
@@ -531,6 +531,18 @@ def test_rows_that_stop_early_keep_the_harness_texts(loaded):
     notes = list(ours.notes.by_prompt.values())
     assert any(not n["truncated"] for n in notes)
     assert all(n["tokens"] <= 24 for n in notes)
+
+
+def test_likelihoods_on_both_sides_of_a_longrope_window_are_those_of_each_alone():
+    model, generator = longrope_model(50), torch.Generator().manual_seed(0)
+    drawn = torch.randint(1, 90, (8, 60), generator=generator)
+    drawn[:, :44] = drawn[:1, :44]
+    asked = [(None, row[:length].tolist(), [7]) for row, length in zip(drawn, range(46, 54), strict=True)]
+    found = harness.StudyLM(model, byte_tokenizer(), batch_size=8)._loglikelihood_tokens(asked)
+    for (_, context, (token,)), (value, _) in zip(asked, found, strict=True):
+        with torch.no_grad():
+            scores = model(torch.tensor([context]), use_cache=False).logits[0, -1].log_softmax(dim=-1)
+        assert value == pytest.approx(float(scores[token]), abs=1e-3)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from aletheia.deadlines import NEVER, Deadline
 from aletheia.decoding import Generation, Greedy, StopStrings
+from aletheia.models import original_window
 from aletheia.prefixes import Tail, shared, tail_logits
 
 # (context, continuation) as texts, then each as tokens: what the harness asks of ``_loglikelihood_tokens``.
@@ -144,7 +145,12 @@ class StudyLM(HFLM):
                 self.notes.cut |= {requests[number][0][0] for number in numbers if requests[number][0]}
         members, answers = list(asked.values()), [(math.nan, False)] * len(requests)
         rows = tail_logits(
-            self._forward, tails, batch_size=override_bs or self.batch_size, device=self.device, reuse=self.reuse
+            self._forward,
+            tails,
+            batch_size=override_bs or self.batch_size,
+            device=self.device,
+            window=original_window(self.model.config.to_dict()),
+            reuse=self.reuse,
         )
         for which, logits in rows:
             scores = torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
