@@ -52,6 +52,20 @@ def tiny_model(family: str = "llama", seed: int = 0):
     return AutoModelForCausalLM.from_config(config).eval()
 
 
+def longrope_model(window: int, *, long: float = 40.0):
+    """Return a tiny Phi-3 whose rotary factors are others at all positions once a sequence is longer than a window."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    size = SMALL["hidden_size"] // SMALL["num_attention_heads"] // 2
+    scaling = {"type": "longrope", "short_factor": [1.0] * size, "long_factor": [long] * size}
+    settings = {**FAMILIES["phi3"], "max_position_embeddings": 256, "original_max_position_embeddings": window}
+    # Rotary factors show in the scores of random weights only where these are not small.
+    config = AutoConfig.for_model("phi3", **settings, rope_scaling=scaling, initializer_range=0.3)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
 def random_batch(sequences: int, tokens: int, seed: int, padding: int = 0) -> dict:
     """Return a batch of random tokens whose last ``padding`` positions are padding."""
     import torch

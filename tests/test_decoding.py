@@ -7,7 +7,7 @@ import torch
 
 from aletheia.conversion import byte_tokenizer
 from aletheia.decoding import Greedy, StopStrings
-from conftest import FAMILIES, tiny_model
+from conftest import FAMILIES, longrope_model, tiny_model
 
 LENGTHS = [3, 9, 6, 1]
 
@@ -141,6 +141,33 @@ def test_what_all_prompts_begin_with_is_computed_once(family, monkeypatch):
     monkeypatch.setattr(model, "forward", forward)
     assert torch.equal(generate(model, ids, torch.ones_like(ids), custom_generate=Greedy(never, rows=3)), plain)
     assert [tokens for tokens in fed if tokens > 1] == [40, 10, 10, 10, 10]
+
+
+def uncached(model, prompt, new):
+    """Return what the likeliest token each time adds to a prompt, every pass over the whole."""
+    tokens = list(prompt)
+    for _ in range(new):
+        tokens.append(int(model(torch.tensor([tokens]), use_cache=False).logits[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("common", [0, 36])
+def test_a_row_begins_anew_where_it_crosses_a_longrope_window(rows, common):
+    """Prompts that end within, at, and beyond the window, with and without a beginning that they share."""
+    model, generator, window, new = longrope_model(48), torch.Generator().manual_seed(1), 48, 12
+    lengths = [37, 40, 47, 48, 49, 60, 38]
+    ids, mask = torch.zeros(2, len(lengths), max(lengths), dtype=torch.long)
+    drawn = torch.randint(1, 90, (len(lengths), max(lengths)), generator=generator)
+    drawn[:, :common] = drawn[:1, :common]
+    for row, length in enumerate(lengths):
+        ids[row, -length:], mask[row, -length:] = drawn[row, :length], 1
+    ours = generate(model, ids, mask, new=new, custom_generate=Greedy(never, rows=rows))
+    with torch.no_grad():
+        expected = [uncached(model, drawn[row, :length].tolist(), new) for row, length in enumerate(lengths)]
+    assert ours[:, ids.shape[1] :].tolist() == expected
+    assert min(lengths) + new > window
+    assert len({tuple(tokens) for tokens in expected}) == len(lengths)
 
 
 def test_nan_is_noted_for_its_row_alone():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +18,11 @@ import torch
 
 from aletheia import answers, artifacts, evaluated, evaluation, harness, scoring
 from aletheia.conversion import byte_tokenizer, random_model
+from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from aletheia.sandbox import resolve
-from conftest import SCRIPTS, run_script
+from conftest import SCRIPTS, longrope_model, run_script
 
 SUBJECTS = ["abstract_algebra", "anatomy"]
 MMLU = [
@@ -281,7 +284,7 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
     common = {"model_lock": staged["model"], "data_lock": staged["data"], "questions": questions}
     config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": ["mmlu", "gsm8k", "humaneval"]}}
     for run in (None, adapted.run, adapted.run):
-        args = SimpleNamespace(run=run, precision=None, threads=1, **common)
+        args = SimpleNamespace(run=run, precision=None, threads=1, attempt=1, **common)
         done = list(evaluated.evaluations(args, config, tmp_path))
         assert [one.outcome.status for one in done] == ["ok"] * 3
         assert [one.facts["prompt"] for one in done] == ["plain"] * 3
@@ -310,18 +313,40 @@ def test_a_run_of_another_model_is_refused(staged, tmp_path):
 
 @pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])
 def test_a_passed_time_limit_is_a_status(loaded, name, staged, tmp_path):
-    late = Model(loaded.model, loaded.tokenizer, 4, deadline=0.0)
-    outcome = evaluate(late, name, staged, tmp_path, time_limit_seconds=5)
+    late = Model(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
+    outcome = evaluate(late, name, staged, tmp_path)
     assert (outcome.status, outcome.score, outcome.n) == ("timeout", None, 0)
-    assert outcome.reason == "the time limit of 5 s passed"
+    assert outcome.reason == "too late"
 
 
 @pytest.mark.parametrize("name", ["mmlu", "humaneval"])
 def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, tmp_path, monkeypatch):
     clock = iter([0.0, 0.0, 0.5])
-    monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(clock, 2.0))
-    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=1.0), name, staged, tmp_path)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
+    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged, tmp_path)
     assert outcome.status == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("tried", "ended"),
+    [
+        ((100, 1, None), None),  # killed, and tried again with more time
+        ((100, 2, None), "stopped 120 s before the job's wall limit"),
+        ((3600, 2, None), None),
+        ((3600, 2, 0.000001), "past the limit of 1e-06 s"),
+        ((None, 2, None), None),
+    ],
+)
+def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tried, ended):
+    left, attempt, limit = tried
+    if left is not None:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
+    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=attempt, questions=[staged["mmlu"]])
+    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    settings = {**CONFIG["evaluation"], "benchmarks": ["heldout", "mmlu"], "time_limit_seconds": limit}
+    done = list(evaluated.evaluations(args, {**CONFIG, "evaluation": settings}, tmp_path))
+    expected = ("timeout", ended) if ended else ("ok", None)
+    assert [(one.outcome.status, one.outcome.reason) for one in done] == [expected] * 2
 
 
 @pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])
@@ -363,6 +388,25 @@ def test_exhausted_memory_is_a_status(loaded, staged, tmp_path, monkeypatch):
     outcome = evaluate(loaded, "mmlu", staged, tmp_path)
     assert outcome.status == "failed"
     assert outcome.reason.startswith("out of memory: DefaultCPUAllocator")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("bad weights")])
+def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tmp_path, error):
+    def load(*_, **__):
+        raise error
+
+    questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval")]
+    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
+    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    if not isinstance(error, torch.OutOfMemoryError):
+        with pytest.raises(RuntimeError, match="bad weights"):
+            list(evaluated.evaluations(args, CONFIG, tmp_path, load))
+        return
+    done = list(evaluated.evaluations(args, CONFIG, tmp_path, load))
+    assert [one.facts["benchmark"] for one in done] == CONFIG["evaluation"]["benchmarks"]
+    assert {(one.outcome.status, one.outcome.reason) for one in done} == {
+        ("failed", "out of memory: CUDA out of memory.")
+    }
 
 
 def test_a_prompt_longer_than_the_window_is_a_row(loaded, tmp_path):
@@ -489,6 +533,18 @@ def test_rows_that_stop_early_keep_the_harness_texts(loaded):
     assert all(n["tokens"] <= 24 for n in notes)
 
 
+def test_likelihoods_on_both_sides_of_a_longrope_window_are_those_of_each_alone():
+    model, generator = longrope_model(50), torch.Generator().manual_seed(0)
+    drawn = torch.randint(1, 90, (8, 60), generator=generator)
+    drawn[:, :44] = drawn[:1, :44]
+    asked = [(None, row[:length].tolist(), [7]) for row, length in zip(drawn, range(46, 54), strict=True)]
+    found = harness.StudyLM(model, byte_tokenizer(), batch_size=8)._loglikelihood_tokens(asked)
+    for (_, context, (token,)), (value, _) in zip(asked, found, strict=True):
+        with torch.no_grad():
+            scores = model(torch.tensor([context]), use_cache=False).logits[0, -1].log_softmax(dim=-1)
+        assert value == pytest.approx(float(scores[token]), abs=1e-3)
+
+
 @pytest.mark.slow
 def test_mmlu_equals_the_command_line(loaded, staged, tmp_path):
     import subprocess
@@ -569,10 +625,32 @@ def test_few_shot_examples_that_were_not_staged_are_one_sentence(loaded, staged,
         evaluate(loaded, "mmlu", staged, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
 
 
-def test_chat_prompts_go_through_the_template(loaded, staged, tmp_path):
-    plain = evaluate(loaded, "humaneval", staged, tmp_path)
-    chat = evaluate(loaded, "humaneval", staged, tmp_path, prompt="chat")
-    assert plain.rows[0]["prompt_sha256"] != chat.rows[0]["prompt_sha256"]
+def conversation(name, row):
+    """Return the turns that put a question to a chat model; the last is the answer's beginning, where it has one."""
+    if name == "gsm8k":
+        return [("user", f"Question: {row['question']}\nAnswer:")]
+    if name == "humaneval":
+        asked = "Write a solution to the following problem and make sure that it passes the tests:"
+        begun = f"Here is the completed function:\n```python\n{row['prompt']}\n"
+        return [("user", f"{asked}\n```python\n{row['prompt']}\n```\n"), ("assistant", begun)]
+    choices = "".join(f"{letter}. {c}\n" for letter, c in zip("ABCD", row["choices"], strict=True))
+    subject = row["subject"].replace("_", " ")
+    opening = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    return [("system", opening), ("user", f"{row['question']}\n{choices}Answer:")]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("mmlu", MMLU), ("gsm8k", GSM8K), ("humaneval", HUMANEVAL)])
+def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged, tmp_path, name, rows):
+    outcome = evaluate(loaded, name, staged, tmp_path, prompt="chat")
+    for row, found in zip(rows, outcome.rows, strict=True):
+        turns = [{"role": role, "content": text} for role, text in conversation(name, row)]
+        begun = turns[-1]["role"] == "assistant"
+        how = {"add_generation_prompt": not begun, "continue_final_message": begun}
+        prompt = loaded.tokenizer.apply_chat_template(turns, tokenize=False, **how)
+        assert found["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest(), prompt
+
+
+def test_chat_prompts_need_a_template(loaded, staged, tmp_path):
     loaded.tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template; use plain"):
         evaluate(loaded, "humaneval", staged, tmp_path, prompt="chat")
@@ -680,6 +758,17 @@ def test_what_follows_a_code_fence_is_no_code(staged, tmp_path):
 def test_other_problems_than_those_answered_are_refused(staged, tmp_path):
     with pytest.raises(UserError, match=r"expected the problems that .* answers \(sha256 0+\), found sha256"):
         scored(staged, tmp_path, ["", "", ""], questions_sha256="0" * 64)
+
+
+def test_generations_that_failed_need_no_sandbox(staged, tmp_path, monkeypatch):
+    def none(_):
+        raise UserError("generated code cannot be confined here")
+
+    monkeypatch.setattr(scoring.sandbox, "resolve", none)
+    payload, rows, observed = scored(staged, tmp_path, [""] * 3, status="timeout", sandbox=None)
+    assert (payload["status"], payload["sandbox"], rows, observed) == ("timeout", None, [], {})
+    with pytest.raises(UserError, match="cannot be confined here"):
+        scored(staged, tmp_path, [""] * 3)
 
 
 def test_the_scripts_show_their_help():

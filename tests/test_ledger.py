@@ -58,6 +58,16 @@ def test_paired_by_device_only_on_one_host_and_device():
     assert (ledger["cm"] == "device").all()
 
 
+def test_paired_by_device_only_in_one_allocation():
+    """A node's devices have one name, and two jobs on it may have had two of them."""
+    campaigns, runs, evaluations = study(ONE, benchmarks=())
+    for (_, arm, seed), envelope in runs.items():
+        envelope["observed"]["slurm_job"] = (None if arm == "cm" else "7") if seed == 42 else f"{arm}{seed}"
+    ledger = build_ledger(campaigns, runs, evaluations).set_index(["arm", "seed"])["paired"]
+    assert [ledger[arm, 42] for arm in ("std", "ale", "cm")] == ["device", "device", "model"]
+    assert [ledger["ale", seed] for seed in SEEDS[1:]] == ["model", "model"]
+
+
 def test_without_std_nothing_is_paired():
     ledger = ledger_of(ONE, arms=("ale",), benchmarks=())
     assert ledger["paired"].isna().all()
@@ -98,10 +108,21 @@ def test_a_missing_file_is_named(table):
         build_ledger(campaigns, runs, evaluations)
 
 
-def test_other_questions_than_the_base_model_are_refused():
-    campaigns, runs, evaluations = study(ONE)
-    evaluations["smollm2-135m", "ale", 42, "mmlu"]["payload"]["questions_sha256"] = "2" * 64
-    with pytest.raises(UserError, match="questions_sha256"):
+@pytest.mark.parametrize(
+    ("name", "base", "found"),
+    [
+        ("questions_sha256", "1" * 64, "2" * 64),
+        ("fewshot_sha256", "3" * 64, "4" * 64),
+        ("prompt", "plain", "chat"),
+        ("sandbox", "bubblewrap", "rlimits"),
+    ],
+)
+def test_what_was_asked_otherwise_than_of_the_base_model_is_refused(name, base, found):
+    campaigns, runs, evaluations = study(ONE, benchmarks=("humaneval",))
+    for envelope in evaluations.values():
+        envelope["payload"][name] = base
+    evaluations["smollm2-135m", "ale", 42, "humaneval"]["payload"][name] = found
+    with pytest.raises(UserError, match=rf"humaneval with the base model's {name} \({base}\), found {found};"):
         build_ledger(campaigns, runs, evaluations)
 
 

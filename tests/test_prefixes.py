@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aletheia.prefixes import Group, Tail, groups, shared, tail_logits, tokens_computed
-from conftest import FAMILIES, tiny_model
+from conftest import FAMILIES, longrope_model, tiny_model
 
 
 def subjects(*sizes, prefix=100, seed=0):
@@ -119,3 +119,21 @@ def test_a_sliding_window_forgets_what_it_should():
         for which, tail in enumerate(tails):
             expected = model(torch.tensor([tail.tokens]), use_cache=False).logits[0, -1:]
             assert torch.allclose(found[which], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", [20, 45, 50, 53, 80])
+def test_no_prefix_and_no_pass_reaches_across_a_longrope_window(window):
+    """Sequences of 48 to 57 tokens that begin with the same 45: all beyond the window, on both sides, all within."""
+    model, tails = longrope_model(window), subjects(5, 4, prefix=45)
+    within = [len(tail.tokens) <= window for tail in tails]
+    assert (any(within), all(within)) == {20: (False, False), 45: (False, False), 80: (True, True)}.get(
+        window, (True, False)
+    )
+    with torch.no_grad():
+        for reuse, batch_size in ((True, 2), (True, 9), (False, 9)):
+            found = dict(
+                tail_logits(model, tails, batch_size=batch_size, device=model.device, window=window, reuse=reuse)
+            )
+            for which, tail in enumerate(tails):
+                expected = model(torch.tensor([tail.tokens]), use_cache=False).logits[0, -1:]
+                assert torch.allclose(found[which], expected, atol=1e-4), (reuse, batch_size, which)

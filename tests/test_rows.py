@@ -366,6 +366,53 @@ def test_question_files_of_another_shape_are_one_sentence(tmp_path, name, rows, 
         read_questions(write(tmp_path / name, rows), kind)
 
 
+PROBLEM = {"task_id": "H/0", "prompt": "p", "entry_point": "e", "canonical_solution": "c", "test": "t"}
+FOUR = {"question": "x", "choices": list("abcd"), "answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "sentence"),
+    [
+        ([["x"]], "mmlu", "line 1: expected one mmlu question as an object, found a list"),
+        ([7], "gsm8k", "line 1: expected one gsm8k question as an object, found the number 7"),
+        ([PROBLEM, "x"], "humaneval", "line 2: expected one humaneval question as an object, found text"),
+        ([FOUR, {"question": "y", "choices": []}], "mmlu", "line 2: .* answer missing, found question, choices"),
+        ([FOUR, {**FOUR, "question": None}], "mmlu", r"line 2: expected text in the column question, found nothing"),
+        ([FOUR, {**FOUR, "choices": 4}], "mmlu", "line 2: expected a list in the column choices, found the number 4"),
+        ([FOUR, {**FOUR, "answer": [1]}], "mmlu", "line 2: expected a letter or a number in .* answer, found a list"),
+        ([{"question": "x", "answer": 4}], "gsm8k", "line 1: expected text in the column answer, found the number 4"),
+        ([PROBLEM, {**PROBLEM, "test": True}], "humaneval", "line 2: expected text in .* test, found a truth value"),
+        (
+            [PROBLEM, {**PROBLEM, "task_id": "H/1"}, {**PROBLEM, "test": "u"}],
+            "humaneval",
+            r"line 3: expected an id of its own, found H/0, which \S*a\.jsonl, line 1 has too; rename one",
+        ),
+    ],
+)
+def test_a_question_of_another_shape_is_one_sentence_with_its_line(tmp_path, rows, kind, sentence):
+    with pytest.raises(UserError, match=r"a\.jsonl, " + sentence):
+        read_questions(write(tmp_path / "a.jsonl", rows), kind)
+
+
+def test_a_problem_that_stands_twice_in_a_file_is_asked_once(tmp_path):
+    found, dropped = read_questions(write(tmp_path / "a.jsonl", [PROBLEM, PROBLEM]), "humaneval")
+    assert (len(found), dropped) == (1, {"duplicate": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'"two\nlines",a,b,c,d,A\nq,a,b\n', "line 3: expected six cells a row .*, found 3"),
+        (b"q,a,b,c,d,A\n\xff,a,b,c,d,A\n", "line 2: expected UTF-8 text"),
+        (b"q,a,b,c,d,A\n" + b"q" * 200_000 + b",a,b,c,d,A\n", r"line 2: expected well-formed CSV \(field larger"),
+    ],
+)
+def test_the_benchmarks_own_csv_is_refused_with_its_line(tmp_path, content, sentence):
+    (tmp_path / "logic_test.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"logic_test\.csv, " + sentence):
+        read_questions(tmp_path, "mmlu")
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "count"),
     [

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import sys
+import time
 
 import pyarrow.parquet
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from aletheia import artifacts, backends, evaluated, evaluation, serving
 from aletheia.adapters import config_from_plan
+from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
 from test_evaluation import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
@@ -118,6 +120,16 @@ def test_a_failed_run_needs_no_vllm(staged, tmp_path):
     assert (payload["status"], payload["generation"]) == ("no_adapter", "vllm")
 
 
+@pytest.mark.parametrize(("attempt", "status"), [(1, "ok"), (2, "timeout")])
+def test_a_second_try_ends_before_its_job_does(staged, tmp_path, attempt, status):
+    arguments = script_arguments(staged, tmp_path, config=CONFIG)
+    end = str(int(time.time()) + 100)
+    where = {"PYTHONPATH": str(STAND_IN), "SLURM_JOB_END_TIME": end}
+    done = run_script("generate.py", *arguments, "--attempt", attempt, **where)
+    assert done.returncode == 0, done.stderr
+    assert artifacts.payload(tmp_path / "gsm8k.json", "evaluation")["status"] == status
+
+
 def test_where_vllm_is_missing_it_is_one_sentence(staged, tmp_path):
     done = run_script("generate.py", *script_arguments(staged, tmp_path, config=CONFIG))
     assert done.returncode == 2
@@ -182,7 +194,7 @@ def test_statuses_are_those_of_any_evaluation(staged, tmp_path):
         return evaluation.evaluate(loaded, "humaneval", staged["humaneval"], config=config, cache=tmp_path)
 
     assert outcome().status == "ok"
-    late = outcome(deadline=0.0)
+    late = outcome(deadline=Deadline(0.0))
     assert (late.status, late.n) == ("timeout", 0)
     exhausted = outcome(writer=lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.")))
     assert (exhausted.status, exhausted.reason) == ("failed", "out of memory: CUDA out of memory.")

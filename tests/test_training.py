@@ -1,6 +1,7 @@
 """The same work in every arm, the paper's optimiser, honest clocks, and failures that are statuses."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -110,6 +111,22 @@ def test_only_adapters_change():
     after = {n.removeprefix("base_model.model.").replace(".base_layer", ""): p for n, p in wrapped.named_parameters()}
     assert all(torch.equal(after[name], p) for name, p in before.items())
     assert all(p.abs().sum() > 0 for n, p in after.items() if ".lora_B." in n)
+
+
+@pytest.mark.parametrize(
+    ("limit", "left", "ended"),
+    [
+        (None, 3600, None),
+        (None, 60, "stopped 120 s before the job's wall limit"),
+        (0.000001, 3600, "past the limit of 1e-06 s"),
+        (3600, 60, "stopped 120 s before the job's wall limit"),
+    ],
+)
+def test_a_run_ends_by_its_limit_or_before_its_job_does(monkeypatch, limit, left, ended):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
+    _, record = trained([0], time_limit=limit)
+    expected = ("timeout", ended, 1) if ended else ("ok", None, 4)
+    assert (record.status, record.reason, len(record.losses)) == expected
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_as_a_status():

@@ -30,7 +30,7 @@ class StepParser(argparse.ArgumentParser):
             metavar="TOKEN",
             help="what a rule passes: code:NAME=DIGEST, env:FILE=DIGEST, config:SECTION=JSON",
         )
-        group.add_argument("--attempt", type=int, default=1, help="which try of the job this is; only recorded")
+        group.add_argument("--attempt", type=int, default=1, help="which try of the job this is (default: %(default)s)")
         group.add_argument(
             "--set",
             nargs="*",

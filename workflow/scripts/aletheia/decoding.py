@@ -8,6 +8,7 @@ first stop string either way, hence equal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from aletheia.models import original_window
 from aletheia.prefixes import WORTH, repeated, shared
 
 
@@ -88,25 +90,39 @@ class Greedy:
         prompts = list(input_ids) if mask is None else [row[m.bool()] for row, m in zip(input_ids, mask, strict=True)]
         limit = generation_config.max_length - input_ids.shape[1]
         texts = _Texts(prompts, limit, self.stops, logits_processor, stopping_criteria)
-        begin = _Beginning(model, prompts)
-        waiting, live, states = list(range(len(prompts)))[::-1], [], _States()
-        while waiting or live:
-            self.tick()
-            if waiting and len(live) < self.rows:
-                row = waiting.pop()
-                logits, cache = begin(prompts[row])
-                if not texts.take([row], logits)[0]:
-                    states.join(cache, len(prompts[row]))
-                    live.append(row)
-                continue
-            ended = texts.take(live, states.step(model, texts.newest(live)))
-            if any(ended):
-                states.keep([i for i, end in enumerate(ended) if not end])
-                live = [row for row, end in zip(live, ended, strict=True) if not end]
+        self._write(model, texts)
         self.broken = texts.broken
         continued = [torch.tensor(tokens, device=input_ids.device) for tokens in texts.written]
         pad = generation_config.pad_token_id
         return torch.cat([input_ids, pad_sequence(continued, batch_first=True, padding_value=pad)], dim=1)
+
+    def _write(self, model: Any, texts: _Texts) -> None:
+        """Continue all prompts to their ends.
+
+        A row whose next token would take it beyond the model's original window begins anew, for all its keys change
+        there; rows on either side are never in one pass.
+        """
+        window = original_window(model.config.to_dict()) or math.inf
+        begin = _Beginning(model, texts.prompts, window)
+        waiting, within, beyond = list(range(len(texts.prompts)))[::-1], _States(), _States()
+        while waiting or within.rows or beyond.rows:
+            self.tick()
+            if waiting and len(within.rows) + len(beyond.rows) < self.rows:
+                row = waiting.pop()
+                text = texts.whole(row)
+                logits, cache = begin(text)
+                ended = texts.take([row], logits)[0]
+                if not ended and len(text) == window:
+                    waiting.append(row)
+                elif not ended:
+                    (within if len(text) < window else beyond).join(row, cache, len(text))
+                continue
+            states = within if within.rows else beyond
+            ended = texts.take(states.rows, states.step(model, texts.newest(states.rows)))
+            edge = [length == window for length in states.lengths]
+            waiting += [row for row, end, at in zip(states.rows, ended, edge, strict=True) if at and not end]
+            if any(ended) or any(edge):
+                states.keep([i for i, (end, at) in enumerate(zip(ended, edge, strict=True)) if not (end or at)])
 
 
 class _Texts:
@@ -142,34 +158,42 @@ class _Texts:
         stopped = self.stops([self.written[r] for r in rows])
         return [e or s or len(self.written[r]) >= self.limit for r, e, s in zip(rows, ended, stopped, strict=True)]
 
+    def whole(self, row: int) -> torch.Tensor:
+        """Return a row's prompt with what was written after it."""
+        return torch.cat([self.prompts[row], self.prompts[row].new_tensor(self.written[row])])
+
     def newest(self, rows: list[int]) -> torch.Tensor:
         """Return each row's last token, shape (rows, 1)."""
         return self.prompts[0].new_tensor([[self.written[row][-1]] for row in rows])
 
     def _rectangle(self, rows: list[int]) -> torch.Tensor:
         """Return rows as one tensor, filled up on the left with each row's own first token."""
-        whole = [torch.cat([self.prompts[r], self.prompts[r].new_tensor(self.written[r])]) for r in rows]
+        whole = [self.whole(row) for row in rows]
         longest = max(len(row) for row in whole)
         return torch.stack([torch.cat([row[:1].expand(longest - len(row)), row]) for row in whole])
 
 
 class _Beginning:
-    """Computes prompts, one at a time: without padding, and what they all begin with only once."""
+    """Computes texts, one at a time: without padding, and what all within the window begin with only once."""
 
-    def __init__(self, model: Any, prompts: Sequence[torch.Tensor]) -> None:
-        self.model, self.cache, self.common = model, None, 0
-        tokens = [prompt.tolist() for prompt in prompts]
+    def __init__(self, model: Any, prompts: Sequence[torch.Tensor], window: float) -> None:
+        self.model, self.window, self.cache, self.common = model, window, None, 0
+        tokens = [prompt.tolist() for prompt in prompts if len(prompt) <= window]
+        if len(tokens) < 2:
+            return
         # What the first and the last in order share, all share.
-        common = min(shared(min(tokens), max(tokens)), min(map(len, tokens)) - 1)
-        if len(prompts) > 1 and common > WORTH:
-            out = model(input_ids=prompts[0][None, :common], use_cache=True, logits_to_keep=1)
+        first = min(tokens)
+        common = min(shared(first, max(tokens)), min(map(len, tokens)) - 1)
+        if common > WORTH:
+            out = model(input_ids=prompts[0].new_tensor([first[:common]]), use_cache=True, logits_to_keep=1)
             self.cache, self.common = out.past_key_values, common
 
-    def __call__(self, prompt: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """Return the logits that follow a prompt, shape (1, vocabulary), and its keys and values."""
+    def __call__(self, text: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Return the logits that follow a text, shape (1, vocabulary), and its keys and values."""
+        known, cache = (self.common, self.cache) if len(text) <= self.window else (0, None)
         out = self.model(
-            input_ids=prompt[None, self.common :],
-            past_key_values=repeated(self.cache, 1),
+            input_ids=text[None, known:],
+            past_key_values=repeated(cache, 1),
             use_cache=True,
             logits_to_keep=1,
         )
@@ -181,10 +205,12 @@ class _States:
 
     def __init__(self) -> None:
         self.cache: Any = None
+        self.rows: list[int] = []
         self.lengths: list[int] = []
 
-    def join(self, cache: Any, length: int) -> None:
+    def join(self, row: int, cache: Any, length: int) -> None:
         """Add one row."""
+        self.rows.append(row)
         self.lengths.append(length)
         if len(self.lengths) == 1:
             self.cache = cache
@@ -197,12 +223,12 @@ class _States:
             if mine.is_sliding:
                 mine.cumulative_length = max(self.lengths)
 
-    def keep(self, rows: list[int]) -> None:
-        """Keep the rows of these indices, and no wider than the longest of them."""
-        self.lengths = [self.lengths[i] for i in rows]
-        if not rows:
+    def keep(self, places: list[int]) -> None:
+        """Keep the rows at these places, and no wider than the longest of them."""
+        self.rows, self.lengths = ([each[i] for i in places] for each in (self.rows, self.lengths))
+        if not places:
             return
-        self.cache.batch_select_indices(torch.tensor(rows, device=self.cache.layers[0].keys.device))
+        self.cache.batch_select_indices(torch.tensor(places, device=self.cache.layers[0].keys.device))
         width = max(self.lengths)
         for layer in self.cache.layers:
             layer.keys, layer.values = layer.keys[..., -width:, :], layer.values[..., -width:, :]

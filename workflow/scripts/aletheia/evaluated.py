@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aletheia import artifacts
 from aletheia.answers import COLUMNS, HELDOUT, HUMANEVAL, Outcome, write_table
 from aletheia.artifacts import Job
+from aletheia.deadlines import deadline
 from aletheia.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,10 +125,8 @@ def evaluations(
     from aletheia import evaluation, models
 
     evaluation.offline(cache)
+    config = _with_prompt(config)
     settings = config["evaluation"]
-    if settings["prompt"] == "registry":  # by hand; the rules have looked it up
-        settings = {**settings, "prompt": config["model"].get("prompt", "plain")}
-        config = {**config, "evaluation": settings}
     run = artifacts.payload(args.run, "run") if args.run else None
     who = {**_who(args.model_lock, run), "dtype": models.resolved_dtype(config["model"], args.precision), **facts}
     locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
@@ -137,21 +136,38 @@ def evaluations(
         yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
         return
     models.use_threads(args.threads)
-    loaded = _loaded(load or load_transformers, args, config, who["dtype"])
+    try:
+        loaded = _loaded(load or load_transformers, args, config, who["dtype"])
+    except (RuntimeError, MemoryError) as error:
+        outcome = evaluation.out_of_memory(error)
+        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
+        return
     for name, lock in locks.items():
         started = time.monotonic()
         outcome = evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
         yield Evaluated(about[name], outcome, time.monotonic() - started)
 
 
+def _with_prompt(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings with the prompt that the registry says; the rules have looked it up already."""
+    settings = config["evaluation"]
+    if settings["prompt"] != "registry":
+        return config
+    return {**config, "evaluation": {**settings, "prompt": config["model"].get("prompt", "plain")}}
+
+
 def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> Model:
-    """Load a run's model, once for all benchmarks; their time limit begins when it is there."""
+    """Load a run's model, once for all benchmarks; their time limit begins when it is there.
+
+    A first try that is too slow for its job is killed: the next one gets more time, and ends as rows where that is too
+    little again.
+    """
     from aletheia.evaluation import Model
 
     model, tokenizer, writer = load(args.model_lock, args.run, dtype=dtype, config=config)
-    limit = config["evaluation"]["time_limit_seconds"]
-    deadline = None if limit is None else time.monotonic() + limit
-    return Model(model, tokenizer, config["evaluation"]["batch_size"], deadline, writer)
+    settings = config["evaluation"]
+    end = deadline(settings["time_limit_seconds"], within_job=args.attempt > 1)
+    return Model(model, tokenizer, settings["batch_size"], end, writer)
 
 
 def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:

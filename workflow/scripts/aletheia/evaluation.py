@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia.answers import HELDOUT, HUMANEVAL, TABLES, Outcome, scored
 from aletheia.data import checked_folder, encode_rows, read_rows
+from aletheia.deadlines import NEVER, Deadline
 from aletheia.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Model:
 
     Attributes
     ----------
+    deadline
+        When no further pass is begun.
     writer
         Writes the answers that are generated where the model does not (:class:`aletheia.harness.StudyLM`).
     """
@@ -37,7 +39,7 @@ class Model:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     batch_size: int
-    deadline: float | None = None
+    deadline: Deadline = NEVER
     writer: Callable[..., Any] | None = None
 
 
@@ -97,7 +99,7 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
     table = []
     for start in range(0, len(examples), loaded.batch_size):
         batch = examples[start : start + loaded.batch_size]
-        _within(loaded.deadline)
+        _begin(loaded.deadline)
         losses = row_losses(loaded.model, batch, batch_size=len(batch), pad_token_id=loaded.tokenizer.pad_token_id)
         table += [_heldout_row(example["row"], *loss) for example, loss in zip(batch, losses, strict=True)]
     table.sort(key=lambda row: row["row"])
@@ -120,11 +122,11 @@ def _heldout_row(row: int, tokens: int, total: float) -> dict[str, Any]:
 
 
 class _Late(Exception):
-    """The soft time limit has passed."""
+    """The deadline has passed."""
 
 
-def _within(deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() > deadline:
+def _begin(deadline: Deadline) -> None:
+    if deadline.passed():
         raise _Late
 
 
@@ -236,19 +238,30 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
     cache
         A folder for temporary files.
     """
-    from aletheia.models import is_out_of_memory
-
     settings = config["evaluation"]
     try:
-        _within(loaded.deadline)
+        _begin(loaded.deadline)
         if name == HELDOUT:
             rows = read_rows(checked_folder(lock) / "heldout.jsonl")[: settings[name]["rows"]]
             return heldout(loaded, rows, config["encoding"])
         chat = settings["prompt"] == "chat"
         return harness(loaded, name, lock, settings=settings[name], chat=chat, cache=cache)
     except _Late:
-        return Outcome("timeout", f"the time limit of {settings['time_limit_seconds']} s passed")
+        return Outcome("timeout", loaded.deadline.reason)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return Outcome("failed", f"out of memory: {str(error)[:200]}")
+        return out_of_memory(error)
+
+
+def out_of_memory(error: RuntimeError | MemoryError) -> Outcome:
+    """Return the outcome of exhausted memory; any other error is raised again.
+
+    Parameters
+    ----------
+    error
+        What loading the model, or a pass of it, raised.
+    """
+    from aletheia.models import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        raise error
+    return Outcome("failed", f"out of memory: {str(error)[:200]}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,9 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from torch.nn.utils.rnn import pad_sequence
 
+from aletheia.deadlines import NEVER, Deadline
 from aletheia.decoding import Generation, Greedy, StopStrings
+from aletheia.models import original_window
 from aletheia.prefixes import Tail, shared, tail_logits
 
 # (context, continuation) as texts, then each as tokens: what the harness asks of ``_loglikelihood_tokens``.
@@ -29,7 +30,7 @@ logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 class TimeLimitReached(Exception):
-    """The soft time limit of a job's benchmarks has passed."""
+    """The deadline of a job's benchmarks has passed."""
 
 
 class _Notes(CacheHook):
@@ -68,7 +69,7 @@ class StudyLM(HFLM):
     batch_size
         Rows a pass.
     deadline
-        Value of ``time.monotonic()`` after which the next pass raises :class:`TimeLimitReached`.
+        After it the next pass raises :class:`TimeLimitReached`.
     reuse
         Whether prefixes are shared; without it each question is computed whole.
     writer
@@ -81,7 +82,7 @@ class StudyLM(HFLM):
         tokenizer: Any,
         *,
         batch_size: int,
-        deadline: float | None = None,
+        deadline: Deadline = NEVER,
         reuse: bool = True,
         writer: Writer | None = None,
     ) -> None:
@@ -93,7 +94,7 @@ class StudyLM(HFLM):
         self.set_cache_hook(self.notes)
 
     def _in_time(self) -> None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if self.deadline.passed():
             raise TimeLimitReached
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
@@ -144,7 +145,12 @@ class StudyLM(HFLM):
                 self.notes.cut |= {requests[number][0][0] for number in numbers if requests[number][0]}
         members, answers = list(asked.values()), [(math.nan, False)] * len(requests)
         rows = tail_logits(
-            self._forward, tails, batch_size=override_bs or self.batch_size, device=self.device, reuse=self.reuse
+            self._forward,
+            tails,
+            batch_size=override_bs or self.batch_size,
+            device=self.device,
+            window=original_window(self.model.config.to_dict()),
+            reuse=self.reuse,
         )
         for which, logits in rows:
             scores = torch.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)

@@ -20,7 +20,18 @@ BASELINE, BASE = "std", "base"
 QUESTIONS = ("mmlu", "gsm8k", "humaneval")  # benchmarks scored 0 to 1; `heldout` is a loss
 HELDOUT = "heldout"
 # What must be equal in base and run for a delta to mean anything.
-ASKED_BY = ("questions_sha256", "task_version", "num_fewshot", "batch_size", "dtype", "generation", "n")
+ASKED_BY = (
+    "questions_sha256",
+    "task_version",
+    "num_fewshot",
+    "fewshot_sha256",
+    "prompt",
+    "batch_size",
+    "dtype",
+    "generation",
+    "sandbox",
+    "n",
+)
 
 _TEXT, _WHOLE, _REAL, _FLAG = "str", "Int64", "float64", "boolean"
 _RUN_COLUMNS = {
@@ -107,7 +118,7 @@ def build_ledger(
     if len(twice):
         name = "/".join(str(part) for part in twice[KEY].iloc[0])
         raise UserError(f"campaigns: expected each run once a campaign, found {name} twice; take one out")
-    ledger["paired"] = _paired(ledger)
+    ledger["paired"] = _paired(ledger, runs)
     keys = ledger[KEY].itertuples(index=False, name=None)
     ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
     return ledger
@@ -235,21 +246,27 @@ def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str
     }
 
 
-def _paired(ledger: pd.DataFrame) -> pd.Series:
-    """Return how each row pairs with std of its model and seed: on one "device", or by "model" only."""
-    std = ledger[ledger["arm"] == BASELINE].drop_duplicates(["campaign", "model", "seed"])
-    machine = std.set_index(["campaign", "model", "seed"])[["host", "device"]]
+def _paired(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:
+    """Return how each row pairs with std of its model and seed: on one "device", or by "model" only.
+
+    Nodes have several devices of one name. Of two SLURM jobs on a node nobody can tell whether they had the same, and
+    they ran at different times; within one job all arms follow each other on its devices.
+    """
+    std = ledger[ledger["arm"] == BASELINE]
+    pairs = set(std[["campaign", "model", "seed"]].itertuples(index=False, name=None))
     kinds = []
     for row in ledger.itertuples():
-        key = (row.campaign, row.model, row.seed)
-        if key not in machine.index:
+        if (row.campaign, row.model, row.seed) not in pairs:
             kinds.append(None)
             continue
-        other = machine.loc[key]
-        known = not pd.isna([row.host, row.device, other["host"], other["device"]]).any()
-        same = known and (row.host, row.device) == (other["host"], other["device"])
-        kinds.append("device" if same else "model")
+        own, other = (_place(runs[row.model, arm, row.seed]) for arm in (row.arm, BASELINE))
+        kinds.append("device" if own == other and None not in own[:2] else "model")
     return pd.Series(kinds, index=ledger.index, dtype="str")
+
+
+def _place(envelope: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return where a run was: host, device, and its SLURM job where it had one."""
+    return tuple(envelope.get("observed", {}).get(name) for name in ("host", "device", "slurm_job"))
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -142,6 +142,23 @@ def check_context(model: PreTrainedModel, tokens: int) -> None:
         )
 
 
+def original_window(config: Mapping[str, Any]) -> int | None:
+    """Return the longest sequence at which rotary factors are those for short ones; None where length decides nothing.
+
+    Under longrope (Phi-3.5) a sequence within the original window takes the short factors at all its positions, and a
+    longer one the long factors at all of them: keys that were computed on one side are wrong on the other.
+
+    Parameters
+    ----------
+    config
+        A model's configuration, as in its ``config.json`` or from ``to_dict()``.
+    """
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if scaling.get("rope_type", scaling.get("type")) != "longrope":
+        return None
+    return scaling.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means exhausted memory; torch's CPU allocator raises a plain RuntimeError for it."""
     import torch

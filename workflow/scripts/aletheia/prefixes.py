@@ -110,8 +110,23 @@ def _chunks(tails: Sequence[Tail], group: Group, batch_size: int) -> Iterator[li
         yield members[start : start + batch_size]
 
 
+def _planned(tails: Sequence[Tail], window: int | None, reuse: bool) -> list[Group]:
+    """Return the groups to compute: sequences beyond the window have no company within it, and share no prefix."""
+    within = [i for i, tail in enumerate(tails) if window is None or len(tail.tokens) <= window]
+    beyond = sorted(set(range(len(tails))) - set(within))
+    made = groups([tails[i] for i in within]) if reuse else [Group(0, list(range(len(within))))]
+    made = [Group(group.prefix, [within[k] for k in group.members]) for group in made]
+    return [*made, Group(0, beyond)]
+
+
 def tail_logits(
-    forward: Callable[..., Any], tails: Sequence[Tail], *, batch_size: int, device: torch.device, reuse: bool = True
+    forward: Callable[..., Any],
+    tails: Sequence[Tail],
+    *,
+    batch_size: int,
+    device: torch.device,
+    window: int | None = None,
+    reuse: bool = True,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (index, logits of the last ``keep`` positions) of every sequence, in the order in which they are computed.
 
@@ -125,6 +140,8 @@ def tail_logits(
         Sequences a pass.
     device
         Where the model's embeddings are.
+    window
+        The model's :func:`aletheia.models.original_window`.
     reuse
         Whether prefixes are shared.
 
@@ -133,8 +150,7 @@ def tail_logits(
     tuple
         Index and logits of shape (keep, vocabulary).
     """
-    made = groups(tails) if reuse else [Group(0, list(range(len(tails))))]
-    for group in made:
+    for group in _planned(tails, window, reuse):
         cache = None
         if group.prefix:
             prefix = torch.tensor([tails[group.members[0]].tokens[: group.prefix]], device=device)

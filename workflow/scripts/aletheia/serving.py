@@ -19,7 +19,7 @@ from aletheia.backends import GENERATED, unserved
 from aletheia.data import checked_folder
 from aletheia.errors import UserError
 from aletheia.evaluated import adapter_of
-from aletheia.models import load_tokenizer
+from aletheia.models import load_tokenizer, original_window
 
 if TYPE_CHECKING:
     from aletheia.decoding import Generation
@@ -135,11 +135,7 @@ def window_of(folder: Path) -> int:
     Where rotary factors depend on the length (longrope, Phi-3.5), vLLM takes those of its window for all prompts, and
     transformers those of each prompt: within the original window both are the short ones.
     """
-    config = _json(folder / "config.json")
-    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if scaling.get("rope_type", scaling.get("type")) != "longrope":
-        return -1
-    return scaling.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
+    return original_window(_json(folder / "config.json")) or -1
 
 
 def load_served(

@@ -106,9 +106,9 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
     note = (
         f"{STATED} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
         "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
-        "models. Paired: whether both arms ran on one device of one host. The overall rows take each model's "
-        "mean as one value, or each pair as in the paper; seeds of one model are no independent models, so "
-        "only the first speaks of models to come."
+        "models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. The overall "
+        "rows take each model's mean as one value, or each pair as in the paper; seeds of one model are no "
+        "independent models, so only the first speaks of models to come."
     )
     return _table(2, "Training speedup of Aletheia against standard LoRA.", note, numbers, display)
 

@@ -6,7 +6,6 @@ Batches are tokenised, padded and in memory before the clock starts. What stops 
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 import traceback
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aletheia.deadlines import deadline
 from aletheia.errors import UserError
 from aletheia.models import is_out_of_memory
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from aletheia.checkpoints import Checkpoint
     from aletheia.curves import Curves
     from aletheia.loop import Loop
-
-# Seconds before a SLURM job's wall limit at which a run ends on its own, so that its row can still be written.
-RESERVE = 120
 
 
 @dataclass
@@ -134,7 +131,7 @@ def train(
     TrainingRecord
         ``record``. A non-finite loss, exhausted memory, a passed time limit or a crash is a status.
     """
-    deadline = _deadline(time_limit, spent=math.fsum(record.step_seconds))
+    end = deadline(time_limit, spent=math.fsum(record.step_seconds))
     while loop.done < loop.steps and record.status == "ok":
         start = time.perf_counter()
         try:
@@ -154,8 +151,8 @@ def train(
         print(f"step {loop.done}/{loop.steps} loss {step.loss:.4f} {seconds:.2f} s", flush=True)
         if curves is not None:
             curves.add(loop.done, step, seconds)
-        if loop.done < loop.steps and time.time() > deadline:
-            record.fail("timeout", _limit_sentence(time_limit))
+        if loop.done < loop.steps and end.passed():
+            record.fail("timeout", end.reason)
         elif checkpoint is not None and (checkpoint.due() or (checkpoint.wanted() and loop.done == loop.steps)):
             # Also at the end: what follows may be killed, or find the disk full.
             checkpoint.save({"loop": loop.state(), "record": asdict(record)})
@@ -174,19 +171,6 @@ def resume(loop: Loop, record: TrainingRecord, checkpoint: Checkpoint) -> None:
         setattr(record, name, value)
     record.resumed_at.append(loop.done)
     print(f"resumed after step {loop.done}", flush=True)
-
-
-def _deadline(time_limit: float | None, *, spent: float) -> float:
-    """Return the time at which to stop, in seconds since the epoch."""
-    own = time.time() + time_limit - spent if time_limit else math.inf
-    job = float(os.environ.get("SLURM_JOB_END_TIME") or math.inf) - RESERVE
-    return min(own, job)
-
-
-def _limit_sentence(time_limit: float | None) -> str:
-    if os.environ.get("SLURM_JOB_END_TIME"):
-        return f"past the limit of {time_limit or 'no'} s, or {RESERVE} s before the job's wall limit"
-    return f"past the limit of {time_limit} s"
 
 
 def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict[str, Any]:
