@@ -149,6 +149,8 @@ args = step_parser("precision", None, extra_code=["workflow/tasks/asked.yaml"]).
 job = Job(args, inputs=[], outputs=[out])
 print("waits", flush=True)
 with job:
+    from aletheia import deadlines
+
     print("holds", flush=True)
     sys.stdin.readline()
     job.artifact(out, kind="precision", payload={"dtype": "fp32", "candidates": ["fp32"]})
@@ -183,10 +185,14 @@ def test_a_module_that_is_edited_while_its_job_waits_is_recorded_as_it_ran(step)
     with locked(out):
         process = start()
         assert process.stdout.readline() == "waits\n"
-        module.write_text(module.read_text() + "# edited\n")
+        later = module.with_name("deadlines.py")
+        for edited in (module, later):
+            edited.write_text(edited.read_text() + "# edited\n")
     assert process.communicate("on\n", timeout=60)[0] == "holds\n"
     envelope = artifacts.read(out)
     assert envelope["lineage"]["code"]["aletheia.turns"] == ran
+    # Imported after the wait, as most of what computes: what ran is what stood there by then.
+    assert envelope["lineage"]["code"]["aletheia.deadlines"] == lineage.file_digest.__wrapped__(later)
     assert envelope["observed"]["code_edited_meanwhile"] == ["aletheia.turns"]
 
 

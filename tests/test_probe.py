@@ -363,6 +363,7 @@ def test_the_script_probes_with_checkpointing_where_it_is_asked_to(finished, tmp
     for asked in ("false", "true"):
         done = run_script("probe.py", *places, *settings, f"probe.gradient_checkpointing={asked}", "--out", out)
         assert done.returncode == 0, done.stderr
+        assert ("checkpointing on" in done.stdout) == (asked == "true")
         scores.append(payload(out, "probe")["scores"]["l2"])
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
 

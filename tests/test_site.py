@@ -144,7 +144,13 @@ def test_slurms_time_limits(text, minutes):
 def test_what_the_cluster_takes_is_no_sentence():
     assert (
         refusals(
-            [RIGHT, changed(minutes=1440), changed(account="iscrc_A"), changed(partition=None, qos=None, minutes=None)],
+            [
+                RIGHT,
+                changed(minutes=1440),
+                changed(account="iscrc_A"),
+                changed(qos="Normal"),
+                changed(partition=None, qos=None, minutes=None),
+            ],
             CLUSTER,
         )
         == []

@@ -22,10 +22,12 @@ import psutil
 import pytest
 import yaml
 
-from aletheia.cluster import read_cluster
+from aletheia import cluster as clusters
+from aletheia.cluster import Request, read_cluster, refusals
 from aletheia.config import merged
 from aletheia.inventory import read_configuration
 from aletheia.site import read_site
+from aletheia.slurm import answer
 from aletheia.study import Study, load_study
 from aletheia.walltime import WallTimes
 from conftest import ROOT, copy_project, snakemake
@@ -376,14 +378,16 @@ def test_a_job_that_runs_out_of_memory_gets_more(cluster, folder, undisturbed):
     never_twice_at_once(cluster, before)
 
 
-def evaluating(folder: Path) -> psutil.Process | None:
-    """An evaluation that runs in a folder."""
+def suspended(folder: Path) -> int | None:
+    """The job of an evaluation that runs in a folder, and that stands still from now on."""
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, KeyError):
             if process.cwd() == str(folder) and any(
                 part.endswith("/evaluate_run.py") for part in process.cmdline()[:4]
             ):
-                return process
+                job = int(process.environ()["SLURM_JOB_ID"])
+                process.suspend()
+                return job
     return None
 
 
@@ -392,15 +396,13 @@ def test_an_evaluation_past_its_wall_time_is_killed_and_gets_more(cluster, folde
     before = set(cluster.jobs())
     times = "evaluate_heldout:runtime=1 if attempt == 1 else 10"
     controller = Controller(folder, cluster, ONE, LEDGER, "--set-resources", times)
-    hanging = wait_until(lambda: evaluating(folder))
-    job = int(hanging.environ()["SLURM_JOB_ID"])
-    hanging.suspend()
+    job = wait_until(lambda: suspended(folder))
     controller.ended()
     assert ledger(folder) == undisturbed
     records = cluster.jobs()
     assert (records[job].state, records[job].limit_minutes) == ("TIMEOUT", 1)
-    (again,) = [seen for seen in map(observed, folder.glob("results/evaluate/**/heldout.json")) if seen["attempt"] == 2]
-    assert records[int(again["slurm_job"])].limit_minutes == 10
+    again = [seen for seen in map(observed, folder.glob("results/evaluate/**/heldout.json")) if seen["attempt"] == 2]
+    assert {records[int(seen["slurm_job"])].limit_minutes for seen in again} == {10}
     cluster.wait_idle()
     never_twice_at_once(cluster, before)
 
@@ -454,6 +456,14 @@ def test_a_partition_says_which_qualities_of_service_it_takes(cluster):
     found = read_cluster()
     assert set(found.admitted["boost_usr_prod"]) == set(QOS)
     assert found.admitted["lrd_all_serial"] == ["normal"]
+
+
+def test_qualities_of_service_that_are_not_enforced_refuse_nothing(cluster, monkeypatch):
+    """SLURM then takes a job whatever quality of service it names; only the setting is another than this cluster's."""
+    monkeypatch.setattr(clusters, "answer", lambda command: answer(command).replace("limits,qos", "limits"))
+    found = read_cluster()
+    assert (found.qos, {name: list(qos) for name, qos in found.accounts.items()}) == ({}, {ACCOUNT.lower(): []})
+    assert refusals([Request("job", ACCOUNT, "boost_usr_prod", None, 10)], found) == []
 
 
 def test_an_accounting_that_does_not_answer_is_a_warning(cluster, capsys):

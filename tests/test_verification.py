@@ -396,6 +396,26 @@ def test_a_folder_that_is_closed_in_any_way_is_a_finding(closed, mode):
     assert found == set(names)
 
 
+def test_a_link_that_leads_into_a_closed_folder_is_a_finding(study, tmp_path):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "file").touch()
+    (study / "results/mine").symlink_to(tmp_path / "closed" / "file")
+    (study / "results/round").symlink_to("round")
+    (tmp_path / "closed").chmod(0)
+    done = as_user(study, "verify.py", *STUDY, "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    found = {f["path"]: (f["kind"], f["problem"]) for f in json.loads(done.stdout)["findings"]}
+    assert found["results/mine"] == ("unreadable", CLOSED)
+    assert {path for path, (kind, _) in found.items() if kind == "unreadable"} == {"results/mine", "results/round"}
+
+
+def test_a_named_file_in_a_closed_folder_is_not_said_to_be_absent(study):
+    (study / "results/figures").chmod(0)
+    for script in ("verify.py", "lineage.py"):
+        done = as_user(study, script, FIGURE)
+        assert (done.returncode, done.stderr) == (2, f"error: results/figures: {CLOSED}\n"), script
+
+
 def test_what_cannot_be_read_in_an_ancestry_is_named(closed):
     folder, names = closed
     done = as_user(folder, "verify.py", FIGURE)

@@ -39,6 +39,8 @@ def main() -> None:
         method = settings.pop("method")
         if settings.pop("gradient_checkpointing"):
             model.activation_checkpointing_enable({"use_reentrant": False})
+        if model.is_activation_checkpointing:
+            print("probe: gradient checkpointing on")
         drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **settings)
         start = time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)

@@ -118,7 +118,9 @@ def trace(paths: Iterable[Path | str], results: Path | str = "results") -> Graph
     roots = list(dict.fromkeys(_subject(Path(p).as_posix()) for p in paths))
     for root in roots:
         if envelope_of(Path(root)) is None:
-            raise UserError(f"{root}: expected an artifact or a file with a sidecar, found neither")
+            raise closed_above(Path(root)) or UserError(
+                f"{root}: expected an artifact or a file with a sidecar, found neither"
+            )
         _expect_at_home(root)
     omitted = omission.find_omitted(results)
     nodes: dict[str, Node] = {}

@@ -235,7 +235,7 @@ class Job:
         self.outputs = [Path(p) for p in outputs]
         self._input_paths = [Path(p) for p in inputs]
         self._args = args
-        # Digested before the wait for another job's locks: an edit meanwhile is not what this process has imported.
+        # Digested before the wait for another job's locks: an edit meanwhile is not what was imported before.
         self._code = lineage.code_digests(Path(sys.argv[0]).name, tuple(args.extra_code))
 
     def __enter__(self) -> Job:
@@ -261,7 +261,7 @@ class Job:
             "step": self.step,
             "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
             # Of the files that this process runs, not what the submitter saw.
-            "code": self._code,
+            "code": {**self._code, **lineage.yet_to_run(self._code)},
             "config": self.config,
             "environment": {**lineage.environment(), **self._args.env},
             "seed": getattr(self._args, "seed", None),

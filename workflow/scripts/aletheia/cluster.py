@@ -89,7 +89,9 @@ def read_cluster() -> Cluster:
         qos={row[0]: minutes_of(row[1]) for row in qos},
         lifting=[row[0] for row in qos if "PartitionTimeLimit" in row[2]],
         admitted={
-            line["PartitionName"]: line["AllowQos"].split(",") for line in lines if line.get("AllowQos", "ALL") != "ALL"
+            line["PartitionName"]: line["AllowQos"].lower().split(",")
+            for line in lines
+            if line.get("AllowQos", "ALL") != "ALL"
         },
         default=next((line["PartitionName"] for line in lines if line.get("Default") == "YES"), None),
     )
@@ -113,9 +115,10 @@ def _accounting(settings: Mapping[str, str]) -> tuple[dict[str, list[str]] | Non
     """Return the user's accounts on this cluster, and the qualities of service by row and column.
 
     None and no row where jobs need no account, and with a warning where its accounting does not answer, for jobs are
-    taken even so.
+    taken even so. No quality of service where none is enforced: jobs are taken with any.
     """
-    if "associations" not in settings.get("AccountingStorageEnforce", ""):
+    enforced = settings.get("AccountingStorageEnforce", "")
+    if "associations" not in enforced:
         return None, []
     # Other clusters may keep their accounts at the same place.
     user, cluster = answer(["id", "-un"]).strip(), settings["ClusterName"]
@@ -123,8 +126,8 @@ def _accounting(settings: Mapping[str, str]) -> tuple[dict[str, list[str]] | Non
     accounts: dict[str, list[str]] = {}
     try:
         for name, qos in _table([*show, "assoc", f"user={user}", f"cluster={cluster}", "format=account,qos"]):
-            accounts.setdefault(name, []).extend(filter(None, qos.split(",")))
-        return accounts, _table([*show, "qos", "format=name,maxwall,flags"])
+            accounts.setdefault(name, []).extend(filter(None, qos.split(",")) if "qos" in enforced else ())
+        return accounts, _table([*show, "qos", "format=name,maxwall,flags"]) if "qos" in enforced else []
     except UserError as error:
         print(f"account and qos are not checked, for SLURM's accounting does not answer: {error}", file=sys.stderr)
         return None, []
@@ -144,7 +147,8 @@ def refusals(requests: Iterable[Request], cluster: Cluster) -> list[str]:
 
 
 def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
-    partition, qos = request.partition, request.qos
+    # SLURM keeps the names of qualities of service in lower case, and takes any.
+    partition, qos = request.partition, request.qos and request.qos.lower()
     unknown = qos is not None and bool(cluster.qos) and qos not in cluster.qos
     yield from _of_account(request.account, None if unknown else qos, cluster.accounts)
     if partition is not None and partition not in cluster.partitions:
@@ -163,7 +167,7 @@ def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
             f"qos: expected one that partition {within} takes ({', '.join(cluster.admitted[within])}), found {qos!r}; "
             "mend the profile's site.yaml"
         )
-    yield from _of_time(request, within, cluster)
+    yield from _of_time(request, qos, within, cluster)
 
 
 def _of_account(account: str | None, qos: str | None, accounts: Mapping[str, Sequence[str]] | None) -> Iterable[str]:
@@ -186,8 +190,7 @@ def _of_account(account: str | None, qos: str | None, accounts: Mapping[str, Seq
         )
 
 
-def _of_time(request: Request, within: str | None, cluster: Cluster) -> Iterable[str]:
-    qos = request.qos
+def _of_time(request: Request, qos: str | None, within: str | None, cluster: Cluster) -> Iterable[str]:
     limits = {} if qos in cluster.lifting else {f"partition {within}": cluster.partitions.get(within or "")}
     limits |= {f"qos {qos}": cluster.qos.get(qos or ""), "the site's file": request.longest}
     bounds = {place: minutes for place, minutes in limits.items() if minutes is not None}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-NO_RIGHT = "expected the right to read or write here and was refused; give it to this user"
+NO_RIGHT = "expected the right to read, write or run this and was refused; give it to this user"
 REFUSED = {
     errno.EACCES: NO_RIGHT,
     errno.EPERM: NO_RIGHT,

@@ -22,7 +22,7 @@ def files_below(
     folder
         Where to begin.
     closed
-        Takes the error of each folder that cannot be read, which is passed over then; when None, it is raised.
+        Takes the error of each folder, or link, that cannot be read, which is passed over; when None, it is raised.
 
     Raises
     ------
@@ -36,17 +36,25 @@ def files_below(
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        unreadable = Unreadable(folder, error)
-        if closed is None:
-            raise unreadable from None
-        closed(unreadable)
+        _pass_over(Unreadable(folder, error), closed)
         return
     for entry in entries:
         path = Path(folder, entry.name)
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file()
+        except OSError as error:  # a link to itself, or into a folder that this user may not enter
+            _pass_over(Unreadable(path, error), closed)
+            continue
+        if is_folder:
             yield from files_below(path, closed, (*_above, identity))
-        elif entry.is_file():
+        elif is_file:
             yield path
+
+
+def _pass_over(error: Unreadable, closed: Callable[[Unreadable], object] | None) -> None:
+    if closed is None:
+        raise error from None
+    closed(error)
 
 
 def closed_above(path: Path) -> Unreadable | None:

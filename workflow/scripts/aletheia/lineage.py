@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,21 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
 
 def edited_since(code: Mapping[str, str]) -> list[str]:
     """Return the names in ``code`` (as :func:`code_digests` gave it) whose files have other bytes by now."""
+    return [name for name, recorded in code.items() if _digest_now(name) != recorded]
 
-    def digest(name: str) -> str | None:
-        path = _module_path(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
-        return None if path is None else file_digest.__wrapped__(path)
 
-    return [name for name, recorded in code.items() if digest(name) != recorded]
+def yet_to_run(code: Mapping[str, str]) -> dict[str, str]:
+    """Return the present digests of those in ``code`` that this process has neither imported nor read so far.
+
+    Scripts import the modules that compute inside their job, after it may have waited for another's locks.
+    """
+    names = [name for name in code if name not in sys.modules and not (SCRIPTS / name).is_file()]
+    return {name: digest for name in names if (digest := _digest_now(name))}
+
+
+def _digest_now(name: str) -> str | None:
+    path = _module_path(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
+    return None if path is None else file_digest.__wrapped__(path)
 
 
 def task_files() -> list[str]:

@@ -92,7 +92,7 @@ def verify_folders(
     contents
         Carries over what was read before, between calls.
     """
-    roots = [root for root in roots if root.is_dir()]
+    roots = [root for root in roots if os.path.isdir(root)]
     closed: list[Unreadable] = []
     files = [p for root in roots for p in files_below(root, closed.append) if not _scratch(p.relative_to(root))]
     trees = _Trees(files, contents or Contents(), expected or {}, omission.find_omitted(roots[0] if roots else ""))
@@ -125,7 +125,7 @@ def verify_files(
     files = list(files)
     envelopes = [e for e in map(envelope_of, files) if e is not None]
     # In a bundle, what may be absent rests on this list.
-    listed = [path for path in [Path(results) / omission.NAME] if path.is_file()]
+    listed = [path for path in [Path(results) / omission.NAME] if os.path.isfile(path)]
     files = dict.fromkeys([*files, *envelopes, *listed])
     trees = _Trees(files, contents or Contents(), {}, omission.find_omitted(results))
     trees.check()

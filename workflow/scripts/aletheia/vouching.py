@@ -11,6 +11,7 @@ from typing import Any
 from aletheia import artifacts
 from aletheia.artifacts import SIDECAR
 from aletheia.errors import UserError
+from aletheia.folders import closed_above
 
 LOCK = ".lock.json"
 
@@ -62,7 +63,9 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
             with contextlib.suppress(UserError):
                 pending += map(Path, artifacts.read(envelope)["lineage"]["inputs"])
         elif path in named:
-            raise UserError(f"{path}: expected an artifact or a file with a sidecar, found neither")
+            raise closed_above(path) or UserError(
+                f"{path}: expected an artifact or a file with a sidecar, found neither"
+            )
     return list(found)
 
 
