@@ -16,6 +16,8 @@ from aletheia.lineage import ROOT, SCRIPTS, compact_json
 SEEDS = (42, 123, 999)
 ALL_REPORTS = ["speed", "downstream", "compute_matched"]
 LAYERS = 12
+# What each artifact's lineage has, beside what a test says of it.
+LINEAGE = {"inputs": {}, "environment": {"python": "3.11", "packages": {}}, "commit": None, "dirty": None}
 
 
 def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float = 0.0, **changes: Any) -> dict:
@@ -153,7 +155,8 @@ def write_study(folder: Path, campaigns: list[dict], runs: dict, evaluations: di
         for key, envelope in table.items():
             path = folder / kind / ("-".join(map(str, key)) + ".json")
             path.parent.mkdir(parents=True, exist_ok=True)
-            body = {"schema": kind, "version": 1, **envelope}
+            body = {"schema": kind, "version": 1, **envelope, "lineage": LINEAGE | envelope["lineage"]}
+            body["observed"] = {"ended": "2026-01-01T00:00:00+00:00"} | envelope["observed"]
             hashed = {name: body[name] for name in ("schema", "version", "payload")}
             body["payload_sha256"] = hashlib.sha256(canonical_bytes(hashed)).hexdigest()
             body["sha256"] = hashlib.sha256(canonical_bytes(body)).hexdigest()
