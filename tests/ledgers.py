@@ -9,15 +9,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aletheia.artifacts import canonical_bytes
+from aletheia.artifacts import canonical_bytes, enveloped
 from aletheia.ledger import build_ledger
 from aletheia.lineage import ROOT, SCRIPTS, compact_json
 
 SEEDS = (42, 123, 999)
 ALL_REPORTS = ["speed", "downstream", "compute_matched"]
 LAYERS = 12
+ENDED = "2026-01-01T00:00:00+00:00"
 # What each artifact's lineage has, beside what a test says of it.
-LINEAGE = {"inputs": {}, "environment": {"python": "3.11", "packages": {}}, "commit": None, "dirty": None}
+LINEAGE = {
+    "step": "test",
+    "code": {},
+    "config": {},
+    "inputs": {},
+    "environment": {"python": "3.11", "packages": {}},
+    "commit": None,
+    "dirty": None,
+}
 
 
 def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float = 0.0, **changes: Any) -> dict:
@@ -148,6 +157,13 @@ def study(
     return [campaign], runs, evaluations
 
 
+def sealed(path: Path, kind: str, payload: dict[str, Any], **observed: Any) -> Path:
+    """Write an artifact without a script behind it."""
+    seen = {"ended": ENDED, **observed}
+    path.write_bytes(canonical_bytes(enveloped(kind, payload, LINEAGE, seen, path)))
+    return path
+
+
 def write_study(folder: Path, campaigns: list[dict], runs: dict, evaluations: dict) -> list[str]:
     """Write the envelopes below ``folder`` and return the arguments of aggregate.py that name them."""
     paths: dict[str, list[str]] = {"run": [], "evaluation": []}
@@ -156,7 +172,7 @@ def write_study(folder: Path, campaigns: list[dict], runs: dict, evaluations: di
             path = folder / kind / ("-".join(map(str, key)) + ".json")
             path.parent.mkdir(parents=True, exist_ok=True)
             body = {"schema": kind, "version": 1, **envelope, "lineage": LINEAGE | envelope["lineage"]}
-            body["observed"] = {"ended": "2026-01-01T00:00:00+00:00"} | envelope["observed"]
+            body["observed"] = {"ended": ENDED} | envelope["observed"]
             hashed = {name: body[name] for name in ("schema", "version", "payload")}
             body["payload_sha256"] = hashlib.sha256(canonical_bytes(hashed)).hexdigest()
             body["sha256"] = hashlib.sha256(canonical_bytes(body)).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +12,7 @@ from aletheia.batching import plan_batches
 from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
 from aletheia.sampling import ranked
+from ledgers import sealed
 
 ROW = {"instruction": "Add one.", "input": "3", "output": "It is 4."}
 
@@ -218,7 +218,6 @@ def staged(tmp_path):
     stat = path.stat()
     facts = {"sha256": artifacts.sha256_file(path), "bytes": stat.st_size, "rows": 1}
     lock = tmp_path / "data" / "mine.lock.json"
-    args = SimpleNamespace(config={}, env={}, step="stage", extra_code=(), attempt=1)
     payload = {
         "data": "mine",
         "source": {"type": "local", "path": "mine.jsonl"},
@@ -227,11 +226,8 @@ def staged(tmp_path):
         "format": "rows",
         "licence": None,
     }
-    job = artifacts.Job(args, inputs=[], outputs=[lock])
-    job.lineage, job._started, job._clock = {"code": {}}, "2026-01-01T00:00:00+00:00", 0.0
     seen = {"train.jsonl": [stat.st_size, stat.st_mtime_ns]}
-    job.artifact(lock, kind="data_lock", payload=payload, observed={"stat": seen})
-    return lock, path
+    return sealed(lock, "data_lock", payload, stat=seen), path
 
 
 def test_an_untouched_folder_passes(staged):

@@ -23,6 +23,7 @@ from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from aletheia.sandbox import resolve
 from conftest import SCRIPTS, longrope_model, run_script
+from ledgers import sealed
 
 SUBJECTS = ["abstract_algebra", "anatomy"]
 MMLU = [
@@ -63,14 +64,6 @@ CONFIG = {
         "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},
     },
 }
-
-
-def sealed(path, kind, payload, **observed):
-    """Write an artifact without a script behind it."""
-    args = SimpleNamespace(config={}, step="test", extra_code=(), attempt=1, env={})
-    job = artifacts.Job(args, inputs=[], outputs=[path])
-    job.lineage, job._started, job._clock = {"code": {}}, "2026-01-01T00:00:00+00:00", 0.0
-    return job.artifact(path, kind=kind, payload=payload, observed=observed)
 
 
 def data_lock(folder, name, **files):
