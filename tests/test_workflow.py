@@ -238,6 +238,7 @@ OTHERS = {
     "probe.method": "sketch",
     "probe.batches": 1,
     "probe.batch_size": 2,
+    "probe.gradient_checkpointing": True,
     "encoding.prompt": "plain",
     "encoding.max_tokens": 300,
     "encoding.loss_on": "all",
