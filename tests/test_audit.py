@@ -159,9 +159,9 @@ def test_what_cannot_be_read_is_a_row(study):
     assert row["changes"] == ["cannot be read (Permission denied)"]
     assert row["remedy"] == f"make it readable for this user, or delete it and run snakemake {PROBE}"
     (note,) = found["notes"]
-    assert note.startswith("what would be made again is not known: Snakemake cannot plan over what cannot be read (")
-    assert "Permission denied" in note
-    assert "\n" not in note
+    assert note.startswith(
+        "what would be made again is not known: Snakemake cannot plan over what cannot be read (snakemake"
+    )
 
 
 @pytest.fixture

@@ -99,15 +99,12 @@ def _plans(
     """Return the jobs that Snakemake plans, those of the whole study, and notes."""
     try:
         return planned.result(), *everything.result()
-    except UserError as error:
+    except UserError:
         # Snakemake stops at such a file; what verify found says more than its traceback.
         if not any(finding.kind == "unreadable" for finding in verified.findings):
             raise
-        return (
-            [],
-            [],
-            [f"what would be made again is not known: Snakemake cannot plan over what cannot be read ({error})"],
-        )
+        note = "what would be made again is not known: Snakemake cannot plan over what cannot be read"
+        return [], [], [f"{note} (snakemake -n says where it stops)"]
 
 
 def _every_job(configfiles: list[Path]) -> tuple[list[Job], list[str]]:
