@@ -34,7 +34,8 @@ def look_at_events_alone():
 
     For the sake of a limit on submissions, each look while something waits asks for another one a second later, so that
     every job that ends adds looks that never cease: tens a second in a long study, beside trainings that are timed.
-    Only the default limit is lifted, which no study here comes near.
+    Only the default limit is lifted, which no study here comes near. Snakemake inside an allocation runs no hooks, so
+    there they stay, for at most the few jobs of one group.
     """
     limit = workflow.scheduler.job_rate_limiter
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):

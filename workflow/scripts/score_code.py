@@ -26,7 +26,10 @@ def main() -> None:
         payload, rows, observed = scoring.score(
             args.generations, args.questions, settings=job.config["humaneval"], workers=args.threads
         )
-        print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")
+        if payload["status"] == "ok":
+            print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")
+        else:
+            print(f"humaneval: {payload['status']} ({payload['reason']}), so nothing was run")
         job.artifact(table, write=lambda path: scoring.write(path, rows), about={"rows": len(rows)})
         job.artifact(score, kind="evaluation", payload=payload, observed=observed)
 

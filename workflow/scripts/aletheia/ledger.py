@@ -228,10 +228,11 @@ def _check_comparable(run: str, base: Mapping[str, Any], tuned: Mapping[str, Any
         for name in ASKED_BY:
             if base.get(name) != tuned.get(name):
                 # A sandbox is the strongest of the machine that judged: to evaluate again would change nothing.
-                remedy = "delete both humaneval.json and judge them on machines alike" if name == "sandbox" else ""
+                alike = "delete both humaneval.json and judge them on machines alike"
                 raise UserError(
                     f"campaign {run}: expected {base['benchmark']} with the base model's {name} "
-                    f"({base.get(name)}), found {tuned.get(name)}; {remedy or 'evaluate both again'}"
+                    f"({base.get(name)}), found {tuned.get(name)}; "
+                    f"{alike if name == 'sandbox' else 'evaluate both again'}"
                 )
 
 
