@@ -11,7 +11,7 @@ import pytest
 
 from aletheia.config import read_yaml
 from aletheia.errors import UserError
-from aletheia.estimate import estimated, evaluation_seconds, load_seconds, training_seconds
+from aletheia.estimate import SMALL, estimated, evaluation_seconds, load_seconds, training_seconds
 from aletheia.published import load_published
 from aletheia.study import load_study
 from conftest import ROOT
@@ -38,18 +38,18 @@ def test_each_job_counts_once(paper):
     assert by_campaign == {"campaign1": 60, "campaign2": 39, "closeout": 24}
 
 
-def test_probes_count_once_a_model_and_seed(paper):
-    """What trainings cost beyond themselves is a probe for each of three seeds, made by the first campaign."""
+def test_probes_and_small_jobs_count_once_a_model_and_seed(paper):
+    """What trainings cost beyond themselves: in the first campaign probes and batches of three seeds; selections."""
     whole = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
-    for (campaign, model), seconds_beyond in (
-        (("campaign1", "qwen2.5-7b"), True),
-        (("campaign2", "qwen2.5-7b"), False),
-        (("closeout", "qwen2.5-3b"), False),
+    for (campaign, model), probes, small in (
+        (("campaign1", "qwen2.5-7b"), 3, 3 + 3),
+        (("campaign2", "qwen2.5-7b"), 0, 3),
+        (("closeout", "qwen2.5-3b"), 0, 6),
     ):
         entry, settings = paper.models[model], paper.runs[model, "std", 42].settings
         cost = whole[campaign, model]
         beyond = cost.training_seconds - cost.trainings * training_seconds(entry, settings)
-        expected = 3 * (load_seconds(entry) + 5 / 2 * entry["time"]["seconds_per_step"]) if seconds_beyond else 0
+        expected = probes * (load_seconds(entry) + 5 / 2 * entry["time"]["seconds_per_step"]) + small * SMALL
         assert beyond == pytest.approx(expected, abs=1e-6)
 
 

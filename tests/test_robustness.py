@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from aletheia import artifacts
+from aletheia.errors import NO_RIGHT
 from conftest import SCRIPTS, STUDY, as_ordinary_user, copy_project, edit, run_script, said, sentences, snakemake
 from hashes import REPORTED, payload_hashes, reported_bytes, same_precision
 
@@ -267,7 +268,7 @@ def test_a_place_that_refuses_to_be_written_is_one_sentence(tmp_path, small_disk
         sentence = "expected to write here and found a read-only file system; mount it writable or choose another place"
     else:
         folder.chmod(0o555)
-        sentence = "expected the right to read or write here and was refused; give it to this user"
+        sentence = NO_RIGHT
     script = [sys.executable, "-s", str(SCRIPTS / "select_layers.py")]
     arguments = ["--probe", str(tmp_path / "probe.json"), "--seed", "1", "--out", str(folder / "seed1.json")]
     done = subprocess.run(as_ordinary_user(*script, *arguments), capture_output=True, text=True, check=False)
