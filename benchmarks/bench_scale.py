@@ -28,8 +28,8 @@ SNAKEMAKE = str(Path(sys.executable).parent / "snakemake")
 PROJECT = ("Snakefile", "rules", "workflow", "config", "envs", "profiles")
 LARGE = ("--configfile", "large/config.yaml")
 LARGE_ROUNDS = 3
-# A little over 10,000 jobs.
-MODELS, ARMS, SEEDS = 13, 13, 20
+# A little over 10,000 jobs: 40 for each of 250 pairs of model and seed.
+MODELS, ARMS, SEEDS = 10, 13, 25
 # 2 GB, in files of the size of large adapters.
 ADAPTERS, ADAPTER_BYTES = 40, 50_000_000
 LLAMA = {

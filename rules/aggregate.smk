@@ -19,7 +19,7 @@ rule aggregate:
     resources:
         **on_cpu(),
     params:
-        **lineage("aggregate.py", "report", campaigns=campaigns_section),
+        *lineage("aggregate.py", "report", campaigns=campaigns_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/aggregate.py --out-dir $(dirname {output.ledger:q}) "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,5 +1,6 @@
 # What the rules share: the study as data, and the one `lineage` that each rule passes to its script.
 import gc
+import inspect
 import re
 import shlex
 import sys
@@ -12,7 +13,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.errors import UserError
-from aletheia.lineage import code_params, compact_json, file_digest, task_files
+from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
 from aletheia.study import load_study
 
 # Jobs and files of a large study are millions of objects that live to the end: looking for garbage among them less often
@@ -34,8 +35,7 @@ shell.prefix(
     f"export ALETHEIA_SCRIPTS={shlex.quote(str(PROJECT / 'workflow' / 'scripts'))} "
     f"ALETHEIA_PYTHON={'python' if CONDA else shlex.quote(sys.executable)}; "
 )
-# Task definitions decide what lm-eval asks, so they count as code of the evaluation.
-TASKS = task_files()
+SIGNATURE = inspect.signature(lambda wildcards: None)
 
 
 wildcard_constraints:
@@ -46,24 +46,29 @@ wildcard_constraints:
     run="base|[a-z][a-z0-9_]*/seed[0-9]{1,10}",
 
 
-def environment_param(name):
-    """The digest of a rule's environment file, as a param."""
+def environment_token(name):
+    """The digest of a rule's environment file."""
     path = PROJECT / "envs" / f"{name}.yaml"
-    return {"environment": f"env:envs/{name}.yaml={file_digest(path)}"}
+    return f"env:envs/{name}.yaml={file_digest(path)}"
 
 
 def lineage(script, env, extra=(), **sections):
-    """One param for each module that a script reaches, for its environment, and for each section of its settings.
+    """One string for each module that a script reaches, for its environment, and for each section of its settings.
 
-    Snakemake compares params as a set of strings: its dry run then names just the module or section that differs.
-    A section is a function of the wildcards.
+    They are a rule's params. Snakemake compares these as a set: its dry run then names just the module or section that
+    differs. A section is a function of the wildcards.
     """
 
-    def param(name, section):
-        return lambda wildcards: f"config:{name}={compact_json(section(wildcards))}"
+    def token(name, section):
+        def of(wildcards):
+            return f"config:{name}={compact_json(section(wildcards))}"
 
-    settings = {f"config_{name}": param(name, section) for name, section in sections.items()}
-    return {**code_params(script, extra), **environment_param(env), **settings}
+        # Without it Snakemake works it out at each call, which is a twentieth of a large dry run.
+        of.__signature__ = SIGNATURE
+        return of
+
+    settings = [token(name, section) for name, section in sections.items()]
+    return [*code_tokens(script, extra), environment_token(env), *settings]
 
 
 def run_of(wildcards):

@@ -28,10 +28,10 @@ for benchmarks, models in STUDY.benchmark_sets("evaluate").items():
         resources:
             **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
         params:
-            **lineage(
+            *lineage(
                 "evaluate_run.py",
                 "evaluate",
-                extra=TASKS,
+                extra=task_files(benchmarks),
                 model=model_section,
                 encoding=encoding_section,
                 evaluation=evaluation_section("evaluate", benchmarks),
@@ -66,10 +66,10 @@ for benchmarks, models in STUDY.benchmark_sets("generate").items():
         resources:
             **on_gpu(lambda wildcards: WALLTIMES.evaluation(wildcards.model)),
         params:
-            **lineage(
+            *lineage(
                 "generate.py",
                 "vllm",
-                extra=TASKS,
+                extra=task_files(benchmarks),
                 model=model_section,
                 encoding=encoding_section,
                 evaluation=evaluation_section("generate", benchmarks),
@@ -98,7 +98,7 @@ rule score_code:
     resources:
         **on_cpu(several=True),
     params:
-        **lineage("score_code.py", "score_code", humaneval=humaneval_section),
+        *lineage("score_code.py", "score_code", humaneval=humaneval_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/score_code.py --generations {input.generations:q} "
         "--questions {input.questions:q} --threads {threads} --out-dir $(dirname {output.score:q}) "

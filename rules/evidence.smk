@@ -22,7 +22,7 @@ rule evidence:
     resources:
         **on_cpu(),
     params:
-        **lineage("evidence.py", "evidence", study=configuration_section),
+        *lineage("evidence.py", "evidence", study=configuration_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evidence.py --out {output.archive:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

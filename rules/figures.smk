@@ -31,7 +31,7 @@ rule figures:
     resources:
         **on_cpu(),
     params:
-        **lineage("figures.py", "report", figures=figures_section),
+        *lineage("figures.py", "report", figures=figures_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/figures.py --ledger {input.ledger:q} --stats {input.stats:q} "
         "--layers {input.layers:q} --figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) "

@@ -26,7 +26,7 @@ rule interleave:
     resources:
         **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=2)),
     params:
-        **lineage(
+        *lineage(
             "interleave.py",
             "gpu",
             run=run_section,
@@ -58,7 +58,7 @@ rule paired_summary:
     resources:
         **on_cpu(),
     params:
-        **lineage("paired_summary.py", "report"),
+        *lineage("paired_summary.py", "report"),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/paired_summary.py --pairs {input:q} --out {output.table:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -85,7 +85,7 @@ rule attribute:
     resources:
         **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=10)),
     params:
-        **lineage(
+        *lineage(
             "attribution.py",
             "gpu",
             run=attributed_model_section,
@@ -126,7 +126,7 @@ rule draw_attribution:
     resources:
         **on_cpu(),
     params:
-        **lineage("draw_attribution.py", "report", figures=figures_section),
+        *lineage("draw_attribution.py", "report", figures=figures_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/draw_attribution.py --attributions {input:q} "
         "--out-dir $(dirname {output.pdf:q}) --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -15,7 +15,7 @@ rule precision:
     resources:
         **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=2)),
     params:
-        **lineage("precision.py", "gpu", precision=precision_section),
+        *lineage("precision.py", "gpu", precision=precision_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/precision.py --model-lock {input.model:q} --threads {threads} "
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -36,7 +36,7 @@ rule probe:
     resources:
         **in_turn(lambda wildcards: WALLTIMES.probe(wildcards.model)),
     params:
-        **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
+        *lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/probe.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --seed {wildcards.seed} "

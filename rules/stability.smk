@@ -15,7 +15,7 @@ use rule probe as probe_draw with:
     resources:
         **on_gpu(lambda wildcards: WALLTIMES.probe(wildcards.model, draws_section(wildcards)["batches"])),
     params:
-        **lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=draws_section),
+        *lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=draws_section),
 
 
 rule stability_summary:
@@ -31,7 +31,7 @@ rule stability_summary:
     resources:
         **on_cpu(),
     params:
-        **lineage("stability.py", "report", stability=stability_section, figures=figures_section),
+        *lineage("stability.py", "report", stability=stability_section, figures=figures_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stability.py --draws {input.draws:q} --out {output.summary:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

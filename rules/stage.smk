@@ -20,7 +20,7 @@ rule stage_model:
     resources:
         attempt=attempt_number,
     params:
-        **lineage("stage.py", "stage", model=model_source),
+        *lineage("stage.py", "stage", model=model_source),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py model {wildcards.model} --out {output:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -38,7 +38,7 @@ rule stage_data:
     resources:
         attempt=attempt_number,
     params:
-        **lineage("stage.py", "stage", data=data_source),
+        *lineage("stage.py", "stage", data=data_source),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py data {wildcards.data} --out {output:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule stats:
     resources:
         **on_cpu(),
     params:
-        **lineage("stats.py", "report", reports=reports_section),
+        *lineage("stats.py", "report", reports=reports_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stats.py --ledger {input.ledger:q} --published config/published "
         "--stats-dir $(dirname {output.summary:q}) --tables-dir $(dirname {output.summary:q})/../tables "

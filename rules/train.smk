@@ -27,7 +27,7 @@ rule batches:
     resources:
         **in_turn(lambda wildcards: WALLTIMES.small()),
     params:
-        **lineage("draw_batches.py", "gpu", encoding=encoding_section, batches=batches_section),
+        *lineage("draw_batches.py", "gpu", encoding=encoding_section, batches=batches_section),
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/draw_batches.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--seed {wildcards.seed} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -55,7 +55,7 @@ rule train_std:
         checkpoint_seconds=checkpoint_seconds,
         tensorboard=tensorboard,
     params:
-        **TRAIN,
+        *TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --batches {input.batches:q} --seed {wildcards.seed} --threads {threads} "
@@ -90,7 +90,7 @@ rule train_ale:
         checkpoint_seconds=checkpoint_seconds,
         tensorboard=tensorboard,
     params:
-        **TRAIN,
+        *TRAIN,
     shell:
         "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "

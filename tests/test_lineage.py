@@ -45,8 +45,9 @@ def test_a_step_does_not_depend_on_another_steps_module(script, foreign):
     assert not foreign & set(lineage.code_digests(script))
 
 
-def test_params_name_module_and_section():
-    assert lineage.code_params("select_layers.py")["code_aletheia_selection"].startswith("code:aletheia.selection=")
+def test_tokens_name_module_and_section():
+    names = [token.split("=")[0] for token in lineage.code_tokens("select_layers.py")]
+    assert {"code:select_layers.py", "code:aletheia.selection"} <= set(names)
     tokens = ["code:aletheia.x=ab", "env:envs/gpu.yaml=cd", 'config:training={"steps":3,"name":"a=b"}']
     assert lineage.parse_tokens(tokens) == {
         "code": {"aletheia.x": "ab"},
@@ -145,7 +146,8 @@ from aletheia.artifacts import Job
 from aletheia.cli import step_parser
 
 out = Path(sys.argv.pop(1))
-args = step_parser("precision", None, extra_code=["workflow/tasks/asked.yaml"]).parse_args()
+args = step_parser("precision", None).parse_args()
+args.extra_code = ["workflow/tasks/asked.yaml"]
 job = Job(args, inputs=[], outputs=[out])
 print("waits", flush=True)
 with job:

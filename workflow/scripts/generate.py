@@ -6,12 +6,11 @@ from aletheia import evaluated, serving
 from aletheia.backends import VLLM
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.lineage import task_files
 
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"), extra_code=task_files())
+    parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"))
     evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM)
 
 

@@ -17,10 +17,9 @@ from aletheia.errors import UserError
 class StepParser(argparse.ArgumentParser):
     """An argument parser whose result carries ``config`` (a dict for each section), ``env`` and ``step``."""
 
-    def __init__(self, step: str, description: str | None, extra_code: Sequence[str], sections: Sequence[str]) -> None:
+    def __init__(self, step: str, description: str | None, sections: Sequence[str]) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.step = step
-        self.extra_code = tuple(extra_code)
         self.sections = tuple(sections)
         group = self.add_argument_group("settings")
         group.add_argument(
@@ -45,7 +44,8 @@ class StepParser(argparse.ArgumentParser):
         parsed = super().parse_args(args, namespace)
         tokens = lineage.parse_tokens(parsed.lineage)
         parsed.config, parsed.env = tokens["config"], tokens["env"]
-        parsed.step, parsed.extra_code = self.step, self.extra_code
+        # A script adds the files beside Python modules that decide its result (paths relative to the project).
+        parsed.step, parsed.extra_code = self.step, ()
         by_hand = not parsed.lineage and bool(self.sections)
         if by_hand:
             # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
@@ -108,9 +108,7 @@ def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> 
         there = there.get(key) if isinstance(there, Mapping) else None
 
 
-def step_parser(
-    step: str, description: str | None, extra_code: Sequence[str] = (), sections: Sequence[str] = ()
-) -> StepParser:
+def step_parser(step: str, description: str | None, sections: Sequence[str] = ()) -> StepParser:
     """Return the parser of one script, and keep its process offline unless it stages.
 
     Parameters
@@ -119,12 +117,10 @@ def step_parser(
         The step's one name ("probe"), kept in lineage.
     description
         The script's docstring, printed by ``--help``.
-    extra_code
-        Files beside Python modules that decide the result (paths relative to the project).
     sections
         Sections of settings that the step reads; by hand they start from the schemas' defaults.
     """
     if step != "stage":
         # The Hugging Face libraries read it once, when they are imported.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    return StepParser(step, description, extra_code, sections)
+    return StepParser(step, description, sections)

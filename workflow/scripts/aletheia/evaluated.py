@@ -15,6 +15,7 @@ from aletheia.answers import COLUMNS, HELDOUT, HUMANEVAL, Outcome, write_table
 from aletheia.artifacts import Job
 from aletheia.deadlines import deadline
 from aletheia.errors import UserError
+from aletheia.lineage import task_files
 
 if TYPE_CHECKING:
     from aletheia.evaluation import Model
@@ -83,7 +84,9 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--questions", type=Path, nargs="*", default=[], help="locks of the question sets")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
     parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    parsed.extra_code = task_files(parsed.config["evaluation"]["benchmarks"])
+    return parsed
 
 
 def evaluate_run(args: Any, load: Loader | None = None, **facts: Any) -> None:

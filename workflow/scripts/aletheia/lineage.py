@@ -105,17 +105,18 @@ def _digest_now(name: str) -> str | None:
     return None if path is None else file_digest.__wrapped__(path)
 
 
-def task_files() -> list[str]:
-    """Return the task definitions (paths relative to the project): they decide what lm-eval asks, so they are code."""
-    return sorted(path.relative_to(ROOT).as_posix() for path in TASKS.iterdir() if path.is_file())
+def task_files(benchmarks: Iterable[str]) -> list[str]:
+    """Return benchmarks' task definitions (paths relative to the project): they decide what is asked, so they are code.
+
+    A benchmark has ``NAME.yaml``, and ``NAME_chat.yaml`` where it is another one through a chat template.
+    """
+    paths = [TASKS / f"{name}{form}.yaml" for name in benchmarks for form in ("", "_chat")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths if path.is_file())
 
 
-def code_params(script: str, extra: Iterable[str] = ()) -> dict[str, str]:
-    """Return :func:`code_digests` as Snakemake params: ``{"code_aletheia_probe": "code:aletheia.probe=03…"}``."""
-    return {
-        "code_" + "".join(c if c.isalnum() else "_" for c in name): f"code:{name}={digest}"
-        for name, digest in code_digests(script, tuple(extra)).items()
-    }
+def code_tokens(script: str, extra: Iterable[str] = ()) -> list[str]:
+    """Return :func:`code_digests` as the strings that a rule passes: ``["code:aletheia.probe=03…", …]``."""
+    return [f"code:{name}={digest}" for name, digest in code_digests(script, tuple(extra)).items()]
 
 
 def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
