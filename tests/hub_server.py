@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT, NEWER = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
 LARGE = (".safetensors", ".parquet")  # what the hub keeps beside git, as large files
 
 
@@ -38,6 +38,8 @@ class Hub:
         Whether large files are redirected to another host, as to a content network.
     portal
         Whether a page answers in the hub's place, as where a network asks to log in first.
+    newer
+        Files by repository and name of a newer commit, which comes to whoever names none.
     asked
         Of each request: path, and headers in lower case.
     """
@@ -51,6 +53,7 @@ class Hub:
     broken: set[str] = field(default_factory=set)
     elsewhere: bool = False
     portal: bool = False
+    newer: dict[str, dict[str, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def __enter__(self) -> Hub:
@@ -66,6 +69,10 @@ class Hub:
     def requests(self, end: str) -> list[dict[str, str]]:
         """Return the headers of each request whose path ends so."""
         return [headers for path, headers in self.asked if path.endswith(end)]
+
+    def files(self, identifier: str, commit: str) -> dict[str, bytes]:
+        """Return the files of a repository at a commit, by name."""
+        return (self.newer if commit == NEWER else self.repositories)[identifier]
 
     def refusal(self, path: str) -> tuple[int, dict[str, str]] | None:
         """Return the status and the headers with which the hub does not serve a path this time."""
@@ -126,27 +133,29 @@ def _handler(hub: Hub) -> type:
             if path.startswith("/api/"):  # what else a client may be curious about
                 return self.answer(404)
             parts = path.strip("/").removeprefix("datasets/").removeprefix("elsewhere/").split("/")
-            return self.file("/".join(parts[:2]), "/".join(parts[4:]), token, path)
+            return self.file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), token, path)
 
         def listing(self, parts: list[str]) -> None:
             identifier = "/".join(parts[:2])
             if identifier not in hub.repositories:
                 return self.answer(404, X_Error_Code="RepoNotFound")
-            if len(parts) > 2 and parts[2:] not in (["revision", "main"], ["revision", COMMIT]):
+            if len(parts) > 2 and parts[2:] not in (["revision", "main"], ["revision", COMMIT], ["revision", NEWER]):
                 return self.answer(404, X_Error_Code="RevisionNotFound")
-            siblings = [hub.entry(name, content) for name, content in hub.repositories[identifier].items()]
-            found = {"id": identifier, "sha": COMMIT, "siblings": siblings, "private": False}
+            newest = NEWER if identifier in hub.newer else COMMIT
+            commit = parts[3] if len(parts) > 2 and parts[3] != "main" else newest
+            siblings = [hub.entry(name, content) for name, content in hub.files(identifier, commit).items()]
+            found = {"id": identifier, "sha": commit, "siblings": siblings, "private": False}
             return self.answer(200, json.dumps(found).encode(), Content_Type="application/json")
 
-        def file(self, identifier: str, name: str, token: str, path: str) -> None:
+        def file(self, identifier: str, commit: str, name: str, token: str, path: str) -> None:
             wanted = hub.gated.get(identifier)
             if wanted and token != wanted and not path.startswith("/elsewhere/"):
                 return self.answer(403 if token else 401, X_Error_Code="GatedRepo")
-            content = hub.repositories[identifier][name]
+            content = hub.files(identifier, commit)[name]
             if hub.elsewhere and name.endswith(LARGE) and not path.startswith("/elsewhere/"):
                 # Another name of the same machine is another host to a client.
                 port = self.server.server_address[1]
-                return self.answer(302, Location=f"http://localhost:{port}/elsewhere{path}", X_Repo_Commit=COMMIT)
+                return self.answer(302, Location=f"http://localhost:{port}/elsewhere{path}", X_Repo_Commit=commit)
             start = int((re.findall(r"bytes=(\d+)-", self.headers.get("Range") or "") or ["0"])[0])
             end = len(content)
             if name in hub.broken:
@@ -156,7 +165,7 @@ def _handler(hub: Hub) -> type:
                 end = start + (len(content) - start) // 2
             headers = {"Content_Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
             xet = {"X_Xet_Hash": "e" * 64, "Link": f'<{hub.endpoint}/xet-read-token>; rel="xet-auth"'}
-            headers |= {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X_Repo_Commit": COMMIT, **xet}
+            headers |= {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X_Repo_Commit": commit, **xet}
             return self.answer(
                 206 if start else 200, content[start:end], length=len(content) - start, Accept_Ranges="bytes", **headers
             )

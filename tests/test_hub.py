@@ -17,7 +17,7 @@ from aletheia.config import read_yaml
 from aletheia.errors import UserError
 from aletheia.study import load_study
 from conftest import ROOT, SCRIPTS, copy_project, said, snakemake
-from hub_server import COMMIT, Hub, git_hash
+from hub_server import COMMIT, NEWER, Hub, git_hash
 from stage_step import refused, stage, staged
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
@@ -141,6 +141,54 @@ def test_few_shot_examples_come_from_the_same_commit(tmp_path, repositories):
         entry["fewshot"]["file"] = "main/none.jsonl"
         sentence = refused("data", "other", entry, tmp_path, **online(server))
     assert sentence.endswith("has no file main/none.jsonl; check fewshot.file in the registry")
+
+
+# One commit, whatever the hub has meanwhile
+
+
+@pytest.fixture
+def moved(repositories, files):
+    """Return the repositories at a newer commit: other weights, and one question more."""
+    sums = {**repositories["them/sums"], "main/test.jsonl": solved(range(10))}
+    return {"them/tiny": {**files, WEIGHTS: files[WEIGHTS][:-1] + b"1"}, "them/sums": sums}
+
+
+@pytest.mark.parametrize("lost", ["lineage", "lock"])
+def test_a_model_is_resolved_once(tmp_path, repositories, files, moved, lost):
+    """Sidecar and lock both tell of it; Snakemake removes the lock before it runs the job again."""
+    models = tmp_path / "resources" / "models"
+    with Hub(repositories) as server:
+        staged("model", "tiny", MODEL, tmp_path, **online(server))
+        (models / "tiny" / WEIGHTS).write_bytes(files[WEIGHTS][:-1])
+        (models / f"tiny.{lost}.json").unlink()
+        server.newer = moved
+        # Spelled out or left out, no revision is the same.
+        lock = staged("model", "tiny", {"source": {**MODEL["source"], "revision": None}}, tmp_path, **online(server))
+    assert (lock["revision"], locked(lock)) == (COMMIT, hashes(files))
+
+
+def test_rows_are_resolved_once_whatever_else_of_the_entry_changes(tmp_path, repositories, moved):
+    with Hub(repositories) as server:
+        staged("data", "sums", {"source": SUMS}, tmp_path, **online(server))
+        server.newer = moved
+        lock = staged("data", "sums", {"source": SUMS, "rows": 9, "seed": 1}, tmp_path, **online(server))
+        assert (lock["revision"], lock["files"]["questions.jsonl"]["rows"]) == (COMMIT, 9)
+        # Another file is another source.
+        lock = staged("data", "sums", {"source": {**SUMS, "member": "main/train.jsonl"}}, tmp_path, **online(server))
+        assert lock["revision"] == NEWER
+
+
+@pytest.mark.parametrize("asked", ["by its name", "by deleting what tells of the older"])
+def test_a_newer_commit_comes_when_it_is_asked_for(tmp_path, repositories, moved, asked):
+    with Hub(repositories) as server:
+        staged("model", "tiny", MODEL, tmp_path, **online(server))
+        server.newer = moved
+        entry = {"source": {**MODEL["source"], "revision": NEWER if asked == "by its name" else None}}
+        if asked != "by its name":
+            for path in (tmp_path / "resources" / "models").glob("tiny.*.json"):
+                path.unlink()
+        lock = staged("model", "tiny", entry, tmp_path, **online(server))
+    assert (lock["revision"], locked(lock)) == (NEWER, hashes(moved["them/tiny"]))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def hub_snapshot(source: Mapping[str, Any], folder: Path, *, repo_type: str, als
     Parameters
     ----------
     source
-        ``id``, ``revision`` (None resolves the newest commit, once), and for data ``member``.
+        ``id``, ``revision`` (None takes the newest commit), and for data ``member``.
     folder
         Where the files go.
     repo_type
@@ -219,7 +219,10 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
             f"{what} was not found on {site}; check the id in the registry, or set HF_TOKEN if it is private"
         ) from None
     except errors.RevisionNotFoundError:
-        raise UserError(f"{what} has no revision {revision!r} on {site}; check the revision in the registry") from None
+        raise UserError(
+            f"{what} has no revision {revision!r} on {site}; check the revision in the registry (where it names "
+            "none, an earlier staging took this one: delete NAME.lock.json and NAME.lineage.json to take the newest)"
+        ) from None
     except errors.HfHubHTTPError as error:
         raise UserError(_refused(what, site, error.response.status_code)) from None
     except Exception as error:

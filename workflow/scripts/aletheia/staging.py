@@ -46,9 +46,10 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
     folder = folder_of(lock_path)
     recipe = _recipe(job, "model", entry)
     downloads, partial = _downloads(folder), folder.with_name(f".{folder.name}.partial")
-    if entry["source"]["type"] == "hub":
+    source = _once_resolved(entry["source"], folder, lock_path)
+    if source["type"] == "hub":
         _regain(folder, partial)
-    about = _staged(job, folder, recipe, lambda target: build_model(entry["source"], target, downloads, partial))
+    about = _staged(job, folder, recipe, lambda target: build_model(source, target, downloads, partial))
     config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     payload = {
         "model": name,
@@ -92,7 +93,8 @@ def stage_data(job: artifacts.Job, name: str, lock_path: Path) -> None:
     check_source("data", name, entry)
     folder = folder_of(lock_path)
     recipe = _recipe(job, "data", entry)
-    about = _staged(job, folder, recipe, lambda target: build_data(entry, target, _downloads(folder)))
+    pinned = {**entry, "source": _once_resolved(entry["source"], folder, lock_path)}
+    about = _staged(job, folder, recipe, lambda target: build_data(pinned, target, _downloads(folder)))
     payload = {
         "data": name,
         "source": entry["source"],
@@ -105,6 +107,26 @@ def stage_data(job: artifacts.Job, name: str, lock_path: Path) -> None:
     }
     stat = _stat(folder, about["files"])
     job.artifact(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})
+
+
+def _once_resolved(source: dict[str, Any], folder: Path, lock_path: Path) -> dict[str, Any]:
+    """Return a source with the commit that an earlier staging resolved it to, where the registry names none.
+
+    Else a folder that is made again, for a damaged file or an edited module, would hold what is newest on that day, and
+    half of a study's runs would have other weights or rows than the rest.
+    """
+    if source["type"] != "hub" or source.get("revision") is not None:
+        return source
+    for path in (artifacts.sidecar(folder), lock_path):
+        try:
+            payload = artifacts.payload(path)
+        except UserError:
+            continue  # none there, or one that vouches for nothing
+        before = payload.get("about", payload)  # of a sidecar, or of a lock
+        staged_from = before.get("recipe", before).get("source", {})
+        if {"revision": None, **staged_from} == {**source, "revision": None} and before.get("revision"):
+            return {**source, "revision": before["revision"]}
+    return source
 
 
 def _regain(folder: Path, partial: Path) -> None:
