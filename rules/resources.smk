@@ -11,6 +11,10 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 WALLTIMES = WallTimes(STUDY, SITE)
+if SITE:
+    # Snakemake cuts threads to the cores of the machine that it runs on, and hands that number to every job. A controller
+    # may have one, where a job pays for eight.
+    workflow.global_resources["_cores"] = SITE.most_cores(STUDY.models[model]["gpus"] for model in STUDY.used_models())
 
 
 def attempt_number(wildcards, attempt):
@@ -52,7 +56,7 @@ def on_gpu(minutes, allocation=None, qos=None):
         "attempt": attempt_number,
         "turn": 1,
         "nodes": 1,
-        # Threads are cut to the cores of the machine that submits; this is not.
+        # Threads may be cut on the command line (--max-threads); this is not.
         "cpus_per_task": lambda wildcards: SITE.gpu["cores"] * gpus(wildcards),
         "mem_mb": lambda wildcards, attempt: SITE.memory_mb(gpus(wildcards), attempt),
         "runtime": lambda wildcards, attempt: SITE.scaled(minutes(wildcards), attempt, allocation(wildcards)),

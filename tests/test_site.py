@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from aletheia.inventory import read_configuration
 from aletheia.site import read_site
 from aletheia.study import load_study
 from aletheia.walltime import WallTimes
-from conftest import ROOT
+from conftest import ROOT, copy_project, said, snakemake
 
 LEONARDO = "profiles/leonardo/site.yaml"
 CLUSTER = Cluster(
@@ -64,6 +65,27 @@ def test_one_gpu_bills_one_quarter_node(site):
     # The charge is max(cores, 8 · GPUs, share of memory · 32) · time; a node has 32 cores, four GPUs, 494000 MB.
     assert site.gpu["cores"] == 8
     assert site.gpu["memory_mb"] * 4 <= 494_000
+
+
+def test_a_job_without_a_gpu_starts_beside_the_controller(site):
+    """A user has 4 cores and 30800 MB on the partition where both run."""
+    readme = (ROOT / "profiles/leonardo/README.md").read_text()
+    controllers = re.findall(r"-p lrd_all_serial -t 4:00:00 -c (\d+) --mem (\d+)", readme)
+    assert len(controllers) == 2
+    for cores, memory_mb in controllers:
+        assert site.cpu["cores"] + int(cores) <= 4
+        assert site.cpu["memory_mb"] + int(memory_mb) <= 30_800
+
+
+def test_a_controller_on_one_core_gives_jobs_the_threads_of_the_site(tmp_path):
+    """As it plans them, and as each job does that it submits, which parses the same rules with --cores 1."""
+    folder = copy_project(tmp_path / "project")
+    study = ["--configfile", "tests/study/config.yaml", "--config", f"site={LEONARDO}"]
+    done = snakemake(folder, "-n", "-p", "--cores", "1", *study)
+    assert done.returncode == 0, said(done)
+    threads = re.findall(r"(train|evaluate_run|score_code)\.py .*--(?:threads|workers) (\d+)", said(done))
+    assert {step: int(number) for step, number in threads} == {"train": 8, "evaluate_run": 8, "score_code": 3}
+    assert len(set(threads)) == 3
 
 
 def test_a_later_try_gets_more_memory_up_to_a_nodes(site):

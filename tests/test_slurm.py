@@ -208,7 +208,7 @@ def test_each_job_asked_for_what_its_kind_is_given(campaign):
             assert asked["gres/gpu"] in {entry["gpus"] for entry in study.models.values()}
             assert (asked["cpu"], asked["mem"]) == (8 * asked["gres/gpu"], 123_500 * asked["gres/gpu"]), record
         else:
-            cores = 4 if "score_code" in record.comment else 1
+            cores = 3 if "score_code" in record.comment else 1
             assert (record.partition, asked["cpu"], asked["mem"]) == ("lrd_all_serial", cores, 15_400), record
             assert (record.limit_minutes, "gres/gpu" in asked) == (60, False), record
     partitions = [record.partition for record in records.values()]

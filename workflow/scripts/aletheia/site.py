@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class Site:
     def longest(self) -> int:
         """Minutes of the longest quality of service."""
         return self.gpu["qos"][-1]["minutes"]
+
+    def most_cores(self, gpus: Iterable[int]) -> int:
+        """Return the cores of the largest job, where those that load a model have so many GPUs."""
+        return max(self.cpu["cores"], self.gpu["cores"] * max([*gpus, *self.smoke["gpus"]]))
 
     def minutes(self, seconds: float | None) -> int:
         """Return the wall time of a job's first try in minutes; None stands for a model without a known time."""
