@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import ledgers
+import stage
 from aletheia import pairs
 from aletheia.config import read_yaml, schema, with_defaults
 from aletheia.ledger import build_ledger, planned_runs
@@ -58,6 +59,12 @@ def paper():
     os.chdir(ROOT)
     yield load_study(read_yaml(Path("config/paper.yaml")))
     os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def models(paper):
+    """Return the registry's entries of the paper's models by name."""
+    return {name: paper.models[name] for name in paper.used_models()}
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +157,15 @@ def test_the_protocol_is_the_papers(paper):
     assert sizes == {"alpaca-cleaned": None, "mmlu-200": 200, "gsm8k-200": 200, "humaneval-164": None}
 
 
-def test_the_registry_is_table_1(paper):
+def test_the_registry_is_table_1(paper, models):
     table = load_published(ROOT / "config/published")[1]
-    used = set(paper.used_models())
-    assert used == set(table) | {"pythia-1.4b", *FURTHER} == set(paper.models)
-    assert len(used) == 18
+    assert set(models) == set(table) | {"pythia-1.4b", *FURTHER}
+    assert len(models) == 18
+    # One registry for all studies, with the default study's two.
+    registry = read_yaml(ROOT / "config/models.yaml")
+    assert set(registry) == {*models, "smollm2-135m", "glasslm"} == set(paper.models)
     for key, row in table.items():
-        entry = paper.models[key]
+        entry = models[key]
         assert (entry["family"], entry["layers"]) == (row["family"], row["layers"])
         # The table drops digits: its 7B have 7.2 and 7.6 billion.
         assert entry["parameters"] / 1e9 == pytest.approx(row["parameters_billions"], rel=0.1)
@@ -164,17 +173,23 @@ def test_the_registry_is_table_1(paper):
         assert row["campaigns"] == " ".join(campaigns)
 
 
-def test_precision_and_gpus_are_the_papers(paper):
-    for name, entry in paper.models.items():
+def test_the_stage_step_knows_the_papers_models_by_hand(paper, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in paper.used_models():
+        assert stage.registered("model", name)["source"]["id"] == paper.models[name]["source"]["id"]
+
+
+def test_precision_and_gpus_are_the_papers(models):
+    for name, entry in models.items():
         assert entry["dtype"] == ("bf16" if entry["family"] in ("Qwen", "Phi") else "fp16")
         assert entry["gpus"] == (4 if name == "mixtral-8x7b" else 1)
         assert entry["source"]["revision"] is None
         assert entry["attention"] is None  # the paper's Pythia fails
-    assert {name for name, entry in paper.models.items() if entry.get("gated")} == {"llama-3.1-8b", "llama-3.1-70b"}
+    assert {name for name, entry in models.items() if entry.get("gated")} == {"llama-3.1-8b", "llama-3.1-70b"}
 
 
-def test_weights_fit_the_gpus_that_a_model_asks_for(paper):
-    for entry in paper.models.values():
+def test_weights_fit_the_gpus_that_a_model_asks_for(models):
+    for entry in models.values():
         sixteen_bits = 2 * entry["parameters"] / 2**30
         if entry["quantization"] is None:
             assert entry["memory_gib"] == pytest.approx(sixteen_bits, abs=0.05)
@@ -183,14 +198,14 @@ def test_weights_fit_the_gpus_that_a_model_asks_for(paper):
         assert entry["memory_gib"] < entry["gpus"] * GPU_GIB
 
 
-def test_step_times_are_table_2s_or_the_line_through_them(paper):
+def test_step_times_are_table_2s_or_the_line_through_them(models):
     table = load_published(ROOT / "config/published")[2]
     seconds = {
         key: row["std_seconds_mean"] / 200 for key, row in table.items() if not math.isnan(row["std_seconds_mean"])
     }
-    billions = {name: entry["parameters"] / 1e9 for name, entry in paper.models.items()}
+    billions = {name: entry["parameters"] / 1e9 for name, entry in models.items()}
     slope, fixed = np.polyfit([billions[key] for key in seconds], list(seconds.values()), 1)
-    for name, entry in paper.models.items():
+    for name, entry in models.items():
         expected = seconds.get(name, fixed + slope * billions[name])
         assert entry["time"]["origin"] == ("published" if name in seconds else "fitted")
         assert entry["time"]["seconds_per_step"] == pytest.approx(expected, rel=2e-3)
@@ -208,7 +223,7 @@ def leaves(node, prefix=()):
 
 def test_nothing_of_the_default_study_is_in_the_papers(paper):
     default = load_study(read_yaml(ROOT / "config/config.yaml"))
-    assert not set(default.models) & set(paper.models)
+    assert not set(default.used_models()) & set(paper.used_models())
     assert not set(default.used_data()) & set(paper.used_data())
     sections = ("encoding", "adapter", "training", "evaluation", "probe")
     # What the default study scales down: all that it sets otherwise than the schema, whose defaults are the paper's.
