@@ -143,10 +143,10 @@ def test_only_sources_settings_and_data_differ_from_the_papers(rehearsal, paper)
         training = run.settings["training"]
         assert training["steps"] == 4
         assert training["optimizer"] == paper.runs[key].settings["training"]["optimizer"]
-    # What the campaigns set for single models stands above the rehearsal's settings.
+    # What the campaigns set for single models stands above the rehearsal's settings, the registry's batch size below.
     large = rehearsal.runs["llama-3.1-70b", "std", 42].settings["training"]
-    assert (large["batch_size"], large["gradient_checkpointing"]) == (1, True)
-    assert rehearsal.runs["llama-3.1-8b", "std", 42].settings["training"]["batch_size"] == 2
+    assert (large["batch_size"], large["gradient_checkpointing"]) == (2, True)
+    assert paper.runs["llama-3.1-70b", "std", 42].settings["training"]["batch_size"] == 1
 
 
 def test_the_papers_study_has_nothing_of_a_rehearsal():

@@ -82,6 +82,19 @@ def test_an_override_changes_one_model_alone(study):
     assert runs["small", "std", 1].settings["training"]["batch_size"] == 4
 
 
+@pytest.mark.parametrize(
+    ("training", "override", "expected"),
+    [({}, {}, 3), ({"batch_size": 4}, {}, 4), ({}, {"batch_size": 1}, 1), ({"batch_size": 2}, {"batch_size": 1}, 1)],
+)
+def test_the_registrys_batch_size_holds_where_the_campaign_says_none(study, training, override, expected):
+    registry = {**MODELS, "small": {**MODELS["small"], "batch_size": 3}}
+    overrides = {"small": {"training": override}, "large": {"training": {"eval_rows": 4}}}
+    runs = study(changed(models=["small", "large"], training=training, overrides=overrides), models=registry).runs
+    assert runs["small", "std", 1].settings["training"]["batch_size"] == expected
+    # Nor has the campaign's default another model's.
+    assert runs["large", "std", 1].settings["training"]["batch_size"] == training.get("batch_size", 4)
+
+
 def test_an_arm_may_belong_to_some_models_alone(study):
     arms = {**CAMPAIGN["arms"], "cm": {**CAMPAIGN["arms"]["cm"], "models": ["large"]}}
     loaded = study(changed(models=["small", "large"], arms=arms), changed(name="two", models=["large"]))

@@ -231,7 +231,8 @@ def _load_campaign(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     raw = merged(raw, rehearsed)
     root = schema("campaign")
     filled = with_defaults({**raw, "overrides": {}}, root, root)
-    return {**filled, "overrides": raw.get("overrides", {}), "path": str(path)}
+    states = "batch_size" in raw.get("training", {})
+    return {**filled, "overrides": raw.get("overrides", {}), "path": str(path), "states_batch_size": states}
 
 
 def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
@@ -243,7 +244,8 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
     check_arms(campaign)
     common = {key: campaign[key] for key in (*SHARED, *OWN)}
     for model in campaign["models"]:
-        settings = merged(common, campaign["overrides"].get(model, {}))
+        settings = merged(common, _of_registry(campaign, study.models[model]))
+        settings = merged(settings, campaign["overrides"].get(model, {}))
         _check_names(study, campaign, model, settings)
         backends.check_served(campaign["path"], model, study.models[model], settings)
         _share(study, campaign, model, settings)
@@ -251,6 +253,13 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
             entry = meaning(campaign["arms"][arm])
             for seed in campaign["seeds"]:
                 _add_run(study, campaign, Run(model, arm, seed, entry, settings))
+
+
+def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the registry has for a model, where the campaign says nothing of them."""
+    if campaign["states_batch_size"] or "batch_size" not in entry:
+        return {}
+    return {"training": {"batch_size": entry["batch_size"]}}
 
 
 def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
