@@ -8,6 +8,7 @@ import re
 import pytest
 import yaml
 
+from aletheia import cluster
 from aletheia.cluster import Cluster, Request, minutes_of, refusals
 from aletheia.errors import UserError
 from aletheia.inventory import read_configuration
@@ -161,6 +162,16 @@ def test_every_job_of_the_paper_fits_a_day(paper):
 )
 def test_slurms_time_limits(text, minutes):
     assert minutes_of(text) == minutes
+
+
+@pytest.mark.parametrize(("kept", "warned"), [("180 sec", True), ("240 sec", False), ("300 sec", False)])
+def test_a_cluster_that_forgets_jobs_between_two_looks_is_a_warning(kept, warned, monkeypatch, capsys):
+    """In scontrol's own form; the executor looks every 180 s at the most."""
+    monkeypatch.setattr(cluster, "answer", lambda _command: f"MaxJobCount             = 10000\nMinJobAge = {kept}\n")
+    assert cluster._settings()["MaxJobCount"] == "10000"
+    said = capsys.readouterr().err
+    assert said.startswith(f"this cluster forgets ended jobs after {kept.split()[0]} s (MinJobAge; ") is warned
+    assert ("expected at least 240" in said) is warned
 
 
 def test_what_the_cluster_takes_is_no_sentence():

@@ -12,8 +12,9 @@ from aletheia.errors import UserError
 from aletheia.slurm import answer
 
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "NOT_SET", "Partition_Limit")
-# Seconds for which `squeue` has to know ended jobs. Else the executor asks sacct, which hides that one was cancelled.
-REMEMBERED = 120
+# Seconds for which `squeue` has to know ended jobs: the executor looks every 180 s where none ends for long, and a look
+# may be late. Below 120 s it asks sacct, which hides that a job was cancelled.
+REMEMBERED = 240
 
 
 @dataclass(frozen=True)
