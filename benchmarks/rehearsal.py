@@ -6,14 +6,16 @@ Starts a SLURM on this machine (as root; Debian's packages, see tests/slurm_clus
 ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the controller's processor
 time; by kind of job how long it waited and how much of its time was not the script's own work; by step how often its
 script ran, which is how often a model was loaded where the step loads one. It ends with status 1 where rows are
-missing, a run ended otherwise than it should, or something took longer than it may. The numbers that the study itself
-measures are those of stand-ins, and are left in FOLDER. What is rehearsed is what is committed.
+missing, a run ended otherwise than it should, a step loaded a model more often than the study needs, a job ran twice,
+or something took longer than it may. The numbers that the study itself measures are those of stand-ins, and are left in
+FOLDER. What is rehearsed is what is committed.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import csv
 import importlib.util
 import json
@@ -29,6 +31,8 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests")]
 
 from aletheia import observe  # noqa: E402
+from aletheia.config import read_yaml  # noqa: E402
+from aletheia.study import Study, load_study  # noqa: E402
 from slurm_cluster import Cluster, Job, lacking  # noqa: E402
 
 STUDY = ("--configfile", "config/rehearsal.yaml")
@@ -41,6 +45,8 @@ FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-stat
 # paper).
 ROWS = {"RESULTS_MASTER.csv": 30, "RESULTS_CAMPAIGN2.csv": 51, "ledger.csv": 111}
 FAILED = {"pythia-1.4b: diverged": 6}
+# Steps that share one allocation (profiles/slurm/config.yaml, groups).
+TOGETHER = ("batches", "probe", "select", "train")
 # Seconds of the whole rehearsal, of a dry run, and of the controller's processor for each job.
 LONGEST, LONGEST_DRY_RUN, LONGEST_A_JOB = 90 * 60, 5, 1
 
@@ -58,38 +64,67 @@ def main() -> None:
         parser.error("the executor is missing: pip install --constraint constraints.txt '.[slurm]'")
     if args.folder.exists():
         parser.error(f"{args.folder}: expected a folder that is not there yet")
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(args.folder)], check=True)
-    with Cluster(args.folder.with_name(args.folder.name + ".slurm")) as cluster:
-        environment = {**cluster.environment, "OMP_NUM_THREADS": "1", "ALETHEIA_ACCOUNT": "IscrC_test"}
-        staged, _ = controller(args.folder, environment, "stage", *STUDY)
-        planned, _ = controller(args.folder, environment, "-n", "-q", "host", *PROFILE, *STUDY)
-        ran, processor = controller(args.folder, environment, *PROFILE, *ONE_THREAD, *FAST, *STUDY)
-        jobs = list(cluster.jobs().values())
-    measured = {
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(Cluster(args.folder.with_name(args.folder.name + ".slurm")))
+        except (RuntimeError, TimeoutError) as error:
+            parser.error(str(error))
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(args.folder)], check=True)
+        measured = rehearsed(args.folder, cluster)
+    path = HERE / "rehearsal.json"
+    path.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    print(path.read_text(encoding="utf-8"))
+    if amiss := faults(measured, study(args.folder)):
+        raise SystemExit("\n".join(amiss))
+
+
+def rehearsed(folder: Path, cluster: Cluster) -> dict[str, Any]:
+    """Stage, plan and run the study in a clone of the project; return what was measured."""
+    environment = {**cluster.environment, "OMP_NUM_THREADS": "1", "ALETHEIA_ACCOUNT": "IscrC_test"}
+    staged, _ = controller(folder, environment, "stage", *STUDY)
+    planned, _ = controller(folder, environment, "-n", "-q", "host", *PROFILE, *STUDY)
+    ran, processor = controller(folder, environment, *PROFILE, *ONE_THREAD, *FAST, *STUDY)
+    # One record for each start of a job, so that one which SLURM put back into the queue counts again.
+    jobs = cluster.records()
+    return {
         "machine": observe.machine(),
         "seconds": {"stage": staged, "dry_run": planned, "campaigns": ran},
         "controller_processor_seconds": processor,
         "controller_processor_seconds_a_job": processor / len(jobs),
         "jobs": len(jobs),
         "states": collections.Counter(job.state for job in jobs),
-        "rows": rows(args.folder),
-        "kinds": kinds(args.folder, jobs),
-        "steps": steps(args.folder),
+        "rows": rows(folder),
+        "kinds": kinds(folder, jobs),
+        "steps": steps(folder),
     }
-    path = HERE / "rehearsal.json"
-    path.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    print(path.read_text(encoding="utf-8"))
-    if amiss := faults(measured):
-        raise SystemExit("\n".join(amiss))
 
 
-def faults(measured: dict[str, Any]) -> list[str]:
+def study(folder: Path) -> Study:
+    """Return the rehearsed study of a clone."""
+    with contextlib.chdir(folder):
+        return load_study(read_yaml(Path(STUDY[1])))
+
+
+def loads(rehearsal: Study) -> dict[str, int]:
+    """Return how often each step has to load a model: once for each run, each base model, and each seed's probe."""
+    runs, models = len(rehearsal.runs), len(rehearsal.used_models())
+    return {"train": runs, "evaluate": runs + models, "probe": len(rehearsal.probed())}
+
+
+def faults(measured: dict[str, Any], rehearsal: Study) -> list[str]:
     """Return one sentence for each thing that is otherwise than it should be."""
-    rows, seconds = measured["rows"], measured["seconds"]
+    rows, seconds, steps = measured["rows"], measured["seconds"], measured["steps"]
     failed = {name: n for name, n in rows["status"].items() if not name.endswith(": ok")}
     pairs = {
         **{f"rows of {name}": (wanted, rows[name]) for name, wanted in ROWS.items()},
         "runs that did not end well": (FAILED, failed),
+        **{f"starts of {step}": (wanted, steps[step]["starts"]) for step, wanted in loads(rehearsal).items()},
+        "scripts that were started again": ([], [step for step, s in steps.items() if s["starts"] != s["scripts"]]),
+        # One allocation for all arms of a model and a seed, one job for each other script: one more has run twice.
+        "jobs": (
+            len(rehearsal.batches) + sum(s["scripts"] for step, s in steps.items() if step not in TOGETHER),
+            measured["jobs"],
+        ),
     }
     found = [f"{what}: expected {wanted}, found {came}" for what, (wanted, came) in pairs.items() if wanted != came]
     bounds = {

@@ -250,7 +250,7 @@ def test_one_repository_has_one_commit_in_both_registries(paper):
 
 
 def test_the_dry_run_lists_every_job(paper, tmp_path):
-    """Its processor's time is printed, which others on the machine change little; the target is 5 s."""
+    """In 5 s on a quiet machine: by its processor's time, nearly all of it, which others here change little."""
     folder = copy_project(tmp_path / "fresh")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = snakemake(folder, "-n", "--configfile", "config/paper.yaml")
@@ -268,4 +268,4 @@ def test_the_dry_run_lists_every_job(paper, tmp_path):
     evaluations = sum(number for rule, number in counted.items() if rule.startswith("evaluate_"))
     assert evaluations == len(paper.used_models()) + len(paper.runs)
     print(f"dry run of {counted['total']} jobs: {seconds:.1f} s")
-    assert seconds < 10
+    assert seconds < 5

@@ -1,5 +1,8 @@
 """The paper's study with stand-ins for its models: the same runs, the same families and depths, on a CPU."""
 
+import copy
+import functools
+import importlib.util
 import json
 import os
 import re
@@ -152,6 +155,60 @@ def test_only_sources_settings_and_data_differ_from_the_papers(rehearsal, paper)
 def test_the_papers_study_has_nothing_of_a_rehearsal():
     assert not {"stand_ins", "rehearsal"} & set(read_yaml(ROOT / "config/paper.yaml"))
     assert not {"stand_ins", "rehearsal"} & set(read_yaml(ROOT / "config/config.yaml"))
+
+
+# What the rehearsal looks at
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    """The program that rehearses, and what it measured when it was last run."""
+    spec = importlib.util.spec_from_file_location("rehearse", ROOT / "benchmarks" / "rehearsal.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program, json.loads((ROOT / "benchmarks" / "rehearsal.json").read_text())
+
+
+def test_what_the_rehearsal_measured_is_what_the_study_needs(benchmark):
+    program, measured = benchmark
+    rehearsal = program.study(ROOT)
+    assert program.loads(rehearsal) == {"evaluate": 114, "probe": 45, "train": 99}
+    assert program.faults(measured, rehearsal) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "sentence"),
+    [
+        (("steps", "probe"), {"starts": 46, "scripts": 46}, "starts of probe: expected 45, found 46"),
+        (("steps", "select"), {"starts": 55}, "scripts that were started again: expected [], found ['select']"),
+        ((), {"jobs": 227}, "jobs: expected 226, found 227"),
+        (
+            ("rows", "status"),
+            {"qwen2.5-3b: crashed": 1},
+            "runs that did not end well: expected {'pythia-1.4b: div",
+        ),
+    ],
+)
+def test_what_is_amiss_in_a_rehearsal_is_one_sentence(benchmark, place, more, sentence):
+    program, measured = benchmark
+    measured = copy.deepcopy(measured)
+    functools.reduce(dict.__getitem__, place, measured).update(more)
+    (found,) = program.faults(measured, program.study(ROOT))
+    assert found.startswith(sentence)
+
+
+def test_a_folder_that_serves_no_cluster_is_one_sentence_and_stays_free(benchmark, tmp_path, monkeypatch, capsys):
+    """The path of its sockets would be too long. This needs no SLURM, which is looked for first."""
+    program, _ = benchmark
+    folder = tmp_path / ("x" * 80)
+    monkeypatch.setattr(program, "lacking", lambda: None)
+    monkeypatch.setattr(program.importlib.util, "find_spec", lambda _name: True)
+    monkeypatch.setattr("sys.argv", ["rehearsal.py", str(folder)])
+    with pytest.raises(SystemExit) as raised:
+        program.main()
+    assert raised.value.code == 2
+    assert re.search(r"error: the folder's path may have 70 characters, \S+ has \d+\n$", capsys.readouterr().err)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(("name", "count"), [("gsm8k", 24), ("gsm8k_examples", 5)])
