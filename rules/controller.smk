@@ -7,6 +7,7 @@ import threading
 
 from aletheia import artifacts, cluster, slurm
 from aletheia.space import staging_space
+from aletheia.terms import require_token
 
 # Open files whose locks this controller holds.
 HELD = []
@@ -42,12 +43,14 @@ def look_at_events_alone():
         workflow.scheduler.job_rate_limiter = None
 
 
-def check_space():
-    """Say how much room the models take that this run stages, and how much there is; stop where it is too little."""
+def check_downloads():
+    """Say how much room the models take that this run stages; stop where it is too little, or a token is missing."""
     planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]
+    models = {model: STUDY.models[model] for model in planned}
     folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
     try:
-        sentence = staging_space({model: STUDY.models[model] for model in planned}, folder)
+        require_token(models, folder)
+        sentence = staging_space(models, folder)
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if sentence:

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import resource
+import runpy
 from collections import Counter
 from pathlib import Path
 
@@ -12,14 +13,13 @@ import pytest
 import yaml
 
 import ledgers
-import stage
 from aletheia import pairs
 from aletheia.config import read_yaml, schema, with_defaults
 from aletheia.ledger import build_ledger, planned_runs
 from aletheia.published import load_published
 from aletheia.study import load_study
 from aletheia.training import planned_steps
-from conftest import ROOT, copy_project, said, snakemake
+from conftest import ROOT, SCRIPTS, copy_project, said, snakemake
 
 SEEDS = (42, 123, 999)
 CAMPAIGN_1 = (
@@ -175,8 +175,9 @@ def test_the_registry_is_table_1(paper, models):
 
 def test_the_stage_step_knows_the_papers_models_by_hand(paper, monkeypatch):
     monkeypatch.chdir(ROOT)
+    registered = runpy.run_path(str(SCRIPTS / "stage.py"))["registered"]
     for name in paper.used_models():
-        assert stage.registered("model", name)["source"]["id"] == paper.models[name]["source"]["id"]
+        assert registered("model", name)["source"]["id"] == paper.models[name]["source"]["id"]
 
 
 def test_precision_and_gpus_are_the_papers(models):

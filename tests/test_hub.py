@@ -490,6 +490,60 @@ def test_staging_says_how_much_comes(tmp_path, repositories, files):
         assert (folder / "resources" / "models" / name / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
+def told(folder, **env):
+    """Return whether there is a token for us, and for the hub's client."""
+    code = (
+        "from aletheia import terms; from huggingface_hub import get_token; print(terms.has_token(), bool(get_token()))"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "XDG_"))}
+    environment = {**kept, "HOME": str(folder), "PYTHONPATH": str(SCRIPTS), **env}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_token_is_where_the_hubs_client_finds_one(tmp_path):
+    for place in (".cache/huggingface/token", "own/token", "xdg/huggingface/token", "elsewhere"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(" \n" if place == "xdg/huggingface/token" else "hf_x\n")
+    found = {
+        "HF_TOKEN": told(tmp_path / "none", HF_TOKEN="hf_x"),
+        "none": told(tmp_path / "none", HF_TOKEN=" "),
+        "home": told(tmp_path),
+        "HF_HOME": told(tmp_path / "none", HF_HOME=str(tmp_path / "own")),
+        "a blank one": told(tmp_path, XDG_CACHE_HOME=str(tmp_path / "xdg")),
+        "HF_TOKEN_PATH": told(tmp_path / "none", HF_TOKEN_PATH=str(tmp_path / "elsewhere")),
+    }
+    blank = ("none", "a blank one")
+    assert found == {case: ["False", "False"] if case in blank else ["True", "True"] for case in found}
+
+
+def test_gated_models_without_a_token_are_one_sentence_before_the_first_byte(tmp_path, repositories, files):
+    folder = hub_study(tmp_path / "project", 10**7)
+    registry = read_yaml(folder / "hub.yaml")
+    for entry in registry.values():
+        entry["gated"] = True
+    (folder / "hub.yaml").write_text(yaml.safe_dump(registry))
+    with Hub(repositories, gated={"them/tiny": "right"}) as server:
+        nobody = {**online(server), "HF_HOME": str(tmp_path / "hf")}
+        done = snakemake(folder, "stage", "--configfile", "study.yaml", **nobody)
+        assert (done.returncode, server.asked) == (1, [])
+        assert re.search(
+            r"tiny-\w+ and tiny-\w+: expected a token .* accept the terms on \S+/them/tiny and ", said(done)
+        )
+        assert "Traceback" not in said(done)
+        # What needs none of them is made, and so are they with one.
+        rows = snakemake(folder, "resources/data/rows.lock.json", "--configfile", "study.yaml", **nobody)
+        assert rows.returncode == 0, said(rows)
+        lock = "resources/models/tiny-llama.lock.json"
+        done = snakemake(folder, lock, "--configfile", "study.yaml", **{**nobody, "HF_TOKEN": "right"})
+        assert done.returncode == 0, said(done)
+        # A model that is there is asked for nothing.
+        (folder / lock).unlink()
+        again = snakemake(folder, lock, "--configfile", "study.yaml", **nobody)
+        assert again.returncode == 0, said(again)
+    assert (folder / "resources" / "models" / "tiny-llama" / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
 # After staging
 
 STEPS = sorted(path.name for path in SCRIPTS.glob("*.py") if "step_parser(" in path.read_text(encoding="utf-8"))
