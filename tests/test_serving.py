@@ -17,7 +17,7 @@ from aletheia.adapters import config_from_plan
 from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
-from test_evaluation import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
+from evaluations import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
 
 STAND_IN = ROOT / "tests" / "stand_in"
 GENERATED = ["gsm8k", "humaneval"]
