@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +33,7 @@ def scored(staged, folder, completions, **changes):
     answers.write_table(path, rows, answers.COLUMNS["humaneval"])
     sha = artifacts.payload(staged["humaneval"])["files"]["questions.jsonl"]["sha256"]
     about = {"status": "ok", "score": None, "stderr": None, "n": 3, "n_correct": None, "questions_sha256": sha}
+    about["prompt"] = "plain"
     content = {"name": path.name, "files": {}, "about": {**about, **changes}}
     sealed(artifacts.sidecar(path), "file", content)
     return scoring.score(path, staged["humaneval"], settings={"sandbox": "rlimits"}, workers=2)
@@ -46,9 +49,26 @@ def test_canonical_completions_score_one_and_wrong_ones_nothing(staged, tmp_path
     assert payload["stderr"] == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / 2))
 
 
-def test_what_follows_a_code_fence_is_no_code(staged, tmp_path):
-    fenced = [p["canonical_solution"] + "\n```\nThat is it." for p in HUMANEVAL]
-    assert scored(staged, tmp_path, fenced)[0]["score"] == 1.0
+def test_what_follows_a_code_fence_is_no_code_in_a_chat_and_an_error_after_a_plain_prompt(staged, tmp_path):
+    right = [p["canonical_solution"] for p in HUMANEVAL]
+    fenced = [right[0] + "\n```\nThat is it.", right[1].rstrip() + "``` That is it.", "```python\n" + right[2]]
+    rows = scored(staged, tmp_path, fenced, prompt="chat")[1]
+    assert [row["verdict"] for row in rows] == ["passed", "passed", "syntax"]
+    rows = scored(staged, tmp_path, fenced)[1]
+    assert [row["verdict"] for row in rows] == ["syntax"] * 3
+
+
+def test_programs_are_joined_as_the_harness_joins_them(monkeypatch):
+    """By the functions of its tasks, which load a metric from the hub as they are imported."""
+    monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda name: SimpleNamespace(compute=dict)))
+    from lm_eval.tasks.humaneval import utils
+
+    completions = ["    return 1\n", "    return 1\n```\nSo.", "```python\n    return 1\n", "    return '```'\n", ""]
+    docs = [HUMANEVAL[0]] * len(completions)
+    for chat, build in ((False, utils.build_predictions), (True, utils.build_predictions_instruct)):
+        theirs = [code for (code,) in build([[text] for text in completions], docs)]
+        ours = [scoring.program(doc, text, chat=chat).code for doc, text in zip(docs, completions, strict=True)]
+        assert ours == [f"{code}\n" for code in theirs]
 
 
 def test_other_problems_than_those_answered_are_refused(staged, tmp_path):
@@ -71,7 +91,10 @@ def test_generations_that_failed_need_no_sandbox(staged, tmp_path, monkeypatch):
 def answered(monkeypatch, tmp_path):
     """Return what scores two answers to one problem, each given by its status."""
     problem = {"id": "p", "prompt": "def f(x):\n", "test": CHECK, "entry_point": "f"}
-    facts = {"about": {"status": "ok", "questions_sha256": "0"}, "files": {"questions.jsonl": {"sha256": "0"}}}
+    facts = {
+        "about": {"status": "ok", "prompt": "plain", "questions_sha256": "0"},
+        "files": {"questions.jsonl": {"sha256": "0"}},
+    }
     monkeypatch.setattr(scoring.artifacts, "payload", lambda *given: facts)
     monkeypatch.setattr(scoring, "checked_folder", lambda path: path)
     monkeypatch.setattr(sandbox, "resolve", lambda weakest: weakest)
