@@ -66,9 +66,17 @@ def test_the_limit_of_an_answer_is_the_campaigns_whatever_the_model_says(loaded,
     assert max(row["tokens"] for row in plain.rows) <= 8
 
 
+def texts(lm, prompts, until):
+    """Return what a model writes after prompts, at most 24 tokens each."""
+    from lm_eval.api.instance import Instance
+
+    settings = {"until": until, "max_gen_toks": 24, "do_sample": False}
+    requests = [Instance("generate_until", {}, (prompt, dict(settings)), 0) for prompt in prompts]
+    return lm.generate_until(requests, disable_tqdm=True)
+
+
 def test_rows_that_stop_early_keep_the_harness_texts(loaded):
     """Stop strings that do occur, at different steps of different rows."""
-    from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     from aletheia.harness import StudyLM
@@ -76,20 +84,37 @@ def test_rows_that_stop_early_keep_the_harness_texts(loaded):
     plain = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
     ours = StudyLM(loaded.model, loaded.tokenizer, batch_size=4)
     prompts = [f"{word} and more" for word in ("one", "two", "three", "seventeen", "", "x" * 40)]
-
-    def texts(lm, until):
-        settings = {"until": until, "max_gen_toks": 24, "do_sample": False}
-        requests = [Instance("generate_until", {}, (p or "-", dict(settings)), 0) for p in prompts]
-        return lm.generate_until(requests, disable_tqdm=True)
-
-    free = texts(plain, ["\0never"])
+    free = texts(plain, prompts, ["\0never"])
     stops = sorted({text[8] for text in free} | {free[0][3:5]})
-    stopped = texts(plain, stops)
-    assert texts(ours, stops) == stopped
+    stopped = texts(plain, prompts, stops)
+    assert texts(ours, prompts, stops) == stopped
     assert stopped != free
     notes = list(ours.notes.by_prompt.values())
     assert any(not n["truncated"] for n in notes)
     assert all(n["tokens"] <= 24 for n in notes)
+
+
+def test_a_stop_that_is_a_special_token_ends_each_row_as_the_harness_ends_one_alone(loaded):
+    """Rows of a batch go on after it in the harness, and it is dropped from their texts."""
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    prompts = ["one and more", "two and"]  # the second is continued without the marker
+    ids = loaded.tokenizer(prompts[0], return_tensors="pt").input_ids
+    marker = int(loaded.model.generate(ids, max_new_tokens=3, do_sample=False, pad_token_id=0)[0, -1])
+    made = json.loads(loaded.tokenizer.backend_tokenizer.to_str())
+    words = made["model"]["vocab"].items()
+    made["model"]["vocab"] = {"<|im_end|>" if number == marker else word: number for word, number in words}
+    named = {"eos_token": "<eos>", "pad_token": "<pad>", "extra_special_tokens": ["<|im_end|>"]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), **named)
+    alone, together = (HFLM(pretrained=loaded.model, tokenizer=tokenizer, batch_size=size) for size in (1, 2))
+    ours = texts(harness.StudyLM(loaded.model, tokenizer, batch_size=2), prompts, ["<|im_end|>"])
+    assert ours == texts(alone, prompts, ["<|im_end|>"])
+    assert [len(text) for text in ours] == [2, 24]
+    longer = texts(together, prompts, ["<|im_end|>"])[0]
+    assert longer != ours[0]
+    assert longer.startswith(ours[0])
 
 
 def test_likelihoods_on_both_sides_of_a_longrope_window_are_those_of_each_alone():
@@ -224,6 +249,23 @@ def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged,
         assert found["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest(), prompt
 
 
+def test_the_chat_task_of_humaneval_has_the_harness_prompt_and_stops_of_its_own():
+    import lm_eval
+    import yaml
+
+    from aletheia.tasks import TASKS
+
+    folder = Path(lm_eval.__file__).parent / "tasks" / "humaneval"
+    # A loader that takes the harness's `!function` for text.
+    files = (folder / "humaneval_instruct.yaml", folder / "humaneval.yaml", TASKS / "humaneval_chat.yaml")
+    theirs, inherited, ours = (yaml.load(file.read_text(), yaml.BaseLoader) for file in files)
+    for key in ("doc_to_text", "gen_prefix"):
+        assert ours[key] == theirs[key].replace("{{ prompt }}", "{{prompt}}")
+    assert theirs["include"] == "humaneval.yaml"
+    assert ("generation_kwargs" in theirs, "\ndef" in inherited["generation_kwargs"]["until"]) == (False, True)
+    assert ours["generation_kwargs"]["until"] == ["\n```"]
+
+
 def test_chat_prompts_need_a_template(loaded, staged, tmp_path):
     loaded.tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template; use plain"):
@@ -243,8 +285,8 @@ def test_a_completion_keeps_its_leading_spaces_under_sentencepiece(loaded):
         [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="</s>")
-    assert tokenizer.decode([1, 2]) == "   return"  # the space that the plain harness loses
     lm = StudyLM(loaded.model, tokenizer, batch_size=1)
+    assert super(StudyLM, lm).tok_decode([1, 2]) == "   return"  # the plain harness loses a space
     assert lm.tok_decode([1, 2]) == "    return"
     bytes_lm = StudyLM(loaded.model, byte_tokenizer(), batch_size=1)
     ids = byte_tokenizer().encode("    return x  # ü", add_special_tokens=False)
