@@ -224,6 +224,16 @@ def test_few_shot_examples_that_were_not_staged_are_one_sentence(loaded, staged,
         evaluate(loaded, "mmlu", staged, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
 
 
+@pytest.mark.parametrize(("name", "shots"), [("gsm8k", GSM8K[:1]), ("mmlu", MMLU[:3])])
+def test_fewer_few_shot_examples_than_asked_for_are_one_sentence(loaded, tmp_path, name, shots):
+    rows = {"gsm8k": GSM8K, "mmlu": MMLU}[name]
+    lock = data_lock(tmp_path, name, questions=rows, fewshot=shots)
+    found = {"gsm8k": "found 1; ", "mmlu": "found 1 of the subject anatomy; "}[name]
+    sentence = rf"fewshot\.jsonl: expected 2 few-shot examples .*\(evaluation\.{name}\.num_fewshot\), {found}stage more"
+    with pytest.raises(UserError, match=sentence):
+        evaluate(loaded, name, {name: lock}, tmp_path, **{name: {"questions": name, "num_fewshot": 2}})
+
+
 def conversation(name, row):
     """Return the turns that put a question to a chat model; the last is the answer's beginning, where it has one."""
     if name == "gsm8k":

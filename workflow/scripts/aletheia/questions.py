@@ -92,6 +92,20 @@ def read_examples(path: Path, question_format: str, count: int) -> list[dict[str
     return examples
 
 
+def too_few(examples: list[dict[str, Any]], asked: list[dict[str, Any]], count: int) -> str | None:
+    """Say where fewer than ``count`` examples can stand before a question that is asked; None where there are enough.
+
+    Examples that name a subject stand before questions of their own subject only.
+    """
+    there = Counter(row.get("subject") for row in examples)
+    if not any(there):
+        return None if len(examples) >= count else str(len(examples))
+    for subject in dict.fromkeys(row.get("subject") for row in asked):
+        if there[subject] < count:
+            return f"{there[subject]} of {f'the subject {subject}' if subject else 'no subject'}"
+    return None
+
+
 def content(question: dict[str, Any]) -> str:
     """Return what makes two questions the same, wherever they stand; spaces around a choice are no difference."""
     said = {k: v for k, v in question.items() if k not in ("id", "subject", "source_row")}
