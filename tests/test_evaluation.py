@@ -21,6 +21,7 @@ from aletheia.sandbox import resolve
 from conftest import SCRIPTS, run_script
 from evaluations import (
     CONFIG,
+    GSM8K,
     HUMANEVAL,
     MMLU,
     ROWS,
@@ -163,6 +164,35 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
         assert [one.outcome.status for one in done] == ["ok"] * 3
         assert [one.facts["prompt"] for one in done] == ["plain"] * 3
     assert loads == ["LlamaForCausalLM"] * 3
+
+
+def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatch):
+    from transformers import LlamaForCausalLM
+
+    sides, forward = set(), LlamaForCausalLM.forward
+
+    def watched(self, *args, input_ids, **options):
+        """Note on which side this pass has what is no text: zeros or pad tokens, or columns that are masked."""
+        mask = options.get("attention_mask")
+        if input_ids.shape[1] > 1 and any(row[-1] in (0, 258) for row in input_ids):
+            sides.add("right")
+        if mask is not None and not bool(mask[:, 0].all()):
+            sides.add("left")
+        return forward(self, *args, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
+    longer = [{**row, "question": "1 + " * 5 * i + "1?"} for i, row in enumerate(GSM8K)]
+    programs = [{**row, "prompt": "# Add.\n" * i + row["prompt"]} for i, row in enumerate(HUMANEVAL)]
+    questions = [staged["mmlu"], data_lock(tmp_path, "gsm8k", questions=longer)]
+    questions += [data_lock(tmp_path, "humaneval", questions=programs)]
+    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
+    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    recorded = {}
+    for one in evaluated.evaluations(args, CONFIG, tmp_path):
+        recorded[one.facts["benchmark"]] = one.facts["padding"]
+        assert sides == {one.facts["padding"]}
+        sides.clear()
+    assert recorded == {"heldout": "right", "mmlu": "right", "gsm8k": "left", "humaneval": "left"}
 
 
 def test_a_changed_adapter_is_refused(adapted, staged):

@@ -96,8 +96,8 @@ def test_the_artifacts_are_those_of_transformers(staged, run, tmp_path, adapted)
         assert done.returncode == 0, done.stderr
         assert any(not table(tmp_path / "base", name).equals(table(tmp_path / "served", name)) for name in GENERATED)
     theirs, ours = (artifacts.payload(tmp_path / kind / "gsm8k.json", "evaluation") for kind in ("plain", "served"))
-    assert ours == {**theirs, "dtype": "bf16", "generation": "vllm"}
-    assert "generation" not in theirs
+    assert ours == {**theirs, "dtype": "bf16", "generation": "vllm", "padding": "none"}
+    assert ("generation" in theirs, theirs["padding"]) == (False, "left")
     assert artifacts.read(tmp_path / "served" / "gsm8k.json")["lineage"]["step"] == "generate"
 
 

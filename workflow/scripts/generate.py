@@ -12,7 +12,7 @@ from aletheia.lineage import task_files
 def main() -> None:
     """Run the step."""
     parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"), extra_code=task_files())
-    evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM)
+    evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM, padding="none")
 
 
 if __name__ == "__main__":
