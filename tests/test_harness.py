@@ -17,7 +17,7 @@ from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from conftest import longrope_model
-from evaluations import GSM8K, HUMANEVAL, MMLU, data_lock, evaluate, likelihoods, plain_harness
+from evaluations import CONFIG, GSM8K, HUMANEVAL, MMLU, data_lock, evaluate, likelihoods, plain_harness
 
 # Numbers
 
@@ -256,6 +256,23 @@ def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged,
         begun = turns[-1]["role"] == "assistant"
         how = {"add_generation_prompt": not begun, "continue_final_message": begun}
         prompt = loaded.tokenizer.apply_chat_template(turns, tokenize=False, **how)
+        assert found["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest(), prompt
+
+
+@pytest.mark.parametrize(("name", "rows"), [("mmlu", MMLU), ("gsm8k", GSM8K)])
+def test_few_shot_examples_are_turns_of_a_chat(loaded, tmp_path, name, rows):
+    shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}?"} for i, row in enumerate(rows)]
+    lock = data_lock(tmp_path, name, questions=rows, fewshot=shots)
+    settings = {**CONFIG["evaluation"][name], "num_fewshot": 2}
+    outcome = evaluate(loaded, name, {name: lock}, tmp_path, prompt="chat", **{name: settings})
+    for row, found in zip(rows, outcome.rows, strict=True):
+        *opening, asked = conversation(name, row)
+        turns = [*opening]
+        for shot in [shot for shot in shots if shot.get("subject") == row.get("subject")][:2]:
+            answer = "ABCD"[shot["answer"]] if name == "mmlu" else shot["answer"]
+            turns += [conversation(name, shot)[-1], ("assistant", answer)]
+        turns = [{"role": role, "content": text} for role, text in [*turns, asked]]
+        prompt = loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         assert found["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest(), prompt
 
 

@@ -9,12 +9,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from aletheia import answers, artifacts, sandbox, scoring
 from aletheia.confined import SandboxError
 from aletheia.errors import UserError
 from aletheia.sandbox import resolve, run_all
-from evaluations import HUMANEVAL
+from evaluations import HUMANEVAL, evaluate
 from judging import CHECK, require
 from ledgers import sealed
 
@@ -29,6 +30,10 @@ def scored(staged, folder, completions, **changes):
         {"question_id": p["id"], "prompt_sha256": "0", "generation": c, "tokens": 1, "truncated": False, "status": "ok"}
         for p, c in zip(HUMANEVAL, completions, strict=True)
     ]
+    return scored_rows(staged, folder, rows, **changes)
+
+
+def scored_rows(staged, folder, rows, **changes):
     path = folder / "humaneval.generations.parquet"
     answers.write_table(path, rows, answers.COLUMNS["humaneval"])
     sha = artifacts.payload(staged["humaneval"])["files"]["questions.jsonl"]["sha256"]
@@ -69,6 +74,23 @@ def test_programs_are_joined_as_the_harness_joins_them(monkeypatch):
         theirs = [code for (code,) in build([[text] for text in completions], docs)]
         ours = [scoring.program(doc, text, chat=chat).code for doc, text in zip(docs, completions, strict=True)]
         assert ours == [f"{code}\n" for code in theirs]
+
+
+def test_a_model_that_says_nothing_has_empty_rows_and_solves_nothing(loaded, staged, tmp_path):
+    """Its first token is the end, after every prompt."""
+    head = torch.nn.Linear(loaded.model.config.hidden_size, loaded.model.config.vocab_size)
+    torch.nn.init.zeros_(head.weight)
+    head.bias.data = torch.nn.functional.one_hot(torch.tensor(loaded.tokenizer.eos_token_id), len(head.bias)).float()
+    loaded.model.set_output_embeddings(head)
+    sums = evaluate(loaded, "gsm8k", staged, tmp_path)
+    assert (sums.status, sums.score, sums.n_correct, sums.truncated) == ("ok", 0.0, 0, 0)
+    outcome = evaluate(loaded, "humaneval", staged, tmp_path)
+    for row in (*sums.rows, *outcome.rows):
+        assert [row[key] for key in ("status", "generation", "tokens", "truncated")] == ["empty", "", 0, False]
+    payload, rows, observed = scored_rows(staged, tmp_path, outcome.rows)
+    assert (payload["score"], payload["n_correct"]) == (0.0, 0)
+    assert [(row["passed"], row["verdict"]) for row in rows] == [(False, "empty")] * 3
+    assert observed == {"program_seconds": {}}
 
 
 def test_other_problems_than_those_answered_are_refused(staged, tmp_path):
