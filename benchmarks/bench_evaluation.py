@@ -6,70 +6,132 @@ a row that has ended leaves its batch. Beside the times: how many token position
 ratio that shared prefixes alone can give; the largest difference between log-likelihoods; and how many choices differ
 from stock's, in bf16 beside how many of stock's own differ between batch sizes 1 and 8.
 
+Two parts have one side: `judging`, the seconds in which the 164 canonical solutions are judged in bubblewrap, two at a
+time; and `loads`, how often the weights are read for the base model and two arms on three benchmarks.
+
 Needs the default study's staged model, and in ALETHEIA_TEST_DATA a folder with the benchmarks' own files:
-`mmlu/data/test`, `mmlu/data/dev`, `humaneval/HumanEval.jsonl.gz`. An evaluation takes minutes, so at most 3 rounds, and
-none to fill caches.
+`mmlu/data/test`, `mmlu/data/dev`, `humaneval/HumanEval.jsonl.gz`, `gsm8k/test.jsonl`. An evaluation takes minutes, so
+at most 3 rounds, and none to fill caches.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 LOCK = Path("resources/models/smollm2-135m.lock.json")
 QUESTIONS, PROBLEMS, BATCH, NEW_TOKENS, SHOTS, SEED = 200, 40, 8, 256, 5, 0
 ROUNDS = 3
+PARTS = ("mmlu_fp32", "mmlu_bf16", "humaneval_fp32", "judging", "loads")
 
 
-def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
-    """Return seconds, ratios, tokens and differing choices."""
-    with tempfile.TemporaryDirectory(prefix="bench-evaluation-") as scratch:
-        return _measure(Path(scratch), interleaved, ratio, min(rounds, ROUNDS))
-
-
-def _measure(scratch: Path, interleaved: Callable[..., Any], ratio: Callable[..., Any], rounds: int) -> dict[str, Any]:
-    import numpy as np
-
+def measure(
+    interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int, parts: Sequence[str] = PARTS
+) -> dict[str, Any]:
+    """Return seconds, ratios, tokens and differing choices, of the parts that are asked for."""
     from aletheia import evaluation
 
-    evaluation.offline(scratch)
-    asked = {"mmlu": _mmlu(scratch), "humaneval": _humaneval(scratch)}
-    seconds: dict[str, list[float]] = {}
-    found: dict[str, Any] = {}
-    for dtype in ("fp32", "bf16"):
-        lms = _sides(dtype)
-        scorers = {f"mmlu {dtype}, {name}": lm.loglikelihood for name, lm in lms.items()}
-        seconds |= interleaved(_turns(scorers, asked["mmlu"], found), rounds=rounds, fill=False)
-        stock, ours = (_choices(found[f"mmlu {dtype}, {name}"]) for name in ("stock", "ours"))
-        found[f"mmlu {dtype}"] = {
-            "questions": len(stock),
-            "largest_difference": float(np.abs(np.subtract(stock, ours)).max()),
-            "choices_that_differ": {"ours and stock": _flips(ours, stock)},
-        }
-        if dtype == "bf16":
-            alone = _sides(dtype, batch_size=1)["stock"].loglikelihood(asked["mmlu"], disable_tqdm=True)
-            found["mmlu bf16"]["choices_that_differ"]["stock at batch 1 and 8"] = _flips(_choices(alone), stock)
-        else:
-            found["tokens"] = _tokens(lms["ours"], asked["mmlu"])
-            writers = {f"humaneval fp32, {name}": lm.generate_until for name, lm in lms.items()}
-            seconds |= interleaved(_turns(writers, asked["humaneval"], found), rounds=rounds, fill=False)
-    texts = [found[f"humaneval fp32, {name}"] for name in ("stock", "ours")]
-    cases = ("mmlu fp32", "mmlu bf16", "humaneval fp32")
-    return {
-        "what": __doc__.splitlines()[0],
-        "seconds": seconds,
-        "ratios": {
-            f"stock / ours, {case}": ratio(seconds[f"{case}, stock"], seconds[f"{case}, ours"]) for case in cases
-        },
-        "tokens": found["tokens"],
-        "answers": {case: found[case] for case in cases[:2]},
-        "generations_that_differ": sum(a != b for a, b in zip(*texts, strict=True)),
-    }
+    found: dict[str, Any] = {"what": __doc__.splitlines()[0], "seconds": {}, "ratios": {}, "answers": {}}
+    rounds = min(rounds, ROUNDS)
+    with tempfile.TemporaryDirectory(prefix="bench-evaluation-") as scratch:
+        evaluation.offline(Path(scratch))
+        for part in parts:
+            folder = Path(scratch) / part
+            folder.mkdir()
+            if part == "judging":
+                measured = _judging(rounds)
+            elif part == "loads":
+                measured = _loads(folder)
+            else:
+                measured = _compared(folder, *part.split("_"), partial(interleaved, rounds=rounds), ratio)
+            for key, value in measured.items():
+                found[key] = {**found[key], **value} if key in ("seconds", "ratios", "answers") else value
+    return found
+
+
+def _compared(
+    scratch: Path, benchmark: str, dtype: str, interleaved: Callable[..., Any], ratio: Callable[..., Any]
+) -> dict[str, Any]:
+    """Return both sides' seconds on one benchmark, their ratio, and in what their answers differ."""
+    import numpy as np
+
+    case, lms = f"{benchmark} {dtype}", _sides(dtype)
+    asked = (_mmlu if benchmark == "mmlu" else _humaneval)(scratch)
+    answers: dict[str, Any] = {}
+    names = [f"{case}, stock", f"{case}, ours"]
+    call = "loglikelihood" if benchmark == "mmlu" else "generate_until"
+    sides = {name: getattr(lm, call) for name, lm in zip(names, (lms["stock"], lms["ours"]), strict=True)}
+    seconds = interleaved(_turns(sides, asked, answers), fill=False)
+    found: dict[str, Any] = {"seconds": seconds}
+    found["ratios"] = {f"stock / ours, {case}": ratio(*(seconds[name] for name in names))}
+    if benchmark == "humaneval":
+        pairs = zip(*(answers[name] for name in names), strict=True)
+        return {**found, "generations_that_differ": sum(a != b for a, b in pairs)}
+    stock, ours = (_choices(answers[name]) for name in names)
+    differ = {"ours and stock": _flips(ours, stock)}
+    if dtype == "bf16":
+        alone = _sides(dtype, batch_size=1)["stock"].loglikelihood(asked, disable_tqdm=True)
+        differ["stock at batch 1 and 8"] = _flips(_choices(alone), stock)
+    else:
+        found["tokens"] = _tokens(lms["ours"], asked)
+    largest = float(np.abs(np.subtract(stock, ours)).max())
+    facts = {"questions": len(stock), "largest_difference": largest, "choices_that_differ": differ}
+    return {**found, "answers": {case: facts}}
+
+
+def _judging(rounds: int) -> dict[str, Any]:
+    """Return the seconds in which all canonical solutions are judged, and how many of them pass."""
+    from aletheia import sandbox, scoring
+    from aletheia.questions import read_questions
+
+    problems = read_questions(_own_files() / "humaneval" / "HumanEval.jsonl.gz", "humaneval")[0]
+    programs = [scoring.program(problem, problem["canonical_solution"]) for problem in problems]
+    kind, seconds, passed = sandbox.resolve("bubblewrap"), [], set()
+    for _ in range(rounds):
+        start = time.perf_counter()
+        passed.add(sum(verdict.passed for verdict in sandbox.run_all(programs, kind=kind, workers=2)))
+        seconds.append(time.perf_counter() - start)
+    facts = {"programs": len(programs), "passed": sorted(passed), "workers": 2, "sandbox": kind}
+    return {"seconds": {"judging": seconds}, "judging": facts}
+
+
+def _loads(scratch: Path) -> dict[str, Any]:
+    """Return how often weights are read for base and two arms (random adapters), two questions of each benchmark."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import PreTrainedModel
+
+    from aletheia import artifacts, evaluated, models
+    from aletheia.questions import read_questions
+
+    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+    from evaluations import CONFIG, data_lock, run_json
+
+    files = {"mmlu": "mmlu/data/test", "gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
+    asked = {name: read_questions(_own_files() / file, name)[0][:2] for name, file in files.items()}
+    questions = [data_lock(scratch, name, questions=rows) for name, rows in asked.items()]
+    model = get_peft_model(models.load(LOCK, dtype="fp32")[0], LoraConfig(r=2, init_lora_weights=False))
+    model.save_pretrained(scratch / "adapter")
+    adapter = {path.name: artifacts.sha256_file(path) for path in (scratch / "adapter").iterdir()}
+    run = run_json(scratch, files=adapter, model=artifacts.payload(LOCK, "model_lock")["model"])
+    config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": list(files)}}
+    load, read = PreTrainedModel.from_pretrained.__func__, []
+    PreTrainedModel.from_pretrained = classmethod(lambda cls, *a, **k: (read.append(cls), load(cls, *a, **k))[1])
+    try:
+        statuses = []
+        for each in (None, run, run):
+            args = SimpleNamespace(run=each, model_lock=LOCK, data_lock=None, questions=questions, precision=None)
+            args.threads, args.attempt = 1, 1
+            statuses += [one.outcome.status for one in evaluated.evaluations(args, config, scratch)]
+    finally:
+        PreTrainedModel.from_pretrained = classmethod(load)
+    return {"loads": {"runs": 3, "benchmarks": len(files), "evaluations": statuses.count("ok"), "models": len(read)}}
 
 
 def _turns(

@@ -2,6 +2,7 @@
 
     benchmarks/run.py                 all of them
     benchmarks/run.py training        one
+    benchmarks/run.py evaluation --parts judging loads      some parts of one, into a file of their own
 
 Both sides work on the same inputs and take turns, so that a busy moment meets both. The interval of a ratio is a
 bootstrap over the rounds (2,000 resamples of pairs, seeded).
@@ -23,7 +24,7 @@ sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
 from aletheia import observe  # noqa: E402
 
 CASES = ("training", "scale", "probe")
-# Takes an hour, and files that ALETHEIA_TEST_DATA names.
+# Takes an hour, and files that ALETHEIA_TEST_DATA names; has parts.
 BY_NAME = ("evaluation",)
 
 
@@ -65,16 +66,25 @@ def main() -> None:
         "cases", nargs="*", help=f"which comparisons: {', '.join(CASES)} when absent; {', '.join(BY_NAME)}"
     )
     parser.add_argument("--rounds", type=int, default=9, help="rounds after the first")
+    parser.add_argument("--parts", nargs="+", default=[], help="with evaluation alone: which of its parts")
     args = parser.parse_args()
     unknown = [name for name in args.cases if name not in (*CASES, *BY_NAME)]
     if unknown:
         parser.error(f"unknown comparison {unknown[0]!r}: expected one of {', '.join((*CASES, *BY_NAME))}")
+    chosen: dict[str, list[str]] = {}
+    if args.parts:
+        parts = importlib.import_module("bench_evaluation").PARTS
+        strange = [part for part in args.parts if part not in parts]
+        if args.cases != ["evaluation"] or strange:
+            found = " ".join(sys.argv[1:])
+            parser.error(f"expected `evaluation --parts` with some of {', '.join(parts)}, found `{found}`")
+        chosen = {"parts": args.parts}
     for name in args.cases or CASES:
-        measured = importlib.import_module(f"bench_{name}").measure(interleaved, ratio, rounds=args.rounds)
+        measured = importlib.import_module(f"bench_{name}").measure(interleaved, ratio, rounds=args.rounds, **chosen)
         result = {"machine": observe.machine(), **measured}
-        path = HERE / f"{name}.json"
+        path = HERE / f"{'-'.join([name, *args.parts])}.json"
         path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        print(f"{path}\n{json.dumps(measured['ratios'], indent=1)}")
+        print(f"{path}\n{json.dumps(measured['ratios'] or measured, indent=1)}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Fixtures that several files share.
+pytest_plugins = ["evaluations", "judging"]
+
 # Two torch threads on a busy two-core machine are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"

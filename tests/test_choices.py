@@ -19,7 +19,7 @@ from aletheia import evaluation
 from aletheia.harness import StudyLM
 from aletheia.tasks import task_config
 from conftest import tiny_model
-from test_evaluation import CONFIG, data_lock
+from evaluations import CONFIG, data_lock
 
 # 22 questions, five of whose answers are A: whoever always says A is right in 22.7 % of them.
 ANSWERS = [0] * 5 + [1, 2, 3] * 5 + [1, 2]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 import math
 import shutil
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,140 +13,25 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from aletheia import answers, artifacts, evaluated, evaluation, harness, scoring
-from aletheia.conversion import byte_tokenizer, random_model
+from aletheia import answers, artifacts, evaluated, evaluation
 from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from aletheia.sandbox import resolve
-from conftest import SCRIPTS, longrope_model, run_script
-from ledgers import sealed
-
-SUBJECTS = ["abstract_algebra", "anatomy"]
-MMLU = [
-    {
-        "id": f"q/{i}",
-        "question": f"What is {i} plus {i}?",
-        "choices": [str(2 * i + d) for d in range(4)],
-        "answer": i % 4,
-        "subject": SUBJECTS[i % 2],
-        "source_row": i,
-    }
-    for i in range(7)
-]
-GSM8K = [{"id": f"g/{i}", "question": f"{i} + 1?", "answer": f"It is\n#### {i + 1}"} for i in range(3)]
-HUMANEVAL = [
-    {
-        "id": f"HumanEval/{i}",
-        "task_id": f"HumanEval/{i}",
-        "prompt": f"def add{i}(x):\n",
-        "entry_point": f"add{i}",
-        "canonical_solution": f"    return x + {i}\n",
-        "test": f"def check(candidate):\n    assert candidate(1) == {1 + i}\n",
-    }
-    for i in range(3)
-]
-ROWS = [{"instruction": f"Say {i}.", "input": "", "output": "number " * (i + 1)} for i in range(5)]
-CONFIG = {
-    "model": {"dtype": "fp32", "quantization": None, "attention": None},
-    "encoding": {"prompt": "alpaca", "max_tokens": 256, "loss_on": "response"},
-    "evaluation": {
-        "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval"],
-        "batch_size": 4,
-        "prompt": "plain",
-        "time_limit_seconds": None,
-        "heldout": {"rows": 4},
-        "mmlu": {"questions": "mmlu", "num_fewshot": 0},
-        "gsm8k": {"questions": "gsm8k", "num_fewshot": 0, "max_new_tokens": 8},
-        "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},
-    },
-}
-
-
-def data_lock(folder, name, **files):
-    """Stage rows as ``folder/name/FILE.jsonl`` with a lock."""
-    (folder / name).mkdir(parents=True)
-    for stem, rows in files.items():
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / name / f"{stem}.jsonl").write_text(text, encoding="utf-8")
-    content = artifacts.folder_files(folder / name)
-    payload = {
-        "data": name,
-        "source": {"type": "local", "path": "test"},
-        "revision": None,
-        "files": {k: {**v, "rows": len(files[k.removesuffix(".jsonl")])} for k, v in content.items()},
-        "format": "rows" if "train" in files else name,
-        "licence": None,
-    }
-    return sealed(folder / f"{name}.lock.json", "data_lock", payload)
-
-
-def model_lock(folder, name="tiny"):
-    config = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config |= {"num_key_value_heads": 2, "intermediate_size": 32, "max_position_embeddings": 1024}
-    (folder / name).mkdir(parents=True)
-    random_model({"config": config, "seed": 0, "tokenizer": "bytes"}, folder / name)
-    payload = {
-        "model": name,
-        "source": {"type": "random", "config": config, "seed": 0},
-        "revision": None,
-        "files": artifacts.folder_files(folder / name),
-        "parameters": 1,
-        "layers": 2,
-        "family": "llama",
-        "licence": None,
-    }
-    return sealed(folder / f"{name}.lock.json", "model_lock", payload)
-
-
-def run_json(folder, *, status="ok", files=None, model="tiny"):
-    reason = None if status == "ok" else "the loss is not finite"
-    payload = {"status": status, "reason": reason, "model": model, "arm": "ale", "seed": 42, "step": 1}
-    payload |= {"steps": 1, "dtype": "fp32", "quantization": None, "eval_loss": None, "train_loss": []}
-    payload |= {"final_train_loss": None, "trainable_parameters": None, "placement": None, "tokens": None}
-    payload |= {
-        "gradient_checkpointing": False,
-        "skipped_steps": 0,
-        "batch_plan_sha256": None,
-        "adapter": {"files": files or {}},
-    }
-    return sealed(folder / "run.json", "run", payload)
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("staged")
-    return {
-        "model": model_lock(folder),
-        "data": data_lock(folder, "docs", train=ROWS, heldout=ROWS),
-        "mmlu": data_lock(folder, "mmlu", questions=MMLU),
-        "gsm8k": data_lock(folder, "gsm8k", questions=GSM8K),
-        "humaneval": data_lock(folder, "humaneval", questions=HUMANEVAL),
-    }
-
-
-@pytest.fixture
-def loaded(staged):
-    model, tokenizer = evaluated.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
-    return Model(model, tokenizer, 4)
-
-
-def evaluate(loaded, name, staged, cache, **changes):
-    config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], **changes}}
-    lock = staged["data" if name == "heldout" else name]
-    return evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
-
-
-def script_arguments(staged, out, *, run=None, config=CONFIG):
-    sections = [f"config:{name}={json.dumps(section)}" for name, section in config.items()]
-    benchmarks = config["evaluation"]["benchmarks"]
-    return [
-        *("--model-lock", staged["model"], "--data-lock", staged["data"]),
-        *("--run", *([run] if run else []), "--precision"),
-        *("--questions", *(staged[b] for b in benchmarks if b != "heldout")),
-        *("--outputs", out / f"{benchmarks[0]}.json", "--lineage", *sections),
-    ]
-
+from conftest import SCRIPTS, run_script
+from evaluations import (
+    CONFIG,
+    GSM8K,
+    HUMANEVAL,
+    MMLU,
+    ROWS,
+    data_lock,
+    evaluate,
+    likelihoods,
+    plain_harness,
+    run_json,
+    script_arguments,
+)
 
 # The scripts, as a rule runs them
 
@@ -282,6 +164,35 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
         assert [one.outcome.status for one in done] == ["ok"] * 3
         assert [one.facts["prompt"] for one in done] == ["plain"] * 3
     assert loads == ["LlamaForCausalLM"] * 3
+
+
+def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatch):
+    from transformers import LlamaForCausalLM
+
+    sides, forward = set(), LlamaForCausalLM.forward
+
+    def watched(self, *args, input_ids, **options):
+        """Note on which side this pass has what is no text: zeros or pad tokens, or columns that are masked."""
+        mask = options.get("attention_mask")
+        if input_ids.shape[1] > 1 and any(row[-1] in (0, 258) for row in input_ids):
+            sides.add("right")
+        if mask is not None and not bool(mask[:, 0].all()):
+            sides.add("left")
+        return forward(self, *args, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
+    longer = [{**row, "question": "1 + " * 5 * i + "1?"} for i, row in enumerate(GSM8K)]
+    programs = [{**row, "prompt": "# Add.\n" * i + row["prompt"]} for i, row in enumerate(HUMANEVAL)]
+    questions = [staged["mmlu"], data_lock(tmp_path, "gsm8k", questions=longer)]
+    questions += [data_lock(tmp_path, "humaneval", questions=programs)]
+    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
+    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    recorded = {}
+    for one in evaluated.evaluations(args, CONFIG, tmp_path):
+        recorded[one.facts["benchmark"]] = one.facts["padding"]
+        assert sides == {one.facts["padding"]}
+        sides.clear()
+    assert recorded == {"heldout": "right", "mmlu": "right", "gsm8k": "left", "humaneval": "left"}
 
 
 def test_a_changed_adapter_is_refused(adapted, staged):
@@ -433,243 +344,6 @@ def test_a_generation_that_never_stops_is_cut_and_counted(loaded, staged, tmp_pa
     assert all(row["tokens"] == 8 for row, c in zip(outcome.rows, cut, strict=True) if c)
 
 
-# Against the harness as anyone runs it
-
-
-def likelihoods(samples):
-    return [[float(response[0][0]) for response in sample["resps"]] for sample in samples]
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-@pytest.mark.parametrize("reuse", [True, False])
-def test_numbers_depend_on_neither_batch_size_nor_reuse(loaded, tmp_path, batch_size, reuse, monkeypatch):
-    """In fp32, 2-shot, against the plain harness, whose examples are the same."""
-    shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}"} for i, row in enumerate(MMLU[:6])]
-    lock = data_lock(tmp_path, "mmlu", questions=MMLU, fewshot=shots)
-    questions = tmp_path / "mmlu" / "questions.jsonl"
-    samples, _ = plain_harness(loaded, "mmlu", questions, tmp_path, num_fewshot=2, fewshot=shots)
-    lm = functools.partial(harness.StudyLM, reuse=reuse)
-    monkeypatch.setattr(harness, "StudyLM", lm)
-    model = Model(loaded.model, loaded.tokenizer, batch_size)
-    outcome = evaluate(model, "mmlu", {"mmlu": lock}, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
-    assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
-    found = np.array([row["loglikelihoods"] for row in outcome.rows])
-    assert np.abs(found - likelihoods(samples)).max() < 1e-4
-
-
-def plain_harness(loaded, name, questions, cache, **changes):
-    """Return the samples of a plain HFLM on the same task definition."""
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    from aletheia.tasks import TASKS, local_task, task_config
-
-    config = task_config(name, questions, cache=cache, **changes)
-    lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=loaded.batch_size)
-    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
-    task, size = local_task(config), loaded.batch_size
-    done = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, batch_size=size)
-    return sorted(done["samples"][config["task"]], key=lambda s: s["doc_id"]), done["results"][config["task"]]
-
-
-def test_mmlu_equals_the_plain_harness(loaded, staged, tmp_path):
-    samples, results = plain_harness(loaded, "mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl", tmp_path)
-    outcome = evaluate(loaded, "mmlu", staged, tmp_path)
-    assert outcome.score == results["acc,none"]
-    assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
-    ours = np.array([row["loglikelihoods"] for row in outcome.rows])
-    assert np.array_equal(ours, [[r[0][0] for r in s["resps"]] for s in samples])
-
-
-@pytest.mark.parametrize("name", ["humaneval", "gsm8k"])
-def test_generations_equal_the_plain_harness(loaded, name, staged, tmp_path):
-    questions = staged[name].parent / name / "questions.jsonl"
-    samples, _ = plain_harness(loaded, name, questions, tmp_path, max_new_tokens=8)
-    outcome = evaluate(loaded, name, staged, tmp_path)
-    first = [s for s in samples if s["filter"] == samples[0]["filter"]]
-    assert [row["generation"] for row in outcome.rows] == [s["resps"][0][0] for s in first]
-    assert outcome.truncated == sum(row["truncated"] for row in outcome.rows)
-
-
-def test_the_limit_of_an_answer_is_the_campaigns_whatever_the_model_says(loaded, staged, tmp_path, monkeypatch):
-    """Some models bring a number of new tokens of their own, which would win over a length."""
-    plain = evaluate(loaded, "gsm8k", staged, tmp_path)
-    monkeypatch.setattr(loaded.model.generation_config, "max_new_tokens", 50)
-    assert evaluate(loaded, "gsm8k", staged, tmp_path).rows == plain.rows
-    assert max(row["tokens"] for row in plain.rows) <= 8
-
-
-def test_rows_that_stop_early_keep_the_harness_texts(loaded):
-    """Stop strings that do occur, at different steps of different rows."""
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    from aletheia.harness import StudyLM
-
-    plain = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
-    ours = StudyLM(loaded.model, loaded.tokenizer, batch_size=4)
-    prompts = [f"{word} and more" for word in ("one", "two", "three", "seventeen", "", "x" * 40)]
-
-    def texts(lm, until):
-        settings = {"until": until, "max_gen_toks": 24, "do_sample": False}
-        requests = [Instance("generate_until", {}, (p or "-", dict(settings)), 0) for p in prompts]
-        return lm.generate_until(requests, disable_tqdm=True)
-
-    free = texts(plain, ["\0never"])
-    stops = sorted({text[8] for text in free} | {free[0][3:5]})
-    stopped = texts(plain, stops)
-    assert texts(ours, stops) == stopped
-    assert stopped != free
-    notes = list(ours.notes.by_prompt.values())
-    assert any(not n["truncated"] for n in notes)
-    assert all(n["tokens"] <= 24 for n in notes)
-
-
-def test_likelihoods_on_both_sides_of_a_longrope_window_are_those_of_each_alone():
-    model, generator = longrope_model(50), torch.Generator().manual_seed(0)
-    drawn = torch.randint(1, 90, (8, 60), generator=generator)
-    drawn[:, :44] = drawn[:1, :44]
-    asked = [(None, row[:length].tolist(), [7]) for row, length in zip(drawn, range(46, 54), strict=True)]
-    found = harness.StudyLM(model, byte_tokenizer(), batch_size=8)._loglikelihood_tokens(asked)
-    for (_, context, (token,)), (value, _) in zip(asked, found, strict=True):
-        with torch.no_grad():
-            scores = model(torch.tensor([context]), use_cache=False).logits[0, -1].log_softmax(dim=-1)
-        assert value == pytest.approx(float(scores[token]), abs=1e-3)
-
-
-@pytest.mark.slow
-def test_mmlu_equals_the_command_line(loaded, staged, tmp_path):
-    import subprocess
-    import sys
-
-    import yaml
-
-    from aletheia.tasks import task_config
-
-    config = task_config("mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl", cache=tmp_path / "cache")
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "mmlu_local.yaml").write_text(yaml.safe_dump(config))
-    model = staged["model"].parent / "tiny"
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", "mmlu_local", "--device", "cpu"]
-    command += ["--model_args", f"pretrained={model},dtype=float32", "--include_path", str(tmp_path / "tasks")]
-    command += ["--batch_size", "4", "--output_path", str(tmp_path / "out"), "--log_samples"]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    (log,) = (tmp_path / "out").rglob("samples_*.jsonl")
-    samples = sorted(map(json.loads, log.read_text().splitlines()), key=lambda s: s["doc_id"])
-    outcome = evaluate(loaded, "mmlu", staged, tmp_path)
-    assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
-
-
-# Prompts
-
-
-def test_few_shot_examples_are_the_subjects_own_first_rows(loaded, tmp_path, monkeypatch):
-    shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}"} for i, row in enumerate(MMLU[:6])]
-    lock = data_lock(tmp_path, "mmlu", questions=MMLU, fewshot=shots)
-    seen = []
-    original = answers._question
-    monkeypatch.setattr(answers, "_question", lambda q, s: (seen.append(s["arguments"][0][0]), original(q, s))[1])
-    config = {"mmlu": lock}
-    evaluate(loaded, "mmlu", config, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
-
-    def block(row, answer):
-        choices = "".join(f"\n{letter}. {c}" for letter, c in zip("ABCD", row["choices"], strict=True))
-        return f"{row['question']}{choices}\nAnswer:{answer}"
-
-    expected = "The following are multiple choice questions (with answers) about abstract algebra.\n\n"
-    expected += "".join(block(shots[i], f" {'ABCD'[shots[i]['answer']]}\n\n") for i in (0, 2))
-    assert seen[0] == expected + block(MMLU[0], "")
-    assert "Shot 1" in seen[1]
-    assert "Shot 0" not in seen[1]
-
-
-@pytest.mark.parametrize("shots", [0, 5])
-@pytest.mark.parametrize("subject", ["abstract_algebra", "moral_scenarios"])
-def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_path):
-    """Against the definition that the harness ships, on the benchmark's own files."""
-    import lm_eval
-    import yaml
-    from lm_eval.api.task import ConfigurableTask
-
-    from aletheia import tasks
-    from aletheia.questions import read_questions
-
-    folder = benchmark_data / "mmlu" / "data"
-    files = {split: tmp_path / f"{split}.jsonl" for split in ("test", "dev")}
-    rows = {split: read_questions(folder / split / f"{subject}_{split}.csv", "mmlu")[0][:6] for split in files}
-    for split, path in files.items():
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows[split]))
-    definitions = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
-    theirs = yaml.safe_load((definitions / "_default_template_yaml").read_text())
-    theirs |= yaml.safe_load((definitions / f"mmlu_{subject}.yaml").read_text())
-    theirs = {key: value for key, value in theirs.items() if key not in ("include", "tag", "dataset_name")}
-    theirs |= {"dataset_path": "json", "dataset_kwargs": {"data_files": {k: str(v) for k, v in files.items()}}}
-    theirs["dataset_kwargs"]["cache_dir"] = str(tmp_path / "cache")
-    theirs = ConfigurableTask(config={**theirs, "num_fewshot": shots})
-    ours = tasks.task_config("mmlu", files["test"], cache=tmp_path, num_fewshot=5, fewshot=rows["dev"])
-    ours = tasks._SubjectTask(config=ours)
-    for doc in theirs.test_docs():
-        assert ours.fewshot_context(doc, shots) == theirs.fewshot_context(doc, shots)
-
-
-def test_few_shot_examples_that_were_not_staged_are_one_sentence(loaded, staged, tmp_path):
-    with pytest.raises(UserError, match=r"mmlu\.num_fewshot is 2, and .* was staged without fewshot\.jsonl"):
-        evaluate(loaded, "mmlu", staged, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
-
-
-def conversation(name, row):
-    """Return the turns that put a question to a chat model; the last is the answer's beginning, where it has one."""
-    if name == "gsm8k":
-        return [("user", f"Question: {row['question']}\nAnswer:")]
-    if name == "humaneval":
-        asked = "Write a solution to the following problem and make sure that it passes the tests:"
-        begun = f"Here is the completed function:\n```python\n{row['prompt']}\n"
-        return [("user", f"{asked}\n```python\n{row['prompt']}\n```\n"), ("assistant", begun)]
-    choices = "".join(f"{letter}. {c}\n" for letter, c in zip("ABCD", row["choices"], strict=True))
-    subject = row["subject"].replace("_", " ")
-    opening = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-    return [("system", opening), ("user", f"{row['question']}\n{choices}Answer:")]
-
-
-@pytest.mark.parametrize(("name", "rows"), [("mmlu", MMLU), ("gsm8k", GSM8K), ("humaneval", HUMANEVAL)])
-def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged, tmp_path, name, rows):
-    outcome = evaluate(loaded, name, staged, tmp_path, prompt="chat")
-    for row, found in zip(rows, outcome.rows, strict=True):
-        turns = [{"role": role, "content": text} for role, text in conversation(name, row)]
-        begun = turns[-1]["role"] == "assistant"
-        how = {"add_generation_prompt": not begun, "continue_final_message": begun}
-        prompt = loaded.tokenizer.apply_chat_template(turns, tokenize=False, **how)
-        assert found["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest(), prompt
-
-
-def test_chat_prompts_need_a_template(loaded, staged, tmp_path):
-    loaded.tokenizer.chat_template = None
-    with pytest.raises(UserError, match="has no chat template; use plain"):
-        evaluate(loaded, "humaneval", staged, tmp_path, prompt="chat")
-
-
-def test_a_completion_keeps_its_leading_spaces_under_sentencepiece(loaded):
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    from aletheia.harness import StudyLM
-
-    words = ["▁", "▁▁▁▁", "return", "▁a", "a", "</s>"]
-    made = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[("▁", "a")]))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    made.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", pad_token="</s>")
-    assert tokenizer.decode([1, 2]) == "   return"  # the space that the plain harness loses
-    lm = StudyLM(loaded.model, tokenizer, batch_size=1)
-    assert lm.tok_decode([1, 2]) == "    return"
-    bytes_lm = StudyLM(loaded.model, byte_tokenizer(), batch_size=1)
-    ids = byte_tokenizer().encode("    return x  # ü", add_special_tokens=False)
-    assert bytes_lm.tok_decode(ids) == "    return x  # ü"
-
-
 # Numbers
 
 
@@ -714,54 +388,6 @@ def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged,
     config = {**CONFIG, "encoding": {**CONFIG["encoding"], "max_tokens": 4096}}
     with pytest.raises(UserError, match=r"encoding\.max_tokens is 4096, and the model's context has 1024 tokens"):
         evaluation.evaluate(loaded, "heldout", staged["data"], config=config, cache=tmp_path)
-
-
-# Scoring of generated code
-
-
-def scored(staged, folder, completions, **changes):
-    rows = [
-        {"question_id": p["id"], "prompt_sha256": "0", "generation": c, "tokens": 1, "truncated": False, "status": "ok"}
-        for p, c in zip(HUMANEVAL, completions, strict=True)
-    ]
-    path = folder / "humaneval.generations.parquet"
-    answers.write_table(path, rows, answers.COLUMNS["humaneval"])
-    sha = artifacts.payload(staged["humaneval"])["files"]["questions.jsonl"]["sha256"]
-    about = {"status": "ok", "score": None, "stderr": None, "n": 3, "n_correct": None, "questions_sha256": sha}
-    content = {"name": path.name, "files": {}, "about": {**about, **changes}}
-    sealed(artifacts.sidecar(path), "file", content)
-    return scoring.score(path, staged["humaneval"], settings={"sandbox": "rlimits"}, workers=2)
-
-
-def test_canonical_completions_score_one_and_wrong_ones_nothing(staged, tmp_path):
-    right = [p["canonical_solution"] for p in HUMANEVAL]
-    payload, rows, _ = scored(staged, tmp_path, right)
-    assert (payload["score"], payload["n_correct"], payload["sandbox"]) == (1.0, 3, resolve("rlimits"))
-    payload, rows, _ = scored(staged, tmp_path, [right[0], "    return 7\n", "```"])
-    assert [row["verdict"] for row in rows] == ["passed", "wrong", "syntax"]
-    assert payload["score"] == pytest.approx(1 / 3)
-    assert payload["stderr"] == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / 2))
-
-
-def test_what_follows_a_code_fence_is_no_code(staged, tmp_path):
-    fenced = [p["canonical_solution"] + "\n```\nThat is it." for p in HUMANEVAL]
-    assert scored(staged, tmp_path, fenced)[0]["score"] == 1.0
-
-
-def test_other_problems_than_those_answered_are_refused(staged, tmp_path):
-    with pytest.raises(UserError, match=r"expected the problems that .* answers \(sha256 0+\), found sha256"):
-        scored(staged, tmp_path, ["", "", ""], questions_sha256="0" * 64)
-
-
-def test_generations_that_failed_need_no_sandbox(staged, tmp_path, monkeypatch):
-    def none(_):
-        raise UserError("generated code cannot be confined here")
-
-    monkeypatch.setattr(scoring.sandbox, "resolve", none)
-    payload, rows, observed = scored(staged, tmp_path, [""] * 3, status="timeout", sandbox=None)
-    assert (payload["status"], payload["sandbox"], rows, observed) == ("timeout", None, [], {})
-    with pytest.raises(UserError, match="cannot be confined here"):
-        scored(staged, tmp_path, [""] * 3)
 
 
 def test_the_scripts_show_their_help():

@@ -114,6 +114,7 @@ def test_a_missing_file_is_named(table):
         ("questions_sha256", "1" * 64, "2" * 64),
         ("fewshot_sha256", "3" * 64, "4" * 64),
         ("prompt", "plain", "chat"),
+        ("padding", "left", "none"),
         ("sandbox", "bubblewrap", "rlimits"),
     ],
 )

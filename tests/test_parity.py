@@ -16,7 +16,7 @@ from aletheia import evaluation, models, splits
 from aletheia.questions import read_examples, read_questions
 from aletheia.tasks import TASKS, task_config
 from conftest import ROOT, run_script
-from test_evaluation import CONFIG, data_lock
+from evaluations import CONFIG, data_lock
 
 # Twenty questions of each subject, by the number of solved examples before each. These subjects have short prompts,
 # which keeps the command line's part to a minute; those of the history subjects have thousands of tokens.

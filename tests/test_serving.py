@@ -17,7 +17,7 @@ from aletheia.adapters import config_from_plan
 from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
 from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
-from test_evaluation import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
+from evaluations import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
 
 STAND_IN = ROOT / "tests" / "stand_in"
 GENERATED = ["gsm8k", "humaneval"]
@@ -96,8 +96,8 @@ def test_the_artifacts_are_those_of_transformers(staged, run, tmp_path, adapted)
         assert done.returncode == 0, done.stderr
         assert any(not table(tmp_path / "base", name).equals(table(tmp_path / "served", name)) for name in GENERATED)
     theirs, ours = (artifacts.payload(tmp_path / kind / "gsm8k.json", "evaluation") for kind in ("plain", "served"))
-    assert ours == {**theirs, "dtype": "bf16", "generation": "vllm"}
-    assert "generation" not in theirs
+    assert ours == {**theirs, "dtype": "bf16", "generation": "vllm", "padding": "none"}
+    assert ("generation" in theirs, theirs["padding"]) == (False, "left")
     assert artifacts.read(tmp_path / "served" / "gsm8k.json")["lineage"]["step"] == "generate"
 
 

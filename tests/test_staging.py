@@ -121,6 +121,29 @@ def test_few_shot_examples_lie_beside_the_questions(tmp_path):
     assert staged("data", "mine", entry, tmp_path)["files"]["questions.jsonl"]["rows"] == 4
 
 
+def test_fewer_examples_than_asked_for_are_refused_before_anything_is_trained(tmp_path):
+    """Where rows name subjects, of a subject that is asked."""
+    jsonl(tmp_path / "sums.jsonl", [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(4)])
+    jsonl(tmp_path / "one.jsonl", [{"question": "7 + 7?", "answer": "#### 14"}])
+    entry = {"source": {"type": "local", "path": "sums.jsonl", "format": "gsm8k"}, "fewshot": {"file": "one.jsonl"}}
+    assert refused("data", "sums", entry, tmp_path) == (
+        "one.jsonl: expected 5 few-shot examples before each question (fewshot.rows), found 1; "
+        "lower fewshot.rows in the registry of data, or name a file that has as many"
+    )
+    row = {"choices": list("abcd"), "answer": 1}
+    jsonl(tmp_path / "test.jsonl", [{**row, "question": f"{s}?", "subject": s} for s in ("art", "law")])
+    subjects = ["art", "art", "law", "music"]
+    jsonl(tmp_path / "dev.jsonl", [{**row, "question": f"{i}", "subject": s} for i, s in enumerate(subjects)])
+    entry = {"source": {"type": "local", "path": "test.jsonl", "format": "mmlu"}}
+    entry["fewshot"] = {"file": "dev.jsonl", "rows": 2}
+    sentence = refused("data", "short", entry, tmp_path)
+    assert "expected 2 few-shot examples before each question (fewshot.rows), found 1 of the subject law; " in sentence
+    entry["fewshot"]["rows"] = 1
+    assert staged("data", "enough", entry, tmp_path)["files"]["fewshot.jsonl"]["rows"] == 3
+    jsonl(tmp_path / "test.jsonl", [{**row, "question": "Which?"}])
+    assert "found 0 of no subject; " in refused("data", "none", entry, tmp_path)
+
+
 def test_few_shot_examples_of_training_rows_are_refused(tmp_path, local):
     sentence = refused("data", "mine", {**local, "fewshot": {"file": "mine.jsonl"}}, tmp_path)
     assert sentence == "data mine: fewshot goes with source.format mmlu or gsm8k, found rows; take it out"

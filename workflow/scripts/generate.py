@@ -11,7 +11,7 @@ from aletheia.errors import guarded
 def main() -> None:
     """Run the step."""
     parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM)
+    evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM, padding="none")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 The harness lets a batch run until every row holds the *same* stop string, which most batches never do, and a step
 costs nearly the same however few rows still need it. Here each row ends at its own first stop string and the next
 prompt takes its place; what all prompts begin with (GSM8K's solved examples) is computed once. Texts are cut at the
-first stop string either way, hence equal.
+first stop string either way, hence equal. One kind of stop differs: a special token that is not the end token
+(``<|im_end|>`` for a base model that ends with ``<|endoftext|>``). It ends its row here; the harness drops it from the
+text, where it then finds nothing to cut, and so the row goes on until all rows of its batch have stopped. With one row
+at a time the harness gives the texts given here.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Generation(NamedTuple):
 
 
 class StopStrings:
-    """Tells which continuations hold a stop string at their end."""
+    """Tells which continuations hold a stop string at their end; a special token may be one."""
 
     def __init__(self, stop: Sequence[str], tokenizer: Any) -> None:
         self.stop, self.tokenizer = stop, tokenizer

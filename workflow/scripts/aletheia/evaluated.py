@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia import artifacts
-from aletheia.answers import COLUMNS, HELDOUT, HUMANEVAL, Outcome, write_table
+from aletheia.answers import COLUMNS, GSM8K, HELDOUT, HUMANEVAL, MMLU, Outcome, write_table
 from aletheia.artifacts import Job
 from aletheia.deadlines import deadline
 from aletheia.errors import UserError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from aletheia.evaluation import Model
 
 BASE = "base"
+# Where the rows of a batch are filled up: on the right, where a causal model never looks back from, when they are
+# scored; on the left, so that their ends meet, when they are written. vLLM packs rows and fills up none.
+PADDING = {HELDOUT: "right", MMLU: "right", GSM8K: "left", HUMANEVAL: "left"}
 # (lock, run, dtype=, config=) → model, tokenizer, and what writes the answers that are generated (None: the model).
 Loader = Callable[..., tuple[Any, Any, Any]]
 
@@ -32,7 +35,7 @@ class Evaluated:
     Attributes
     ----------
     facts
-        Who was asked what: model, arm, seed, benchmark, questions, dtype, batch size, few-shot examples.
+        Who was asked what: model, arm, seed, benchmark, questions, dtype, batch size, padding, few-shot examples.
     seconds
         Wall-clock time of the benchmark, the loading of the model left out.
     """
@@ -133,7 +136,7 @@ def evaluations(
     run = artifacts.payload(args.run, "run") if args.run else None
     who = {**_who(args.model_lock, run), "dtype": models.resolved_dtype(config["model"], args.precision), **facts}
     locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
-    about = {name: {**who, **_what(name, settings, lock)} for name, lock in locks.items()}
+    about = {name: {**_what(name, settings, lock), **who} for name, lock in locks.items()}
     if run is not None and run["status"] != "ok":
         outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
         yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
@@ -188,6 +191,7 @@ def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
         "benchmark": name,
         "questions_sha256": files["heldout.jsonl" if name == HELDOUT else "questions.jsonl"]["sha256"],
         "batch_size": settings["batch_size"],
+        "padding": PADDING[name],
         "num_fewshot": settings[name].get("num_fewshot", 0),
         "fewshot_sha256": files.get("fewshot.jsonl", {}).get("sha256") if settings[name].get("num_fewshot") else None,
         "prompt": None if name == HELDOUT else settings["prompt"],

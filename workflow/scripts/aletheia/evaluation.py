@@ -17,6 +17,7 @@ from aletheia.answers import HELDOUT, HUMANEVAL, TABLES, Outcome, scored
 from aletheia.data import checked_folder, encode_rows, read_rows
 from aletheia.deadlines import NEVER, Deadline
 from aletheia.errors import UserError
+from aletheia.questions import too_few
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -219,7 +220,14 @@ def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[
             f"evaluation.{name}.num_fewshot is {wanted}, and {folder} was staged without fewshot.jsonl; "
             "stage it with few-shot rows, or set num_fewshot to 0"
         )
-    return read_rows(path)
+    examples = read_rows(path)
+    found = too_few(examples, read_rows(folder / "questions.jsonl"), wanted)
+    if found is not None:
+        raise UserError(
+            f"{path}: expected {wanted} few-shot examples before each question (evaluation.{name}.num_fewshot), found "
+            f"{found}; stage more, or lower num_fewshot"
+        )
+    return examples
 
 
 def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any], cache: Path) -> Outcome:

@@ -59,8 +59,10 @@ class _Notes(CacheHook):
 class StudyLM(HFLM):
     """The harness's Hugging Face model, faster, with a deadline and with notes on each row.
 
-    Prompts, tokens and formulas are the harness's; in fp32 so are the outcomes. Prefixes are computed once
-    (:mod:`aletheia.prefixes`), and a row that has ended makes room for the next (:mod:`aletheia.decoding`).
+    Prompts, tokens and formulas are the harness's; in fp32 so are the outcomes, but for three cases: SentencePiece
+    tokenizers' texts keep their leading space (:meth:`tok_decode`), a special token as stop string ends each row
+    (:mod:`aletheia.decoding`), and a choice that melts into its context is scored (:meth:`_encode_pair`). Prefixes are
+    computed once (:mod:`aletheia.prefixes`), and a row that has ended makes room for the next.
 
     Parameters
     ----------
@@ -100,8 +102,8 @@ class StudyLM(HFLM):
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Decode a continuation, its leading spaces kept.
 
-        SentencePiece tokenizers drop one space at the start of a text. A completion is no start of a text, and
-        Python code that lost one space of its first indentation does not compile.
+        SentencePiece tokenizers drop one space at the start of a text, and the harness with them. A completion is no
+        start of a text, and Python code that lost one space of its first indentation does not compile.
         """
         anchor = self.tokenizer.encode("a", add_special_tokens=False)
         options = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}

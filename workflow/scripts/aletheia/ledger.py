@@ -27,6 +27,7 @@ ASKED_BY = (
     "fewshot_sha256",
     "prompt",
     "batch_size",
+    "padding",
     "dtype",
     "generation",
     "sandbox",

@@ -158,6 +158,11 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     -------
     dict
         ``revision``, ``rows`` of each file, and ``dropped``, the source rows left out by reason.
+
+    Raises
+    ------
+    UserError
+        When rows cannot be read, or there are fewer than asked for.
     """
     target.mkdir(parents=True)
     seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
@@ -182,7 +187,9 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
             if len(unsolved) < len(found):
                 dropped["few-shot example"] = len(found) - len(unsolved)
             tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
-            tables |= {"fewshot": fewshot} if fewshot else {}
+            if shots:
+                _check_examples(fewshot, tables["questions"], shots)
+                tables["fewshot"] = fewshot
     for name, table in tables.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -191,6 +198,17 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
         "dropped": dropped,
     }
+
+
+def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:
+    """Refuse a file of examples that is too short, before anything is trained."""
+    wanted = shots.get("rows", 5)
+    found = questions.too_few(examples, asked, wanted)
+    if found is not None:
+        raise UserError(
+            f"{shots['file']}: expected {wanted} few-shot examples before each question (fewshot.rows), found {found}; "
+            "lower fewshot.rows in the registry of data, or name a file that has as many"
+        )
 
 
 def _data_files(

@@ -92,9 +92,26 @@ def read_examples(path: Path, question_format: str, count: int) -> list[dict[str
     return examples
 
 
+def too_few(examples: list[dict[str, Any]], asked: list[dict[str, Any]], count: int) -> str | None:
+    """Say where fewer than ``count`` examples can stand before a question that is asked; None where there are enough.
+
+    Examples that name a subject stand before questions of their own subject only.
+    """
+    there = Counter(row.get("subject") for row in examples)
+    if not any(there):
+        return None if len(examples) >= count else str(len(examples))
+    for subject in dict.fromkeys(row.get("subject") for row in asked):
+        if there[subject] < count:
+            return f"{there[subject]} of {f'the subject {subject}' if subject else 'no subject'}"
+    return None
+
+
 def content(question: dict[str, Any]) -> str:
-    """Return what makes two questions the same, wherever they stand."""
-    return repr(sorted((k, v) for k, v in question.items() if k not in ("id", "subject", "source_row")))
+    """Return what makes two questions the same, wherever they stand; spaces around a choice are no difference."""
+    said = {k: v for k, v in question.items() if k not in ("id", "subject", "source_row")}
+    if "choices" in said:
+        said["choices"] = [choice.strip() for choice in said["choices"]]
+    return repr(sorted(said.items()))
 
 
 def _reason_to_drop(question: dict[str, Any] | None, seen: set[str]) -> str | None:
@@ -173,11 +190,11 @@ def _mmlu(row: dict[str, Any], number: int) -> dict[str, Any] | None:
     if len(choices) != 4 or not isinstance(index, int) or not 0 <= index <= 3 or not row["question"].strip():
         return None
     subject = row.get("subject")
-    question, choices = row["question"].strip(), [str(choice).strip() for choice in choices]
     return {
         "id": f"{subject or 'mmlu'}/{number}",
-        "question": question,
-        "choices": choices,
+        "question": row["question"].strip(),
+        # With the spaces around them, as the harness asks them; it strips the question alone.
+        "choices": [str(choice) for choice in choices],
         "answer": index,
         "subject": subject,
     }

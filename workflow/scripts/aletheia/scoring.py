@@ -48,7 +48,8 @@ def score(
     answers = read(generations)
     # An answer to a cut prompt, of scores that are no numbers, or an empty one is not run, and has not passed.
     asked = [answer for answer in answers if answer["status"] == "ok"]
-    programs = [program(problems[answer["question_id"]], answer["generation"]) for answer in asked]
+    chat = payload["prompt"] == "chat"
+    programs = [program(problems[answer["question_id"]], answer["generation"], chat=chat) for answer in asked]
     verdicts = _verdicts(programs, kind, workers)
     judged = {answer["question_id"]: verdict for answer, verdict in zip(asked, verdicts, strict=True)}
     rows = [{**answer, **_outcome(answer["status"], judged.get(answer["question_id"]))} for answer in answers]
@@ -87,10 +88,24 @@ def _outcome(status: str, verdict: sandbox.Verdict | None) -> dict[str, Any]:
     return {"passed": verdict.passed, "verdict": verdict.verdict, "error": verdict.error}
 
 
-def program(problem: Mapping[str, Any], completion: str) -> sandbox.Program:
-    """Return prompt and completion as one program; what follows a closing code fence is no code."""
-    code = problem["prompt"] + completion.split("\n```", maxsplit=1)[0] + "\n"
-    return sandbox.Program(code, problem["test"], problem["entry_point"], helpers=problem["prompt"])
+def program(problem: Mapping[str, Any], completion: str, *, chat: bool = False) -> sandbox.Program:
+    """Return prompt and completion as one program, as the harness joins them.
+
+    Parameters
+    ----------
+    problem
+        One of HumanEval's rows.
+    completion
+        What was generated after the prompt.
+    chat
+        Whether the answer was begun inside a code block: then the first fence closes it, and what follows is no code.
+        A completion that begins with one says that nothing is to be added. After a plain prompt a fence is code like
+        any other, and an error.
+    """
+    added = completion.split("```", maxsplit=1)[0] if chat else completion
+    return sandbox.Program(
+        problem["prompt"] + added + "\n", problem["test"], problem["entry_point"], helpers=problem["prompt"]
+    )
 
 
 def read(generations: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,164 @@
+"""What tests of evaluation share: a tiny model and questions, staged with locks, and the plain harness beside ours."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aletheia import artifacts, evaluated, evaluation
+from aletheia.conversion import random_model
+from aletheia.evaluation import Model
+from ledgers import sealed
+
+SUBJECTS = ["abstract_algebra", "anatomy"]
+MMLU = [
+    {
+        "id": f"q/{i}",
+        "question": f"What is {i} plus {i}?",
+        "choices": [str(2 * i + d) for d in range(4)],
+        "answer": i % 4,
+        "subject": SUBJECTS[i % 2],
+        "source_row": i,
+    }
+    for i in range(7)
+]
+GSM8K = [{"id": f"g/{i}", "question": f"{i} + 1?", "answer": f"It is\n#### {i + 1}"} for i in range(3)]
+HUMANEVAL = [
+    {
+        "id": f"HumanEval/{i}",
+        "task_id": f"HumanEval/{i}",
+        "prompt": f"def add{i}(x):\n",
+        "entry_point": f"add{i}",
+        "canonical_solution": f"    return x + {i}\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {1 + i}\n",
+    }
+    for i in range(3)
+]
+ROWS = [{"instruction": f"Say {i}.", "input": "", "output": "number " * (i + 1)} for i in range(5)]
+CONFIG = {
+    "model": {"dtype": "fp32", "quantization": None, "attention": None},
+    "encoding": {"prompt": "alpaca", "max_tokens": 256, "loss_on": "response"},
+    "evaluation": {
+        "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval"],
+        "batch_size": 4,
+        "prompt": "plain",
+        "time_limit_seconds": None,
+        "heldout": {"rows": 4},
+        "mmlu": {"questions": "mmlu", "num_fewshot": 0},
+        "gsm8k": {"questions": "gsm8k", "num_fewshot": 0, "max_new_tokens": 8},
+        "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},
+    },
+}
+
+
+def data_lock(folder, name, **files):
+    """Stage rows as ``folder/name/FILE.jsonl`` with a lock."""
+    (folder / name).mkdir(parents=True)
+    for stem, rows in files.items():
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / name / f"{stem}.jsonl").write_text(text, encoding="utf-8")
+    content = artifacts.folder_files(folder / name)
+    payload = {
+        "data": name,
+        "source": {"type": "local", "path": "test"},
+        "revision": None,
+        "files": {k: {**v, "rows": len(files[k.removesuffix(".jsonl")])} for k, v in content.items()},
+        "format": "rows" if "train" in files else name,
+        "licence": None,
+    }
+    return sealed(folder / f"{name}.lock.json", "data_lock", payload)
+
+
+def model_lock(folder, name="tiny"):
+    """Stage a random model with a tokenizer of bytes."""
+    config = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config |= {"num_key_value_heads": 2, "intermediate_size": 32, "max_position_embeddings": 1024}
+    (folder / name).mkdir(parents=True)
+    random_model({"config": config, "seed": 0, "tokenizer": "bytes"}, folder / name)
+    payload = {
+        "model": name,
+        "source": {"type": "random", "config": config, "seed": 0},
+        "revision": None,
+        "files": artifacts.folder_files(folder / name),
+        "parameters": 1,
+        "layers": 2,
+        "family": "llama",
+        "licence": None,
+    }
+    return sealed(folder / f"{name}.lock.json", "model_lock", payload)
+
+
+def run_json(folder, *, status="ok", files=None, model="tiny"):
+    """Write a run's artifact, which says how the run ended and what files its adapter has."""
+    reason = None if status == "ok" else "the loss is not finite"
+    payload = {"status": status, "reason": reason, "model": model, "arm": "ale", "seed": 42, "step": 1}
+    payload |= {"steps": 1, "dtype": "fp32", "quantization": None, "eval_loss": None, "train_loss": []}
+    payload |= {"final_train_loss": None, "trainable_parameters": None, "placement": None, "tokens": None}
+    payload |= {
+        "gradient_checkpointing": False,
+        "skipped_steps": 0,
+        "batch_plan_sha256": None,
+        "adapter": {"files": files or {}},
+    }
+    return sealed(folder / "run.json", "run", payload)
+
+
+@pytest.fixture(scope="session")
+def staged(tmp_path_factory):
+    """Return the locks of a tiny model, its data and the questions of three benchmarks; only read them."""
+    folder = tmp_path_factory.mktemp("staged")
+    return {
+        "model": model_lock(folder),
+        "data": data_lock(folder, "docs", train=ROWS, heldout=ROWS),
+        "mmlu": data_lock(folder, "mmlu", questions=MMLU),
+        "gsm8k": data_lock(folder, "gsm8k", questions=GSM8K),
+        "humaneval": data_lock(folder, "humaneval", questions=HUMANEVAL),
+    }
+
+
+@pytest.fixture
+def loaded(staged):
+    """Return the tiny model, loaded anew for each test."""
+    model, tokenizer = evaluated.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
+    return Model(model, tokenizer, 4)
+
+
+def evaluate(loaded, name, staged, cache, **changes):
+    """Return a benchmark's outcome; ``changes`` go into the section ``evaluation``."""
+    config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], **changes}}
+    lock = staged["data" if name == "heldout" else name]
+    return evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
+
+
+def script_arguments(staged, out, *, run=None, config=CONFIG):
+    """Return the arguments with which a rule starts evaluate_run.py."""
+    sections = [f"config:{name}={json.dumps(section)}" for name, section in config.items()]
+    benchmarks = config["evaluation"]["benchmarks"]
+    return [
+        *("--model-lock", staged["model"], "--data-lock", staged["data"]),
+        *("--run", *([run] if run else []), "--precision"),
+        *("--questions", *(staged[b] for b in benchmarks if b != "heldout")),
+        *("--outputs", out / f"{benchmarks[0]}.json", "--lineage", *sections),
+    ]
+
+
+def likelihoods(samples):
+    """Return each sample's log-likelihoods, one a choice."""
+    return [[float(response[0][0]) for response in sample["resps"]] for sample in samples]
+
+
+def plain_harness(loaded, name, questions, cache, **changes):
+    """Return the samples of a plain HFLM on the same task definition."""
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from aletheia.tasks import TASKS, local_task, task_config
+
+    config = task_config(name, questions, cache=cache, **changes)
+    lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=loaded.batch_size)
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    task, size = local_task(config), loaded.batch_size
+    done = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, batch_size=size)
+    return sorted(done["samples"][config["task"]], key=lambda s: s["doc_id"]), done["results"][config["task"]]
