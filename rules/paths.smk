@@ -1,7 +1,7 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
 from snakemake.io import is_flagged
 
-from aletheia import evidence, layout
+from aletheia import bundling, layout
 from aletheia.materials import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
 
@@ -153,4 +153,4 @@ def layers_of_figure(wildcards):
 
 def made_files(wildcards):
     """Every file that the study's rules write; a folder by its sidecar."""
-    return evidence.made_files(STUDY, "<results>", "<resources>")
+    return bundling.made_files(STUDY, "<results>", "<resources>")

@@ -18,7 +18,7 @@ from rocrate.rocrate import ROCrate
 
 from aletheia import artifacts
 from aletheia.artifacts import SIDECAR
-from aletheia.evidence import Bundle
+from aletheia.bundling import Bundle
 from aletheia.layout import study_targets
 from aletheia.lineage import DIGEST_CHARACTERS
 from aletheia.vouching import LOCK

@@ -13,7 +13,7 @@ from aletheia.artifacts import SIDECAR
 from aletheia.contents import Contents
 from aletheia.errors import Unreadable, UserError
 from aletheia.folders import closed_above, files_below
-from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, vouched_files
+from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, stands_empty, vouched_files
 
 # What a name that ends so says of the artifact's schema.
 ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
@@ -209,7 +209,7 @@ class _Trees:
         if str(path) in self.omitted:
             self.left_out.add(str(path))
         # Of a folder, a bundle leaves out the files one by one.
-        elif not any(name.startswith(f"{path}/") for name in self.omitted):
+        elif not stands_empty(path) and not any(name.startswith(f"{path}/") for name in self.omitted):
             found, closed = "no file" if sha256 else "", closed_above(path)
             missing = Finding(str(path), "missing", sha256, found, kind="missing")
             self.findings.append(_fault(closed, closed.path) if closed else missing)

@@ -78,6 +78,18 @@ def envelope_of(path: Path) -> Path | None:
     return path if path.suffix == ".json" and os.path.isfile(path) and is_envelope(path) else None
 
 
+def stands_empty(path: Path) -> bool:
+    """Tell whether a path is a folder whose whole sidecar lists no files, as of a run that failed.
+
+    Such a folder need not be there: archives hold files alone.
+    """
+    beside = artifacts.sidecar(path)
+    try:
+        return os.path.isfile(beside) and not artifacts.payload(beside, "file")["files"]
+    except UserError:
+        return False
+
+
 def stands_beside(path: Path) -> Path:
     """Return what a sidecar or a lock stands beside; any other path itself."""
     for suffix in (SIDECAR, LOCK):
