@@ -230,6 +230,26 @@ def test_a_changed_study_remakes_the_bundle(bundled, tmp_path):
     assert dry(folder, "--", ARCHIVE)[0] == {"evidence": 1}
 
 
+def test_an_archive_that_is_out_of_date_is_one_finding_and_one_row(bundled, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(bundled, folder)
+    for name in ("README.md", "Makefile"):
+        with (folder / name).open("a") as handle:
+            handle.write("\nedited\n")
+    done = verify(folder, *STUDY)
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith(f"{ARCHIVE}.lineage.json: made from another Makefile and 1 more (exp")
+    assert rest[0].endswith("artifacts checked, 1 findings")
+    assert len(rest) == 1
+    audit = [sys.executable, "workflow/audit.py", "--json", *STUDY]
+    found = subprocess.run(audit, cwd=folder, capture_output=True, text=True, check=False)
+    (row,) = json.loads(found.stdout)["rows"]
+    assert (row["artifact"], row["rule"]) == (ARCHIVE, "evidence")
+    assert row["remedy"] == f"run snakemake bundle {' '.join(STUDY)}"
+    assert snakemake(folder, "bundle", *STUDY).returncode == 0
+    assert subprocess.run(audit, cwd=folder, capture_output=True, check=False).returncode == 0
+
+
 def test_adapters_go_in_where_the_configuration_says_so(bundled, tmp_path):
     folder = tmp_path / "study"
     shutil.copytree(bundled, folder)

@@ -24,12 +24,23 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Inventory:
-    """A study with its two trees, and ``{path: rule}`` of all that it leaves there."""
+    """A study with its two trees, and what it leaves there.
+
+    Attributes
+    ----------
+    study, results, resources
+        The study, and its trees.
+    files
+        ``{path: rule}`` of all that should be there.
+    demanded
+        ``{path: target}`` of those that are made on demand.
+    """
 
     study: Study
     results: str
     resources: str
     files: Mapping[str, str]
+    demanded: Mapping[str, str]
 
 
 def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
@@ -63,12 +74,14 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     config = read_configuration(configfiles)
     study = load_study(config)
     results, resources = (_place(config, name) for name in ("results", "resources"))
-    files = study_files(study, results, resources)
-    for on_demand in ON_DEMAND.values():
+    files, demanded = study_files(study, results, resources), dict[str, str]()
+    for target, on_demand in ON_DEMAND.items():
         asked = on_demand(study, results)
         # Once one of its files is there, all are expected.
-        files |= asked if any(map(os.path.exists, asked)) else {}
-    return Inventory(study, results, resources, files)
+        if any(map(os.path.exists, asked)):
+            files |= asked
+            demanded |= dict.fromkeys(asked, target)
+    return Inventory(study, results, resources, files, demanded)
 
 
 def verify_study(inventory: Inventory, contents: Contents | None = None) -> Verified:

@@ -72,8 +72,14 @@ def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
     return files | dict.fromkeys(plots, "draw_attribution")
 
 
-# Made on demand, each by the target of its name.
-ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
+def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake bundle`` leaves, whatever the study is."""
+    return dict.fromkeys(_with_sidecar(f"{results}/evidence/evidence.zip"), "evidence")
+
+
+# Made on demand, each by the target of its name: results beside the study's own, and the archive that holds all.
+RESULTS_ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
+ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 
 
 def _trained(run: Run, results: str) -> dict[str, str]:

@@ -192,7 +192,7 @@ class _Trees:
             subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
             staged = subject.with_name(subject.name + LOCK)
             asked = {str(path), str(subject), str(staged)} & self.expected.keys()
-            if not asked and str(path) not in known and subject.name not in omission.FILES:
+            if not asked and str(path) not in known and not subject.match(omission.NAME):
                 yield Finding(str(subject), "no run of this study asks for it", kind="unasked")
 
     def _owned(self, finding: Finding) -> Finding:
@@ -264,15 +264,15 @@ class _Trees:
         # An input with a fault of its own is named for that, and not once more for each of its consumers.
         faulty = {f.path for f in self.findings}
         for path, envelope in envelopes.items():
-            for name, described in envelope["lineage"]["inputs"].items():
-                if name not in faulty:
-                    self._input(path, Path(name), described["sha256"])
-
-    def _input(self, path: Path, source: Path, sha256: str) -> None:
-        found = self._other(source, sha256)
-        if found:
-            problem = f"made from another {source}"
-            self.findings.append(Finding(str(path), problem, sha256, found, kind="outdated"))
+            inputs = envelope["lineage"]["inputs"]
+            recorded = {name: described["sha256"] for name, described in inputs.items() if name not in faulty}
+            found = {name: self._other(Path(name), sha256) for name, sha256 in recorded.items()}
+            others = [name for name in found if found[name]]
+            if others:
+                # One finding, however many there are: all of them are mended at once.
+                first, more = others[0], len(others) - 1
+                problem = f"made from another {first}" + (f" and {more} more" if more else "")
+                self.findings.append(Finding(str(path), problem, recorded[first], found[first], kind="outdated"))
 
 
 def _fault(error: UserError, path: Path) -> Finding:
