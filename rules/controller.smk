@@ -45,7 +45,7 @@ def look_at_events_alone():
 def check_space():
     """Say how much room the models take that this run stages, and how much there is; stop where it is too little."""
     planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]
-    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    folder = Path(RESOURCES) / "models"
     try:
         sentence = staging_space({model: STUDY.models[model] for model in planned}, folder)
     except UserError as error:
@@ -56,7 +56,7 @@ def check_space():
 
 def check_stand_ins():
     """Stop before stand-ins would take the place of models that were staged, which may have cost a day."""
-    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    folder = Path(RESOURCES) / "models"
     for model in STUDY.used_models() if config.get("stand_ins") else []:
         lock = folder / f"{model}.lock.json"
         try:

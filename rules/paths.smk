@@ -152,5 +152,5 @@ def layers_of_figure(wildcards):
 
 
 def made_files(wildcards):
-    """Every file that the study's rules write; a folder by its sidecar."""
-    return bundling.made_files(STUDY, "<results>", "<resources>")
+    """Every file that the study's rules have written, results on demand where they are there; a folder by its sidecar."""
+    return bundling.made_files(STUDY, RESULTS, RESOURCES)

@@ -10,6 +10,7 @@ import pytest
 import ledgers
 from aletheia import artifacts, bundling, evidence
 from aletheia.ancestry import trace
+from aletheia.errors import UserError
 from aletheia.verification import verify_files, verify_folders
 from aletheia.vouching import ancestry
 
@@ -51,3 +52,34 @@ def test_only_a_whole_sidecar_excuses_a_folder_that_is_gone(diverged):
     beside.write_bytes(beside.read_bytes().replace(b'"adapter"', b'"adaptor"'))
     found = {f.path for f in verify_folders([Path("results")], EXPECTED).findings}
     assert found == {ADAPTER, str(beside)}
+
+
+def test_a_file_that_was_changed_since_its_artifact_recorded_it_is_refused(diverged):
+    """An adapter's card, a staged row: only the artifact beside them vouches for them."""
+    card, rows = Path(ADAPTER) / "README.md", Path("resources/data/rows/heldout.jsonl")
+    rows.parent.mkdir(parents=True)
+    owners = {}
+    for file, owner in ((card, artifacts.sidecar(card.parent)), (rows, artifacts.sidecar(rows.parent))):
+        file.write_text("whole")
+        recorded = {"sha256": artifacts.sha256_file(file), "bytes": 5}
+        payload = {"name": file.parent.name, "files": {file.name: recorded}, "about": {}}
+        owners[file] = ledgers.sealed(owner, "file", payload)
+    members = set(map(str, [*owners, *owners.values()]))
+    bundling.expect_unchanged(members)
+    for file, owner in owners.items():
+        file.write_text("other")
+        with pytest.raises(UserError, match=f"^{file}: changed after {owner} recorded it .*restore it, or delete"):
+            bundling.expect_unchanged(members)
+        file.unlink()
+        with pytest.raises(UserError, match=f"^{file}: changed after {owner} recorded it .*found no file"):
+            bundling.expect_unchanged(members)
+        # Where it is left out, nothing can be said of it.
+        bundling.expect_unchanged(members - {str(file)})
+        file.write_text("whole")
+
+
+def test_an_artifact_whose_first_byte_was_changed_is_no_other_file(diverged):
+    whole = Path(RUN).read_bytes()
+    Path(RUN).write_bytes(b"[" + whole[1:])
+    with pytest.raises(UserError, match=f"^{RUN}: expected an artifact"):
+        bundling.expect_unchanged({RUN}, EXPECTED)

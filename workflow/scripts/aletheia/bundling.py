@@ -13,10 +13,10 @@ from typing import Any
 
 from aletheia import artifacts, layout
 from aletheia.artifacts import SIDECAR
-from aletheia.config import schema, with_defaults
+from aletheia.config import schema, trees, with_defaults
 from aletheia.errors import UserError
 from aletheia.study import Study, load_study
-from aletheia.vouching import LOCK, stands_empty
+from aletheia.vouching import LOCK, is_envelope, stands_empty, vouched_files
 
 CONFIG = "config/config.yaml"
 # Where a bundle has the campaigns and registries that lie outside the project's folder.
@@ -79,9 +79,18 @@ def configured_files(configuration: Mapping[str, Any]) -> list[str]:
 
 
 def made_files(study: Study, results: str, resources: str) -> list[str]:
-    """Return the study's files without its folders, whose sidecars stand for them."""
-    files = layout.study_files(study, results, resources)
+    """Return the study's files, results on demand included where they are there; a folder by its sidecar."""
+    files = _files(study, results, resources)
     return [path for path in files if path + SIDECAR not in files or Path(path).suffix]
+
+
+def _files(study: Study, results: str, resources: str) -> dict[str, str]:
+    return layout.study_files(study, results, resources) | layout.demanded_files(study, results)
+
+
+def is_artifact(path: str, rules: Collection[str]) -> bool:
+    """Tell whether a file of a bundle is an artifact, whole or damaged: the rules name it, or it says so itself."""
+    return path.endswith(".json") and (path in rules or is_envelope(Path(path)))
 
 
 def collect(configuration: Mapping[str, Any]) -> Bundle:
@@ -100,18 +109,18 @@ def collect(configuration: Mapping[str, Any]) -> Bundle:
     Raises
     ------
     UserError
-        When a file of the study is missing, or its results lie where a bundle cannot name them.
+        When a file of the study is missing or was changed, or its results lie where a bundle cannot name them.
     """
     filled = with_defaults(dict(configuration), schema("config"), schema("config"))
-    study, places = load_study(filled), filled.get("pathvars", {})
-    results, resources = (places.get(name, name) for name in ("results", "resources"))
-    rules = layout.study_files(study, results, resources)
+    study, (results, resources) = load_study(filled), trees(filled)
+    rules = _files(study, results, resources)
     expect_whole(results, resources, rules)
     configured = set(configured_files(filled))
     members, omitted = set(project_files()) | configured, dict[str, dict[str, Any]]()
     for path in map(Path, rules):
         add_member(path, members, omitted, weights=filled["evidence"]["adapters"])
-    _add_given(members, omitted)
+    _add_given(members, omitted, rules)
+    expect_unchanged(members, rules)
     # Written anew: the study's own configuration takes the default one's place.
     members.discard(CONFIG)
     given = _renamed(filter(_outside, configured), members)
@@ -137,6 +146,39 @@ def expect_whole(results: str, resources: str, files: Collection[str]) -> None:
     if lacking:
         others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
         raise UserError(f"{lacking[0]}{others}: missing, but a bundle holds a finished study; run snakemake")
+
+
+def expect_unchanged(members: Collection[str], rules: Collection[str] = ()) -> None:
+    """Stop where a file is not what the artifact that vouches for it recorded: an adapter's, or staged data.
+
+    A file with a sidecar of its own is held against that where the bundle's lineage names it as an input.
+
+    Parameters
+    ----------
+    members
+        What goes in.
+    rules
+        The files that the study's rules name.
+
+    Raises
+    ------
+    UserError
+        With the first such file.
+    """
+    for owner in sorted(members):
+        if is_artifact(owner, rules):
+            for file, sha256 in vouched_files(Path(owner), artifacts.read(owner)).items():
+                if file.as_posix() in members:
+                    _expect(file, sha256, owner)
+
+
+def _expect(file: Path, sha256: str, owner: str) -> None:
+    found = artifacts.sha256_file(file) if file.is_file() else "no file"
+    if found != sha256:
+        raise UserError(
+            f"{file}: changed after {owner} recorded it (expected sha256 {sha256}, found {found}); restore it, or "
+            f"delete {owner} and run snakemake"
+        )
 
 
 def _outside(path: str) -> bool:
@@ -208,10 +250,10 @@ def _add_staged(lock: Path, members: set[str], omitted: dict[str, dict[str, Any]
         members.update(files)
 
 
-def _add_given(members: set[str], omitted: dict[str, dict[str, Any]]) -> None:
+def _add_given(members: set[str], omitted: dict[str, dict[str, Any]], rules: Collection[str]) -> None:
     """Add what lineages name and no step made: a user's data, the published tables; files elsewhere stay out."""
     for path in sorted(members):
-        if not path.endswith(".json") or not artifacts.is_envelope(Path(path)):
+        if not is_artifact(path, rules):
             continue
         for name, recorded in artifacts.read(path)["lineage"]["inputs"].items():
             if name in members or name in omitted:
@@ -219,6 +261,7 @@ def _add_given(members: set[str], omitted: dict[str, dict[str, Any]]) -> None:
             if _outside(name):
                 omitted[name] = _given(name, recorded)
             else:
+                _expect(Path(name), recorded["sha256"], path)
                 members.add(name)
 
 

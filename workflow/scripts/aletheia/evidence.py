@@ -17,7 +17,7 @@ import yaml
 
 from aletheia import artifacts, omission
 from aletheia.artifacts import SIDECAR
-from aletheia.bundling import CONFIG, Bundle
+from aletheia.bundling import CONFIG, Bundle, is_artifact
 
 SUMS = "SHA256SUMS"
 
@@ -26,7 +26,7 @@ def envelopes(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """Return the envelope of each artifact in the bundle, by the path that it speaks for."""
     found = {}
     for path in bundle.members:
-        if path.endswith(".json") and artifacts.is_envelope(Path(path)):
+        if is_artifact(path, bundle.rules):
             found[path.removesuffix(SIDECAR)] = artifacts.read(path)
     return found
 

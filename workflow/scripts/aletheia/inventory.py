@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts
-from aletheia.config import merged, read_yaml
+from aletheia.config import merged, read_yaml, trees
 from aletheia.contents import Contents
 from aletheia.errors import UserError
 from aletheia.layout import ON_DEMAND, study_files
@@ -51,11 +51,7 @@ def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
 def results_folder(configfiles: Iterable[Path] = ()) -> str:
     """Return where the study leaves its results, as far as the configuration that is here says."""
     configfiles = list(configfiles)
-    return _place(read_configuration(configfiles), "results") if CONFIG.is_file() or configfiles else "results"
-
-
-def _place(config: Mapping[str, Any], name: str) -> str:
-    return (config.get("pathvars") or {}).get(name, name)
+    return trees(read_configuration(configfiles) if CONFIG.is_file() or configfiles else {})[0]
 
 
 def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
@@ -72,8 +68,7 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
         For a mistake in the configuration.
     """
     config = read_configuration(configfiles)
-    study = load_study(config)
-    results, resources = (_place(config, name) for name in ("results", "resources"))
+    study, (results, resources) = load_study(config), trees(config)
     files, demanded = study_files(study, results, resources), dict[str, str]()
     for target, on_demand in ON_DEMAND.items():
         asked = on_demand(study, results)

@@ -6,6 +6,7 @@ this, so that a deleted file is missed even where nothing else names it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from aletheia.artifacts import SIDECAR
@@ -80,6 +81,12 @@ def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
 # Made on demand, each by the target of its name: results beside the study's own, and the archive that holds all.
 RESULTS_ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
+
+
+def demanded_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of the results on demand that are there, each target's only where none is missing."""
+    asked = (on_demand(study, results) for on_demand in RESULTS_ON_DEMAND.values())
+    return {path: rule for files in asked if all(map(os.path.exists, files)) for path, rule in files.items()}
 
 
 def _trained(run: Run, results: str) -> dict[str, str]:
