@@ -123,6 +123,18 @@ def selection_artifacts(wildcards):
     return [f"<results>/select/{r.model}/{r.arm}/seed{r.seed}.json" for r in runs]
 
 
+def batch_plans(wildcards):
+    """The plan of batches of every model and seed."""
+    return [f"<results>/batches/{model}/seed{seed}.json" for model, seed in STUDY.batches]
+
+
+def precision_artifacts(wildcards):
+    """The measured choice of precision of every model that has one."""
+    return [
+        f"<results>/precision/{model}.json" for model in STUDY.used_models() if STUDY.models[model]["dtype"] == "auto"
+    ]
+
+
 def generation_sidecars(wildcards):
     """What wrote the programs that were judged, by every run and base model."""
     places = [path.rpartition("/") for path in STUDY.evaluations()]

@@ -160,6 +160,7 @@ class Study:
                         "headline": self._own(campaign, model, "headline"),
                         "parameters": self.models[model].get("parameters"),
                         "benchmarks": self._own(campaign, model, "benchmarks"),
+                        **({"measured_precision": True} if self.models[model]["dtype"] == "auto" else {}),
                         **self._own_arms(campaign, model),
                     }
                     for model in campaign["models"]
