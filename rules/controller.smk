@@ -6,6 +6,7 @@ import shutil
 import threading
 
 from aletheia import artifacts, cluster, slurm
+from aletheia.locking import without_locks
 from aletheia.space import staging_space
 
 # Open files whose locks this controller holds.
@@ -22,10 +23,7 @@ def hold_folder():
             "another snakemake runs in this folder; wait for it, or stop it, and run this again"
         ) from None
     except OSError as error:
-        raise WorkflowError(
-            f"{Path.cwd()}: expected a file system with locks, found one that gives none ({error.strerror}); use a folder "
-            "on one that is mounted with flock"
-        ) from None
+        raise WorkflowError(str(without_locks(Path.cwd(), error))) from None
     HELD.append(handle)
 
 
