@@ -7,6 +7,8 @@ rule aggregate:
         evaluations=evaluation_artifacts,
         probes=probe_artifacts,
         selections=selection_artifacts,
+        plans=batch_plans,
+        precisions=precision_artifacts,
         generations=generation_sidecars,
     output:
         ledger=reported("<results>/aggregate/ledger.csv", "Ledgers"),

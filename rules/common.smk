@@ -12,6 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
+from aletheia.config import trees
 from aletheia.errors import UserError
 from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
 from aletheia.study import load_study
@@ -23,6 +24,7 @@ gc.set_threshold(200_000, 50, 1_000)
 
 try:
     STUDY = load_study(config)
+    RESULTS, RESOURCES = trees(config)
 except UserError as error:
     # Snakemake prints this without a traceback.
     raise WorkflowError(str(error)) from None

@@ -6,6 +6,7 @@ import shutil
 import threading
 
 from aletheia import artifacts, cluster, slurm
+from aletheia.locking import without_locks
 from aletheia.space import staging_space
 from aletheia.terms import require_token
 
@@ -23,10 +24,7 @@ def hold_folder():
             "another snakemake runs in this folder; wait for it, or stop it, and run this again"
         ) from None
     except OSError as error:
-        raise WorkflowError(
-            f"{Path.cwd()}: expected a file system with locks, found one that gives none ({error.strerror}); use a folder "
-            "on one that is mounted with flock"
-        ) from None
+        raise WorkflowError(str(without_locks(Path.cwd(), error))) from None
     HELD.append(handle)
 
 
@@ -47,7 +45,7 @@ def check_downloads():
     """Say how much room the models take that this run stages; stop where it is too little, or a token is missing."""
     planned = [job.wildcards.model for job in workflow.dag.needrun_jobs() if job.rule.name == "stage_model"]
     models = {model: STUDY.models[model] for model in planned}
-    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    folder = Path(RESOURCES) / "models"
     try:
         require_token(models, folder)
         sentence = staging_space(models, folder)
@@ -59,7 +57,7 @@ def check_downloads():
 
 def check_stand_ins():
     """Stop before stand-ins would take the place of models that were staged, which may have cost a day."""
-    folder = Path(config.get("pathvars", {}).get("resources", "resources")) / "models"
+    folder = Path(RESOURCES) / "models"
     for model in STUDY.used_models() if config.get("stand_ins") else []:
         lock = folder / f"{model}.lock.json"
         try:

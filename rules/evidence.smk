@@ -10,8 +10,8 @@ rule bundle:
 rule evidence:
     input:
         made=made_files,
-        project=evidence.project_files(),
-        configured=evidence.configured_files(config),
+        project=bundling.project_files(),
+        configured=bundling.configured_files(config),
     output:
         archive="<results>/evidence/evidence.zip",
         sidecar="<results>/evidence/evidence.zip.lineage.json",

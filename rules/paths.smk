@@ -1,7 +1,7 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
 from snakemake.io import is_flagged
 
-from aletheia import evidence, layout
+from aletheia import bundling, layout
 from aletheia.materials import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
 
@@ -123,6 +123,18 @@ def selection_artifacts(wildcards):
     return [f"<results>/select/{r.model}/{r.arm}/seed{r.seed}.json" for r in runs]
 
 
+def batch_plans(wildcards):
+    """The plan of batches of every model and seed."""
+    return [f"<results>/batches/{model}/seed{seed}.json" for model, seed in STUDY.batches]
+
+
+def precision_artifacts(wildcards):
+    """The measured choice of precision of every model that has one."""
+    return [
+        f"<results>/precision/{model}.json" for model in STUDY.used_models() if STUDY.models[model]["dtype"] == "auto"
+    ]
+
+
 def generation_sidecars(wildcards):
     """What wrote the programs that were judged, by every run and base model."""
     places = [path.rpartition("/") for path in STUDY.evaluations()]
@@ -152,5 +164,5 @@ def layers_of_figure(wildcards):
 
 
 def made_files(wildcards):
-    """Every file that the study's rules write; a folder by its sidecar."""
-    return evidence.made_files(STUDY, "<results>", "<resources>")
+    """Every file that the study's rules have written, results on demand where they are there; a folder by its sidecar."""
+    return bundling.made_files(STUDY, RESULTS, RESOURCES)

@@ -157,6 +157,12 @@ def study(
     return [campaign], runs, evaluations
 
 
+def plan(model: str, seed: int) -> dict[str, Any]:
+    """Return the payload of a plan of batches."""
+    sizes = {"steps": 1, "batch_size": 1, "accumulation": 1, "examples": 1, "tokens": 1, "padded_tokens": 1}
+    return {"model": model, "seed": seed, **sizes, "rows": [[0]]}
+
+
 def sealed(path: Path, kind: str, payload: dict[str, Any], **observed: Any) -> Path:
     """Write an artifact without a script behind it."""
     seen = {"ended": ENDED, **observed}

@@ -4,9 +4,11 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +16,16 @@ from aletheia import artifacts
 from aletheia.changes import changes, differences, other_packages
 from aletheia.lineage import environment
 from aletheia.planning import Job
+from aletheia.remedies import Remedies
+from aletheia.verification import Finding
 from conftest import ROOT, STUDY, as_ordinary_user, copy_study, edit, snakemake
 
 NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
 PROBE = "results/probe/tiny-neox/seed1.json"
 TABLE = "results/tables/table1.md"
 FIGURE = "results/figures/fig1.pdf"
+DRAW = "results/stability/tiny-neox/seed0.json"
+CONFIGURED = " ".join(STUDY)
 
 
 def audit(folder, *arguments, study=STUDY):
@@ -56,6 +62,13 @@ def tamper(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def do(folder, remedy):
+    """Run the command of a remedy, just as it is printed."""
+    command = shlex.split(re.search(r"run (snakemake [^;]*)", remedy).group(1))
+    done = snakemake(folder, *command[1:])
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_finished_study_has_nothing_to_do(study):
@@ -117,9 +130,9 @@ def test_what_no_dry_run_sees_is_named_with_its_remedy(study):
     (study / "results/select/tiny-llama/ale/seed1.json").rename(study / moved)
     found, whole = rows(study)
     assert found[tampered]["changes"] == ["changed after it was written"]
-    assert found[tampered]["remedy"] == f"delete it and run snakemake {tampered}"
+    assert found[tampered]["remedy"] == f"delete it and run snakemake {tampered} {CONFIGURED}"
     assert found[tampered]["kind"] == "changed"
-    assert found[PROBE]["remedy"] == f"run snakemake {PROBE}"
+    assert found[PROBE]["remedy"] == f"run snakemake {PROBE} {CONFIGURED}"
     assert (found[PROBE]["rule"], found[PROBE]["changes"]) == ("probe", ["missing"])
     assert found["results/notes.txt"]["changes"] == ["no artifact vouches for this file"]
     assert found[moved]["remedy"] == "move it back to results/select/tiny-llama/ale/seed1.json"
@@ -140,11 +153,11 @@ def test_the_remedies_mend_what_they_say(study):
     assert {scored, "results/notes.txt", f"{generations}.lineage.json"} <= set(found)
     (study / "aside.json").rename(study / f"{generations}.lineage.json")
     (study / "results/notes.txt").unlink()
-    remedy = re.fullmatch(r"delete it and run snakemake (\S+)", found[scored]["remedy"])
+    assert found[scored]["remedy"].startswith("delete it and run snakemake ")
     (study / scored).unlink()
-    for targets in ([remedy.group(1)], []):
-        done = snakemake(study, *targets, *STUDY)
-        assert done.returncode == 0, done.stderr[-2000:]
+    do(study, found[scored]["remedy"])
+    done = snakemake(study, *STUDY)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert audit(study).stdout == NOTHING
 
 
@@ -157,10 +170,11 @@ def test_what_cannot_be_read_is_a_row(study):
     (row,) = found["rows"]
     assert (row["artifact"], row["kind"]) == (PROBE, "unreadable")
     assert row["changes"] == ["cannot be read (Permission denied)"]
-    assert row["remedy"] == f"make it readable for this user, or delete it and run snakemake {PROBE}"
+    assert row["remedy"] == f"make it readable for this user, or delete it and run snakemake {PROBE} {CONFIGURED}"
     (note,) = found["notes"]
-    assert note.startswith(
-        "what would be made again is not known: Snakemake cannot plan over what cannot be read (snakemake"
+    assert note == (
+        "what would be made again is not known: Snakemake cannot plan over what cannot be read "
+        f"(snakemake -n {CONFIGURED} says where it stops)"
     )
 
 
@@ -190,13 +204,6 @@ def snapshot(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.name != ".snakemake_timestamp"}
 
 
-def touched(folder, remedy):
-    """Do what the remedy of a row that is newer by time alone says."""
-    arguments = re.fullmatch(r"to keep it, run snakemake (--touch.*)", remedy).group(1).split()
-    done = snakemake(folder, *arguments, *STUDY)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 def test_files_that_are_newer_by_their_time_alone_are_kept_by_touching(unrecorded):
     (unrecorded / "resources/models/tiny-neox.lock.json").touch()
     before = snapshot(unrecorded)
@@ -210,7 +217,8 @@ def test_files_that_are_newer_by_their_time_alone_are_kept_by_touching(unrecorde
     assert whole["seconds"] == pytest.approx(sum(row["seconds"] for row in found.values()))
     assert "results/train/tiny-llama/std/seed1/run.json" not in found
     (remedy,) = {row["remedy"] for row in found.values()}
-    touched(unrecorded, remedy)
+    assert remedy == f"to keep it, run snakemake --touch {CONFIGURED}"
+    do(unrecorded, remedy)
     assert audit(unrecorded).stdout == NOTHING
     assert snapshot(unrecorded) == before
 
@@ -232,9 +240,10 @@ def test_touching_what_is_newer_leaves_what_is_truly_other_to_run(unrecorded):
     others = {name for name, row in found.items() if row["kind"] == "rerun"}
     assert {"results/aggregate/ledger.csv", "results/stats/summary.json", FIGURE} <= others
     assert PROBE not in others
-    targets = [name for name, row in found.items() if row["remedy"].endswith(f"--touch {name}")]
+    targets = [name for name, row in found.items() if f" --touch {name} " in row["remedy"]]
     assert set(targets) == found.keys() - others
-    touched(unrecorded, f"to keep it, run snakemake --touch {' '.join(targets)}")
+    # All at once, for a command each would take long.
+    do(unrecorded, found[PROBE]["remedy"].replace(PROBE, " ".join(targets)))
     assert rows(unrecorded)[0].keys() == others
 
 
@@ -243,6 +252,54 @@ def test_another_command_is_no_matter_of_time(study):
     found, _ = rows(study)
     assert found[PROBE]["changes"] == ["the command of rule probe"]
     assert {row["kind"] for row in found.values()} == {"rerun"}
+
+
+def test_a_result_on_demand_that_is_there_is_held_against_code_and_settings(study):
+    """A probe of one draw, as other code made it, and nothing else of its target."""
+    envelope = artifacts.read(study / PROBE)
+    made = {**envelope["lineage"], "output": DRAW}
+    made["code"] = {**made["code"], "aletheia.probe": "0" * 16}
+    sealed = artifacts.enveloped("probe", envelope["payload"], made, envelope["observed"], DRAW)
+    (study / DRAW).parent.mkdir(parents=True)
+    (study / DRAW).write_bytes(artifacts.canonical_bytes(sealed))
+    found, _ = rows(study)
+    assert "code aletheia.probe" in found[DRAW]["changes"]
+    assert found[DRAW]["remedy"].startswith(f"delete it and run snakemake {DRAW} {CONFIGURED};")
+    summary = found["results/stability/summary.json"]
+    assert (summary["rule"], summary["remedy"]) == ("stability_summary", f"run snakemake stability {CONFIGURED}")
+    # One of its draws, no other target's, and nothing of the study's own.
+    assert {Path(name).parts[1] for name in found} == {"stability"}
+
+
+ZIP = "results/evidence/evidence.zip"
+
+
+@pytest.mark.parametrize(
+    ("finding", "remedy"),
+    [
+        (
+            Finding("a/b.json", "missing", kind="missing", owner="a/b.json"),
+            "run snakemake a/b.json --configfile 'my study.yaml' more.yaml",
+        ),
+        (
+            Finding("a/b/c.bin", "changed", owner="a/b.lineage.json"),
+            "delete a/b.lineage.json and run snakemake a/b.lineage.json --configfile 'my study.yaml' more.yaml",
+        ),
+        (
+            Finding(f"{ZIP}.lineage.json", "made from another x", kind="outdated", owner=f"{ZIP}.lineage.json"),
+            "delete it and run snakemake bundle --configfile 'my study.yaml' more.yaml",
+        ),
+    ],
+)
+def test_a_remedy_names_the_configuration_and_the_archives_target(finding, remedy):
+    demanded = {ZIP: "bundle", f"{ZIP}.lineage.json": "bundle"}
+    assert Remedies([Path("my study.yaml"), Path("more.yaml")], demanded).found(finding) == remedy
+
+
+def test_keeping_all_names_the_targets_that_snakemake_does_not_take_by_itself():
+    remedies = Remedies([], {"b": "stability"})
+    assert remedies.touch(["a"]) == "to keep it, run snakemake --touch"
+    assert remedies.touch(["a", "b"]) == "to keep it, run snakemake --touch all stability"
 
 
 def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):

@@ -260,7 +260,7 @@ def test_every_rule_runs_in_its_own_environment(project, tmp_path):
     subprocess.run([sys.executable, str(STAND_IN), "install", str(conda)], check=True)
     # A test times nothing, so two jobs may run at a time.
     options = ("--sdm", "conda", "--conda-prefix", str(tmp_path / "made"), "--max-threads", "1")
-    ran = snakemake(project, "all", *ON_DEMAND, "evidence", *STUDY, *options, PATH=f"{conda}/bin:/usr/bin:/bin")
+    ran = snakemake(project, "all", *ON_DEMAND, *STUDY, *options, PATH=f"{conda}/bin:/usr/bin:/bin")
     assert ran.returncode == 0, said(ran)[-4000:]
     made = set(re.findall(r"Environment for \S*envs/(\w+)\.yaml created", said(ran)))
     assert made >= {"stage", "gpu", "light", "evaluate", "score_code", "report"}

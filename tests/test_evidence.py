@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aletheia import artifacts
+from aletheia import artifacts, layout
+from aletheia.artifacts import SIDECAR
+from aletheia.inventory import load_inventory
 from conftest import STUDY, copy_study, dry, edit, said, snakemake
 
 ARCHIVE = "results/evidence/evidence.zip"
@@ -230,6 +232,36 @@ def test_a_changed_study_remakes_the_bundle(bundled, tmp_path):
     assert dry(folder, "--", ARCHIVE)[0] == {"evidence": 1}
 
 
+def test_an_archive_that_is_out_of_date_is_one_finding_and_one_row(bundled, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(bundled, folder)
+    for name in ("README.md", "Makefile"):
+        with (folder / name).open("a") as handle:
+            handle.write("\nedited\n")
+    done = verify(folder, *STUDY)
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith(f"{ARCHIVE}.lineage.json: made from another Makefile and 1 more (exp")
+    assert rest[0].endswith("artifacts checked, 1 findings")
+    assert len(rest) == 1
+    audit = [sys.executable, "workflow/audit.py", "--json", *STUDY]
+    found = subprocess.run(audit, cwd=folder, capture_output=True, text=True, check=False)
+    (row,) = json.loads(found.stdout)["rows"]
+    assert (row["artifact"], row["rule"]) == (ARCHIVE, "evidence")
+    assert row["remedy"] == f"run snakemake bundle {' '.join(STUDY)}"
+    assert snakemake(folder, "bundle", *STUDY).returncode == 0
+    assert subprocess.run(audit, cwd=folder, capture_output=True, check=False).returncode == 0
+
+
+def test_a_staged_file_that_was_changed_is_refused(bundled, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(bundled, folder)
+    damage(folder / "resources/data/rows/heldout.jsonl")
+    done = own(folder, "evidence.py", *STUDY)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: resources/data/rows/heldout.jsonl: changed after resources/data/rows.l")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_adapters_go_in_where_the_configuration_says_so(bundled, tmp_path):
     folder = tmp_path / "study"
     shutil.copytree(bundled, folder)
@@ -301,6 +333,43 @@ def renamed(folder, old, new):
 def needs(path, folder):
     inputs = json.loads(path.read_text())["lineage"]["inputs"]
     return {described["sha256"] for name, described in inputs.items() if name.startswith(f"{folder}/")}
+
+
+def test_results_on_demand_go_in_once_all_of_them_are_there(bundled, tmp_path, monkeypatch):
+    folder = tmp_path / "study"
+    shutil.copytree(bundled, folder)
+    monkeypatch.chdir(folder)
+    asked = layout.paired_files(load_inventory([Path(STUDY[1])]).study)
+    table = "results/paired/summary.csv"
+    pairs = [path for path in asked if not path.startswith(table)]
+    for path in map(Path, pairs):
+        path.parent.mkdir(parents=True)
+        like_the_probe(path, "probe", artifacts.payload("results/probe/tiny-llama/seed1.json"))
+    assert own(folder, "evidence.py", *STUDY).returncode == 0
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        assert not {name for name in archive.namelist() if "/paired/" in name}
+    Path(table).write_text("a,b\n")
+    files = {"summary.csv": {"sha256": artifacts.sha256_file(Path(table)), "bytes": 4}}
+    like_the_probe(artifacts.sidecar(Path(table)), "file", {"name": "summary.csv", "files": files, "about": {}})
+    # Snakemake sees that more belongs into the archive.
+    assert dry(folder, "--rerun-triggers", "input", "--", ARCHIVE)[0] == {"evidence": 1}
+    done = own(folder, "evidence.py", *STUDY)
+    assert done.returncode == 0, said(done)
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        assert asked.keys() <= set(archive.namelist())
+        archive.extractall(tmp_path / "elsewhere")
+    whole = verify(tmp_path / "elsewhere")
+    assert (whole.returncode, "0 findings" in whole.stdout) == (0, True), whole.stdout
+    crate = json.loads((tmp_path / "elsewhere/ro-crate-metadata.json").read_text())["@graph"]
+    made = [entity["name"] for entity in crate if entity["@id"].startswith("#job-interleave")]
+    assert len(made) == len(pairs)
+
+
+def like_the_probe(path, kind, payload):
+    """Write an artifact that was made as a probe was, so that it can be described."""
+    probe = artifacts.read("results/probe/tiny-llama/seed1.json")
+    made = {**probe["lineage"], "output": str(path).removesuffix(SIDECAR)}
+    path.write_bytes(artifacts.canonical_bytes(artifacts.enveloped(kind, payload, made, probe["observed"], path)))
 
 
 @pytest.mark.parametrize("tree", ["results", "resources"])

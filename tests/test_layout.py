@@ -38,7 +38,8 @@ def hold_together(folder, configuration, target, monkeypatch):
         if outputs:
             declared |= dict.fromkeys(outputs.group(1).split(", "), block.split(":")[0])
     if target in layout.ON_DEMAND:
-        made = {path: rule for path, rule in declared.items() if path.startswith(f"results/{target}")}
+        folder = {"bundle": "evidence"}.get(target, target)
+        made = {path: rule for path, rule in declared.items() if path.startswith(f"results/{folder}/")}
         assert layout.ON_DEMAND[target](study) == made
         return declared
     assert layout.study_files(study) == declared

@@ -8,7 +8,7 @@ import pytest
 from aletheia import pairs
 from aletheia.errors import UserError
 from aletheia.ledger import COLUMNS, build_ledger, read_ledger, write_csv
-from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study, write_study
+from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, plan, run, script, sealed, study, write_study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 
@@ -215,12 +215,29 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
             place = tmp_path / folder / payload["model"] / payload["arm"] / ("" if base else f"seed{payload['seed']}")
             place.mkdir(parents=True, exist_ok=True)
             path.rename(place / ("run.json" if kind == "run" else f"{payload['benchmark']}.json"))
-    section = f"config:campaigns={json.dumps([short(campaign, ONE)])}"
-    done = script("aggregate.py", "--out-dir", tmp_path / "aggregate", "--lineage", section)
+    brief = short(campaign, ONE)
+    brief["models"]["smollm2-135m"]["measured_precision"] = True
+    arguments = ["--out-dir", tmp_path / "aggregate", "--lineage", f"config:campaigns={json.dumps([brief])}"]
+    precision = tmp_path / "precision" / "smollm2-135m.json"
+    plans = [tmp_path / "batches" / "smollm2-135m" / f"seed{seed}.json" for seed in SEEDS]
+    made = {path: ("batches", plan("smollm2-135m", seed)) for path, seed in zip(plans, SEEDS, strict=True)}
+    made[precision] = ("precision", {"dtype": "fp32", "candidates": ["fp32"]})
+    for path, (kind, payload) in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sealed(path, kind, payload)
+    done = script("aggregate.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert len(read_ledger(tmp_path / "aggregate" / "ledger.csv")) == 9
+    # What all arms of a model share makes their rows too.
+    for path in (plans[1], precision):
+        kind, payload = made[path]
+        sealed(path, kind, payload, code_edited_meanwhile=["aletheia.batching"])
+        done = script("aggregate.py", *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"found {path} made by other code aletheia.batching (edited while the job ran); delete" in done.stderr
+        sealed(path, kind, payload)
     (tmp_path / "train" / "smollm2-135m" / "cm" / "seed42" / "run.json").unlink()
-    done = script("aggregate.py", "--out-dir", tmp_path / "aggregate", "--lineage", section)
+    done = script("aggregate.py", *arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cm/seed42/run.json" in done.stderr
 

@@ -137,6 +137,26 @@ def test_of_two_distributions_the_one_that_is_imported_counts(tmp_path, monkeypa
     assert lineage.environment.__wrapped__()["packages"] == {"twice": "1.0"}
 
 
+def test_a_commit_is_dirty_clean_or_not_known(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    monkeypatch.setattr(lineage, "ROOT", tmp_path.resolve())
+    assert lineage.commit.__wrapped__() == {"commit": None, "dirty": None}
+    (tmp_path / "tracked").write_text("one")
+    git("init")
+    git("add", "tracked")
+    git("commit", "-m", "one")
+    clean = lineage.commit.__wrapped__()
+    assert (len(clean["commit"]), clean["dirty"]) == (40, False)
+    (tmp_path / "tracked").write_text("two")
+    assert lineage.commit.__wrapped__() == {**clean, "dirty": True}
+    # Git can still name the commit, but no longer compare.
+    (tmp_path / ".git" / "index").write_bytes(b"damaged")
+    assert lineage.commit.__wrapped__() == {**clean, "dirty": None}
+
+
 # Says where it is, and goes on when it is told to.
 STEP = """
 import sys

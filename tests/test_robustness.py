@@ -258,6 +258,45 @@ def test_a_rerun_needs_no_more_than_an_ordinary_users_rights(study):
     assert "Write-protected output" in said(refused)
 
 
+# Runs a program whose flock the kernel refuses, as on a file system that is mounted without locks.
+WITHOUT_LOCKS = """
+import ctypes, errno, os, platform, struct, sys
+number, load, equal, give = {"x86_64": 73, "aarch64": 32}[platform.machine()], 0x20, 0x15, 0x06
+code = [(load, 0, 0, 0), (equal, 0, 1, number), (give, 0, 0, 0x50000 | errno.ENOLCK), (give, 0, 0, 0x7FFF0000)]
+lines = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
+program = struct.pack("@HP", len(code), ctypes.addressof(lines))
+kernel = ctypes.CDLL(None, use_errno=True)
+assert kernel.prctl(38, 1, 0, 0, 0) == 0
+assert kernel.prctl(22, 2, program, 0, 0) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_file_system_without_locks_is_one_sentence(tmp_path):
+    folder = copy_project(tmp_path / "project")
+    sentence = (
+        "expected a file system with locks, found one that gives none (No locks available); use a folder on one that "
+        "is mounted with flock"
+    )
+
+    def without_locks(*command):
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT_LOCKS, *map(str, command)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    arguments = ["--probe", "probe.json", "--seed", "1", "--out", "mine/seed1.json"]
+    done = without_locks(sys.executable, "-s", SCRIPTS / "select_layers.py", *arguments)
+    assert (done.returncode, done.stderr) == (2, f"error: mine: {sentence}\n")
+    done = without_locks(COMMAND[0], "resources/data/rows.lock.json", *STUDY)
+    assert done.returncode != 0
+    assert f"{folder}: {sentence}" in said(done)
+    assert "Traceback" not in said(done)
+
+
 @pytest.mark.parametrize("refusal", ["rights", "read-only"])
 def test_a_place_that_refuses_to_be_written_is_one_sentence(tmp_path, small_disk, refusal):
     folder = tmp_path / "select"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from aletheia.config import schema
+from aletheia.config import schema, trees
 from aletheia.errors import UserError
 from aletheia.ledger import planned_runs
 from aletheia.study import load_study
@@ -291,3 +291,33 @@ def test_the_default_study_loads(monkeypatch):
     loaded = load_study(yaml.safe_load(Path("config/config.yaml").read_text()))
     assert len(loaded.runs) == 18
     assert loaded.tables() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("pathvars", "sentence"),
+    [
+        (
+            {"results": "./results"},
+            "pathvars.results: expected a folder in its shortest spelling, results, found",
+        ),
+        ({"resources": "kept/"}, "pathvars.resources: expected a folder in its shortest spelling, kept, found 'kept/'"),
+        (
+            {"results": "a/../b"},
+            "pathvars.results: expected a folder in its shortest spelling, b, found 'a/../b'",
+        ),
+        (["a"], "pathvars: expected a value of type object, found ['a']"),
+        (None, "pathvars: expected a value of type object, found None"),
+        ({"results": 3}, "pathvars.results: expected a value of type string, found 3"),
+        ({"result": "other"}, "pathvars: unknown key 'result'; did you mean 'results'?"),
+    ],
+)
+def test_a_mistake_in_the_trees_is_one_sentence(study, pathvars, sentence):
+    for read in (lambda: trees({"pathvars": pathvars}), lambda: study(CAMPAIGN, pathvars=pathvars)):
+        with pytest.raises(UserError) as raised:
+            read()
+        assert str(raised.value).startswith(f"config: {sentence}")
+
+
+def test_trees_stand_where_the_path_variables_say():
+    assert trees({}) == ("results", "resources")
+    assert trees({"pathvars": {"results": "../there", "resources": "/disk/kept"}}) == ("../there", "/disk/kept")

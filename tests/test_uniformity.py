@@ -83,6 +83,23 @@ def test_an_old_evaluation_of_the_base_model_is_named_itself_and_marks_the_rows_
         check_uniform(settings, found)
 
 
+def test_a_plan_of_batches_of_another_shape_sets_its_rows_apart_and_one_of_another_length_does_not(campaign):
+    _, runs, evaluations = campaign
+    rows = rows_of(runs, evaluations)
+    plans = {}
+    for key, row in rows.items():
+        shape = {"steps": 40, "batch_size": 2, "accumulation": 1}
+        plan = {"lineage": {"step": "batches", "code": {"draw_batches.py": "ab"}, "config": {"batches": shape}}}
+        row.append(Maker(f"batches/{key[2]}", plans.setdefault(key[2], plan)))
+    shape = plans[123]["lineage"]["config"]["batches"]
+    shape["steps"] = 60
+    assert deviations(rows) == {}
+    shape["batch_size"] = 4
+    found = deviations(rows)
+    assert found == {"batches/123": "settings batches.batch_size"}
+    assert set(mixed_rows(rows, found)) == {key for key in runs if key[2] == 123}
+
+
 def test_another_evaluation_of_one_run_sets_its_row_apart(campaign):
     _, runs, evaluations = campaign
     evaluations[*KEY, "mmlu"]["lineage"] = {"step": "evaluate", "code": {"evaluate_run.py": "new"}, "config": {}}

@@ -17,7 +17,8 @@ import pytest
 from aletheia import artifacts, inventory
 from aletheia.contents import Contents
 from aletheia.errors import UserError
-from aletheia.verification import verify_folders
+from aletheia.verification import verify_files, verify_folders
+from aletheia.vouching import ancestry
 from conftest import SCRIPTS, STUDY, as_ordinary_user, edit, run_script
 
 CHANGES = 1000
@@ -253,6 +254,30 @@ def test_what_a_job_is_writing_is_no_stray(verifier):
     assert verifier.named() == set()
 
 
+def test_a_hidden_name_is_a_stray_unless_a_job_or_snakemake_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    excused = [
+        "results/.snakemake_timestamp",
+        *("results/train/.run.json.lock", "results/.seed1.99.tmp.json", "results/.adapter.7.tmp/model.bin"),
+        *("results/.adapter.7.old/model.bin", "results/train/.checkpoint", "results/train/.checkpoint.tmp"),
+        *("resources/models/.gpt.partial/.model.bin.ab.part", "results/.nfs00a1", "results/report.html"),
+        "resources/downloads/a.whl",
+    ]
+    strays = [
+        *("results/.notes", "results/.mine/file.txt", "results/train/.tmp.json", "results/.a.tmp", "results/.lock"),
+        *("results/downloads/a.whl", "resources/report.html", "results/.checkpoint.old", "results/.git/config"),
+    ]
+    for name in excused + strays:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = verify_folders([Path("results"), Path("resources")]).findings
+    assert {finding.path for finding in found} == set(strays)
+    assert {finding.kind for finding in found} == {"stray"}
+    # Also where there are no results yet.
+    shutil.rmtree("results")
+    assert {f.path for f in verify_folders([Path("results"), Path("resources")]).findings} == {"resources/report.html"}
+
+
 def test_files_that_go_meanwhile_are_no_error(verifier):
     adapter, aside, ended = Path(f"{RUN}/adapter"), Path(f"{RUN}/.adapter.99.old"), threading.Event()
 
@@ -444,6 +469,30 @@ def test_a_damaged_artifact_in_an_ancestry_is_named(study):
     done = verify(study, FIGURE)
     assert done.returncode == 1
     assert done.stdout.startswith("results/select/tiny-llama/ale/seed1.json: ")
+
+
+@pytest.mark.parametrize("position", range(14))
+def test_an_artifact_that_no_longer_begins_as_one_is_named_itself(finished, monkeypatch, tmp_path, position):
+    """What those who read it recorded says that it was one; a file that is named says so itself."""
+    links, selection = tmp_path / "study", Path("results/select/tiny-llama/ale/seed1.json")
+    # The whole study but for one file, without copying it.
+    shutil.copytree(finished / "results", links / "results", copy_function=os.link)
+    (links / "resources").symlink_to(finished / "resources")
+    (links / "config").symlink_to(finished / "config")
+    (links / "tests").symlink_to(finished / "tests")
+    monkeypatch.chdir(links)
+    whole = selection.read_bytes()
+    selection.unlink()
+    selection.write_bytes(whole[:position] + b"~" + whole[position + 1 :])
+    for target in (Path(FIGURE), selection):
+        (finding,) = verify_files(ancestry([target]), named=[target]).findings
+        assert (finding.path, finding.kind) == (str(selection), "changed")
+
+
+def test_json_that_is_part_of_an_artifact_is_not_said_to_be_damaged(study):
+    done = verify(study, f"{RUN}/adapter/adapter_config.json")
+    sentence = "expected an artifact or a file with a sidecar, found neither"
+    assert (done.returncode, done.stderr) == (2, f"error: {RUN}/adapter/adapter_config.json: {sentence}\n")
 
 
 def test_an_adapter_belongs_to_the_ancestry_of_its_figure(study):

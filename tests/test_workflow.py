@@ -2,6 +2,7 @@
 
 import copy
 import fcntl
+import itertools
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 
 from aletheia import artifacts
 from aletheia.config import schema
+from aletheia.locking import locked
 from conftest import STUDY, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
@@ -68,6 +70,23 @@ def test_a_second_controller_in_the_same_folder_stops(study):
         assert not (study / "results/stats/summary.json").exists()
     # The lock went with its holder: nothing has to be unlocked.
     assert snakemake(study, "results/tables/table1.md", *STUDY, "--until", "stats").returncode == 0
+
+
+def test_of_two_controllers_the_second_stops_and_the_first_goes_on(tmp_path):
+    folder, lock = copy_project(tmp_path / "project"), "resources/data/rows.lock.json"
+    (folder / lock).parent.mkdir(parents=True)
+    command = [str(Path(sys.executable).parent / "snakemake"), lock, *STUDY]
+    # The first one's job waits for the lock of its artifact.
+    with locked(folder / lock):
+        first = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        before = list(itertools.takewhile(lambda line: "rule stage_data" not in line, first.stdout))
+        second = snakemake(folder, "resources/data/mmlu.lock.json", *STUDY)
+    after = first.communicate(timeout=120)[0]
+    assert second.returncode != 0
+    assert "another snakemake runs in this folder; wait for it, or stop it, and run this again" in said(second)
+    assert "Traceback" not in said(second)
+    assert not (folder / "resources/data/mmlu.lock.json").exists()
+    assert (first.returncode, (folder / lock).is_file()) == (0, True), [*before, after]
 
 
 def test_the_arms_did_the_same_work(finished):

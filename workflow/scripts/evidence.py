@@ -5,7 +5,7 @@ Weights stay out, named by hash, unless the configuration says `evidence: {adapt
 
 from pathlib import Path
 
-from aletheia import artifacts, crate, evidence, inventory
+from aletheia import artifacts, bundling, crate, evidence, inventory
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
 
@@ -17,7 +17,7 @@ def main() -> None:
     args = parser.parse_args()
     if "study" not in args.config:
         args.config["study"] = inventory.read_configuration(args.configfile)
-    bundle = evidence.collect(args.config["study"])
+    bundle = bundling.collect(args.config["study"])
     out = args.out or Path(bundle.results) / "evidence" / "evidence.zip"
     inputs = map(Path, [*bundle.members, *bundle.given.values()])
     with artifacts.Job(args, inputs=inputs, outputs=[out]) as job:

@@ -34,7 +34,7 @@ def verified(args: argparse.Namespace) -> verification.Verified:
     """Verify what the arguments ask for."""
     if args.paths:
         results = inventory.results_folder(args.configfile)
-        return verification.verify_files(vouching.ancestry(args.paths), results=results)
+        return verification.verify_files(vouching.ancestry(args.paths), named=args.paths, results=results)
     if inventory.CONFIG.is_file() or args.configfile:
         study = inventory.load_inventory(args.configfile)
         roots = (Path(study.results), Path(study.resources))

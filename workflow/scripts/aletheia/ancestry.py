@@ -16,7 +16,7 @@ from aletheia.artifacts import SIDECAR
 from aletheia.errors import Unreadable, UserError
 from aletheia.folders import closed_above
 from aletheia.verification import problem_of
-from aletheia.vouching import LOCK, envelope_of, vouched_files
+from aletheia.vouching import LOCK, envelope_of, stands_empty, vouched_files
 
 # What an artifact's lineage says beside its inputs, as a node shows it.
 FACTS = ("code", "config", "commit", "dirty")
@@ -239,6 +239,8 @@ def _absent(node: Node, omitted: Mapping[str, str]) -> Node:
     # Of a folder, a bundle leaves out the files one by one.
     if node.path in omitted or any(path.startswith(f"{node.path}/") for path in omitted):
         return replace(node, status="omitted", problem="left out of this bundle")
+    if stands_empty(Path(node.path)):
+        return node
     if closed := closed_above(Path(node.path)):
         return replace(node, status="changed", problem=str(closed))
     return replace(node, status="missing", problem="no such file")

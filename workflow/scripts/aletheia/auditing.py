@@ -15,6 +15,7 @@ from aletheia.contents import Contents
 from aletheia.errors import Unreadable, UserError
 from aletheia.inventory import load_inventory, verify_study
 from aletheia.planning import Job, planned_jobs
+from aletheia.remedies import Remedies
 from aletheia.verification import Finding, Verified
 from aletheia.vouching import envelope_of
 
@@ -30,7 +31,7 @@ class Row:
     changes
         Why: the module, key or file that differs.
     remedy
-        What to do; empty where ``snakemake`` alone does it and there is nothing better.
+        What to do, its commands as they can be run; empty where Snakemake without a target does it.
     seconds
         What making it took the last time; None where another row counts the same job, or nothing is known.
     estimated
@@ -79,22 +80,24 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
     """
     configfiles, contents = list(configfiles), Contents()
     inventory = load_inventory(configfiles)
+    remedies = Remedies(configfiles, inventory.demanded)
+    targets = sorted(set(inventory.demanded.values()))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        planned = pool.submit(planned_jobs, configfiles)
-        everything = pool.submit(_every_job, configfiles)
+        planned = pool.submit(planned_jobs, configfiles, targets)
+        everything = pool.submit(_every_job, configfiles, targets)
         verified = verify_study(inventory, contents)
-        jobs, whole, notes = _plans(planned, everything, verified)
+        jobs, whole, notes = _plans(planned, everything, verified, remedies)
     records = _Records(whole or jobs, contents)
     notes += [f"{listed(n.path for n in verified.notes)}: {verified.notes[0].problem}"] if verified.notes else []
-    rows = _reruns(jobs, records, {f.owner for f in verified.findings})
-    rows += _found(verified.findings, jobs, records)
-    rows += _unseen([job for job in whole if job not in records.counted], records)
-    rows += _following(whole, records)
+    rows = _reruns(jobs, records, {f.owner for f in verified.findings}, remedies)
+    rows += _found(verified.findings, jobs, records, remedies)
+    rows += _unseen([job for job in whole if job not in records.counted], records, remedies)
+    rows += _following(whole, records, remedies)
     return Audit(rows, notes)
 
 
 def _plans(
-    planned: Future[list[Job]], everything: Future[tuple[list[Job], list[str]]], verified: Verified
+    planned: Future[list[Job]], everything: Future[tuple[list[Job], list[str]]], verified: Verified, remedies: Remedies
 ) -> tuple[list[Job], list[Job], list[str]]:
     """Return the jobs that Snakemake plans, those of the whole study, and notes."""
     try:
@@ -104,13 +107,13 @@ def _plans(
         if not any(finding.kind == "unreadable" for finding in verified.findings):
             raise
         note = "what would be made again is not known: Snakemake cannot plan over what cannot be read"
-        return [], [], [f"{note} (snakemake -n says where it stops)"]
+        return [], [], [f"{note} ({remedies.snakemake('-n')} says where it stops)"]
 
 
-def _every_job(configfiles: list[Path]) -> tuple[list[Job], list[str]]:
+def _every_job(configfiles: list[Path], targets: list[str]) -> tuple[list[Job], list[str]]:
     """Return every job of the study; none, with a note, where a file is gone that only staging would need again."""
     try:
-        return planned_jobs(configfiles, everything=True), []
+        return planned_jobs(configfiles, targets, everything=True), []
     except UserError as error:
         return [], [f"only what Snakemake plans was held against the present code and settings ({error})"]
 
@@ -172,7 +175,7 @@ def _makers(jobs: Iterable[Job]) -> dict[str, Job]:
     return {output: job for job in jobs for output in job.outputs}
 
 
-def _reruns(jobs: Iterable[Job], records: _Records, faulty: Collection[str]) -> list[Row]:
+def _reruns(jobs: Iterable[Job], records: _Records, faulty: Collection[str], remedies: Remedies) -> list[Row]:
     """Return the rows of the jobs that Snakemake plans."""
     rows, makers, newer = [], _makers(jobs), set[str]()
     # Producers come first, so that what follows a job that is newer alone can be so too.
@@ -189,8 +192,9 @@ def _reruns(jobs: Iterable[Job], records: _Records, faulty: Collection[str]) -> 
             newer.update(job.outputs)
             reasons.append("same code, settings and inputs; newer by time alone")
         reasons += [f"other packages: {listed(others)}"] if others else []
-        rows.append(Row(job.outputs[0], job.rule, reasons, kind=kind, **records.cost(records.known(job))))
-    return _touched(rows)
+        remedy = remedies.again(job.outputs[0])
+        rows.append(Row(job.outputs[0], job.rule, reasons, remedy, kind=kind, **records.cost(records.known(job))))
+    return _touched(rows, remedies)
 
 
 def _by_time(job: Job) -> bool:
@@ -198,17 +202,17 @@ def _by_time(job: Job) -> bool:
     return not any(words in job.reason for kind, words in REASONS.items() if kind not in ("updated", "follows"))
 
 
-def _touched(rows: list[Row]) -> list[Row]:
+def _touched(rows: list[Row], remedies: Remedies) -> list[Row]:
     """Add how to keep what is newer alone: Snakemake deletes a job's outputs before it runs it."""
     # Without a target, all that is planned would pass as made by the present code.
     alone = all(row.kind == "newer" for row in rows)
     for row in rows:
         if row.kind == "newer":
-            row.remedy = "to keep it, run snakemake --touch" + ("" if alone else f" {row.artifact}")
+            row.remedy = remedies.touch(r.artifact for r in rows) if alone else remedies.touch_one(row.artifact)
     return rows
 
 
-def _found(findings: Iterable[Finding], jobs: Iterable[Job], records: _Records) -> list[Row]:
+def _found(findings: Iterable[Finding], jobs: Iterable[Job], records: _Records, remedies: Remedies) -> list[Row]:
     """Return the rows of what verify found and the planned jobs do not mend anyway."""
     remade = set(_makers(jobs))
     rows = []
@@ -217,28 +221,12 @@ def _found(findings: Iterable[Finding], jobs: Iterable[Job], records: _Records) 
             continue
         job = records.makers.get(finding.owner)
         cost = records.cost(job) if job else {}
-        rows.append(Row(finding.path, finding.rule, [finding.problem], _remedy(finding), kind=finding.kind, **cost))
+        remedy = remedies.found(finding)
+        rows.append(Row(finding.path, finding.rule, [finding.problem], remedy, kind=finding.kind, **cost))
     return rows
 
 
-def _remedy(finding: Finding) -> str:
-    if finding.kind == "misplaced":
-        return f"move it back to {finding.expected}"
-    if finding.kind == "stray":
-        return "delete it, or keep it elsewhere"
-    if finding.kind == "configuration":
-        return ""
-    if finding.kind == "unreadable":
-        otherwise = f", or delete it and run snakemake {finding.owner}" if finding.owner == finding.path else ""
-        return f"make it readable for this user{otherwise}"
-    if not finding.owner:
-        return "put it back" if finding.kind == "missing" else "restore it, or run the study that asks for it"
-    there = finding.path == finding.owner
-    make = f"run snakemake {finding.owner}"
-    return make if there and finding.kind == "missing" else f"delete {'it' if there else finding.owner} and {make}"
-
-
-def _unseen(jobs: Iterable[Job], records: _Records) -> list[Row]:
+def _unseen(jobs: Iterable[Job], records: _Records, remedies: Remedies) -> list[Row]:
     """Return the rows of jobs that would now be done otherwise, where Snakemake has no record that shows it."""
     rows = []
     for job in jobs:
@@ -246,12 +234,12 @@ def _unseen(jobs: Iterable[Job], records: _Records) -> list[Row]:
         found = differences(recorded, job.tokens) if recorded else []
         if found:
             output = job.outputs[0]
-            remedy = f"delete it and run snakemake {output}; Snakemake has no record of how it was made"
+            remedy = remedies.unseen(output)
             rows.append(Row(output, job.rule, found, remedy, kind="unseen", **records.cost(job)))
     return rows
 
 
-def _following(whole: Iterable[Job], records: _Records) -> list[Row]:
+def _following(whole: Iterable[Job], records: _Records, remedies: Remedies) -> list[Row]:
     """Return the rows of jobs that no other row counts, and that read what other rows make again."""
     rows, makers = [], records.makers
     # Producers come first, so that one pass follows every chain.
@@ -259,7 +247,6 @@ def _following(whole: Iterable[Job], records: _Records) -> list[Row]:
         sources = {makers[name] for name in job.inputs if name in makers} & records.counted
         if sources and job not in records.counted:
             rules = sorted({source.rule for source in sources})
-            rows.append(
-                Row(job.outputs[0], job.rule, [f"follows {listed(rules)}"], kind="follows", **records.cost(job))
-            )
+            output, why = job.outputs[0], [f"follows {listed(rules)}"]
+            rows.append(Row(output, job.rule, why, remedies.again(output), kind="follows", **records.cost(job)))
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,30 @@ def nearest(key: str, known: list[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known are {', '.join(sorted(known))}" if known else ""
+
+
+def trees(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where a study keeps its two trees, ``results`` and ``resources``, as Snakemake's path variables name them.
+
+    Parameters
+    ----------
+    config
+        The merged configuration, checked or not.
+
+    Raises
+    ------
+    UserError
+        For another path variable, or a folder that is spelled so that the paths below it have two names.
+    """
+    places = config.get("pathvars", {})
+    check({"pathvars": places}, "config", "config", partly=True)
+    found = {name: places.get(name, name) for name in schema("config")["properties"]["pathvars"]["properties"]}
+    for name, folder in found.items():
+        plain = os.path.normpath(folder)
+        if folder != plain:
+            expected = f"expected a folder in its shortest spelling, {plain}"
+            raise UserError(f"config: pathvars.{name}: {expected}, found {folder!r}; write it so")
+    return found["results"], found["resources"]
 
 
 def load_checked(path: Path, schema_name: str) -> dict[str, Any]:

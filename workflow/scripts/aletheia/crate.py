@@ -18,7 +18,7 @@ from rocrate.rocrate import ROCrate
 
 from aletheia import artifacts
 from aletheia.artifacts import SIDECAR
-from aletheia.evidence import Bundle
+from aletheia.bundling import Bundle
 from aletheia.layout import study_targets
 from aletheia.lineage import DIGEST_CHARACTERS
 from aletheia.vouching import LOCK
@@ -33,7 +33,10 @@ PROFILES = {
 TERMS = {name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "environment")}
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
 # One job makes what shares a stem; these make all of a folder; the others run once.
-BY_STEM = ("stage_model", "stage_data", "precision", "batches", "probe", "select", "figures")
+BY_STEM = (
+    *("stage_model", "stage_data", "precision", "batches", "probe", "select", "figures"),
+    *("probe_draw", "interleave", "attribute"),
+)
 BY_FOLDER = ("train", "evaluate", "generate", "score_code")
 MEDIA_TYPES = {
     "": "text/plain",

@@ -31,6 +31,10 @@ class Sources:
         By (model, seed).
     selections
         By (model, arm, seed).
+    plans
+        Of batches, by (model, seed).
+    precisions
+        Measured choices, by model with ``dtype: auto``.
     generations
         Sidecars of generated programs by (model, arm, seed), or (model, "base", None): what judged them stands in
         the evaluation, what wrote them only here.
@@ -40,12 +44,14 @@ class Sources:
     evaluations: list[Path]
     probes: dict[tuple[str, int], Path] = field(default_factory=dict)
     selections: dict[Key, Path] = field(default_factory=dict)
+    plans: dict[tuple[str, int], Path] = field(default_factory=dict)
+    precisions: dict[str, Path] = field(default_factory=dict)
     generations: dict[tuple[str, str, int | None], Path] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:
         """All of them."""
-        others = (self.probes, self.selections, self.generations)
+        others = (self.probes, self.selections, self.plans, self.precisions, self.generations)
         return [*self.runs, *self.evaluations, *(path for group in others for path in group.values())]
 
 
@@ -61,13 +67,18 @@ def sources(
     root
         The study's results folder.
     runs, evaluations
-        In place of the study's own; with these, what wrote the answers is not known.
+        In place of the study's own; with runs, which plans of batches they read is not known, and with evaluations what
+        wrote the answers.
     """
     planned = [(run, campaign.get("selecting", [])) for campaign in campaigns for run in planned_runs(campaign)]
-    probes, selections, generations, trained, evaluated = {}, {}, {}, set(), set()
+    probes, selections, plans, precisions, generations, trained, evaluated = {}, {}, {}, {}, {}, set(), set()
     for run, selecting in planned:
         model, arm, seed = key = (run["model"], run["arm"], run["seed"])
         trained.add(root / "train" / _place(*key) / "run.json")
+        if runs is None:
+            plans[model, seed] = root / "batches" / model / f"seed{seed}.json"
+            if run.get("measured_precision"):
+                precisions[model] = root / "precision" / f"{model}.json"
         for asked in (key, (model, BASE, None)):
             folder = root / "evaluate" / _place(*asked)
             evaluated |= {folder / f"{benchmark}.json" for benchmark in run["benchmarks"]}
@@ -77,7 +88,7 @@ def sources(
             probes[model, seed] = root / "probe" / model / f"seed{seed}.json"
             selections[key] = (root / "select" / _place(*key)).with_suffix(".json")
     asked_of = sorted(evaluated) if evaluations is None else evaluations
-    return Sources(runs or sorted(trained), asked_of, probes, selections, generations)
+    return Sources(runs or sorted(trained), asked_of, probes, selections, plans, precisions, generations)
 
 
 def tables(campaigns: Campaigns) -> list[str]:
@@ -128,17 +139,21 @@ class _Envelopes:
         self.evaluations = self._by_payload(found.evaluations, "evaluation", "model", "arm", "seed", "benchmark")
         self.probes = {key: self._read(path, "probe") for key, path in found.probes.items()}
         self.selections = {key: self._read(path, "selection") for key, path in found.selections.items()}
+        self.plans = {key: self._read(path, "batches") for key, path in found.plans.items()}
+        self.precisions = {model: self._read(path, "precision") for model, path in found.precisions.items()}
         self.generations = {key: self._read(path, "file") for key, path in found.generations.items()}
 
     def makers(self, key: Key, benchmarks: Iterable[str]) -> list[Maker]:
-        """Return the artifacts that make a row: probe, selection, run, its evaluations and its base model's."""
+        """Return the artifacts that make a row: probe to run, its evaluations and its base model's."""
         model, _, seed = key
         base = (model, BASE, None)
         # Arms without a selection rest on no probe.
         probe = self.probes.get((model, seed)) if key in self.selections else None
-        own = [probe, self.selections.get(key), self.runs.get(key), self.generations.get(key)]
+        own = [probe, self.selections.get(key), self.plans.get((model, seed)), self.runs.get(key)]
+        own.append(self.generations.get(key))
         own += [self.evaluations.get((*key, benchmark)) for benchmark in benchmarks]
-        shared = [self.generations.get(base), *(self.evaluations.get((*base, name)) for name in benchmarks)]
+        shared = [self.precisions.get(model), self.generations.get(base)]
+        shared += [self.evaluations.get((*base, name)) for name in benchmarks]
         return [
             Maker(*self._paths[id(envelope)], shared=group is shared)
             for group in (own, shared)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts
-from aletheia.config import merged, read_yaml
+from aletheia.config import merged, read_yaml, trees
 from aletheia.contents import Contents
 from aletheia.errors import UserError
 from aletheia.layout import ON_DEMAND, study_files
@@ -24,12 +24,23 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Inventory:
-    """A study with its two trees, and ``{path: rule}`` of all that it leaves there."""
+    """A study with its two trees, and what it leaves there.
+
+    Attributes
+    ----------
+    study, results, resources
+        The study, and its trees.
+    files
+        ``{path: rule}`` of all that should be there.
+    demanded
+        ``{path: target}`` of those that are made on demand.
+    """
 
     study: Study
     results: str
     resources: str
     files: Mapping[str, str]
+    demanded: Mapping[str, str]
 
 
 def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
@@ -40,11 +51,7 @@ def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
 def results_folder(configfiles: Iterable[Path] = ()) -> str:
     """Return where the study leaves its results, as far as the configuration that is here says."""
     configfiles = list(configfiles)
-    return _place(read_configuration(configfiles), "results") if CONFIG.is_file() or configfiles else "results"
-
-
-def _place(config: Mapping[str, Any], name: str) -> str:
-    return (config.get("pathvars") or {}).get(name, name)
+    return trees(read_configuration(configfiles) if CONFIG.is_file() or configfiles else {})[0]
 
 
 def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
@@ -61,14 +68,15 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
         For a mistake in the configuration.
     """
     config = read_configuration(configfiles)
-    study = load_study(config)
-    results, resources = (_place(config, name) for name in ("results", "resources"))
-    files = study_files(study, results, resources)
-    for on_demand in ON_DEMAND.values():
+    study, (results, resources) = load_study(config), trees(config)
+    files, demanded = study_files(study, results, resources), dict[str, str]()
+    for target, on_demand in ON_DEMAND.items():
         asked = on_demand(study, results)
         # Once one of its files is there, all are expected.
-        files |= asked if any(map(os.path.exists, asked)) else {}
-    return Inventory(study, results, resources, files)
+        if any(map(os.path.exists, asked)):
+            files |= asked
+            demanded |= dict.fromkeys(asked, target)
+    return Inventory(study, results, resources, files, demanded)
 
 
 def verify_study(inventory: Inventory, contents: Contents | None = None) -> Verified:

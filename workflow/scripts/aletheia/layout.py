@@ -6,6 +6,7 @@ this, so that a deleted file is missed even where nothing else names it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from aletheia.artifacts import SIDECAR
@@ -72,8 +73,20 @@ def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
     return files | dict.fromkeys(plots, "draw_attribution")
 
 
-# Made on demand, each by the target of its name.
-ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
+def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake bundle`` leaves, whatever the study is."""
+    return dict.fromkeys(_with_sidecar(f"{results}/evidence/evidence.zip"), "evidence")
+
+
+# Made on demand, each by the target of its name: results beside the study's own, and the archive that holds all.
+RESULTS_ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
+ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
+
+
+def demanded_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of the results on demand that are there, each target's only where none is missing."""
+    asked = (on_demand(study, results) for on_demand in RESULTS_ON_DEMAND.values())
+    return {path: rule for files in asked if all(map(os.path.exists, files)) for path, rule in files.items()}
 
 
 def _trained(run: Run, results: str) -> dict[str, str]:

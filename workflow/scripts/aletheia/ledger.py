@@ -126,13 +126,14 @@ def build_ledger(
 
 
 def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a campaign's runs, each ``{model, family, arm, seed, headline, benchmarks, parameters?}``.
+    """Return a campaign's runs, each ``{model, family, arm, seed, headline, benchmarks, …}``, with
+    ``parameters`` where they are known and ``measured_precision`` where it was.
 
     Parameters
     ----------
     campaign
         Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
-        headline, benchmarks, parameters?, arms?}}}``, which means every model in every arm (or in its own) with every
+        headline, benchmarks, …, arms?}}}``, which means every model in every arm (or in its own) with every
         seed.
     """
     if "runs" in campaign:

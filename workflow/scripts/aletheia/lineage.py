@@ -157,7 +157,7 @@ def environment() -> dict[str, Any]:
 
 @functools.cache
 def commit() -> dict[str, Any]:
-    """Return the project's commit and whether tracked files differ from it (None where it is no git checkout)."""
+    """Return the project's commit and whether tracked files differ from it; None where git does not say."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -171,4 +171,5 @@ def commit() -> dict[str, Any]:
     top = git("rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != ROOT:
         return {"commit": None, "dirty": None}
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+    changed = git("status", "--porcelain", "-uno")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}

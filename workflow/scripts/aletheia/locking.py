@@ -8,6 +8,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from aletheia.errors import UserError
+
+
+def without_locks(folder: Path, error: OSError) -> UserError:
+    """Return what to say of a folder on a file system that gives no lock."""
+    return UserError(
+        f"{folder}: expected a file system with locks, found one that gives none ({error.strerror}); use a folder on "
+        "one that is mounted with flock"
+    )
+
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -20,11 +30,21 @@ def locked(path: Path) -> Iterator[None]:
     ----------
     path
         The artifact that is about to be written.
+
+    Raises
+    ------
+    UserError
+        Where the file system has no locks.
     """
     lock = path.with_name(f".{path.name}.lock")
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            # The file stays: it may be another holder's, where this was refused for want of memory alone.
+            os.close(descriptor)
+            raise without_locks(path.parent, error) from None
         try:
             current = lock.stat().st_ino == os.fstat(descriptor).st_ino
         except FileNotFoundError:

@@ -13,8 +13,6 @@ from aletheia import artifacts
 from aletheia.errors import UserError
 
 NAME = "evidence/omitted.json"
-# What `make evidence` leaves or puts in that folder: no result of a run, and no stray either.
-FILES = {"evidence.zip", "omitted.json"}
 
 
 def find_omitted(results: Path | str = "results") -> dict[str, str]:

@@ -40,13 +40,17 @@ class Job:
     tokens: tuple[str, ...]
 
 
-def planned_jobs(configfiles: Iterable[Path] = (), *, everything: bool = False) -> list[Job]:
+def planned_jobs(
+    configfiles: Iterable[Path] = (), targets: Iterable[str] = (), *, everything: bool = False
+) -> list[Job]:
     """Return the jobs of a dry run that have outputs.
 
     Parameters
     ----------
     configfiles
         What ``--configfile`` names.
+    targets
+        Planned beside the study's own.
     everything
         Every job of the study, as though nothing were there.
 
@@ -57,7 +61,9 @@ def planned_jobs(configfiles: Iterable[Path] = (), *, everything: bool = False) 
     """
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         plan = Path(folder) / "jobs.jsonl"
-        command = [sys.executable, "-m", "snakemake", "--dry-run", "--logger", "plan", "--logger-plan-path", str(plan)]
+        # Named first, since some options would take a target for more of their values.
+        command = [sys.executable, "-m", "snakemake", "all", *targets]
+        command += ["--dry-run", "--logger", "plan", "--logger-plan-path", str(plan)]
         command += ["--forceall"] if everything else []
         named = list(map(str, configfiles))
         command += ["--configfile", *named] if named else []

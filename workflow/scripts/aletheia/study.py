@@ -14,7 +14,7 @@ from typing import Any
 from aletheia import backends
 from aletheia.arms import BASELINE, arms_of, check_arms, meaning, rule_of
 from aletheia.batching import steps_of_plan
-from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, with_defaults
+from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, trees, with_defaults
 from aletheia.errors import UserError
 from aletheia.rehearsal import rehearsed_settings, stand_ins
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
@@ -160,6 +160,7 @@ class Study:
                         "headline": self._own(campaign, model, "headline"),
                         "parameters": self.models[model].get("parameters"),
                         "benchmarks": self._own(campaign, model, "benchmarks"),
+                        **({"measured_precision": True} if self.models[model]["dtype"] == "auto" else {}),
                         **self._own_arms(campaign, model),
                     }
                     for model in campaign["models"]
@@ -205,6 +206,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     """
     config = dict(config)
     check(config, "config", "config")
+    trees(config)
     root = schema("config")
     config = with_defaults(config, root, root)
     models = load_checked(Path(config["models"]), "models")

@@ -17,6 +17,8 @@ from aletheia.lineage import compact_json
 
 # Sections that differ between rows by design: the run's own name.
 OWN = {"run"}
+# A plan of batches is as long as the longest arm of its seed, in whatever campaign, and each arm reads its beginning.
+OWN_KEYS = {"batches": {"steps"}}
 Key = tuple[str, str, int]
 
 
@@ -108,7 +110,9 @@ def _facts(key: Key, maker: Maker) -> Iterable[tuple[Hashable, Any]]:
     yield ("code", step), lineage["code"]
     for section, value in lineage["config"].items():
         if section not in OWN:
-            yield ("settings", step, section, arm if section == "arm" else model), value
+            own = OWN_KEYS.get(section, set())
+            kept = {key: one for key, one in value.items() if key not in own} if own else value
+            yield ("settings", step, section, arm if section == "arm" else model), kept
 
 
 def _differing(name: Hashable, usual: Any, value: Any) -> Iterable[str]:

@@ -13,13 +13,11 @@ from aletheia.artifacts import SIDECAR
 from aletheia.contents import Contents
 from aletheia.errors import Unreadable, UserError
 from aletheia.folders import closed_above, files_below
-from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, vouched_files
+from aletheia.scratch import is_scratch, passed_over
+from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, stands_empty, vouched_files
 
 # What a name that ends so says of the artifact's schema.
 ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
-# Below the two trees, and no artifacts: the report page is a view of them; wheels are a cache, each held against the
-# sha256 in the registry whenever it is used.
-PASSED = ("report.html", "downloads")
 
 
 @dataclass(frozen=True, order=True)
@@ -86,19 +84,20 @@ def verify_folders(
     Parameters
     ----------
     roots
-        Folders (``results``, ``resources``).
+        Folders (``results``, ``resources``, in this order).
     expected
         ``{path: rule}`` of all that should be there (:func:`aletheia.layout.study_files`); not known when None.
     contents
         Carries over what was read before, between calls.
     """
+    roots = list(roots)
+    passed = passed_over(roots)
     roots = [root for root in roots if os.path.isdir(root)]
     closed: list[Unreadable] = []
-    files = [p for root in roots for p in files_below(root, closed.append) if not _scratch(p.relative_to(root))]
+    files = [p for root in roots for p in files_below(root, closed.append) if not is_scratch(p.relative_to(root))]
     trees = _Trees(files, contents or Contents(), expected or {}, omission.find_omitted(roots[0] if roots else ""))
     trees.findings += [_fault(error, error.path) for error in closed]
     trees.check()
-    passed = [root / name for root in roots for name in PASSED]
     trees.findings += [
         Finding(str(path), "no artifact vouches for this file", kind="stray")
         for path in trees.files
@@ -109,7 +108,11 @@ def verify_folders(
 
 
 def verify_files(
-    files: Iterable[Path], contents: Contents | None = None, *, results: Path | str = "results"
+    files: Iterable[Path],
+    contents: Contents | None = None,
+    *,
+    named: Collection[Path] = (),
+    results: Path | str = "results",
 ) -> Verified:
     """Check some files and folders with their sidecars (see :func:`aletheia.vouching.ancestry`).
 
@@ -119,6 +122,8 @@ def verify_files(
         What to check.
     contents
         Carries over what was read before, between calls.
+    named
+        Those that were asked for: JSON among them is an artifact, whatever its first bytes are by now.
     results
         The results folder, where an evidence bundle says what it leaves out.
     """
@@ -128,7 +133,7 @@ def verify_files(
     listed = [path for path in [Path(results) / omission.NAME] if os.path.isfile(path)]
     files = dict.fromkeys([*files, *envelopes, *listed])
     trees = _Trees(files, contents or Contents(), {}, omission.find_omitted(results))
-    trees.check()
+    trees.check(set(named))
     return trees.verified([])
 
 
@@ -153,11 +158,12 @@ class _Trees:
             elif not os.path.exists(path):
                 self._missing(path)
 
-    def check(self) -> None:
+    def check(self, named: Collection[Path] = ()) -> None:
         """Read every artifact, then hold each against its inputs."""
         self.contents.load(self.files)
         envelopes = {}
-        claims = [p for p in self.files if p.suffix == ".json" and (str(p) in self.expected or is_envelope(p))]
+        known = {*map(Path, self.expected), *named}
+        claims = [p for p in self.files if p.suffix == ".json" and (p in known or is_envelope(p))]
         self.checked = len(claims)
         for path in claims:
             self.owners.setdefault(path, path)
@@ -192,7 +198,7 @@ class _Trees:
             subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
             staged = subject.with_name(subject.name + LOCK)
             asked = {str(path), str(subject), str(staged)} & self.expected.keys()
-            if not asked and str(path) not in known and subject.name not in omission.FILES:
+            if not asked and str(path) not in known and not subject.match(omission.NAME):
                 yield Finding(str(subject), "no run of this study asks for it", kind="unasked")
 
     def _owned(self, finding: Finding) -> Finding:
@@ -209,7 +215,7 @@ class _Trees:
         if str(path) in self.omitted:
             self.left_out.add(str(path))
         # Of a folder, a bundle leaves out the files one by one.
-        elif not any(name.startswith(f"{path}/") for name in self.omitted):
+        elif not stands_empty(path) and not any(name.startswith(f"{path}/") for name in self.omitted):
             found, closed = "no file" if sha256 else "", closed_above(path)
             missing = Finding(str(path), "missing", sha256, found, kind="missing")
             self.findings.append(_fault(closed, closed.path) if closed else missing)
@@ -264,15 +270,30 @@ class _Trees:
         # An input with a fault of its own is named for that, and not once more for each of its consumers.
         faulty = {f.path for f in self.findings}
         for path, envelope in envelopes.items():
-            for name, described in envelope["lineage"]["inputs"].items():
-                if name not in faulty:
-                    self._input(path, Path(name), described["sha256"])
+            inputs = {name: said for name, said in envelope["lineage"]["inputs"].items() if name not in faulty}
+            found = {name: self._other(Path(name), said["sha256"]) for name, said in inputs.items()}
+            found = {name: sha256 for name, sha256 in found.items() if sha256}
+            damaged = {name for name in found if "payload_sha256" in inputs[name] and self._damaged(Path(name))}
+            faulty |= damaged
+            others = [name for name in found if name not in damaged]
+            if others:
+                # One finding, however many there are: all of them are mended at once.
+                first, more = others[0], len(others) - 1
+                problem = f"made from another {first}" + (f" and {more} more" if more else "")
+                expected = inputs[first]["sha256"]
+                self.findings.append(Finding(str(path), problem, expected, found[first], kind="outdated"))
 
-    def _input(self, path: Path, source: Path, sha256: str) -> None:
-        found = self._other(source, sha256)
-        if found:
-            problem = f"made from another {source}"
-            self.findings.append(Finding(str(path), problem, sha256, found, kind="outdated"))
+    def _damaged(self, source: Path) -> bool:
+        """Find an artifact that no longer begins as one, so that only those who read it knew it as one."""
+        if source.suffix != ".json":
+            return False
+        try:
+            self.contents.envelope(source)
+        except UserError as error:
+            self.owners.setdefault(source, source)
+            self.findings.append(_fault(error, source))
+            return True
+        return False
 
 
 def _fault(error: UserError, path: Path) -> Finding:
@@ -284,11 +305,3 @@ def _fault(error: UserError, path: Path) -> Finding:
 def problem_of(error: UserError, path: Path) -> str:
     """Return what an artifact's reader says of it, without its name and the advice, which holds for a step's input."""
     return str(error).removeprefix(f"{path}: ").removesuffix("; delete it and rerun")
-
-
-def _scratch(path: Path) -> bool:
-    """Tell whether a file is no content: Snakemake's time stamps, locks, and what a job is writing just now.
-
-    The path begins below a tree's root: a job fills a folder under a hidden name.
-    """
-    return any(part.startswith(".") for part in path.parts)

@@ -49,7 +49,7 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
     Raises
     ------
     UserError
-        When a file has no lineage.
+        When a named file has no lineage, and is no JSON that might be a damaged artifact.
     """
     named = [Path(p) for p in paths]
     pending, found = list(named), dict[Path, None]()
@@ -62,11 +62,18 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
         if envelope is not None:
             with contextlib.suppress(UserError):
                 pending += map(Path, artifacts.read(envelope)["lineage"]["inputs"])
-        elif path in named:
+        elif path in named and not _may_be_damaged(path):
             raise closed_above(path) or UserError(
                 f"{path}: expected an artifact or a file with a sidecar, found neither"
             )
     return list(found)
+
+
+def _may_be_damaged(path: Path) -> bool:
+    """Tell whether a file is JSON that stands for itself: a folder's sidecar vouches for its files, lineage or not."""
+    # The last one is the root or the working directory, which has no name.
+    vouched = any(os.path.isfile(artifacts.sidecar(above)) for above in path.parents[:-1])
+    return path.suffix == ".json" and os.path.isfile(path) and not vouched
 
 
 def envelope_of(path: Path) -> Path | None:
@@ -76,6 +83,18 @@ def envelope_of(path: Path) -> Path | None:
     if os.path.isfile(beside):
         return beside
     return path if path.suffix == ".json" and os.path.isfile(path) and is_envelope(path) else None
+
+
+def stands_empty(path: Path) -> bool:
+    """Tell whether a path is a folder whose whole sidecar lists no files, as of a run that failed.
+
+    Such a folder need not be there: archives hold files alone.
+    """
+    beside = artifacts.sidecar(path)
+    try:
+        return os.path.isfile(beside) and not artifacts.payload(beside, "file")["files"]
+    except UserError:
+        return False
 
 
 def stands_beside(path: Path) -> Path:
