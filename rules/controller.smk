@@ -74,6 +74,11 @@ def check_stand_ins():
 def meet_cluster():
     """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours."""
     here, submits = Path.cwd(), workflow.executor_plugin.name == "slurm"
+    if SITE and not submits:
+        raise WorkflowError(
+            "site: expected a profile that submits jobs to that cluster (--profile profiles/NAME), found a run on this "
+            "machine, whose jobs would get the cores of a node there; leave site out"
+        )
     try:
         # A run on this machine asks SLURM only in a folder from which jobs were submitted, for it may be down here.
         if (submits or Path(".snakemake/slurm_logs").is_dir()) and slurm.wait_for_orphans(here):

@@ -302,6 +302,14 @@ def test_keeping_all_names_the_targets_that_snakemake_does_not_take_by_itself():
     assert remedies.touch(["a", "b"]) == "to keep it, run snakemake --touch all stability"
 
 
+def test_what_is_planned_for_an_archive_alone_is_made_with_it():
+    """Snakemake without a target plans no intermediate that an up-to-date figure does not miss; an archive needs it."""
+    assert Remedies([], {}).again("results/probe/a.json") == ""
+    demanded = {ZIP: "bundle", "b": "stability"}
+    assert Remedies([], demanded).again("results/probe/a.json") == "run snakemake bundle"
+    assert Remedies([], demanded).again("b") == "run snakemake stability"
+
+
 def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):
     edit(study / "tests/study/campaign.yaml", "models: [tiny-llama, tiny-neox]", "models: [tiny-llama]")
     edit(study / "tests/study/campaign.yaml", "overrides:\n  tiny-neox: {benchmarks: [heldout], headline: false}", "")

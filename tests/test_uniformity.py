@@ -69,6 +69,21 @@ def test_a_row_made_otherwise_is_named_with_what_differs(campaign, change, said_
     assert ledger.set_index(["arm", "seed"])["mixed"].dropna().to_dict() == {("ale", 123): said_of_it}
 
 
+def test_what_a_benchmark_asks_is_held_against_those_that_were_asked_it(campaign):
+    """A model may have benchmarks that another has not; of one that several have, other wording is named."""
+    _, runs, evaluations = campaign
+    code = {"evaluate_run.py": "ab", "workflow/tasks/mmlu.yaml": "01"}
+    for (_, arm, _, _), evaluation in evaluations.items():
+        asked = code if arm != "std" else {"evaluate_run.py": "ab"}
+        evaluation["lineage"] = {"step": "evaluate", "code": dict(asked), "config": {}}
+    assert deviations(rows_of(runs, evaluations)) == {}
+    evaluations[(*KEY, "mmlu")]["lineage"]["code"]["workflow/tasks/mmlu.yaml"] = "02"
+    assert deviations(rows_of(runs, evaluations)) == {f"{RUN}/mmlu": "code workflow/tasks/mmlu.yaml"}
+    evaluations[(*KEY, "mmlu")]["lineage"]["code"]["aletheia.new"] = "03"
+    found = deviations(rows_of(runs, evaluations))
+    assert found == {f"{RUN}/mmlu": "code aletheia.new, code workflow/tasks/mmlu.yaml"}
+
+
 def test_an_old_evaluation_of_the_base_model_is_named_itself_and_marks_the_rows_that_rest_on_it(campaign):
     settings, runs, evaluations = campaign
     for (_, arm, _, _), evaluation in evaluations.items():

@@ -29,8 +29,12 @@ class Remedies:
         return shlex.join(["snakemake", *words, *configured])
 
     def again(self, path: str) -> str:
-        """Return how to make again what Snakemake plans; empty where Snakemake without a target does it."""
-        return f"run {self.snakemake(self._demanded[path])}" if path in self._demanded else ""
+        """Return how to make again what Snakemake plans; empty where Snakemake without a target does it.
+
+        An archive needs every file of the study, and is planned with it once it is there.
+        """
+        target = self._demanded.get(path) or ("bundle" if "bundle" in self._demanded.values() else None)
+        return f"run {self.snakemake(target)}" if target else ""
 
     def touch(self, paths: Iterable[str]) -> str:
         """Return how to keep all that is planned, which the paths are of."""

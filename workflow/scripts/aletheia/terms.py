@@ -39,7 +39,8 @@ def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None
         raise UserError(
             f"{' and '.join(gated)}: expected a token of the hub, for these are gated, and found none; accept the "
             f"terms on {pages} with your account, and set HF_TOKEN to a token of it (in the shell that runs "
-            f"snakemake), or stage only others by name ({folder}/NAME.lock.json)"
+            f"snakemake), or stage only others by name ({folder}/NAME.lock.json); where a mirror asks for no token, "
+            "write gated: false in the registry"
         )
 
 

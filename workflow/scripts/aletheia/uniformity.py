@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.lineage import compact_json
+from aletheia.lineage import ROOT, TASKS, compact_json
 
 # Sections that differ between rows by design: the run's own name.
 OWN = {"run"}
 # A plan of batches is as long as the longest arm of its seed, in whatever campaign, and each arm reads its beginning.
 OWN_KEYS = {"batches": {"steps"}}
+TASK_FILES = f"{TASKS.relative_to(ROOT).as_posix()}/"
 Key = tuple[str, str, int]
 
 
@@ -107,7 +108,11 @@ def _facts(key: Key, maker: Maker) -> Iterable[tuple[Hashable, Any]]:
     model, arm, _ = key
     lineage = maker.envelope["lineage"]
     step = lineage["step"]
-    yield ("code", step), lineage["code"]
+    # What a benchmark asks counts among those that were asked it: a model may have benchmarks that another has not.
+    tasks = {name: digest for name, digest in lineage["code"].items() if name.startswith(TASK_FILES)}
+    yield ("code", step), {name: digest for name, digest in lineage["code"].items() if name not in tasks}
+    for name, digest in tasks.items():
+        yield ("code", step, name), {name: digest}
     for section, value in lineage["config"].items():
         if section not in OWN:
             own = OWN_KEYS.get(section, set())
