@@ -71,6 +71,7 @@ def do(folder, remedy):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_a_finished_study_has_nothing_to_do(study):
     done = audit(study)
     assert (done.returncode, done.stdout) == (0, NOTHING)
@@ -101,6 +102,7 @@ def test_each_rerun_has_its_reason_and_its_measured_cost(study):
     assert PROBE not in found
 
 
+@pytest.mark.slow
 def test_the_cost_of_what_is_not_there_is_the_median_of_its_rule(study):
     shutil.rmtree(study / "results/train/tiny-llama/std/seed1")
     (study / "results/evaluate/tiny-llama/std/seed1/heldout.json").unlink()
@@ -143,6 +145,7 @@ def test_what_no_dry_run_sees_is_named_with_its_remedy(study):
     assert whole["seconds"] == pytest.approx(sum(row["seconds"] or 0 for row in found.values()))
 
 
+@pytest.mark.slow
 def test_the_remedies_mend_what_they_say(study):
     generations = "results/evaluate/tiny-llama/base/humaneval.generations.parquet"
     scored = "results/evaluate/tiny-llama/base/humaneval.parquet"
@@ -184,6 +187,7 @@ def unrecorded(finished, tmp_path):
     return copy_study(finished, tmp_path / "unpacked", records=False)
 
 
+@pytest.mark.slow
 def test_results_without_snakemake_s_records_are_held_against_code_and_settings(unrecorded):
     study = unrecorded
     assert audit(study).stdout == NOTHING
@@ -204,6 +208,7 @@ def snapshot(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in files if p.name != ".snakemake_timestamp"}
 
 
+@pytest.mark.slow
 def test_files_that_are_newer_by_their_time_alone_are_kept_by_touching(unrecorded):
     (unrecorded / "resources/models/tiny-neox.lock.json").touch()
     before = snapshot(unrecorded)
@@ -223,6 +228,7 @@ def test_files_that_are_newer_by_their_time_alone_are_kept_by_touching(unrecorde
     assert snapshot(unrecorded) == before
 
 
+@pytest.mark.slow
 def test_what_is_newer_by_its_time_alone_is_made_again_where_nobody_touches_it(unrecorded):
     (unrecorded / "resources/models/tiny-neox.lock.json").touch()
     started = artifacts.read(unrecorded / PROBE)["observed"]["started"]
@@ -233,6 +239,7 @@ def test_what_is_newer_by_its_time_alone_is_made_again_where_nobody_touches_it(u
     assert artifacts.read(unrecorded / PROBE)["observed"]["started"] > started
 
 
+@pytest.mark.slow
 def test_touching_what_is_newer_leaves_what_is_truly_other_to_run(unrecorded):
     (unrecorded / "resources/models/tiny-neox.lock.json").touch()
     append(unrecorded / "workflow/scripts/aletheia/pairs.py")
@@ -332,6 +339,7 @@ def test_another_configuration_is_one_row_and_the_default_s_plan(study):
     assert "pass that study's --configfile" in row
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_aligned_text_and_a_terminal_a_table(study):
     append(study / "workflow/scripts/aletheia/drawing.py")
     heading, first, *_ = audit(study).stdout.splitlines()

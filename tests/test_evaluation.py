@@ -148,6 +148,7 @@ def test_the_adapter_counts(adapted, staged, loaded, tmp_path):
     assert tuned.loss != evaluate(loaded, "heldout", staged, tmp_path).loss
 
 
+@pytest.mark.slow
 def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monkeypatch):
     """Base and two arms, three benchmarks: weights are read from the disk three times, not nine."""
     from transformers import PreTrainedModel

@@ -212,6 +212,7 @@ def test_a_deleted_adapter_is_missing_where_the_bundle_was_made(bundled, tmp_pat
     assert f"{ADAPTER}: missing" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_bundle_made_twice_has_the_same_bytes(bundled, tmp_path):
     folder = tmp_path / "moved"
     shutil.copytree(bundled, folder, copy_function=shutil.copy)
@@ -221,6 +222,7 @@ def test_a_bundle_made_twice_has_the_same_bytes(bundled, tmp_path):
     assert (folder / ARCHIVE).read_bytes() == (bundled / ARCHIVE).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_changed_study_remakes_the_bundle(bundled, tmp_path):
     folder = tmp_path / "study"
     shutil.copytree(bundled, folder)
@@ -232,6 +234,7 @@ def test_a_changed_study_remakes_the_bundle(bundled, tmp_path):
     assert dry(folder, "--", ARCHIVE)[0] == {"evidence": 1}
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_out_of_date_is_one_finding_and_one_row(bundled, tmp_path):
     folder = tmp_path / "study"
     shutil.copytree(bundled, folder)
@@ -288,6 +291,7 @@ def test_an_unfinished_study_is_one_sentence(bundled, tmp_path):
     assert done.stderr == f"error: results/probe/tiny-neox/seed1.json (and 1 more): {sentence}\n"
 
 
+@pytest.mark.slow
 def test_a_study_in_another_folder_is_bundled_from_there(finished, tmp_path):
     """What lies in a folder of another name: the archive, the list of what is left out, and all that reads it."""
     folder = tmp_path / "study"
@@ -335,6 +339,7 @@ def needs(path, folder):
     return {described["sha256"] for name, described in inputs.items() if name.startswith(f"{folder}/")}
 
 
+@pytest.mark.slow
 def test_results_on_demand_go_in_once_all_of_them_are_there(bundled, tmp_path, monkeypatch):
     folder = tmp_path / "study"
     shutil.copytree(bundled, folder)
@@ -438,6 +443,7 @@ def listed(value):
     return value if isinstance(value, list) else [value]
 
 
+@pytest.mark.slow
 def test_a_user_s_own_rows_outside_the_folder_are_left_out(bundled, tmp_path):
     folder, rows = tmp_path / "study", tmp_path / "rows.jsonl"
     shutil.copytree(bundled, folder)

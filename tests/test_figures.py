@@ -25,6 +25,7 @@ def words(figure):
     return " | ".join([*(text.get_text() for text in figure.texts), *inside, *labels, *axes])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", figures.FIGURES)
 @pytest.mark.parametrize(
     ("models", "how"),
@@ -76,6 +77,7 @@ def test_without_pairs_the_figure_says_so():
     assert figures.NOTHING in words(draw("fig1", ledger_of(arms=("ale",))))
 
 
+@pytest.mark.slow
 def test_scripts_draw_the_same_bytes_twice(tmp_path):
     ledger = ledger_of()
     write_csv(ledger, tmp_path / "ledger.csv")
@@ -114,6 +116,7 @@ def test_the_style_is_the_default_with_the_study_s_changes():
     assert drawing.checked_style({"palette": "Set2"}) == {**drawing.STYLE, "palette": "Set2"}
 
 
+@pytest.mark.slow
 def test_the_script_ends_with_the_palette_s_sentence(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     table = ("--ledger", tmp_path / "ledger.csv")

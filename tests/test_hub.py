@@ -242,6 +242,7 @@ def test_a_page_in_the_listings_place_is_one_sentence(tmp_path, repositories):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", [{"Retry_After": "1"}, {}])
 @pytest.mark.parametrize("end", ["/api/models/them/tiny", WEIGHTS])
 def test_staging_waits_where_the_hub_asks_for_patience(tmp_path, repositories, files, end, wait):
@@ -255,6 +256,7 @@ def test_staging_waits_where_the_hub_asks_for_patience(tmp_path, repositories, f
     assert found.read_bytes() == files[WEIGHTS]
 
 
+@pytest.mark.slow
 def test_a_file_that_the_hub_fails_to_serve_is_asked_for_again(tmp_path, repositories, files):
     with Hub(repositories, failing={WEIGHTS: [503, 500]}) as server:
         done, _ = stage("model", "tiny", MODEL, tmp_path, **online(server))
@@ -466,6 +468,7 @@ def hub_study(folder, parameters):
     return folder
 
 
+@pytest.mark.slow
 def test_the_room_for_all_models_is_checked_before_the_first_byte(tmp_path, repositories):
     folder = hub_study(tmp_path / "project", 10**15)
     with Hub(repositories) as server:
@@ -480,6 +483,7 @@ def test_the_room_for_all_models_is_checked_before_the_first_byte(tmp_path, repo
         assert rows.returncode == 0, said(rows)
 
 
+@pytest.mark.slow
 def test_staging_says_how_much_comes(tmp_path, repositories, files):
     folder = hub_study(tmp_path / "project", 10**7)
     with Hub(repositories) as server:
@@ -517,6 +521,7 @@ def test_a_token_is_where_the_hubs_client_finds_one(tmp_path):
     assert found == {case: ["False", "False"] if case in blank else ["True", "True"] for case in found}
 
 
+@pytest.mark.slow
 def test_gated_models_without_a_token_are_one_sentence_before_the_first_byte(tmp_path, repositories, files):
     folder = hub_study(tmp_path / "project", 10**7)
     registry = read_yaml(folder / "hub.yaml")

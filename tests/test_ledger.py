@@ -205,6 +205,7 @@ def test_the_short_form_of_a_campaign_means_every_model_arm_and_seed():
     pd.testing.assert_frame_equal(brief, whole)
 
 
+@pytest.mark.slow
 def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     (campaign,), runs, evaluations = study(ONE, benchmarks=("mmlu",))
     write_study(tmp_path, [campaign], runs, evaluations)

@@ -341,6 +341,7 @@ def test_4_bit_weights_that_an_evaluation_has_laid_out_anew(saved):
         assert torch.equal(model(**BATCHES["uneven"][0]).logits, before)
 
 
+@pytest.mark.slow
 def test_the_script_probes_4_bit_weights_by_either_method(finished, tmp_path):
     places = ["--model-lock", finished / "resources/models/tiny-llama.lock.json"]
     places += ["--data-lock", finished / "resources/data/rows.lock.json", "--seed", 1]
@@ -355,6 +356,7 @@ def test_the_script_probes_4_bit_weights_by_either_method(finished, tmp_path):
     assert any(name.endswith("q_proj.weight") for name in taken["per_module"][0])
 
 
+@pytest.mark.slow
 def test_the_script_probes_with_checkpointing_where_it_is_asked_to(finished, tmp_path):
     places = ["--model-lock", finished / "resources/models/tiny-llama.lock.json"]
     places += ["--data-lock", finished / "resources/data/rows.lock.json", "--seed", 1]

@@ -11,6 +11,8 @@ import pytest
 
 from conftest import STUDY, copy_study, missing, said, snakemake
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FIGURES = ["fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS2"]
 SIDECARS = [

@@ -282,6 +282,7 @@ def test_a_library_without_sources_is_one_sentence(tmp_path):
         docstrings.docstring_rows(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_standard_library_gives_thousands_of_rows_and_a_clean_split():
     rows = docstrings.docstring_rows()
     assert len(rows) > 3000

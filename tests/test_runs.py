@@ -114,6 +114,7 @@ def killed_after(finished, out, step, *more):
     assert not (out / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_losses_bit_for_bit(finished, whole, tmp_path):
     own = ["--checkpoint-seconds", 0, *settings("adapter.dropout=0.1", steps=40)]
     events = ("--events", tmp_path / "events")
@@ -142,6 +143,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(finished, tmp_path):
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_past_its_limit_is_a_row_without_an_adapter(finished, tmp_path):
     run = train(finished, tmp_path, *settings("training.time_limit_seconds=0.000001"))["payload"]
     assert (run["status"], run["step"]) == ("timeout", 1)
@@ -156,6 +158,7 @@ def test_a_run_ends_before_the_job_does(finished, tmp_path):
     assert "before the job's wall limit" in run["reason"]
 
 
+@pytest.mark.slow
 def test_a_crash_is_a_row_and_its_traceback_is_in_the_log(finished, tmp_path):
     """Torch raises in the loss, as it does for a token id that the vocabulary does not hold."""
     wrong = tmp_path / "vocabulary.py"

@@ -157,6 +157,7 @@ def problems(benchmark_data):
         return [json.loads(line) for line in handle]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_every_canonical_solution_passes(problems, kind):
     require(kind)
@@ -167,6 +168,7 @@ def test_every_canonical_solution_passes(problems, kind):
     assert not failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_no_prompt_passes_by_itself(problems, kind):
     require(kind)

@@ -158,6 +158,7 @@ def test_too_few_draws_are_one_sentence():
         )
 
 
+@pytest.mark.slow
 def test_the_target_probes_draws_and_compares_them(study):
     done = snakemake(study, "stability", *STUDY)
     assert done.returncode == 0, said(done)[-2000:]

@@ -74,6 +74,7 @@ def table(folder, name):
 # The step, as its rule runs it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapted", [False, True])
 def test_the_artifacts_are_those_of_transformers(staged, run, tmp_path, adapted):
     """The same prompts, texts, token counts and statuses; what wrote them is said, and that no weights were loaded."""
@@ -101,6 +102,7 @@ def test_the_artifacts_are_those_of_transformers(staged, run, tmp_path, adapted)
     assert artifacts.read(tmp_path / "served" / "gsm8k.json")["lineage"]["step"] == "generate"
 
 
+@pytest.mark.slow
 def test_generated_programs_are_judged_as_any(staged, tmp_path):
     done = run_script("generate.py", *script_arguments(staged, tmp_path, config=CONFIG), PYTHONPATH=str(STAND_IN))
     assert done.returncode == 0, done.stderr
@@ -120,6 +122,7 @@ def test_a_failed_run_needs_no_vllm(staged, tmp_path):
     assert (payload["status"], payload["generation"]) == ("no_adapter", "vllm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("attempt", "status"), [(1, "ok"), (2, "timeout")])
 def test_a_second_try_ends_before_its_job_does(staged, tmp_path, attempt, status):
     arguments = script_arguments(staged, tmp_path, config=CONFIG)
@@ -371,6 +374,7 @@ def test_a_dry_run_plans_both_jobs_of_a_run(project):
     assert not any("vllm" in line for line in others)
 
 
+@pytest.mark.slow
 def test_the_rule_runs_and_its_programs_are_judged(project):
     target = "results/evaluate/tiny-llama/base/humaneval.json"
     done = snakemake(project, target, *STUDY, PYTHONPATH=str(STAND_IN))

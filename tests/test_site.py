@@ -78,6 +78,7 @@ def test_a_job_without_a_gpu_starts_beside_the_controller(site):
         assert site.cpu["memory_mb"] + int(memory_mb) <= 30_800
 
 
+@pytest.mark.slow
 def test_a_controller_on_one_core_gives_jobs_the_threads_of_the_site(tmp_path):
     """As it plans them, and as each job does that it submits, which parses the same rules with --cores 1."""
     folder = copy_project(tmp_path / "project")

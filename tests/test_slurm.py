@@ -22,9 +22,10 @@ import psutil
 import pytest
 import yaml
 
+from aletheia import artifacts
 from aletheia import cluster as clusters
 from aletheia.cluster import Request, read_cluster, refusals
-from aletheia.config import merged
+from aletheia.config import merged, read_yaml
 from aletheia.inventory import read_configuration
 from aletheia.site import read_site
 from aletheia.slurm import answer
@@ -42,6 +43,7 @@ FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-stat
 ONE_THREAD = ("--max-threads", "1")
 FAMILIES = "tests/cluster/config.yaml"
 ONE = "tests/cluster/one.yaml"
+REGISTRY = read_yaml(ROOT / "config/models.yaml")
 LEDGER, STD = "results/aggregate/ledger.csv", "results/train/tiny-neox/std/seed1/run.json"
 # All of both nodes, in a quality of service whose jobs put others back into the queue.
 PREEMPTING = ("--partition=boost_usr_prod", "--qos=urgent", "--exclusive", "--gres=gpu:4", "--time=5")
@@ -135,15 +137,27 @@ def walltimes(campaign):
 
 
 def test_every_rule_ran_and_every_row_is_there(campaign):
+    """Four families, one of which diverges: each of its runs is a row with a reason, and all reports are made."""
     folder, study, records = campaign
-    rows = ledger(folder)
-    assert len(rows) == len(study.runs) == 12
-    status = {(row["model"], row["arm"]): row["status"] for row in rows}
-    assert {key for key, value in status.items() if value != "ok"} == {
-        ("pythia-1.4b", arm) for arm in ("std", "ale", "cm")
-    }
     assert {record.state for record in records.values()} == {"COMPLETED"}
-    assert (folder / "results/figures/fig1.pdf").is_file()
+    rows = {(row["model"], row["arm"]): row for row in ledger(folder)}
+    assert len(rows) == len(study.runs) == 12
+    diverged = {key: row for key, row in rows.items() if row["status"] == "diverged"}
+    assert set(diverged) == {("pythia-1.4b", arm) for arm in ("std", "ale", "cm")}
+    assert all("not finite" in row["reason"] and row["eval_loss"] == "" for row in diverged.values())
+    assert {row["status"] for key, row in rows.items() if key not in diverged} == {"ok"}
+    layers = {model: int(row["layers_total"]) for (model, _), row in rows.items() if row["layers_total"]}
+    assert layers == {model: REGISTRY[model]["layers"] for model in study.used_models()}
+    for number in range(1, 6):
+        assert (folder / f"results/figures/fig{number}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_stand_in_says_that_it_is_one(campaign):
+    folder, *_ = campaign
+    lock = artifacts.payload(folder / "resources/models/mixtral-8x7b.lock.json", "model_lock")
+    stand_in = REGISTRY["mixtral-8x7b"]["stand_in"]
+    assert lock["source"] == {"type": "random", **stand_in, "seed": 0, "tokenizer": "bytes"}
+    assert lock["licence"] is None
 
 
 def test_arms_of_a_model_and_seed_follow_each_other_in_one_allocation(campaign, walltimes):

@@ -184,6 +184,7 @@ def test_the_users_own_files_are_inputs(tmp_path):
     assert local_inputs(own) == [Path("a.jsonl"), Path("b.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):
     entry = {"source": {"type": "stdlib"}, "held_out": 8, "seed": 0}
     out = tmp_path / "resources" / "data" / "lib.lock.json"
@@ -217,6 +218,7 @@ def test_a_full_disk_leaves_nothing_and_is_told_as_such(tmp_path, local, monkeyp
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_jobs_at_once_stage_once(tmp_path):
     entry = {"source": {"type": "stdlib"}, "held_out": 8, "seed": 0}
     out = tmp_path / "resources" / "data" / "lib.lock.json"
@@ -437,6 +439,7 @@ def test_a_wrong_random_config_is_one_sentence(tmp_path, config, sentence):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_random_model_is_staged_and_locked(tmp_path):
     source = {"type": "random", "config": {"model_type": "qwen2", **FAMILIES["qwen2"]}, "seed": 3}
     lock = staged("model", "tiny.2", {"source": source, "family": "qwen"}, tmp_path)

@@ -95,6 +95,7 @@ def test_models_outside_the_headline_are_shown_but_not_counted():
     assert found["overall"]["pairs"]["speedup_percent"]["n"] == 3
 
 
+@pytest.mark.slow
 def test_families_over_models_or_over_seeds():
     found = {f["family"]: f for f in campaign_of(ledger_of(TEN_MODELS))["families"]}
     assert (found["family-0"]["unit"], found["family-0"]["speedup_percent"]["n"]) == ("models", 3)
@@ -134,6 +135,7 @@ def test_one_seed_one_model_no_cm_no_benchmark():
     canonical_bytes(summarise(ledger))  # refuses NaN
 
 
+@pytest.mark.slow
 def test_headline_says_what_n_counts():
     many = headline(summarise(ledger_of(TEN_MODELS)))
     assert "n = 10 models, 30 pairs" in many
@@ -201,6 +203,7 @@ def test_analyses_of_a_study_without_benchmarks_or_cm():
     assert "nothing can be said at equal compute" in reports.compute_matched(found)
 
 
+@pytest.mark.slow
 def test_stats_as_a_rule_runs_it(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")

@@ -41,6 +41,7 @@ def test_speed_table_states_n_units_and_overall():
     assert "std_seconds_mean" in found.numbers.columns
 
 
+@pytest.mark.slow
 def test_published_values_stand_beside_ours_where_names_match():
     models = {
         "qwen2.5-0.5b": {"family": "qwen2", "std": 100.0, "ale": 80.0},
@@ -55,6 +56,7 @@ def test_published_values_stand_beside_ours_where_names_match():
     assert mmlu.numbers["published_extra_pp"].isna().tolist() == [False, True]
 
 
+@pytest.mark.slow
 def test_the_papers_overall_stands_beside_ours_only_for_the_papers_ten_models():
     paper = load_published(PUBLISHED)[2]
     models = {key: {"family": "x", "std": 100.0, "ale": 80.0} for key in paper if key != "overall"}
@@ -77,6 +79,7 @@ def test_downstream_table_shows_the_benchmarks_of_the_study():
     assert found.numbers["gsm8k_extra_pp_n"].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_compute_matched_table_and_none_without_cm():
     found = table(5, ledger_of())
     assert found.display.iloc[0]["Held-out loss, std (nats)"] == "2.010 ± 0.010"
@@ -84,6 +87,7 @@ def test_compute_matched_table_and_none_without_cm():
     assert table(5, ledger_of(arms=("std", "ale"))).display.empty
 
 
+@pytest.mark.slow
 def test_several_campaigns_are_told_apart():
     from aletheia.ledger import build_ledger
     from ledgers import study
@@ -102,6 +106,7 @@ def test_reports_name_the_tables_and_analyses_that_can_be_made():
     assert reporting.analyses_of(["speed", "downstream"]) == {"downstream": "FORGETTING_DELTAS_ANALYSIS.md"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", TABLES)
 @pytest.mark.parametrize(
     "how",

@@ -64,6 +64,7 @@ def tree():
     return [p for p in files if p.name not in artifacts.IGNORED and "downloads" not in p.parts]
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_named(verifier):
     files, draw = [p for p in tree() if p.stat().st_size], random.Random(0)
     assert len(files) > 180
@@ -90,6 +91,7 @@ def test_white_space_that_leaves_json_equal_is_named(verifier):
         verifier.write(path, whole)
 
 
+@pytest.mark.slow
 def test_every_truncated_file_is_named(verifier):
     draw = random.Random(2)
     for path in [p for p in tree() if p.stat().st_size]:
@@ -100,6 +102,7 @@ def test_every_truncated_file_is_named(verifier):
         verifier.write(path, whole)
 
 
+@pytest.mark.slow
 def test_every_deleted_file_is_named(verifier):
     for path in tree():
         aside = verifier.folder / "aside"
@@ -121,6 +124,7 @@ def test_every_file_deleted_with_its_sidecar_is_named(verifier):
             aside.rename(source)
 
 
+@pytest.mark.slow
 def test_every_renamed_file_is_named(verifier):
     for path in tree():
         renamed = path.with_name(f"other_{path.name}")
@@ -152,6 +156,7 @@ def faces(path):
     return {str(path), str(artifacts.sidecar(path))}
 
 
+@pytest.mark.slow
 def test_exchanged_files_are_named(verifier):
     """Two files, their sidecars, or both at once; of one kind, so that nothing but content and place differs."""
     draw, kinds = random.Random(3), {}

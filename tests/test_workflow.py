@@ -49,6 +49,7 @@ def test_every_artifact_is_whole_and_its_inputs_are_those_that_are_there(finishe
     assert checked > 60
 
 
+@pytest.mark.slow
 def test_a_ledger_changed_by_hand_is_refused_by_the_next_step(study):
     ledger = study / "results/aggregate/ledger.csv"
     ledger.write_text(ledger.read_text().replace("tiny-neox", "tiny-nexo", 1))
@@ -59,6 +60,7 @@ def test_a_ledger_changed_by_hand_is_refused_by_the_next_step(study):
     assert re.search(r"ledger\.csv: changed after it was written \(expected sha256 \w{64}, found \w{64}\)", sentence)
 
 
+@pytest.mark.slow
 def test_a_second_controller_in_the_same_folder_stops(study):
     (study / ".snakemake").mkdir(exist_ok=True)
     with open(study / ".snakemake" / "controller.lock", "w") as handle:
@@ -72,6 +74,7 @@ def test_a_second_controller_in_the_same_folder_stops(study):
     assert snakemake(study, "results/tables/table1.md", *STUDY, "--until", "stats").returncode == 0
 
 
+@pytest.mark.slow
 def test_of_two_controllers_the_second_stops_and_the_first_goes_on(tmp_path):
     folder, lock = copy_project(tmp_path / "project"), "resources/data/rows.lock.json"
     (folder / lock).parent.mkdir(parents=True)
@@ -126,6 +129,7 @@ def test_an_evaluation_loads_its_model_once(finished):
     assert sorted(answered) == [["heldout"]] * 4 + [["heldout", "mmlu", "humaneval"]] * 4
 
 
+@pytest.mark.slow
 def test_questions_are_put_as_the_registry_says(tmp_path):
     """With `prompt: registry`, the default: a chat model's through its template, another's as they are."""
     folder = copy_project(tmp_path / "project")
@@ -351,6 +355,7 @@ def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
     assert [key for key in IDLE if seen[key]] == []
 
 
+@pytest.mark.slow
 def test_one_figure_is_rebuilt_alone(study):
     (study / "results/figures/fig1.pdf").unlink()
     done = snakemake(study, "results/figures/fig1.pdf", *STUDY)
@@ -359,6 +364,7 @@ def test_one_figure_is_rebuilt_alone(study):
     assert (study / "results/figures/fig1.pdf").is_file()
 
 
+@pytest.mark.slow
 def test_the_scheduler_looks_when_a_job_ends_and_not_by_the_clock(study):
     targets = [f"results/figures/fig{number}.pdf" for number in (1, 2, 3)]
     for target in targets:
@@ -368,6 +374,7 @@ def test_the_scheduler_looks_when_a_job_ends_and_not_by_the_clock(study):
     assert 3 <= said(done).count("Ready jobs:") <= 4
 
 
+@pytest.mark.slow
 def test_a_figure_whose_report_is_not_in_the_study_is_no_target(study):
     edit(study / "tests/study/campaign.yaml", "reports: [speed, downstream, compute_matched]", "reports: [speed]")
     done = snakemake(study, "-n", "results/figures/fig4.pdf", *STUDY)
@@ -408,6 +415,7 @@ def test_a_mistake_in_the_configuration_is_one_sentence(study, file, old, new, s
     assert "Traceback" not in said(done)
 
 
+@pytest.mark.slow
 def test_a_staged_file_that_changed_is_named_with_both_hashes(study):
     weights = study / "resources/models/tiny-llama/model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -440,6 +448,7 @@ def test_an_edit_of_the_users_own_file_is_noticed(study):
     assert "stage_model" not in jobs
 
 
+@pytest.mark.slow
 def test_a_missing_file_of_the_users_is_named_and_a_staged_one_is_not_missed(study):
     (study / "tests/study/rows.jsonl").unlink()
     assert dry(study)[0] == {}
