@@ -14,8 +14,9 @@ import yaml
 
 import ledgers
 from aletheia import pairs
+from aletheia.campaign_runs import planned_runs
 from aletheia.config import read_yaml, schema, with_defaults
-from aletheia.ledger import build_ledger, planned_runs
+from aletheia.ledger import build_ledger
 from aletheia.published import load_published
 from aletheia.study import load_study
 from aletheia.training import planned_steps

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from aletheia.campaign_runs import planned_runs
 from aletheia.config import schema, trees
 from aletheia.errors import UserError
-from aletheia.ledger import planned_runs
 from aletheia.study import load_study
 from conftest import ROOT
 

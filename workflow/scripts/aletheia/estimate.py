@@ -26,8 +26,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aletheia.campaign_runs import planned_runs
 from aletheia.errors import UserError
-from aletheia.ledger import planned_runs
 from aletheia.study import Study
 
 SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do

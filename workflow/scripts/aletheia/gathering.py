@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from aletheia import artifacts, pairs
+from aletheia.campaign_runs import planned_runs
 from aletheia.layer_table import layer_table
-from aletheia.ledger import BASE, build_ledger, planned_runs
+from aletheia.ledger import BASE, build_ledger
 from aletheia.reporting import LAYER_TABLE
 from aletheia.uniformity import Key, Maker, check_uniform, deviations, mixed_rows
 

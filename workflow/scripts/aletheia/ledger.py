@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from aletheia.campaign_runs import planned_runs
 from aletheia.errors import UserError
 from aletheia.lineage import compact_json
 
@@ -95,7 +96,7 @@ def build_ledger(
     Parameters
     ----------
     campaigns
-        Each ``{name, reports, …}`` and its runs (see :func:`planned_runs`).
+        Each ``{name, reports, …}`` and its runs (see :func:`aletheia.campaign_runs.planned_runs`).
     runs
         Envelopes of kind ``run`` by (model, arm, seed).
     evaluations
@@ -123,27 +124,6 @@ def build_ledger(
     keys = ledger[KEY].itertuples(index=False, name=None)
     ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
     return ledger
-
-
-def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a campaign's runs, each ``{model, family, arm, seed, headline, benchmarks, …}``, with
-    ``parameters`` where they are known and ``measured_precision`` where it was.
-
-    Parameters
-    ----------
-    campaign
-        Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
-        headline, benchmarks, …, arms?}}}``, which means every model in every arm (or in its own) with every
-        seed.
-    """
-    if "runs" in campaign:
-        return list(campaign["runs"])
-    return [
-        {"model": model, "arm": arm, "seed": seed, **{key: fact for key, fact in facts.items() if key != "arms"}}
-        for model, facts in campaign["models"].items()
-        for arm in facts.get("arms", campaign["arms"])
-        for seed in campaign["seeds"]
-    ]
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,27 @@
+"""The runs that a campaign plans: needed where nothing else of a ledger is, at each start of Snakemake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a campaign's runs, each ``{model, family, arm, seed, headline, benchmarks, …}``, with
+    ``parameters`` where they are known and ``measured_precision`` where it was.
+
+    Parameters
+    ----------
+    campaign
+        Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
+        headline, benchmarks, …, arms?}}}``, which means every model in every arm (or in its own) with every
+        seed.
+    """
+    if "runs" in campaign:
+        return list(campaign["runs"])
+    return [
+        {"model": model, "arm": arm, "seed": seed, **{key: fact for key, fact in facts.items() if key != "arms"}}
+        for model, facts in campaign["models"].items()
+        for arm in facts.get("arms", campaign["arms"])
+        for seed in campaign["seeds"]
+    ]
