@@ -47,7 +47,8 @@ def whole(finished, tmp_path_factory):
 # --- the same work ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_arms_with_the_same_layers_are_bit_identical(finished, tmp_path, dtype):
     """Std by way of "all layers", ale by way of a selection that holds all of them, with the plan of another run."""
     places = ["--probe", finished / "results/probe/tiny-llama/seed1.json", "--seed", 1]
@@ -84,6 +85,7 @@ def test_the_arms_of_the_study_read_one_plan(finished):
     assert runs["cm"]["payload"]["train_loss"][0] == runs["ale"]["payload"]["train_loss"][0]
 
 
+@pytest.mark.slow
 def test_what_a_run_observes(whole):
     observed = whole[1]["observed"]
     assert set(observed["conditions"]) == {"before", "halfway"}

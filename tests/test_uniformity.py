@@ -128,6 +128,7 @@ def test_a_module_edited_while_the_job_ran_sets_its_row_apart(campaign):
     assert found == {RUN: "code aletheia.training (edited while the job ran)"}
 
 
+@pytest.mark.slow
 def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_refuses_or_marks(study):
     """A cluster job reads modules on its node, whatever its submitter saw; here the edit falls between two jobs."""
     run = "results/train/tiny-llama/ale/seed1/run.json"
@@ -153,6 +154,7 @@ def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_ref
     assert dry(study)[0]["train_std"] == 2  # and the dry run still says what is out of date
 
 
+@pytest.mark.slow
 def test_a_selection_made_by_other_code_is_seen_although_no_run_imports_it(study):
     """Neither training nor evaluation reads the selecting module: only the selection's own lineage tells."""
     selection = study / "results/select/tiny-llama/ale/seed1.json"
