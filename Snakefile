@@ -55,7 +55,8 @@ rule all:
 
 
 # Runs whose arms are timed must have the machine to themselves: one controller a folder. What is staged must have room,
-# all of it, and a token where it is gated, before the first byte comes. And on a cluster nothing is submitted that is there already, or would be refused.
+# all of it, and a token where it is gated, before the first byte comes. And on a cluster nothing is submitted that is
+# there already, or would be refused.
 onstart:
     hold_folder()
     look_at_events_alone()

@@ -35,10 +35,10 @@ PARTS = ("mmlu_fp32", "mmlu_bf16", "humaneval_fp32", "judging", "loads")
 def measure(
     interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int, parts: Sequence[str] = PARTS
 ) -> dict[str, Any]:
-    """Return seconds, ratios, tokens and differing choices, of the parts that are asked for."""
+    """Return what each of the parts that are asked for has: seconds, ratios, tokens, differing choices, counts."""
     from aletheia import evaluation
 
-    found: dict[str, Any] = {"what": __doc__.splitlines()[0], "seconds": {}, "ratios": {}, "answers": {}}
+    found: dict[str, Any] = {"what": __doc__.splitlines()[0], "parts": list(parts), "ratios": {}}
     rounds = min(rounds, ROUNDS)
     with tempfile.TemporaryDirectory(prefix="bench-evaluation-") as scratch:
         evaluation.offline(Path(scratch))
@@ -52,7 +52,7 @@ def measure(
             else:
                 measured = _compared(folder, *part.split("_"), partial(interleaved, rounds=rounds), ratio)
             for key, value in measured.items():
-                found[key] = {**found[key], **value} if key in ("seconds", "ratios", "answers") else value
+                found[key] = {**found.get(key, {}), **value} if key in ("seconds", "ratios", "answers") else value
     return found
 
 
