@@ -59,13 +59,20 @@ rule all:
 # there already, or would be refused.
 onstart:
     hold_folder()
+    hold_results()
     look_at_events_alone()
     check_stand_ins()
     check_downloads()
     meet_cluster()
+    NOTES.start()
+
+
+onsuccess:
+    NOTES.look()
 
 
 # The sentences that scripts ended with stand in the logs; say them last, where they are read.
 onerror:
+    NOTES.look()
     for sentence in failed_sentences(log):
         print(sentence, file=sys.stderr)

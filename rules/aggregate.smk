@@ -23,5 +23,5 @@ rule aggregate:
     params:
         *lineage("aggregate.py", "report", campaigns=campaigns_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/aggregate.py --out-dir $(dirname {output.ledger:q}) "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/aggregate.py" --out-dir "$(dirname {output.ledger:q})" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

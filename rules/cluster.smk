@@ -29,4 +29,4 @@ rule smoke:
     resources:
         **on_gpu(lambda wildcards: SMOKE["minutes"], qos=SMOKE["qos"]),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/smoke.py --gpus {wildcards.gpus} --out {output:q} > {log:q} 2>&1"
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/smoke.py" --gpus {wildcards.gpus} --out {output:q} > {log:q} 2>&1'

@@ -1,17 +1,69 @@
 # What the controller sees to before the first job and after the last: its folder, room for what is staged, the cluster,
 # and the sentences that scripts ended with.
+import atexit
 import fcntl
 import os
 import shutil
 import threading
 
-from aletheia import artifacts, cluster, slurm
+from aletheia import artifacts, campaign_record, cluster, slurm
+from aletheia.folders import require_writable
 from aletheia.locking import without_locks
+from aletheia.notes import NoteWatcher
 from aletheia.space import staging_space
+from aletheia.targets import check_target
 from aletheia.terms import require_token
 
 # Open files whose locks this controller holds.
 HELD = []
+# Steps whose logs may hold a note for the user.
+NOTES = NoteWatcher([Path("logs") / step for step in ("stage", "precision", "batches", "train")], logger.warning)
+
+
+def explain_target(target):
+    """Stop at a target that the study does not make, in one sentence; Snakemake asks once it knows of no rule for it."""
+    rules = [rule.name for rule in workflow.rules if not rule.has_wildcards()]
+    check_target(target, STUDY, results=RESULTS, resources=RESOURCES, rules=rules)
+
+
+def warn_of_other_study():
+    """Say at the end of a dry run that a run would stop, since the results there are another study's."""
+    # Of the jobs, those that a dry run has gone through are no longer planned.
+    if not workflow.dryrun or workflow.dag is None or not write_results(workflow.dag.jobs):
+        return
+    try:
+        other = campaign_record.other_campaigns(RESULTS, STUDY)
+    except UserError as error:
+        other = str(error)
+    if other:
+        print(f"\nnote: this is planned, but a run would stop at its start: {other}", file=sys.stderr)
+
+
+def write_results(jobs):
+    """Whether some job writes below the results."""
+    return any(output.startswith(f"{RESULTS}/") for job in jobs for output in job.output)
+
+
+def hold_results():
+    """Stop before a run would take the place of another study's results; write down whose they are."""
+    if not write_results(workflow.dag.needrun_jobs()):
+        return
+    try:
+        other = campaign_record.other_campaigns(RESULTS, STUDY)
+        if other is None:
+            campaign_record.record_campaigns(RESULTS, STUDY)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if other:
+        raise WorkflowError(other)
+
+
+if workflow.is_main_process:
+    atexit.register(warn_of_other_study)
+    try:
+        require_writable(Path(".snakemake"))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def hold_folder():

@@ -37,7 +37,7 @@ for benchmarks, models in STUDY.benchmark_sets("evaluate").items():
                 evaluation=evaluation_section("evaluate", benchmarks),
             ),
         shell:
-            "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evaluate_run.py --model-lock {input.model:q} "
+            '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/evaluate_run.py" --model-lock {input.model:q} '
             "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
             "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
             "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -75,7 +75,7 @@ for benchmarks, models in STUDY.benchmark_sets("generate").items():
                 evaluation=evaluation_section("generate", benchmarks),
             ),
         shell:
-            "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/generate.py --model-lock {input.model:q} "
+            '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/generate.py" --model-lock {input.model:q} '
             "--data-lock {input.data:q} --precision {input.precision:q} --run {input.run:q} "
             "--questions {input.questions:q} --threads {threads} --outputs {output:q} "
             "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -100,6 +100,6 @@ rule score_code:
     params:
         *lineage("score_code.py", "score_code", humaneval=humaneval_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/score_code.py --generations {input.generations:q} "
-        "--questions {input.questions:q} --threads {threads} --out-dir $(dirname {output.score:q}) "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/score_code.py" --generations {input.generations:q} '
+        '--questions {input.questions:q} --threads {threads} --out-dir "$(dirname {output.score:q})" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

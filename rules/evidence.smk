@@ -24,5 +24,5 @@ rule evidence:
     params:
         *lineage("evidence.py", "evidence", study=configuration_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/evidence.py --out {output.archive:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/evidence.py" --out {output.archive:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -33,6 +33,6 @@ rule figures:
     params:
         *lineage("figures.py", "report", figures=figures_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/figures.py --ledger {input.ledger:q} --stats {input.stats:q} "
-        "--layers {input.layers:q} --figure {wildcards.figure} --out-dir $(dirname {output.pdf:q}) "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/figures.py" --ledger {input.ledger:q} --stats {input.stats:q} '
+        '--layers {input.layers:q} --figure {wildcards.figure} --out-dir "$(dirname {output.pdf:q})" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

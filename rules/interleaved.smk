@@ -39,7 +39,7 @@ rule interleave:
             interleaving=interleaving_section,
         ),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/interleave.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/interleave.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
         "--seed {wildcards.seed} --threads {threads} --out {output:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -60,7 +60,7 @@ rule paired_summary:
     params:
         *lineage("paired_summary.py", "report"),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/paired_summary.py --pairs {input:q} --out {output.table:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/paired_summary.py" --pairs {input:q} --out {output.table:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
@@ -96,7 +96,7 @@ rule attribute:
             interleaving=interleaving_section,
         ),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/attribution.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/attribution.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --probe {input.probe:q} --seed {wildcards.seed} --threads {threads} "
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
@@ -128,5 +128,5 @@ rule draw_attribution:
     params:
         *lineage("draw_attribution.py", "report", figures=figures_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/draw_attribution.py --attributions {input:q} "
-        "--out-dir $(dirname {output.pdf:q}) --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/draw_attribution.py" --attributions {input:q} '
+        '--out-dir "$(dirname {output.pdf:q})" --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1'

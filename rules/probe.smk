@@ -17,7 +17,7 @@ rule precision:
     params:
         *lineage("precision.py", "gpu", precision=precision_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/precision.py --model-lock {input.model:q} --threads {threads} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/precision.py" --model-lock {input.model:q} --threads {threads} '
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
@@ -38,6 +38,6 @@ rule probe:
     params:
         *lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/probe.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/probe.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --seed {wildcards.seed} "
         "--threads {threads} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

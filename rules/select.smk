@@ -15,5 +15,5 @@ rule select:
     params:
         *lineage("select_layers.py", "light", arm=arm_section, adapter=ranks_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/select_layers.py --probe {input.probe:q} --seed {wildcards.seed} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --seed {wildcards.seed} '
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

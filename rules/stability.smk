@@ -33,5 +33,5 @@ rule stability_summary:
     params:
         *lineage("stability.py", "report", stability=stability_section, figures=figures_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stability.py --draws {input.draws:q} --out {output.summary:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stability.py" --draws {input.draws:q} --out {output.summary:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

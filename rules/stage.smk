@@ -22,7 +22,7 @@ rule stage_model:
     params:
         *lineage("stage.py", "stage", model=model_source),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py model {wildcards.model} --out {output:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stage.py" model {wildcards.model} --out {output:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
@@ -40,5 +40,5 @@ rule stage_data:
     params:
         *lineage("stage.py", "stage", data=data_source),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stage.py data {wildcards.data} --out {output:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stage.py" data {wildcards.data} --out {output:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

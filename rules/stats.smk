@@ -24,6 +24,6 @@ rule stats:
     params:
         *lineage("stats.py", "report", reports=reports_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/stats.py --ledger {input.ledger:q} --published config/published "
-        "--stats-dir $(dirname {output.summary:q}) --tables-dir $(dirname {output.summary:q})/../tables "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stats.py" --ledger {input.ledger:q} --published config/published '
+        '--stats-dir "$(dirname {output.summary:q})" --tables-dir "$(dirname {output.summary:q})/../tables" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

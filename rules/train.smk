@@ -29,7 +29,7 @@ rule batches:
     params:
         *lineage("draw_batches.py", "gpu", encoding=encoding_section, batches=batches_section),
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/draw_batches.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/draw_batches.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--seed {wildcards.seed} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
@@ -57,7 +57,7 @@ rule train_std:
     params:
         *TRAIN,
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --batches {input.batches:q} --seed {wildcards.seed} --threads {threads} "
         "--checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} "
         "--events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} --out {output.run:q} "
@@ -92,7 +92,7 @@ rule train_ale:
     params:
         *TRAIN,
     shell:
-        "$ALETHEIA_PYTHON -s $ALETHEIA_SCRIPTS/train.py --model-lock {input.model:q} --data-lock {input.data:q} "
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
         "--batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} "
         "--threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} "

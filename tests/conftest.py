@@ -125,11 +125,14 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """Return a folder with the project and its tiny study, run once for all workers from a bare shell; only read it."""
+    """Return a folder with the project and its tiny study, run once for all workers from a bare shell; only read it.
+
+    Its name has spaces and a letter beyond ASCII, as users' folders do.
+    """
     base = tmp_path_factory.getbasetemp()
     # Workers' folders stand beside each other; the first that comes runs the study, the others wait for it.
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder, done = shared / "finished", shared / "finished.done"
+    folder, done = shared / "é space" / "my project", shared / "finished.done"
     with (shared / "finished.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():

@@ -83,7 +83,7 @@ def test_an_artifact_of_another_version_of_the_code_is_one_sentence(tmp_path, ot
     path = write(tmp_path / "out.json")
     envelope = {**read(path), **other}
     envelope.pop("sha256")
-    path.write_bytes(artifacts.canonical_bytes(artifacts._sealed(envelope)))
+    path.write_bytes(artifacts.canonical_bytes(artifacts.sealed(envelope)))
     shown = f"schema {envelope['schema']} version {envelope['version']}"
     with pytest.raises(UserError, match=f"{shown} is not known to this version of the code"):
         read(path)
@@ -111,7 +111,7 @@ def test_an_artifact_that_does_not_say_what_made_it_is_one_sentence(tmp_path, mo
         holder = holder[key]
     del holder[part[-1]]
     envelope.pop("sha256")
-    path.write_bytes(artifacts.canonical_bytes(artifacts._sealed(envelope)))
+    path.write_bytes(artifacts.canonical_bytes(artifacts.sealed(envelope)))
     with pytest.raises(UserError, match=rf"out\.json: .* at {place}: '{part[-1]}' is a required property"):
         read(path)
 

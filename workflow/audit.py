@@ -3,7 +3,8 @@
 What Snakemake's dry run plans, and what no dry run sees: files that were changed, deleted or added by hand, and results
 that other code or settings made while Snakemake has no record of it.
 
-Ends with status 0 where there is nothing to do, 1 where there is something, 2 where it cannot be told.
+Ends with status 0 where there is nothing to do, 1 where there is something, 2 where it cannot be told; 0 too where
+nothing can be done, since the results are another study's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
         print(json.dumps({**asdict(found), "seconds": found.seconds}, indent=1, ensure_ascii=False))
     else:
         report(found)
-    raise SystemExit(1 if found.rows else 0)
+    raise SystemExit(1 if found.rows and not found.other_study else 0)
 
 
 def report(found: Audit) -> None:
@@ -51,6 +52,8 @@ def report(found: Audit) -> None:
         print("nothing to do: every artifact is whole, and made by the present code and settings")
     for note in found.notes:
         print(f"note: {note}")
+    if found.other_study:
+        print(f"note: this is planned, but a run would stop at its start: {found.other_study}")
 
 
 def cells(row: Row) -> tuple[str, str, str, str]:

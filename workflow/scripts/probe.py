@@ -27,7 +27,7 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import data, models, probe
+        from aletheia import data, machine_load, models, probe
 
         models.use_threads(args.threads)
         dtype = models.resolved_dtype(job.config["model"], args.precision)
@@ -42,14 +42,14 @@ def main() -> None:
         if model.is_activation_checkpointing:
             print("probe: gradient checkpointing on")
         drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **settings)
-        start = time.perf_counter()
+        load, start = machine_load.LoadMeter(), time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)
-        seconds = time.perf_counter() - start
+        seconds, shares = time.perf_counter() - start, load.shares()
         payload = probe.probe_payload(measured, model, dtype=dtype, quantization=job.config["model"]["quantization"])
         if args.compare:
             payload["agreement"] = probe.compared(measured, model, drawn)
         print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")
-        job.artifact(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds})
+        job.artifact(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds, "load": shares})
 
 
 if __name__ == "__main__":

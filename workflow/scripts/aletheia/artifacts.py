@@ -96,7 +96,8 @@ def _payload_hash(kind: str, payload: Any) -> str:
     return hashlib.sha256(canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})).hexdigest()
 
 
-def _sealed(envelope: dict[str, Any]) -> dict[str, Any]:
+def sealed(envelope: dict[str, Any]) -> dict[str, Any]:
+    """Return an envelope with its own sha256."""
     return {**envelope, "sha256": hashlib.sha256(canonical_bytes(envelope)).hexdigest()}
 
 
@@ -121,7 +122,7 @@ def enveloped(
     """
     _check_schema(kind, payload, path)
     body = {"schema": kind, "version": VERSION, "payload": payload, "payload_sha256": _payload_hash(kind, payload)}
-    return _sealed({**body, "lineage": lineage, "observed": observed})
+    return sealed({**body, "lineage": lineage, "observed": observed})
 
 
 def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:

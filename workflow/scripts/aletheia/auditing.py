@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 from collections.abc import Collection, Iterable, Mapping
@@ -10,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aletheia.campaign_record import other_campaigns
 from aletheia.changes import REASONS, changes, differences, listed, other_packages
 from aletheia.contents import Contents
 from aletheia.errors import Unreadable, UserError
-from aletheia.inventory import load_inventory, verify_study
+from aletheia.inventory import Inventory, load_inventory, verify_study
+from aletheia.machine_load import busy_reason
 from aletheia.planning import Job, planned_jobs
 from aletheia.remedies import Remedies
 from aletheia.verification import Finding, Verified
@@ -54,10 +57,21 @@ class Row:
 
 @dataclass
 class Audit:
-    """All rows, and what is worth a word without being one."""
+    """What an audit found.
+
+    Attributes
+    ----------
+    rows
+        What is to be done.
+    notes
+        What is worth a word without being a row.
+    other_study
+        Why a run would stop before its first job, since the results tree is another study's; None where it is not.
+    """
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    other_study: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -89,11 +103,31 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
         jobs, whole, notes = _plans(planned, everything, verified, remedies)
     records = _Records(whole or jobs, contents)
     notes += [f"{listed(n.path for n in verified.notes)}: {verified.notes[0].problem}"] if verified.notes else []
-    rows = _reruns(jobs, records, {f.owner for f in verified.findings}, remedies)
-    rows += _found(verified.findings, jobs, records, remedies)
+    other_study = other_campaigns(inventory.results, inventory.study)
+    # The same of a tree without a record, in other words.
+    findings = [f for f in verified.findings if not (other_study and f.kind == "configuration")]
+    notes += _busy_times(inventory, contents, remedies)
+    rows = _reruns(jobs, records, {f.owner for f in findings}, remedies)
+    rows += _found(findings, jobs, records, remedies)
     rows += _unseen([job for job in whole if job not in records.counted], records, remedies)
     rows += _following(whole, records, remedies)
-    return Audit(rows, notes)
+    return Audit(rows, notes, other_study)
+
+
+def _busy_times(inventory: Inventory, contents: Contents, remedies: Remedies) -> list[str]:
+    """Return a note for each model and seed of which a run was timed on a busy machine, with how to time it again."""
+    notes: dict[tuple[str, int], list[str]] = {}
+    paths = {key: f"{inventory.results}/train/{key[0]}/{key[1]}/seed{key[2]}/run.json" for key in inventory.study.runs}
+    for (model, arm, seed), path in paths.items():
+        with contextlib.suppress(UserError):
+            reason = busy_reason(contents.envelope(Path(path))["observed"].get("load", {}))
+            if reason:
+                notes.setdefault((model, seed), []).append(f"{arm}: {reason}")
+    return [
+        f"{model}, seed {seed} was timed on a busy machine ({', '.join(busy)}); to time its arms again on a quiet one, "
+        + remedies.time_again(path for key, path in paths.items() if (key[0], key[2]) == (model, seed))
+        for (model, seed), busy in notes.items()
+    ]
 
 
 def _plans(

@@ -33,7 +33,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was saved, or None where there is none of this run, or a damaged one."""
+        """Return the state that was saved, or None where there is none of this run, or a damaged one; say which."""
         import torch
 
         if not self._path.is_file():
@@ -44,6 +44,10 @@ class Checkpoint:
             saved = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
             if saved["fingerprint"] == self._fingerprint:
                 return saved["state"]
+            print("the checkpoint was saved with other inputs, code, settings, packages, threads or device", flush=True)
+        else:
+            print("the checkpoint is damaged", flush=True)
+        print("so the run begins anew", flush=True)
         self.remove()
         return None
 

@@ -155,10 +155,10 @@ def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled:
     )
 
 
-def ticks(axis: Axes, values: Iterable[float], y: float, colour: Any) -> None:
-    """Draw the single values as ticks across their mean's interval."""
+def ticks(axis: Axes, values: Iterable[float], y: float, colour: Any, *, shape: str = "|") -> None:
+    """Draw the single values as ticks across their mean's interval, or in another shape."""
     values = list(values)
-    axis.plot(values, [y] * len(values), "|", color=colour, markersize=6, markeredgewidth=0.9, zorder=3)
+    axis.plot(values, [y] * len(values), shape, color=colour, markersize=6, markeredgewidth=0.9, zorder=3)
 
 
 def zero_line(axis: Axes) -> None:

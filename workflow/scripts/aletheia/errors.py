@@ -34,6 +34,7 @@ def guarded(main: Callable[[], None]) -> None:
     """Run a script's ``main``; end with one sentence and status 2 where the user can mend the cause.
 
     Any other error shows its traceback and ends with status 3, since 1 is a script's to say that it found something.
+    Ctrl-C ends with status 130, as shells have it.
 
     Parameters
     ----------
@@ -42,6 +43,9 @@ def guarded(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command again, and it goes on from what is there", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
         sentence = _sentence(error)
         if sentence is None:

@@ -90,7 +90,9 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     ]
     figure, (axis,) = drawing.canvas(style, len(blocks) + len(overall) + 0.3)
     for y, (_, speed, own) in enumerate(blocks):
-        drawing.ticks(axis, own["speedup_percent"].dropna(), y - 0.14, colour)
+        shown = own.dropna(subset=["speedup_percent"])
+        drawing.ticks(axis, shown["speedup_percent"][~shown["busy"]], y - 0.14, colour)
+        drawing.ticks(axis, shown["speedup_percent"][shown["busy"]], y - 0.14, colour, shape="x")
         drawing.mark(axis, speed["speedup_percent"], y - 0.14, colour)
         drawing.mark(axis, speed["speedup_with_probe_percent"], y + 0.2, colour, filled=False)
         _percent_label(axis, speed["speedup_percent"], y - 0.14)
@@ -105,7 +107,9 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     drawing.key(figure, {"training": (colour, True), "with the probe": (colour, False)})
     counts = [block["speedup_percent"]["n"] for _, block, _ in blocks]
     seeds = _seeds(counts)
+    busy = sum(block["busy"] for _, block, _ in blocks)
     note = f"{_over_seeds(counts)}{'; overall: over models' if overall else ''}. Ticks: single pairs."
+    note += f" Crosses: {busy} of {sum(counts)} pairs, timed on a busy machine." if busy else ""
     drawing.caption(figure, title, f"Wall-clock of equal steps, paired by seed, {seeds}", _marked(rows, note))
     return figure
 

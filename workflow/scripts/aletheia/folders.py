@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from aletheia.errors import Unreadable
+from aletheia.errors import Unreadable, UserError
 
 
 def files_below(
@@ -72,3 +72,30 @@ def closed_above(path: Path) -> Unreadable | None:
 def _inside(folder: Path) -> str:
     """Return a folder's name from within, whose stat needs the right to enter: without it no file below can be read."""
     return os.path.join(folder, ".")
+
+
+def require_writable(records: Path) -> None:
+    """Refuse a working folder whose records of Snakemake this user may not write, as another user's.
+
+    Parameters
+    ----------
+    records
+        ``.snakemake``, which need not be there yet.
+
+    Raises
+    ------
+    UserError
+        With the folder that is closed, and what can be read without writing.
+    """
+    there = [records, *(Path(entry) for entry in os.scandir(records) if entry.is_dir())] if _may_list(records) else []
+    for folder in there or [records if records.exists() else records.parent]:
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise UserError(
+                f"{folder.resolve()}: expected a folder that this user may write, found one that is another's or "
+                "read-only; copy the project to a folder of your own (cp -a) and run it there; verify.py and "
+                "lineage.py read it as it is"
+            )
+
+
+def _may_list(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts
+from aletheia.campaign_record import ledger_campaigns
 from aletheia.config import merged, read_yaml, trees
 from aletheia.contents import Contents
-from aletheia.errors import UserError
 from aletheia.layout import ON_DEMAND, study_files
 from aletheia.study import Study, load_study
 from aletheia.verification import Finding, Verified, verify_folders
@@ -108,7 +108,7 @@ def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | 
     """Return the finding that the trees were plainly made by another configuration, or None."""
     sidecar = artifacts.sidecar(Path(inventory.results) / "aggregate" / "ledger.csv")
     asked = {campaign["name"] for campaign in inventory.study.campaigns}
-    made = _campaigns(sidecar)
+    made = {campaign["name"] for campaign in ledger_campaigns(inventory.results)}
     nothing_of_it = bool(verified.notes) and not any(map(os.path.exists, inventory.files))
     plainly = not made & asked if made else nothing_of_it
     if not plainly:
@@ -120,15 +120,6 @@ def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | 
         f"campaigns {', '.join(sorted(made))}" if made else "none of the study's files",
         kind="configuration",
     )
-
-
-def _campaigns(sidecar: Path) -> set[str]:
-    """Return the names of the campaigns that a ledger was made of; none where it is missing or damaged."""
-    try:
-        config = artifacts.read(sidecar, "file")["lineage"]["config"]
-    except UserError:
-        return set()
-    return {campaign["name"] for campaign in config.get("campaigns", [])}
 
 
 def condensed(findings: Collection[Finding]) -> list[str]:

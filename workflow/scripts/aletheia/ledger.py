@@ -16,6 +16,7 @@ import pandas as pd
 from aletheia.campaign_runs import planned_runs
 from aletheia.errors import UserError
 from aletheia.lineage import compact_json
+from aletheia.machine_load import busy_reason
 
 BASELINE, BASE = "std", "base"
 QUESTIONS = ("mmlu", "gsm8k", "humaneval")  # benchmarks scored 0 to 1; `heldout` is a loss
@@ -62,6 +63,7 @@ _RUN_COLUMNS = {
     "median_step_seconds": _REAL,
     "warmup_seconds": _REAL,
     "comparable": _FLAG,
+    "busy": _TEXT,
     "tokens_per_second": _REAL,
     "peak_memory_bytes": _WHOLE,
     "host": _TEXT,
@@ -194,7 +196,7 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         time = observed.get("time", {})
         names = ("total", "training", "probe", "median_step", "warmup")
         cells |= {f"{name}_seconds": time.get(f"{name}_seconds") for name in names}
-        cells |= {"comparable": time.get("comparable", True)}
+        cells |= {"comparable": time.get("comparable", True), "busy": busy_reason(observed.get("load", {}))}
         cells |= {"eval_loss": run.get("eval_loss"), "tokens_per_second": observed.get("tokens_per_second")}
     return cells
 

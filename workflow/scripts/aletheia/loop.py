@@ -127,6 +127,11 @@ class Loop:
         """Return how many tokens the steps done have seen, without padding."""
         return sum(batch.tokens for batch in self._batches[: self.done * self._accumulation])
 
+    def positions(self) -> list[int]:
+        """Return the positions of each step, padding included."""
+        sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
+        return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
+
     def step(self) -> Step:
         """Do the next step; where its loss or gradient is not finite, leave the adapters as they were."""
         import torch

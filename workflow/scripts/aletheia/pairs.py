@@ -23,7 +23,8 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
         ``speedup_percent`` is 100·(1 − t_arm / t_std) and ``ratio`` t_std / t_arm over training seconds
         (warm-up and steps); the columns ``…_with_probe`` count the probe in t_arm. Deltas are fine-tuned −
         base and ``…_extra_pp`` is delta of ``arm`` − delta of std, in percentage points. Cells of a failed
-        member are empty, and so are the times of a pair in which one run was killed and resumed.
+        member are empty, and so are the times of a pair in which one run was killed and resumed. ``busy``: whether one
+        of its times was taken on a busy machine (:data:`aletheia.machine_load.RULE`).
     """
     on = ["campaign", "model", "seed"]
     std = ledger[ledger["arm"] == BASELINE]
@@ -35,6 +36,7 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
     for name in ("status_std", f"status_{arm}"):
         frame[name] = both[name]
     frame["paired"] = both[f"paired_{arm}"]
+    frame["busy"] = both["busy_std"].notna() | both[f"busy_{arm}"].notna()
     comparable = both["comparable_std"].fillna(False) & both[f"comparable_{arm}"].fillna(False)
     time, whole = (both[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
     frame["std_seconds"], frame[f"{arm}_seconds"] = time, whole
@@ -78,7 +80,8 @@ def results_runs(ledger: pd.DataFrame) -> pd.DataFrame:
     """
     rows = reporting(ledger, "downstream").index.union(reporting(ledger, "compute_matched").index)
     first = ["campaign", "model", "family", "arm", "seed", "status", "reason", "steps", "steps_done"]
-    frame = ledger.loc[rows, [*first, "eval_loss", "training_seconds", "total_seconds", "comparable", "paired"]].copy()
+    measured = ["eval_loss", "training_seconds", "total_seconds", "comparable", "busy", "paired"]
+    frame = ledger.loc[rows, [*first, *measured]].copy()
     frame["heldout_loss_base"] = ledger.loc[rows, "heldout_loss_base"]
     frame["heldout_loss"] = ledger.loc[rows, "heldout_loss"]
     for name in QUESTIONS:

@@ -48,6 +48,10 @@ class Remedies:
     def _kept(self, *targets: str) -> str:
         return f"to keep it, run {self.snakemake('--touch', *targets)}"
 
+    def time_again(self, runs: Iterable[str]) -> str:
+        """Return how to train runs once more, whose times were taken on a busy machine."""
+        return f"run {self.snakemake(*runs, '--force')}, then {self.snakemake()}"
+
     def unseen(self, path: str) -> str:
         """Return how to make again what Snakemake has no record of."""
         return f"delete it and run {self.snakemake(path)}; Snakemake has no record of how it was made"

@@ -20,6 +20,7 @@ from aletheia.heldout import mean_loss, row_losses
 from aletheia.layers import adaptable_layers
 from aletheia.lineage import compact_json
 from aletheia.loop import Loop
+from aletheia.machine_load import LoadMeter, step_spread
 from aletheia.models import check_context, load, loading, resolved_dtype
 from aletheia.recompute import checkpoint_activations
 from aletheia.training import TrainingRecord, planned_steps, resume, timing, train
@@ -166,14 +167,20 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
         seed=args.seed,
         placement=facts["placement"],
     )
-    conditions = _clocked(loop, record, args, checkpoint, time_limit=settings["time_limit_seconds"])
-    time = timing(record, warmup=settings["timing_warmup_steps"], probe_seconds=_probe_seconds(args))
+    conditions, machine_load = _clocked(loop, record, args, checkpoint, time_limit=settings["time_limit_seconds"])
+    warmup = settings["timing_warmup_steps"]
+    settled = record.step_seconds[warmup:]
+    machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
+    if args.probe:
+        machine_load["probe"] = artifacts.read(args.probe, "probe")["observed"].get("load", {})
+    time = timing(record, warmup=warmup, probe_seconds=_probe_seconds(args))
     facts["tokens"] = loop.tokens()
     finished.observed |= {
         "time": time,
         "tokens_per_second": facts["tokens"] / time["training_seconds"] if time["training_seconds"] else None,
         "peak_memory_bytes": observe.peak_memory_bytes(),
         "conditions": conditions,
+        "load": machine_load,
     }
     if record.status == "ok":
         size = settings["batch_size"] * 4
@@ -185,12 +192,19 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
 
 def _clocked(
     loop: Loop, record: TrainingRecord, args: Any, checkpoint: Checkpoint, *, time_limit: float | None
-) -> dict[str, Any]:
-    """Run a loop, from its checkpoint where there is one; return the machine's conditions before and halfway."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a loop, from its checkpoint where there is one.
+
+    Returns
+    -------
+    tuple
+        The machine's conditions before and halfway, and what else it did meanwhile (:mod:`aletheia.machine_load`).
+    """
     resume(loop, record, checkpoint)
     curves = Curves(args.events if args.tensorboard else None, resumed=loop.done)
     conditions = {"before": observe.conditions()}
     observe.reset_peak_memory()
+    meter = LoadMeter()
     try:
         train(
             loop,
@@ -202,7 +216,7 @@ def _clocked(
         )
     finally:
         curves.close()
-    return conditions
+    return conditions, meter.shares()
 
 
 def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:

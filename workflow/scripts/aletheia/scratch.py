@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+# Written by the controller (aletheia.campaign_record): which campaigns a results tree holds.
+CAMPAIGNS = "campaigns.json"
 # Names of files and folders, whole: any other hidden name is somebody's.
 SCRATCH = re.compile(
     r"""
@@ -29,7 +31,7 @@ def is_scratch(path: Path) -> bool:
 
 
 def passed_over(roots: Sequence[Path]) -> list[Path]:
-    """Return what no artifact vouches for, and none need: the report page, a view; wheels, a cache.
+    """Return paths that verification leaves out: the report page, the record of the tree's campaigns, the wheel caches.
 
     A wheel is held against the sha256 in the registry whenever it is used.
 
@@ -38,4 +40,5 @@ def passed_over(roots: Sequence[Path]) -> list[Path]:
     roots
         The results folder, then others.
     """
-    return [root / name for root, name in zip(roots, ["report.html", *["downloads"] * len(roots)], strict=False)]
+    views = [root / name for root in roots[:1] for name in ("report.html", CAMPAIGNS)]
+    return views + [root / "downloads" for root in roots[1:]]

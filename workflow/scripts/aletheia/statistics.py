@@ -132,9 +132,12 @@ def headline(summary: dict[str, Any]) -> str:
     unit, best = ("models", models) if n > 1 else ("seeds of one model", pairs_)
     speed, probe = best["speedup_percent"], best["speedup_with_probe_percent"]
     counted = f"n = {speed['n']} {unit}" + (f", {count} pairs" if n > 1 else "")
+    blocks = [model["speed"] for model in campaign["models"] if model["headline"] and model["speed"]]
+    busy = sum(block["busy"] for block in blocks)
+    company = f" {busy} of {count} pairs were timed on a busy machine; make audit says how to time them again."
     return (
         f"Measured speedup ({campaign['name']}): {_interval(speed)}, {counted}; "
-        f"with the probe counted {_interval(probe)}."
+        f"with the probe counted {_interval(probe)}.{company if busy else ''}"
     )
 
 

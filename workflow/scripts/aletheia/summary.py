@@ -137,6 +137,7 @@ def _speed(rows: pd.DataFrame) -> dict[str, Any]:
         "probe_seconds": estimate(both["probe_seconds"]),
         "test": paired_test(both["std_seconds"], both["ale_seconds"]),
         "wins": int((both["speedup_percent"] > 0).sum()),
+        "busy": int(both["busy"].sum()),
         "paired": kinds[0] if len(kinds) == 1 else " and ".join(kinds) or None,
     }
 
