@@ -1,6 +1,5 @@
 """A results tree knows its campaigns: another study never takes their place unasked, a changed one is the same."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from aletheia import campaign_record
+from aletheia import artifacts, campaign_record
 from aletheia.campaign_record import other_campaigns, record_campaigns
 from aletheia.errors import UserError
 from aletheia.inventory import read_configuration
@@ -71,12 +70,19 @@ def test_a_study_may_grow_by_a_campaign_and_not_lose_one(written, tmp_path):
     assert "found those of second" in other_campaigns(results, written(a={"name": "tiny"}))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"campaigns": 3}', '{"campaigns": {"tiny": {}}}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[]", '{"campaigns": 3}', "\x00"])
 def test_a_damaged_record_is_one_sentence(written, tmp_path, content):
     (tmp_path / "results").mkdir()
     (tmp_path / "results/campaigns.json").write_text(content)
-    with pytest.raises(UserError, match="expected the names of the campaigns"):
+    with pytest.raises(UserError, match="expected an artifact"):
         other_campaigns(tmp_path / "results", written(a={"name": "tiny"}))
+
+
+def test_a_record_changed_by_hand_is_refused(written, tmp_path):
+    record_campaigns(tmp_path / "results", written(a={"name": "tiny"}))
+    edit(tmp_path / "results/campaigns.json", '"tiny"', '"other"')
+    with pytest.raises(UserError, match="changed after it was written"):
+        other_campaigns(tmp_path / "results", written(b={"name": "other"}))
 
 
 def test_a_tree_without_a_record_goes_by_its_ledger(finished, tmp_path, written):
@@ -89,8 +95,8 @@ def test_a_tree_without_a_record_goes_by_its_ledger(finished, tmp_path, written)
 
 @pytest.mark.slow
 def test_run_dry_run_and_audit_say_the_same_of_another_study(study):
-    held = json.loads((study / "results/campaigns.json").read_text())
-    assert set(held["campaigns"]) == {"tiny"}
+    held = artifacts.read(study / "results/campaigns.json", "campaigns")
+    assert set(held["payload"]["campaigns"]) == {"tiny"}
     sentence = "expected the results of campaign default, or none, found those of tiny (tests/study/campaign.yaml)"
     planned = snakemake(study, "-n")
     assert planned.returncode == 0, said(planned)[-2000:]
@@ -100,7 +106,7 @@ def test_run_dry_run_and_audit_say_the_same_of_another_study(study):
     assert refused.returncode == 1
     assert sentence in said(refused)
     assert "Select jobs" not in said(refused)
-    assert json.loads((study / "results/campaigns.json").read_text()) == held
+    assert artifacts.read(study / "results/campaigns.json") == held
     assert "a run would stop" not in said(snakemake(study, "stage", "-n"))  # writes no result
     audit = [sys.executable, "workflow/audit.py"]
     audited = subprocess.run(audit, cwd=study, capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aletheia.errors import UserError
+from aletheia.locking import locked
 from aletheia.snakemake_messages import OneSentence, shortened
 from conftest import STUDY, as_ordinary_user, copy_project, said, snakemake
 
@@ -99,24 +100,37 @@ def test_a_table_that_no_campaign_reports_says_which_report_it_is_of(tmp_path):
     assert "belongs to the report speed, which no campaign makes; add it to a campaign's reports" in said(done)
 
 
+def waits_for(lock):
+    """Tell whether another process has opened a lock."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.parts[2] != str(os.getpid()) and os.readlink(link) == str(lock):
+                return True
+        except OSError:
+            continue
+    return False
+
+
 @pytest.mark.slow
 def test_ctrl_c_is_one_sentence(tmp_path):
-    folder = copy_project(tmp_path / "project")
-    command = [str(Path(sys.executable).parent / "snakemake"), "stage", *STUDY]
-    log = folder / "logs/stage/model-tiny-llama.log"
+    folder, target = copy_project(tmp_path / "project"), "resources/data/rows.lock.json"
+    (folder / target).parent.mkdir(parents=True)
+    command = [str(Path(sys.executable).parent / "snakemake"), target, *STUDY]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=folder, start_new_session=True, env=dict(os.environ), **pipes) as process:
-        deadline = time.time() + 60
-        while not log.exists() and time.time() < deadline:
+    # The job is at work: it waits for the lock of its artifact.
+    with (
+        locked(folder / target),
+        subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes) as process,
+    ):
+        deadline = time.time() + 120
+        while not waits_for(folder / "resources/data/.rows.lock.json.lock") and time.time() < deadline:
             time.sleep(0.05)
-        time.sleep(1.5)  # into the imports of the step
         os.killpg(process.pid, signal.SIGINT)
-        text = process.communicate(timeout=60)[0]
+        text = process.communicate(timeout=120)[0]
     assert process.returncode != 0
     assert "error: interrupted; run the same command again, and it goes on from what is there" in text
     assert "Traceback" not in text
     assert "code:aletheia" not in text
-    assert not list(folder.glob("resources/models/*.lock.json"))
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def report(found: Audit) -> None:
         print(f"\n{total(found)}")
     else:
         print("nothing to do: every artifact is whole, and made by the present code and settings")
-    for note in found.notes:
+    for note in [*found.notes, *found.busy]:
         print(f"note: {note}")
     if found.other_study:
         print(f"note: this is planned, but a run would stop at its start: {found.other_study}")

@@ -65,12 +65,15 @@ class Audit:
         What is to be done.
     notes
         What is worth a word without being a row.
+    busy
+        Models and seeds that were timed on a busy machine, each with the command that times it again.
     other_study
         Why a run would stop before its first job, since the results tree is another study's; None where it is not.
     """
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
     other_study: str | None = None
 
     @property
@@ -106,27 +109,26 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
     other_study = other_campaigns(inventory.results, inventory.study)
     # The same of a tree without a record, in other words.
     findings = [f for f in verified.findings if not (other_study and f.kind == "configuration")]
-    notes += _busy_times(inventory, contents, remedies)
     rows = _reruns(jobs, records, {f.owner for f in findings}, remedies)
     rows += _found(findings, jobs, records, remedies)
     rows += _unseen([job for job in whole if job not in records.counted], records, remedies)
     rows += _following(whole, records, remedies)
-    return Audit(rows, notes, other_study)
+    return Audit(rows, notes, _busy_times(inventory, contents, remedies), other_study)
 
 
 def _busy_times(inventory: Inventory, contents: Contents, remedies: Remedies) -> list[str]:
-    """Return a note for each model and seed of which a run was timed on a busy machine, with how to time it again."""
-    notes: dict[tuple[str, int], list[str]] = {}
+    """Return each model and seed of which a run was timed on a busy machine, with how to time it again."""
+    found: dict[tuple[str, int], list[str]] = {}
     paths = {key: f"{inventory.results}/train/{key[0]}/{key[1]}/seed{key[2]}/run.json" for key in inventory.study.runs}
     for (model, arm, seed), path in paths.items():
         with contextlib.suppress(UserError):
             reason = busy_reason(contents.envelope(Path(path))["observed"].get("load", {}))
             if reason:
-                notes.setdefault((model, seed), []).append(f"{arm}: {reason}")
+                found.setdefault((model, seed), []).append(f"{arm}: {reason}")
     return [
         f"{model}, seed {seed} was timed on a busy machine ({', '.join(busy)}); to time its arms again on a quiet one, "
         + remedies.time_again(path for key, path in paths.items() if (key[0], key[2]) == (model, seed))
-        for (model, seed), busy in notes.items()
+        for (model, seed), busy in found.items()
     ]
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aletheia import artifacts
+from aletheia import artifacts, lineage, observe
 from aletheia.campaign_runs import planned_runs
-from aletheia.errors import Unreadable, UserError
+from aletheia.errors import UserError
 from aletheia.placing import placed
-from aletheia.scratch import CAMPAIGNS
 from aletheia.study import Study
+
+NAME = "campaigns.json"
 
 
 @dataclass(frozen=True)
@@ -68,38 +68,36 @@ def other_campaigns(results: Path | str, study: Study) -> str | None:
     return (
         f"{results}: expected the results of campaign{'s' if len(asked) > 1 else ''} {', '.join(asked)}, or none, "
         f"found those of {found}, whose ledger, tables and figures would be replaced{rename}; give this study a tree "
-        f"of its own (pathvars: {{results: {own}}} in its configuration), or delete {Path(results) / CAMPAIGNS} if it "
+        f"of its own (pathvars: {{results: {own}}} in its configuration), or delete {Path(results) / NAME} if it "
         "shall take this one over"
     )
 
 
 def campaigns_held(results: Path | str) -> dict[str, Held]:
     """Return the campaigns that a results tree holds, by name; of one without a record, those of its ledger."""
-    path = Path(results) / CAMPAIGNS
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))["campaigns"]
-        return {name: Held(entry["file"], frozenset(entry["runs"])) for name, entry in held.items()}
-    except FileNotFoundError:
+    path = Path(results) / NAME
+    if not path.exists():
         return {name: Held(None, runs) for name, runs in _of_ledger(results).items()}
-    except OSError as error:
-        raise Unreadable(path, error) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"{path}: expected the names of the campaigns that this tree holds, found something else; delete it, and "
-            "the next run writes it anew"
-        ) from None
+    campaigns = artifacts.payload(path, "campaigns")["campaigns"]
+    return {name: Held(entry["file"], frozenset(entry["runs"])) for name, entry in campaigns.items()}
 
 
 def record_campaigns(results: Path | str, study: Study) -> None:
     """Write down which campaigns a results tree holds; call it once :func:`other_campaigns` had nothing to say."""
-    path = Path(results) / CAMPAIGNS
-    held = {name: {"file": one.file, "runs": sorted(one.runs)} for name, one in _asked(study).items()}
-    text = json.dumps({"campaigns": held}, indent=1, sort_keys=True) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    path, asked = Path(results) / NAME, _asked(study)
+    if path.exists() and campaigns_held(results) == asked:
         return
+    payload = {name: {"file": one.file, "runs": sorted(one.runs)} for name, one in asked.items()}
+    made = {
+        "step": "controller",
+        **{"inputs": {}, "code": {}, "config": {}, "environment": lineage.environment(), "seed": None},
+        **lineage.commit(),
+        "output": os.path.normpath(path),
+    }
+    whole = artifacts.enveloped("campaigns", {"campaigns": payload}, made, {"ended": observe.now()}, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with placed(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(artifacts.canonical_bytes(whole))
 
 
 def _asked(study: Study) -> dict[str, Held]:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aletheia import artifacts
-from aletheia.campaign_record import ledger_campaigns
+from aletheia import artifacts, campaign_record
 from aletheia.config import merged, read_yaml, trees
 from aletheia.contents import Contents
 from aletheia.layout import ON_DEMAND, study_files
@@ -70,6 +69,9 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     config = read_configuration(configfiles)
     study, (results, resources) = load_study(config), trees(config)
     files, demanded = study_files(study, results, resources), dict[str, str]()
+    record = os.path.join(results, campaign_record.NAME)
+    # No rule makes it, and nothing follows from it: it need not be there.
+    files |= {record: ""} if os.path.exists(record) else {}
     for target, on_demand in ON_DEMAND.items():
         asked = on_demand(study, results)
         # Once one of its files is there, all are expected.
@@ -108,7 +110,7 @@ def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | 
     """Return the finding that the trees were plainly made by another configuration, or None."""
     sidecar = artifacts.sidecar(Path(inventory.results) / "aggregate" / "ledger.csv")
     asked = {campaign["name"] for campaign in inventory.study.campaigns}
-    made = {campaign["name"] for campaign in ledger_campaigns(inventory.results)}
+    made = {campaign["name"] for campaign in campaign_record.ledger_campaigns(inventory.results)}
     nothing_of_it = bool(verified.notes) and not any(map(os.path.exists, inventory.files))
     plainly = not made & asked if made else nothing_of_it
     if not plainly:

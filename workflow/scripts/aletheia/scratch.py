@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# Written by the controller (aletheia.campaign_record): which campaigns a results tree holds.
-CAMPAIGNS = "campaigns.json"
 # Names of files and folders, whole: any other hidden name is somebody's.
 SCRATCH = re.compile(
     r"""
@@ -31,7 +29,7 @@ def is_scratch(path: Path) -> bool:
 
 
 def passed_over(roots: Sequence[Path]) -> list[Path]:
-    """Return paths that verification leaves out: the report page, the record of the tree's campaigns, the wheel caches.
+    """Return paths that verification leaves out: the report page, and the wheel caches.
 
     A wheel is held against the sha256 in the registry whenever it is used.
 
@@ -40,5 +38,4 @@ def passed_over(roots: Sequence[Path]) -> list[Path]:
     roots
         The results folder, then others.
     """
-    views = [root / name for root in roots[:1] for name in ("report.html", CAMPAIGNS)]
-    return views + [root / "downloads" for root in roots[1:]]
+    return [root / "report.html" for root in roots[:1]] + [root / "downloads" for root in roots[1:]]
