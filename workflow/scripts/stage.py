@@ -21,7 +21,8 @@ from aletheia.artifacts import Job
 from aletheia.cli import step_parser
 from aletheia.data import LOCK, checked_folder
 from aletheia.errors import UserError, guarded
-from aletheia.materials import local_inputs
+from aletheia.local_paths import check_paths, local_inputs
+from aletheia.materials import check_source
 from aletheia.staging import stage_data, stage_model
 
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
@@ -64,6 +65,8 @@ def main() -> None:
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
+    check_source(args.what, args.name, args.config[args.what])
+    check_paths(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):
             return

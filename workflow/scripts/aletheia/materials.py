@@ -45,6 +45,8 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
     UserError
         For an unknown type or format, or a missing or unknown key.
     """
+    if not isinstance(entry, dict):
+        raise UserError(f"{what} {name}: expected a mapping with a source, found {entry!r}")
     known, source = SOURCE_KEYS[what], entry.get("source")
     if not isinstance(source, dict) or source.get("type") not in known:
         found = source.get("type") if isinstance(source, dict) else source
@@ -68,26 +70,13 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
             f"{what} {name}: fewshot goes with source.format {' or '.join(questions.SOLVED)}, found "
             f"{source.get('format', 'rows')}; take it out"
         )
-
-
-def local_inputs(entry: dict[str, Any]) -> list[Path]:
-    """Return the user's own files that an entry reads."""
-    source = entry.get("source") or {}
-    paths = [Path(source["path"])] if source.get("type") == "local" and "path" in source else []
-    paths += [Path(entry["held_out_path"])] if entry.get("held_out_path") else []
-    if source.get("type") == "local" and entry.get("fewshot"):
-        paths.append(Path(entry["fewshot"]["file"]))
-    files = [f for p in paths for f in _files(p)]
-    if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
-        # Weights that lie beside a tokenizer are not read.
-        folder = Path(source["tokenizer"])
-        files += [f for f in _files(folder) if f == folder or sources.TEXT_FILE.fullmatch(f.name)]
-    return files
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the files of a folder; a file, or what is not there, as it is."""
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    if source.get("format", "rows") != "rows" and (entry.get("held_out") or entry.get("held_out_path")):
+        raise UserError(
+            f"{what} {name}: held_out and held_out_path set training rows apart, and source.format is "
+            f"{source['format']}; take them out"
+        )
+    if entry.get("held_out") and entry.get("held_out_path"):
+        raise UserError(f"{what} {name}: expected held_out or held_out_path, found both; take one out")
 
 
 def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: Path) -> dict[str, Any]:
@@ -171,16 +160,10 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         also = [shots["file"]] if shots else []
         (path, *examples), revision = _data_files(entry["source"], also, Path(scratch), downloads)
         if kind == "rows":
-            found = rows.read_training_rows(path) if path else docstrings.docstring_rows()
-            own = entry.get("held_out_path")
-            tables, dropped = splits.split_rows(
-                found,
-                held_out=rows.read_training_rows(Path(own)) if own else entry.get("held_out"),
-                rows=entry.get("rows"),
-                seed=seed,
-            )
+            tables, dropped = _training_tables(path, entry, seed)
         else:
             found, dropped = questions.read_questions(path, kind)
+            _tell(questions.dropped_note(path, kind, len(found), dropped))
             fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
             solved = {questions.content(row) for row in fewshot}
             unsolved = [row for row in found if questions.content(row) not in solved]
@@ -198,6 +181,30 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
         "dropped": dropped,
     }
+
+
+def _training_tables(
+    path: Path | None, entry: dict[str, Any], seed: int
+) -> tuple[dict[str, list[splits.Row]], dict[str, int]]:
+    """Return training and held-out rows, and the rows left out by reason; tell what the user may not expect of them."""
+    found, notes = rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
+    held: int | list[splits.Row] | None = entry.get("held_out")
+    if entry.get("held_out_path"):
+        held, more = rows.read_training_rows(Path(entry["held_out_path"]))
+        notes += more
+    tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
+    train, where = len(tables["train"]), path or "docstrings"
+    notes += [f"{where}: {count} of {len(found)} rows left out ({reason})" for reason, count in dropped.items()]
+    if isinstance(held, int) and train < held:
+        notes.append(f"{where}: {held} rows held out (held_out) leave {train} to train on; lower held_out or add rows")
+    _tell(*notes)
+    return tables, dropped
+
+
+def _tell(*notes: str | None) -> None:
+    """Print what the user should see while the study runs."""
+    for note in filter(None, notes):
+        print(f"note: {note}", flush=True)
 
 
 def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:
