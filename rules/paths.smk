@@ -2,14 +2,8 @@
 from snakemake.io import is_flagged
 
 from aletheia import bundling, layout
-from aletheia.local_paths import check_registries, local_inputs
+from aletheia.local_paths import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
-
-try:
-    # Before Snakemake misses a file: it would name the rule that reads it, and not the registry that says so.
-    check_registries(STUDY, Path(RESOURCES))
-except UserError as error:
-    raise WorkflowError(str(error)) from None
 
 
 def study_targets(wildcards):

@@ -122,7 +122,7 @@ MISTAKES = [
         f"{GOOD}\n{GOOD}",
         "a.json, line 2: expected a JSON array .* one object a line must be named .jsonl",
     ),
-    ("a.parquet", "no", "a.parquet: expected a Parquet file"),
+    ("a.parquet", "no", "a.parquet: expected a whole Parquet file"),
     ("a.jsonl.gz", "no", "a.jsonl.gz: expected a gzip file"),
     ("a.xlsx", "no", "a.xlsx: expected a file that ends in .jsonl, .* found 'a.xlsx'"),
     ("a.jsonl", '{"messages": []}', "line 1: expected messages to be a list of turns"),

@@ -10,6 +10,7 @@ By hand:
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -65,6 +66,10 @@ def main() -> None:
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
+    if not args.lineage:
+        # By hand; Snakemake has checked the registries. Imported by name, so that a rule's run does not depend on it.
+        config = importlib.import_module("aletheia.config")
+        config.check({args.name: args.config[args.what]}, REGISTRIES[args.what].stem, f"{args.what} entry")
     check_source(args.what, args.name, args.config[args.what])
     check_paths(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts, sources
 from aletheia.errors import UserError
+from aletheia.materials import check_source
 
 # What decides a staged folder; a lock of other values is another entry's.
 DECIDES = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
 
 
-def named_paths(entry: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the paths on this machine that an entry names, by key ("source.path")."""
+def named_paths(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths on this machine that an entry names, as it writes them, by key ("source.path")."""
     source, found = entry.get("source") or {}, {}
     if source.get("type") == "local" and "path" in source:
-        found["source.path"] = Path(str(source["path"]))
+        found["source.path"] = str(source["path"])
     if entry.get("held_out_path"):
-        found["held_out_path"] = Path(str(entry["held_out_path"]))
+        found["held_out_path"] = str(entry["held_out_path"])
     if source.get("type") == "local" and entry.get("fewshot"):
-        found["fewshot.file"] = Path(str(entry["fewshot"]["file"]))
+        found["fewshot.file"] = str(entry["fewshot"]["file"])
     if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
-        found["source.tokenizer"] = Path(str(source["tokenizer"]))
+        found["source.tokenizer"] = str(source["tokenizer"])
     return found
 
 
 def local_inputs(entry: Mapping[str, Any]) -> list[Path]:
     """Return the user's own files that an entry reads."""
     files = []
-    for key, path in named_paths(entry).items():
+    for key, written in named_paths(entry).items():
         # Weights that lie beside a tokenizer are not read.
-        text_alone = key == "source.tokenizer"
+        path, text_alone = Path(written), key == "source.tokenizer"
         files += [f for f in _files(path) if not text_alone or f == path or sources.TEXT_FILE.fullmatch(f.name)]
     return files
 
@@ -57,16 +59,27 @@ def check_paths(what: str, name: str, entry: Mapping[str, Any]) -> None:
     UserError
         With the entry, the key and the path.
     """
-    for key, path in named_paths(entry).items():
-        where = f"{what} {name}: {key}"
-        folder = what == "model"
-        wanted = "a folder" if folder else "a file"
-        if not path.exists():
-            raise UserError(f"{where}: expected {wanted} at {path} and found none; {_hint(str(path))}")
+    folder = what == "model"
+    wanted = "a folder" if folder else "a file"
+    for key, written in named_paths(entry).items():
+        where, path = f"{what} {name}: {key}", Path(written)
+        if not _there(path, where):
+            raise UserError(f"{where}: expected {wanted} at {written} and found none; {_hint(written)}")
         if folder and not path.is_dir():
             raise UserError(f"{where}: expected a folder (weights, configuration, tokenizer), found the file {path}")
         if path.is_dir() and not folder and (entry.get("source") or {}).get("format") != "mmlu":
             raise UserError(f"{where}: expected a file, found the folder {path}; name a file in it")
+
+
+def _there(path: Path, where: str) -> bool:
+    """Tell whether a path leads anywhere; refuse one that this user may not read."""
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UserError(f"{where}: expected a path that can be read, found {path} ({error.strerror})") from None
+    if there and not os.access(path, os.R_OK):
+        raise UserError(f"{where}: expected the right to read {path} and was refused; give it to this user")
+    return there
 
 
 def _hint(path: str) -> str:
@@ -74,7 +87,7 @@ def _hint(path: str) -> str:
         return "paths are taken as they stand, so write it whole, without ~ and variables"
     if ":/" in path:
         return "nothing is downloaded from there, so fetch it first (or name a repository of the hub: type: hub)"
-    return f"check the path in the registry; it is looked for from {Path.cwd()}"
+    return f"check the path in the registry (it is looked for from {Path.cwd()})"
 
 
 def check_registries(study: Any, resources: Path) -> None:
@@ -98,6 +111,7 @@ def check_registries(study: Any, resources: Path) -> None:
     used = [("model", name, study.models[name], resources / "models") for name in study.used_models()]
     used += [("data", name, study.data[name], resources / "data") for name in study.used_data()]
     for what, name, entry, folder in used:
+        check_source(what, name, entry)
         try:
             check_paths(what, name, entry)
         except UserError:

@@ -192,8 +192,12 @@ def _training_tables(
     if entry.get("held_out_path"):
         held, more = rows.read_training_rows(Path(entry["held_out_path"]))
         notes += more
-    tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
-    train, where = len(tables["train"]), path or "docstrings"
+    where = path or "docstrings"
+    try:
+        tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    train = len(tables["train"])
     notes += [f"{where}: {count} of {len(found)} rows left out ({reason})" for reason, count in dropped.items()]
     if isinstance(held, int) and train < held:
         notes.append(f"{where}: {held} rows held out (held_out) leave {train} to train on; lower held_out or add rows")

@@ -8,6 +8,7 @@ from typing import Any
 # Other tools' names of our columns, the most telling first.
 NAMES = {
     "instruction": ("instruction", "prompt", "question", "query", "problem"),
+    "input": ("input", "context"),
     "output": ("output", "completion", "response", "answer", "solution", "chosen", "target", "label", "text"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat"),
 }
@@ -46,11 +47,11 @@ def renaming(columns: Iterable[Any]) -> str:
             "set encoding.prompt: text"
         )
     renamed = []
-    for ours in ("instruction", "output"):
-        theirs = next((known[name] for name in NAMES[ours] if name in known), None)
-        if theirs is None and ours == "instruction" and "input" in known:
-            theirs = known["input"]
-        if ours not in columns and theirs is not None:
+    for ours in ("instruction", "input", "output"):
+        theirs = next((known.pop(name) for name in NAMES[ours] if name in known), None)
+        if theirs is None and ours == "instruction":
+            theirs = known.pop("input", None)
+        if theirs not in (None, ours):
             renamed.append(f"{theirs!r} to {ours}")
     return f"; rename {' and '.join(renamed)}" if renamed else ""
 

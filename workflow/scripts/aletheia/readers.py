@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.texts import lines, read_text, short
+from aletheia.texts import kind_of_bytes, lines, read_text, short
 
 Located = tuple[str, Any]  # (where it stands, for messages; the raw row)
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -103,12 +103,18 @@ def _jsonl(path: Path) -> Iterator[Located]:
         try:
             row = _parsed(line, where)
         except json.JSONDecodeError as error:
-            more = "; a row stands on one line, whole" if error.pos >= len(line) else ""
             raise UserError(
-                f"{where}: expected one JSON object, found a malformed one ({error.msg} at column {error.colno}){more}"
+                f"{where}: expected one JSON object, found a malformed one ({error.msg.removesuffix(' at')} at column "
+                f"{error.colno}){_alone(error)}"
             ) from None
         check_keys(row, where)
         yield where, row
+
+
+def _alone(error: json.JSONDecodeError) -> str:
+    """Say that a row stands on one line, where an object ends behind its line or another thing follows it."""
+    unended = error.pos >= len(error.doc) or error.msg.startswith("Unterminated")
+    return "; a row stands on one line, whole and alone" if unended or error.msg == "Extra data" else ""
 
 
 def _json(path: Path) -> Iterator[Located]:
@@ -174,7 +180,10 @@ def delimited_cells(path: Path, delimiter: str = ",") -> list[tuple[str, list[st
                     rows.append((f"{path}, line {line}", cells))
                 line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}, line {line}: expected well-formed CSV ({error})") from None
+        raise UserError(
+            f"{path}, line {line}: expected well-formed CSV ({error}); a cell with a quote, comma or line break stands "
+            'in quotes, each quote in it written twice ("")'
+        ) from None
     return rows
 
 
@@ -184,7 +193,8 @@ def _delimited(delimiter: str) -> Callable[[Path], Iterator[Located]]:
         _check_header(columns, top, delimiter)
         for where, cells in rows:
             if len(cells) != len(columns):
-                raise UserError(f"{where}: expected {len(columns)} cells as in the header, found {len(cells)}")
+                quotes = "; a cell with a comma stands in quotes" if len(cells) > len(columns) else ""
+                raise UserError(f"{where}: expected {len(columns)} cells as in the header, found {len(cells)}{quotes}")
             if cells == columns:
                 raise UserError(f"{where}: expected a row, found the header again; take that line out")
             yield where, dict(zip(columns, cells, strict=True))
@@ -194,10 +204,15 @@ def _delimited(delimiter: str) -> Callable[[Path], Iterator[Located]]:
     return read
 
 
-def _check_header(columns: Sequence[str], where: str, delimiter: str) -> None:
+def _check_columns(columns: Sequence[str], where: str) -> None:
+    """Refuse two columns of one name, the second of which would take the place of the first."""
     twice = next((name for name, times in Counter(columns).items() if times > 1 and name), None)
     if twice is not None:
         raise UserError(f"{where}: expected each column once, found {short(repr(twice))} twice; rename or remove one")
+
+
+def _check_header(columns: Sequence[str], where: str, delimiter: str) -> None:
+    _check_columns(columns, where)
     other = next((s for s in SEPARATORS if s != delimiter and s in columns[0]), None) if len(columns) == 1 else None
     if other is not None:
         named = "let the name end in .tsv" if other == "\t" else f"save the file with {SEPARATORS[delimiter]}"
@@ -215,11 +230,15 @@ def _parquet(path: Path) -> Iterator[Located]:
         # Of this file alone: read_table would add columns from folders that are named like lang=en.
         table = pyarrow.parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: expected a Parquet file ({short(str(error).splitlines()[0])})") from None
+        with path.open("rb") as handle:
+            kind = kind_of_bytes(handle.read(512))
+        found = f", found {kind}" if kind and kind != "a Parquet file" else f" ({short(str(error).splitlines()[0])})"
+        raise UserError(f"{path}: expected a whole Parquet file{found}") from None
+    _check_columns(table.column_names, str(path))
     try:
         rows = table.to_pylist()
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
-        # Text that is no UTF-8, two columns of one name, a time that no calendar has.
+        # Text that is no UTF-8, a time that no calendar has.
         raise UserError(
             f"{path}: expected cells that can be read ({short(str(error).splitlines()[0])}); write the needed "
             "columns anew, as text"

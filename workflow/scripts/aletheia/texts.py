@@ -22,6 +22,10 @@ KINDS = {
     b"\x28\xb5\x2f\xfd": "a zstd file",
     b"%PDF": "a PDF",
     b"SQLite": "an SQLite database",
+    b"version https://git-lfs": "a Git LFS pointer in the file's place (git lfs pull fetches it)",
+    b"<!DOCTYPE": "a web page",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
 }
 LINE_END = re.compile(rb"\r\n|\n|\r")
 # UTF-16 without its mark has a NUL in every second byte of English text.
@@ -57,7 +61,9 @@ def read_text(path: Path) -> str:
 
 def _unpacked(raw: bytes, path: Path) -> bytes:
     if raw and not raw.startswith(GZIP):
-        raise UserError(f"{path}: expected a gzip file, found {_kind(raw) or 'something else'}; take .gz off its name")
+        raise UserError(
+            f"{path}: expected a gzip file, found {kind_of_bytes(raw) or 'something else'}; take .gz off its name"
+        )
     try:
         return gzip.decompress(raw)
     except (gzip.BadGzipFile, EOFError, zlib.error):
@@ -67,19 +73,16 @@ def _unpacked(raw: bytes, path: Path) -> bytes:
 
 
 def _refuse_other_kinds(raw: bytes, path: Path) -> None:
-    kind = _kind(raw)
+    kind = kind_of_bytes(raw)
     if kind is not None:
         raise UserError(f"{path}: expected text, found {kind}; save the rows as JSONL, CSV or Parquet, named so")
-
-
-def _kind(raw: bytes) -> str | None:
-    """Return what bytes are that are no UTF-8 text; None where nothing speaks against it."""
-    for mark in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"):
-        if raw.startswith(mark):
-            return "UTF-32 text"
     sample = raw[:NUL_SAMPLE]
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or sample.count(0) > NUL_SHARE * len(sample):
-        return "UTF-16 text or binary data"
+        raise UserError(f"{path}: expected UTF-8 text, found UTF-16, UTF-32 or no text; save the file as UTF-8")
+
+
+def kind_of_bytes(raw: bytes) -> str | None:
+    """Return what kind of file begins with these bytes; None where none is known."""
     if raw[257:262] == b"ustar":
         return "a tar archive"
     return next((kind for mark, kind in KINDS.items() if raw.startswith(mark)), None)
