@@ -79,8 +79,12 @@ def tell(encoded: Mapping[str, Encoded], *, data: str, model: str, max_tokens: i
         return
     said = "; ".join(in_words(c, ROWS[name], max_tokens) for name, c in touched.items())
     lengths = [length for each in encoded.values() for length in each.lengths]
-    much = any(_lost(c) > FEW * c["rows"] for c in touched.values())
-    advice = f"; {_advice(lengths, max_tokens, context)}" if much and max(lengths) > max_tokens else ""
+    advice = ""
+    if any(c["cut"] + c["no_target_left"] > FEW * c["rows"] for c in touched.values()):
+        advice += f"; {_advice(lengths, max_tokens, context)}"
+    if any(c["empty"] > FEW * c["rows"] for c in touched.values()):
+        advice += "; where there is nothing to learn from, the tokenizer knows no character of the response: remove "
+        advice += "those rows, or choose a model of their script"
     print(f"note: {data} for {model}: {said}{advice}", flush=True)
 
 

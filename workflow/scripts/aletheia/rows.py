@@ -97,7 +97,7 @@ def _checked(row: Any, where: str, missing: Collection[str]) -> dict[str, Any]:
     for name, value in cells.items():
         if _is_missing(value, missing) and value != "":
             meant = f"; where the text {value} is meant, write the rows as JSONL" if isinstance(value, str) else ""
-            shown = {"None": "null", "nan": "NaN"}.get(str(value).strip(), str(value).strip())
+            shown = value.strip() if isinstance(value, str) else "null" if value is None else "NaN"
             raise UserError(f"{where}: the {name} is missing ({shown}); fill it in or remove the row{meant}")
         if not isinstance(value, str):
             raise UserError(f"{where}: expected text in the column {name}, found {kind_of(value)}")
