@@ -29,7 +29,7 @@ def tokenizer():
 def test_rows_are_counted_by_what_became_of_them(tokenizer):
     rows = [WHOLE, CUT, GONE, HUGE, NOTHING]
     encoded = data.encode_rows(rows, tokenizer, 64, prompt="plain")
-    assert encoded.counts() == {"rows": 5, "cut": 2, "no_target_left": 1, "empty": 1}
+    assert encoded.counts() == {"rows": 5, "cut": 2, "no_target_left": 1, "empty": 1, "special": 0}
     assert [example["row"] for example in encoded.examples] == [0, 1, 3]
     # The prompt's line, the response and the end: of every row with something to learn from, before the limit.
     assert encoded.lengths == [11, 99, 324, 500_009]
@@ -44,7 +44,7 @@ def test_a_script_that_the_tokenizer_does_not_know_teaches_nothing():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, unk_token="<unk>", eos_token="<eos>")
     rows = [{**WHOLE, "instruction": "a", "output": text} for text in ("ab", "你好", "你b")]
     encoded = data.encode_rows(rows, tokenizer, 64, prompt="plain")
-    assert encoded.counts() == {"rows": 3, "cut": 0, "no_target_left": 0, "empty": 1}
+    assert encoded.counts() == {"rows": 3, "cut": 0, "no_target_left": 0, "empty": 1, "special": 0}
     assert [example["row"] for example in encoded.examples] == [0, 2]
     with pytest.raises(UserError, match="makes no token that it knows of any response of the 1 held-out rows"):
         data.encode_rows(rows[1:2], tokenizer, 64, prompt="plain", what="held-out rows")
@@ -92,7 +92,31 @@ def test_what_is_told_names_the_setting_only_where_it_matters(capsys, tokenizer)
     within = told(capsys, tokenizer, [CUT], context=80)
     assert within.endswith("encoding.max_tokens: 80 would keep all but 1 of them whole")
     assert "the model's context ends at 64 tokens, so shorten" in told(capsys, tokenizer, [CUT], context=64)
-    assert "remove those rows, or choose a model of their script" in told(capsys, tokenizer, [WHOLE, NOTHING])
+    assert "so remove those rows or choose a model of their script" in told(capsys, tokenizer, [WHOLE, NOTHING])
+
+
+def test_advice_follows_the_rows_that_are_too_long(capsys, tokenizer):
+    """Not the many others: one of two held-out rows is cut, and no training row."""
+    rows = {"train": [WHOLE] * 100, "heldout": [WHOLE, CUT]}
+    encoded = {name: data.encode_rows(some, tokenizer, 64, prompt="plain") for name, some in rows.items()}
+    row_counts.tell(encoded, data="mine", model="tiny", max_tokens=64, context=None)
+    assert capsys.readouterr().out == (
+        "note: mine for tiny: 1 of 2 held-out rows cut at 64 tokens, none left out; encoding.max_tokens: 128 would "
+        "keep all of them whole\n"
+    )
+
+
+def test_rows_that_hold_a_special_token_are_counted_and_told(capsys):
+    """A row whose end was marked by hand: within a chat the tokenizer takes that for an end."""
+    tokenizer = byte_tokenizer()
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b <eos>"}]}
+    rows = [WHOLE, {**WHOLE, "output": "ok<eos>"}, chat]
+    assert data.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 2
+    assert "; 2 of 3 training rows hold the text of a special token (such as </s>), learnt" in told(
+        capsys, tokenizer, rows
+    )
+    tokenizer.split_special_tokens = True
+    assert data.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 0
 
 
 def staged(folder, tokenizer, train, heldout):
@@ -147,8 +171,8 @@ def test_the_batches_step_counts_and_says_the_same_for_each_seed(tmp_path, monke
         "whole"
     ]
     assert artifacts.payload(out, "batches")["row_counts"] == {
-        "train": {"rows": 4, "cut": 1, "no_target_left": 1, "empty": 0},
-        "heldout": {"rows": 2, "cut": 0, "no_target_left": 1, "empty": 0},
+        "train": {"rows": 4, "cut": 1, "no_target_left": 1, "empty": 0, "special": 0},
+        "heldout": {"rows": 2, "cut": 0, "no_target_left": 1, "empty": 0, "special": 0},
     }
 
 

@@ -66,11 +66,11 @@ def main() -> None:
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
+    check_source(args.what, args.name, args.config[args.what])
     if not args.lineage:
         # By hand; Snakemake has checked the registries. Imported by name, so that a rule's run does not depend on it.
         config = importlib.import_module("aletheia.config")
-        config.check({args.name: args.config[args.what]}, REGISTRIES[args.what].stem, f"{args.what} entry")
-    check_source(args.what, args.name, args.config[args.what])
+        config.check({args.name: args.config[args.what]}, REGISTRIES[args.what].stem, args.what)
     check_paths(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from aletheia import artifacts
 from aletheia.errors import UserError
-from aletheia.prompts import PROMPTS, rendered
+from aletheia.prompts import PROMPTS, own_texts, rendered
 from aletheia.sampling import ranked
 
 IGNORE = -100  # torch's cross-entropy leaves such labels out
@@ -106,6 +107,8 @@ class Encoded:
     empty
         Rows left out because there is nothing to learn from: the tokenizer makes no token of their response, or none
         but special ones (a script that it does not know).
+    special
+        Kept rows whose own text holds a special token's (``</s>``), which the tokenizer reads as that token.
     """
 
     examples: list[dict[str, Any]]
@@ -113,11 +116,12 @@ class Encoded:
     cut: int
     no_target_left: int
     empty: int
+    special: int
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows there were, and how many of them were cut or left out."""
+        """Return how many rows there were, and how many of them were cut, were left out, or hold special tokens."""
         rows = len(self.examples) + self.no_target_left + self.empty
-        return {"rows": rows, "cut": self.cut, "no_target_left": self.no_target_left, "empty": self.empty}
+        return {"rows": rows, **{key: getattr(self, key) for key in ("cut", "no_target_left", "empty", "special")}}
 
 
 def encode_rows(
@@ -167,7 +171,7 @@ def encode_rows(
     rows, bos = list(rows), _special_prefix(tokenizer)
     if not rows:
         raise UserError("expected at least one row and found none; set held_out (or rows) in the data registry")
-    examples, lengths, cut, empty = [], [], 0, 0
+    examples, lengths, cut, empty, special, tokens = [], [], 0, 0, 0, _special_texts(tokenizer)
     for index, row in enumerate(rows):
         text, spans, templated = _rendered(row, tokenizer, prompt, f"{what}, number {index + 1}")
         # A chat template writes its own beginning-of-sequence token.
@@ -180,6 +184,7 @@ def encode_rows(
         if _has_target(example["labels"]):
             examples.append({**example, "row": index})
             cut += lengths[-1] > max_tokens
+            special += any(tokens.search(own) for own in own_texts(row))
     if not lengths:
         raise UserError(f"the tokenizer makes no token that it knows of any response of the {len(rows)} {what}")
     if not examples:
@@ -188,7 +193,13 @@ def encode_rows(
             f"encoding.max_tokens (the shortest has {min(lengths)} tokens), choose a shorter encoding.prompt (plain, "
             "text), or shorten the rows"
         )
-    return Encoded(examples, lengths, cut, len(lengths) - len(examples), empty)
+    return Encoded(examples, lengths, cut, len(lengths) - len(examples), empty, special)
+
+
+def _special_texts(tokenizer: Any) -> re.Pattern[str]:
+    """Return a pattern of what this tokenizer reads as special tokens wherever it stands in a text."""
+    read = [] if getattr(tokenizer, "split_special_tokens", False) else getattr(tokenizer, "all_special_tokens", [])
+    return re.compile("|".join(map(re.escape, read)) or "(?!)")
 
 
 def _rendered(row: dict[str, Any], tokenizer: Any, prompt: str, where: str) -> tuple[str, list[tuple[int, int]], bool]:

@@ -52,6 +52,13 @@ def rendered(row: dict[str, Any], tokenizer: Any, prompt: str) -> tuple[str, Spa
     return text, [(len(head), len(text))], False
 
 
+def own_texts(row: dict[str, Any]) -> list[str]:
+    """Return the texts of a row as its owner wrote them, without a prompt's words or a template's tokens."""
+    if "messages" in row:
+        return [message["content"] for message in row["messages"]]
+    return [row[key] for key in ("instruction", "input", "output") if row.get(key)]
+
+
 def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
     if "messages" in row:
         return row["messages"]

@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.data import Encoded, encode_rows, read_rows
 
 ROWS = {"train": "training rows", "heldout": "held-out rows"}  # by the name of their file
-FEW = 0.05  # the share of rows cut or left out that needs no advice; chosen by hand
+FEW = 0.05  # the share of rows that needs no advice; chosen by hand
 STEP = 64  # limits that are proposed are multiples of it: kernels like even lengths
 LONGEST = 131_072  # as the schema of campaigns has it
 
@@ -73,19 +73,26 @@ def tell(encoded: Mapping[str, Encoded], *, data: str, model: str, max_tokens: i
         The longest sequence that the model takes; None where it has no such limit.
     """
     counts = {name: each.counts() for name, each in encoded.items()}
-    touched = {name: c for name, c in counts.items() if _lost(c)}
+    touched = {name: c for name, c in counts.items() if _lost(c) or _many(c, "special")}
     if not touched:
         print(f"{data} for {model}: all rows whole within {max_tokens} tokens", flush=True)
         return
-    said = "; ".join(in_words(c, ROWS[name], max_tokens) for name, c in touched.items())
-    lengths = [length for each in encoded.values() for length in each.lengths]
-    advice = ""
-    if any(c["cut"] + c["no_target_left"] > FEW * c["rows"] for c in touched.values()):
-        advice += f"; {_advice(lengths, max_tokens, context)}"
-    if any(c["empty"] > FEW * c["rows"] for c in touched.values()):
-        advice += "; where there is nothing to learn from, the tokenizer knows no character of the response: remove "
-        advice += "those rows, or choose a model of their script"
-    print(f"note: {data} for {model}: {said}{advice}", flush=True)
+    said = [in_words(c, ROWS[name], max_tokens) for name, c in touched.items()]
+    too_long = [encoded[name].lengths for name, c in touched.items() if _many(c, "cut", "no_target_left")]
+    if too_long:
+        said.append(_advice(too_long, max_tokens, context))
+    if any(_many(c, "empty") for c in touched.values()):
+        said.append(
+            "nothing to learn from: the tokenizer knows no character of the response, so remove those rows or choose a "
+            "model of their script"
+        )
+    for name, c in touched.items():
+        if _many(c, "special"):
+            said.append(
+                f"{c['special']} of {c['rows']} {ROWS[name]} hold the text of a special token (such as </s>), learnt "
+                "as that token: take it out, as the end of a row is marked without it"
+            )
+    print(f"note: {data} for {model}: {'; '.join(said)}", flush=True)
 
 
 def kept(counts: Mapping[str, int]) -> int:
@@ -97,15 +104,19 @@ def _lost(counts: Mapping[str, int]) -> int:
     return counts["cut"] + counts["no_target_left"] + counts["empty"]
 
 
-def _advice(lengths: Sequence[int], max_tokens: int, context: int | None) -> str:
-    """Say which limit would keep all but few rows whole, and how many it would cut."""
-    limit = enough(lengths, context)
+def _many(counts: Mapping[str, int], *reasons: str) -> bool:
+    return sum(counts[reason] for reason in reasons) > FEW * counts["rows"]
+
+
+def _advice(lengths: Sequence[Sequence[int]], max_tokens: int, context: int | None) -> str:
+    """Say which limit would keep all but few rows of each kind whole, and how many it would cut."""
+    limit = max(enough(each, context) for each in lengths)
     if limit <= max_tokens:
         return (
             f"the model's context ends at {context} tokens, so shorten the rows or choose a shorter encoding.prompt "
             "(plain, text)"
         )
-    more = sum(length > limit for length in lengths)
+    more = sum(length > limit for each in lengths for length in each)
     return f"encoding.max_tokens: {limit} would keep {f'all but {more}' if more else 'all'} of them whole"
 
 
