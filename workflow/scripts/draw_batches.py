@@ -28,6 +28,9 @@ def main() -> None:
         models.check_length(encoding["max_tokens"], context)
         tokenizer = models.load_tokenizer(folder)
         encoded = row_counts.encode_all(data.checked_folder(args.data_lock), tokenizer, encoding)
+        name = artifacts.payload(args.data_lock, "data_lock")["data"]
+        # First, since it explains why few rows are left for a plan.
+        row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)
         settings = job.config["batches"]
         payload = batching.batches_payload(
             encoded["train"].examples, model=model, seed=args.seed, steps=settings["steps"], settings=settings
@@ -35,8 +38,6 @@ def main() -> None:
         payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}
         padding = 1 - payload["tokens"] / payload["padded_tokens"]
         print(f"batches: {payload['steps']} steps of {payload['examples']} examples, {padding:.1%} padding")
-        name = artifacts.payload(args.data_lock, "data_lock")["data"]
-        row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)
         job.artifact(args.out, kind="batches", payload=payload)
 
 
