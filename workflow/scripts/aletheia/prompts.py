@@ -91,11 +91,12 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
 
 def _templated(tokenizer: Any, messages: list[dict[str, str]], **options: bool) -> str:
     """Return messages through the chat template, which may refuse them: a role that it lacks, turns out of order."""
-    from jinja2 import TemplateError
-
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, **options)
-    except TemplateError as error:
+    except Exception as error:
+        # A template's own errors, by name: jinja2 is a dependency of transformers that no environment here declares.
+        if type(error).__module__ != "jinja2.exceptions":
+            raise
         said = str(error).splitlines()[0][:SAID] if str(error) else type(error).__name__
         roles = ", ".join(message["role"] for message in messages[:TURNS])
         raise UserError(
