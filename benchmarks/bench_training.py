@@ -37,7 +37,7 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
 
     base, tokenizer = load(LOCK, dtype="bf16")
     rows = read_rows(checked_folder(DATA) / "train.jsonl")
-    examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain")
+    examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples
     lengths = [len(example["input_ids"]) for example in examples]
     shape = {"steps": rounds + 1, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
     planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)

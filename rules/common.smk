@@ -16,6 +16,7 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 from aletheia.config import trees
 from aletheia.errors import UserError
 from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
+from aletheia.local_paths import check_registries
 from aletheia.snakemake_messages import OneSentence
 from aletheia.study import load_study
 
@@ -31,6 +32,8 @@ gc.set_threshold(200_000, 50, 1_000)
 try:
     STUDY = load_study(config)
     RESULTS, RESOURCES = trees(config)
+    # Before Snakemake misses a file: it would name the rule that reads it, and not the registry that says so.
+    check_registries(STUDY, Path(RESOURCES))
 except UserError as error:
     # Snakemake prints this without a traceback.
     raise WorkflowError(str(error)) from None

@@ -2,7 +2,7 @@
 from snakemake.io import is_flagged
 
 from aletheia import bundling, layout
-from aletheia.materials import local_inputs
+from aletheia.local_paths import local_inputs
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
 
 

@@ -52,13 +52,13 @@ def test_seeds_give_other_orders():
 
 @pytest.mark.parametrize("prompt", ["alpaca", "plain", "chat", "text"])
 def test_only_the_response_and_its_end_are_targets(tokenizer, prompt):
-    (example,) = data.encode_rows([ROW], tokenizer, 999, prompt=prompt)
+    (example,) = data.encode_rows([ROW], tokenizer, 999, prompt=prompt).examples
     assert response(tokenizer, example) == "It is 4.<eos>"
     assert len(example["input_ids"]) == len(example["labels"])
 
 
 def test_alpaca_wording(tokenizer):
-    with_input, without = data.encode_rows([ROW, {**ROW, "input": ""}], tokenizer, 999)
+    with_input, without = data.encode_rows([ROW, {**ROW, "input": ""}], tokenizer, 999).examples
     text = tokenizer.decode(with_input["input_ids"])
     assert text.startswith("Below is an instruction that describes a task, paired with an input that provides")
     assert text.endswith("### Instruction:\nAdd one.\n\n### Input:\n3\n\n### Response:\nIt is 4.<eos>")
@@ -67,20 +67,20 @@ def test_alpaca_wording(tokenizer):
 
 def test_braces_in_a_row_are_text(tokenizer):
     row = {"instruction": "Print {input} {x}", "input": "{}", "output": "{output}"}
-    (example,) = data.encode_rows([row], tokenizer, 999)
+    (example,) = data.encode_rows([row], tokenizer, 999).examples
     assert "Print {input} {x}" in tokenizer.decode(example["input_ids"])
     assert response(tokenizer, example) == "{output}<eos>"
 
 
 def test_loss_on_all_makes_every_token_a_target(tokenizer):
-    (example,) = data.encode_rows([ROW], tokenizer, 999, loss_on="all")
+    (example,) = data.encode_rows([ROW], tokenizer, 999, loss_on="all").examples
     assert example["labels"] == example["input_ids"]
 
 
 def test_the_end_is_a_target_even_where_it_is_the_padding():
     tokenizer = byte_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
-    examples = data.encode_rows([ROW, {**ROW, "output": "4"}], tokenizer, 999)
+    examples = data.encode_rows([ROW, {**ROW, "output": "4"}], tokenizer, 999).examples
     batch = data.collate(examples, tokenizer.pad_token_id)
     ends = [row[row != -100][-1].item() for row in batch["labels"]]
     assert ends == [tokenizer.eos_token_id] * 2
@@ -92,7 +92,7 @@ def test_the_end_is_a_target_even_where_it_is_the_padding():
 def test_a_cut_response_has_no_end_and_one_cut_away_is_left_out(tokenizer):
     prompt = "Add one.\n3\n"
     rows = [{**ROW, "instruction": "x" * 100}, ROW]
-    (example,) = data.encode_rows(rows, tokenizer, len(prompt) + 3, prompt="plain")
+    (example,) = data.encode_rows(rows, tokenizer, len(prompt) + 3, prompt="plain").examples
     assert response(tokenizer, example) == "It "
     assert example["row"] == 1
 
@@ -121,7 +121,7 @@ def test_each_assistant_turn_of_a_chat_is_a_target(tokenizer):
         {"role": "user", "content": "2+2?"},
         {"role": "assistant", "content": "4"},
     ]
-    (example,) = data.encode_rows([{"messages": messages}], tokenizer, 999)
+    (example,) = data.encode_rows([{"messages": messages}], tokenizer, 999).examples
     assert tokenizer.decode(example["input_ids"]).count("<eos>") == 2
     assert response(tokenizer, example) == "2<eos>\n4<eos>"
 
@@ -159,7 +159,7 @@ def test_a_token_across_the_border_counts_as_response():
         def __call__(self, text, **_options):
             return {"input_ids": encode(text) if isinstance(text, str) else [encode(t) for t in text]}
 
-    (encoded,) = data.encode_rows([{"output": "bc"}], Joining(), 9, prompt="text")
+    (encoded,) = data.encode_rows([{"output": "bc"}], Joining(), 9, prompt="text").examples
     assert encoded["labels"] == [3, 9]
     joined = data._encode("abc", [(2, 3)], Joining(), [], "response")
     assert joined == {"input_ids": [0, 3, 9], "labels": [-100, 3, 9]}
@@ -167,17 +167,17 @@ def test_a_token_across_the_border_counts_as_response():
 
 def test_a_beginning_token_is_kept_where_the_tokenizer_adds_one():
     tokenizer = byte_tokenizer()
-    plain = data.encode_rows([ROW], tokenizer, 999)[0]
+    plain = data.encode_rows([ROW], tokenizer, 999).examples[0]
     from tokenizers.processors import TemplateProcessing
 
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
     )
-    began = data.encode_rows([ROW], tokenizer, 999)[0]
+    began = data.encode_rows([ROW], tokenizer, 999).examples[0]
     assert began["input_ids"] == [tokenizer.bos_token_id, *plain["input_ids"]]
     assert began["labels"] == [-100, *plain["labels"]]
     # A chat template writes its own, so none is added there.
-    chat = data.encode_rows([ROW], tokenizer, 999, prompt="chat")[0]
+    chat = data.encode_rows([ROW], tokenizer, 999, prompt="chat").examples[0]
     assert chat["input_ids"][0] != tokenizer.bos_token_id
 
 

@@ -377,7 +377,7 @@ def test_heldout_loss_is_the_models_own(loaded, staged, tmp_path):
     from aletheia.data import encode_rows
 
     outcome = evaluate(loaded, "heldout", staged, tmp_path)
-    (example,) = encode_rows(ROWS[:1], loaded.tokenizer, **CONFIG["encoding"])
+    (example,) = encode_rows(ROWS[:1], loaded.tokenizer, **CONFIG["encoding"]).examples
     ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
     with torch.no_grad():
         expected = loaded.model(input_ids=ids, labels=labels).loss.item()

@@ -51,21 +51,21 @@ def write(path, rows):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.csv", "a.tsv", "a.parquet"])
 def test_every_format_gives_the_same_rows(tmp_path, name):
-    rows = read_training_rows(write(tmp_path / name, [{**row, "source": "x"} for row in ROWS]))
+    rows = read_training_rows(write(tmp_path / name, [{**row, "source": "x"} for row in ROWS]))[0]
     assert without_number(rows) == ROWS
     assert [row["source_row"] for row in rows] == [0, 1]
 
 
 def test_chat_rows_and_absent_inputs(tmp_path):
     rows = [{"messages": CHAT}, {"instruction": "Go.", "output": "Gone."}, {**ROWS[0], "input": None}]
-    found = without_number(read_training_rows(write(tmp_path / "a.jsonl", rows)))
+    found = without_number(read_training_rows(write(tmp_path / "a.jsonl", rows))[0])
     assert found == [{"messages": CHAT}, {**rows[1], "input": ""}, {**ROWS[0], "input": ""}]
 
 
 def test_a_byte_order_mark_and_blank_lines_are_no_rows(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("\ufeff" + GOOD + "\n\n" + GOOD + "\n\n")
-    assert len(read_training_rows(path)) == 2
+    assert len(read_training_rows(path)[0]) == 2
 
 
 MISTAKES = [
@@ -122,7 +122,7 @@ MISTAKES = [
         f"{GOOD}\n{GOOD}",
         "a.json, line 2: expected a JSON array .* one object a line must be named .jsonl",
     ),
-    ("a.parquet", "no", "a.parquet: expected a Parquet file"),
+    ("a.parquet", "no", "a.parquet: expected a whole Parquet file"),
     ("a.jsonl.gz", "no", "a.jsonl.gz: expected a gzip file"),
     ("a.xlsx", "no", "a.xlsx: expected a file that ends in .jsonl, .* found 'a.xlsx'"),
     ("a.jsonl", '{"messages": []}', "line 1: expected messages to be a list of turns"),
@@ -177,7 +177,7 @@ def test_held_out_text_is_never_trained_on():
     ]
     rows += [row(i) for i in range(20, 40)]
     tables, dropped = splits.split_rows(rows, held_out=10, rows=None, seed=0)
-    train, held = ({splits.text_key(r) for r in tables[k]} for k in ("train", "heldout"))
+    train, held = (set().union(*map(splits.text_keys, tables[k])) for k in ("train", "heldout"))
     assert len(tables["heldout"]) == 10
     assert len(tables["train"]) == 30
     assert not train & held
@@ -214,7 +214,7 @@ def test_too_few_rows_are_one_sentence():
         splits.split_rows(rows, held_out=5, rows=None, seed=0)
     with pytest.raises(UserError, match=r"expected at least 9 rows to draw from \(rows: 9\), found 4"):
         splits.split_rows(rows, held_out=1, rows=9, seed=0)
-    with pytest.raises(UserError, match="no row is left to train on"):
+    with pytest.raises(UserError, match="no row of 5 is left to train on"):
         splits.split_rows(rows, held_out=rows, rows=None, seed=0)
 
 
@@ -374,7 +374,7 @@ FOUR = {"question": "x", "choices": list("abcd"), "answer": 1}
 @pytest.mark.parametrize(
     ("rows", "kind", "sentence"),
     [
-        ([["x"]], "mmlu", "line 1: expected one mmlu question as an object, found a list"),
+        ([FOUR, ["x"]], "mmlu", "line 2: expected one mmlu question as an object, found a list"),
         ([7], "gsm8k", "line 1: expected one gsm8k question as an object, found the number 7"),
         ([PROBLEM, "x"], "humaneval", "line 2: expected one humaneval question as an object, found text"),
         ([FOUR, {"question": "y", "choices": []}], "mmlu", "line 2: .* answer missing, found question, choices"),
@@ -405,7 +405,6 @@ def test_a_problem_that_stands_twice_in_a_file_is_asked_once(tmp_path):
     [
         (b'"two\nlines",a,b,c,d,A\nq,a,b\n', "line 3: expected six cells a row .*, found 3"),
         (b"q,a,b,c,d,A\n\xff,a,b,c,d,A\n", "line 2: expected UTF-8 text"),
-        (b"q,a,b,c,d,A\n" + b"q" * 200_000 + b",a,b,c,d,A\n", r"line 2: expected well-formed CSV \(field larger"),
     ],
 )
 def test_the_benchmarks_own_csv_is_refused_with_its_line(tmp_path, content, sentence):
@@ -430,7 +429,8 @@ def test_the_benchmarks_own_files_are_read_whole(benchmark_data, path, kind, cou
 
 
 def test_real_alpaca_rows_are_read_whole(benchmark_data):
-    assert len(read_training_rows(benchmark_data / "instruct" / "permissive_alpaca.jsonl")) == 3401
+    rows, notes = read_training_rows(benchmark_data / "instruct" / "permissive_alpaca.jsonl")
+    assert (len(rows), notes) == (3401, [])
 
 
 def test_questions_are_drawn_by_subject_in_proportion():

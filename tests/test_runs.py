@@ -311,7 +311,8 @@ def test_the_model_card_says_what_the_adapter_is(whole):
     run = envelope["payload"]
     assert card.startswith("---\nlibrary_name: peft\n")  # no base_model: the hub knows none of this name
     assert '/models/tiny-llama")' in card
-    assert f"| held-out loss | {run['eval_loss']:.4f} |" in card
+    assert f"| held-out loss, 8 rows at the end of training | {run['eval_loss']:.4f} |" in card
+    assert "training rows whole within 320 tokens; all 8 held-out rows whole within 320 tokens" in card
     assert f"| training loss, last step | {run['train_loss'][-1]:.4f} |" in card
     assert "Data: rows, " in card
     for entry in envelope["lineage"]["inputs"].values():

@@ -19,7 +19,8 @@ import pytest
 
 from aletheia import artifacts, config, conversion, data, glass, sources, staging
 from aletheia.errors import UserError
-from aletheia.materials import check_source, local_inputs
+from aletheia.local_paths import local_inputs
+from aletheia.materials import check_source
 from stage_step import STAGE, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +96,7 @@ def test_an_edited_source_file_is_staged_anew(tmp_path, local):
 
 def test_own_held_out_file(tmp_path, local):
     jsonl(tmp_path / "held.jsonl", [ALPACA[0], {**ALPACA[1], "output": "Quite another answer."}])
-    lock = staged("data", "mine", {**local, "held_out_path": "held.jsonl"}, tmp_path)
+    lock = staged("data", "mine", {**local, "held_out": None, "held_out_path": "held.jsonl"}, tmp_path)
     assert {n: f["rows"] for n, f in lock["files"].items()} == {"train.jsonl": 11, "heldout.jsonl": 2}
     assert lock["dropped"] == {"text of a held-out row": 1}
 
@@ -243,7 +244,9 @@ def test_mistakes_in_the_users_rows_stop_with_one_sentence(tmp_path, local):
     sentence = refused("data", "mine", local, tmp_path)
     assert sentence == "mine.jsonl, line 2: expected text in the column output, found the number 4"
     (tmp_path / "mine.jsonl").unlink()
-    assert refused("data", "mine", local, tmp_path).startswith("mine.jsonl: expected an input file here")
+    assert refused("data", "mine", local, tmp_path).startswith(
+        "data mine: source.path: expected a file at mine.jsonl and found none; check the path in the registry"
+    )
 
 
 def test_a_name_that_is_not_in_the_registry(tmp_path):

@@ -115,7 +115,7 @@ def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
     model, tokenizer = models.load(lock, dtype=dtype)
     model = PeftModel.from_pretrained(model, run.parent / "adapter")
     folder = data.checked_folder(finished / "resources/data/rows.lock.json")
-    examples = data.encode_rows(data.read_rows(folder / "heldout.jsonl"), tokenizer, 320)
+    examples = data.encode_rows(data.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
     rows = heldout.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
     assert heldout.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
 

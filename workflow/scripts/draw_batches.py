@@ -20,16 +20,22 @@ def main() -> None:
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import artifacts, batching, data, models
+        from aletheia import artifacts, batching, data, models, row_counts
 
         model = artifacts.payload(args.model_lock, "model_lock")["model"]
-        tokenizer = models.load_tokenizer(data.checked_folder(args.model_lock))
-        rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
-        examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
+        folder, encoding = data.checked_folder(args.model_lock), job.config["encoding"]
+        context = models.context_of(folder)
+        models.check_length(encoding["max_tokens"], context)
+        tokenizer = models.load_tokenizer(folder)
+        encoded = row_counts.encode_all(data.checked_folder(args.data_lock), tokenizer, encoding)
+        name = artifacts.payload(args.data_lock, "data_lock")["data"]
+        # First, since it explains why few rows are left for a plan.
+        row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)
         settings = job.config["batches"]
         payload = batching.batches_payload(
-            examples, model=model, seed=args.seed, steps=settings["steps"], settings=settings
+            encoded["train"].examples, model=model, seed=args.seed, steps=settings["steps"], settings=settings
         )
+        payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}
         padding = 1 - payload["tokens"] / payload["padded_tokens"]
         print(f"batches: {payload['steps']} steps of {payload['examples']} examples, {padding:.1%} padding")
         job.artifact(args.out, kind="batches", payload=payload)

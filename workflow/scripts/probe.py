@@ -27,21 +27,22 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import data, machine_load, models, probe
+        from aletheia import data, machine_load, models, probe, row_counts
 
         models.use_threads(args.threads)
         dtype = models.resolved_dtype(job.config["model"], args.precision)
         model, tokenizer = models.load(args.model_lock, dtype=dtype, **models.loading(job.config["model"]))
         models.check_context(model, job.config["encoding"]["max_tokens"])
         rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
-        examples = data.encode_rows(rows, tokenizer, **job.config["encoding"])
+        encoded = data.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
+        print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
         settings = dict(job.config["probe"])
         method = settings.pop("method")
         if settings.pop("gradient_checkpointing"):
             model.activation_checkpointing_enable({"use_reentrant": False})
         if model.is_activation_checkpointing:
             print("probe: gradient checkpointing on")
-        drawn = data.probe_batches(examples, tokenizer.pad_token_id, seed=args.seed, **settings)
+        drawn = data.probe_batches(encoded.examples, tokenizer.pad_token_id, seed=args.seed, **settings)
         load, start = machine_load.LoadMeter(), time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)
         seconds, shares = time.perf_counter() - start, load.shares()

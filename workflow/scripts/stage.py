@@ -10,6 +10,7 @@ By hand:
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ from aletheia.artifacts import Job
 from aletheia.cli import step_parser
 from aletheia.data import LOCK, checked_folder
 from aletheia.errors import UserError, guarded
-from aletheia.materials import local_inputs
+from aletheia.local_paths import check_paths, local_inputs
+from aletheia.materials import check_source
 from aletheia.staging import stage_data, stage_model
 
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
@@ -64,6 +66,12 @@ def main() -> None:
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
+    check_source(args.what, args.name, args.config[args.what])
+    if not args.lineage:
+        # By hand; Snakemake has checked the registries. Imported by name, so that a rule's run does not depend on it.
+        config = importlib.import_module("aletheia.config")
+        config.check({args.name: args.config[args.what]}, REGISTRIES[args.what].stem, args.what)
+    check_paths(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):
             return

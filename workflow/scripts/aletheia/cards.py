@@ -11,6 +11,7 @@ import yaml
 
 from aletheia import artifacts
 from aletheia.lineage import compact_json
+from aletheia.row_counts import ROWS, in_words, kept
 
 
 def model_card(
@@ -19,6 +20,7 @@ def model_card(
     *,
     model_lock: Path,
     data_lock: Path,
+    max_tokens: int,
     settings: Mapping[str, Any],
     lineage: Mapping[str, Any],
 ) -> str:
@@ -32,6 +34,8 @@ def model_card(
         Of each optimiser step.
     model_lock, data_lock
         Locks of the base model and of the training data.
+    max_tokens
+        The longest sequence (``encoding.max_tokens``).
     settings
         The campaign's ``training`` section.
     lineage
@@ -61,6 +65,7 @@ def model_card(
         "```\n\n"
         "## Training\n\n"
         f"- Data: {data['data']}, {_rows(data)}\n"
+        f"{_counted(facts.get('row_counts') or {}, max_tokens)}"
         f"- Steps: {facts['step']} of {settings['batch_size']} × {settings['accumulation']} sequences, "
         f"{facts['tokens']:,} tokens without padding\n"
         f"- Precision: {facts['dtype']}, base weights {facts['quantization'] or facts['dtype']}\n"
@@ -69,7 +74,7 @@ def model_card(
         "| measure | nats a token |\n|---|---|\n"
         f"| training loss, first step | {losses[0]:.4f} |\n"
         f"| training loss, last step | {losses[-1]:.4f} |\n"
-        f"| held-out loss | {facts['eval_loss']:.4f} |\n\n"
+        f"| held-out loss{_over(facts.get('row_counts') or {})} | {facts['eval_loss']:.4f} |\n\n"
         "## Lineage\n\n"
         f"Code: `{code}`. Inputs by the sha256 of their payloads:\n\n{made_from}\n\n"
         "`run.json` beside this folder holds every setting, step and module.\n"
@@ -91,6 +96,17 @@ def _front_matter(model: Mapping[str, Any]) -> dict[str, Any]:
 def _measured(name: str) -> bool:
     """Tell whether an input's payload holds measured times, or is another run's."""
     return "/precision/" in name or name.endswith("run.json")
+
+
+def _counted(counts: Mapping[str, Any], max_tokens: int) -> str:
+    """Return a line that says how many rows the token limit cut or left out; none where nobody counted."""
+    said = "; ".join(in_words(each, ROWS[name], max_tokens) for name, each in counts.items())
+    return f"- Rows: {said}\n" if said else ""
+
+
+def _over(counts: Mapping[str, Any]) -> str:
+    """Return over how many rows the held-out loss is taken: the evaluation's own is over others."""
+    return f", {kept(counts['heldout'])} rows at the end of training" if "heldout" in counts else ""
 
 
 def _rows(data: Mapping[str, Any]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts
 from aletheia.errors import UserError
-from aletheia.prompts import PROMPTS, rendered
+from aletheia.prompts import PROMPTS, own_texts, rendered
 from aletheia.sampling import ranked
 
 IGNORE = -100  # torch's cross-entropy leaves such labels out
@@ -59,9 +61,20 @@ def checked_folder(lock_path: Path | str) -> Path:
 
 
 def read_rows(path: Path | str) -> list[dict[str, Any]]:
-    """Return the rows of a staged JSONL file (:mod:`aletheia.rows` reads what users bring)."""
-    with Path(path).open(encoding="utf-8") as handle:
-        return [json.loads(line) for line in handle]
+    """Return the rows of a staged JSONL file (:mod:`aletheia.rows` reads what users bring).
+
+    Raises
+    ------
+    UserError
+        When the data set has no such rows.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as handle:
+            return [json.loads(line) for line in handle]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: expected staged rows here and found none; name the lock of a data set that has them"
+        ) from None
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
@@ -77,6 +90,40 @@ def _special_prefix(tokenizer: Any) -> list[int]:
     return [t for t in tokenizer("")["input_ids"] if t == tokenizer.bos_token_id][:1]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as token ids, and what became of each.
+
+    Attributes
+    ----------
+    examples
+        ``input_ids``, ``labels`` (equal lengths) and ``row``, the index in the rows that were given.
+    lengths
+        Tokens of each row that has something to learn from, before the token limit.
+    cut
+        Rows that lost their end to the token limit and kept a target.
+    no_target_left
+        Rows left out because all of their response lies beyond the token limit.
+    empty
+        Rows left out because there is nothing to learn from: the tokenizer makes no token of their response, or none
+        but special ones (a script that it does not know).
+    special
+        Kept rows whose own text holds a special token's (``</s>``), which the tokenizer reads as that token.
+    """
+
+    examples: list[dict[str, Any]]
+    lengths: list[int]
+    cut: int
+    no_target_left: int
+    empty: int
+    special: int
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows there were, and how many of them were cut, were left out, or hold special tokens."""
+        rows = len(self.examples) + self.no_target_left + self.empty
+        return {"rows": rows, **{key: getattr(self, key) for key in ("cut", "no_target_left", "empty", "special")}}
+
+
 def encode_rows(
     rows: Iterable[dict[str, Any]],
     tokenizer: Any,
@@ -84,7 +131,8 @@ def encode_rows(
     *,
     prompt: str = "alpaca",
     loss_on: str = "response",
-) -> list[dict[str, Any]]:
+    what: str = "rows",
+) -> Encoded:
     """Turn rows into token ids and labels.
 
     Parameters
@@ -102,18 +150,20 @@ def encode_rows(
         template), or ``text`` (the output alone).
     loss_on
         ``response``: labels of the prompt are -100; ``all``: every token counts.
+    what
+        Which rows they are, for sentences ("held-out rows").
 
     Returns
     -------
-    list of dict
-        ``input_ids``, ``labels`` (equal lengths) and ``row``, the index in ``rows``. Rows whose response is
-        cut away altogether are left out. The end-of-sequence token is a label even where it doubles as
-        padding, or generation would never learn to stop.
+    Encoded
+        Examples, and counts of the rows that were cut or left out. The end-of-sequence token is a label even
+        where it doubles as padding, or generation would never learn to stop.
 
     Raises
     ------
     UserError
-        For an unknown ``prompt`` or ``loss_on``, a missing chat template, or when no row is left.
+        For an unknown ``prompt`` or ``loss_on``, a missing chat template, one that refuses a row, or when no row is
+        left.
     """
     for name, value, known in (("prompt", prompt, PROMPTS), ("loss_on", loss_on, LOSS_ON)):
         if value not in known:
@@ -121,21 +171,54 @@ def encode_rows(
     rows, bos = list(rows), _special_prefix(tokenizer)
     if not rows:
         raise UserError("expected at least one row and found none; set held_out (or rows) in the data registry")
-    examples = []
+    examples, lengths, cut, empty, special, tokens = [], [], 0, 0, 0, _special_texts(tokenizer)
     for index, row in enumerate(rows):
-        text, spans, templated = rendered(row, tokenizer, prompt)
+        text, spans, templated = _rendered(row, tokenizer, prompt, f"{what}, number {index + 1}")
         # A chat template writes its own beginning-of-sequence token.
-        example = _encode(text, spans, tokenizer, [] if templated else bos, loss_on)
-        example = {key: value[:max_tokens] for key, value in example.items()}
-        # The first token is never predicted, so it does not count as a target.
-        if any(label != IGNORE for label in example["labels"][1:]):
+        whole = _encode(text, spans, tokenizer, [] if templated else bos, loss_on)
+        if not _teaches(whole["labels"], tokenizer):
+            empty += 1
+            continue
+        lengths.append(len(whole["input_ids"]))
+        example = {key: value[:max_tokens] for key, value in whole.items()}
+        if _has_target(example["labels"]):
             examples.append({**example, "row": index})
+            cut += lengths[-1] > max_tokens
+            special += any(tokens.search(own) for own in own_texts(row))
+    if not lengths:
+        raise UserError(f"the tokenizer makes no token that it knows of any response of the {len(rows)} {what}")
     if not examples:
         raise UserError(
-            f"none of the {len(rows)} rows keeps any of its response within max_tokens={max_tokens}; raise "
-            "encoding.max_tokens, choose a shorter encoding.prompt (plain, text), or shorten the rows"
+            f"none of the {len(rows)} {what} keeps any of its response within max_tokens={max_tokens}; raise "
+            f"encoding.max_tokens (the shortest has {min(lengths)} tokens), choose a shorter encoding.prompt (plain, "
+            "text), or shorten the rows"
         )
-    return examples
+    return Encoded(examples, lengths, cut, len(lengths) - len(examples), empty, special)
+
+
+def _special_texts(tokenizer: Any) -> re.Pattern[str]:
+    """Return a pattern of what this tokenizer reads as special tokens wherever it stands in a text."""
+    read = [] if getattr(tokenizer, "split_special_tokens", False) else getattr(tokenizer, "all_special_tokens", [])
+    return re.compile("|".join(map(re.escape, read)) or "(?!)")
+
+
+def _rendered(row: dict[str, Any], tokenizer: Any, prompt: str, where: str) -> tuple[str, list[tuple[int, int]], bool]:
+    try:
+        return rendered(row, tokenizer, prompt)
+    except UserError as error:
+        source = f" (row {row['source_row'] + 1} of its file)" if "source_row" in row else ""
+        raise UserError(f"{where}{source}: {error}") from None
+
+
+def _has_target(labels: Sequence[int]) -> bool:
+    """Tell whether any token is predicted and counts; the first one never is."""
+    return any(label != IGNORE for label in labels[1:])
+
+
+def _teaches(labels: Sequence[int], tokenizer: Any) -> bool:
+    """Tell whether a whole row has a target, and not only tokens that mark an end or stand for what is not known."""
+    special = {IGNORE, *(getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk"))}
+    return _has_target(labels) and any(label not in special for label in labels)
 
 
 def _encode(

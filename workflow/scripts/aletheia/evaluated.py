@@ -187,9 +187,14 @@ def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
     files = artifacts.payload(lock, "data_lock")["files"]
+    asked = "heldout.jsonl" if name == HELDOUT else "questions.jsonl"
+    if asked not in files:
+        raise UserError(
+            f"{lock}: expected {asked} for {name}, found {', '.join(files)}; name the lock of another data set"
+        )
     return {
         "benchmark": name,
-        "questions_sha256": files["heldout.jsonl" if name == HELDOUT else "questions.jsonl"]["sha256"],
+        "questions_sha256": files[asked]["sha256"],
         "batch_size": settings["batch_size"],
         "padding": PADDING[name],
         "num_fewshot": settings[name].get("num_fewshot", 0),

@@ -18,6 +18,7 @@ from aletheia.data import checked_folder, encode_rows, read_rows
 from aletheia.deadlines import NEVER, Deadline
 from aletheia.errors import UserError
 from aletheia.questions import too_few
+from aletheia.row_counts import in_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -94,9 +95,10 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
     from aletheia.models import check_context
 
     check_context(loaded.model, encoding["max_tokens"])
-    examples = encode_rows(rows, loaded.tokenizer, **encoding)
+    encoded = encode_rows(rows, loaded.tokenizer, what="held-out rows", **encoding)
+    print(in_words(encoded.counts(), "held-out rows", encoding["max_tokens"]), flush=True)
     # The order that row_losses would take, so that a deadline can fall between its batches.
-    examples.sort(key=lambda example: len(example["input_ids"]))
+    examples = sorted(encoded.examples, key=lambda example: len(example["input_ids"]))
     table = []
     for start in range(0, len(examples), loaded.batch_size):
         batch = examples[start : start + loaded.batch_size]
@@ -251,6 +253,8 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
         _begin(loaded.deadline)
         if name == HELDOUT:
             rows = read_rows(checked_folder(lock) / "heldout.jsonl")[: settings[name]["rows"]]
+            if len(rows) < settings[name]["rows"]:
+                print(f"all {len(rows)} held-out rows are taken (evaluation.heldout.rows: {settings[name]['rows']})")
             return heldout(loaded, rows, config["encoding"])
         chat = settings["prompt"] == "chat"
         return harness(loaded, name, lock, settings=settings[name], chat=chat, cache=cache)

