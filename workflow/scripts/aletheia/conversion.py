@@ -68,6 +68,8 @@ def byte_tokenizer(max_len: int | None = None) -> Any:
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<pad>",
+        # No byte is unknown; where none is named, Qwen2's class would add one, for which there is no embedding.
+        unk_token="<pad>",
         clean_up_tokenization_spaces=False,
         **limit,
     )
