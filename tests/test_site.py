@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from aletheia import cluster, sandbox
+from aletheia import cluster, estimate, sandbox
 from aletheia.cluster import Cluster, Request, minutes_of, refusals
 from aletheia.errors import UserError
 from aletheia.inventory import read_configuration
@@ -77,6 +77,13 @@ def test_a_job_without_a_gpu_starts_beside_the_controller(site):
         assert site.cpu["cores"] + int(cores) <= 4
         for own in (site.cpu["memory_mb"], sandbox.memory_mb(site.cpu["cores"])):
             assert own + int(memory_mb) <= 30_800
+
+
+def test_the_choice_of_precision_is_short(paper):
+    """A GPU is not measured at all, and a CPU for half a minute: no job of hours."""
+    for model in ("qwen2.5-0.5b", "qwen2.5-72b"):
+        loading = estimate.load_seconds(paper.study.models[model])
+        assert paper.precision(model) == paper.site.minutes(loading + 60) < 30
 
 
 def test_judging_asks_for_what_its_programs_may_use():

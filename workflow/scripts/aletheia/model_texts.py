@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 # Forms of quantised weights that Transformers reads with the packages of the steps that load models.
 READABLE = ("bitsandbytes", "fp8", "mxfp4")
 SAMPLE = "Which 3 layers should carry the adapters?"
-TOKENIZER_FILES = "tokenizer.json and tokenizer_config.json, or the family's own"
+TOKENIZER_FILES = "tokenizer.json and tokenizer_config.json, or the family's own, beside config.json"
+WORDS = re.compile(r"tokenizer.*(?<!_config)\.(json|model)|spiece\.model|vocab\.(json|txt)|tekken\.json")
 
 
 def described_model(folder: Path, *, named: str, remedy: str) -> PreTrainedModel:
@@ -132,19 +134,20 @@ def _shaped(config: Any, *, named: str, remedy: str) -> PreTrainedModel:
 
 
 def _check_tokenizer(folder: Path, model: PreTrainedModel, *, named: str, remedy: str) -> None:
-    """Refuse a tokenizer that cannot be loaded, knows no words, cannot pad, or has tokens without an embedding."""
+    """Refuse a tokenizer that is missing, cannot be loaded, cannot pad, or has tokens without an embedding."""
+    # Of some families Transformers makes an empty one where there is none, and says nothing.
+    if not any(WORDS.fullmatch(path.name) for path in folder.iterdir()):
+        raise UserError(f"{named}: expected a tokenizer ({TOKENIZER_FILES}) and found none; {remedy}")
     try:
         tokenizer = load_tokenizer(folder)
         ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     except Exception as error:  # of any kind: it may come from tokenizers, sentencepiece or the repository's files
         raise UserError(
-            f"{named}: its tokenizer cannot be loaded ({reason(error)}); expected {TOKENIZER_FILES} beside config.json"
+            f"{named}: its tokenizer cannot be loaded ({reason(error)}); expected {TOKENIZER_FILES}"
         ) from None
-    # Where the files are missing, Transformers makes an empty tokenizer of some families, and says nothing.
     if not set(ids) - {tokenizer.unk_token_id}:
         raise UserError(
-            f"{named}: its tokenizer has {len(tokenizer)} tokens and no word; expected {TOKENIZER_FILES} beside "
-            "config.json"
+            f"{named}: its tokenizer finds no token in a sentence (it has {len(tokenizer)}); expected {TOKENIZER_FILES}"
         )
     if tokenizer.pad_token_id is None:
         raise UserError(
