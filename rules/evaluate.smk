@@ -96,7 +96,7 @@ rule score_code:
         "../envs/score_code.yaml"
     threads: several_cores
     resources:
-        **on_cpu(several=True),
+        **on_cpu(programs=True),
     params:
         *lineage("score_code.py", "score_code", humaneval=humaneval_section),
     shell:

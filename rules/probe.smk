@@ -5,6 +5,7 @@
 rule precision:
     input:
         model="<resources>/models/{model}.lock.json",
+        data=training_data,
     output:
         "<results>/precision/{model}.json",
     log:
@@ -13,12 +14,13 @@ rule precision:
         "../envs/gpu.yaml"
     threads: all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=2)),
+        **on_gpu(lambda wildcards: WALLTIMES.precision(wildcards.model)),
     params:
-        *lineage("precision.py", "gpu", precision=precision_section),
+        *lineage("precision.py", "gpu", encoding=encoding_section, precision=precision_section),
     shell:
-        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/precision.py" --model-lock {input.model:q} --threads {threads} '
-        "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/precision.py" --model-lock {input.model:q} '
+        "--data-lock {input.data:q} --threads {threads} --out {output:q} --attempt {resources.attempt} "
+        "--lineage {params:q} > {log:q} 2>&1"
 
 
 rule probe:

@@ -2,6 +2,7 @@
 # profile names a site, and its file says the rest. Resources trigger no reruns.
 import os
 
+from aletheia.sandbox import memory_mb as judging_memory_mb
 from aletheia.site import read_site
 from aletheia.walltime import WallTimes
 
@@ -67,16 +68,16 @@ def on_gpu(minutes, allocation=None, qos=None):
     }
 
 
-def on_cpu(several=False):
-    """The resources of a rule that loads no model; it has several cores where it can use them."""
+def on_cpu(programs=False):
+    """The resources of a rule that loads no model, or of the one that runs generated programs, one on each core."""
     if SITE is None:
         return {"attempt": attempt_number}
     return {
         "attempt": attempt_number,
         "nodes": 1,
-        "cpus_per_task": SITE.cpu["cores"] if several else 1,
+        "cpus_per_task": SITE.cpu["cores"] if programs else 1,
         **account(),
-        "mem_mb": SITE.cpu["memory_mb"],
+        "mem_mb": judging_memory_mb(SITE.cpu["cores"]) if programs else SITE.cpu["memory_mb"],
         "runtime": SITE.cpu["minutes"],
         **partition_of("cpu"),
     }

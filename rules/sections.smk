@@ -30,9 +30,9 @@ def data_source(wildcards):
 
 
 def precision_section(wildcards):
-    """The shape that the choice of precision is measured at."""
-    batch_size = next(r.settings["training"]["batch_size"] for r in STUDY.runs.values() if r.model == wildcards.model)
-    return {"batch_size": batch_size, "max_tokens": settings_of(wildcards)["encoding"]["max_tokens"]}
+    """The micro-batches that the choice of precision is measured with."""
+    training = next(r.settings["training"] for r in STUDY.runs.values() if r.model == wildcards.model)
+    return {key: training[key] for key in ("batch_size", "accumulation")}
 
 
 def probe_section(wildcards):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 # Fixtures that several files share.
-pytest_plugins = ["evaluations", "judging"]
+pytest_plugins = ["damaged", "evaluations", "judging"]
 
 # Two torch threads on a busy two-core machine are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

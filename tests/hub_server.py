@@ -38,6 +38,8 @@ class Hub:
         Whether large files are redirected to another host, as to a content network.
     portal
         Whether a page answers in the hub's place, as where a network asks to log in first.
+    whole_only
+        Whether it serves no piece in the midst of a file.
     newer
         Files by repository and name of a newer commit, which comes to whoever names none.
     asked
@@ -53,6 +55,7 @@ class Hub:
     broken: set[str] = field(default_factory=set)
     elsewhere: bool = False
     portal: bool = False
+    whole_only: bool = False
     newer: dict[str, dict[str, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
@@ -67,8 +70,8 @@ class Hub:
         self._server.server_close()
 
     def requests(self, end: str) -> list[dict[str, str]]:
-        """Return the headers of each request whose path ends so."""
-        return [headers for path, headers in self.asked if path.endswith(end)]
+        """Return the headers of each request whose path ends so, but for those that only read the header of weights."""
+        return [headers for path, headers in self.asked if path.endswith(end) and not peeks(headers)]
 
     def files(self, identifier: str, commit: str) -> dict[str, bytes]:
         """Return the files of a repository at a commit, by name."""
@@ -97,6 +100,11 @@ class Hub:
         }
 
 
+def peeks(headers: dict[str, str]) -> bool:
+    """Tell whether a request asks for a piece in the midst of a file, as for the header of weights."""
+    return not headers.get("range", "-").endswith("-")
+
+
 def git_hash(content: bytes) -> str:
     """Return git's name of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
@@ -122,7 +130,8 @@ def _handler(hub: Hub) -> type:
             hub.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
             if hub.portal:
                 return self.answer(200, b"<html>Log in.</html>", Content_Type="text/html")
-            if refusal := hub.refusal(path):
+            # Bad days are for transfers; staging does without what a peek does not get.
+            if not peeks(hub.asked[-1][1]) and (refusal := hub.refusal(path)):
                 return self.answer(refusal[0], **refusal[1])
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             if token and token not in (*hub.gated.values(), *hub.tokens):
@@ -156,7 +165,13 @@ def _handler(hub: Hub) -> type:
                 # Another name of the same machine is another host to a client.
                 port = self.server.server_address[1]
                 return self.answer(302, Location=f"http://localhost:{port}/elsewhere{path}", X_Repo_Commit=commit)
-            start = int((re.findall(r"bytes=(\d+)-", self.headers.get("Range") or "") or ["0"])[0])
+            start, stop = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "bytes=0-").groups()
+            start = int(start)
+            if stop and hub.whole_only:
+                return self.answer(416)
+            if stop:
+                piece = content[start : int(stop) + 1]
+                return self.answer(206, piece, Content_Range=f"bytes {start}-{start + len(piece) - 1}/{len(content)}")
             end = len(content)
             if name in hub.broken:
                 self.close_connection = True

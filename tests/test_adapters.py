@@ -1,9 +1,13 @@
 """Adapters stand exactly where they were planned, on every family, and start equally in every arm."""
 
+import os
+
 import pytest
 import torch
 
-from aletheia.adapters import attach, audit, lora_config, placed_modules, placement_plan
+from aletheia import artifacts
+from aletheia.adapters import attach, audit, lora_config, placed_modules, placement_plan, save_adapter
+from aletheia.cards import base_model, how_to_load
 from aletheia.errors import UserError
 from aletheia.layers import adaptable_layers
 from conftest import FAMILIES, random_batch, tiny_model
@@ -91,3 +95,56 @@ def test_lora_config_for_a_practitioner():
 def test_a_layer_that_is_not_there():
     with pytest.raises(UserError, match="from 0 to 2"):
         plan_for(tiny_model(), [3])
+
+
+def test_an_adapter_is_the_same_wherever_it_was_trained_and_others_can_read_it(tmp_path):
+    """PEFT writes the path of the base model, and safetensors a file that only its owner can read."""
+    from peft import PeftConfig, PeftModel
+
+    model = tiny_model()
+    plan, batch = plan_for(model, [0, 2], rank=4, alpha=8), random_batch(1, 8, seed=0)
+    wrapped = attach(model, plan, dropout=0, seed=1).eval()
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(2))
+    for place, umask in (("a", 0o022), ("b", 0o027)):
+        before = os.umask(umask)
+        try:
+            wrapped.get_base_model().__dict__["name_or_path"] = str(tmp_path / place)
+            save_adapter(wrapped, tmp_path / place, "card", base="them/tiny", revision="0" * 40)
+        finally:
+            os.umask(before)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / place).iterdir()}
+        assert modes == dict.fromkeys(modes, 0o666 & ~umask)
+    assert artifacts.folder_files(tmp_path / "a") == artifacts.folder_files(tmp_path / "b")
+    config = PeftConfig.from_pretrained(tmp_path / "a")
+    assert (config.base_model_name_or_path, config.revision) == ("them/tiny", "0" * 40)
+    # It loads without asking for that model.
+    with torch.no_grad():
+        expected = wrapped(**batch).logits
+        again = PeftModel.from_pretrained(tiny_model(), tmp_path / "a").eval()
+        assert torch.equal(again(**batch).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "revision", "found", "said"),
+    [
+        (
+            {"type": "hub", "id": "them/tiny"},
+            "c0ffee",
+            "them/tiny",
+            'from_pretrained("them/tiny", revision="c0ffee")\n',
+        ),
+        ({"type": "local", "path": "/home/me/mine"}, None, "my-model", "from_pretrained(FOLDER)\n"),
+        ({"type": "pypi", "package": "p"}, "1.0", "my-model", "from_pretrained(FOLDER)\n"),
+    ],
+)
+def test_a_base_model_is_named_so_that_others_find_it(source, revision, found, said):
+    files = {"config.json": {"sha256": "1" * 64}, "model.safetensors": {"sha256": "2" * 64}}
+    lock = {"model": "my-model", "source": source, "revision": revision, "files": files}
+    hub = source["type"] == "hub"
+    assert base_model(lock) == {"base": found, "revision": revision if hub else None}
+    section = how_to_load(lock)
+    assert said in section
+    assert (f"- `model.safetensors`: `{'2' * 64}`" in section) is not hub
+    assert "/home/me" not in section

@@ -52,12 +52,24 @@ def repositories(files):
 @pytest.fixture
 def large(files):
     """Return the files of a model of 24 MiB, which comes in more than one of the client's chunks."""
-    return {**files, WEIGHTS: files[WEIGHTS] + bytes(24 * 2**20)}
+    from safetensors.torch import load, save
+
+    tensors = load(files[WEIGHTS])
+    rows = 24 * 2**20 // 4 // SHAPE["hidden_size"]
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = tensors[name].new_zeros(rows // 2, SHAPE["hidden_size"])
+    config = {**json.loads(files["config.json"]), "vocab_size": rows // 2}
+    return {**files, WEIGHTS: save(tensors, {"format": "pt"}), "config.json": json.dumps(config).encode()}
 
 
 def online(server, **env):
     """Return the environment of a user whose hub is this one, and who has no token but those given."""
     return {"HF_ENDPOINT": server.endpoint, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "", **env}
+
+
+def forked(server, **env):
+    """Return the same for a step that runs in a fork."""
+    return {"forked": True, **online(server, **env)}
 
 
 def hashes(files):
@@ -77,6 +89,7 @@ def partial(folder):
 # What is taken
 
 
+@pytest.mark.slow
 def test_a_model_is_resolved_downloaded_and_locked(tmp_path, repositories, files):
     with Hub(repositories) as server:
         lock = staged("model", "tiny", {**MODEL, "licence": "MIT"}, tmp_path, **online(server))
@@ -88,20 +101,20 @@ def test_a_model_is_resolved_downloaded_and_locked(tmp_path, repositories, files
     assert names == ["tiny", "tiny.lineage.json", "tiny.lock.json"]
     # It is there: the lock can be written again without a network.
     (tmp_path / "resources" / "models" / "tiny.lock.json").unlink()
-    assert staged("model", "tiny", {**MODEL, "licence": "MIT"}, tmp_path)["revision"] == COMMIT
+    assert staged("model", "tiny", {**MODEL, "licence": "MIT"}, tmp_path, forked=True)["revision"] == COMMIT
 
 
 @pytest.mark.parametrize("left", ["tiny", ".tiny.12345.tmp"])
 def test_a_job_killed_after_the_last_byte_asks_for_no_weights_again(tmp_path, repositories, files, left):
     """It was killed before its folder had its name, or before that was sealed by its sidecar."""
     with Hub(repositories) as server:
-        staged("model", "tiny", MODEL, tmp_path, **online(server))
+        staged("model", "tiny", MODEL, tmp_path, **forked(server))
     models = tmp_path / "resources" / "models"
     for name in ("tiny.lineage.json", "tiny.lock.json"):
         (models / name).unlink()
     (models / "tiny").rename(models / left)
     with Hub(repositories) as server:
-        lock = staged("model", "tiny", MODEL, tmp_path, **online(server))
+        lock = staged("model", "tiny", MODEL, tmp_path, **forked(server))
         assert not server.requests(WEIGHTS)
     assert locked(lock) == hashes(files)
     assert sorted(p.name for p in models.iterdir()) == ["tiny", "tiny.lineage.json", "tiny.lock.json"]
@@ -110,14 +123,14 @@ def test_a_job_killed_after_the_last_byte_asks_for_no_weights_again(tmp_path, re
 def test_weights_come_over_plain_http_though_the_hub_offers_another_store(tmp_path, repositories, files):
     pytest.importorskip("hf_xet")
     with Hub(repositories) as server:
-        lock = staged("model", "tiny", MODEL, tmp_path, **online(server, HF_HUB_DISABLE_XET="0"))
+        lock = staged("model", "tiny", MODEL, tmp_path, **forked(server, HF_HUB_DISABLE_XET="0"))
         assert not [path for path, _ in server.asked if "xet" in path]
     assert locked(lock) == hashes(files)
 
 
 def test_a_redirect_to_another_host_is_followed_without_the_token(tmp_path, repositories, files):
     with Hub(repositories, gated={"them/tiny": "right"}, elsewhere=True) as server:
-        lock = staged("model", "tiny", MODEL, tmp_path, **online(server, HF_TOKEN="right"))
+        lock = staged("model", "tiny", MODEL, tmp_path, **forked(server, HF_TOKEN="right"))
         first, second = server.requests(WEIGHTS)
     assert first["authorization"] == "Bearer right"
     assert "authorization" not in second
@@ -158,12 +171,12 @@ def test_a_model_is_resolved_once(tmp_path, repositories, files, moved, lost):
     """Sidecar and lock both tell of it; Snakemake removes the lock before it runs the job again."""
     models = tmp_path / "resources" / "models"
     with Hub(repositories) as server:
-        staged("model", "tiny", MODEL, tmp_path, **online(server))
+        staged("model", "tiny", MODEL, tmp_path, **forked(server))
         (models / "tiny" / WEIGHTS).write_bytes(files[WEIGHTS][:-1])
         (models / f"tiny.{lost}.json").unlink()
         server.newer = moved
         # Spelled out or left out, no revision is the same.
-        lock = staged("model", "tiny", {"source": {**MODEL["source"], "revision": None}}, tmp_path, **online(server))
+        lock = staged("model", "tiny", {"source": {**MODEL["source"], "revision": None}}, tmp_path, **forked(server))
     assert (lock["revision"], locked(lock)) == (COMMIT, hashes(files))
 
 
@@ -181,13 +194,13 @@ def test_rows_are_resolved_once_whatever_else_of_the_entry_changes(tmp_path, rep
 @pytest.mark.parametrize("asked", ["by its name", "by deleting what tells of the older"])
 def test_a_newer_commit_comes_when_it_is_asked_for(tmp_path, repositories, moved, asked):
     with Hub(repositories) as server:
-        staged("model", "tiny", MODEL, tmp_path, **online(server))
+        staged("model", "tiny", MODEL, tmp_path, **forked(server))
         server.newer = moved
         entry = {"source": {**MODEL["source"], "revision": NEWER if asked == "by its name" else None}}
         if asked != "by its name":
             for path in (tmp_path / "resources" / "models").glob("tiny.*.json"):
                 path.unlink()
-        lock = staged("model", "tiny", entry, tmp_path, **online(server))
+        lock = staged("model", "tiny", entry, tmp_path, **forked(server))
     assert (lock["revision"], locked(lock)) == (NEWER, hashes(moved["them/tiny"]))
 
 
@@ -202,7 +215,7 @@ def test_a_newer_commit_comes_when_it_is_asked_for(tmp_path, repositories, moved
 def test_what_is_not_there_is_one_sentence(tmp_path, repositories, source, sentence):
     with Hub(repositories) as server:
         entry = {"source": {"type": "hub", **source}}
-        assert re.match(sentence, refused("model", "m", entry, tmp_path, **online(server)))
+        assert re.match(sentence, refused("model", "m", entry, tmp_path, **forked(server)))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +224,7 @@ def test_what_is_not_there_is_one_sentence(tmp_path, repositories, source, sente
 def test_bytes_that_differ_from_the_hubs_own_hash_are_one_sentence(tmp_path, repositories, name, lie, expected):
     with Hub(repositories, lies={name: lie}) as server:
         entry = {"source": {**MODEL["source"], "revision": COMMIT}}
-        sentence = refused("model", "tiny", entry, tmp_path, **online(server))
+        sentence = refused("model", "tiny", entry, tmp_path, **forked(server))
     assert sentence.startswith(f"model them/tiny: {name} differs from the hub's {expected}fff")
     assert sentence.endswith("run again to fetch it anew")
 
@@ -235,7 +248,7 @@ def test_a_hub_that_is_not_reached_is_one_sentence(tmp_path):
 
 def test_a_page_in_the_listings_place_is_one_sentence(tmp_path, repositories):
     with Hub(repositories, portal=True) as server:
-        sentence = refused("model", "tiny", MODEL, tmp_path, **online(server))
+        sentence = refused("model", "tiny", MODEL, tmp_path, **forked(server))
     assert sentence == (
         f"{server.endpoint}/api/models/them/tiny: expected the hub's listing in JSON, found text/html; "
         "check HF_ENDPOINT, and whether the network asks to log in first"
@@ -247,7 +260,7 @@ def test_a_page_in_the_listings_place_is_one_sentence(tmp_path, repositories):
 @pytest.mark.parametrize("end", ["/api/models/them/tiny", WEIGHTS])
 def test_staging_waits_where_the_hub_asks_for_patience(tmp_path, repositories, files, end, wait):
     with Hub(repositories, busy={end: [wait]}) as server:
-        done, _ = stage("model", "tiny", MODEL, tmp_path, **online(server))
+        done, _ = stage("model", "tiny", MODEL, tmp_path, **forked(server))
         assert done.returncode == 0, done.stderr
         assert len(server.requests(end)) == 2
     assert "HTTP Error 429" in done.stderr
@@ -259,7 +272,7 @@ def test_staging_waits_where_the_hub_asks_for_patience(tmp_path, repositories, f
 @pytest.mark.slow
 def test_a_file_that_the_hub_fails_to_serve_is_asked_for_again(tmp_path, repositories, files):
     with Hub(repositories, failing={WEIGHTS: [503, 500]}) as server:
-        done, _ = stage("model", "tiny", MODEL, tmp_path, **online(server))
+        done, _ = stage("model", "tiny", MODEL, tmp_path, **forked(server))
         assert done.returncode == 0, done.stderr
         assert len(server.requests(WEIGHTS)) == 3
     assert (tmp_path / "resources" / "models" / "tiny" / WEIGHTS).read_bytes() == files[WEIGHTS]
@@ -270,13 +283,13 @@ def test_a_file_that_the_hub_fails_to_serve_is_asked_for_again(tmp_path, reposit
 @pytest.mark.parametrize("end", ["/api/models/them/tiny", WEIGHTS])
 def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_path, repositories, files, end):
     with Hub(repositories, busy={end: [{"Retry_After": "0"}] * 6}) as server:
-        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
+        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **forked(server))
         assert sentence.startswith(
             f"model them/tiny: {server.endpoint} serves no more for now (429, too many requests)"
         )
         assert "run again later, and it goes on with what is missing" in sentence
         before = len(server.requests("/config.json"))
-        assert locked(staged("model", "tiny", MODEL, tmp_path, **online(server))) == hashes(files)
+        assert locked(staged("model", "tiny", MODEL, tmp_path, **forked(server))) == hashes(files)
         # What had come was not asked for again.
         assert len(server.requests("/config.json")) == 1
         assert before == (0 if end.startswith("/api") else 1)
@@ -286,10 +299,10 @@ def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_p
 def test_a_hub_that_fails_for_long_is_one_sentence_and_the_next_call_goes_on(tmp_path, repositories, files):
     tries = 1 + len(hub.PAUSES)
     with Hub(repositories, failing={WEIGHTS: [503] * tries}) as server:
-        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
+        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **forked(server))
         assert sentence.startswith(f"model them/tiny: {server.endpoint} is out of order (503); run again later")
         assert len(server.requests(WEIGHTS)) == tries
-        assert locked(staged("model", "tiny", MODEL, tmp_path, **online(server))) == hashes(files)
+        assert locked(staged("model", "tiny", MODEL, tmp_path, **forked(server))) == hashes(files)
         assert len(server.requests("/config.json")) == 1
 
 
@@ -298,7 +311,7 @@ def test_a_broken_transfer_is_gone_on_with_by_the_next_call(tmp_path, large):
     """From its last whole chunk."""
     chunk, size = constants.DOWNLOAD_CHUNK_SIZE, len(large[WEIGHTS])
     with Hub({"them/tiny": large}, broken={WEIGHTS}) as server:
-        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
+        sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **forked(server))
         assert f"the transfer of {WEIGHTS} broke off after {chunk} of {size} bytes" in sentence
         assert sentence.endswith("run again, and it goes on from there")
         assert partial(tmp_path).read_bytes() == large[WEIGHTS][:chunk]
@@ -306,7 +319,7 @@ def test_a_broken_transfer_is_gone_on_with_by_the_next_call(tmp_path, large):
         assert [request.get("range") for request in server.requests(WEIGHTS)][:2] == [None, f"bytes={chunk}-"]
         server.broken.clear()
         server.asked.clear()
-        lock = staged("model", "tiny", MODEL, tmp_path, **online(server))
+        lock = staged("model", "tiny", MODEL, tmp_path, **forked(server))
         (request,) = server.requests(WEIGHTS)
     assert request["range"] == f"bytes={chunk}-"
     assert locked(lock) == hashes(large)
@@ -317,12 +330,12 @@ def test_a_broken_transfer_is_gone_on_with_by_the_next_call(tmp_path, large):
 def test_what_has_come_of_another_commits_file_is_not_gone_on_with(tmp_path, large):
     other = {**large, WEIGHTS: large[WEIGHTS][:-1] + b"1"}
     with Hub({"them/tiny": large}, broken={WEIGHTS}) as server:
-        refused("model", "tiny", MODEL, tmp_path, patient=True, **online(server))
+        refused("model", "tiny", MODEL, tmp_path, patient=True, **forked(server))
         assert partial(tmp_path).stat().st_size > 0
         server.broken.clear()
         server.asked.clear()
         server.repositories["them/tiny"] = other
-        lock = staged("model", "tiny", MODEL, tmp_path, **online(server))
+        lock = staged("model", "tiny", MODEL, tmp_path, **forked(server))
         assert [request.get("range") for request in server.requests(WEIGHTS)] == [None]
     assert locked(lock) == hashes(other)
     assert not list((tmp_path / "resources" / "models").rglob("*.part"))
@@ -337,7 +350,7 @@ def test_a_killed_download_is_gone_on_with(tmp_path, repositories, files):
         (folder / f".{WEIGHTS}.{digest[:16]}.part").write_bytes(files[WEIGHTS][:1000])
         small = git_hash(files["config.json"])
         (folder / f".config.json.{small[:16]}.part").write_bytes(b" " * 100_000)
-        assert locked(staged("model", "tiny", MODEL, tmp_path, **online(server))) == hashes(files)
+        assert locked(staged("model", "tiny", MODEL, tmp_path, **forked(server))) == hashes(files)
         assert [request.get("range") for request in server.requests(WEIGHTS)] == ["bytes=1000-"]
         assert [request.get("range") for request in server.requests("/config.json")] == [None]
 
@@ -356,6 +369,7 @@ materials.build_model({"type": "hub", "id": "them/tiny"}, *places)
 """
 
 
+@pytest.mark.slow
 def test_a_quota_that_shows_when_all_has_come_leaves_the_download(tmp_path, repositories, files):
     with Hub(repositories) as server:
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "HF_HOME": str(tmp_path / "hf"), **online(server)}
@@ -379,9 +393,9 @@ def test_a_quota_that_shows_when_all_has_come_leaves_the_download(tmp_path, repo
 )
 def test_a_gated_model_says_what_to_accept_where(tmp_path, repositories, files, token, sentence):
     with Hub(repositories, gated={"them/tiny": "right"}, tokens=("another",)) as server:
-        assert re.match(sentence, refused("model", "tiny", MODEL, tmp_path, **online(server, HF_TOKEN=token)))
+        assert re.match(sentence, refused("model", "tiny", MODEL, tmp_path, **forked(server, HF_TOKEN=token)))
         assert not server.requests(WEIGHTS)
-        lock = staged("model", "tiny", MODEL, tmp_path, **online(server, HF_TOKEN="right"))
+        lock = staged("model", "tiny", MODEL, tmp_path, **forked(server, HF_TOKEN="right"))
         assert {request["authorization"] for request in server.requests(WEIGHTS)} == {"Bearer right"}
     assert locked(lock) == hashes(files)
 
@@ -393,7 +407,7 @@ def test_too_small_a_disk_is_one_sentence_before_any_file(tmp_path, repositories
     (tmp_path / "resources").mkdir()
     small_disk(tmp_path / "resources", 20_000)
     with Hub(repositories) as server:
-        sentence = refused("model", "tiny", MODEL, tmp_path, **online(server))
+        sentence = refused("model", "tiny", MODEL, tmp_path, **forked(server))
         assert [path for path, _ in server.asked if "them/tiny" in path] == ["/api/models/them/tiny"]
     assert re.match(r"model them/tiny needs 0\.0 GiB and \S+ has 0\.0 GiB free; free some space", sentence)
 

@@ -305,12 +305,16 @@ def test_an_adapter_loads_merges_and_generates(finished, whole):
         assert merged.generate(ids, max_new_tokens=3, do_sample=False).shape[1] > 4
 
 
-def test_the_model_card_says_what_the_adapter_is(whole):
+def test_the_model_card_says_what_the_adapter_is(finished, whole):
     out, envelope = whole
     card = (out / "adapter" / "README.md").read_text()
     run = envelope["payload"]
     assert card.startswith("---\nlibrary_name: peft\n")  # no base_model: the hub knows none of this name
-    assert '/models/tiny-llama")' in card
+    assert "AutoModelForCausalLM.from_pretrained(FOLDER)" in card
+    assert "FOLDER holds the files of the base model, which the study calls `tiny-llama`; it came from no hub" in card
+    weights = finished / "resources/models/tiny-llama/model.safetensors"
+    assert f"- `model.safetensors`: `{artifacts.sha256_file(weights)}`" in card
+    assert str(finished) not in card.split("## Lineage")[0]  # there are the inputs as they were given by hand
     assert f"| held-out loss, 8 rows at the end of training | {run['eval_loss']:.4f} |" in card
     assert "training rows whole within 320 tokens; all 8 held-out rows whole within 320 tokens" in card
     assert f"| training loss, last step | {run['train_loss'][-1]:.4f} |" in card

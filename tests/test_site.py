@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from aletheia import cluster
+from aletheia import cluster, estimate, sandbox
 from aletheia.cluster import Cluster, Request, minutes_of, refusals
 from aletheia.errors import UserError
 from aletheia.inventory import read_configuration
@@ -75,7 +75,21 @@ def test_a_job_without_a_gpu_starts_beside_the_controller(site):
     assert len(controllers) == 2
     for cores, memory_mb in controllers:
         assert site.cpu["cores"] + int(cores) <= 4
-        assert site.cpu["memory_mb"] + int(memory_mb) <= 30_800
+        for own in (site.cpu["memory_mb"], sandbox.memory_mb(site.cpu["cores"])):
+            assert own + int(memory_mb) <= 30_800
+
+
+def test_the_choice_of_precision_is_short(paper):
+    """A GPU is not measured at all, and a CPU for half a minute: no job of hours."""
+    for model in ("qwen2.5-0.5b", "qwen2.5-72b"):
+        loading = estimate.load_seconds(paper.study.models[model])
+        assert paper.precision(model) == paper.site.minutes(loading + 60) < 30
+
+
+def test_judging_asks_for_what_its_programs_may_use():
+    """Each has two interpreters of 1 GiB; the rest is the judge's."""
+    rest = [sandbox.memory_mb(workers) - workers * 2 * 1024 for workers in (1, 3, 64)]
+    assert rest == [sandbox.JUDGE_MB] * 3
 
 
 @pytest.mark.slow
@@ -85,6 +99,10 @@ def test_a_controller_on_one_core_gives_jobs_the_threads_of_the_site(tmp_path):
     study = ["--configfile", "tests/study/config.yaml", "--config", f"site={LEONARDO}"]
     done = snakemake(folder, "-n", "-p", "--cores", "1", *study)
     assert done.returncode == 0, said(done)
+    asked = [
+        int(mb) for mb in re.findall(r"rule score_code:.*?resources: .*?mem_mb=(\d+)", said(done), flags=re.DOTALL)
+    ]
+    assert set(asked) == {sandbox.memory_mb(3)}
     threads = re.findall(r"(train|evaluate_run|score_code)\.py .*--(?:threads|workers) (\d+)", said(done))
     assert {step: int(number) for step, number in threads} == {"train": 8, "evaluate_run": 8, "score_code": 3}
     assert len(set(threads)) == 3

@@ -1,4 +1,7 @@
-"""Measure which of bf16 and fp32 this machine does faster, once for all jobs of a model with dtype auto."""
+"""Measure which of bf16 and fp32 this machine does faster, once for all jobs of a model with dtype auto.
+
+At the shape that micro-batches of the training data have, for at most half a minute once the model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,35 @@ from aletheia.errors import guarded
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("precision", __doc__, sections=("precision",))
+    parser = step_parser("precision", __doc__, sections=("encoding", "precision"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--threads", type=int, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args, inputs=[args.model_lock], outputs=[args.out]) as job:
+    with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import models
-        from aletheia.precision import faster_dtype
+        from aletheia import data, models, precision
 
         models.use_threads(args.threads)
-        model, _ = models.load(args.model_lock, dtype="fp32")
-        shape = job.config["precision"]
-        dtype, seconds = faster_dtype(model, sequences=shape["batch_size"], tokens=shape["max_tokens"])
-        print(f"dtype {dtype}: seconds a pass {seconds or 'not measured on a GPU'}")
-        payload = {"dtype": dtype, "candidates": ["bf16", "fp32"]}
-        job.artifact(args.out, kind="precision", payload=payload, observed={"pass_seconds": seconds})
+        tokenizer = models.load_tokenizer(data.checked_folder(args.model_lock))
+        rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
+        shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
+        payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
+        dtype, observed = precision.gpu_dtype(), {}
+        if dtype is None:
+            limit = f"at most {precision.SECONDS:.0f} s once the model is loaded"
+            print(f"note: dtype auto: timing bf16 and fp32 at {shape}, {limit}", flush=True)
+            model, _ = models.load(args.model_lock, dtype="fp32")
+            models.check_context(model, job.config["encoding"]["max_tokens"])
+            found = precision.measured(model, shape)
+            dtype = found.dtype
+            print(f"note: {precision.sentence(found, shape)}", flush=True)
+            observed = {"pass_seconds": found.seconds, "repeats": found.repeats, "shape": vars(found.shape)}
+        else:
+            print(f"note: dtype auto: {dtype}, by what the GPU supports", flush=True)
+        job.artifact(args.out, kind="precision", payload={"dtype": dtype, **payload}, observed=observed)
 
 
 if __name__ == "__main__":

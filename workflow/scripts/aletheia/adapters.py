@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.layers import Layer, adaptable_layers, layer_index
+from aletheia.placing import as_users_files
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -218,3 +220,28 @@ def audit(peft_model: PeftModel, plan: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": str(trainable[0].dtype).removeprefix("torch."),
         "trainable_parameters": sum(p.numel() for p in trainable),
     }
+
+
+def save_adapter(model: PeftModel, folder: Path, card: str, *, base: str, revision: str | None) -> None:
+    """Write a model's adapter in PEFT's format, with the same bytes for the same adapter wherever it was trained.
+
+    Parameters
+    ----------
+    model
+        The model with its adapter.
+    folder
+        Where it goes.
+    card
+        Its README.md, in place of PEFT's.
+    base, revision
+        The base model as others find it (:func:`aletheia.cards.base_model`). PEFT would write the path that it was
+        loaded from, which is none elsewhere.
+    """
+    for adapter in model.peft_config.values():
+        # A set, whose order differs from process to process, and with it the bytes of adapter_config.json.
+        adapter.target_modules = sorted(adapter.target_modules)
+        adapter.base_model_name_or_path, adapter.revision = base, revision
+    # Embeddings are never adapted; to find out, PEFT would look for the base model by its name.
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    as_users_files(folder)

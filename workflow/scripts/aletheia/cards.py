@@ -13,6 +13,8 @@ from aletheia import artifacts
 from aletheia.lineage import compact_json
 from aletheia.row_counts import ROWS, in_words, kept
 
+WEIGHTS = ".safetensors"
+
 
 def model_card(
     facts: Mapping[str, Any],
@@ -47,7 +49,7 @@ def model_card(
         Markdown with YAML front matter. Nothing measured on a clock is in it, so that equal runs have equal cards.
     """
     model, data = (artifacts.payload(path) for path in (model_lock, data_lock))
-    placement, base = facts["placement"], model["source"].get("id")
+    placement = facts["placement"]
     code = hashlib.sha256(compact_json(lineage["code"]).encode()).hexdigest()
     # By content, without what was observed; measurements (precision, the probe's time) stay out, as they never repeat.
     decided = {name: entry for name, entry in lineage["inputs"].items() if not _measured(name)}
@@ -59,10 +61,7 @@ def model_card(
         f"A LoRA adapter of {len(placement['layers'])} of {placement['layers_total']} layers "
         f"({', '.join(map(str, placement['layers']))}), rank {', '.join(map(str, ranks))}, "
         f"{facts['trainable_parameters']:,} parameters.\n\n"
-        "```python\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{base or model_lock.with_name(model["model"]).as_posix()}")\n'
-        "model = PeftModel.from_pretrained(model, THIS_FOLDER)\n"
-        "```\n\n"
+        f"{how_to_load(model)}"
         "## Training\n\n"
         f"- Data: {data['data']}, {_rows(data)}\n"
         f"{_counted(facts.get('row_counts') or {}, max_tokens)}"
@@ -78,6 +77,54 @@ def model_card(
         "## Lineage\n\n"
         f"Code: `{code}`. Inputs by the sha256 of their payloads:\n\n{made_from}\n\n"
         "`run.json` beside this folder holds every setting, step and module.\n"
+    )
+
+
+def base_model(lock: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return ``base`` and ``revision``, by which others find an adapter's base model.
+
+    Parameters
+    ----------
+    lock
+        Payload of the base model's lock.
+
+    Returns
+    -------
+    dict
+        Hub id and commit; for a model of another source its name in the study, and no revision.
+    """
+    hub = lock["source"].get("id")
+    return {"base": hub or lock["model"], "revision": lock["revision"] if hub else None}
+
+
+def how_to_load(model: Mapping[str, Any]) -> str:
+    """Return how to load an adapter over its base model, with the hashes of one that no hub has.
+
+    Parameters
+    ----------
+    model
+        Payload of the base model's lock.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    found = base_model(model)
+    where = f'"{found["base"]}", revision="{found["revision"]}"' if found["revision"] else "FOLDER"
+    code = (
+        "```python\n"
+        f"base = AutoModelForCausalLM.from_pretrained({where})\n"
+        "model = PeftModel.from_pretrained(base, ADAPTER)\n"
+        "```\n\n"
+        "ADAPTER is the folder of this file."
+    )
+    if found["revision"]:
+        return f"{code}\n\n"
+    files = [f"- `{name}`: `{entry['sha256']}`" for name, entry in model["files"].items() if name.endswith(WEIGHTS)]
+    return (
+        f"{code} FOLDER holds the files of the base model, which the study calls `{found['base']}`; it came from no "
+        "hub, so PEFT cannot find it by itself. Its weights, by sha256:\n\n" + "\n".join(files) + "\n\n"
     )
 
 

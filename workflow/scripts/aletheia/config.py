@@ -100,7 +100,7 @@ def section_defaults(section: str) -> dict[str, Any]:
         "run": lambda: {"model": None, "arm": "custom"},
         "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
         "humaneval": lambda: section_defaults("evaluation")["humaneval"],
-        "precision": lambda: {"batch_size": section_defaults("training")["batch_size"], "max_tokens": 512},
+        "precision": lambda: {k: section_defaults("training")[k] for k in ("batch_size", "accumulation")},
         "figures": lambda: with_defaults({}, *_section_schema("figures")),
     }
     return defaults[section]()

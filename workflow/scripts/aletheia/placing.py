@@ -57,6 +57,17 @@ def unplaced(path: Path) -> list[Path]:
     return sorted(beside for beside in path.parent.iterdir() if pattern.fullmatch(beside.name))
 
 
+def as_users_files(folder: Path) -> None:
+    """Give the files of a folder the mode that the user's other files get.
+
+    safetensors writes 0600, which other users of a shared results tree could not read.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in filter(Path.is_file, folder.iterdir()):
+        path.chmod(0o666 & ~umask)
+
+
 def flush(path: Path) -> None:
     """Bring a file, or a folder and all in it, to the disk, so that no power cut leaves a name without its bytes."""
     if path.is_dir():

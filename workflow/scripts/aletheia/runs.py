@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import artifacts, observe
-from aletheia.adapters import attach, audit, placement_plan
+from aletheia.adapters import attach, audit, placement_plan, save_adapter
 from aletheia.batching import batches_payload, first_batches
-from aletheia.cards import model_card
+from aletheia.cards import base_model, model_card
 from aletheia.checkpoints import Checkpoint
 from aletheia.curves import Curves
 from aletheia.data import Encoded, checked_folder, collate, encode_rows, read_rows
@@ -35,17 +35,14 @@ class FinishedRun:
     record: TrainingRecord
     observed: dict[str, Any] = field(default_factory=dict)
     model: Any = None
+    base: dict[str, Any] = field(default_factory=dict)
 
     def save_adapter(self, folder: Path, card: str | None) -> None:
         """Write the adapter in PEFT's format with its card; a run that failed leaves an empty folder."""
         folder.mkdir()
         if card is None:
             return
-        for adapter in self.model.peft_config.values():
-            # A set, whose order differs from process to process, and with it the bytes of adapter_config.json.
-            adapter.target_modules = sorted(adapter.target_modules)
-        self.model.save_pretrained(folder)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        save_adapter(self.model, folder, card, **self.base)
 
     def card(self, args: Any, config: Mapping[str, Any], lineage: Mapping[str, Any]) -> str | None:
         """Return the adapter's model card, or None where the run left no adapter."""
@@ -153,6 +150,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     """Load, place, train and evaluate; fill in ``finished`` on the way."""
     settings, facts, record = config["training"], finished.facts, finished.record
     model, tokenizer = load(args.model_lock, dtype=facts["dtype"], **loading(config["model"]))
+    finished.base = base_model(artifacts.payload(args.model_lock, "model_lock"))
     finished.model, facts["placement"] = placed(model, selection, config, seed=args.seed)
     facts["trainable_parameters"] = facts["placement"].pop("trainable_parameters")
     folder = checked_folder(args.data_lock)

@@ -26,6 +26,9 @@ from aletheia.errors import UserError
 # Chosen by hand. The slowest canonical solution of HumanEval needs 2 s here; the others a few milliseconds.
 SECONDS = 10.0
 MEMORY_BYTES = 1 << 30
+INTERPRETERS = 2  # of a program: its own and its test's, each with that limit
+# MiB of the process that judges, with its tables; it takes about 100.
+JUDGE_MB = 512
 # One program takes at most 18, while its second interpreter starts; a few are the judge's own.
 DESCRIPTORS = 20
 # What the test's interpreter says when the program's is gone.
@@ -196,6 +199,11 @@ def run_all(
     programs: Sequence[Program] = list(programs)
     with ThreadPoolExecutor(max_workers=at_a_time(workers or usable_cores())) as pool:
         return list(pool.map(judged, programs))
+
+
+def memory_mb(workers: int) -> int:
+    """Return the memory, in MiB, that judging so many programs at a time may take."""
+    return JUDGE_MB + workers * INTERPRETERS * MEMORY_BYTES // 2**20
 
 
 def at_a_time(workers: int) -> int:

@@ -23,7 +23,8 @@ NO_NETWORK = re.compile(
 SHARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 # Tokenizer and configuration in every form that loads without running the repository's code.
 TEXT_FILE = re.compile(r".+\.json|tokenizer.*\.model|spiece\.model|merges\.txt|vocab\.txt|.+\.jinja")
-UNWANTED = re.compile(r".*\.index\.json|training_args\.json|.*consolidated.*|params\.json")
+# An adapter beside a model would be laid over it.
+UNWANTED = re.compile(r".*\.index\.json|training_args\.json|.*consolidated.*|params\.json|adapter_config\.json")
 
 
 def wheel(source: dict[str, Any], downloads: Path, scratch: Path) -> Path:

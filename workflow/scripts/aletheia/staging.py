@@ -12,8 +12,9 @@ from aletheia.conversion import count_parameters
 from aletheia.data import folder_of
 from aletheia.docstrings import python_build
 from aletheia.errors import UserError
-from aletheia.materials import build_data, build_model
+from aletheia.materials import build_data, build_model, in_sentences
 from aletheia.placing import clear_leftovers, unplaced
+from aletheia.weights_check import check_model
 
 # The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
 MAKERS = {
@@ -48,7 +49,14 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
     source = _once_resolved(entry["source"], folder, lock_path)
     if source["type"] == "hub":
         _regain(folder, partial)
-    about = _staged(job, folder, recipe, lambda target: build_model(source, target, downloads, partial))
+    about = _staged(
+        job,
+        folder,
+        recipe,
+        lambda target: build_model(source, target, downloads, partial),
+        # An older version may have staged it unchecked.
+        check=lambda: check_model(folder, **in_sentences(source)),
+    )
     config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     payload = {
         "model": name,
@@ -166,13 +174,17 @@ def _recipe(job: artifacts.Job, what: str, entry: dict[str, Any]) -> dict[str, A
 
 
 def _staged(
-    job: artifacts.Job, folder: Path, recipe: dict[str, Any], build: Callable[[Path], dict[str, Any]]
+    job: artifacts.Job,
+    folder: Path,
+    recipe: dict[str, Any],
+    build: Callable[[Path], dict[str, Any]],
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Fill ``folder`` unless it is already there, whole; return its files and what ``build`` said about them.
 
     The folder is no declared output, since a checksum over weights at every dry run is too slow. So it is
     trusted only with a sidecar that vouches for each byte and for the recipe: what a killed job left has
-    none.
+    none. ``check`` looks at what is kept; ``build`` looks at what it makes.
     """
     clear_leftovers(folder)
     sidecar = artifacts.sidecar(folder)
@@ -182,6 +194,7 @@ def _staged(
         except UserError:
             there = None
         if there and there["about"]["recipe"] == recipe and there["files"] == artifacts.folder_files(folder):
+            check()
             print(f"{folder}: already there, whole; kept")
             return {**there["about"], "files": there["files"]}
     about: dict[str, Any] = {"recipe": recipe}

@@ -35,6 +35,11 @@ class WallTimes:
             settings = {**settings, "probe": {**settings["probe"], "batches": batches}}
         return self.site.minutes(estimate.probe_seconds(entry, settings) if "time" in entry else None)
 
+    def precision(self, model: str) -> int:
+        """Return the minutes of the choice of precision: half a minute at most once the model is loaded."""
+        entry = self.study.models[model]
+        return self.site.minutes(estimate.load_seconds(entry) + estimate.SMALL if "time" in entry else None)
+
     def training(self, run: Run) -> int:
         """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
         entry = self.study.models[run.model]
