@@ -13,6 +13,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.config import trees
+from aletheia.configfiles import read_configuration
 from aletheia.errors import UserError
 from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
 from aletheia.study import load_study
@@ -22,7 +23,16 @@ from aletheia.study import load_study
 gc.freeze()
 gc.set_threshold(200_000, 50, 1_000)
 
+
+def given_configfiles():
+    """The files of --configfile, in the spelling that a sentence names them by."""
+    given = map(Path, workflow.config_settings.configfiles)
+    return [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in given]
+
+
 try:
+    # Snakemake has merged them by now, and kept the last of two equal keys.
+    read_configuration(given_configfiles())
     STUDY = load_study(config)
     RESULTS, RESOURCES = trees(config)
 except UserError as error:

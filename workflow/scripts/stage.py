@@ -10,12 +10,11 @@ By hand:
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from aletheia.artifacts import Job
 from aletheia.cli import step_parser
@@ -29,8 +28,11 @@ REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yam
 
 def registered(what: str, name: str) -> dict[str, Any]:
     """Return a registry's entry, for calls by hand (a rule passes it)."""
+    # By name, so that what a rule stages does not depend on it.
+    registries = importlib.import_module("aletheia.registries")
     path = REGISTRIES[what]
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    read = {"model": registries.read_models, "data": registries.read_data}[what]
+    entries = read(path) if path.is_file() else {}
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
         raise UserError(

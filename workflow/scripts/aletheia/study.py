@@ -6,18 +6,22 @@ A run is named by (model, arm, seed). Two campaigns share a run only when all th
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aletheia import backends
-from aletheia.arms import BASELINE, arms_of, check_arms, meaning, rule_of
+from aletheia.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning, rule_of
 from aletheia.batching import steps_of_plan
-from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, trees, with_defaults
+from aletheia.config import at, check, merged, read_yaml, schema, trees, with_defaults
+from aletheia.contradictions import check_campaign, check_settings
 from aletheia.errors import UserError
+from aletheia.registries import expect_format, read_data, read_models
 from aletheia.rehearsal import rehearsed_settings, stand_ins
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
+from aletheia.schema_sentences import nearest
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
@@ -209,16 +213,18 @@ def load_study(config: Mapping[str, Any]) -> Study:
     trees(config)
     root = schema("config")
     config = with_defaults(config, root, root)
-    models = load_checked(Path(config["models"]), "models")
-    data = load_checked(Path(config["data"]), "data")
+    models, data = read_models(Path(config["models"])), read_data(Path(config["data"]))
     rehearsed = rehearsed_settings(config)
+    _expect_distinct(config["campaigns"])
     campaigns = [_load_campaign(Path(path), rehearsed) for path in config["campaigns"]]
     if config["stand_ins"]:
         models = stand_ins(models, campaigns)
-    names = [c["name"] for c in campaigns]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice:
-        raise UserError(f"config: two campaigns are named {twice!r}; give each its own name")
+    named: dict[str, str] = {}
+    for campaign in campaigns:
+        other = named.setdefault(campaign["name"], campaign["path"])
+        if other is not campaign["path"]:
+            where = at(Path(campaign["path"]), "name")
+            raise UserError(f"{where}: two campaigns are named {campaign['name']!r}, this and {other}; rename one")
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
@@ -226,23 +232,34 @@ def load_study(config: Mapping[str, Any]) -> Study:
     return study
 
 
+def _expect_distinct(paths: Iterable[str]) -> None:
+    """Refuse a campaign's file that is named twice, in two spellings or by a link."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        other = seen.setdefault(os.path.realpath(path), path)
+        if other is not path:
+            raise UserError(f"config: campaigns: {other} and {path} are one file; name it once")
+
+
 def _load_campaign(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a campaign with defaults; overrides stay as written, since they merge over these and over a rehearsal."""
-    raw = read_yaml(path)
-    check(raw, "campaign", str(path))
-    raw = merged(raw, rehearsed)
+    written = read_yaml(path)
+    check(written, "campaign", path)
+    given = merged(written, rehearsed)
     root = schema("campaign")
-    filled = with_defaults({**raw, "overrides": {}}, root, root)
-    states = "batch_size" in raw.get("training", {})
-    return {**filled, "overrides": raw.get("overrides", {}), "path": str(path), "states_batch_size": states}
+    filled = with_defaults({**given, "overrides": {}}, root, root)
+    own = {"overrides": written.get("overrides", {}), "states_batch_size": "batch_size" in given.get("training", {})}
+    return {**filled, **own, "path": str(path), "written": written, "rehearsed": rehearsed, "given": given}
 
 
 def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
-    for model in [*campaign["models"], *campaign["overrides"]]:
+    for number, model in enumerate(campaign["models"]):
         if model not in study.models:
+            near = nearest(model, list(study.models))
             raise UserError(
-                f"{campaign['path']}: model {model!r} is not in the registry{nearest(model, list(study.models))}"
+                f"{at(Path(campaign['path']), 'models', number)}: model {model!r} is not in the registry{near}"
             )
+    check_campaign(campaign)
     check_arms(campaign)
     common = {key: campaign[key] for key in (*SHARED, *OWN)}
     for model in campaign["models"]:
@@ -250,6 +267,8 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
         settings = merged(settings, campaign["overrides"].get(model, {}))
         _check_names(study, campaign, model, settings)
         backends.check_served(campaign["path"], model, study.models[model], settings)
+        check_settings(campaign, model, settings, study.data[settings["data"]])
+        check_arms_of(campaign, model, settings, study.models[model].get("layers"))
         _share(study, campaign, model, settings)
         for arm in arms_of(campaign, model):
             entry = meaning(campaign["arms"][arm])
@@ -272,7 +291,9 @@ def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: d
                 f"{campaign['path']}: {model} needs the data {name!r}, which is not in the registry"
                 f"{nearest(name, list(study.data))}"
             )
+    expect_format(f"{campaign['path']}: data: {settings['data']}", study.data[settings["data"]], "rows")
     for benchmark, name in Study.question_sets(settings["benchmarks"], settings).items():
+        expect_format(f"{campaign['path']}: evaluation.{benchmark}.questions: {name}", study.data[name], benchmark)
         wanted_shots = settings["evaluation"][benchmark].get("num_fewshot", 0)
         there = study.data[name].get("fewshot") or {"rows": 0}
         if wanted_shots > there.get("rows", 5):

@@ -1,0 +1,88 @@
+"""The registries of models and of data: what their entries say, each key of it read by something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aletheia.config import at, load_checked
+from aletheia.errors import UserError
+from aletheia.materials import check_source
+from aletheia.questions import FORMATS
+
+# What only training rows have; a question set has questions, and examples before them.
+OF_ROWS = ("held_out", "held_out_path")
+
+
+def read_models(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the registry of models, defaults filled in.
+
+    Raises
+    ------
+    UserError
+        For an unknown key, a wrong value, or a key that the kind of source does not read.
+    """
+    models = load_checked(path, "models")
+    for name, entry in models.items():
+        kind = entry["source"]["type"]
+        if entry.get("gated") and kind != "hub":
+            raise UserError(
+                f"{at(path, name, 'gated')}: found true beside a source of type {kind}, and only the hub asks to "
+                "accept terms; take it out"
+            )
+    return models
+
+
+def read_data(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the registry of training data and question sets, defaults filled in.
+
+    Raises
+    ------
+    UserError
+        For an unknown key, a wrong value, or a key that such a source or such rows do not read.
+    """
+    data = load_checked(path, "data")
+    for name, entry in data.items():
+        try:
+            check_source("data", name, entry)
+        except UserError as error:
+            # The step says it too, without the line.
+            raise UserError(f"{at(path, name)}: {str(error).removeprefix(f'data {name}: ')}") from None
+        given = [key for key in OF_ROWS if entry.get(key)]
+        kind = format_of(entry)
+        if given and kind in FORMATS:
+            raise UserError(
+                f"{at(path, name, given[0])}: found it beside source.format: {kind}, whose questions are not trained "
+                "on; take it out"
+            )
+        if len(given) == len(OF_ROWS):
+            raise UserError(
+                f"{at(path, name, 'held_out')}: found it beside held_out_path, whose rows are the held-out ones; take "
+                "one of both out"
+            )
+    return data
+
+
+def format_of(entry: Mapping[str, Any]) -> str:
+    """Return what the rows of an entry are: ``rows`` to train on, or a benchmark's questions."""
+    return entry["source"].get("format", "rows")
+
+
+def expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
+    """Refuse questions in the place of training rows, another benchmark's, and the reverse.
+
+    Parameters
+    ----------
+    where
+        File, key and name of the data, for the sentence.
+    entry
+        The data's, in its registry.
+    wanted
+        ``rows``, or a benchmark.
+    """
+    found = format_of(entry)
+    if found == wanted:
+        return
+    has, needs = (f"{kind} questions" if kind in FORMATS else "training rows" for kind in (found, wanted))
+    raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")
