@@ -31,7 +31,7 @@ NAMES = {
     "site": "a site",
 }
 # Weights or data named in a configuration's place are not read to their end.
-LARGEST = 10_000_000
+LARGEST = 1_000_000
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from aletheia.config import at, load_checked
 from aletheia.errors import UserError
 from aletheia.materials import check_source
 from aletheia.questions import FORMATS
+from aletheia.schema_sentences import nearest
 
 # What only training rows have; a question set has questions, and examples before them.
 OF_ROWS = ("held_out", "held_out_path")
@@ -69,20 +70,57 @@ def format_of(entry: Mapping[str, Any]) -> str:
     return entry["source"].get("format", "rows")
 
 
-def expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
-    """Refuse questions in the place of training rows, another benchmark's, and the reverse.
+def expect_data(
+    where: str,
+    model: str,
+    data: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    questions: Mapping[str, str],
+) -> None:
+    """Refuse data that a model of a campaign needs and the registry lacks, or has otherwise.
 
     Parameters
     ----------
-    where
-        File, key and name of the data, for the sentence.
-    entry
-        The data's, in its registry.
-    wanted
-        ``rows``, or a benchmark.
+    where, model
+        The campaign's file and the model's name, for the sentence.
+    data
+        The registry.
+    settings
+        The model's.
+    questions
+        ``{benchmark: name in the registry}`` of the benchmarks that it is asked.
+
+    Raises
+    ------
+    UserError
+        For a name that is missing, questions in the place of training rows and the reverse, too few examples, and
+        training data without held-out rows.
     """
+    for name in [settings["data"], *questions.values()]:
+        if name not in data:
+            near = nearest(name, list(data))
+            raise UserError(f"{where}: {model} needs the data {name!r}, which is not in the registry{near}")
+    entry = data[settings["data"]]
+    _expect_format(f"{where}: data: {settings['data']}", entry, "rows")
+    for benchmark, name in questions.items():
+        _expect_format(f"{where}: evaluation.{benchmark}.questions: {name}", data[name], benchmark)
+        wanted = settings["evaluation"][benchmark].get("num_fewshot", 0)
+        there = data[name].get("fewshot") or {"rows": 0}
+        if wanted > there.get("rows", 5):
+            raise UserError(
+                f"{where}: evaluation.{benchmark}.num_fewshot is {wanted}, and {name} has {there.get('rows', 5)} "
+                "few-shot examples; give it fewshot (file, rows) in the registry of data, or set num_fewshot lower (0 "
+                "asks without examples)"
+            )
+    if not (entry.get("held_out") or entry.get("held_out_path")):
+        raise UserError(
+            f"{where}: {model} trains on {settings['data']!r}, which sets no rows aside for the held-out loss; give it "
+            "held_out or held_out_path in the registry of data"
+        )
+
+
+def _expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
     found = format_of(entry)
-    if found == wanted:
-        return
-    has, needs = (f"{kind} questions" if kind in FORMATS else "training rows" for kind in (found, wanted))
-    raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")
+    if found != wanted:
+        has, needs = (f"{kind} questions" if kind in FORMATS else "training rows" for kind in (found, wanted))
+        raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")

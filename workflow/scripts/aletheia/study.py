@@ -6,7 +6,6 @@ A run is named by (model, arm, seed). Two campaigns share a run only when all th
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 from aletheia import backends
 from aletheia.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning, rule_of
 from aletheia.batching import steps_of_plan
-from aletheia.config import at, check, merged, read_yaml, schema, trees, with_defaults
+from aletheia.campaign_files import read_campaigns
+from aletheia.config import at, check, merged, schema, trees, with_defaults
 from aletheia.contradictions import check_campaign, check_settings
 from aletheia.errors import UserError
-from aletheia.registries import expect_format, read_data, read_models
+from aletheia.registries import expect_data, read_data, read_models
 from aletheia.rehearsal import rehearsed_settings, stand_ins
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
 from aletheia.schema_sentences import nearest
@@ -215,41 +215,14 @@ def load_study(config: Mapping[str, Any]) -> Study:
     config = with_defaults(config, root, root)
     models, data = read_models(Path(config["models"])), read_data(Path(config["data"]))
     rehearsed = rehearsed_settings(config)
-    _expect_distinct(config["campaigns"])
-    campaigns = [_load_campaign(Path(path), rehearsed) for path in config["campaigns"]]
+    campaigns = read_campaigns(config["campaigns"], rehearsed)
     if config["stand_ins"]:
         models = stand_ins(models, campaigns)
-    named: dict[str, str] = {}
-    for campaign in campaigns:
-        other = named.setdefault(campaign["name"], campaign["path"])
-        if other is not campaign["path"]:
-            where = at(Path(campaign["path"]), "name")
-            raise UserError(f"{where}: two campaigns are named {campaign['name']!r}, this and {other}; rename one")
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
         _add_campaign(study, campaign)
     return study
-
-
-def _expect_distinct(paths: Iterable[str]) -> None:
-    """Refuse a campaign's file that is named twice, in two spellings or by a link."""
-    seen: dict[str, str] = {}
-    for path in paths:
-        other = seen.setdefault(os.path.realpath(path), path)
-        if other is not path:
-            raise UserError(f"config: campaigns: {other} and {path} are one file; name it once")
-
-
-def _load_campaign(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a campaign with defaults; overrides stay as written, since they merge over these and over a rehearsal."""
-    written = read_yaml(path)
-    check(written, "campaign", path)
-    given = merged(written, rehearsed)
-    root = schema("campaign")
-    filled = with_defaults({**given, "overrides": {}}, root, root)
-    own = {"overrides": written.get("overrides", {}), "states_batch_size": "batch_size" in given.get("training", {})}
-    return {**filled, **own, "path": str(path), "written": written, "rehearsed": rehearsed, "given": given}
 
 
 def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
@@ -265,7 +238,8 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
     for model in campaign["models"]:
         settings = merged(common, _of_registry(campaign, study.models[model]))
         settings = merged(settings, campaign["overrides"].get(model, {}))
-        _check_names(study, campaign, model, settings)
+        questions = Study.question_sets(settings["benchmarks"], settings)
+        expect_data(campaign["path"], model, study.data, settings, questions)
         backends.check_served(campaign["path"], model, study.models[model], settings)
         check_settings(campaign, model, settings, study.data[settings["data"]])
         check_arms_of(campaign, model, settings, study.models[model].get("layers"))
@@ -281,33 +255,6 @@ def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[
     if campaign["states_batch_size"] or "batch_size" not in entry:
         return {}
     return {"training": {"batch_size": entry["batch_size"]}}
-
-
-def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
-    wanted = [settings["data"], *Study.question_sets(settings["benchmarks"], settings).values()]
-    for name in wanted:
-        if name not in study.data:
-            raise UserError(
-                f"{campaign['path']}: {model} needs the data {name!r}, which is not in the registry"
-                f"{nearest(name, list(study.data))}"
-            )
-    expect_format(f"{campaign['path']}: data: {settings['data']}", study.data[settings["data"]], "rows")
-    for benchmark, name in Study.question_sets(settings["benchmarks"], settings).items():
-        expect_format(f"{campaign['path']}: evaluation.{benchmark}.questions: {name}", study.data[name], benchmark)
-        wanted_shots = settings["evaluation"][benchmark].get("num_fewshot", 0)
-        there = study.data[name].get("fewshot") or {"rows": 0}
-        if wanted_shots > there.get("rows", 5):
-            raise UserError(
-                f"{campaign['path']}: evaluation.{benchmark}.num_fewshot is {wanted_shots}, and {name} has "
-                f"{there.get('rows', 5)} few-shot examples; give it fewshot (file, rows) in the registry of data, or "
-                "set num_fewshot lower (0 asks without examples)"
-            )
-    entry = study.data[settings["data"]]
-    if not (entry.get("held_out") or entry.get("held_out_path")):
-        raise UserError(
-            f"{campaign['path']}: {model} trains on {settings['data']!r}, which sets no rows aside for the held-out "
-            "loss; give it held_out or held_out_path in the registry of data"
-        )
 
 
 def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
