@@ -254,8 +254,13 @@ def test_a_mistake_by_hand_is_one_sentence(item, says):
 
 def test_settings_by_hand_that_belong_together_are_taken():
     parser = step_parser("select", None, sections=("arm", "adapter"))
-    given = parser.parse_args(["--set", "arm.layers=random", "arm.budget_percent=25", "arm.draw=2"]).config["arm"]
+    # In one group or in two, of which the first was once forgotten.
+    given = parser.parse_args(["--set", "arm.layers=random", "arm.budget_percent=25", "--set", "arm.draw=2"]).config[
+        "arm"
+    ]
     assert given == {"layers": "random", "budget_percent": 25, "score": "l2", "draw": 2}
+    with pytest.raises(UserError, match=r"^--set arm\.draw: given more than once; keep one$"):
+        parser.parse_args(["--set", "arm.layers=random", "arm.draw=1", "--set", "arm.draw=2"])
 
 
 # --- through Snakemake ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from aletheia.artifacts import Job
@@ -26,12 +27,15 @@ from aletheia.staging import stage_data, stage_model
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
 
 
+def registries() -> ModuleType:
+    """Return the module that reads registries; by name, so that what a rule stages does not depend on it."""
+    return importlib.import_module("aletheia.registries")
+
+
 def registered(what: str, name: str) -> dict[str, Any]:
     """Return a registry's entry, for calls by hand (a rule passes it)."""
-    # By name, so that what a rule stages does not depend on it.
-    registries = importlib.import_module("aletheia.registries")
     path = REGISTRIES[what]
-    read = {"model": registries.read_models, "data": registries.read_data}[what]
+    read = {"model": registries().read_models, "data": registries().read_data}[what]
     entries = read(path) if path.is_file() else {}
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
@@ -66,6 +70,8 @@ def main() -> None:
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
+    elif not args.lineage:
+        registries().expect_entry(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):
             return

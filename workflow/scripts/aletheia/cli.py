@@ -31,6 +31,7 @@ class StepParser(argparse.ArgumentParser):
         group.add_argument(
             "--set",
             nargs="*",
+            action="extend",
             default=[],
             metavar="SECTION.KEY=VALUE",
             help="settings by hand, over the defaults, for example training.steps=100 adapter.rank=8"
@@ -49,13 +50,22 @@ class StepParser(argparse.ArgumentParser):
             # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
             config = importlib.import_module("aletheia.config")
             parsed.config = {name: config.section_defaults(name) for name in self.sections}
-        given: dict[str, Any] = {}
-        for item in parsed.set:
-            apply_setting(parsed.config, item, closed=by_hand)
-            apply_setting(given, item)
-        if by_hand and given:
-            importlib.import_module("aletheia.by_hand").check_settings(parsed.config, given)
+        self._by_hand(parsed, closed=by_hand)
         return parsed
+
+    @staticmethod
+    def _by_hand(parsed: argparse.Namespace, *, closed: bool) -> None:
+        """Put the settings of ``--set`` over those that are there."""
+        given: dict[str, Any] = {}
+        names = [item.partition("=")[0] for item in parsed.set]
+        for item in parsed.set:
+            apply_setting(parsed.config, item, closed=closed)
+            apply_setting(given, item)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"--set {twice}: given more than once; keep one")
+        if closed and given:
+            importlib.import_module("aletheia.by_hand").check_settings(parsed.config, given)
 
 
 def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) -> None:

@@ -255,7 +255,7 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
             if len(rows) < asked:
                 # A number that a campaign states is refused before; this is a default, or a setting by hand.
                 print(
-                    f"note: {len(rows)} held-out rows are there, fewer than evaluation.heldout.rows={asked}", flush=True
+                    f"note: held-out loss over {len(rows)} rows, fewer than evaluation.heldout.rows={asked}", flush=True
                 )
             return heldout(loaded, rows, config["encoding"])
         chat = settings["prompt"] == "chat"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia.config import at, load_checked
+from aletheia.config import at, check, load_checked
 from aletheia.errors import UserError
 from aletheia.materials import check_source
 from aletheia.questions import FORMATS
@@ -63,6 +63,24 @@ def read_data(path: Path) -> dict[str, dict[str, Any]]:
                 "one of both out"
             )
     return data
+
+
+def expect_entry(what: str, name: str, entry: Mapping[str, Any]) -> None:
+    """Hold an entry that was given by hand against the schema of its registry.
+
+    Parameters
+    ----------
+    what
+        ``model`` or ``data``.
+    name, entry
+        As they would stand in the registry.
+
+    Raises
+    ------
+    UserError
+        As for an entry of the registry.
+    """
+    check({name: entry}, {"model": "models", "data": "data"}[what], "--set")
 
 
 def format_of(entry: Mapping[str, Any]) -> str:

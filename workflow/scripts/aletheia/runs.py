@@ -159,7 +159,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     if len(heldout) < settings["eval_rows"]:
         # A number that a campaign states is refused before; this is a default, or a setting by hand.
         print(
-            f"note: {len(heldout)} held-out rows are there, fewer than training.eval_rows={settings['eval_rows']}",
+            f"note: held-out loss over {len(heldout)} rows, fewer than training.eval_rows={settings['eval_rows']}",
             flush=True,
         )
     check_context(model, config["encoding"]["max_tokens"])
