@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import backends
-from aletheia.arms import Say, arms_of, check_share
+from aletheia.arms import Say, arms_of, check_share, rule_of
 from aletheia.config import at, merged
 from aletheia.errors import UserError
 from aletheia.reporting import REPORTS
@@ -48,17 +48,17 @@ def check_campaign(campaign: Mapping[str, Any]) -> None:
 def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
     """Refuse a report that no model can feed, whose tables would be empty."""
     for number, name in enumerate(campaign["reports"]):
-        report, where = REPORTS[name], at(path, "reports", number)
+        report, keys = REPORTS[name], ("reports", number)
         if not any(set(report.arms) <= set(arms_of(campaign, model)) for model in campaign["models"]):
             raise UserError(
-                f"{where}: {name} compares the arms {' and '.join(report.arms)}, and no model has both; add them to "
-                "arms, or take the report out"
+                f"{at(path, *keys)}: {name} compares the arms {' and '.join(report.arms)}, and no model has both; add "
+                "them to arms, or take the report out"
             )
         asked = {benchmark for model in campaign["models"] for benchmark in benchmarks_of(campaign, model)}
         if report.asks and asked <= {HELD_OUT}:
             raise UserError(
-                f"{where}: {name} is about benchmarks with questions, and benchmarks names none; add mmlu, gsm8k or "
-                "humaneval to it, or take the report out"
+                f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add mmlu, "
+                "gsm8k or humaneval to it, or take the report out"
             )
 
 
@@ -142,7 +142,8 @@ def check_settings(
     given = {name: merged(campaign["given"].get(name, {}), own.get(name, {})) for name in ("training", "evaluation")}
     check_training(given["training"], settings["training"], lambda *said: say("training", *said))
     _check_heldout(given, settings, data, say)
-    _check_rows(settings, data, say)
+    selecting = any(rule_of(campaign["arms"][arm]) != "train_std" for arm in arms_of(campaign, model))
+    _check_rows(settings, data, say, probed=selecting)
 
 
 def _has(mapping: Mapping[str, Any], keys: Sequence[str]) -> bool:
@@ -212,17 +213,16 @@ def _held_out_rows(data: Mapping[str, Any], most: int) -> int | None:
         return data.get("held_out")
     try:
         return sum(1 for _, _ in zip(range(most), located_rows(Path(data["held_out_path"])), strict=False))
-    except (UserError, OSError, ValueError, ImportError):
+    except Exception:
         return None
 
 
-def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: Say) -> None:
+def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: Say, *, probed: bool) -> None:
     """Refuse a subset of training rows that is smaller than one micro-batch, or than what the probe reads."""
     rows, probe = data.get("rows"), settings["probe"]
-    needs = {
-        ("training", "batch_size"): settings["training"]["batch_size"],
-        ("probe", "batches"): probe["batches"] * probe["batch_size"],
-    }
+    needs = {("training", "batch_size"): settings["training"]["batch_size"]}
+    if probed:
+        needs["probe", "batches"] = probe["batches"] * probe["batch_size"]
     for keys, needed in needs.items():
         if rows and rows < needed:
             raise say(
