@@ -197,6 +197,11 @@ def check(value: Any, schema_name: str, where: str | Path, *, partly: bool = Fal
     for kind, (keys, advice) in KINDS.items():
         if kind != schema_name and isinstance(value, dict) and keys <= set(value):
             raise UserError(f"{where}: expected {NAMES[schema_name]}, found {advice}")
+    if schema_name == "config" and isinstance(value, dict):
+        of_campaign = set(value) & (set(schema("campaign")["properties"]) - set(root["properties"]))
+        if of_campaign:
+            key = min(of_campaign)
+            raise UserError(f"{where}: {key!r} is a key of campaigns; write it into the campaign's own file")
     validate(value, root, where)
 
 
