@@ -169,7 +169,8 @@ def bare_twin(project: Path, folder: Path, *arguments: str) -> int:
 def write_large_study(project: Path) -> None:
     """Write a study of ten thousand jobs: many models of random weights, arms and seeds."""
     models = {f"model{n}": {"source": {"type": "random", "config": LLAMA}, "dtype": "fp32"} for n in range(MODELS)}
-    arms = {f"ale{n}": {"layers": "gradient", "budget_percent": 5 * n} for n in range(1, ARMS - 1)}
+    budgets = {"ale" if n == 1 else f"ale{n}": 5 * n for n in range(1, ARMS - 1)}
+    arms = {name: {"layers": "gradient", "budget_percent": budget} for name, budget in budgets.items()}
     campaign = {
         "name": "large",
         "models": list(models),

@@ -14,6 +14,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.config import trees
+from aletheia.configfiles import read_configuration
 from aletheia.errors import UserError
 from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
 from aletheia.local_paths import check_registries
@@ -29,7 +30,16 @@ if workflow.is_main_process:
 gc.freeze()
 gc.set_threshold(200_000, 50, 1_000)
 
+
+def given_configfiles():
+    """The files of --configfile, in the spelling that a sentence names them by."""
+    given = map(Path, workflow.config_settings.configfiles)
+    return [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in given]
+
+
 try:
+    # Snakemake has merged them by now, and kept the last of two equal keys.
+    read_configuration(given_configfiles())
     STUDY = load_study(config)
     RESULTS, RESOURCES = trees(config)
     # Before Snakemake misses a file: it would name the rule that reads it, and not the registry that says so.

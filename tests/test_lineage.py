@@ -58,8 +58,8 @@ def test_tokens_name_module_and_section():
 
 def test_settings_by_hand_start_from_the_defaults():
     parser = step_parser("train", None, sections=("training", "arm", "model"))
-    args = parser.parse_args(["--set", "training.steps=3", "arm.layers=last"])
-    assert args.config["training"]["steps"] == 3
+    args = parser.parse_args(["--set", "training.steps=30", "arm.layers=last"])
+    assert args.config["training"]["steps"] == 30
     assert args.config["training"]["optimizer"]["beta2"] == 0.95
     assert args.config["arm"] == {"layers": "last", "budget_percent": 50, "score": "l2", "draw": 0}
     assert args.config["model"] == {
@@ -90,10 +90,12 @@ def test_settings_by_hand_start_from_the_defaults():
         ),
         (
             "training.steps=[3",
-            "expected a value in YAML, found '[3' (expected ',' or ']', but got '<stream end>')",
+            "expected YAML (expected ',' or ']', but got '<stream end>')",
         ),
-        ("training.steps=\x07", "expected a value in YAML, found '\\x07' (unacceptable character #x0007: special "),
-        ("training.steps=2020-13-45", "expected a value in YAML, found '2020-13-45' (month must be in 1..12)"),
+        ("training.steps=\x07", "expected YAML, found the character #x0007; delete it"),
+        ("training.steps=2020-13-45", "found 2020-13-45, which YAML reads as a date; put it in quotes: '2020-13-45'"),
+        ("training.steps=042", "found 042, which YAML reads as 34; write 42"),
+        ("training.eval_rows={a: 1, a: 2}", "found the key 'a' again"),
     ],
 )
 def test_a_mistake_in_a_setting_by_hand_is_one_sentence(item, sentence):
@@ -105,10 +107,17 @@ def test_a_mistake_in_a_setting_by_hand_is_one_sentence(item, sentence):
 
 def test_settings_without_a_default_are_known_by_their_schema():
     parser = step_parser("train", None, sections=("run", "model", "arm", "evaluation", "humaneval"))
-    items = ["arm.rank.attention=3", "arm.steps=measured", "run.model=m", "evaluation.benchmarks=[mmlu]"]
+    items = [
+        "arm.rank.attention=3",
+        "arm.rank.mlp=3",
+        "arm.layers=last",
+        "arm.steps=measured",
+        "run.model=m",
+        "evaluation.benchmarks=[mmlu]",
+    ]
     more = ["evaluation.mmlu.num_fewshot=0", "model.attention=fp32", "humaneval.sandbox=rlimits"]
     settings = parser.parse_args(["--set", *items, *more]).config
-    assert settings["arm"]["rank"] == {"attention": 3}
+    assert settings["arm"]["rank"] == {"attention": 3, "mlp": 3}
     assert settings["arm"]["steps"] == "measured"
     assert settings["humaneval"]["sandbox"] == "rlimits"
 

@@ -354,7 +354,8 @@ def test_curves_are_written_while_it_trains(whole):
 
 @pytest.mark.slow
 def test_curves_can_be_switched_off(finished, tmp_path):
-    train(finished, tmp_path, "--events", tmp_path / "events", "--tensorboard", 0, *settings(steps=2))
+    short = settings("training.timing_warmup_steps=1", steps=2)
+    train(finished, tmp_path, "--events", tmp_path / "events", "--tensorboard", 0, *short)
     assert not (tmp_path / "events").exists()
 
 

@@ -23,9 +23,11 @@ def test_of_equal_scores_the_lower_layer_is_taken():
     assert select_layers([1.0, 1.0, 1.0, 1.0], 50) == [0, 1]
 
 
-@pytest.mark.parametrize("budget", [0, -1, 101])
-def test_budget_out_of_range(budget):
-    with pytest.raises(UserError, match="more than 0 and at most 100"):
+@pytest.mark.parametrize(
+    ("budget", "sentence"), [(0, "$"), (-1, "$"), (101, "$"), (0.5, r"; write 50 \(one half is 50\)$")]
+)
+def test_budget_out_of_range(budget, sentence):
+    with pytest.raises(UserError, match=f"expected at least 1 and at most 100{sentence}"):
         select_layers(SCORES, budget)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import fcntl
+import functools
 import itertools
 import re
 import shutil
@@ -296,6 +297,12 @@ OTHERS = {
     "evaluation.humaneval.max_new_tokens": 5,
     "evaluation.humaneval.sandbox": "bubblewrap",
 }
+# What must change with some of them, for they would contradict it; None takes a key out.
+BESIDE = {
+    "models": {"overrides": None},
+    "arms.ale.draw": {"arms.ale.layers": "random"},
+    "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
+}
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
     "training.checkpoint_seconds": 60,
@@ -336,11 +343,14 @@ def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
 
     def rerun(key):
         """Return the rules that a study with one other value would run."""
-        value, other = {**OTHERS, **IDLE}[key], copy.deepcopy(campaign)
-        section = other
-        for name in key.split(".")[:-1]:
-            section = section.setdefault(name, {})
-        section[key.split(".")[-1]] = value
+        other = copy.deepcopy(campaign)
+        for place, value in {key: {**OTHERS, **IDLE}[key], **BESIDE.get(key, {})}.items():
+            *sections, name = place.split(".")
+            section = functools.reduce(lambda inner, part: inner.setdefault(part, {}), sections, other)
+            if value is None:
+                del section[name]
+            else:
+                section[name] = value
         # In their order, since that of the arms is the ledger's.
         (study / f"{key}.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
         config = {"campaigns": [f"{key}.yaml"], "models": "tests/study/models.yaml", "data": "registry.yaml"}

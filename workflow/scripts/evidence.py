@@ -13,7 +13,9 @@ from aletheia.errors import guarded
 def main() -> None:
     parser = step_parser("evidence", __doc__)
     parser.add_argument("--out", type=Path, help="by default evidence/evidence.zip in the results folder")
-    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="by hand: as given to snakemake")
+    parser.add_argument(
+        "--configfile", type=Path, nargs="*", action="extend", default=[], help="by hand: as given to snakemake"
+    )
     args = parser.parse_args()
     if "study" not in args.config:
         args.config["study"] = inventory.read_configuration(args.configfile)

@@ -14,9 +14,8 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import yaml
 
 from aletheia.artifacts import Job
 from aletheia.cli import step_parser
@@ -29,10 +28,16 @@ from aletheia.staging import stage_data, stage_model
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
 
 
+def registries() -> ModuleType:
+    """Return the module that reads registries; by name, so that what a rule stages does not depend on it."""
+    return importlib.import_module("aletheia.registries")
+
+
 def registered(what: str, name: str) -> dict[str, Any]:
     """Return a registry's entry, for calls by hand (a rule passes it)."""
     path = REGISTRIES[what]
-    entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    read = {"model": registries().read_models, "data": registries().read_data}[what]
+    entries = read(path) if path.is_file() else {}
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
         raise UserError(
@@ -66,11 +71,9 @@ def main() -> None:
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
+    elif not args.lineage:
+        registries().expect_entry(args.what, args.name, args.config[args.what])
     check_source(args.what, args.name, args.config[args.what])
-    if not args.lineage:
-        # By hand; Snakemake has checked the registries. Imported by name, so that a rule's run does not depend on it.
-        config = importlib.import_module("aletheia.config")
-        config.check({args.name: args.config[args.what]}, REGISTRIES[args.what].stem, args.what)
     check_paths(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):

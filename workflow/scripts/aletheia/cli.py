@@ -8,8 +8,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from aletheia import lineage
 from aletheia.errors import UserError
 
@@ -33,6 +31,7 @@ class StepParser(argparse.ArgumentParser):
         group.add_argument(
             "--set",
             nargs="*",
+            action="extend",
             default=[],
             metavar="SECTION.KEY=VALUE",
             help="settings by hand, over the defaults, for example training.steps=100 adapter.rank=8"
@@ -51,9 +50,22 @@ class StepParser(argparse.ArgumentParser):
             # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
             config = importlib.import_module("aletheia.config")
             parsed.config = {name: config.section_defaults(name) for name in self.sections}
-        for item in parsed.set:
-            apply_setting(parsed.config, item, closed=by_hand)
+        self._by_hand(parsed, closed=by_hand)
         return parsed
+
+    @staticmethod
+    def _by_hand(parsed: argparse.Namespace, *, closed: bool) -> None:
+        """Put the settings of ``--set`` over those that are there."""
+        given: dict[str, Any] = {}
+        names = [item.partition("=")[0] for item in parsed.set]
+        for item in parsed.set:
+            apply_setting(parsed.config, item, closed=closed)
+            apply_setting(given, item)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"--set {twice}: given more than once; keep one")
+        if closed and given:
+            importlib.import_module("aletheia.by_hand").check_settings(parsed.config, given)
 
 
 def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) -> None:
@@ -88,23 +100,23 @@ def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) ->
             raise UserError(
                 f"--set {item}: expected a mapping at {place}, found {target!r}; set it whole, {place}={whole}"
             )
+    strict_yaml = importlib.import_module("aletheia.strict_yaml")
     try:
-        target[keys[-1]] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"--set {item}: expected a value in YAML, found {value!r} ({said})") from None
+        target[keys[-1]] = strict_yaml.parse(value)
+    except strict_yaml.MisreadError as error:
+        raise UserError(f"--set {item}: {error.sentence}") from None
 
 
 def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> None:
     """Stop at a section that the step does not read, or at a key that neither its defaults nor a schema has."""
-    schemas = importlib.import_module("aletheia.config")
+    schemas, sentences = map(importlib.import_module, ("aletheia.config", "aletheia.schema_sentences"))
     there: Any = config
     for depth, key in enumerate(keys):
         known = [*there] if isinstance(there, Mapping) else []
         known += schemas.section_keys(keys[:depth]) if depth else []
         if known and key not in known:
             what = f"key {key!r} in {'.'.join(keys[:depth])}" if depth else f"section {key!r}"
-            raise UserError(f"--set {item}: unknown {what}{schemas.nearest(key, list(dict.fromkeys(known)))}")
+            raise UserError(f"--set {item}: unknown {what}{sentences.nearest(key, list(dict.fromkeys(known)))}")
         there = there.get(key) if isinstance(there, Mapping) else None
 
 

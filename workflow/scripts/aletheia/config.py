@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,24 @@ import yaml
 
 from aletheia.errors import UserError
 from aletheia.lineage import ROOT
+from aletheia.schema_sentences import sentence
+from aletheia.strict_yaml import MisreadError, Place, parse, place
 
 SCHEMAS = ROOT / "workflow" / "schemas"
+# What a file plainly is, by keys that it alone has; and what to do where it stands in another's place.
+KINDS = {
+    "campaign": ({"arms", "seeds"}, "a campaign; name it in a configuration (campaigns: [FILE])"),
+    "config": ({"campaigns"}, "a study's configuration; give it to --configfile"),
+}
+NAMES = {
+    "campaign": "a campaign",
+    "config": "a study's configuration",
+    "models": "a registry of models",
+    "data": "a registry of data",
+    "site": "a site",
+}
+# Weights or data named in a configuration's place are not read to their end.
+LARGEST = 1_000_000
 
 
 @functools.cache
@@ -24,31 +40,43 @@ def schema(name: str) -> dict[str, Any]:
     return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the settings of a YAML file (:mod:`aletheia.strict_yaml` says what is refused).
 
     Raises
     ------
     UserError
-        When the file is missing, empty, no text or no YAML; the sentence names the line where it can.
+        When the file is missing, empty, no text, no YAML or no mapping; the sentence names the line where it can.
     """
+    text = _read_text(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse(text)
+    except MisreadError as error:
+        line = f", line {error.line}" if error.line else ""
+        raise UserError(f"{path}{line}: {error.sentence}") from None
+    if not isinstance(content, dict):
+        kind = "an empty file" if content is None else {list: "a list"}.get(type(content), f"{content!r:.60}")
+        raise UserError(f"{path}: expected a mapping of settings, found {kind}")
+    return content
+
+
+def _read_text(path: Path) -> str:
+    try:
+        mode, size = path.stat().st_mode, path.stat().st_size
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path}: expected a configuration file, found a folder; name a file in it")
+        if not stat.S_ISREG(mode) or size > LARGEST:
+            kind = f"one of {size / 1e6:,.0f} MB" if stat.S_ISREG(mode) else "a device or a pipe"
+            raise UserError(f"{path}: expected a configuration file, found {kind}")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: expected a configuration file here and found none") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}: expected YAML, found {error.problem}{line}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a configuration file, found bytes that are no UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: expected a configuration file that can be read ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        # A control character, or a date that no calendar has.
-        raise UserError(f"{path}: expected YAML, found {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
-    return content
+    except (OSError, ValueError) as error:
+        # A ValueError is what a path with a NUL character ends in.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: expected a configuration file that can be read ({reason})") from None
 
 
 def _resolve(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -92,30 +120,42 @@ def section_defaults(section: str) -> dict[str, Any]:
     campaign = schema("campaign")
     if section in campaign["properties"]:
         filled = with_defaults({}, campaign["properties"][section], campaign)
-        # Which benchmarks is the campaign's to say; by hand the one that needs no questions.
+        # By hand the one that needs no questions.
         return {"benchmarks": ["heldout"], **filled} if section == "evaluation" else filled
     defaults = {
-        "arm": lambda: with_defaults({"layers": "all"}, *_section_schema("arm")),
-        "model": lambda: with_defaults({}, *_section_schema("model")),
+        "arm": lambda: with_defaults({"layers": "all"}, *section_schema("arm")),
+        "model": lambda: with_defaults({}, *section_schema("model")),
         "run": lambda: {"model": None, "arm": "custom"},
         "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
         "humaneval": lambda: section_defaults("evaluation")["humaneval"],
         "precision": lambda: {k: section_defaults("training")[k] for k in ("batch_size", "accumulation")},
-        "figures": lambda: with_defaults({}, *_section_schema("figures")),
+        "figures": lambda: with_defaults({}, *section_schema("figures")),
     }
     return defaults[section]()
 
 
-def _section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the schema of a section, and the whole that its references are of; empty where a section has none."""
     campaign, config, models = schema("campaign"), schema("config"), schema("models")
+    known = campaign["properties"]
+    training, evaluation = known["training"]["properties"], known["evaluation"]
+    tokens = known["encoding"]["properties"]["max_tokens"]
     places = {
         "arm": (campaign["$defs"]["arm"], campaign),
-        "model": (models["additionalProperties"], models),
+        # Without its source, which the lock names.
+        "model": ({**models["additionalProperties"], "required": []}, models),
+        "batches": (_closed({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
+        "precision": (_closed({"batch_size": training["batch_size"], "max_tokens": tokens}), campaign),
+        # Which benchmarks is the campaign's to say; by hand it stands here.
+        "evaluation": (_closed({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
         "humaneval": (campaign["properties"]["evaluation"]["properties"]["humaneval"], campaign),
         "figures": (config["properties"]["figures"], config),
     }
-    return places.get(section) or (campaign["properties"].get(section, {}), campaign)
+    return places.get(section) or (known.get(section, {}), campaign)
+
+
+def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def section_keys(path: Sequence[str]) -> list[str]:
@@ -126,7 +166,7 @@ def section_keys(path: Sequence[str]) -> list[str]:
     path
         A section that a script reads, and the keys below it: ``("training", "optimizer")``.
     """
-    node, root = _section_schema(path[0])
+    node, root = section_schema(path[0])
     for key in path[1:]:
         node = _resolve(node, root).get("properties", {}).get(key, {})
     # A value may be one number or a mapping, as ranks are.
@@ -134,7 +174,7 @@ def section_keys(path: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(key for choice in choices for key in choice.get("properties", {})))
 
 
-def check(value: Any, schema_name: str, where: str, *, partly: bool = False) -> None:
+def check(value: Any, schema_name: str, where: str | Path, *, partly: bool = False) -> None:
     """Validate ``value`` against a schema.
 
     Parameters
@@ -142,76 +182,59 @@ def check(value: Any, schema_name: str, where: str, *, partly: bool = False) -> 
     value
         Parsed configuration.
     schema_name
-        ``config``, ``campaign``, ``models`` or ``data``.
+        ``config``, ``campaign``, ``models``, ``data`` or ``site``.
     where
-        The file, for the sentence.
+        The file that it was read from, whose line the sentence then names, or words.
     partly
         Whether required keys of the top level may be missing.
 
     Raises
     ------
     UserError
-        With the key, what was expected and what came; for an unknown key also the nearest right one.
+        With the key, what was expected, what came and what to write; for an unknown key also the nearest right one.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     root = {**schema(schema_name), "required": []} if partly else schema(schema_name)
-    errors = list(Draft202012Validator(root).iter_errors(value))
+    for kind, (keys, advice) in KINDS.items():
+        if kind != schema_name and isinstance(value, dict) and keys <= set(value):
+            raise UserError(f"{where}: expected {NAMES[schema_name]}, found {advice}")
+    if schema_name == "config" and isinstance(value, dict):
+        of_campaign = set(value) & (set(schema("campaign")["properties"]) - set(root["properties"]))
+        if of_campaign:
+            key = min(of_campaign)
+            raise UserError(f"{where}: {key!r} is a key of campaigns; write it into the campaign's own file")
+    validate(value, root, where)
+
+
+def validate(value: Any, root: Mapping[str, Any], where: str | Path) -> None:
+    """Validate ``value`` against a schema as data; else as :func:`check`."""
+    errors = list(_validator()(root).iter_errors(value))
     if errors:
-        # An unknown key explains more than the required key that is missed because of it.
-        unknown = [e for e in errors if e.validator == "additionalProperties"]
-        raise UserError(f"{where}: {_sentence(best_match(unknown or errors))}")
+        spot, said = sentence(errors, lambda keys: _place(where, keys))
+        raise UserError(f"{where}{f', line {spot.line}' if spot else ''}: {said}")
 
 
-def _sentence(error: Any) -> str:
-    path = ".".join(map(str, error.absolute_path))
-    at = f"{path}: " if path else ""
-    if error.validator == "additionalProperties":
-        known = list(error.schema.get("properties", {}))
-        for key in error.instance:
-            if key not in known:
-                return f"{at}unknown key {key!r}{nearest(key, known)}"
-    if error.validator == "propertyNames":
-        return f"{at}bad name: {error.message}"
-    if error.validator in ("anyOf", "oneOf") and error.context:
-        choices = "; or ".join(dict.fromkeys(_expected(e) for e in error.context if not e.path))
-        return f"{at}expected {choices or error.schema.get('description', 'another value')}, found {error.instance!r}"
-    if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        return f"{at}expected the key {missing[0]!r}, which is missing"
-    return f"{at}expected {_expected(error)}, found {error.instance!r}"
+@functools.cache
+def _validator() -> Any:
+    """Return jsonschema's class, to which 200.0 is no whole number: Python cannot count with it, nor a path hold it."""
+    from jsonschema import Draft202012Validator, validators
+
+    plain = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    return validators.extend(Draft202012Validator, type_checker=plain)
 
 
-def _expected(error: Any) -> str:
-    value = error.validator_value
-    words = {
-        "type": "a value of type {}",
-        "minimum": "at least {}",
-        "maximum": "at most {}",
-        "exclusiveMinimum": "more than {}",
-        "exclusiveMaximum": "less than {}",
-        "enum": "one of {}",
-        "const": "{}",
-        "pattern": "a name like {}",
-        "minItems": "at least {} entry",
-        "minProperties": "at least {} entry",
-        "uniqueItems": "entries without repetition",
-        "required": "the keys {}",
-        "additionalProperties": "no other keys",
-    }
-    shown = " or ".join(map(str, value)) if error.validator == "type" and isinstance(value, list) else value
-    if error.validator in ("enum", "required"):
-        shown = ", ".join("null" if v is None else str(v) for v in value)
-    return words.get(error.validator, error.message).format(shown)
+def _place(where: str | Path, keys: Sequence[str | int]) -> Place | None:
+    """Return where a value stands in its file; None where no file is known, or it is read no second time."""
+    if not (isinstance(where, Path) and where.is_file()):
+        return None
+    return place(_read_text(where), keys)
 
 
-def nearest(key: str, known: list[str]) -> str:
-    """Return "; did you mean …?" with the closest known word, or the list of the known words."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(sorted(known))}" if known else ""
+def at(path: Path, *keys: str | int) -> str:
+    """Return where a setting stands, for a sentence: file, line, and the keys that lead to it."""
+    spot = _place(path, keys)
+    return f"{path}{f', line {spot.line}' if spot else ''}: {'.'.join(map(str, keys))}"
 
 
 def trees(config: Mapping[str, Any]) -> tuple[str, str]:
@@ -235,13 +258,23 @@ def trees(config: Mapping[str, Any]) -> tuple[str, str]:
         if folder != plain:
             expected = f"expected a folder in its shortest spelling, {plain}"
             raise UserError(f"config: pathvars.{name}: {expected}, found {folder!r}; write it so")
+        if Path.cwd().is_relative_to(os.path.abspath(folder)):
+            raise UserError(
+                f"config: pathvars.{name}: expected a folder of its own, found {folder!r}, which holds the project"
+            )
+    results, resources = (Path(os.path.abspath(folder)) for folder in found.values())
+    if results.is_relative_to(resources) or resources.is_relative_to(results):
+        raise UserError(
+            "config: pathvars: expected two folders, neither within the other, found results in "
+            f"{found['results']} and resources in {found['resources']}; name others"
+        )
     return found["results"], found["resources"]
 
 
 def load_checked(path: Path, schema_name: str) -> dict[str, Any]:
     """Return a YAML file, validated against its schema, with defaults filled in."""
     content = read_yaml(path)
-    check(content, schema_name, str(path))
+    check(content, schema_name, path)
     root = schema(schema_name)
     return with_defaults(content, root, root)
 

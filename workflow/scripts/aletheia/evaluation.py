@@ -252,9 +252,13 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
     try:
         _begin(loaded.deadline)
         if name == HELDOUT:
-            rows = read_rows(checked_folder(lock) / "heldout.jsonl")[: settings[name]["rows"]]
-            if len(rows) < settings[name]["rows"]:
-                print(f"all {len(rows)} held-out rows are taken (evaluation.heldout.rows: {settings[name]['rows']})")
+            asked = settings[name]["rows"]
+            rows = read_rows(checked_folder(lock) / "heldout.jsonl")[:asked]
+            if len(rows) < asked:
+                # A number that a campaign states is refused before; this is a default, or a setting by hand.
+                print(
+                    f"note: held-out loss over {len(rows)} rows, fewer than evaluation.heldout.rows={asked}", flush=True
+                )
             return heldout(loaded, rows, config["encoding"])
         chat = settings["prompt"] == "chat"
         return harness(loaded, name, lock, settings=settings[name], chat=chat, cache=cache)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from aletheia import artifacts, campaign_record
-from aletheia.config import merged, read_yaml, trees
+from aletheia.config import trees
+from aletheia.configfiles import CONFIG, read_configuration
 from aletheia.contents import Contents
 from aletheia.layout import ON_DEMAND, study_files
 from aletheia.study import Study, load_study
 from aletheia.verification import Finding, Verified, verify_folders
 
-CONFIG = Path("config/config.yaml")
 # So many missing files of one rule are named one by one.
 NAMED = 3
 
@@ -40,11 +38,6 @@ class Inventory:
     resources: str
     files: Mapping[str, str]
     demanded: Mapping[str, str]
-
-
-def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
-    """Read the configuration as Snakemake does: the default file, and others merged over it (see load_inventory)."""
-    return functools.reduce(merged, map(read_yaml, (CONFIG, *configfiles)), {})
 
 
 def results_folder(configfiles: Iterable[Path] = ()) -> str:

@@ -61,7 +61,8 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
         raise UserError(f"{kind} lacks {', '.join(missing)}; add it to the registry")
     if unknown:
         near = difflib.get_close_matches(unknown[0], sorted(required | optional), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it may have {', '.join(sorted(required | optional))}"
+        others = ", ".join(sorted(required | optional))
+        hint = f"did you mean {near[0]}?" if near else f"it may have {others}" if others else "take it out"
         raise UserError(f"{kind} has no key {unknown[0]}; {hint}")
     if source.get("format", FORMATS[what][0]) not in FORMATS[what]:
         raise UserError(

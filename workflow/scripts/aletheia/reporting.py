@@ -8,17 +8,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers of its tables, names of its figures, and the file of its analysis where it has one."""
+    """Numbers of its tables, names of its figures, and the file of its analysis where it has one.
+
+    Attributes
+    ----------
+    arms
+        The two arms that it compares: without a model that has both, all of it is empty.
+    asks
+        Whether it is about benchmarks with questions.
+    """
 
     tables: tuple[int, ...]
     figures: tuple[str, ...]
+    arms: tuple[str, str]
     analysis: str | None = None
+    asks: bool = False
 
 
 REPORTS = {
-    "speed": Report(tables=(2, 3), figures=("fig1", "fig3", "fig5")),
-    "downstream": Report(tables=(4,), figures=("fig2",), analysis="FORGETTING_DELTAS_ANALYSIS.md"),
-    "compute_matched": Report(tables=(5,), figures=("fig4",), analysis="COMPUTE_MATCHED_ANALYSIS.md"),
+    "speed": Report(tables=(2, 3), figures=("fig1", "fig3", "fig5"), arms=("std", "ale")),
+    "downstream": Report(
+        tables=(4,), figures=("fig2",), arms=("std", "ale"), analysis="FORGETTING_DELTAS_ANALYSIS.md", asks=True
+    ),
+    "compute_matched": Report(
+        tables=(5,), figures=("fig4",), arms=("std", "cm"), analysis="COMPUTE_MATCHED_ANALYSIS.md"
+    ),
 }
 MODELS_TABLE = 1  # belongs to every study
 LAYER_FIGURES = ("figS1", "figS2")  # belong to every study that probes

@@ -127,6 +127,7 @@ def execute(args: Any, config: Mapping[str, Any], checkpoint: Checkpoint) -> Fin
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": settings["gradient_checkpointing"],
         "eval_loss": None,
+        "eval_rows": None,
         "trainable_parameters": None,
         "placement": None,
         "tokens": None,
@@ -156,6 +157,13 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     folder = checked_folder(args.data_lock)
     # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
     heldout = _heldout_examples(folder, tokenizer, config)
+    facts["eval_rows"] = len(heldout)
+    if len(heldout) < settings["eval_rows"]:
+        # A number that a campaign states is refused before; this is a default, or a setting by hand.
+        print(
+            f"note: held-out loss over {len(heldout)} rows, fewer than training.eval_rows={settings['eval_rows']}",
+            flush=True,
+        )
     check_context(model, config["encoding"]["max_tokens"])
     batches = planned_batches(args, folder, tokenizer, config, facts)
     facts["row_counts"]["heldout"] = heldout.counts()

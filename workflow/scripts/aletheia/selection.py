@@ -20,7 +20,7 @@ def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[i
     scores
         One finite number a layer.
     budget_percent
-        Share of the layers to select, above 0 up to 100; ⌊L·k/100⌋ layers, at least one.
+        Share of the layers to select, from 1 (0.5 would be taken for one half) to 100; ⌊L·k/100⌋ layers, at least one.
 
     Returns
     -------
@@ -36,8 +36,9 @@ def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[i
     ----------
     The paper's section 3.3, Eq. 2 (k = 50).
     """
-    if not 0 < budget_percent <= 100:
-        raise UserError(f"budget_percent {budget_percent}: expected more than 0 and at most 100")
+    if not 1 <= budget_percent <= 100:
+        share = f"; write {100 * budget_percent:g} (one half is 50)" if 0 < budget_percent < 1 else ""
+        raise UserError(f"budget_percent {budget_percent}: expected at least 1 and at most 100{share}")
     if not scores or not all(math.isfinite(s) for s in scores):
         raise UserError("selection needs one finite score a layer; the probe gave none or a non-finite one")
     count = max(1, math.floor(len(scores) * budget_percent / 100))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aletheia.config import load_checked
+from aletheia.config import at, load_checked
 from aletheia.errors import UserError
 
 # Jobs get this many times what the time model says, and this many minutes to be started in.
@@ -84,7 +84,15 @@ def read_site(path: str | None) -> Site | None:
     content = load_checked(Path(path), "site")
     lengths = [entry["minutes"] for entry in content["gpu"]["qos"]]
     if lengths != sorted(lengths):
-        raise UserError(f"{path}: gpu.qos: expected the shortest quality of service first, found {_list(lengths)}")
+        raise UserError(
+            f"{at(Path(path), 'gpu', 'qos')}: expected the shortest quality of service first, found {_list(lengths)}"
+        )
+    gpu = content["gpu"]
+    if gpu["memory_mb"] > gpu["node_memory_mb"]:
+        raise UserError(
+            f"{at(Path(path), 'gpu', 'node_memory_mb')}: expected at least gpu.memory_mb ({gpu['memory_mb']}), which "
+            f"the first try of a job gets, found {gpu['node_memory_mb']}"
+        )
     return Site(**content)
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import backends
-from aletheia.arms import BASELINE, arms_of, check_arms, meaning, rule_of
+from aletheia.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning, rule_of
 from aletheia.batching import steps_of_plan
-from aletheia.config import check, load_checked, merged, nearest, read_yaml, schema, trees, with_defaults
+from aletheia.campaign_files import read_campaigns
+from aletheia.config import at, check, merged, schema, trees, with_defaults
+from aletheia.contradictions import check_campaign, check_settings
 from aletheia.errors import UserError
+from aletheia.registries import expect_data, read_data, read_models
 from aletheia.rehearsal import rehearsed_settings, stand_ins
 from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
+from aletheia.schema_sentences import nearest
 
 BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
@@ -209,16 +213,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
     trees(config)
     root = schema("config")
     config = with_defaults(config, root, root)
-    models = load_checked(Path(config["models"]), "models")
-    data = load_checked(Path(config["data"]), "data")
+    models, data = read_models(Path(config["models"])), read_data(Path(config["data"]))
     rehearsed = rehearsed_settings(config)
-    campaigns = [_load_campaign(Path(path), rehearsed) for path in config["campaigns"]]
+    campaigns = read_campaigns(config["campaigns"], rehearsed)
     if config["stand_ins"]:
         models = stand_ins(models, campaigns)
-    names = [c["name"] for c in campaigns]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice:
-        raise UserError(f"config: two campaigns are named {twice!r}; give each its own name")
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
@@ -226,30 +225,24 @@ def load_study(config: Mapping[str, Any]) -> Study:
     return study
 
 
-def _load_campaign(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a campaign with defaults; overrides stay as written, since they merge over these and over a rehearsal."""
-    raw = read_yaml(path)
-    check(raw, "campaign", str(path))
-    raw = merged(raw, rehearsed)
-    root = schema("campaign")
-    filled = with_defaults({**raw, "overrides": {}}, root, root)
-    states = "batch_size" in raw.get("training", {})
-    return {**filled, "overrides": raw.get("overrides", {}), "path": str(path), "states_batch_size": states}
-
-
 def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
-    for model in [*campaign["models"], *campaign["overrides"]]:
+    for number, model in enumerate(campaign["models"]):
         if model not in study.models:
+            near = nearest(model, list(study.models))
             raise UserError(
-                f"{campaign['path']}: model {model!r} is not in the registry{nearest(model, list(study.models))}"
+                f"{at(Path(campaign['path']), 'models', number)}: model {model!r} is not in the registry{near}"
             )
+    check_campaign(campaign)
     check_arms(campaign)
     common = {key: campaign[key] for key in (*SHARED, *OWN)}
     for model in campaign["models"]:
         settings = merged(common, _of_registry(campaign, study.models[model]))
         settings = merged(settings, campaign["overrides"].get(model, {}))
-        _check_names(study, campaign, model, settings)
+        questions = Study.question_sets(settings["benchmarks"], settings)
+        expect_data(campaign["path"], model, study.data, settings, questions)
         backends.check_served(campaign["path"], model, study.models[model], settings)
+        check_settings(campaign, model, settings, study.data[settings["data"]])
+        check_arms_of(campaign, model, settings, study.models[model].get("layers"))
         _share(study, campaign, model, settings)
         for arm in arms_of(campaign, model):
             entry = meaning(campaign["arms"][arm])
@@ -262,31 +255,6 @@ def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[
     if campaign["states_batch_size"] or "batch_size" not in entry:
         return {}
     return {"training": {"batch_size": entry["batch_size"]}}
-
-
-def _check_names(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
-    wanted = [settings["data"], *Study.question_sets(settings["benchmarks"], settings).values()]
-    for name in wanted:
-        if name not in study.data:
-            raise UserError(
-                f"{campaign['path']}: {model} needs the data {name!r}, which is not in the registry"
-                f"{nearest(name, list(study.data))}"
-            )
-    for benchmark, name in Study.question_sets(settings["benchmarks"], settings).items():
-        wanted_shots = settings["evaluation"][benchmark].get("num_fewshot", 0)
-        there = study.data[name].get("fewshot") or {"rows": 0}
-        if wanted_shots > there.get("rows", 5):
-            raise UserError(
-                f"{campaign['path']}: evaluation.{benchmark}.num_fewshot is {wanted_shots}, and {name} has "
-                f"{there.get('rows', 5)} few-shot examples; give it fewshot (file, rows) in the registry of data, or "
-                "set num_fewshot lower (0 asks without examples)"
-            )
-    entry = study.data[settings["data"]]
-    if not (entry.get("held_out") or entry.get("held_out_path")):
-        raise UserError(
-            f"{campaign['path']}: {model} trains on {settings['data']!r}, which sets no rows aside for the held-out "
-            "loss; give it held_out or held_out_path in the registry of data"
-        )
 
 
 def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
