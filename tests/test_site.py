@@ -137,6 +137,18 @@ def test_qualities_of_service_out_of_order_are_one_sentence(tmp_path):
         read_site(str(path))
 
 
+def test_a_first_try_beyond_a_nodes_memory_is_one_sentence(tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        "gpu: {cores: 8, memory_mb: 2, node_memory_mb: 1, qos: [{minutes: 60}]}\n"
+        "cpu: {cores: 1, memory_mb: 1, minutes: 1}\n"
+    )
+    with pytest.raises(
+        UserError, match=r"line 1: gpu\.node_memory_mb: expected at least gpu\.memory_mb \(2\), .* found 1$"
+    ):
+        read_site(str(path))
+
+
 def test_wall_times_have_a_margin_and_a_limit(site):
     assert site.minutes(600) == 5 + 20
     assert site.minutes(None) == 240

@@ -553,10 +553,10 @@ def test_the_list_of_a_bundle_is_found_in_the_results_folder_of_its_configuratio
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"%PDF-1.4 \xe2\xe3", "expected a configuration file, found bytes that are no UTF-8"),
-        (b"a: \x07", "expected YAML, found unacceptable character #x0007"),
-        (b"a: 2020-13-45", "expected YAML, found month must be in 1..12"),
-        (None, "expected a configuration file that can be read (Is a directory)"),
+        (b"%PDF-1.4 \xe2\xe3", ": expected a configuration file, found bytes that are no UTF-8"),
+        (b"a: \x07", ", line 1: expected YAML, found the character #x0007; delete it"),
+        (b"a: 2020-13-45", ", line 1: found 2020-13-45, which YAML reads as a date; put it in quotes"),
+        (None, ": expected a configuration file, found a folder; name a file in it"),
     ],
 )
 def test_what_is_no_configuration_is_one_sentence(finished, tmp_path, content, sentence):
@@ -564,7 +564,7 @@ def test_what_is_no_configuration_is_one_sentence(finished, tmp_path, content, s
     path.mkdir() if content is None else path.write_bytes(content)
     done = verify(finished, "--configfile", path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {path}: {sentence}")
+    assert done.stderr.startswith(f"error: {path}{sentence}")
     assert len(done.stderr.splitlines()) == 1
 
 
