@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from aletheia import artifacts, data
@@ -78,6 +79,8 @@ def _become(argv: list[str], folder: Path, settings: dict[str, str], out: int, e
         status = 0
     except SystemExit as end:
         status = end.code or 0
+    except BaseException:  # os._exit would swallow it
+        traceback.print_exc(file=sys.stderr)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,20 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
             f"{what} {name}: fewshot goes with source.format {' or '.join(questions.SOLVED)}, found "
             f"{source.get('format', 'rows')}; take it out"
         )
-    if source.get("format", "rows") != "rows" and (entry.get("held_out") or entry.get("held_out_path")):
-        raise UserError(
-            f"{what} {name}: held_out and held_out_path set training rows apart, and source.format is "
-            f"{source['format']}; take them out"
-        )
-    if entry.get("held_out") and entry.get("held_out_path"):
-        raise UserError(f"{what} {name}: expected held_out or held_out_path, found both; take one out")
+    key, mistake = held_out_mistake(entry) or (None, None)
+    if key:
+        raise UserError(f"{what} {name}.{key}: {mistake}")
+
+
+def held_out_mistake(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the key of an entry's held-out rows that nothing reads, and why; None where there is none."""
+    given = [key for key in ("held_out", "held_out_path") if entry.get(key)]
+    kind = entry["source"].get("format", "rows")
+    if given and kind in questions.FORMATS:
+        return given[0], f"found it beside source.format: {kind}, whose questions are not trained on; take it out"
+    if len(given) > 1:
+        return given[0], "found it beside held_out_path, whose rows are the held-out ones; take one of both out"
+    return None
 
 
 def in_sentences(source: dict[str, Any]) -> dict[str, str]:

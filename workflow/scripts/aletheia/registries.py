@@ -8,12 +8,9 @@ from typing import Any
 
 from aletheia.config import at, check, load_checked
 from aletheia.errors import UserError
-from aletheia.materials import check_source
+from aletheia.materials import check_source, held_out_mistake
 from aletheia.questions import FORMATS
 from aletheia.schema_sentences import nearest
-
-# What only training rows have; a question set has questions, and examples before them.
-OF_ROWS = ("held_out", "held_out_path")
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:
@@ -45,23 +42,14 @@ def read_data(path: Path) -> dict[str, dict[str, Any]]:
     """
     data = load_checked(path, "data")
     for name, entry in data.items():
+        key, mistake = held_out_mistake(entry) or (None, None)
+        if key:
+            raise UserError(f"{at(path, name, key)}: {mistake}")
         try:
             check_source("data", name, entry)
         except UserError as error:
             # The step says it too, without the line.
             raise UserError(f"{at(path, name)}: {str(error).removeprefix(f'data {name}: ')}") from None
-        given = [key for key in OF_ROWS if entry.get(key)]
-        kind = format_of(entry)
-        if given and kind in FORMATS:
-            raise UserError(
-                f"{at(path, name, given[0])}: found it beside source.format: {kind}, whose questions are not trained "
-                "on; take it out"
-            )
-        if len(given) == len(OF_ROWS):
-            raise UserError(
-                f"{at(path, name, 'held_out')}: found it beside held_out_path, whose rows are the held-out ones; take "
-                "one of both out"
-            )
     return data
 
 

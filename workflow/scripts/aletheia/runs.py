@@ -157,13 +157,11 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     folder = checked_folder(args.data_lock)
     # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
     heldout = _heldout_examples(folder, tokenizer, config)
-    facts["eval_rows"] = len(heldout)
-    if len(heldout) < settings["eval_rows"]:
+    facts["eval_rows"] = len(heldout.examples)
+    if len(heldout.examples) < settings["eval_rows"]:
         # A number that a campaign states is refused before; this is a default, or a setting by hand.
-        print(
-            f"note: held-out loss over {len(heldout)} rows, fewer than training.eval_rows={settings['eval_rows']}",
-            flush=True,
-        )
+        found = f"{len(heldout.examples)} rows, fewer than training.eval_rows={settings['eval_rows']}"
+        print(f"note: held-out loss over {found}", flush=True)
     check_context(model, config["encoding"]["max_tokens"])
     batches = planned_batches(args, folder, tokenizer, config, facts)
     facts["row_counts"]["heldout"] = heldout.counts()
@@ -328,6 +326,4 @@ def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -
     rows = read_rows(path)[: config["training"]["eval_rows"]] if path.is_file() else []
     if not rows:
         raise UserError(f"{path}: expected held-out rows and found none; give the data held_out rows in its registry")
-    if len(rows) < config["training"]["eval_rows"]:
-        print(f"all {len(rows)} held-out rows are taken (training.eval_rows: {config['training']['eval_rows']})")
     return encode_rows(rows, tokenizer, what="held-out rows", **config["encoding"])
