@@ -17,7 +17,7 @@ from aletheia.config import trees
 from aletheia.configfiles import read_configuration
 from aletheia.errors import UserError
 from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
-from aletheia.local_paths import check_registries
+from aletheia.local_paths import check_registries, count_rows
 from aletheia.snakemake_messages import OneSentence
 from aletheia.study import load_study
 
@@ -40,7 +40,7 @@ def given_configfiles():
 try:
     # Snakemake has merged them by now, and kept the last of two equal keys.
     read_configuration(given_configfiles())
-    STUDY = load_study(config)
+    STUDY = load_study(config, count_rows)
     RESULTS, RESOURCES = trees(config)
     # Before Snakemake misses a file: it would name the rule that reads it, and not the registry that says so.
     check_registries(STUDY, Path(RESOURCES))

@@ -68,7 +68,8 @@ def _become(argv: list[str], folder: Path, settings: dict[str, str], out: int, e
         os.dup2(err, 2)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         for handler in (*logging.getLogger("huggingface_hub").handlers, *logging.getLogger("transformers").handlers):
-            handler.setStream(sys.stderr)
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(sys.stderr)
         os.environ.update(settings, TOKENIZERS_PARALLELISM="false")
         # They are read from the environment when the hub's client is imported.
         importlib.reload(constants)

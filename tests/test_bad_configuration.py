@@ -10,6 +10,7 @@ import pytest
 from aletheia.cli import step_parser
 from aletheia.configfiles import read_configuration
 from aletheia.errors import UserError
+from aletheia.local_paths import count_rows
 from aletheia.study import load_study
 from conftest import ROOT, copy_project, edit, said, snakemake
 
@@ -63,7 +64,7 @@ def project(tmp_path, monkeypatch):
             path = Path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        return load_study(read_configuration(map(Path, given)))
+        return load_study(read_configuration(map(Path, given)), count_rows)
 
     return load
 

@@ -56,7 +56,9 @@ def not_utf8():
 def damaged():
     """A gzip file with two bytes of its middle changed: what is behind them unpacks to nothing."""
     drawn = random.Random(0)
-    packed = bytearray(gzip.compress(lines(*[{**ROW, "output": str(drawn.random())} for _ in range(300)]).encode()))
+    packed = bytearray(
+        gzip.compress(lines(*[{**ROW, "output": str(drawn.random())} for _ in range(300)]).encode(), mtime=0)
+    )
     packed[len(packed) // 2] ^= 255
     packed[len(packed) // 2 + 1] ^= 255
     return bytes(packed)
@@ -206,12 +208,16 @@ TABLES = [
     ("a.jsonl", lines(GOOD).encode("utf-16"), UTF16),
     ("a.csv", "instruction,output\na,b\n".encode("utf-16-le"), UTF16),
     ("a.csv", "instruction,output\na,b\n".encode("utf-32"), UTF16),
-    ("a.jsonl", gzip.compress(lines(GOOD).encode()), "found a gzip file; let its name end in .gz, or unpack it"),
+    (
+        "a.jsonl",
+        gzip.compress(lines(GOOD).encode(), mtime=0),
+        "found a gzip file; let its name end in .gz, or unpack it",
+    ),
     ("a.jsonl.gz", damaged(), "expected a whole gzip file, found a damaged one or half of one; copy or download"),
-    ("a.jsonl.gz", gzip.compress(lines(GOOD).encode())[:-10], "found a damaged one or half of one"),
+    ("a.jsonl.gz", gzip.compress(lines(GOOD).encode(), mtime=0)[:-10], "found a damaged one or half of one"),
     ("a.jsonl.gz", lines(GOOD), "expected a gzip file, found something else; take .gz off its name"),
     ("a.jsonl.gz", b"", "found an empty file"),
-    ("a.jsonl.gz", gzip.compress(b"x" * 257 + b"ustar" + b"x" * 250), "found a tar archive"),
+    ("a.jsonl.gz", gzip.compress(b"x" * 257 + b"ustar" + b"x" * 250, mtime=0), "found a tar archive"),
 ]
 
 
@@ -245,7 +251,7 @@ PAIRS = {"instruction": ["x"], "output": ["y"]}
     [
         ("a.jsonl", "\r".join([GOOD] * 3), [ROW] * 3),
         ("a.jsonl", lines(GOOD) + "\ufeff" + lines(GOOD), [ROW] * 2),
-        ("A.JSONL.GZ", gzip.compress(lines(GOOD).encode()), [ROW]),
+        ("A.JSONL.GZ", gzip.compress(lines(GOOD).encode(), mtime=0), [ROW]),
         ("a.jsonl", lines(GOOD[:-1] + r', "more": "\ud800"}'), [ROW]),
         ("a.jsonl", '{"instruction": "a\u2028b", "input": NaN, "output": "c\x85d"}', [("a\u2028b", "", "c\x85d")]),
         ("a.jsonl", lines({**ROW, "input": " \t"}), [{**ROW, "input": ""}]),

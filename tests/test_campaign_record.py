@@ -34,7 +34,12 @@ def written(tmp_path, monkeypatch):
 
 def test_a_changed_setting_model_seed_or_name_in_the_same_file_is_the_same_study(written, tmp_path):
     record_campaigns(tmp_path / "results", written(a={"name": "tiny"}))
-    for changes in ({"seeds": [7]}, {"models": ["tiny-neox"]}, {"headline": False}, {"name": "renamed"}):
+    for changes in (
+        {"seeds": [7]},
+        {"models": ["tiny-llama"], "overrides": {}},
+        {"headline": False},
+        {"name": "renamed"},
+    ):
         assert other_campaigns(tmp_path / "results", written(a={"name": "tiny", **changes})) is None
 
 

@@ -118,10 +118,13 @@ def test_staged_data_go_on_working_when_their_source_has_gone(here):
             {"rows": data("mine.jsonl"), "mmlu": data("mine.jsonl")},
             "data mmlu: expected source.format mmlu for the benchmark mmlu, found rows; name another entry",
         ),
-        ({"rows": data("mine.jsonl", held_out=2, held_out_path="mine.jsonl")}, "held_out or held_out_path, found both"),
+        (
+            {"rows": data("mine.jsonl", held_out=2, held_out_path="mine.jsonl")},
+            "held_out: found it beside held_out_path",
+        ),
         (
             {"rows": data("mine.jsonl"), "gsm8k": data("mine.jsonl", source={"format": "gsm8k"}, held_out=2)},
-            "data gsm8k: held_out and held_out_path set training rows apart, and source.format is gsm8k; take them out",
+            "data gsm8k.held_out: found it beside source.format: gsm8k, whose questions are not trained on",
         ),
     ],
 )

@@ -187,7 +187,8 @@ LIBRARY = "workflow/scripts/aletheia"
         (f"{LIBRARY}/probe.py", {"probe", *SELECTED}),
         (f"{LIBRARY}/selection.py", SELECTED),
         (f"{LIBRARY}/training.py", TRAINED),
-        (f"{LIBRARY}/batching.py", {"batches", *TRAINED}),
+        # The choice of precision is measured at the shape of a plan's micro-batches.
+        (f"{LIBRARY}/batching.py", {"precision", "probe", "batches", *SELECTED, *TRAINED}),
         ("workflow/tasks/mmlu.yaml", EVALUATED - {"evaluate_heldout"}),
         # No campaign of this study asks it.
         ("workflow/tasks/gsm8k.yaml", set()),
@@ -477,7 +478,7 @@ def test_a_note_in_the_registry_changes_nothing(study):
 def test_an_unknown_run_is_one_sentence(study):
     done = snakemake(study, "-n", "results/train/tiny-llama/ale/seed9/run.json", *STUDY)
     assert done.returncode != 0
-    assert "expected a run of some campaign, found none of that name" in said(done)
+    assert "expected a run of some campaign (that arm has the seeds 1), found none of that name" in said(done)
 
 
 def test_too_old_a_python_says_so(tmp_path):

@@ -22,7 +22,7 @@ from aletheia.cli import step_parser
 from aletheia.data import LOCK, checked_folder
 from aletheia.errors import UserError, guarded
 from aletheia.local_paths import check_paths, local_inputs
-from aletheia.materials import check_source
+from aletheia.registry_entries import check_source
 from aletheia.staging import stage_data, stage_model
 
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}

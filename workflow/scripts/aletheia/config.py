@@ -139,13 +139,12 @@ def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     campaign, config, models = schema("campaign"), schema("config"), schema("models")
     known = campaign["properties"]
     training, evaluation = known["training"]["properties"], known["evaluation"]
-    tokens = known["encoding"]["properties"]["max_tokens"]
     places = {
         "arm": (campaign["$defs"]["arm"], campaign),
         # Without its source, which the lock names.
         "model": ({**models["additionalProperties"], "required": []}, models),
         "batches": (_closed({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
-        "precision": (_closed({"batch_size": training["batch_size"], "max_tokens": tokens}), campaign),
+        "precision": (_closed({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
         # Which benchmarks is the campaign's to say; by hand it stands here.
         "evaluation": (_closed({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
         "humaneval": (campaign["properties"]["evaluation"]["properties"]["humaneval"], campaign),

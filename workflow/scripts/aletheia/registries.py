@@ -8,8 +8,7 @@ from typing import Any
 
 from aletheia.config import at, check, load_checked
 from aletheia.errors import UserError
-from aletheia.materials import check_source, held_out_mistake
-from aletheia.questions import FORMATS
+from aletheia.registry_entries import QUESTION_FORMATS, check_source, format_of, held_out_mistake
 from aletheia.schema_sentences import nearest
 
 
@@ -71,11 +70,6 @@ def expect_entry(what: str, name: str, entry: Mapping[str, Any]) -> None:
     check({name: entry}, {"model": "models", "data": "data"}[what], "--set")
 
 
-def format_of(entry: Mapping[str, Any]) -> str:
-    """Return what the rows of an entry are: ``rows`` to train on, or a benchmark's questions."""
-    return entry["source"].get("format", "rows")
-
-
 def expect_data(
     where: str,
     model: str,
@@ -128,5 +122,5 @@ def expect_data(
 def _expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
     found = format_of(entry)
     if found != wanted:
-        has, needs = (f"{kind} questions" if kind in FORMATS else "training rows" for kind in (found, wanted))
+        has, needs = (f"{kind} questions" if kind in QUESTION_FORMATS else "training rows" for kind in (found, wanted))
         raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")

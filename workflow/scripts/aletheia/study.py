@@ -16,7 +16,7 @@ from aletheia.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning,
 from aletheia.batching import steps_of_plan
 from aletheia.campaign_files import read_campaigns
 from aletheia.config import at, check, merged, schema, trees, with_defaults
-from aletheia.contradictions import check_campaign, check_settings
+from aletheia.contradictions import CountRows, check_campaign, check_settings
 from aletheia.errors import UserError
 from aletheia.registries import expect_data, read_data, read_models
 from aletheia.rehearsal import rehearsed_settings, stand_ins
@@ -189,13 +189,16 @@ class Study:
         return [r for r in REPORTS if any(r in c["reports"] for c in self.campaigns)]
 
 
-def load_study(config: Mapping[str, Any]) -> Study:
+def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
     """Read registries and campaigns.
 
     Parameters
     ----------
     config
         The merged configuration that Snakemake holds (``config/config.yaml`` and overrides).
+    count_rows
+        Counts rows of a file, up to a number; where it is given, held-out files of the user's own must have as many
+        rows as a campaign states.
 
     Returns
     -------
@@ -221,11 +224,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
-        _add_campaign(study, campaign)
+        _add_campaign(study, campaign, count_rows)
     return study
 
 
-def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
+def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows | None) -> None:
     for number, model in enumerate(campaign["models"]):
         if model not in study.models:
             near = nearest(model, list(study.models))
@@ -241,7 +244,7 @@ def _add_campaign(study: Study, campaign: dict[str, Any]) -> None:
         questions = Study.question_sets(settings["benchmarks"], settings)
         expect_data(campaign["path"], model, study.data, settings, questions)
         backends.check_served(campaign["path"], model, study.models[model], settings)
-        check_settings(campaign, model, settings, study.data[settings["data"]])
+        check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
         check_arms_of(campaign, model, settings, study.models[model].get("layers"))
         _share(study, campaign, model, settings)
         for arm in arms_of(campaign, model):
