@@ -179,7 +179,7 @@ def _mmlu(scratch: Path) -> list[Any]:
     build_data({**entry, "fewshot": {"file": str(data / "dev"), "rows": SHOTS}}, scratch / "mmlu", scratch)
     shots = read_rows(scratch / "mmlu" / "fewshot.jsonl")
     questions = scratch / "mmlu" / "questions.jsonl"
-    return _requests(tasks.task_config("mmlu", questions, cache=scratch, num_fewshot=SHOTS, fewshot=shots))
+    return _requests(tasks.task_config("mmlu", questions, num_fewshot=SHOTS, fewshot=shots))
 
 
 def _humaneval(scratch: Path) -> list[Any]:
@@ -190,7 +190,7 @@ def _humaneval(scratch: Path) -> list[Any]:
     source = {"type": "local", "path": str(path), "format": "humaneval"}
     build_data({"source": source, "rows": PROBLEMS, "seed": SEED}, scratch / "humaneval", scratch)
     questions = scratch / "humaneval" / "questions.jsonl"
-    return _requests(tasks.task_config("humaneval", questions, cache=scratch, max_new_tokens=NEW_TOKENS))
+    return _requests(tasks.task_config("humaneval", questions, max_new_tokens=NEW_TOKENS))
 
 
 def _requests(config: dict[str, Any]) -> list[Any]:

@@ -124,11 +124,11 @@ def loaded(staged):
     return Model(model, tokenizer, 4)
 
 
-def evaluate(loaded, name, staged, cache, **changes):
+def evaluate(loaded, name, staged, **changes):
     """Return a benchmark's outcome; ``changes`` go into the section ``evaluation``."""
     config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], **changes}}
     lock = staged["data" if name == "heldout" else name]
-    return evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
+    return evaluation.evaluate(loaded, name, lock, config=config)
 
 
 def script_arguments(staged, out, *, run=None, config=CONFIG):
@@ -148,7 +148,17 @@ def likelihoods(samples):
     return [[float(response[0][0]) for response in sample["resps"]] for sample in samples]
 
 
-def plain_harness(loaded, name, questions, cache, **changes):
+def definition(name, path, **settings):
+    """Return a task as a file that the command line reads: its questions by the datasets library."""
+    from aletheia.tasks import task_config
+
+    config = task_config(name, path, **settings)
+    del config["custom_dataset"]
+    config["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": str(path.parent / "cache")}
+    return config
+
+
+def plain_harness(loaded, name, questions, **changes):
     """Return the samples of a plain HFLM on the same task definition."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -156,7 +166,7 @@ def plain_harness(loaded, name, questions, cache, **changes):
 
     from aletheia.tasks import TASKS, local_task, task_config
 
-    config = task_config(name, questions, cache=cache, **changes)
+    config = task_config(name, questions, **changes)
     lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=loaded.batch_size)
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     task, size = local_task(config), loaded.batch_size

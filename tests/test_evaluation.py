@@ -140,12 +140,12 @@ def adapted(staged, tmp_path):
     return SimpleNamespace(run=run_json(tmp_path, files=files), model=model)
 
 
-def test_the_adapter_counts(adapted, staged, loaded, tmp_path):
+def test_the_adapter_counts(adapted, staged, loaded):
     model, tokenizer = evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
     ids = torch.arange(40)[None]
     assert torch.equal(model(ids).logits, adapted.model.eval()(ids).logits)
-    tuned = evaluate(Model(model, tokenizer, 4), "heldout", staged, tmp_path)
-    assert tuned.loss != evaluate(loaded, "heldout", staged, tmp_path).loss
+    tuned = evaluate(Model(model, tokenizer, 4), "heldout", staged)
+    assert tuned.loss != evaluate(loaded, "heldout", staged).loss
 
 
 @pytest.mark.slow
@@ -217,18 +217,18 @@ def test_a_run_of_another_model_is_refused(staged, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])
-def test_a_passed_time_limit_is_a_status(loaded, name, staged, tmp_path):
+def test_a_passed_time_limit_is_a_status(loaded, name, staged):
     late = Model(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
-    outcome = evaluate(late, name, staged, tmp_path)
+    outcome = evaluate(late, name, staged)
     assert (outcome.status, outcome.score, outcome.n) == ("timeout", None, 0)
     assert outcome.reason == "too late"
 
 
 @pytest.mark.parametrize("name", ["mmlu", "humaneval"])
-def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, tmp_path, monkeypatch):
+def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, monkeypatch):
     clock = iter([0.0, 0.0, 0.5])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
-    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged, tmp_path)
+    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged)
     assert outcome.status == "timeout"
 
 
@@ -258,7 +258,7 @@ def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tr
 def test_logits_that_are_not_numbers_are_a_status(loaded, name, staged, tmp_path):
     with torch.no_grad():
         loaded.model.get_input_embeddings().weight.fill_(math.nan)
-    outcome = evaluate(loaded, name, staged, tmp_path)
+    outcome = evaluate(loaded, name, staged)
     assert (outcome.status, outcome.score, outcome.loss) == ("failed", None, None)
     assert "not finite" in outcome.reason
     assert {row["status"] for row in outcome.rows} == {"nan"}
@@ -285,12 +285,12 @@ def test_an_empty_generation_is_a_row():
     assert (row["status"], row["generation"], row["tokens"]) == ("empty", "  \n", 2)
 
 
-def test_exhausted_memory_is_a_status(loaded, staged, tmp_path, monkeypatch):
+def test_exhausted_memory_is_a_status(loaded, staged, monkeypatch):
     def exhausted(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
 
     monkeypatch.setattr(loaded.model, "forward", exhausted)
-    outcome = evaluate(loaded, "mmlu", staged, tmp_path)
+    outcome = evaluate(loaded, "mmlu", staged)
     assert outcome.status == "failed"
     assert outcome.reason.startswith("out of memory: DefaultCPUAllocator")
 
@@ -318,28 +318,28 @@ def test_a_prompt_longer_than_the_window_is_a_row(loaded, tmp_path):
     """It loses its beginning, as the harness cuts it, and counts as it was answered."""
     long = [{**MMLU[0], "id": "long", "question": "So long. " * 150}, *MMLU[1:3]]
     lock = {"mmlu": data_lock(tmp_path, "mmlu", questions=long)}
-    outcome = evaluate(loaded, "mmlu", lock, tmp_path)
+    outcome = evaluate(loaded, "mmlu", lock)
     assert [row["status"] for row in outcome.rows] == ["prompt_cut", "ok", "ok"]
     assert outcome.reason == "1 of 3 prompts were longer than the model's window and lost their beginning"
     assert outcome.n_correct == sum(row["correct"] for row in outcome.rows)
-    samples, _ = plain_harness(loaded, "mmlu", tmp_path / "mmlu" / "questions.jsonl", tmp_path)
+    samples, _ = plain_harness(loaded, "mmlu", tmp_path / "mmlu" / "questions.jsonl")
     assert np.allclose([row["loglikelihoods"] for row in outcome.rows], likelihoods(samples), atol=1e-4)
     problem = [{**HUMANEVAL[0], "prompt": "# So long.\n" * 150}, HUMANEVAL[1]]
     lock = {"humaneval": data_lock(tmp_path, "humaneval", questions=problem)}
-    outcome = evaluate(loaded, "humaneval", lock, tmp_path)
+    outcome = evaluate(loaded, "humaneval", lock)
     assert outcome.rows[0]["status"] in ("prompt_cut", "empty")
     assert "1 of 2 prompts were longer" in outcome.reason
     answers.write_table(tmp_path / "t.parquet", outcome.rows, answers.COLUMNS["humaneval"])
 
 
-def test_a_window_without_room_for_the_answer_is_one_sentence(loaded, staged, tmp_path):
+def test_a_window_without_room_for_the_answer_is_one_sentence(loaded, staged):
     settings = {"questions": "humaneval", "max_new_tokens": 1024}
     with pytest.raises(UserError, match=r"humaneval\.max_new_tokens is 1024, and the model's window of 1024 tokens"):
-        evaluate(loaded, "humaneval", staged, tmp_path, humaneval=settings)
+        evaluate(loaded, "humaneval", staged, humaneval=settings)
 
 
-def test_a_generation_that_never_stops_is_cut_and_counted(loaded, staged, tmp_path):
-    outcome = evaluate(loaded, "gsm8k", staged, tmp_path)
+def test_a_generation_that_never_stops_is_cut_and_counted(loaded, staged):
+    outcome = evaluate(loaded, "gsm8k", staged)
     cut = [row["truncated"] for row in outcome.rows]
     assert outcome.truncated == sum(cut) > 0
     assert all(row["tokens"] == 8 for row, c in zip(outcome.rows, cut, strict=True) if c)
@@ -372,11 +372,11 @@ def test_the_standard_error_of_the_loss():
     assert evaluation.ratio_stderr([3], [1.0]) is None
 
 
-def test_heldout_loss_is_the_models_own(loaded, staged, tmp_path):
+def test_heldout_loss_is_the_models_own(loaded, staged):
     """One row by itself, with the loss that transformers computes."""
     from aletheia.data import encode_rows
 
-    outcome = evaluate(loaded, "heldout", staged, tmp_path)
+    outcome = evaluate(loaded, "heldout", staged)
     (example,) = encode_rows(ROWS[:1], loaded.tokenizer, **CONFIG["encoding"]).examples
     ids, labels = torch.tensor([example["input_ids"]]), torch.tensor([example["labels"]])
     with torch.no_grad():
@@ -385,10 +385,10 @@ def test_heldout_loss_is_the_models_own(loaded, staged, tmp_path):
     assert outcome.rows[0]["tokens"] == int((labels[:, 1:] != -100).sum())
 
 
-def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged, tmp_path):
+def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged):
     config = {**CONFIG, "encoding": {**CONFIG["encoding"], "max_tokens": 4096}}
     with pytest.raises(UserError, match=r"encoding\.max_tokens is 4096, and the model's context has 1024 tokens"):
-        evaluation.evaluate(loaded, "heldout", staged["data"], config=config, cache=tmp_path)
+        evaluation.evaluate(loaded, "heldout", staged["data"], config=config)
 
 
 def test_the_scripts_show_their_help():

@@ -17,7 +17,7 @@ from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
 from aletheia.evaluation import Model
 from conftest import longrope_model
-from evaluations import CONFIG, GSM8K, HUMANEVAL, MMLU, data_lock, evaluate, likelihoods, plain_harness
+from evaluations import CONFIG, GSM8K, HUMANEVAL, MMLU, data_lock, definition, evaluate, likelihoods, plain_harness
 
 # Numbers
 
@@ -29,19 +29,19 @@ def test_numbers_depend_on_neither_batch_size_nor_reuse(loaded, tmp_path, batch_
     shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}"} for i, row in enumerate(MMLU[:6])]
     lock = data_lock(tmp_path, "mmlu", questions=MMLU, fewshot=shots)
     questions = tmp_path / "mmlu" / "questions.jsonl"
-    samples, _ = plain_harness(loaded, "mmlu", questions, tmp_path, num_fewshot=2, fewshot=shots)
+    samples, _ = plain_harness(loaded, "mmlu", questions, num_fewshot=2, fewshot=shots)
     lm = functools.partial(harness.StudyLM, reuse=reuse)
     monkeypatch.setattr(harness, "StudyLM", lm)
     model = Model(loaded.model, loaded.tokenizer, batch_size)
-    outcome = evaluate(model, "mmlu", {"mmlu": lock}, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
+    outcome = evaluate(model, "mmlu", {"mmlu": lock}, mmlu={"questions": "mmlu", "num_fewshot": 2})
     assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
     found = np.array([row["loglikelihoods"] for row in outcome.rows])
     assert np.abs(found - likelihoods(samples)).max() < 1e-4
 
 
-def test_mmlu_equals_the_plain_harness(loaded, staged, tmp_path):
-    samples, results = plain_harness(loaded, "mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl", tmp_path)
-    outcome = evaluate(loaded, "mmlu", staged, tmp_path)
+def test_mmlu_equals_the_plain_harness(loaded, staged):
+    samples, results = plain_harness(loaded, "mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl")
+    outcome = evaluate(loaded, "mmlu", staged)
     assert outcome.score == results["acc,none"]
     assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
     ours = np.array([row["loglikelihoods"] for row in outcome.rows])
@@ -49,20 +49,20 @@ def test_mmlu_equals_the_plain_harness(loaded, staged, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["humaneval", "gsm8k"])
-def test_generations_equal_the_plain_harness(loaded, name, staged, tmp_path):
+def test_generations_equal_the_plain_harness(loaded, name, staged):
     questions = staged[name].parent / name / "questions.jsonl"
-    samples, _ = plain_harness(loaded, name, questions, tmp_path, max_new_tokens=8)
-    outcome = evaluate(loaded, name, staged, tmp_path)
+    samples, _ = plain_harness(loaded, name, questions, max_new_tokens=8)
+    outcome = evaluate(loaded, name, staged)
     first = [s for s in samples if s["filter"] == samples[0]["filter"]]
     assert [row["generation"] for row in outcome.rows] == [s["resps"][0][0] for s in first]
     assert outcome.truncated == sum(row["truncated"] for row in outcome.rows)
 
 
-def test_the_limit_of_an_answer_is_the_campaigns_whatever_the_model_says(loaded, staged, tmp_path, monkeypatch):
+def test_the_limit_of_an_answer_is_the_campaigns_whatever_the_model_says(loaded, staged, monkeypatch):
     """Some models bring a number of new tokens of their own, which would win over a length."""
-    plain = evaluate(loaded, "gsm8k", staged, tmp_path)
+    plain = evaluate(loaded, "gsm8k", staged)
     monkeypatch.setattr(loaded.model.generation_config, "max_new_tokens", 50)
-    assert evaluate(loaded, "gsm8k", staged, tmp_path).rows == plain.rows
+    assert evaluate(loaded, "gsm8k", staged).rows == plain.rows
     assert max(row["tokens"] for row in plain.rows) <= 8
 
 
@@ -136,9 +136,7 @@ def test_mmlu_equals_the_command_line(loaded, staged, tmp_path):
 
     import yaml
 
-    from aletheia.tasks import task_config
-
-    config = task_config("mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl", cache=tmp_path / "cache")
+    config = definition("mmlu", staged["mmlu"].parent / "mmlu" / "questions.jsonl")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "mmlu_local.yaml").write_text(yaml.safe_dump(config))
     model = staged["model"].parent / "tiny"
@@ -148,7 +146,7 @@ def test_mmlu_equals_the_command_line(loaded, staged, tmp_path):
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     (log,) = (tmp_path / "out").rglob("samples_*.jsonl")
     samples = sorted(map(json.loads, log.read_text().splitlines()), key=lambda s: s["doc_id"])
-    outcome = evaluate(loaded, "mmlu", staged, tmp_path)
+    outcome = evaluate(loaded, "mmlu", staged)
     assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
 
 
@@ -162,7 +160,7 @@ def test_few_shot_examples_are_the_subjects_own_first_rows(loaded, tmp_path, mon
     original = answers._question
     monkeypatch.setattr(answers, "_question", lambda q, s: (seen.append(s["arguments"][0][0]), original(q, s))[1])
     config = {"mmlu": lock}
-    evaluate(loaded, "mmlu", config, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
+    evaluate(loaded, "mmlu", config, mmlu={"questions": "mmlu", "num_fewshot": 2})
 
     def block(row, answer):
         choices = "".join(f"\n{letter}. {c}" for letter, c in zip("ABCD", row["choices"], strict=True))
@@ -210,18 +208,16 @@ def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_pa
     theirs = ConfigurableTask(config={**theirs, "num_fewshot": shots})
     ours = tmp_path / "ours.jsonl"
     ours.write_text("".join(json.dumps(row) + "\n" for row in rows["test"]))
-    ours = tasks._SubjectTask(
-        config=tasks.task_config("mmlu", ours, cache=tmp_path, num_fewshot=5, fewshot=rows["dev"])
-    )
+    ours = tasks._SubjectTask(config=tasks.task_config("mmlu", ours, num_fewshot=5, fewshot=rows["dev"]))
     # Prompts with examples are long: a part of them is enough.
     asked = list(zip(theirs.test_docs(), ours.test_docs(), strict=True))[: 50 if shots else 400]
     for their, our in asked:
         assert ours.fewshot_context(our, shots) == theirs.fewshot_context(their, shots)
 
 
-def test_few_shot_examples_that_were_not_staged_are_one_sentence(loaded, staged, tmp_path):
+def test_few_shot_examples_that_were_not_staged_are_one_sentence(loaded, staged):
     with pytest.raises(UserError, match=r"mmlu\.num_fewshot is 2, and .* was staged without fewshot\.jsonl"):
-        evaluate(loaded, "mmlu", staged, tmp_path, mmlu={"questions": "mmlu", "num_fewshot": 2})
+        evaluate(loaded, "mmlu", staged, mmlu={"questions": "mmlu", "num_fewshot": 2})
 
 
 @pytest.mark.parametrize(("name", "shots"), [("gsm8k", GSM8K[:1]), ("mmlu", MMLU[:3])])
@@ -231,7 +227,7 @@ def test_fewer_few_shot_examples_than_asked_for_are_one_sentence(loaded, tmp_pat
     found = {"gsm8k": "found 1; ", "mmlu": "found 1 of the subject anatomy; "}[name]
     sentence = rf"fewshot\.jsonl: expected 2 few-shot examples .*\(evaluation\.{name}\.num_fewshot\), {found}stage more"
     with pytest.raises(UserError, match=sentence):
-        evaluate(loaded, name, {name: lock}, tmp_path, **{name: {"questions": name, "num_fewshot": 2}})
+        evaluate(loaded, name, {name: lock}, **{name: {"questions": name, "num_fewshot": 2}})
 
 
 def conversation(name, row):
@@ -249,8 +245,8 @@ def conversation(name, row):
 
 
 @pytest.mark.parametrize(("name", "rows"), [("mmlu", MMLU), ("gsm8k", GSM8K), ("humaneval", HUMANEVAL)])
-def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged, tmp_path, name, rows):
-    outcome = evaluate(loaded, name, staged, tmp_path, prompt="chat")
+def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged, name, rows):
+    outcome = evaluate(loaded, name, staged, prompt="chat")
     for row, found in zip(rows, outcome.rows, strict=True):
         turns = [{"role": role, "content": text} for role, text in conversation(name, row)]
         begun = turns[-1]["role"] == "assistant"
@@ -264,7 +260,7 @@ def test_few_shot_examples_are_turns_of_a_chat(loaded, tmp_path, name, rows):
     shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}?"} for i, row in enumerate(rows)]
     lock = data_lock(tmp_path, name, questions=rows, fewshot=shots)
     settings = {**CONFIG["evaluation"][name], "num_fewshot": 2}
-    outcome = evaluate(loaded, name, {name: lock}, tmp_path, prompt="chat", **{name: settings})
+    outcome = evaluate(loaded, name, {name: lock}, prompt="chat", **{name: settings})
     for row, found in zip(rows, outcome.rows, strict=True):
         *opening, asked = conversation(name, row)
         turns = [*opening]
@@ -293,10 +289,10 @@ def test_the_chat_task_of_humaneval_has_the_harness_prompt_and_stops_of_its_own(
     assert ours["generation_kwargs"]["until"] == ["\n```"]
 
 
-def test_chat_prompts_need_a_template(loaded, staged, tmp_path):
+def test_chat_prompts_need_a_template(loaded, staged):
     loaded.tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template; use plain"):
-        evaluate(loaded, "humaneval", staged, tmp_path, prompt="chat")
+        evaluate(loaded, "humaneval", staged, prompt="chat")
 
 
 def test_a_completion_keeps_its_leading_spaces_under_sentencepiece(loaded):

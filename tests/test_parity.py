@@ -14,9 +14,9 @@ import yaml
 
 from aletheia import evaluation, models, splits
 from aletheia.questions import read_examples, read_questions
-from aletheia.tasks import TASKS, task_config
+from aletheia.tasks import TASKS
 from conftest import ROOT, run_script
-from evaluations import CONFIG, data_lock
+from evaluations import CONFIG, data_lock, definition
 
 # Twenty questions of each subject, by the number of solved examples before each. These subjects have short prompts,
 # which keeps the command line's part to a minute; those of the history subjects have thousands of tokens.
@@ -56,7 +56,7 @@ def asked(benchmark_data, tmp_path_factory):
             own = read_examples(data / "dev" / f"{subject}_dev.csv", "mmlu", 5)
             lock = data_lock(folder / subject, "mmlu", questions=drawn)
             path = lock.parent / "mmlu" / "questions.jsonl"
-            task = task_config("mmlu", path, cache=folder / "cache", num_fewshot=shots, fewshot=own)
+            task = definition("mmlu", path, num_fewshot=shots, fewshot=own)
             tasks[subject] = {**task, "fewshot_config": {"sampler": "first_n", "samples": own}} if shots else task
             rows, examples = rows + drawn, examples + own
         staged = {"questions": rows, **({"fewshot": examples} if shots else {})}
@@ -69,7 +69,7 @@ def asked(benchmark_data, tmp_path_factory):
             settings["num_fewshot"] = SHOTS
         lock = data_lock(folder, name, **staged)
         path = folder / name / "questions.jsonl"
-        tasks[name] = task_config(name, path, cache=folder / "cache", fewshot=staged.get("fewshot"), **settings)
+        tasks[name] = definition(name, path, fewshot=staged.get("fewshot"), **settings)
         ours[name] = lock, settings
     return SimpleNamespace(ours=ours, tasks=tasks)
 
@@ -109,12 +109,12 @@ def theirs(lock, asked, tmp_path_factory):
 def ours(lock, asked, theirs, tmp_path_factory):
     """Return the outcome of all that was asked, by name; the command line is at work meanwhile."""
     loaded = evaluation.Model(*models.load(lock, dtype="fp32"), BATCH)
-    cache, outcomes = tmp_path_factory.mktemp("cache"), {}
+    outcomes = {}
     for name, (questions, settings) in asked.ours.items():
         benchmark = name.split("_")[0]
         section = {**CONFIG["evaluation"], benchmark: {"questions": benchmark, **settings}}
         config = {**CONFIG, "evaluation": section}
-        outcomes[name] = evaluation.evaluate(loaded, benchmark, questions, config=config, cache=cache)
+        outcomes[name] = evaluation.evaluate(loaded, benchmark, questions, config=config)
     return outcomes
 
 

@@ -82,9 +82,9 @@ def test_a_model_that_says_nothing_has_empty_rows_and_solves_nothing(loaded, sta
     torch.nn.init.zeros_(head.weight)
     head.bias.data = torch.nn.functional.one_hot(torch.tensor(loaded.tokenizer.eos_token_id), len(head.bias)).float()
     loaded.model.set_output_embeddings(head)
-    sums = evaluate(loaded, "gsm8k", staged, tmp_path)
+    sums = evaluate(loaded, "gsm8k", staged)
     assert (sums.status, sums.score, sums.n_correct, sums.truncated) == ("ok", 0.0, 0, 0)
-    outcome = evaluate(loaded, "humaneval", staged, tmp_path)
+    outcome = evaluate(loaded, "humaneval", staged)
     for row in (*sums.rows, *outcome.rows):
         assert [row[key] for key in ("status", "generation", "tokens", "truncated")] == ["empty", "", 0, False]
     payload, rows, observed = scored_rows(staged, tmp_path, outcome.rows)

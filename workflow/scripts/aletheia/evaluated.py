@@ -150,7 +150,7 @@ def evaluations(
         return
     for name, lock in locks.items():
         started = time.monotonic()
-        outcome = evaluation.evaluate(loaded, name, lock, config=config, cache=cache)
+        outcome = evaluation.evaluate(loaded, name, lock, config=config)
         yield Evaluated(about[name], outcome, time.monotonic() - started)
 
 

@@ -133,7 +133,7 @@ def _begin(deadline: Deadline) -> None:
         raise _Late
 
 
-def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any], chat: bool, cache: Path) -> Outcome:
+def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any], chat: bool) -> Outcome:
     """Return a benchmark's outcome, answered through lm-evaluation-harness.
 
     Parameters
@@ -148,8 +148,6 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
         The benchmark's settings: ``num_fewshot``, ``max_new_tokens``.
     chat
         Whether the question goes through the tokenizer's chat template.
-    cache
-        Folder for the datasets library.
     """
     from aletheia.harness import TimeLimitReached
     from aletheia.tasks import run_task, task_config
@@ -160,7 +158,6 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
     config = task_config(
         "humaneval_chat" if chat and name == HUMANEVAL else name,
         folder / "questions.jsonl",
-        cache=cache,
         num_fewshot=settings.get("num_fewshot", 0),
         fewshot=_fewshot(folder, name, settings),
         max_new_tokens=settings.get("max_new_tokens"),
@@ -232,7 +229,7 @@ def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[
     return examples
 
 
-def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any], cache: Path) -> Outcome:
+def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any]) -> Outcome:
     """Return the outcome of one benchmark; a passed time limit or exhausted memory is a status.
 
     Parameters
@@ -245,8 +242,6 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
         Lock of its data: the training data's for ``heldout``, the questions' for the others.
     config
         Sections ``evaluation`` and ``encoding``.
-    cache
-        A folder for temporary files.
     """
     settings = config["evaluation"]
     try:
@@ -261,7 +256,7 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any],
                 )
             return heldout(loaded, rows, config["encoding"])
         chat = settings["prompt"] == "chat"
-        return harness(loaded, name, lock, settings=settings[name], chat=chat, cache=cache)
+        return harness(loaded, name, lock, settings=settings[name], chat=chat)
     except _Late:
         return Outcome("timeout", loaded.deadline.reason)
     except (RuntimeError, MemoryError) as error:

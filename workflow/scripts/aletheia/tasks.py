@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from datasets import Dataset, DatasetDict
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
+from aletheia.data import read_rows
 from aletheia.errors import UserError
 from aletheia.lineage import TASKS
 
@@ -44,7 +46,6 @@ def task_config(
     name: str,
     questions: Path,
     *,
-    cache: Path,
     num_fewshot: int = 0,
     fewshot: list[dict[str, Any]] | None = None,
     max_new_tokens: int | None = None,
@@ -57,15 +58,14 @@ def task_config(
         A file of ``workflow/tasks`` without its suffix.
     questions
         JSON Lines, the test split.
-    cache
-        Folder for the datasets library's files.
     num_fewshot, fewshot
         How many examples stand before a question, and the rows they are drawn from.
     max_new_tokens
         Limit of a generation.
     """
     config = yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
-    config["dataset_kwargs"] = {"data_files": {"test": str(questions)}, "cache_dir": str(cache)}
+    # Not by the datasets library's file names, in which it expands variables and patterns.
+    config |= {"custom_dataset": staged_questions, "dataset_kwargs": {"path": str(questions)}}
     config["num_fewshot"] = num_fewshot
     if num_fewshot:
         own = any(row.get("subject") for row in fewshot or [])
@@ -73,6 +73,11 @@ def task_config(
     if max_new_tokens is not None:
         config["generation_kwargs"]["max_gen_toks"] = max_new_tokens
     return config
+
+
+def staged_questions(path: str, **_: Any) -> DatasetDict:
+    """Return a staged file of questions as the harness takes a data set."""
+    return DatasetDict(test=Dataset.from_list(read_rows(path)))
 
 
 def local_task(config: dict[str, Any]) -> ConfigurableTask:
