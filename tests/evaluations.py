@@ -154,7 +154,7 @@ def definition(name, path, **settings):
 
     config = task_config(name, path, **settings)
     del config["custom_dataset"]
-    config["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": str(path.parent / "cache")}
+    config["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": str(path.parents[1] / "datasets")}
     return config
 
 
