@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from aletheia import evaluation, models, splits
@@ -106,9 +107,13 @@ def theirs(lock, asked, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ours(lock, asked, theirs, tmp_path_factory):
+def loaded(lock):
+    return evaluation.Model(*models.load(lock, dtype="fp32"), BATCH)
+
+
+@pytest.fixture(scope="module")
+def ours(loaded, asked, theirs):
     """Return the outcome of all that was asked, by name; the command line is at work meanwhile."""
-    loaded = evaluation.Model(*models.load(lock, dtype="fp32"), BATCH)
     outcomes = {}
     for name, (questions, settings) in asked.ours.items():
         benchmark = name.split("_")[0]
@@ -129,15 +134,33 @@ def test_100_mmlu_questions(ours, theirs, shots):
     assert np.abs(found - expected).max() < 1e-4
 
 
+def gap_where_they_part(loaded, prompt, mine, other):
+    """Return how far apart the logits of the two tokens are at which two continuations of a prompt part."""
+    ids = [loaded.tokenizer(prompt + text)["input_ids"] for text in (mine, other)]
+    place = next(place for place, (a, b) in enumerate(zip(*ids, strict=False)) if a != b)
+    with torch.no_grad():
+        logits = loaded.model(torch.tensor([ids[0][:place]])).logits[0, -1]
+    return float((logits[ids[0][place]] - logits[ids[1][place]]).abs())
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_20_generations(ours, theirs, asked, name):
+def test_20_generations(loaded, ours, theirs, asked, name):
     """GSM8K with the first training rows solved, HumanEval greedy: the same texts, hence the same outcomes."""
     assert asked.tasks[name]["task"] == yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))["task"]
     outcome = ours[name]
     strict = [sample for sample in theirs()[name] if sample["filter"] == theirs()[name][0]["filter"]]
     assert len(outcome.rows) == QUESTIONS
-    assert [row["generation"] for row in outcome.rows] == [sample["resps"][0][0] for sample in strict]
+    pairs = [(row["generation"], sample["resps"][0][0]) for row, sample in zip(outcome.rows, strict, strict=True)]
+    # Where two tokens are as likely to the last digits, each processor's kernels may take the other: seen in one text,
+    # whose two tokens' logits are 2e-6 apart.
+    ties = [i for i, (mine, other) in enumerate(pairs) if mine != other]
+    assert len(ties) <= 1
+    for i in ties:
+        assert gap_where_they_part(loaded, strict[i]["arguments"]["gen_args_0"]["arg_0"], *pairs[i]) < 1e-4, pairs[i]
     # Both kinds of end: by a stop string or an end token, and by the limit.
     assert {row["truncated"] for row in outcome.rows} == {True, False}
     if name == "gsm8k":
-        assert [row["correct"] for row in outcome.rows] == [sample["exact_match"] == 1.0 for sample in strict]
+        both = [
+            (row["correct"], sample["exact_match"] == 1.0) for row, sample in zip(outcome.rows, strict, strict=True)
+        ]
+        assert all(mine == other for i, (mine, other) in enumerate(both) if i not in ties)
