@@ -7,7 +7,7 @@ import shutil
 import threading
 
 from aletheia import artifacts, campaign_record, cluster, slurm
-from aletheia.folders import require_writable
+from aletheia.folders import require_folders
 from aletheia.locking import without_locks
 from aletheia.notes import NoteWatcher
 from aletheia.space import staging_space
@@ -61,7 +61,7 @@ def hold_results():
 if workflow.is_main_process:
     atexit.register(warn_of_other_study)
     try:
-        require_writable(Path(".snakemake"))
+        require_folders(Path(".snakemake"), [Path(tree) for tree in (RESULTS, RESOURCES, "logs")])
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
 
 SECTIONS = ("run", "model", "encoding", "adapter", "training", "interleaving")
@@ -22,8 +22,8 @@ def main() -> None:
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe, for the arm gradient50")
-    parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
-    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     args.batches = None  # as many steps as it takes, whatever plan the runs read

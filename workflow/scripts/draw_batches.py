@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     parser = step_parser("batches", __doc__, sections=("encoding", "batches"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
-    parser.add_argument("--seed", type=int, required=True, help="of the order")
+    parser.add_argument("--seed", type=SEED, required=True, help="of the order")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
@@ -23,11 +23,11 @@ def main() -> None:
         from aletheia import artifacts, batching, data, models, row_counts
 
         model = artifacts.payload(args.model_lock, "model_lock")["model"]
-        folder, encoding = data.checked_folder(args.model_lock), job.config["encoding"]
+        folder, encoding = data.checked_folder(args.model_lock, "model_lock"), job.config["encoding"]
         context = models.context_of(folder)
         models.check_length(encoding["max_tokens"], context)
         tokenizer = models.load_tokenizer(folder)
-        encoded = row_counts.encode_all(data.checked_folder(args.data_lock), tokenizer, encoding)
+        encoded = row_counts.encode_all(data.checked_folder(args.data_lock, "data_lock"), tokenizer, encoding)
         name = artifacts.payload(args.data_lock, "data_lock")["data"]
         # First, since it explains why few rows are left for a plan.
         row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)

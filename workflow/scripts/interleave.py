@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
 
 SECTIONS = ("run", "model", "encoding", "adapter", "arm", "training", "interleaving")
@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--selection", type=Path, required=True, help="artifact of the select step")
     parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time the arm pays for")
-    parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
-    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     args.batches = None  # as many steps as it takes, whatever plan the runs read

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser = step_parser("precision", __doc__, sections=("encoding", "precision"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
-    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
@@ -26,8 +26,8 @@ def main() -> None:
         from aletheia import data, models, precision
 
         models.use_threads(args.threads)
-        tokenizer = models.load_tokenizer(data.checked_folder(args.model_lock))
-        rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
+        tokenizer = models.load_tokenizer(data.checked_folder(args.model_lock, "model_lock"))
+        rows = data.read_rows(data.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
         shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}

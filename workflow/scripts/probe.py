@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
 
 
@@ -16,11 +16,11 @@ def main() -> None:
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
-    parser.add_argument("--seed", type=int, required=True, help="draws the probe's batches")
+    parser.add_argument("--seed", type=SEED, required=True, help="draws the probe's batches")
     parser.add_argument(
         "--compare", action="store_true", help="run the other probe.method too; say how well they agree"
     )
-    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     inputs = [args.model_lock, args.data_lock, *([args.precision] if args.precision else [])]
@@ -33,7 +33,7 @@ def main() -> None:
         dtype = models.resolved_dtype(job.config["model"], args.precision)
         model, tokenizer = models.load(args.model_lock, dtype=dtype, **models.loading(job.config["model"]))
         models.check_context(model, job.config["encoding"]["max_tokens"])
-        rows = data.read_rows(data.checked_folder(args.data_lock) / "train.jsonl")
+        rows = data.read_rows(data.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
         encoded = data.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
         print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
         settings = dict(job.config["probe"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aletheia import scoring
 from aletheia.artifacts import Job, sidecar
-from aletheia.cli import step_parser
+from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser = step_parser("score_code", __doc__, sections=("humaneval",))
     parser.add_argument("--generations", type=Path, required=True, help="humaneval.generations.parquet")
     parser.add_argument("--questions", type=Path, required=True, help="lock of the HumanEval problems")
-    parser.add_argument("--threads", type=int, default=1, help="programs that run at a time")
+    parser.add_argument("--threads", type=THREADS, default=1, help="programs that run at a time")
     parser.add_argument("--out-dir", type=Path, required=True, help="folder for humaneval.json and .parquet")
     args = parser.parse_args()
     score, table = args.out_dir / "humaneval.json", args.out_dir / "humaneval.parquet"

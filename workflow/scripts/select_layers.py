@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aletheia import artifacts
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
 from aletheia.selection import selection_payload
 
@@ -15,7 +15,7 @@ def main() -> None:
     """Run the step."""
     parser = step_parser("select", __doc__, sections=("arm", "adapter"))
     parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe")
-    parser.add_argument("--seed", type=int, required=True, help="the run's seed, for random controls")
+    parser.add_argument("--seed", type=SEED, required=True, help="the run's seed, for random controls")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     with Job(args, inputs=[args.probe], outputs=[args.out]) as job:

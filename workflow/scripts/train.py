@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from aletheia.artifacts import Job
-from aletheia.cli import step_parser
+from aletheia.cli import SEED, THREADS, step_parser, whole_number
 from aletheia.errors import guarded
 
 
@@ -21,8 +21,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--std-run", type=Path, nargs="?", help="run.json of arm std (steps: measured)")
     parser.add_argument("--ale-run", type=Path, nargs="?", help="run.json of arm ale (steps: measured)")
     parser.add_argument("--batches", type=Path, nargs="?", help="artifact of the batches step; drawn here without it")
-    parser.add_argument("--seed", type=int, required=True, help="draws batches, starting values and dropout")
-    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="run.json to write")
     parser.add_argument("--adapter", type=Path, required=True, help="folder for the adapter")
     parser.add_argument("--events", type=Path, nargs="?", help="folder for TensorBoard events; none without it")
@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--checkpoint-seconds",
-        type=int,
+        type=whole_number(-1),
         default=300,
         help="time between checkpoints, -1 for none (default: %(default)s)",
     )

@@ -133,10 +133,17 @@ def attach(model: PreTrainedModel, plan: Mapping[str, Any], *, dropout: float, s
     Raises
     ------
     UserError
-        When what carries adapters is not what was planned.
+        When the plan is another model's, or what carries adapters is not what was planned.
     """
     from peft import get_peft_model
 
+    there = {name for named in (model.named_modules(), model.named_parameters()) for name, _ in named}
+    lost = sorted(plan["rank_pattern"].keys() - there)
+    if lost:
+        raise UserError(
+            f"expected a selection of this model's modules, found {lost[0]} and {len(lost) - 1} more that it does not "
+            f"have ({model.config.model_type}); select its layers from its own probe"
+        )
     peft_model = get_peft_model(model, config_from_plan(plan, dropout=dropout))
     seed_adapters(peft_model, seed)
     audit(peft_model, plan)

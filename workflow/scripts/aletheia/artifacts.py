@@ -234,6 +234,9 @@ class Job:
         self.config: dict[str, Any] = args.config
         self.step: str = args.step
         self.outputs = [Path(p) for p in outputs]
+        twice = next((p for p in self.outputs if self.outputs.count(p) > 1), None)
+        if twice:
+            raise UserError(f"{twice}: expected a path of its own for each output, found one for two; name another")
         self._input_paths = [Path(p) for p in inputs]
         self._args = args
         # Digested before the wait for another job's locks: an edit meanwhile is not what was imported before.
@@ -243,7 +246,7 @@ class Job:
         with contextlib.ExitStack() as locks:
             # In one order everywhere, so that two jobs which share outputs never wait for each other.
             for path in sorted(set(self.outputs)):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(path.parent)
                 locks.enter_context(locked(path))
             self._begin()
             self._locks = locks.pop_all()
@@ -347,6 +350,16 @@ class Job:
         content = enveloped(kind, content, own, seen, path)
         with placed(path) as temporary:
             temporary.write_bytes(canonical_bytes(content))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of an output, or say why it cannot be; missing rights and a full disk are told elsewhere."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{folder}: expected a place for a folder, found none ({error.strerror}); choose another place to write to"
+        ) from None
 
 
 def _content(path: Path) -> dict[str, dict[str, Any]]:

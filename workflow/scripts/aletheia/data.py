@@ -25,19 +25,26 @@ def folder_of(lock_path: Path | str) -> Path:
     return lock_path.with_name(lock_path.name.removesuffix(LOCK))
 
 
-def checked_folder(lock_path: Path | str) -> Path:
+def checked_folder(lock_path: Path | str, kind: str | None = None) -> Path:
     """Return the folder of a lock, once each of its files is what the lock says.
 
     A file whose size and modification time are those seen at staging is taken as unchanged; any other is
     hashed.
 
+    Parameters
+    ----------
+    lock_path
+        The lock.
+    kind
+        ``model_lock`` or ``data_lock``; any when None.
+
     Raises
     ------
     UserError
-        When a file is missing, was changed, or was added since staging.
+        When it is another kind of lock, or a file is missing, was changed, or was added since staging.
     """
     lock_path = Path(lock_path)
-    envelope = artifacts.read(lock_path)
+    envelope = artifacts.read(lock_path, kind)
     folder, files = folder_of(lock_path), envelope["payload"]["files"]
     seen = envelope["observed"].get("stat", {})
     remedy = f"restage it (delete {lock_path} and run the stage step)"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aletheia import artifacts
 from aletheia.answers import COLUMNS, GSM8K, HELDOUT, HUMANEVAL, MMLU, Outcome, write_table
 from aletheia.artifacts import Job
+from aletheia.cli import THREADS
 from aletheia.deadlines import deadline
 from aletheia.errors import UserError
 from aletheia.lineage import task_files
@@ -85,7 +86,7 @@ def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock of the data with held-out rows")
     parser.add_argument("--questions", type=Path, nargs="*", default=[], help="locks of the question sets")
-    parser.add_argument("--threads", type=int, default=1, help="threads for torch")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
     parsed = parser.parse_args()
     parsed.extra_code = task_files(parsed.config["evaluation"]["benchmarks"])

@@ -154,7 +154,7 @@ def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any]
 
     if chat and not loaded.tokenizer.chat_template:
         raise UserError("evaluation.prompt is chat and the model's tokenizer has no chat template; use plain")
-    folder = checked_folder(lock)
+    folder = checked_folder(lock, "data_lock")
     config = task_config(
         "humaneval_chat" if chat and name == HUMANEVAL else name,
         folder / "questions.jsonl",
@@ -248,7 +248,7 @@ def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any])
         _begin(loaded.deadline)
         if name == HELDOUT:
             asked = settings[name]["rows"]
-            rows = read_rows(checked_folder(lock) / "heldout.jsonl")[:asked]
+            rows = read_rows(checked_folder(lock, "data_lock") / "heldout.jsonl")[:asked]
             if len(rows) < asked:
                 # A number that a campaign states is refused before; this is a default, or a setting by hand.
                 print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from aletheia.errors import Unreadable, UserError
@@ -74,19 +74,25 @@ def _inside(folder: Path) -> str:
     return os.path.join(folder, ".")
 
 
-def require_writable(records: Path) -> None:
-    """Refuse a working folder whose records of Snakemake this user may not write, as another user's.
+def require_folders(records: Path, trees: Iterable[Path]) -> None:
+    """Refuse a working folder that Snakemake could not work in, before it does.
 
     Parameters
     ----------
     records
-        ``.snakemake``, which need not be there yet.
+        ``.snakemake``, which need not be there yet; another user's cannot be written.
+    trees
+        Folders for results, logs …, which need not be there either.
 
     Raises
     ------
     UserError
-        With the folder that is closed, and what can be read without writing.
+        With the place that is closed, or is no folder.
     """
+    for folder in (records, *trees):
+        if os.path.lexists(folder) and not folder.is_dir():
+            found = f"a link to {os.readlink(folder)}, which is not there" if folder.is_symlink() else "a file"
+            raise UserError(f"{folder}: expected a folder, found {found}; move it away, or make the folder")
     there = [records, *(Path(entry) for entry in os.scandir(records) if entry.is_dir())] if _may_list(records) else []
     for folder in there or [records if records.exists() else records.parent]:
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):

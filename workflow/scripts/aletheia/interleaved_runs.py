@@ -169,7 +169,7 @@ def _loaded(
         return None, {"status": record.status, "reason": record.reason}
     check_context(model, config["encoding"]["max_tokens"])
     plan = {"model": facts["model"], "steps": total_steps(section)}
-    batches = planned_batches(args, checked_folder(args.data_lock), tokenizer, config, plan)
+    batches = planned_batches(args, checked_folder(args.data_lock, "data_lock"), tokenizer, config, plan)
     facts["batch_plan_sha256"] = plan["batch_plan_sha256"]
     facts["positions"] = positions(batches, accumulation=training["accumulation"], steps=section["steps"])
     return Work(model, batches, facts["dtype"]), None

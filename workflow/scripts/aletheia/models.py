@@ -75,7 +75,7 @@ def load(
     from aletheia.data import checked_folder
 
     logging.disable_progress_bar()  # in a log each redraw is a line
-    folder = checked_folder(lock)
+    folder = checked_folder(lock, "model_lock")
     options: dict[str, Any] = {}
     if quantization == "nf4":
         from transformers import BitsAndBytesConfig

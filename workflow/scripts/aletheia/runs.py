@@ -154,7 +154,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     finished.base = base_model(artifacts.payload(args.model_lock, "model_lock"))
     finished.model, facts["placement"] = placed(model, selection, config, seed=args.seed)
     facts["trainable_parameters"] = facts["placement"].pop("trainable_parameters")
-    folder = checked_folder(args.data_lock)
+    folder = checked_folder(args.data_lock, "data_lock")
     # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
     heldout = _heldout_examples(folder, tokenizer, config)
     facts["eval_rows"] = len(heldout.examples)

@@ -62,7 +62,7 @@ def score(
 def _answered(generations: Path, questions: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return what is known of the generations, and by id the problems, which are those that they answer."""
     payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
-    problems = {row["id"]: row for row in read_rows(checked_folder(questions) / "questions.jsonl")}
+    problems = {row["id"]: row for row in read_rows(checked_folder(questions, "data_lock") / "questions.jsonl")}
     found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
     if found != payload["questions_sha256"]:
         raise UserError(

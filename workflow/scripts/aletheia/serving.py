@@ -166,7 +166,7 @@ def load_served(
             f"evaluation.benchmarks: expected some of {', '.join(GENERATED)}, whose answers are generated, found "
             f"{', '.join(others)}; evaluate_run.py answers these"
         )
-    folder = checked_folder(lock)
+    folder = checked_folder(lock, "model_lock")
     adapter = None if run is None else adapter_of(run)
     refused = unserved({**config["model"], "dtype": dtype}) or unserved_family(folder)
     refused = refused or (adapter and unserved_adapter(adapter))
