@@ -171,8 +171,8 @@ def _own_files() -> Path:
 
 def _mmlu(scratch: Path) -> list[Any]:
     from aletheia import tasks
-    from aletheia.data import read_rows
     from aletheia.materials import build_data
+    from aletheia.staged import read_rows
 
     data = _own_files() / "mmlu" / "data"
     entry = {"source": {"type": "local", "path": str(data / "test"), "format": "mmlu"}, "rows": QUESTIONS, "seed": SEED}

@@ -31,9 +31,10 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     """Return seconds and ratios."""
     from aletheia import artifacts
     from aletheia.batching import plan_batches
-    from aletheia.data import checked_folder, collate, encode_rows, probe_batches, read_rows
+    from aletheia.data import collate, encode_rows, probe_batches
     from aletheia.models import load
     from aletheia.probe import probe_layers
+    from aletheia.staged import checked_folder, read_rows
 
     base, tokenizer = load(LOCK, dtype="bf16")
     rows = read_rows(checked_folder(DATA) / "train.jsonl")

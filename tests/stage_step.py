@@ -13,7 +13,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from aletheia import artifacts, data
+from aletheia import artifacts
+from aletheia.staged import folder_of
 from conftest import SCRIPTS
 
 STAGE = [sys.executable, "-s", str(SCRIPTS / "stage.py")]
@@ -103,7 +104,7 @@ def refused(what: str, name: str, entry: dict, folder: Path, *, patient: bool = 
     done, out = stage(what, name, entry, folder, **options)
     assert done.returncode == 2, done.stderr
     assert not out.exists()
-    assert not data.folder_of(out).exists()
+    assert not folder_of(out).exists()
     *before, line = done.stderr.strip().splitlines()
     assert patient or not before, done.stderr
     assert not [told for told in before if told.startswith(("error: ", "Traceback"))]

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from aletheia import artifacts
-from aletheia.artifacts import Job, read, sidecar
+from aletheia.artifacts import read, sidecar
 from aletheia.contents import Contents
 from aletheia.errors import UserError, guarded
+from aletheia.job import Job
 from aletheia.locking import locked
 
 PAYLOAD = {"dtype": "bf16", "candidates": ["bf16", "fp32"]}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from aletheia.batching import ROOM, batches_payload, first_batches, plan_batches, steps_of_plan
+from aletheia.arms import ROOM, steps_of_plan
+from aletheia.batching import batches_payload, first_batches, plan_batches
 from aletheia.errors import UserError
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]

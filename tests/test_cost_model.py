@@ -10,8 +10,7 @@ from aletheia import artifacts, attribution_figure, drawing
 from aletheia.attribution import CALIBRATING, PREDICTED, SWITCHED, arms, attribution, scaled_rank
 from aletheia.cost_model import PARTS, CostModel, Shape, calibrated
 from aletheia.errors import UserError
-from aletheia.resampling import interval, resampled_rounds
-from aletheia.turns import Turns
+from aletheia.rounds import Turns, interval, resampled_rounds
 from test_figures import STYLE, words
 
 COSTS = {"fixed": 3e-4, "forward": 2e-5, "backward": 1.5e-5, "adapter": 4e-6, "adapter_rank": 1e-7}

@@ -12,6 +12,7 @@ from aletheia.batching import plan_batches
 from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
 from aletheia.sampling import ranked
+from aletheia.staged import checked_folder, read_rows
 from ledgers import sealed
 
 ROW = {"instruction": "Add one.", "input": "3", "output": "It is 4."}
@@ -232,14 +233,14 @@ def staged(tmp_path):
 
 def test_an_untouched_folder_passes(staged):
     lock, path = staged
-    assert data.checked_folder(lock) == path.parent
-    assert data.read_rows(path) == [{"a": 1}]
+    assert checked_folder(lock) == path.parent
+    assert read_rows(path) == [{"a": 1}]
 
 
 def test_a_touched_or_copied_file_is_hashed_and_passes(staged):
     lock, path = staged
     os.utime(path, ns=(1, 1))
-    assert data.checked_folder(lock) == path.parent
+    assert checked_folder(lock) == path.parent
 
 
 def test_a_changed_file_names_both_hashes(staged):
@@ -249,18 +250,18 @@ def test_a_changed_file_names_both_hashes(staged):
     os.utime(path, ns=(1, 1))
     found = artifacts.sha256_file(path)
     with pytest.raises(UserError, match=f"expected sha256 {expected}, found {found}.*restage"):
-        data.checked_folder(lock)
+        checked_folder(lock)
 
 
 def test_a_missing_file_is_one_sentence(staged):
     lock, path = staged
     path.unlink()
     with pytest.raises(UserError, match=r"train\.jsonl: expected a staged file here and found none; restage"):
-        data.checked_folder(lock)
+        checked_folder(lock)
 
 
 def test_an_added_file_is_one_sentence(staged):
     lock, path = staged
     (path.parent / "extra.jsonl").write_text("")
     with pytest.raises(UserError, match=r"extra\.jsonl: not among the files that were staged"):
-        data.checked_folder(lock)
+        checked_folder(lock)

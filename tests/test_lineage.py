@@ -171,7 +171,7 @@ STEP = """
 import sys
 from pathlib import Path
 from aletheia import turns
-from aletheia.artifacts import Job
+from aletheia.job import Job
 from aletheia.cli import step_parser
 
 out = Path(sys.argv.pop(1))

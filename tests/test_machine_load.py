@@ -5,12 +5,12 @@ import pytest
 
 from aletheia import drawing, machine_load
 from aletheia.figures import FIGURES
+from aletheia.headline import headline
 from aletheia.ledger import build_ledger
 from aletheia.lineage import ROOT
 from aletheia.machine_load import RULE, LoadMeter, busy_reason, step_spread
 from aletheia.pairs import pairs
 from aletheia.published import load_published
-from aletheia.statistics import headline
 from aletheia.summary import summarise
 from aletheia.tables import TABLES
 from ledgers import SEEDS, study

@@ -17,10 +17,12 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from aletheia import artifacts, config, conversion, data, glass, sources, staging
+from aletheia import artifacts, config, conversion, glass, repository_files, staging
 from aletheia.errors import UserError
+from aletheia.job import Job
 from aletheia.local_paths import local_inputs
 from aletheia.materials import check_source
+from aletheia.staged import checked_folder, read_rows
 from stage_step import STAGE, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +46,7 @@ def local(tmp_path):
 def test_local_rows_become_two_files_and_a_lock(tmp_path, local):
     lock = staged("data", "mine", local, tmp_path)
     folder = tmp_path / "resources" / "data" / "mine"
-    rows = {name: data.read_rows(folder / name) for name in ("train.jsonl", "heldout.jsonl")}
+    rows = {name: read_rows(folder / name) for name in ("train.jsonl", "heldout.jsonl")}
     assert {name: facts["rows"] for name, facts in lock["files"].items()} == {
         "train.jsonl": 8,
         "heldout.jsonl": 4,
@@ -84,7 +86,7 @@ def test_a_damaged_folder_is_made_again(tmp_path, local, damage):
     else:
         shutil.rmtree(folder)
     assert staged("data", "mine", local, tmp_path) == lock
-    assert data.checked_folder(tmp_path / "resources" / "data" / "mine.lock.json") == folder
+    assert checked_folder(tmp_path / "resources" / "data" / "mine.lock.json") == folder
 
 
 def test_an_edited_source_file_is_staged_anew(tmp_path, local):
@@ -113,7 +115,7 @@ def test_few_shot_examples_lie_beside_the_questions(tmp_path):
     folder = tmp_path / "resources" / "data" / "mine"
     assert {name: facts["rows"] for name, facts in lock["files"].items()} == {"fewshot.jsonl": 2, "questions.jsonl": 5}
     assert lock["dropped"] == {"few-shot example": 1}
-    assert [row["question"] for row in data.read_rows(folder / "fewshot.jsonl")] == ["4 + 1?", "7 + 7?"]
+    assert [row["question"] for row in read_rows(folder / "fewshot.jsonl")] == ["4 + 1?", "7 + 7?"]
     assert "4 + 1?" not in (folder / "questions.jsonl").read_text()
     assert set(local_inputs(entry)) == {Path("test.jsonl"), Path("train.jsonl")}
     inputs = artifacts.read(tmp_path / "resources" / "data" / "mine.lock.json")["lineage"]["inputs"]
@@ -213,7 +215,7 @@ def test_a_full_disk_leaves_nothing_and_is_told_as_such(tmp_path, local, monkeyp
     out = tmp_path / "data" / "mine.lock.json"
     args = SimpleNamespace(config={"data": local}, env={}, step="stage", extra_code=(), attempt=1)
     monkeypatch.setattr(sys, "argv", ["stage.py"])
-    with pytest.raises(OSError) as raised, artifacts.Job(args, inputs=[], outputs=[out]) as job:  # noqa: PT011
+    with pytest.raises(OSError) as raised, Job(args, inputs=[], outputs=[out]) as job:  # noqa: PT011
         staging.stage_data(job, "mine", out)
     assert raised.value.errno == errno.ENOSPC
     assert list(out.parent.iterdir()) == []
@@ -499,7 +501,7 @@ def test_only_safetensors_tokenizer_and_json_are_taken():
         "consolidated.safetensors",
     ]
     unwanted += ["pytorch_model.bin.index.json", "onnx/model.onnx", "flax_model.msgpack"]
-    assert sources.model_files([*wanted, *unwanted], "it") == sorted(wanted)
+    assert repository_files.model_files([*wanted, *unwanted], "it") == sorted(wanted)
 
 
 # glassllm: against a plain twin of its arithmetic

@@ -8,8 +8,9 @@ import pytest
 
 from aletheia import reports, verdicts
 from aletheia.artifacts import canonical_bytes
+from aletheia.headline import headline
 from aletheia.ledger import build_ledger, write_csv
-from aletheia.statistics import above_floor, estimate, headline, holm, paired_test, sampling_half_width
+from aletheia.statistics import above_floor, estimate, holm, paired_test, sampling_half_width
 from aletheia.summary import summarise
 from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study
 

@@ -17,6 +17,7 @@ import pytest
 from aletheia import artifacts, campaign_record, inventory
 from aletheia.contents import Contents
 from aletheia.errors import UserError
+from aletheia.job import Job
 from aletheia.verification import verify_files, verify_folders
 from aletheia.vouching import ancestry
 from conftest import SCRIPTS, STUDY, as_ordinary_user, edit, run_script
@@ -538,9 +539,9 @@ def test_the_list_of_a_bundle_is_found_in_the_results_folder_of_its_configuratio
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
     left_out = {"path": str(weights), "sha256": artifacts.sha256_file(weights), "bytes": 7}
-    with artifacts.Job(arguments, inputs=[weights], outputs=[table]) as job:
+    with Job(arguments, inputs=[weights], outputs=[table]) as job:
         job.artifact(table, write=lambda path: path.write_text("a,b\n"))
-    with artifacts.Job(arguments, inputs=[], outputs=[omitted]) as job:
+    with Job(arguments, inputs=[], outputs=[omitted]) as job:
         job.artifact(omitted, kind="omitted", payload={"files": [left_out]})
     weights.unlink()
     assert verify(tmp_path, table).returncode == 1

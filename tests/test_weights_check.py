@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aletheia import artifacts, conversion, models, sources, weights_check
+from aletheia import artifacts, conversion, models, repository_files, weights_check
 from aletheia.errors import UserError
 from conftest import FAMILIES
 from damaged import LLAMA, OURS, configure, said
@@ -297,7 +297,7 @@ def test_what_an_older_version_staged_is_checked_too(mine, tmp_path, monkeypatch
             models.load(lock, dtype="fp32", **options)
     configure(mine, num_hidden_layers=4, hidden_size=48)
     shutil.copy(mine / "config.json", lock.parent / "m" / "config.json")
-    monkeypatch.setattr("aletheia.data.checked_folder", lambda _lock: lock.parent / "m")
+    monkeypatch.setattr("aletheia.staged.checked_folder", lambda _lock: lock.parent / "m")
     with pytest.raises(
         UserError, match=r"none of the right shape for 39 \(lm_head\.weight, …\), which would be random"
     ):
@@ -316,4 +316,4 @@ def test_what_an_older_version_staged_is_checked_too(mine, tmp_path, monkeypatch
 def test_an_adapter_beside_a_model_is_not_taken():
     """Transformers would lay it over the model."""
     names = ["config.json", WEIGHTS, "adapter_config.json", "adapter_model.safetensors"]
-    assert sources.model_files(names, "it") == ["config.json", WEIGHTS]
+    assert repository_files.model_files(names, "it") == ["config.json", WEIGHTS]

@@ -108,15 +108,15 @@ def test_the_arms_did_the_same_work(finished):
 def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
     from peft import PeftModel
 
-    from aletheia import data, heldout, models
+    from aletheia import data, heldout, models, staged
 
     run = finished / "results/train/tiny-llama/ale/seed1/run.json"
     lock = finished / "resources/models/tiny-llama.lock.json"
     dtype = artifacts.payload(finished / "results/precision/tiny-llama.json", "precision")["dtype"]
     model, tokenizer = models.load(lock, dtype=dtype)
     model = PeftModel.from_pretrained(model, run.parent / "adapter")
-    folder = data.checked_folder(finished / "resources/data/rows.lock.json")
-    examples = data.encode_rows(data.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
+    folder = staged.checked_folder(finished / "resources/data/rows.lock.json")
+    examples = data.encode_rows(staged.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
     rows = heldout.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
     assert heldout.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
 

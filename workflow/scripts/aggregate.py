@@ -6,9 +6,10 @@ The settings section `campaigns` says which runs there are; their files are look
 
 from pathlib import Path
 
-from aletheia import artifacts, gathering, ledger
+from aletheia import gathering, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
         raise UserError("aggregate: expected the settings section campaigns (a list), found none; see --help")
     found = gathering.sources(campaigns, root, runs=args.runs, evaluations=args.evaluations)
     outputs = [args.out_dir / name for name in gathering.tables(campaigns)]
-    with artifacts.Job(args, inputs=found.paths, outputs=outputs) as job:
+    with Job(args, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
         for name, frame in gathering.gathered(campaigns, found).items():

@@ -9,6 +9,7 @@ import matplotlib as mpl
 from aletheia import artifacts, attribution_figure, drawing
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("--out-dir", type=Path, required=True, help="folder for figS3.pdf, .png and .svg")
     args = parser.parse_args()
     outputs = [args.out_dir / f"figS3.{suffix}" for suffix in drawing.SUFFIXES]
-    with artifacts.Job(args, inputs=args.attributions, outputs=outputs) as job:
+    with Job(args, inputs=args.attributions, outputs=outputs) as job:
         if job.done:
             return
         style = drawing.checked_style(job.config.get("figures", {}))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aletheia.artifacts import Job
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -20,14 +20,14 @@ def main() -> None:
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import artifacts, batching, data, models, row_counts
+        from aletheia import artifacts, batching, models, row_counts, staged
 
         model = artifacts.payload(args.model_lock, "model_lock")["model"]
-        folder, encoding = data.checked_folder(args.model_lock, "model_lock"), job.config["encoding"]
+        folder, encoding = staged.checked_folder(args.model_lock, "model_lock"), job.config["encoding"]
         context = models.context_of(folder)
         models.check_length(encoding["max_tokens"], context)
         tokenizer = models.load_tokenizer(folder)
-        encoded = row_counts.encode_all(data.checked_folder(args.data_lock, "data_lock"), tokenizer, encoding)
+        encoded = row_counts.encode_all(staged.checked_folder(args.data_lock, "data_lock"), tokenizer, encoding)
         name = artifacts.payload(args.data_lock, "data_lock")["data"]
         # First, since it explains why few rows are left for a plan.
         row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from aletheia import evaluated
-from aletheia.cli import step_parser
+from aletheia.cli import evaluation_arguments, step_parser
 from aletheia.errors import guarded
 
 
 def main() -> None:
     """Run the step."""
     parser = step_parser("evaluate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated.evaluate_run(evaluated.arguments(parser))
+    evaluated.evaluate_run(evaluation_arguments(parser))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Weights stay out, named by hash, unless the configuration says `evidence: {adapt
 
 from pathlib import Path
 
-from aletheia import artifacts, bundling, crate, evidence, inventory
+from aletheia import bundling, crate, evidence, inventory
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     bundle = bundling.collect(args.config["study"])
     out = args.out or Path(bundle.results) / "evidence" / "evidence.zip"
     inputs = map(Path, [*bundle.members, *bundle.given.values()])
-    with artifacts.Job(args, inputs=inputs, outputs=[out]) as job:
+    with Job(args, inputs=inputs, outputs=[out]) as job:
         if job.done:
             return
         found = evidence.envelopes(bundle)

@@ -7,6 +7,7 @@ import matplotlib as mpl
 from aletheia import artifacts, drawing, figures, layer_table, ledger, sensitivity
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
             "figS1 and figS2 show layer scores: expected --layers with the layers.csv of aggregate, found none"
         )
     inputs = [args.ledger, args.stats, *([args.layers] if args.layers else [])]
-    with artifacts.Job(args, inputs=inputs, outputs=outputs) as job:
+    with Job(args, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
         style = drawing.checked_style(job.config.get("figures", {}))

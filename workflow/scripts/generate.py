@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from aletheia import evaluated, serving
 from aletheia.backends import VLLM
-from aletheia.cli import step_parser
+from aletheia.cli import evaluation_arguments, step_parser
 from aletheia.errors import guarded
 
 
 def main() -> None:
     """Run the step."""
     parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated.evaluate_run(evaluated.arguments(parser), serving.load_served, generation=VLLM, padding="none")
+    evaluated.evaluate_run(evaluation_arguments(parser), serving.load_served, generation=VLLM, padding="none")
 
 
 if __name__ == "__main__":

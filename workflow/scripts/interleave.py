@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aletheia.artifacts import Job
 from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 SECTIONS = ("run", "model", "encoding", "adapter", "arm", "training", "interleaving")
 

@@ -9,6 +9,7 @@ import pandas as pd
 from aletheia import artifacts, paired_times
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 from aletheia.ledger import write_csv
 
 
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, nargs="*", required=True, help="artifacts of interleave.py")
     parser.add_argument("--out", type=Path, required=True, help="table to write")
     args = parser.parse_args()
-    with artifacts.Job(args, inputs=args.pairs, outputs=[args.out]) as job:
+    with Job(args, inputs=args.pairs, outputs=[args.out]) as job:
         if job.done:
             return
         rows = paired_times.summary_rows([artifacts.payload(path, "paired") for path in args.pairs])

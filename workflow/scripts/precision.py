@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aletheia.artifacts import Job
 from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -23,11 +23,11 @@ def main() -> None:
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import data, models, precision
+        from aletheia import models, precision, staged
 
         models.use_threads(args.threads)
-        tokenizer = models.load_tokenizer(data.checked_folder(args.model_lock, "model_lock"))
-        rows = data.read_rows(data.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        tokenizer = models.load_tokenizer(staged.checked_folder(args.model_lock, "model_lock"))
+        rows = staged.read_rows(staged.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
         shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from aletheia.artifacts import Job
 from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def main() -> None:
@@ -27,13 +27,13 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import data, machine_load, models, probe, row_counts
+        from aletheia import data, machine_load, models, probe, row_counts, staged
 
         models.use_threads(args.threads)
         dtype = models.resolved_dtype(job.config["model"], args.precision)
         model, tokenizer = models.load(args.model_lock, dtype=dtype, **models.loading(job.config["model"]))
         models.check_context(model, job.config["encoding"]["max_tokens"])
-        rows = data.read_rows(data.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        rows = staged.read_rows(staged.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
         encoded = data.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
         print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
         settings = dict(job.config["probe"])

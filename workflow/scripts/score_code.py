@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia import scoring
-from aletheia.artifacts import Job, sidecar
+from aletheia.artifacts import sidecar
 from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def main() -> None:

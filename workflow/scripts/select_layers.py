@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia import artifacts
-from aletheia.artifacts import Job
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 from aletheia.selection import selection_payload
 
 

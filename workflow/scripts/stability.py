@@ -11,6 +11,7 @@ import matplotlib as mpl
 from aletheia import artifacts, drawing, stability
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.job import Job
 
 SETTINGS = {"draws", "batches", "score", "budget_percent"}
 
@@ -31,7 +32,7 @@ def main() -> None:
     args = parser.parse_args()
     by_model = checked(args.config.get("stability"))
     plots = [args.out.with_name(f"stability.{suffix}") for suffix in drawing.SUFFIXES]
-    with artifacts.Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
+    with Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
             return
         style = drawing.checked_style(job.config.get("figures", {}))

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aletheia.artifacts import Job
 from aletheia.cli import step_parser
-from aletheia.data import LOCK, checked_folder
 from aletheia.errors import UserError, guarded
+from aletheia.job import Job
 from aletheia.local_paths import check_paths, local_inputs
 from aletheia.registry_entries import check_source
+from aletheia.staged import LOCK, checked_folder
 from aletheia.staging import stage_data, stage_model
 
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}

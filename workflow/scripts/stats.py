@@ -6,14 +6,15 @@ name.
 
 from pathlib import Path
 
-from aletheia import artifacts, ledger, published, rendering, reporting, reports, summary, tables
+from aletheia import ledger, published, rendering, reporting, reports, summary, tables
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 ANALYSES = {"downstream": reports.forgetting_deltas, "compute_matched": reports.compute_matched}
 
 
-def write_table(job: artifacts.Job, table: rendering.Table, folder: Path) -> None:
+def write_table(job: Job, table: rendering.Table, folder: Path) -> None:
     """Write one table three times: numbers as CSV, the reader's table as Markdown and LaTeX."""
     stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
     job.artifact(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
@@ -41,7 +42,7 @@ def main() -> None:
     outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
     inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
-    with artifacts.Job(args, inputs=inputs, outputs=outputs) as job:
+    with Job(args, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
         found, paper = summary.summarise(table), published.load_published(args.published)

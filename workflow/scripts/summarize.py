@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aletheia import artifacts
 from aletheia.errors import UserError, guarded
-from aletheia.statistics import headline
+from aletheia.headline import headline
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aletheia.artifacts import Job
 from aletheia.cli import SEED, THREADS, step_parser, whole_number
 from aletheia.errors import guarded
+from aletheia.job import Job
 
 
 def arguments() -> argparse.Namespace:

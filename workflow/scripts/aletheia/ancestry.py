@@ -15,8 +15,9 @@ from aletheia import artifacts, omission
 from aletheia.artifacts import SIDECAR
 from aletheia.errors import Unreadable, UserError
 from aletheia.folders import closed_above
+from aletheia.staged import LOCK
 from aletheia.verification import problem_of
-from aletheia.vouching import LOCK, envelope_of, stands_empty, vouched_files
+from aletheia.vouching import envelope_of, stands_empty, vouched_files
 
 # What an artifact's lineage says beside its inputs, as a node shows it.
 FACTS = ("code", "config", "commit", "dirty")

@@ -39,6 +39,10 @@ NAMED = {
 }
 # Makes the error of a mistake: say(*keys, sentence), with the keys that lead to it.
 Say = Callable[..., UserError]
+# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for
+# longer arms that a campaign gains later, which then draw nothing anew that finished ones have read. (Matched steps
+# that grow, or an arm of more than this, do draw a longer plan, and every arm that reads it runs again.)
+ROOM = 3
 
 
 def rule_of(arm: Mapping[str, Any]) -> str:
@@ -207,3 +211,16 @@ def _effect(arm: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any
 
 def _by_kind(rank: int | Mapping[str, int]) -> dict[str, int]:
     return dict(rank) if isinstance(rank, Mapping) else {"attention": rank, "mlp": rank}
+
+
+def steps_of_plan(steps: int, arm: Mapping[str, Any]) -> int:
+    """Return how many steps a plan needs for an arm.
+
+    Parameters
+    ----------
+    steps
+        The matched number.
+    arm
+        Its entry in a campaign.
+    """
+    return max(ROOM * steps, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))

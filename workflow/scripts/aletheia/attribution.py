@@ -10,8 +10,7 @@ import numpy as np
 
 from aletheia.cost_model import FORMULA, PARTS, CostModel, Shape, calibrated
 from aletheia.errors import UserError
-from aletheia.resampling import interval, resampled_rounds
-from aletheia.turns import Turns
+from aletheia.rounds import Turns, interval, resampled_rounds
 
 BASELINE = "all"
 SWITCHED = "checkpointing_switched"

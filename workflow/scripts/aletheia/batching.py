@@ -8,11 +8,6 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.sampling import ranked
 
-# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for
-# longer arms that a campaign gains later, which then draw nothing anew that finished ones have read. (Matched steps
-# that grow, or an arm of more than this, do draw a longer plan, and every arm that reads it runs again.)
-ROOM = 3
-
 
 def plan_batches(
     lengths: Sequence[int], *, steps: int, batch_size: int, accumulation: int, seed: int
@@ -67,19 +62,6 @@ def plan_batches(
     return plan
 
 
-def steps_of_plan(steps: int, arm: Mapping[str, Any]) -> int:
-    """Return how many steps a plan needs for an arm.
-
-    Parameters
-    ----------
-    steps
-        The matched number.
-    arm
-        Its entry in a campaign.
-    """
-    return max(ROOM * steps, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
-
-
 def batches_payload(
     examples: Sequence[Mapping[str, Any]], *, model: str | None, seed: int, steps: int, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -92,7 +74,7 @@ def batches_payload(
     model, seed
         Whose plan it is.
     steps
-        Of the plan (:func:`steps_of_plan`).
+        Of the plan (:func:`aletheia.arms.steps_of_plan`).
     settings
         ``batch_size`` and ``accumulation``.
     """
@@ -133,6 +115,6 @@ def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings
     if steps > payload["steps"]:
         raise UserError(
             f"batches: expected a plan of at least {steps} steps, found {payload['steps']}; "
-            f"an arm may buy at most {ROOM} times the matched number of steps"
+            "an arm may buy as many as the plan has"
         )
     return payload["rows"][: steps * payload["accumulation"]]

@@ -15,8 +15,9 @@ from aletheia import artifacts, layout
 from aletheia.artifacts import SIDECAR
 from aletheia.config import schema, trees, with_defaults
 from aletheia.errors import UserError
+from aletheia.staged import LOCK
 from aletheia.study import Study, load_study
-from aletheia.vouching import LOCK, is_envelope, stands_empty, vouched_files
+from aletheia.vouching import is_envelope, stands_empty, vouched_files
 
 CONFIG = "config/config.yaml"
 # Where a bundle has the campaigns and registries that lie outside the project's folder.

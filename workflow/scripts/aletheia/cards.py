@@ -41,7 +41,7 @@ def model_card(
     settings
         The campaign's ``training`` section.
     lineage
-        What the run was made from (:attr:`aletheia.artifacts.Job.lineage`).
+        What the run was made from (:attr:`aletheia.job.Job.lineage`).
 
     Returns
     -------

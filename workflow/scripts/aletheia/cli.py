@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aletheia import lineage
@@ -156,3 +157,17 @@ def step_parser(step: str, description: str | None, sections: Sequence[str] = ()
         # The Hugging Face libraries read it once, when they are imported.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return StepParser(step, description, sections)
+
+
+def evaluation_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse what a step that evaluates is called with."""
+    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
+    parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
+    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")
+    parser.add_argument("--data-lock", type=Path, required=True, help="lock of the data with held-out rows")
+    parser.add_argument("--questions", type=Path, nargs="*", default=[], help="locks of the question sets")
+    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
+    parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
+    parsed = parser.parse_args()
+    parsed.extra_code = lineage.task_files(parsed.config["evaluation"]["benchmarks"])
+    return parsed

@@ -12,7 +12,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.placing import as_users_files
-from aletheia.sources import model_files
+from aletheia.repository_files import model_files
 
 
 def gguf_to_safetensors(gguf: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ from aletheia.artifacts import SIDECAR
 from aletheia.bundling import Bundle
 from aletheia.layout import study_targets
 from aletheia.lineage import DIGEST_CHARACTERS
-from aletheia.vouching import LOCK
+from aletheia.staged import LOCK
 
 FILE = "ro-crate-metadata.json"
 PROFILES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia import artifacts
 from aletheia.answers import COLUMNS, GSM8K, HELDOUT, HUMANEVAL, MMLU, Outcome, write_table
-from aletheia.artifacts import Job
-from aletheia.cli import THREADS
 from aletheia.deadlines import deadline
 from aletheia.errors import UserError
-from aletheia.lineage import task_files
+from aletheia.job import Job
 
 if TYPE_CHECKING:
     from aletheia.evaluation import Model
@@ -79,27 +76,13 @@ def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
     return [path for benchmark in benchmarks for path in paths(folder, benchmark) if path is not None]
 
 
-def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse what a step that evaluates is called with."""
-    parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
-    parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
-    parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")
-    parser.add_argument("--data-lock", type=Path, required=True, help="lock of the data with held-out rows")
-    parser.add_argument("--questions", type=Path, nargs="*", default=[], help="locks of the question sets")
-    parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
-    parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
-    parsed = parser.parse_args()
-    parsed.extra_code = task_files(parsed.config["evaluation"]["benchmarks"])
-    return parsed
-
-
 def evaluate_run(args: Any, load: Loader | None = None, **facts: Any) -> None:
     """Answer all benchmarks of a run and write what came of each, unless all is there.
 
     Parameters
     ----------
     args
-        Of :func:`arguments`.
+        Of :func:`aletheia.cli.evaluation_arguments`.
     load
         Loads the model: :func:`load_transformers`, or :func:`aletheia.serving.load_served`.
     facts

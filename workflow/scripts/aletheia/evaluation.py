@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.answers import HELDOUT, HUMANEVAL, TABLES, Outcome, scored
-from aletheia.data import checked_folder, encode_rows, read_rows
+from aletheia.data import encode_rows
 from aletheia.deadlines import NEVER, Deadline
 from aletheia.errors import UserError
 from aletheia.questions import too_few
 from aletheia.row_counts import in_words
+from aletheia.staged import checked_folder, read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aletheia import drawing
+from aletheia.benchmark_titles import TITLES
 from aletheia.ledger import HELDOUT, QUESTIONS
 from aletheia.pairs import pairs, reporting
-from aletheia.rendering import MARK, NAMES, number
+from aletheia.rendering import MARK, number
 from aletheia.statistics import estimate
 from aletheia.verdicts import MARGIN_PP
 
@@ -157,7 +158,7 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
                     asked.add(score["questions"])
         unit = "nats" if benchmark == HELDOUT else "pp"
         things = "rows" if benchmark == HELDOUT else "questions"
-        axis.set_title(f"{NAMES[benchmark]}, {_counts(sorted(asked))} {things}", loc="left", fontsize="medium")
+        axis.set_title(f"{TITLES[benchmark]}, {_counts(sorted(asked))} {things}", loc="left", fontsize="medium")
         axis.set_xlabel(f"Fine-tuned − base ({unit})")
         if unit == "pp":
             axis.axvspan(-MARGIN_PP, MARGIN_PP, color=drawing.BAND, linewidth=0, zorder=0)

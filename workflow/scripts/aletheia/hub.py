@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from aletheia.artifacts import sha256_file
 from aletheia.errors import UserError
-from aletheia.sources import model_files
+from aletheia.repository_files import model_files
 from aletheia.space import GIB, require_space
 
 BUSY = (429, 500, 502, 503, 504)  # worth waiting for; 429 with the time that the hub asks for

@@ -11,16 +11,16 @@ from aletheia import artifacts
 from aletheia.adapters import placement_plan
 from aletheia.attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
 from aletheia.cost_model import Shape
-from aletheia.data import checked_folder
 from aletheia.interleaving import WARMUP_ROUNDS, take_turns, total_steps, twin
 from aletheia.layers import adaptable_layers
 from aletheia.loop import Loop
 from aletheia.models import check_context, load, loading, resolved_dtype
 from aletheia.paired_times import STD, ratios_payload, status_of
+from aletheia.rounds import Turns
 from aletheia.runs import placed, planned_batches
 from aletheia.selection import select_layers
+from aletheia.staged import checked_folder
 from aletheia.training import TrainingRecord
-from aletheia.turns import Turns
 
 # What the artifact of every interleaved measurement says of itself.
 MODE = "interleaved"

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aletheia.rounds import Turns
 from aletheia.training import TrainingRecord
-from aletheia.turns import Turns
 
 if TYPE_CHECKING:
     from torch import nn

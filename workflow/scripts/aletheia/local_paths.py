@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia import artifacts, sources
+from aletheia import artifacts
 from aletheia.errors import UserError
 from aletheia.readers import located_rows
 from aletheia.registry_entries import check_source, format_of
+from aletheia.repository_files import TEXT_FILE
 
 # What decides a staged folder; a lock of other values is another entry's.
 DECIDES = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
@@ -37,7 +38,7 @@ def local_inputs(entry: Mapping[str, Any]) -> list[Path]:
     for key, written in named_paths(entry).items():
         # Weights that lie beside a tokenizer are not read.
         path, text_alone = Path(written), key == "source.tokenizer"
-        files += [f for f in _files(path) if not text_alone or f == path or sources.TEXT_FILE.fullmatch(f.name)]
+        files += [f for f in _files(path) if not text_alone or f == path or TEXT_FILE.fullmatch(f.name)]
     return files
 
 

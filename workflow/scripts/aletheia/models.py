@@ -72,7 +72,7 @@ def load(
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from aletheia.data import checked_folder
+    from aletheia.staged import checked_folder
 
     logging.disable_progress_bar()  # in a log each redraw is a line
     folder = checked_folder(lock, "model_lock")

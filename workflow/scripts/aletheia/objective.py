@@ -38,7 +38,7 @@ def prepared(batch: Mapping[str, Any], device: Any) -> MicroBatch:
     """
     import torch
 
-    from aletheia.data import IGNORE
+    from aletheia.token_loss import IGNORE
 
     following = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE).flatten()
     positions = (following != IGNORE).nonzero().flatten()

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aletheia.resampling import interval, resampled_rounds
-from aletheia.turns import Turns
+from aletheia.rounds import Turns, interval, resampled_rounds
 
 STD = "std"
 RATIOS = ("ratio", "ratio_with_probe")

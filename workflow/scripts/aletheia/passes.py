@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from aletheia.data import IGNORE
+from aletheia.token_loss import IGNORE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 DASH, MARK = "–", "†"
-NAMES = {"mmlu": "MMLU", "gsm8k": "GSM8K", "humaneval": "HumanEval", "heldout": "held-out loss"}
 
 
 @dataclass(frozen=True)

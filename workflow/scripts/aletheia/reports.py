@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from aletheia import verdicts
-from aletheia.rendering import DASH, NAMES, interval, markdown_rows, mean_sd, number, p_value
+from aletheia.benchmark_titles import TITLES
+from aletheia.rendering import DASH, interval, markdown_rows, mean_sd, number, p_value
 
 
 def _campaigns(summary: dict[str, Any], report: str) -> list[dict[str, Any]]:
@@ -77,7 +78,7 @@ def _extra_row(campaign: str, model: str, name: str, test: dict[str, Any]) -> di
     return {
         "Model": model,
         "Campaign": campaign,
-        "Benchmark": NAMES[name],
+        "Benchmark": TITLES[name],
         "Extra (pp) [95 % interval]": interval(test["difference"], 2, "+"),
         "Seeds": str(test["difference"]["n"]),
         "Questions": str(test["questions"]),
@@ -99,7 +100,7 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
                     "Model": model["model"],
                     "Campaign": campaign["name"],
                     "Arm": arm,
-                    "Benchmark": NAMES[name],
+                    "Benchmark": TITLES[name],
                     "Base": number(base, 1 if points else 3) + (" %" if points and base is not None else ""),
                     "Delta": mean_sd(score["delta"], 1 if points else 3, "+"),
                     "Seeds": str(score["delta"]["n"]),

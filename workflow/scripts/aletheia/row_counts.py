@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aletheia.data import Encoded, encode_rows, read_rows
+from aletheia.data import Encoded, encode_rows
+from aletheia.staged import read_rows
 
 ROWS = {"train": "training rows", "heldout": "held-out rows"}  # by the name of their file
 FEW = 0.05  # the share of rows that needs no advice; chosen by hand

@@ -14,7 +14,7 @@ from aletheia.batching import batches_payload, first_batches
 from aletheia.cards import base_model, model_card
 from aletheia.checkpoints import Checkpoint
 from aletheia.curves import Curves
-from aletheia.data import Encoded, checked_folder, collate, encode_rows, read_rows
+from aletheia.data import Encoded, collate, encode_rows
 from aletheia.errors import UserError
 from aletheia.heldout import mean_loss, row_losses
 from aletheia.layers import adaptable_layers
@@ -24,6 +24,7 @@ from aletheia.machine_load import LoadMeter, step_spread
 from aletheia.models import check_context, load, loading, resolved_dtype
 from aletheia.recompute import checkpoint_activations
 from aletheia.row_counts import ROWS, in_words
+from aletheia.staged import checked_folder, read_rows
 from aletheia.training import TrainingRecord, planned_steps, resume, timing, train
 
 
@@ -85,7 +86,7 @@ def checkpoint_of(args: Any, fingerprint: str) -> Checkpoint:
     args
         Arguments of ``train.py``.
     fingerprint
-        Of the job (:attr:`aletheia.artifacts.Job.fingerprint`); threads and device join it, on which bits depend.
+        Of the job (:attr:`aletheia.job.Job.fingerprint`); threads and device join it, on which bits depend.
     """
     import torch
 

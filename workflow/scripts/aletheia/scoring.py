@@ -9,8 +9,8 @@ from typing import Any
 from aletheia import artifacts, sandbox
 from aletheia.answers import COLUMNS, PASSED, proportion, write_table
 from aletheia.confined import SandboxError
-from aletheia.data import checked_folder, read_rows
 from aletheia.errors import UserError
+from aletheia.staged import checked_folder, read_rows
 
 
 def score(

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.backends import GENERATED, unserved
-from aletheia.data import checked_folder
 from aletheia.errors import UserError
 from aletheia.evaluated import adapter_of
 from aletheia.models import load_tokenizer, original_window
+from aletheia.staged import checked_folder
 
 if TYPE_CHECKING:
     from aletheia.decoding import Generation

@@ -9,11 +9,12 @@ from typing import Any
 
 from aletheia import artifacts
 from aletheia.conversion import count_parameters
-from aletheia.data import folder_of
 from aletheia.docstrings import python_build
 from aletheia.errors import UserError
+from aletheia.job import Job
 from aletheia.materials import build_data, build_model, in_sentences
 from aletheia.placing import clear_leftovers, unplaced
+from aletheia.staged import folder_of
 from aletheia.weights_check import check_model
 
 # The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
@@ -25,7 +26,7 @@ LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it 
 PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
 
 
-def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
+def stage_model(job: Job, name: str, lock_path: Path) -> None:
     """Put a model's weights and tokenizer beside ``lock_path`` and write the lock.
 
     Parameters
@@ -76,7 +77,7 @@ def stage_model(job: artifacts.Job, name: str, lock_path: Path) -> None:
     job.artifact(lock_path, kind="model_lock", payload=payload, observed={"stat": stat})
 
 
-def stage_data(job: artifacts.Job, name: str, lock_path: Path) -> None:
+def stage_data(job: Job, name: str, lock_path: Path) -> None:
     """Put a data set's rows beside ``lock_path`` and write the lock.
 
     Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl`` and, where the entry
@@ -156,7 +157,7 @@ def _stat(folder: Path, files: dict[str, Any]) -> dict[str, list[int]]:
     return {name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns] for name in files}
 
 
-def _recipe(job: artifacts.Job, what: str, entry: dict[str, Any]) -> dict[str, Any]:
+def _recipe(job: Job, what: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Return all that decides the bytes of a staged folder."""
     source, inputs = entry["source"], job.lineage["inputs"]
     if what == "model" and source["type"] in ("hub", "local"):
@@ -174,7 +175,7 @@ def _recipe(job: artifacts.Job, what: str, entry: dict[str, Any]) -> dict[str, A
 
 
 def _staged(
-    job: artifacts.Job,
+    job: Job,
     folder: Path,
     recipe: dict[str, Any],
     build: Callable[[Path], dict[str, Any]],

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia import backends
-from aletheia.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning, rule_of
-from aletheia.batching import steps_of_plan
+from aletheia.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning, rule_of, steps_of_plan
 from aletheia.campaign_files import read_campaigns
 from aletheia.config import at, check, merged, schema, trees, with_defaults
 from aletheia.contradictions import CountRows, check_campaign, check_settings

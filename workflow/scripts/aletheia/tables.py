@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from aletheia import verdicts
+from aletheia.benchmark_titles import TITLES
 from aletheia.ledger import QUESTIONS
 from aletheia.machine_load import RULE
 from aletheia.published import model_key
-from aletheia.rendering import DASH, MARK, NAMES, Table, bounds, interval, mean_sd, number, p_value
+from aletheia.rendering import DASH, MARK, Table, bounds, interval, mean_sd, number, p_value
 from aletheia.statistics import estimate
 from aletheia.summary import SPEEDS
 
@@ -221,8 +222,8 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
             row |= {f"{name}_questions": test and test["questions"]}
             row[f"published_{name}_extra_pp"] = paper.get(f"{name}_extra_pp")
             seeds = f" (n = {extra['n']})" if extra["n"] else ""
-            shown[f"Δ{NAMES[name]} (pp)"] = interval(extra, 2, "+") + seeds
-            shown[f"Paper: Δ{NAMES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
+            shown[f"Δ{TITLES[name]} (pp)"] = interval(extra, 2, "+") + seeds
+            shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
         numbers.append(row)
         display.append(shown)
     note = "Aletheia − standard, mean [95 % t-interval over n seeds], paired by seed; near zero is matched."

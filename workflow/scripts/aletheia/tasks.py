@@ -16,9 +16,9 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
-from aletheia.data import read_rows
 from aletheia.errors import UserError
 from aletheia.lineage import TASKS
+from aletheia.staged import read_rows
 
 
 class OwnSubject(ContextSampler):

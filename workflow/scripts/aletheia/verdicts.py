@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aletheia.rendering import NAMES
+from aletheia.benchmark_titles import TITLES
 
 # The paper's own bound ("Forgetting ≤ 2pp for all models"), adopted before any number here was measured.
 MARGIN_PP = 2.0
@@ -128,7 +128,7 @@ def downstream(extra: dict[str, Any]) -> str:
     ):
         names = [name for name, place in places.items() if place in looked]
         if names:
-            return f"{phrase} ({', '.join(NAMES[name] for name in names)})"
+            return f"{phrase} ({', '.join(TITLES[name] for name in names)})"
     if not places:
         return "not evaluated"
     wide = any(test["sampling_half_width_pp"] > MARGIN_PP for test in telling.values())

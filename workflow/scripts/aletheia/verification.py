@@ -14,7 +14,8 @@ from aletheia.contents import Contents
 from aletheia.errors import Unreadable, UserError
 from aletheia.folders import closed_above, files_below
 from aletheia.scratch import is_scratch, passed_over
-from aletheia.vouching import LOCK, envelope_of, is_envelope, stands_beside, stands_empty, vouched_files
+from aletheia.staged import LOCK
+from aletheia.vouching import envelope_of, is_envelope, stands_beside, stands_empty, vouched_files
 
 # What a name that ends so says of the artifact's schema.
 ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}

@@ -12,8 +12,7 @@ from aletheia import artifacts
 from aletheia.artifacts import SIDECAR
 from aletheia.errors import UserError
 from aletheia.folders import closed_above
-
-LOCK = ".lock.json"
+from aletheia.staged import LOCK
 
 
 def vouched_files(path: Path, envelope: Mapping[str, Any]) -> dict[Path, str]:

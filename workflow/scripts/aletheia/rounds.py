@@ -1,7 +1,12 @@
-"""Bootstrap over the rounds of an interleaved measurement: what is timed in one round shares that round's luck."""
+"""Arms that take turns in one process, in rounds: the times of each, and the bootstrap over rounds.
+
+What is timed in one round shares that round's luck, so rounds are what is drawn again. (numpy alone, and no torch: the
+steps that only read such measurements import this.)
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +14,23 @@ import numpy as np
 CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 9_999  # so that the interval's ends fall on values
 SEED = 0  # of the draws, so that equal times give equal intervals
+
+
+@dataclass
+class Turns:
+    """What one arm did in its turns.
+
+    Attributes
+    ----------
+    status, reason
+        As a run's: ``ok``, ``diverged``, ``out_of_memory`` or ``crashed``, and one sentence where it is not ``ok``.
+    step_seconds
+        Wall-clock seconds of each step, by round; the warm-up is left out. Whole rounds only.
+    """
+
+    status: str = "ok"
+    reason: str | None = None
+    step_seconds: list[list[float]] = field(default_factory=list)
 
 
 def resampled_rounds(rounds: int) -> np.ndarray:
