@@ -36,12 +36,12 @@ def measure(
     interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int, parts: Sequence[str] = PARTS
 ) -> dict[str, Any]:
     """Return what each of the parts that are asked for has: seconds, ratios, tokens, differing choices, counts."""
-    from aletheia import evaluation
+    from aletheia.evaluation import evaluate
 
     found: dict[str, Any] = {"what": __doc__.splitlines()[0], "parts": list(parts), "ratios": {}}
     rounds = min(rounds, ROUNDS)
     with tempfile.TemporaryDirectory(prefix="bench-evaluation-") as scratch:
-        evaluation.offline(Path(scratch))
+        evaluate.offline(Path(scratch))
         for part in parts:
             folder = Path(scratch) / part
             folder.mkdir()
@@ -88,15 +88,16 @@ def _compared(
 
 def _judging(rounds: int) -> dict[str, Any]:
     """Return the seconds in which all canonical solutions are judged, and how many of them pass."""
-    from aletheia import sandbox, scoring
-    from aletheia.questions import read_questions
+    from aletheia.evaluation import score_code
+    from aletheia.sandbox import judge
+    from aletheia.staging.questions import read_questions
 
     problems = read_questions(_own_files() / "humaneval" / "HumanEval.jsonl.gz", "humaneval")[0]
-    programs = [scoring.program(problem, problem["canonical_solution"]) for problem in problems]
-    kind, seconds, passed = sandbox.resolve("bubblewrap"), [], set()
+    programs = [score_code.program(problem, problem["canonical_solution"]) for problem in problems]
+    kind, seconds, passed = judge.resolve("bubblewrap"), [], set()
     for _ in range(rounds):
         start = time.perf_counter()
-        passed.add(sum(verdict.passed for verdict in sandbox.run_all(programs, kind=kind, workers=2)))
+        passed.add(sum(verdict.passed for verdict in judge.run_all(programs, kind=kind, workers=2)))
         seconds.append(time.perf_counter() - start)
     facts = {"programs": len(programs), "passed": sorted(passed), "workers": 2, "sandbox": kind}
     return {"seconds": {"judging": seconds}, "judging": facts}
@@ -107,8 +108,10 @@ def _loads(scratch: Path) -> dict[str, Any]:
     from peft import LoraConfig, get_peft_model
     from transformers import PreTrainedModel
 
-    from aletheia import artifacts, evaluated, models
-    from aletheia.questions import read_questions
+    from aletheia.evaluation import evaluated_run
+    from aletheia.method import loading
+    from aletheia.provenance import artifacts
+    from aletheia.staging.questions import read_questions
 
     sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
     from evaluations import CONFIG, data_lock, run_json
@@ -116,7 +119,7 @@ def _loads(scratch: Path) -> dict[str, Any]:
     files = {"mmlu": "mmlu/data/test", "gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
     asked = {name: read_questions(_own_files() / file, name)[0][:2] for name, file in files.items()}
     questions = [data_lock(scratch, name, questions=rows) for name, rows in asked.items()]
-    model = get_peft_model(models.load(LOCK, dtype="fp32")[0], LoraConfig(r=2, init_lora_weights=False))
+    model = get_peft_model(loading.load(LOCK, dtype="fp32")[0], LoraConfig(r=2, init_lora_weights=False))
     model.save_pretrained(scratch / "adapter")
     adapter = {path.name: artifacts.sha256_file(path) for path in (scratch / "adapter").iterdir()}
     run = run_json(scratch, files=adapter, model=artifacts.payload(LOCK, "model_lock")["model"])
@@ -128,7 +131,7 @@ def _loads(scratch: Path) -> dict[str, Any]:
         for each in (None, run, run):
             args = SimpleNamespace(run=each, model_lock=LOCK, data_lock=None, questions=questions, precision=None)
             args.threads, args.attempt = 1, 1
-            statuses += [one.outcome.status for one in evaluated.evaluations(args, config, scratch)]
+            statuses += [one.outcome.status for one in evaluated_run.evaluations(args, config, scratch)]
     finally:
         PreTrainedModel.from_pretrained = classmethod(load)
     return {"loads": {"runs": 3, "benchmarks": len(files), "evaluations": statuses.count("ok"), "models": len(read)}}
@@ -150,8 +153,8 @@ def _turns(
 def _sides(dtype: str, batch_size: int = BATCH) -> dict[str, Any]:
     from lm_eval.models.huggingface import HFLM
 
-    from aletheia.harness import StudyLM
-    from aletheia.models import load
+    from aletheia.evaluation.harness import StudyLM
+    from aletheia.method.loading import load
 
     model, tokenizer = load(LOCK, dtype=dtype)
     return {
@@ -170,32 +173,32 @@ def _own_files() -> Path:
 
 
 def _mmlu(scratch: Path) -> list[Any]:
-    from aletheia import tasks
-    from aletheia.materials import build_data
-    from aletheia.staged import read_rows
+    from aletheia.evaluation import harness_tasks
+    from aletheia.provenance.staged_files import read_rows
+    from aletheia.staging.build import build_data
 
     data = _own_files() / "mmlu" / "data"
     entry = {"source": {"type": "local", "path": str(data / "test"), "format": "mmlu"}, "rows": QUESTIONS, "seed": SEED}
     build_data({**entry, "fewshot": {"file": str(data / "dev"), "rows": SHOTS}}, scratch / "mmlu", scratch)
     shots = read_rows(scratch / "mmlu" / "fewshot.jsonl")
     questions = scratch / "mmlu" / "questions.jsonl"
-    return _requests(tasks.task_config("mmlu", questions, num_fewshot=SHOTS, fewshot=shots))
+    return _requests(harness_tasks.task_config("mmlu", questions, num_fewshot=SHOTS, fewshot=shots))
 
 
 def _humaneval(scratch: Path) -> list[Any]:
-    from aletheia import tasks
-    from aletheia.materials import build_data
+    from aletheia.evaluation import harness_tasks
+    from aletheia.staging.build import build_data
 
     path = _own_files() / "humaneval" / "HumanEval.jsonl.gz"
     source = {"type": "local", "path": str(path), "format": "humaneval"}
     build_data({"source": source, "rows": PROBLEMS, "seed": SEED}, scratch / "humaneval", scratch)
     questions = scratch / "humaneval" / "questions.jsonl"
-    return _requests(tasks.task_config("humaneval", questions, max_new_tokens=NEW_TOKENS))
+    return _requests(harness_tasks.task_config("humaneval", questions, max_new_tokens=NEW_TOKENS))
 
 
 def _requests(config: dict[str, Any]) -> list[Any]:
     """Return what the harness asks of a model for a task."""
-    from aletheia.tasks import local_task
+    from aletheia.evaluation.harness_tasks import local_task
 
     task = local_task(config)
     task.build_all_requests(rank=0, world_size=1)
@@ -213,7 +216,7 @@ def _flips(some: list[list[float]], others: list[list[float]]) -> int:
 
 def _tokens(lm: Any, requests: Sequence[Any]) -> dict[str, Any]:
     """Return the token positions that each side computes, and the ratio that they allow."""
-    from aletheia.prefixes import Group, Tail, groups, tokens_computed
+    from aletheia.evaluation.prefix_cache import Group, Tail, groups, tokens_computed
 
     contexts = dict.fromkeys(request.args[0] for request in requests)
     tails = [Tail(lm.tok_encode(context), 1) for context in contexts]

@@ -27,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     sys.path[:0] = [str(HERE.parent / "workflow" / "scripts")]
 LOCK = Path("resources/models/smollm2-135m.lock.json")
-TEXTS = ("artifacts", "data", "ledger", "tables", "staging")  # library files of more than 512 tokens
 BATCHES = 5
+PIECE = 1500  # characters between the beginnings of two texts, which overlap where they are longer
 STEPS = 200
 NARROW = {
     "hidden_size": 256,
@@ -41,14 +41,14 @@ NARROW = {
 
 
 def smollm2(tokens: int, dtype: str = "fp32") -> tuple[Any, list[dict[str, Any]]]:
-    """Return SmolLM2-135M and the first tokens of five files of the library, a batch each."""
+    """Return SmolLM2-135M and five pieces of the licence, a batch each: a text that no edit of the code changes."""
     import torch
 
-    from aletheia.models import load
+    from aletheia.method.loading import load
 
     model, tokenizer = load(LOCK, dtype=dtype)
-    library = HERE.parent / "workflow" / "scripts" / "aletheia"
-    texts = [(library / f"{name}.py").read_text(encoding="utf-8") for name in TEXTS]
+    licence = (HERE.parent / "LICENSE").read_text(encoding="utf-8")
+    texts = [licence[start:] for start in range(0, 5 * PIECE, PIECE)]
     return model, [_batch(torch.tensor(tokenizer(text)["input_ids"][:tokens])) for text in texts]
 
 
@@ -72,7 +72,7 @@ def sides(model: Any, batches: list[dict[str, Any]]) -> dict[str, Callable[[], A
     """Return the authors' probe and both of ours, ready to run on the same batches."""
     from aletheia_lora.probe import gradient_probe
 
-    from aletheia.probe import probe_layers
+    from aletheia.method.probe import probe_layers
 
     rows = [{key: batch[key][0] for key in ("input_ids", "attention_mask")} for batch in batches]
     depth = model.config.num_hidden_layers
@@ -136,8 +136,8 @@ def _share(*, rounds: int) -> float:
 
     import torch
 
-    from aletheia.adapters import attach, placement_plan
-    from aletheia.layers import adaptable_layers
+    from aletheia.method.adapters import attach, placement_plan
+    from aletheia.method.layers import adaptable_layers
 
     model, batches = smollm2(128, dtype="bf16")
     probe = statistics.median(timed(sides(model, batches)["exact"]) for _ in range(rounds + 1))

@@ -197,7 +197,7 @@ def write_large_study(project: Path) -> None:
 
 def hashing_sides(folder: Path) -> dict[str, Callable[[], float]]:
     """Write 2 GB of artifacts and return what checks them: verify.py, and `sha256sum` over the same files."""
-    from aletheia.job import Job
+    from aletheia.provenance.job import Job
 
     block = os.urandom(ADAPTER_BYTES - 8)
     arguments = argparse.Namespace(config={}, step="train", env={}, extra_code=(), attempt=1)

@@ -29,12 +29,12 @@ STEPS = 200  # of the run in which the probe's time is counted
 
 def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
     """Return seconds and ratios."""
-    from aletheia import artifacts
-    from aletheia.batching import plan_batches
-    from aletheia.data import collate, encode_rows, probe_batches
-    from aletheia.models import load
-    from aletheia.probe import probe_layers
-    from aletheia.staged import checked_folder, read_rows
+    from aletheia.method.loading import load
+    from aletheia.method.probe import probe_layers
+    from aletheia.provenance import artifacts
+    from aletheia.provenance.staged_files import checked_folder, read_rows
+    from aletheia.training.batch_plan import plan_batches
+    from aletheia.training.encoding import collate, encode_rows, probe_batches
 
     base, tokenizer = load(LOCK, dtype="bf16")
     rows = read_rows(checked_folder(DATA) / "train.jsonl")
@@ -123,11 +123,11 @@ def _shell(base: Any) -> Any:
 
 def _arm(base: Any, batches: list[Any], layers: list[int], rank: int, checkpointing: bool) -> Callable[[], float]:
     """Return what times the next step of an arm, by the study's own loop."""
-    from aletheia.adapters import attach, placement_plan
-    from aletheia.config import section_defaults
-    from aletheia.layers import adaptable_layers
-    from aletheia.loop import Loop
-    from aletheia.recompute import checkpoint_activations
+    from aletheia.method.adapters import attach, placement_plan
+    from aletheia.method.layers import adaptable_layers
+    from aletheia.study.schema import section_defaults
+    from aletheia.training.activation_checkpointing import checkpoint_activations
+    from aletheia.training.loop import Loop
 
     model = _shell(base)
     model = attach(model, placement_plan(adaptable_layers(model), layers, rank=rank), dropout=0, seed=SEED)

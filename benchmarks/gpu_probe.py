@@ -23,7 +23,7 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "workflow" / "scripts")]
 
-from aletheia.probe import TOKENS_PER_PASS, probe_layers  # noqa: E402
+from aletheia.method.probe import TOKENS_PER_PASS, probe_layers  # noqa: E402
 
 QWEN = {"vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1e6}
 SHAPES = {

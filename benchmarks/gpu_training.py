@@ -20,8 +20,8 @@ from bench_training import ACCUMULATION, BATCH, arm_ratios, arm_sides
 from gpu_probe import SHAPES, TINY, measured, random_model
 from run import interleaved, ratio
 
-from aletheia.probe import probe_layers
-from aletheia.selection import select_layers
+from aletheia.method.probe import probe_layers
+from aletheia.method.selection import select_layers
 
 
 def random_batch(vocabulary: int, sequences: int, tokens: int, seed: int) -> dict[str, Any]:

@@ -30,9 +30,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests")]
 
-from aletheia import observe  # noqa: E402
-from aletheia.config import read_yaml  # noqa: E402
-from aletheia.study import Study, load_study  # noqa: E402
+from aletheia.provenance import machine  # noqa: E402
+from aletheia.study.schema import read_yaml  # noqa: E402
+from aletheia.study.study import Study, load_study  # noqa: E402
 from slurm_cluster import Cluster, Job, lacking  # noqa: E402
 
 STUDY = ("--configfile", "config/rehearsal.yaml")
@@ -87,7 +87,7 @@ def rehearsed(folder: Path, cluster: Cluster) -> dict[str, Any]:
     # One record for each start of a job, so that one which SLURM put back into the queue counts again.
     jobs = cluster.records()
     return {
-        "machine": observe.machine(),
+        "machine": machine.machine(),
         "seconds": {"stage": staged, "dry_run": planned, "campaigns": ran},
         "controller_processor_seconds": processor,
         "controller_processor_seconds_a_job": processor / len(jobs),

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
 
-from aletheia import observe  # noqa: E402
+from aletheia.provenance import machine  # noqa: E402
 
 CASES = ("training", "scale", "probe")
 # Takes an hour, and files that ALETHEIA_TEST_DATA names; has parts.
@@ -81,7 +81,7 @@ def main() -> None:
         chosen = {"parts": args.parts}
     for name in args.cases or CASES:
         measured = importlib.import_module(f"bench_{name}").measure(interleaved, ratio, rounds=args.rounds, **chosen)
-        result = {"machine": observe.machine(), **measured}
+        result = {"machine": machine.machine(), **measured}
         path = HERE / f"{'-'.join([name, *args.parts])}.json"
         path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(f"{path}\n{json.dumps(measured['ratios'] or measured, indent=1)}")

@@ -13,13 +13,13 @@ from snakemake.settings.types import DeploymentMethod
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
-from aletheia.config import trees
-from aletheia.configfiles import read_configuration
+from aletheia.study.schema import trees
+from aletheia.study.configuration_files import read_configuration
 from aletheia.errors import UserError
-from aletheia.lineage import code_tokens, compact_json, file_digest, task_files
-from aletheia.local_paths import check_registries, count_rows
-from aletheia.snakemake_messages import OneSentence
-from aletheia.study import load_study
+from aletheia.provenance.lineage import code_tokens, compact_json, file_digest, task_files
+from aletheia.staging.local_paths import check_registries, count_rows
+from aletheia.controller.messages import OneSentence
+from aletheia.study.study import load_study
 
 # First, so that a mistake in the configuration is one sentence too.
 if workflow.is_main_process:

@@ -6,13 +6,16 @@ import os
 import shutil
 import threading
 
-from aletheia import artifacts, campaign_record, cluster, slurm
-from aletheia.folders import require_folders
-from aletheia.locking import without_locks
-from aletheia.notes import NoteWatcher
-from aletheia.space import staging_space
-from aletheia.targets import check_target
-from aletheia.terms import require_token
+from aletheia.provenance import artifacts
+from aletheia.study import results_tree
+from aletheia.cluster import limits
+from aletheia.cluster import queue
+from aletheia.provenance.file_walk import require_folders
+from aletheia.provenance.locking import without_locks
+from aletheia.controller.notes import NoteWatcher
+from aletheia.staging.disk_space import staging_space
+from aletheia.controller.targets import check_target
+from aletheia.staging.gated_models import require_token
 
 # Open files whose locks this controller holds.
 HELD = []
@@ -32,7 +35,7 @@ def warn_of_other_study():
     if not workflow.dryrun or workflow.dag is None or not write_results(workflow.dag.jobs):
         return
     try:
-        other = campaign_record.other_campaigns(RESULTS, STUDY)
+        other = results_tree.other_campaigns(RESULTS, STUDY)
     except UserError as error:
         other = str(error)
     if other:
@@ -49,9 +52,9 @@ def hold_results():
     if not write_results(workflow.dag.needrun_jobs()):
         return
     try:
-        other = campaign_record.other_campaigns(RESULTS, STUDY)
+        other = results_tree.other_campaigns(RESULTS, STUDY)
         if other is None:
-            campaign_record.record_campaigns(RESULTS, STUDY)
+            results_tree.record_campaigns(RESULTS, STUDY)
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if other:
@@ -133,15 +136,15 @@ def meet_cluster():
         )
     try:
         # A run on this machine asks SLURM only in a folder from which jobs were submitted, for it may be down here.
-        if (submits or Path(".snakemake/slurm_logs").is_dir()) and slurm.wait_for_orphans(here):
+        if (submits or Path(".snakemake/slurm_logs").is_dir()) and queue.wait_for_orphans(here):
             # What they have made counts, so everything is planned anew.
             start_again()
         if submits:
             check_profile()
-            sentences = cluster.refusals(requests(), cluster.read_cluster())
+            sentences = limits.refusals(requests(), limits.read_cluster())
             if sentences:
                 raise WorkflowError("\n".join(sentences))
-            threading.Thread(target=slurm.watch_for_preemption, args=(here, start_again), daemon=True).start()
+            threading.Thread(target=queue.watch_for_preemption, args=(here, start_again), daemon=True).start()
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -180,7 +183,7 @@ def request_of(allocation):
     which = " ".join(wildcards[key] for key in ("model", "seed") if key in wildcards)
     asked = allocation.resources
     keys = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "minutes": "runtime"}
-    return cluster.Request(
+    return limits.Request(
         job=f"{names} of {which}" if which else names,
         longest=SITE.longest if "turn" in asked.keys() else None,
         **{name: asked.get(key) for name, key in keys.items()},

@@ -1,14 +1,15 @@
 # Inputs and outputs that follow from the study: which file a run, a model or a report needs.
 from snakemake.io import is_flagged
 
-from aletheia import bundling, layout
-from aletheia.local_paths import local_inputs
-from aletheia.reporting import LAYER_FIGURES, LAYER_TABLE
+from aletheia.audit import bundle
+from aletheia.study import outputs
+from aletheia.staging.local_paths import local_inputs
+from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE
 
 
 def study_targets(wildcards):
     """What the study is for: ledgers, statistics, tables, analyses, figures."""
-    return layout.study_targets(STUDY, "<results>")
+    return outputs.study_targets(STUDY, "<results>")
 
 
 def model_files(wildcards):
@@ -165,4 +166,4 @@ def layers_of_figure(wildcards):
 
 def made_files(wildcards):
     """Every file that the study's rules have written, results on demand where they are there; a folder by its sidecar."""
-    return bundling.made_files(STUDY, RESULTS, RESOURCES)
+    return bundle.made_files(STUDY, RESULTS, RESOURCES)

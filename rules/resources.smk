@@ -2,9 +2,9 @@
 # profile names a site, and its file says the rest. Resources trigger no reruns.
 import os
 
-from aletheia.sandbox import memory_mb as judging_memory_mb
-from aletheia.site import read_site
-from aletheia.walltime import WallTimes
+from aletheia.sandbox.judge import memory_mb as judging_memory_mb
+from aletheia.cluster.site import read_site
+from aletheia.cluster.wall_time import WallTimes
 
 try:
     SITE = read_site(config.get("site"))

@@ -21,9 +21,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aletheia import confinement, sandbox
+from aletheia.sandbox import command as confinement
+from aletheia.sandbox import judge
 
-HONEST = sandbox.Program("def f(x):\n    return x + 1\n", "def check(f):\n    assert f(1) == 2\n", "f")
+HONEST = judge.Program("def f(x):\n    return x + 1\n", "def check(f):\n    assert f(1) == 2\n", "f")
 SECRET = "the-secret-of-the-battery"
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
 # Where a program may not leave anything.
@@ -92,12 +93,12 @@ def run_one(attack, kind):
         os.environ["BATTERY"] = SECRET
         head = "".join(f"{key} = {value!r}\n" for key, value in names.items())
         wanted = secrets.randbits(60) if attack.secret else 2
-        program = sandbox.Program(head + attack.code, f"def check(f):\n    assert f(1) == {wanted}\n", "f")
+        program = judge.Program(head + attack.code, f"def check(f):\n    assert f(1) == {wanted}\n", "f")
         plain, shared = confinement.interpreter, shared_bytes()
         # A mark by which whatever it starts is known.
         confinement.interpreter = lambda: [*plain()[:-1], f"{plain()[-1]}\n# {names['TOKEN']}\n"]
         try:
-            verdict = sandbox.run(program, kind=kind, seconds=attack.seconds, memory_bytes=256 << 20)
+            verdict = judge.run(program, kind=kind, seconds=attack.seconds, memory_bytes=256 << 20)
             left = [f"process {pid}" for pid in marked(names["TOKEN"])]
         finally:
             confinement.interpreter = plain
@@ -121,7 +122,7 @@ def run_one(attack, kind):
             time.sleep(0.1)
         if shared_bytes() > shared + (64 << 20):
             left.append(f"{shared_bytes() - shared} bytes of shared memory")
-    after = sandbox.run(HONEST, kind=kind, seconds=20)
+    after = judge.run(HONEST, kind=kind, seconds=20)
     return {"verdict": verdict.verdict, "error": verdict.error, "left": left, "after": after.verdict}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aletheia import conversion
+from aletheia.staging import convert
 from stage_step import refused
 
 LLAMA = {
@@ -25,7 +25,7 @@ OURS = {"named": "mine", "remedy": "mend it"}
 def whole_model(tmp_path_factory):
     """Return the folder of a tiny model of four layers, whole; only read it."""
     folder = tmp_path_factory.mktemp("whole") / "m"
-    conversion.random_model({"config": LLAMA}, folder)
+    convert.random_model({"config": LLAMA}, folder)
     return folder
 
 

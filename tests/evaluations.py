@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from aletheia import artifacts, evaluated, evaluation
-from aletheia.conversion import random_model
-from aletheia.evaluation import Model
+from aletheia.evaluation import evaluate as evaluation
+from aletheia.evaluation import evaluated_run
+from aletheia.evaluation.evaluate import Model
+from aletheia.provenance import artifacts
+from aletheia.staging.convert import random_model
 from ledgers import sealed
 
 SUBJECTS = ["abstract_algebra", "anatomy"]
@@ -120,7 +122,7 @@ def staged(tmp_path_factory):
 @pytest.fixture
 def loaded(staged):
     """Return the tiny model, loaded anew for each test."""
-    model, tokenizer = evaluated.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
+    model, tokenizer = evaluated_run.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
     return Model(model, tokenizer, 4)
 
 
@@ -150,7 +152,7 @@ def likelihoods(samples):
 
 def definition(name, path, **settings):
     """Return a task as a file that the command line reads: its questions by the datasets library."""
-    from aletheia.tasks import task_config
+    from aletheia.evaluation.harness_tasks import task_config
 
     config = task_config(name, path, **settings)
     del config["custom_dataset"]
@@ -164,7 +166,7 @@ def plain_harness(loaded, name, questions, **changes):
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from aletheia.tasks import TASKS, local_task, task_config
+    from aletheia.evaluation.harness_tasks import TASKS, local_task, task_config
 
     config = task_config(name, questions, **changes)
     lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=loaded.batch_size)

@@ -7,8 +7,8 @@ import os
 import pytest
 
 import attacks
-from aletheia import confinement, sandbox
-from aletheia.sandbox import Program, run
+from aletheia.sandbox import command, judge
+from aletheia.sandbox.judge import Program, run
 from conftest import missing
 
 CHECK = "def check(f):\n    assert f(1) == 2\n"
@@ -18,19 +18,19 @@ GOOD = "def f(x):\n    return x + 1\n"
 @pytest.fixture(scope="module")
 def interpreters():
     """Where root's interpreter is its own alone, and so refused, run the weakest kind with one that all can read."""
-    python = attacks.readable_python() if os.geteuid() == 0 and sandbox.works("rlimits") is not None else None
+    python = attacks.readable_python() if os.geteuid() == 0 and judge.works("rlimits") is not None else None
     with pytest.MonkeyPatch.context() as patch:
         if python is not None:
-            plain = confinement.command
+            plain = command.command
             patch.setattr(
-                confinement,
+                command,
                 "command",
                 lambda kind, **more: [python, *plain(kind, **more)[1:]] if kind == "rlimits" else plain(kind, **more),
             )
         yield
 
 
-@pytest.fixture(scope="module", params=confinement.KINDS)
+@pytest.fixture(scope="module", params=command.KINDS)
 def kind(request):
     """Return one kind of sandbox after the other; skip those that do not work here."""
     require(request.param)
@@ -39,7 +39,7 @@ def kind(request):
 
 def require(kind):
     """Skip a test whose kind of sandbox does not work here."""
-    if sandbox.works(kind) is not None:
+    if judge.works(kind) is not None:
         missing(kind, "run the tests on a machine that has it and whose kernel allows it")
 
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aletheia.artifacts import canonical_bytes, enveloped
-from aletheia.ledger import build_ledger
-from aletheia.lineage import ROOT, SCRIPTS, compact_json
+from aletheia.analysis.ledger import build_ledger
+from aletheia.provenance.artifacts import canonical_bytes, enveloped
+from aletheia.provenance.lineage import ROOT, SCRIPTS, compact_json
 
 SEEDS = (42, 123, 999)
 ALL_REPORTS = ["speed", "downstream", "compute_matched"]

@@ -13,8 +13,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from aletheia import artifacts
-from aletheia.staged import folder_of
+from aletheia.provenance import artifacts
+from aletheia.provenance.staged_files import folder_of
 from conftest import SCRIPTS
 
 STAGE = [sys.executable, "-s", str(SCRIPTS / "stage.py")]

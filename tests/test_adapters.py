@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 
-from aletheia import artifacts
-from aletheia.adapters import attach, audit, lora_config, placed_modules, placement_plan, save_adapter
-from aletheia.cards import base_model, how_to_load
 from aletheia.errors import UserError
-from aletheia.layers import adaptable_layers
+from aletheia.method.adapters import attach, audit, lora_config, placed_modules, placement_plan, save_adapter
+from aletheia.method.layers import adaptable_layers
+from aletheia.provenance import artifacts
+from aletheia.training.model_card import base_model, how_to_load
 from conftest import FAMILIES, random_batch, tiny_model
 
 # Attention and MLP linears a layer; Mixtral's experts are two fused parameters.

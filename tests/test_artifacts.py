@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from aletheia import artifacts
-from aletheia.artifacts import read, sidecar
-from aletheia.contents import Contents
+from aletheia.audit.file_cache import Contents
 from aletheia.errors import UserError, guarded
-from aletheia.job import Job
-from aletheia.locking import locked
+from aletheia.provenance import artifacts
+from aletheia.provenance.artifacts import read, sidecar
+from aletheia.provenance.job import Job
+from aletheia.provenance.locking import locked
 
 PAYLOAD = {"dtype": "bf16", "candidates": ["bf16", "fp32"]}
 
@@ -52,8 +52,8 @@ def test_an_artifact_holds_what_made_it(tmp_path):
     lineage = envelope["lineage"]
     assert lineage["inputs"] == {source.as_posix(): {"sha256": artifacts.sha256_file(source)}}
     assert lineage["config"] == {"precision": {"batch_size": 2}}
-    assert {"precision.py", "aletheia.precision", "aletheia.artifacts"} <= set(lineage["code"])
-    assert "aletheia.training" not in lineage["code"]
+    assert {"precision.py", "aletheia.training.precision", "aletheia.provenance.artifacts"} <= set(lineage["code"])
+    assert "aletheia.training.trainer" not in lineage["code"]
     assert lineage["environment"]["packages"]["torch"]
     assert {"started", "ended", "host", "peak_memory_bytes", "pass_seconds"} <= set(envelope["observed"])
 

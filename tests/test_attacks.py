@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import attacks
-from aletheia import sandbox
+from aletheia.sandbox import judge
 from conftest import SCRIPTS, missing
 
 ATTACKS = attacks.attacks()
@@ -36,7 +36,7 @@ BATTERIES = [
 def command(kind: str, who: str) -> list[str]:
     """Return the start of a command line: this interpreter, or one that another user can read, as that user."""
     if who == "self":
-        if kind != "rlimits" or os.geteuid() != 0 or sandbox.works(kind) is None:
+        if kind != "rlimits" or os.geteuid() != 0 or judge.works(kind) is None:
             return [sys.executable]
         become = []  # root's own interpreter is refused
     else:
@@ -83,7 +83,7 @@ def outcomes():
 
     @functools.cache
     def run(kind, who):
-        if kind != "rlimits" and sandbox.works(kind) is not None:
+        if kind != "rlimits" and judge.works(kind) is not None:
             missing(kind, "run the tests on a machine whose kernel has it and allows it")
         return battery(kind, who)
 
@@ -117,28 +117,28 @@ def test_the_battery_is_large_and_each_attack_can_only_fail():
 
 def test_the_limit_on_processes_holds_by_itself_for_root_and_for_a_user(monkeypatch):
     """Without the filter of system calls, a fork bomb still finds no room: the program's user is not root."""
-    if sandbox.works("bubblewrap") is not None:
+    if judge.works("bubblewrap") is not None:
         missing("bubblewrap", "install it on a machine that allows namespaces")
-    rules = sandbox.confinement.rules
-    monkeypatch.setattr(sandbox.confinement, "rules", lambda kind: {**rules(kind), "filter": None})
+    rules = judge.confinement.rules
+    monkeypatch.setattr(judge.confinement, "rules", lambda kind: {**rules(kind), "filter": None})
     forks = "import os, time\ndef f(x):\n    if os.fork() == 0:\n        time.sleep(30)\n    return 2\n"
-    program = sandbox.Program(forks, "def check(f):\n    assert f(1) == 2\n", "f")
-    verdict = sandbox.run(program, kind="bubblewrap", seconds=10)
+    program = judge.Program(forks, "def check(f):\n    assert f(1) == 2\n", "f")
+    verdict = judge.run(program, kind="bubblewrap", seconds=10)
     assert (verdict.verdict, verdict.error) == ("error", "BlockingIOError")
 
 
 def test_what_got_past_the_filter_dies_with_the_sandbox(monkeypatch):
     """With neither filter nor limit, a daemon starts, and is gone when the verdict is there."""
-    if sandbox.works("bubblewrap") is not None:
+    if judge.works("bubblewrap") is not None:
         missing("bubblewrap", "install it on a machine that allows namespaces")
-    rules, token = sandbox.confinement.rules, "battery-daemon-of-this-test"
-    interpreter = sandbox.confinement.interpreter
+    rules, token = judge.confinement.rules, "battery-daemon-of-this-test"
+    interpreter = judge.confinement.interpreter
     unlimited = [part.replace('_limit("RLIMIT_NPROC", 0)', f"pass  # {token}") for part in interpreter()]
     assert token in unlimited[-1]
-    monkeypatch.setattr(sandbox.confinement, "rules", lambda kind: {**rules(kind), "filter": None})
-    monkeypatch.setattr(sandbox.confinement, "interpreter", lambda: unlimited)
+    monkeypatch.setattr(judge.confinement, "rules", lambda kind: {**rules(kind), "filter": None})
+    monkeypatch.setattr(judge.confinement, "interpreter", lambda: unlimited)
     code = "import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
     code += "            time.sleep(60)\n        os._exit(0)\n    return 2\n"
-    program = sandbox.Program(code, "def check(f):\n    assert f(1) == 2\n", "f")
-    assert sandbox.run(program, kind="bubblewrap", seconds=10).passed
+    program = judge.Program(code, "def check(f):\n    assert f(1) == 2\n", "f")
+    assert judge.run(program, kind="bubblewrap", seconds=10).passed
     assert attacks.marked(token) == []

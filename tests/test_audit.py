@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from aletheia import artifacts
-from aletheia.changes import changes, differences, other_packages
-from aletheia.lineage import environment
-from aletheia.planning import Job
-from aletheia.remedies import Remedies
-from aletheia.verification import Finding
+from aletheia.audit.dry_run import Job
+from aletheia.audit.remedies import Remedies
+from aletheia.audit.rerun_reasons import changes, differences, other_packages
+from aletheia.audit.verification import Finding
+from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import environment
 from conftest import ROOT, STUDY, as_ordinary_user, copy_study, edit, snakemake
 
 NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
@@ -87,15 +87,15 @@ def test_a_finished_study_has_nothing_to_do(study):
 
 
 def test_each_rerun_has_its_reason_and_its_measured_cost(study):
-    append(study / "workflow/scripts/aletheia/training.py")
+    append(study / "workflow/scripts/aletheia/training/trainer.py")
     append(study / "envs/score_code.yaml")
     edit(study / "tests/study/campaign.yaml", "headline: false}", "headline: false, training: {batch_size: 1}}")
     found, whole = rows(study)
     std, ale = (f"results/train/tiny-neox/{arm}/seed1/run.json" for arm in ("std", "ale"))
     assert found[std]["rule"] == "train_std"
-    assert found[std]["changes"] == ["code aletheia.training", "training.batch_size: 2 → 1", "follows batches"]
+    assert found[std]["changes"] == ["code aletheia.training.trainer", "training.batch_size: 2 → 1", "follows batches"]
     assert found[ale]["changes"] == found[std]["changes"]
-    assert found["results/train/tiny-llama/std/seed1/run.json"]["changes"] == ["code aletheia.training"]
+    assert found["results/train/tiny-llama/std/seed1/run.json"]["changes"] == ["code aletheia.training.trainer"]
     base = found["results/evaluate/tiny-llama/base/humaneval.json"]
     assert base["changes"] == ["envs/score_code.yaml"]
     judged = found["results/evaluate/tiny-llama/std/seed1/humaneval.json"]
@@ -199,11 +199,11 @@ def unrecorded(finished, tmp_path):
 def test_results_without_snakemake_s_records_are_held_against_code_and_settings(unrecorded):
     study = unrecorded
     assert undisturbed(audit(study)) == NOTHING
-    append(study / "workflow/scripts/aletheia/drawing.py")
+    append(study / "workflow/scripts/aletheia/report/plot_style.py")
     edit(study / "tests/study/campaign.yaml", "max_new_tokens: 4", "max_new_tokens: 5")
     found, _ = rows(study)
     assert found[FIGURE]["kind"] == "unseen"
-    assert found[FIGURE]["changes"] == ["code aletheia.drawing"]
+    assert found[FIGURE]["changes"] == ["code aletheia.report.plot_style"]
     heldout = found["results/evaluate/tiny-llama/std/seed1/heldout.json"]
     assert heldout["changes"] == ["evaluation.humaneval.max_new_tokens: 4 → 5"]
     assert found["results/aggregate/ledger.csv"]["kind"] == "follows"
@@ -250,7 +250,7 @@ def test_what_is_newer_by_its_time_alone_is_made_again_where_nobody_touches_it(u
 @pytest.mark.slow
 def test_touching_what_is_newer_leaves_what_is_truly_other_to_run(unrecorded):
     (unrecorded / "resources/models/tiny-neox.lock.json").touch()
-    append(unrecorded / "workflow/scripts/aletheia/pairs.py")
+    append(unrecorded / "workflow/scripts/aletheia/analysis/pairs.py")
     found, _ = rows(unrecorded)
     others = {name for name, row in found.items() if row["kind"] == "rerun"}
     assert {"results/aggregate/ledger.csv", "results/stats/summary.json", FIGURE} <= others
@@ -273,12 +273,12 @@ def test_a_result_on_demand_that_is_there_is_held_against_code_and_settings(stud
     """A probe of one draw, as other code made it, and nothing else of its target."""
     envelope = artifacts.read(study / PROBE)
     made = {**envelope["lineage"], "output": DRAW}
-    made["code"] = {**made["code"], "aletheia.probe": "0" * 16}
+    made["code"] = {**made["code"], "aletheia.method.probe": "0" * 16}
     sealed = artifacts.enveloped("probe", envelope["payload"], made, envelope["observed"], DRAW)
     (study / DRAW).parent.mkdir(parents=True)
     (study / DRAW).write_bytes(artifacts.canonical_bytes(sealed))
     found, _ = rows(study)
-    assert "code aletheia.probe" in found[DRAW]["changes"]
+    assert "code aletheia.method.probe" in found[DRAW]["changes"]
     assert found[DRAW]["remedy"].startswith(f"delete it and run snakemake {DRAW} {CONFIGURED};")
     summary = found["results/stability/summary.json"]
     assert (summary["rule"], summary["remedy"]) == ("stability_summary", f"run snakemake stability {CONFIGURED}")
@@ -359,7 +359,7 @@ def test_a_run_of_a_busy_machine_is_a_note_with_the_command_that_times_it_again(
 
 @pytest.mark.slow
 def test_a_pipe_gets_aligned_text_and_a_terminal_a_table(study):
-    append(study / "workflow/scripts/aletheia/drawing.py")
+    append(study / "workflow/scripts/aletheia/report/plot_style.py")
     heading, first, *_ = audit(study).stdout.splitlines()
     for column in ("rule", "what changed"):
         assert first[heading.index(column) - 1] == " " != first[heading.index(column)]
@@ -370,7 +370,7 @@ def test_a_pipe_gets_aligned_text_and_a_terminal_a_table(study):
     assert done.returncode == 1
     shown = os.read(controller, 1 << 16).decode()
     os.close(controller)
-    assert re.search(rf"│ {FIGURE} *│ figures *│ +[\d.]+ s │ code aletheia.drawing *│", shown)
+    assert re.search(rf"│ {FIGURE} *│ figures *│ +[\d.]+ s │ code aletheia.report.plot_style *│", shown)
 
 
 def one_sentence(done):
@@ -391,11 +391,11 @@ def test_a_mistake_is_one_sentence(study):
 
 
 LINEAGE = {
-    "code": {"train.py": "1", "aletheia.old": "2", "aletheia.training": "3"},
+    "code": {"train.py": "1", "aletheia.old": "2", "aletheia.training.trainer": "3"},
     "environment": {"envs/gpu.yaml": "4", "python": "3.11.7", "packages": {}},
     "config": {"training": {"steps": 4, "optimizer": {"beta1": 0.9}}, "campaigns": [{"name": "a", "seeds": [1]}]},
 }
-TOKENS = ("code:train.py=1", "code:aletheia.new=5", "code:aletheia.training=6", "env:envs/gpu.yaml=7")
+TOKENS = ("code:train.py=1", "code:aletheia.new=5", "code:aletheia.training.trainer=6", "env:envs/gpu.yaml=7")
 
 
 def test_differences_name_modules_environments_and_keys():
@@ -406,7 +406,7 @@ def test_differences_name_modules_environments_and_keys():
     assert differences(LINEAGE, [*TOKENS, *config]) == [
         "code aletheia.new (new)",
         "code aletheia.old (no longer used)",
-        "code aletheia.training",
+        "code aletheia.training.trainer",
         "envs/gpu.yaml",
         "campaigns.a.seeds: [1] → [1, 2]",
         'training.schedule: absent → "cosine"',

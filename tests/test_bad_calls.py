@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aletheia import artifacts
+from aletheia.provenance import artifacts
 from conftest import STUDY, run_script, said, snakemake
 
 LLAMA, NEOX = "resources/models/tiny-llama.lock.json", "resources/models/tiny-neox.lock.json"

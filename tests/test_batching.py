@@ -2,9 +2,9 @@
 
 import pytest
 
-from aletheia.arms import ROOM, steps_of_plan
-from aletheia.batching import batches_payload, first_batches, plan_batches
 from aletheia.errors import UserError
+from aletheia.study.arms import ROOM, steps_of_plan
+from aletheia.training.batch_plan import batches_payload, first_batches, plan_batches
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import ledgers
-from aletheia import artifacts, bundling, evidence
-from aletheia.ancestry import trace
+from aletheia.audit import archive as evidence
+from aletheia.audit import bundle
+from aletheia.audit.lineage_graph import trace
+from aletheia.audit.sidecars import ancestry
+from aletheia.audit.verification import verify_files, verify_folders
 from aletheia.errors import UserError
-from aletheia.verification import verify_files, verify_folders
-from aletheia.vouching import ancestry
+from aletheia.provenance import artifacts
 
 ADAPTER = "results/train/m/std/seed1/adapter"
 RUN = "results/train/m/std/seed1/run.json"
@@ -31,7 +33,7 @@ def diverged(tmp_path, monkeypatch):
 def test_a_run_that_failed_is_whole_where_its_bundle_is_unpacked(diverged, monkeypatch):
     members = set()
     for path in map(Path, EXPECTED):
-        bundling.add_member(path, members, {}, weights=True)
+        bundle.add_member(path, members, {}, weights=True)
     evidence.write_archive(Path("bundle.zip"), members, {}, datetime(2026, 1, 1, tzinfo=UTC))
     with zipfile.ZipFile("bundle.zip") as archive:
         archive.extractall("elsewhere")
@@ -41,8 +43,8 @@ def test_a_run_that_failed_is_whole_where_its_bundle_is_unpacked(diverged, monke
     assert verify_files(ancestry([Path(RUN), Path(ADAPTER)])).findings == []
     assert {node.status for node in trace([RUN, ADAPTER]).nodes.values()} == {"ok"}
     # And it can be bundled again from there.
-    bundling.expect_whole("results", "resources", EXPECTED)
-    bundling.add_member(Path(ADAPTER), members, {}, weights=True)
+    bundle.expect_whole("results", "resources", EXPECTED)
+    bundle.add_member(Path(ADAPTER), members, {}, weights=True)
     assert members == {RUN, f"{ADAPTER}{artifacts.SIDECAR}"}
 
 
@@ -65,16 +67,16 @@ def test_a_file_that_was_changed_since_its_artifact_recorded_it_is_refused(diver
         payload = {"name": file.parent.name, "files": {file.name: recorded}, "about": {}}
         owners[file] = ledgers.sealed(owner, "file", payload)
     members = set(map(str, [*owners, *owners.values()]))
-    bundling.expect_unchanged(members)
+    bundle.expect_unchanged(members)
     for file, owner in owners.items():
         file.write_text("other")
         with pytest.raises(UserError, match=f"^{file}: changed after {owner} recorded it .*restore it, or delete"):
-            bundling.expect_unchanged(members)
+            bundle.expect_unchanged(members)
         file.unlink()
         with pytest.raises(UserError, match=f"^{file}: changed after {owner} recorded it .*found no file"):
-            bundling.expect_unchanged(members)
+            bundle.expect_unchanged(members)
         # Where it is left out, nothing can be said of it.
-        bundling.expect_unchanged(members - {str(file)})
+        bundle.expect_unchanged(members - {str(file)})
         file.write_text("whole")
 
 
@@ -82,4 +84,4 @@ def test_an_artifact_whose_first_byte_was_changed_is_no_other_file(diverged):
     whole = Path(RUN).read_bytes()
     Path(RUN).write_bytes(b"[" + whole[1:])
     with pytest.raises(UserError, match=f"^{RUN}: expected an artifact"):
-        bundling.expect_unchanged({RUN}, EXPECTED)
+        bundle.expect_unchanged({RUN}, EXPECTED)

@@ -7,11 +7,12 @@ import sys
 import pytest
 import yaml
 
-from aletheia import artifacts, campaign_record
-from aletheia.campaign_record import other_campaigns, record_campaigns
+from aletheia.audit.inventory import read_configuration
 from aletheia.errors import UserError
-from aletheia.inventory import read_configuration
-from aletheia.study import load_study
+from aletheia.provenance import artifacts
+from aletheia.study import results_tree
+from aletheia.study.results_tree import other_campaigns, record_campaigns
+from aletheia.study.study import load_study
 from conftest import ROOT, STUDY, edit, said, snakemake
 
 CAMPAIGN = ROOT / "tests/study/campaign.yaml"
@@ -93,7 +94,7 @@ def test_a_record_changed_by_hand_is_refused(written, tmp_path):
 def test_a_tree_without_a_record_goes_by_its_ledger(finished, tmp_path, written):
     results = tmp_path / "results"
     shutil.copytree(finished / "results/aggregate", results / "aggregate")
-    assert {*campaign_record.campaigns_held(results)} == {"tiny"}
+    assert {*results_tree.campaigns_held(results)} == {"tiny"}
     assert "found those of tiny" in other_campaigns(results, written(b={"name": "other"}))
     assert other_campaigns(results, written(b={"name": "tiny"})) is None
 

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 import ledgers
-from aletheia import pairs
-from aletheia.campaign_runs import planned_runs
-from aletheia.config import read_yaml, schema, with_defaults
-from aletheia.ledger import build_ledger
-from aletheia.published import load_published
-from aletheia.study import load_study
-from aletheia.training import planned_steps
+from aletheia.analysis import pairs
+from aletheia.analysis.ledger import build_ledger
+from aletheia.analysis.paper_tables import load_published
+from aletheia.study.planned_runs import planned_runs
+from aletheia.study.schema import read_yaml, schema, with_defaults
+from aletheia.study.study import load_study
+from aletheia.training.trainer import planned_steps
 from conftest import ROOT, SCRIPTS, copy_project, said, snakemake
 
 SEEDS = (42, 123, 999)

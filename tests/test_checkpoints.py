@@ -5,7 +5,7 @@ import errno
 import pytest
 import torch
 
-from aletheia.checkpoints import Checkpoint
+from aletheia.training.checkpoints import Checkpoint
 
 STATE = {"loop": {"done": 3, "rng": torch.arange(5)}, "record": {"losses": [1.5]}}
 

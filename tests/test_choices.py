@@ -15,9 +15,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from aletheia import evaluation
-from aletheia.harness import StudyLM
-from aletheia.tasks import task_config
+from aletheia.evaluation import evaluate
+from aletheia.evaluation.harness import StudyLM
+from aletheia.evaluation.harness_tasks import task_config
 from conftest import tiny_model
 from evaluations import CONFIG, data_lock
 
@@ -122,8 +122,8 @@ def share(picked):
 
 
 def test_choices_are_found_under_every_tokenizer(told):
-    loaded = evaluation.Model(told.model, told.tokenizer, 4)
-    outcome = evaluation.evaluate(loaded, "mmlu", told.lock, config=json.loads(json.dumps(CONFIG)))
+    loaded = evaluate.Model(told.model, told.tokenizer, 4)
+    outcome = evaluate.evaluate(loaded, "mmlu", told.lock, config=json.loads(json.dumps(CONFIG)))
     assert (outcome.status, outcome.score, outcome.n) == ("ok", 1.0, 22)
     assert {row["status"] for row in outcome.rows} == {"ok"}
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import pytest
 
 import attacks
-from aletheia import confined, confinement, sandbox, seccomp
-from aletheia.confined import SandboxError
 from aletheia.errors import UserError
+from aletheia.sandbox import command as confinement
+from aletheia.sandbox import judge, process, seccomp
+from aletheia.sandbox.process import SandboxError
 from conftest import SCRIPTS, missing
 from judging import GOOD, judged, require
 
@@ -67,7 +68,7 @@ def test_a_sandbox_that_does_not_start_is_no_verdict(kind, monkeypatch):
     monkeypatch.setattr(confinement, "interpreter", lambda: broken)
     with pytest.raises(SandboxError, match=r"no such thing|execvp"):
         judged(GOOD, kind)
-    assert sandbox.works(kind) is not None
+    assert judge.works(kind) is not None
 
 
 def test_a_program_that_cannot_be_confined_does_not_run(kind, monkeypatch):
@@ -137,7 +138,7 @@ def test_a_program_cannot_say_which_process_is_to_be_killed(kind):
     ],
 )
 def test_only_a_number_beyond_the_first_process_s_is_killed(said, number):
-    assert confined.first_process(said) == number
+    assert process.first_process(said) == number
 
 
 def test_a_judge_with_more_than_a_thousand_open_files_judges(kind):
@@ -153,8 +154,8 @@ def test_the_interpreter_is_ended_even_where_ending_it_is_interrupted(monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(confinement, "interpreter", lambda: [*plain[:-1], f"{plain[-1]}\n# {token}\n"])
-    monkeypatch.setattr(confined, "_kill_first", interrupted)
-    monkeypatch.setattr(confined, "STARTING_SECONDS", 10)
+    monkeypatch.setattr(process, "_kill_first", interrupted)
+    monkeypatch.setattr(process, "STARTING_SECONDS", 10)
     with pytest.raises(KeyboardInterrupt):
         judged("import time\ntime.sleep(600)\n", "bubblewrap", seconds=0.3)
     deadline = time.monotonic() + 10
@@ -165,8 +166,8 @@ def test_the_interpreter_is_ended_even_where_ending_it_is_interrupted(monkeypatc
 
 @pytest.mark.parametrize(("files", "most"), [(10, 1), (100, 5), (1 << 20, 64), (resource.RLIM_INFINITY, 64)])
 def test_no_more_programs_run_than_there_are_descriptors_for(files, most, monkeypatch):
-    monkeypatch.setattr(sandbox.resource, "getrlimit", lambda kind: (files, files))
-    assert sandbox.at_a_time(64) == most
+    monkeypatch.setattr(judge.resource, "getrlimit", lambda kind: (files, files))
+    assert judge.at_a_time(64) == most
 
 
 def test_programs_have_no_capabilities(kind, monkeypatch):
@@ -196,9 +197,9 @@ def test_root_with_an_interpreter_of_its_own_is_refused_where_it_would_stay_root
         "root cannot run programs as user 65534, since that user cannot read the interpreter: work as an ordinary"
     )
     if kind == "landlock":
-        assert sandbox.works(kind) is None
+        assert judge.works(kind) is None
     else:
-        assert sandbox.works(kind).startswith(sentence)
+        assert judge.works(kind).startswith(sentence)
 
 
 def test_a_user_namespace_without_other_users_has_landlock_and_says_why_no_other():
@@ -231,14 +232,14 @@ def test_a_bwrap_that_is_no_program_is_no_sandbox_and_no_traceback(monkeypatch, 
     (tmp_path / "bwrap").write_text("no program\n")
     (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert "Exec format error" in sandbox.works("bubblewrap")
+    assert "Exec format error" in judge.works("bubblewrap")
 
 
 def test_an_interpreter_that_neither_starts_nor_ends_is_no_verdict(kind, monkeypatch):
     silent = "import os, time\nos.closerange(3, 1000)\ntime.sleep(60)\n"
     command = confinement.command
     monkeypatch.setattr(confinement, "command", lambda kind, **more: [*command(kind, **more)[:-1], silent])
-    monkeypatch.setattr(confined, "STARTING_SECONDS", 0.5)
+    monkeypatch.setattr(process, "STARTING_SECONDS", 0.5)
     with pytest.raises(SandboxError):
         judged(GOOD, kind)
 
@@ -258,28 +259,28 @@ def test_an_unknown_machine_has_no_filter_and_no_sandbox(kind, monkeypatch):
     assert seccomp.computing("mips") is None
     monkeypatch.setattr(seccomp.platform, "machine", lambda: "mips")
     sentence = "the numbers of this machine's system calls are not known"
-    assert sandbox.works(kind) == sentence
+    assert judge.works(kind) == sentence
     with pytest.raises(SandboxError, match=sentence):
         judged(GOOD, kind)
 
 
 def test_a_weaker_sandbox_is_used_only_where_the_setting_names_it(monkeypatch):
     monkeypatch.setattr(confinement.shutil, "which", lambda name: None)
-    monkeypatch.setattr(sandbox, "resolve", sandbox.resolve.__wrapped__)
+    monkeypatch.setattr(judge, "resolve", judge.resolve.__wrapped__)
     with pytest.raises(UserError, match=r"sandbox is bubblewrap.*bwrap is not installed.*\(landlock or rlimits\)$"):
-        sandbox.resolve()
-    assert sandbox.resolve("rlimits") in ("landlock", "rlimits")
-    monkeypatch.setattr(sandbox, "works", lambda kind: "not here" if kind != "rlimits" else None)
+        judge.resolve()
+    assert judge.resolve("rlimits") in ("landlock", "rlimits")
+    monkeypatch.setattr(judge, "works", lambda kind: "not here" if kind != "rlimits" else None)
     with pytest.raises(UserError, match=r"sandbox is landlock.*landlock: not here.*\(rlimits\)$"):
-        sandbox.resolve("landlock")
-    assert sandbox.resolve("rlimits") == "rlimits"
-    monkeypatch.setattr(sandbox, "works", lambda kind: "not here")
+        judge.resolve("landlock")
+    assert judge.resolve("rlimits") == "rlimits"
+    monkeypatch.setattr(judge, "works", lambda kind: "not here")
     with pytest.raises(UserError, match=r"rlimits: not here.*allows namespaces$"):
-        sandbox.resolve("rlimits")
+        judge.resolve("rlimits")
     with pytest.raises(UserError, match="expected one of bubblewrap, landlock, rlimits, found 'docker'"):
-        sandbox.resolve("docker")
+        judge.resolve("docker")
 
 
 def test_the_strongest_sandbox_that_works_is_used():
     require("bubblewrap")
-    assert [sandbox.resolve(weakest) for weakest in confinement.KINDS] == ["bubblewrap"] * 3
+    assert [judge.resolve(weakest) for weakest in confinement.KINDS] == ["bubblewrap"] * 3

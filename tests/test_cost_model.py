@@ -6,11 +6,12 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from aletheia import artifacts, attribution_figure, drawing
-from aletheia.attribution import CALIBRATING, PREDICTED, SWITCHED, arms, attribution, scaled_rank
-from aletheia.cost_model import PARTS, CostModel, Shape, calibrated
 from aletheia.errors import UserError
-from aletheia.rounds import Turns, interval, resampled_rounds
+from aletheia.provenance import artifacts
+from aletheia.report import attribution_figure, plot_style
+from aletheia.timing.rounds import Turns, interval, resampled_rounds
+from aletheia.timing.step_attribution import CALIBRATING, PREDICTED, SWITCHED, arms, attribution, scaled_rank
+from aletheia.timing.step_cost import PARTS, CostModel, Shape, calibrated
 from test_figures import STYLE, words
 
 COSTS = {"fixed": 3e-4, "forward": 2e-5, "backward": 1.5e-5, "adapter": 4e-6, "adapter_rank": 1e-7}
@@ -186,10 +187,10 @@ def test_every_outcome_fits_its_schema_and_can_be_drawn(failed, tmp_path):
     envelope = artifacts.enveloped("attribution", one, {}, {}, tmp_path / "x.json")
     assert artifacts.canonical_bytes(envelope)
     for found in ([one], [one, {**payload(noise=0.02), "model": "other"}], []):
-        with mpl.rc_context(drawing.rc(STYLE)):
+        with mpl.rc_context(plot_style.rc(STYLE)):
             figure = attribution_figure.draw_attribution(found, STYLE)
-            drawing.save(figure, tmp_path / "figS3.svg")
-            drawing.save(figure, tmp_path / "figS3.pdf")
+            plot_style.save(figure, tmp_path / "figS3.svg")
+            plot_style.save(figure, tmp_path / "figS3.pdf")
         if "all" in failed or "rank_doubled" in failed:
             nothing = len(found) < 2
             assert ("No model's arms could be measured" if nothing else "Not measured: m") in words(figure)

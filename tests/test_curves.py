@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aletheia.curves import Curves
+from aletheia.training.tensorboard import Curves
 
 STEP = SimpleNamespace(loss=1.0, gradient_norm=0.5, learning_rate=1e-3)
 

@@ -7,12 +7,13 @@ import os
 
 import pytest
 
-from aletheia import artifacts, data
-from aletheia.batching import plan_batches
-from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
-from aletheia.sampling import ranked
-from aletheia.staged import checked_folder, read_rows
+from aletheia.provenance import artifacts
+from aletheia.provenance.staged_files import checked_folder, read_rows
+from aletheia.seeded_order import ranked
+from aletheia.staging.convert import byte_tokenizer
+from aletheia.training import encoding
+from aletheia.training.batch_plan import plan_batches
 from ledgers import sealed
 
 ROW = {"instruction": "Add one.", "input": "3", "output": "It is 4."}
@@ -53,13 +54,13 @@ def test_seeds_give_other_orders():
 
 @pytest.mark.parametrize("prompt", ["alpaca", "plain", "chat", "text"])
 def test_only_the_response_and_its_end_are_targets(tokenizer, prompt):
-    (example,) = data.encode_rows([ROW], tokenizer, 999, prompt=prompt).examples
+    (example,) = encoding.encode_rows([ROW], tokenizer, 999, prompt=prompt).examples
     assert response(tokenizer, example) == "It is 4.<eos>"
     assert len(example["input_ids"]) == len(example["labels"])
 
 
 def test_alpaca_wording(tokenizer):
-    with_input, without = data.encode_rows([ROW, {**ROW, "input": ""}], tokenizer, 999).examples
+    with_input, without = encoding.encode_rows([ROW, {**ROW, "input": ""}], tokenizer, 999).examples
     text = tokenizer.decode(with_input["input_ids"])
     assert text.startswith("Below is an instruction that describes a task, paired with an input that provides")
     assert text.endswith("### Instruction:\nAdd one.\n\n### Input:\n3\n\n### Response:\nIt is 4.<eos>")
@@ -68,21 +69,21 @@ def test_alpaca_wording(tokenizer):
 
 def test_braces_in_a_row_are_text(tokenizer):
     row = {"instruction": "Print {input} {x}", "input": "{}", "output": "{output}"}
-    (example,) = data.encode_rows([row], tokenizer, 999).examples
+    (example,) = encoding.encode_rows([row], tokenizer, 999).examples
     assert "Print {input} {x}" in tokenizer.decode(example["input_ids"])
     assert response(tokenizer, example) == "{output}<eos>"
 
 
 def test_loss_on_all_makes_every_token_a_target(tokenizer):
-    (example,) = data.encode_rows([ROW], tokenizer, 999, loss_on="all").examples
+    (example,) = encoding.encode_rows([ROW], tokenizer, 999, loss_on="all").examples
     assert example["labels"] == example["input_ids"]
 
 
 def test_the_end_is_a_target_even_where_it_is_the_padding():
     tokenizer = byte_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
-    examples = data.encode_rows([ROW, {**ROW, "output": "4"}], tokenizer, 999).examples
-    batch = data.collate(examples, tokenizer.pad_token_id)
+    examples = encoding.encode_rows([ROW, {**ROW, "output": "4"}], tokenizer, 999).examples
+    batch = encoding.collate(examples, tokenizer.pad_token_id)
     ends = [row[row != -100][-1].item() for row in batch["labels"]]
     assert ends == [tokenizer.eos_token_id] * 2
     # Padding itself is neither a target nor attended to.
@@ -93,25 +94,25 @@ def test_the_end_is_a_target_even_where_it_is_the_padding():
 def test_a_cut_response_has_no_end_and_one_cut_away_is_left_out(tokenizer):
     prompt = "Add one.\n3\n"
     rows = [{**ROW, "instruction": "x" * 100}, ROW]
-    (example,) = data.encode_rows(rows, tokenizer, len(prompt) + 3, prompt="plain").examples
+    (example,) = encoding.encode_rows(rows, tokenizer, len(prompt) + 3, prompt="plain").examples
     assert response(tokenizer, example) == "It "
     assert example["row"] == 1
 
 
 def test_no_row_left_is_one_sentence(tokenizer):
     with pytest.raises(UserError, match=r"none of the 1 rows keeps any .* max_tokens=5; raise encoding\.max_tokens"):
-        data.encode_rows([ROW], tokenizer, 5)
+        encoding.encode_rows([ROW], tokenizer, 5)
 
 
 def test_no_rows_is_one_sentence(tokenizer):
     with pytest.raises(UserError, match="found none; set held_out"):
-        data.encode_rows([], tokenizer, 5)
+        encoding.encode_rows([], tokenizer, 5)
 
 
 @pytest.mark.parametrize(("key", "value"), [("prompt", "alpacca"), ("loss_on", "prompt")])
 def test_unknown_choices_are_one_sentence(tokenizer, key, value):
     with pytest.raises(UserError, match=f"encoding.{key}: expected one of .*, found '{value}'"):
-        data.encode_rows([ROW], tokenizer, 99, **{key: value})
+        encoding.encode_rows([ROW], tokenizer, 99, **{key: value})
 
 
 def test_each_assistant_turn_of_a_chat_is_a_target(tokenizer):
@@ -122,7 +123,7 @@ def test_each_assistant_turn_of_a_chat_is_a_target(tokenizer):
         {"role": "user", "content": "2+2?"},
         {"role": "assistant", "content": "4"},
     ]
-    (example,) = data.encode_rows([{"messages": messages}], tokenizer, 999).examples
+    (example,) = encoding.encode_rows([{"messages": messages}], tokenizer, 999).examples
     assert tokenizer.decode(example["input_ids"]).count("<eos>") == 2
     assert response(tokenizer, example) == "2<eos>\n4<eos>"
 
@@ -131,7 +132,7 @@ def test_chat_without_a_template_is_one_sentence():
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = None
     with pytest.raises(UserError, match=r"no chat template.*encoding\.prompt: alpaca"):
-        data.encode_rows([ROW], tokenizer, 99, prompt="chat")
+        encoding.encode_rows([ROW], tokenizer, 99, prompt="chat")
 
 
 def test_a_template_that_rewrites_the_past_is_one_sentence():
@@ -139,7 +140,7 @@ def test_a_template_that_rewrites_the_past_is_one_sentence():
     tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
     turns = [{"role": r, "content": r} for r in ("user", "assistant", "user", "assistant")]
     with pytest.raises(UserError, match="rewrites earlier turns"):
-        data.encode_rows([{"messages": turns}], tokenizer, 99)
+        encoding.encode_rows([{"messages": turns}], tokenizer, 99)
 
 
 def test_a_token_across_the_border_counts_as_response():
@@ -160,25 +161,25 @@ def test_a_token_across_the_border_counts_as_response():
         def __call__(self, text, **_options):
             return {"input_ids": encode(text) if isinstance(text, str) else [encode(t) for t in text]}
 
-    (encoded,) = data.encode_rows([{"output": "bc"}], Joining(), 9, prompt="text").examples
+    (encoded,) = encoding.encode_rows([{"output": "bc"}], Joining(), 9, prompt="text").examples
     assert encoded["labels"] == [3, 9]
-    joined = data._encode("abc", [(2, 3)], Joining(), [], "response")
+    joined = encoding._encode("abc", [(2, 3)], Joining(), [], "response")
     assert joined == {"input_ids": [0, 3, 9], "labels": [-100, 3, 9]}
 
 
 def test_a_beginning_token_is_kept_where_the_tokenizer_adds_one():
     tokenizer = byte_tokenizer()
-    plain = data.encode_rows([ROW], tokenizer, 999).examples[0]
+    plain = encoding.encode_rows([ROW], tokenizer, 999).examples[0]
     from tokenizers.processors import TemplateProcessing
 
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
     )
-    began = data.encode_rows([ROW], tokenizer, 999).examples[0]
+    began = encoding.encode_rows([ROW], tokenizer, 999).examples[0]
     assert began["input_ids"] == [tokenizer.bos_token_id, *plain["input_ids"]]
     assert began["labels"] == [-100, *plain["labels"]]
     # A chat template writes its own, so none is added there.
-    chat = data.encode_rows([ROW], tokenizer, 999, prompt="chat").examples[0]
+    chat = encoding.encode_rows([ROW], tokenizer, 999, prompt="chat").examples[0]
     assert chat["input_ids"][0] != tokenizer.bos_token_id
 
 
@@ -186,7 +187,7 @@ def test_a_beginning_token_is_kept_where_the_tokenizer_adds_one():
 
 
 def test_collate_pads_on_the_right():
-    batch = data.collate(
+    batch = encoding.collate(
         [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}], pad_token_id=1
     )
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 1, 1]]
@@ -196,14 +197,14 @@ def test_collate_pads_on_the_right():
 
 def test_probe_batches_are_drawn_without_repetition_and_apart_from_training():
     examples = [{"input_ids": [i], "labels": [i]} for i in range(30)]
-    batches = data.probe_batches(examples, 0, batches=5, seed=42)
+    batches = encoding.probe_batches(examples, 0, batches=5, seed=42)
     drawn = [batch["input_ids"].item() for batch in batches]
     assert len(set(drawn)) == 5
-    assert drawn == [b["input_ids"].item() for b in data.probe_batches(examples, 0, batches=5, seed=42)]
+    assert drawn == [b["input_ids"].item() for b in encoding.probe_batches(examples, 0, batches=5, seed=42)]
     planned = plan_batches([1] * 30, steps=5, batch_size=1, accumulation=1, seed=42)
     assert drawn != [i for micro in planned for i in micro]
     with pytest.raises(UserError, match=r"needs 40 rows \(20 batches of 2\) and the training data has 30"):
-        data.probe_batches(examples, 0, batches=20, seed=42, batch_size=2)
+        encoding.probe_batches(examples, 0, batches=20, seed=42, batch_size=2)
 
 
 # Locks

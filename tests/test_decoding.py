@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aletheia.conversion import byte_tokenizer
-from aletheia.decoding import Greedy, StopStrings
+from aletheia.evaluation.greedy import Greedy, StopStrings
+from aletheia.staging.convert import byte_tokenizer
 from conftest import FAMILIES, longrope_model, tiny_model
 
 LENGTHS = [3, 9, 6, 1]

@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aletheia.layout import ON_DEMAND
+from aletheia.study.outputs import ON_DEMAND
 from conftest import ROOT, STUDY, copy_project, edit, missing, said, snakemake
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["aletheia"]

@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aletheia.lineage import ROOT, SCRIPTS, code_digests
+from aletheia.provenance.lineage import ROOT, SCRIPTS, code_digests
 
 # Pins that no script of the environment imports itself.
 UNSEEN = {
@@ -59,7 +59,7 @@ DISTRIBUTIONS = packages_distributions()
 # Imports of tests that no distribution installs: the wheel under test, unpacked beside it.
 UNPACKED = {"glassllm"}
 # What a script imports by name where its settings are given by hand, which no rule does.
-BY_HAND = ("aletheia.config", "aletheia.strict_yaml", "aletheia.by_hand")
+BY_HAND = ("aletheia.study.schema", "aletheia.study.strict_yaml", "aletheia.study.settings_by_hand")
 
 
 def third_party(source):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from aletheia.config import read_yaml
+from aletheia.analysis.paper_tables import load_published
+from aletheia.cluster.cost import SMALL, estimated, evaluation_seconds, load_seconds, training_seconds
 from aletheia.errors import UserError
-from aletheia.estimate import SMALL, estimated, evaluation_seconds, load_seconds, training_seconds
-from aletheia.published import load_published
-from aletheia.study import load_study
+from aletheia.study.schema import read_yaml
+from aletheia.study.study import load_study
 from conftest import ROOT
 
 

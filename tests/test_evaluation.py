@@ -13,11 +13,13 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from aletheia import answers, artifacts, evaluated, evaluation
-from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
-from aletheia.evaluation import Model
-from aletheia.sandbox import resolve
+from aletheia.evaluation import evaluate as evaluation
+from aletheia.evaluation import evaluated_run, outcomes
+from aletheia.evaluation.evaluate import Model
+from aletheia.provenance import artifacts
+from aletheia.sandbox.judge import resolve
+from aletheia.training.deadlines import Deadline
 from conftest import SCRIPTS, run_script
 from evaluations import (
     CONFIG,
@@ -104,8 +106,8 @@ def test_a_failed_run_becomes_a_status_without_loading_the_model(staged, tmp_pat
     assert (payload["status"], payload["arm"], payload["seed"]) == ("no_adapter", "ale", 42)
     assert (payload["score"], payload["n"]) == (None, 0)
     assert "diverged" in payload["reason"]
-    for name, columns in answers.COLUMNS.items():
-        if name != answers.PASSED:
+    for name, columns in outcomes.COLUMNS.items():
+        if name != outcomes.PASSED:
             stem = "humaneval.generations" if name == "humaneval" else name
             table = pyarrow.parquet.read_table(out / f"{stem}.parquet")
             assert (table.num_rows, table.column_names) == (0, list(columns))
@@ -132,7 +134,7 @@ def test_missing_questions_are_one_sentence(staged, tmp_path):
 def adapted(staged, tmp_path):
     from peft import LoraConfig, get_peft_model
 
-    model, _ = evaluated.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
+    model, _ = evaluated_run.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
     torch.manual_seed(0)
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
     model.save_pretrained(tmp_path / "adapter")
@@ -141,7 +143,7 @@ def adapted(staged, tmp_path):
 
 
 def test_the_adapter_counts(adapted, staged, loaded):
-    model, tokenizer = evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
+    model, tokenizer = evaluated_run.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
     ids = torch.arange(40)[None]
     assert torch.equal(model(ids).logits, adapted.model.eval()(ids).logits)
     tuned = evaluate(Model(model, tokenizer, 4), "heldout", staged)
@@ -161,7 +163,7 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
     config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": ["mmlu", "gsm8k", "humaneval"]}}
     for run in (None, adapted.run, adapted.run):
         args = SimpleNamespace(run=run, precision=None, threads=1, attempt=1, **common)
-        done = list(evaluated.evaluations(args, config, tmp_path))
+        done = list(evaluated_run.evaluations(args, config, tmp_path))
         assert [one.outcome.status for one in done] == ["ok"] * 3
         assert [one.facts["prompt"] for one in done] == ["plain"] * 3
     assert loads == ["LlamaForCausalLM"] * 3
@@ -189,7 +191,7 @@ def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatc
     args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
     args.model_lock, args.data_lock = staged["model"], staged["data"]
     recorded = {}
-    for one in evaluated.evaluations(args, CONFIG, tmp_path):
+    for one in evaluated_run.evaluations(args, CONFIG, tmp_path):
         recorded[one.facts["benchmark"]] = one.facts["padding"]
         assert sides == {one.facts["padding"]}
         sides.clear()
@@ -200,17 +202,17 @@ def test_a_changed_adapter_is_refused(adapted, staged):
     weights = adapted.run.parent / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(UserError, match=r"not the adapter that run\.json names \(expected sha256 .*, found .*\)"):
-        evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
+        evaluated_run.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
     weights.unlink()
     with pytest.raises(UserError, match="found no file"):
-        evaluated.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
+        evaluated_run.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
 
 
 def test_a_run_of_another_model_is_refused(staged, tmp_path):
     run = run_json(tmp_path, model="other")
     args = SimpleNamespace(run=run, model_lock=staged["model"], precision=None, questions=[], data_lock=staged["data"])
     with pytest.raises(UserError, match="expected the model that the run adapted, other, found tiny"):
-        next(evaluated.evaluations(args, CONFIG, tmp_path))
+        next(evaluated_run.evaluations(args, CONFIG, tmp_path))
 
 
 # Statuses
@@ -249,7 +251,7 @@ def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tr
     args = SimpleNamespace(run=None, precision=None, threads=1, attempt=attempt, questions=[staged["mmlu"]])
     args.model_lock, args.data_lock = staged["model"], staged["data"]
     settings = {**CONFIG["evaluation"], "benchmarks": ["heldout", "mmlu"], "time_limit_seconds": limit}
-    done = list(evaluated.evaluations(args, {**CONFIG, "evaluation": settings}, tmp_path))
+    done = list(evaluated_run.evaluations(args, {**CONFIG, "evaluation": settings}, tmp_path))
     expected = ("timeout", ended) if ended else ("ok", None)
     assert [(one.outcome.status, one.outcome.reason) for one in done] == [expected] * 2
 
@@ -262,7 +264,7 @@ def test_logits_that_are_not_numbers_are_a_status(loaded, name, staged, tmp_path
     assert (outcome.status, outcome.score, outcome.loss) == ("failed", None, None)
     assert "not finite" in outcome.reason
     assert {row["status"] for row in outcome.rows} == {"nan"}
-    answers.write_table(tmp_path / "t.parquet", outcome.rows, answers.COLUMNS[name])
+    outcomes.write_table(tmp_path / "t.parquet", outcome.rows, outcomes.COLUMNS[name])
 
 
 def test_one_question_that_is_not_a_number_counts_as_wrong():
@@ -271,7 +273,7 @@ def test_one_question_that_is_not_a_number_counts_as_wrong():
         for values in ([math.nan, -1.0, -2.0, -3.0], [-2.0, -1.0, -3.0, -4.0])
     ]
     questions = [{"id": 0, "answer": 0}, {"id": 1, "answer": 1}]
-    outcome = answers.scored(answers.TABLES["mmlu"](questions, {"none": samples}, {}))
+    outcome = outcomes.scored(outcomes.TABLES["mmlu"](questions, {"none": samples}, {}))
     assert (outcome.status, outcome.score, outcome.n_correct) == ("ok", 0.5, 1)
     assert outcome.reason == "1 of 2 questions gave numbers that are not finite"
     assert [row["prediction"] for row in outcome.rows] == [None, "B"]
@@ -281,7 +283,7 @@ def test_one_question_that_is_not_a_number_counts_as_wrong():
 def test_an_empty_generation_is_a_row():
     samples = [{"arguments": [["prompt"]], "resps": [["  \n"]]}]
     notes = {"prompt": {"tokens": 2, "truncated": False, "nan": False}}
-    (row,) = answers.TABLES["humaneval"]([{"id": "HumanEval/0"}], {"none": samples}, notes)
+    (row,) = outcomes.TABLES["humaneval"]([{"id": "HumanEval/0"}], {"none": samples}, notes)
     assert (row["status"], row["generation"], row["tokens"]) == ("empty", "  \n", 2)
 
 
@@ -305,9 +307,9 @@ def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tm
     args.model_lock, args.data_lock = staged["model"], staged["data"]
     if not isinstance(error, torch.OutOfMemoryError):
         with pytest.raises(RuntimeError, match="bad weights"):
-            list(evaluated.evaluations(args, CONFIG, tmp_path, load))
+            list(evaluated_run.evaluations(args, CONFIG, tmp_path, load))
         return
-    done = list(evaluated.evaluations(args, CONFIG, tmp_path, load))
+    done = list(evaluated_run.evaluations(args, CONFIG, tmp_path, load))
     assert [one.facts["benchmark"] for one in done] == CONFIG["evaluation"]["benchmarks"]
     assert {(one.outcome.status, one.outcome.reason) for one in done} == {
         ("failed", "out of memory: CUDA out of memory.")
@@ -329,7 +331,7 @@ def test_a_prompt_longer_than_the_window_is_a_row(loaded, tmp_path):
     outcome = evaluate(loaded, "humaneval", lock)
     assert outcome.rows[0]["status"] in ("prompt_cut", "empty")
     assert "1 of 2 prompts were longer" in outcome.reason
-    answers.write_table(tmp_path / "t.parquet", outcome.rows, answers.COLUMNS["humaneval"])
+    outcomes.write_table(tmp_path / "t.parquet", outcome.rows, outcomes.COLUMNS["humaneval"])
 
 
 def test_a_window_without_room_for_the_answer_is_one_sentence(loaded, staged):
@@ -350,11 +352,11 @@ def test_a_generation_that_never_stops_is_cut_and_counted(loaded, staged):
 
 def test_the_standard_error_of_a_share_is_the_harness_one():
     correct = [True, False, True, True, False]
-    share, stderr = answers.proportion(correct)
+    share, stderr = outcomes.proportion(correct)
     assert share == 0.6
     assert stderr == pytest.approx(np.std(correct, ddof=1) / math.sqrt(5))
-    assert answers.proportion([True]) == (1.0, None)
-    assert answers.proportion([]) == (None, None)
+    assert outcomes.proportion([True]) == (1.0, None)
+    assert outcomes.proportion([]) == (None, None)
 
 
 def test_the_standard_error_of_the_loss():
@@ -374,7 +376,7 @@ def test_the_standard_error_of_the_loss():
 
 def test_heldout_loss_is_the_models_own(loaded, staged):
     """One row by itself, with the loss that transformers computes."""
-    from aletheia.data import encode_rows
+    from aletheia.training.encoding import encode_rows
 
     outcome = evaluate(loaded, "heldout", staged)
     (example,) = encode_rows(ROWS[:1], loaded.tokenizer, **CONFIG["encoding"]).examples

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aletheia import artifacts, layout
-from aletheia.artifacts import SIDECAR
-from aletheia.inventory import load_inventory
+from aletheia.audit.inventory import load_inventory
+from aletheia.provenance import artifacts
+from aletheia.provenance.artifacts import SIDECAR
+from aletheia.study import outputs
 from conftest import STUDY, copy_study, dry, edit, said, snakemake
 
 ARCHIVE = "results/evidence/evidence.zip"
@@ -344,7 +345,7 @@ def test_results_on_demand_go_in_once_all_of_them_are_there(bundled, tmp_path, m
     folder = tmp_path / "study"
     shutil.copytree(bundled, folder)
     monkeypatch.chdir(folder)
-    asked = layout.paired_files(load_inventory([Path(STUDY[1])]).study)
+    asked = outputs.paired_files(load_inventory([Path(STUDY[1])]).study)
     table = "results/paired/summary.csv"
     pairs = [path for path in asked if not path.startswith(table)]
     for path in map(Path, pairs):

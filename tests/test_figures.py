@@ -3,18 +3,19 @@
 import matplotlib as mpl
 import pytest
 
-from aletheia import config, drawing, figures, reporting
+from aletheia.analysis.ledger import write_csv
+from aletheia.analysis.summary import summarise
 from aletheia.errors import UserError
-from aletheia.ledger import write_csv
-from aletheia.summary import summarise
+from aletheia.report import figures, plot_style
+from aletheia.study import report_contents, schema
 from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, script
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
-STYLE = {**drawing.STYLE, "dots_per_inch": 60}
+STYLE = {**plot_style.STYLE, "dots_per_inch": 60}
 
 
 def draw(name, ledger):
-    with mpl.rc_context(drawing.rc(STYLE)):
+    with mpl.rc_context(plot_style.rc(STYLE)):
         return figures.FIGURES[name](ledger, summarise(ledger), STYLE)
 
 
@@ -40,7 +41,7 @@ def words(figure):
 )
 def test_every_figure_for_every_shape_of_study(name, models, how, tmp_path):
     figure = draw(name, ledger_of(models, **how))
-    drawing.save(figure, tmp_path / "x.png")
+    plot_style.save(figure, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 2000
 
 
@@ -108,12 +109,12 @@ def test_scripts_draw_the_same_bytes_twice(tmp_path):
 @pytest.mark.parametrize("palette", ["nope", "light:nope", "ch:turns=2", ""])
 def test_an_unknown_palette_is_said_in_one_sentence(palette):
     with pytest.raises(UserError, match=r"figures\.palette .*: expected the name of a seaborn palette") as caught:
-        drawing.checked_style({"palette": palette})
+        plot_style.checked_style({"palette": palette})
     assert repr(palette) in str(caught.value)
 
 
 def test_the_style_is_the_default_with_the_study_s_changes():
-    assert drawing.checked_style({"palette": "Set2"}) == {**drawing.STYLE, "palette": "Set2"}
+    assert plot_style.checked_style({"palette": "Set2"}) == {**plot_style.STYLE, "palette": "Set2"}
 
 
 @pytest.mark.slow
@@ -129,13 +130,13 @@ def test_the_script_ends_with_the_palette_s_sentence(tmp_path):
 
 
 def test_reports_name_what_can_be_made():
-    assert set(reporting.figures_of(reporting.REPORTS)) == set(figures.FIGURES)
-    assert reporting.figures_of(["compute_matched", "speed"]) == ["fig1", "fig3", "fig4", "fig5"]
-    assert set(config.schema("campaign")["properties"]["reports"]["items"]["enum"]) == set(reporting.REPORTS)
+    assert set(report_contents.figures_of(report_contents.REPORTS)) == set(figures.FIGURES)
+    assert report_contents.figures_of(["compute_matched", "speed"]) == ["fig1", "fig3", "fig4", "fig5"]
+    assert set(schema.schema("campaign")["properties"]["reports"]["items"]["enum"]) == set(report_contents.REPORTS)
 
 
 def test_captions_exist_for_every_figure_and_table():
-    from aletheia.lineage import ROOT
+    from aletheia.provenance.lineage import ROOT
 
     for name in [*figures.FIGURES, *(f"table{n}" for n in range(1, 6))]:
         assert (ROOT / "workflow" / "report" / f"{name}.rst").read_text().strip()

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from aletheia import answers, harness
-from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
-from aletheia.evaluation import Model
+from aletheia.evaluation import harness, outcomes
+from aletheia.evaluation.evaluate import Model
+from aletheia.staging.convert import byte_tokenizer
 from conftest import longrope_model
 from evaluations import CONFIG, GSM8K, HUMANEVAL, MMLU, data_lock, definition, evaluate, likelihoods, plain_harness
 
@@ -79,7 +79,7 @@ def test_rows_that_stop_early_keep_the_harness_texts(loaded):
     """Stop strings that do occur, at different steps of different rows."""
     from lm_eval.models.huggingface import HFLM
 
-    from aletheia.harness import StudyLM
+    from aletheia.evaluation.harness import StudyLM
 
     plain = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
     ours = StudyLM(loaded.model, loaded.tokenizer, batch_size=4)
@@ -157,8 +157,8 @@ def test_few_shot_examples_are_the_subjects_own_first_rows(loaded, tmp_path, mon
     shots = [{**row, "id": f"s/{i}", "question": f"Shot {i}"} for i, row in enumerate(MMLU[:6])]
     lock = data_lock(tmp_path, "mmlu", questions=MMLU, fewshot=shots)
     seen = []
-    original = answers._question
-    monkeypatch.setattr(answers, "_question", lambda q, s: (seen.append(s["arguments"][0][0]), original(q, s))[1])
+    original = outcomes._question
+    monkeypatch.setattr(outcomes, "_question", lambda q, s: (seen.append(s["arguments"][0][0]), original(q, s))[1])
     config = {"mmlu": lock}
     evaluate(loaded, "mmlu", config, mmlu={"questions": "mmlu", "num_fewshot": 2})
 
@@ -185,8 +185,8 @@ def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_pa
     import yaml
     from lm_eval.api.task import ConfigurableTask
 
-    from aletheia import tasks
-    from aletheia.questions import read_questions
+    from aletheia.evaluation import harness_tasks
+    from aletheia.staging.questions import read_questions
 
     files, rows = {}, {}
     for split in ("test", "dev"):
@@ -208,7 +208,9 @@ def test_mmlu_prompts_are_the_harness_own(subject, shots, benchmark_data, tmp_pa
     theirs = ConfigurableTask(config={**theirs, "num_fewshot": shots})
     ours = tmp_path / "ours.jsonl"
     ours.write_text("".join(json.dumps(row) + "\n" for row in rows["test"]))
-    ours = tasks._SubjectTask(config=tasks.task_config("mmlu", ours, num_fewshot=5, fewshot=rows["dev"]))
+    ours = harness_tasks._SubjectTask(
+        config=harness_tasks.task_config("mmlu", ours, num_fewshot=5, fewshot=rows["dev"])
+    )
     # Prompts with examples are long: a part of them is enough.
     asked = list(zip(theirs.test_docs(), ours.test_docs(), strict=True))[: 50 if shots else 400]
     for their, our in asked:
@@ -276,7 +278,7 @@ def test_the_chat_task_of_humaneval_has_the_harness_prompt_and_stops_of_its_own(
     import lm_eval
     import yaml
 
-    from aletheia.tasks import TASKS
+    from aletheia.evaluation.harness_tasks import TASKS
 
     folder = Path(lm_eval.__file__).parent / "tasks" / "humaneval"
     # A loader that takes the harness's `!function` for text.
@@ -299,7 +301,7 @@ def test_a_completion_keeps_its_leading_spaces_under_sentencepiece(loaded):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from aletheia.harness import StudyLM
+    from aletheia.evaluation.harness import StudyLM
 
     words = ["▁", "▁▁▁▁", "return", "▁a", "a", "</s>"]
     made = Tokenizer(models.BPE(vocab={w: i for i, w in enumerate(words)}, merges=[("▁", "a")]))

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
-from aletheia import conversion, hub, space
-from aletheia.config import read_yaml
 from aletheia.errors import UserError
-from aletheia.study import load_study
+from aletheia.staging import convert, disk_space, hub
+from aletheia.study.schema import read_yaml
+from aletheia.study.study import load_study
 from conftest import ROOT, SCRIPTS, copy_project, said, snakemake
 from hub_server import COMMIT, NEWER, Hub, git_hash
 from stage_step import refused, stage, staged
@@ -35,7 +35,7 @@ def solved(numbers):
 def files(tmp_path_factory):
     """Return the files of a tiny model by name."""
     folder = tmp_path_factory.mktemp("hub") / "m"
-    conversion.random_model({"config": {"model_type": "llama", **SHAPE}}, folder)
+    convert.random_model({"config": {"model_type": "llama", **SHAPE}}, folder)
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -358,7 +358,7 @@ def test_a_killed_download_is_gone_on_with(tmp_path, repositories, files):
 QUOTA = """
 import errno, os
 from pathlib import Path
-from aletheia import materials
+from aletheia.staging import build
 
 def full(descriptor):
     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
@@ -442,14 +442,14 @@ def paper():
 
 
 def free(monkeypatch, gib):
-    usage = type("usage", (), {"free": int(gib * space.GIB)})
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda _folder: usage)
+    usage = type("usage", (), {"free": int(gib * disk_space.GIB)})
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _folder: usage)
 
 
 def test_the_papers_models_take_487_gib(paper, tmp_path, monkeypatch):
     folder = tmp_path / "resources" / "models"
     free(monkeypatch, 500)
-    assert space.staging_space(paper.models, folder) == (
+    assert disk_space.staging_space(paper.models, folder) == (
         "staging 18 models of the hub takes about 487.0 GiB, of which 487.0 GiB are yet to come; "
         f"{folder} has 500.0 GiB free"
     )
@@ -457,18 +457,18 @@ def test_the_papers_models_take_487_gib(paper, tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"487\.0 GiB .* 480\.0 GiB free; free some space, put resources/ on another disk"
     ):
-        space.staging_space(paper.models, folder)
+        disk_space.staging_space(paper.models, folder)
     # What an earlier call has brought is not needed again.
     (folder / ".qwen2.5-72b.partial").mkdir(parents=True)
     with (folder / ".qwen2.5-72b.partial" / "model-00001-of-00037.safetensors").open("wb") as sparse:
-        sparse.truncate(10 * space.GIB)
-    assert "of which 477.0 GiB are yet to come" in space.staging_space(paper.models, folder)
+        sparse.truncate(10 * disk_space.GIB)
+    assert "of which 477.0 GiB are yet to come" in disk_space.staging_space(paper.models, folder)
 
 
 def test_models_that_no_hub_has_need_no_room(monkeypatch, tmp_path):
     free(monkeypatch, 0)
     local = {"m": {"source": {"type": "local", "path": "x"}, "parameters": 10**15}}
-    assert space.staging_space(local, tmp_path) is None
+    assert disk_space.staging_space(local, tmp_path) is None
 
 
 def hub_study(folder, parameters):

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from aletheia import artifacts
-from aletheia.interleaving import take_turns, total_steps, twin
-from aletheia.loop import Step
-from aletheia.paired_times import COLUMNS, median_ratio, ratios_payload, status_of, step_ratios, summary_rows
-from aletheia.rounds import Turns
+from aletheia.provenance import artifacts
+from aletheia.timing.interleaving import take_turns, total_steps, twin
+from aletheia.timing.paired import COLUMNS, median_ratio, ratios_payload, status_of, step_ratios, summary_rows
+from aletheia.timing.rounds import Turns
+from aletheia.training.loop import Step
 from conftest import FAMILIES, STUDY, copy_project, random_batch, run_script, said, snakemake, tiny_model
 from test_loop import nf4_folder, nf4_model  # noqa: F401
 from test_training import BF16, looped

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from aletheia import layout
-from aletheia.config import read_yaml
-from aletheia.study import load_study
+from aletheia.study import outputs as layout
+from aletheia.study.schema import read_yaml
+from aletheia.study.study import load_study
 from conftest import STUDY, copy_project, edit, said, snakemake
 
 

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from aletheia import pairs
+from aletheia.analysis import pairs
+from aletheia.analysis.ledger import COLUMNS, build_ledger, read_ledger, write_csv
 from aletheia.errors import UserError
-from aletheia.ledger import COLUMNS, build_ledger, read_ledger, write_csv
 from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, plan, run, script, sealed, study, write_study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
@@ -232,10 +232,13 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     # What all arms of a model share makes their rows too.
     for path in (plans[1], precision):
         kind, payload = made[path]
-        sealed(path, kind, payload, code_edited_meanwhile=["aletheia.batching"])
+        sealed(path, kind, payload, code_edited_meanwhile=["aletheia.training.batch_plan"])
         done = script("aggregate.py", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert f"found {path} made by other code aletheia.batching (edited while the job ran); delete" in done.stderr
+        assert (
+            f"found {path} made by other code aletheia.training.batch_plan (edited while the job ran); delete"
+            in done.stderr
+        )
         sealed(path, kind, payload)
     (tmp_path / "train" / "smollm2-135m" / "cm" / "seed42" / "run.json").unlink()
     done = script("aggregate.py", *arguments)

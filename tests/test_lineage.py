@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from aletheia import artifacts, lineage
 from aletheia.cli import step_parser
 from aletheia.errors import UserError
-from aletheia.locking import locked
+from aletheia.provenance import artifacts, lineage
+from aletheia.provenance.locking import locked
 from conftest import ROOT
 
 
@@ -18,26 +18,58 @@ def test_a_script_reaches_what_it_imports_at_any_depth():
     code = lineage.code_digests("train.py")
     assert {
         "train.py",
-        "aletheia.runs",
-        "aletheia.training",
-        "aletheia.adapters",
-        "aletheia.models",
-        "aletheia.layers",
+        "aletheia.training.run",
+        "aletheia.training.trainer",
+        "aletheia.method.adapters",
+        "aletheia.method.loading",
+        "aletheia.method.layers",
     } <= set(code)
 
 
 @pytest.mark.parametrize(
     ("script", "foreign"),
     [
-        ("probe.py", {"aletheia.training", "aletheia.runs", "aletheia.evaluation", "aletheia.figures"}),
-        ("train.py", {"aletheia.probe", "aletheia.evaluation", "aletheia.figures", "aletheia.staging"}),
-        ("select_layers.py", {"aletheia.probe", "aletheia.training", "aletheia.data", "aletheia.models"}),
-        ("evaluate_run.py", {"aletheia.training", "aletheia.figures", "aletheia.sandbox", "aletheia.serving"}),
-        ("generate.py", {"aletheia.training", "aletheia.figures", "aletheia.sandbox"}),
-        ("score_code.py", {"aletheia.training", "aletheia.harness", "aletheia.models"}),
-        ("stats.py", {"aletheia.training", "aletheia.models", "aletheia.figures"}),
-        ("figures.py", {"aletheia.training", "aletheia.models"}),
-        ("aggregate.py", {"aletheia.training", "aletheia.models", "aletheia.figures"}),
+        (
+            "probe.py",
+            {
+                "aletheia.training.trainer",
+                "aletheia.training.run",
+                "aletheia.evaluation.evaluate",
+                "aletheia.report.figures",
+            },
+        ),
+        (
+            "train.py",
+            {
+                "aletheia.method.probe",
+                "aletheia.evaluation.evaluate",
+                "aletheia.report.figures",
+                "aletheia.staging.stage",
+            },
+        ),
+        (
+            "select_layers.py",
+            {
+                "aletheia.method.probe",
+                "aletheia.training.trainer",
+                "aletheia.training.encoding",
+                "aletheia.method.loading",
+            },
+        ),
+        (
+            "evaluate_run.py",
+            {
+                "aletheia.training.trainer",
+                "aletheia.report.figures",
+                "aletheia.sandbox.judge",
+                "aletheia.evaluation.vllm_backend",
+            },
+        ),
+        ("generate.py", {"aletheia.training.trainer", "aletheia.report.figures", "aletheia.sandbox.judge"}),
+        ("score_code.py", {"aletheia.training.trainer", "aletheia.evaluation.harness", "aletheia.method.loading"}),
+        ("stats.py", {"aletheia.training.trainer", "aletheia.method.loading", "aletheia.report.figures"}),
+        ("figures.py", {"aletheia.training.trainer", "aletheia.method.loading"}),
+        ("aggregate.py", {"aletheia.training.trainer", "aletheia.method.loading", "aletheia.report.figures"}),
     ],
 )
 def test_a_step_does_not_depend_on_another_steps_module(script, foreign):
@@ -47,7 +79,7 @@ def test_a_step_does_not_depend_on_another_steps_module(script, foreign):
 
 def test_tokens_name_module_and_section():
     names = [token.split("=")[0] for token in lineage.code_tokens("select_layers.py")]
-    assert {"code:select_layers.py", "code:aletheia.selection"} <= set(names)
+    assert {"code:select_layers.py", "code:aletheia.method.selection"} <= set(names)
     tokens = ["code:aletheia.x=ab", "env:envs/gpu.yaml=cd", 'config:training={"steps":3,"name":"a=b"}']
     assert lineage.parse_tokens(tokens) == {
         "code": {"aletheia.x": "ab"},
@@ -170,8 +202,8 @@ def test_a_commit_is_dirty_clean_or_not_known(tmp_path, monkeypatch):
 STEP = """
 import sys
 from pathlib import Path
-from aletheia import turns
-from aletheia.job import Job
+from aletheia.study import planned_runs
+from aletheia.provenance.job import Job
 from aletheia.cli import step_parser
 
 out = Path(sys.argv.pop(1))
@@ -180,7 +212,7 @@ args.extra_code = ["workflow/tasks/asked.yaml"]
 job = Job(args, inputs=[], outputs=[out])
 print("waits", flush=True)
 with job:
-    from aletheia import deadlines
+    from aletheia.training import deadlines
 
     print("holds", flush=True)
     sys.stdin.readline()
@@ -204,7 +236,7 @@ def step(tmp_path):
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
-    yield start, out, workflow / "scripts" / "aletheia" / "turns.py"
+    yield start, out, workflow / "scripts" / "aletheia" / "study" / "planned_runs.py"
     for process in started:
         process.kill()
         process.communicate()
@@ -216,15 +248,15 @@ def test_a_module_that_is_edited_while_its_job_waits_is_recorded_as_it_ran(step)
     with locked(out):
         process = start()
         assert process.stdout.readline() == "waits\n"
-        later = module.with_name("deadlines.py")
+        later = module.parents[1] / "training" / "deadlines.py"
         for edited in (module, later):
             edited.write_text(edited.read_text() + "# edited\n")
     assert process.communicate("on\n", timeout=60)[0] == "holds\n"
     envelope = artifacts.read(out)
-    assert envelope["lineage"]["code"]["aletheia.turns"] == ran
+    assert envelope["lineage"]["code"]["aletheia.study.planned_runs"] == ran
     # Imported after the wait, as most of what computes: what ran is what stood there by then.
-    assert envelope["lineage"]["code"]["aletheia.deadlines"] == lineage.file_digest.__wrapped__(later)
-    assert envelope["observed"]["code_edited_meanwhile"] == ["aletheia.turns"]
+    assert envelope["lineage"]["code"]["aletheia.training.deadlines"] == lineage.file_digest.__wrapped__(later)
+    assert envelope["observed"]["code_edited_meanwhile"] == ["aletheia.study.planned_runs"]
 
 
 def test_what_is_edited_or_deleted_while_its_job_runs_is_recorded(step):

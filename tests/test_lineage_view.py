@@ -10,7 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from aletheia import ancestry, artifacts, diagram
+from aletheia.audit import lineage_graph, lineage_svg
+from aletheia.provenance import artifacts
 from conftest import SCRIPTS, run_script
 
 FIGURE = "results/figures/fig1.pdf"
@@ -45,8 +46,10 @@ def test_the_tree_reaches_weights_data_code_and_machine(finished):
     assert len(weights) == 1, "a repeated subtree is shown once"
     ledger = [line for line in lines if "results/aggregate/ledger.csv" in line]
     assert [line.endswith("(its ancestry stands above)") for line in ledger] == [False, True]
-    digest = artifacts.read(finished / "results/probe/tiny-llama/seed1.json")["lineage"]["code"]["aletheia.probe"]
-    assert any(re.fullmatch(rf"  aletheia\.probe +{digest}  probe", line) for line in lines)
+    digest = artifacts.read(finished / "results/probe/tiny-llama/seed1.json")["lineage"]["code"][
+        "aletheia.method.probe"
+    ]
+    assert any(re.fullmatch(rf"  aletheia\.method\.probe +{digest}  probe", line) for line in lines)
     assert any(line.startswith("  tiny-llama: random") for line in lines)
     (gpu,) = (line for line in lines if re.search(r"envs/gpu\.yaml \w{16} ", line))
     assert set(gpu.split("  ")[-1].strip().split(", ")) == {"train", "batches", "precision", "probe"}
@@ -99,8 +102,8 @@ def test_a_picture_of_many_runs_groups_them():
         arm = ARMS[number % 3]
         path = f"train/m{number % 11}/{arm}/seed{number}/run.json"
         nodes[path] = made(path, "run", "train", arm=arm)
-    edges = [ancestry.Edge(path, "ledger.csv", "0" * 64) for path in nodes if path != "ledger.csv"]
-    drawn = ET.fromstring(diagram.draw(ancestry.Graph(["ledger.csv"], nodes, edges)))
+    edges = [lineage_graph.Edge(path, "ledger.csv", "0" * 64) for path in nodes if path != "ledger.csv"]
+    drawn = ET.fromstring(lineage_svg.draw(lineage_graph.Graph(["ledger.csv"], nodes, edges)))
     groups = [text.text for text in drawn.iter(f"{SVG}text") if text.text and "×" in text.text]
     assert sorted(groups) == ["run ale ×33", "run cm ×33", "run std ×33"]
     assert len(list(drawn.iter(f"{SVG}path"))) == 3
@@ -110,7 +113,7 @@ def test_a_picture_of_many_runs_groups_them():
 def made(path, kind, step, **about):
     facts = {"code": {f"{step}.py": "0" * 16}, "config": {}, "commit": None, "dirty": None}
     observed = {"host": "node", "device": "processor", "seconds": 1.0}
-    return ancestry.Node(path, kind, step, about=about, facts=facts, observed=observed)
+    return lineage_graph.Node(path, kind, step, about=about, facts=facts, observed=observed)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_a_damaged_file_of_the_chain_is_shown_as_such(study, tmp_path, path, sho
     graph = json.loads(lineage(study, FIGURE, "--json").stdout)
     assert [n["path"] for n in graph["nodes"] if n["status"] != "ok"] == [shown_at]
     assert lineage(study, FIGURE, "--svg", tmp_path / "x.svg").returncode == 1
-    assert diagram.BORDERS["changed"] in (tmp_path / "x.svg").read_text()
+    assert lineage_svg.BORDERS["changed"] in (tmp_path / "x.svg").read_text()
 
 
 def test_a_missing_file_of_the_chain_is_shown_as_such(study):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from aletheia.errors import UserError
-from aletheia.local_paths import check_paths, check_registries
+from aletheia.staging.local_paths import check_paths, check_registries
 from conftest import STUDY, as_ordinary_user, copy_project, said, snakemake
 from stage_step import STAGE, staged
 

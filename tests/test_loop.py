@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from aletheia.adapters import attach, placement_plan
-from aletheia.attention import FP32 as FP32_ATTENTION
-from aletheia.attention import register_fp32_attention
 from aletheia.errors import UserError
-from aletheia.layers import adaptable_layers
-from aletheia.loop import SKIPS
-from aletheia.objective import prepared, summed_loss
-from aletheia.recompute import checkpoint_activations, decoder_layers
-from aletheia.training import TrainingRecord, train
+from aletheia.method.adapters import attach, placement_plan
+from aletheia.method.attention import FP32 as FP32_ATTENTION
+from aletheia.method.attention import register_fp32_attention
+from aletheia.method.layers import adaptable_layers
+from aletheia.training.activation_checkpointing import checkpoint_activations, decoder_layers
+from aletheia.training.loop import SKIPS
+from aletheia.training.loss import prepared, summed_loss
+from aletheia.training.trainer import TrainingRecord, train
 from conftest import FAMILIES, random_batch, tiny_model
 from test_training import BF16, FP16, FP32, looped, trained
 

@@ -3,16 +3,17 @@
 import matplotlib as mpl
 import pytest
 
-from aletheia import drawing, machine_load
-from aletheia.figures import FIGURES
-from aletheia.headline import headline
-from aletheia.ledger import build_ledger
-from aletheia.lineage import ROOT
-from aletheia.machine_load import RULE, LoadMeter, busy_reason, step_spread
-from aletheia.pairs import pairs
-from aletheia.published import load_published
-from aletheia.summary import summarise
-from aletheia.tables import TABLES
+from aletheia.analysis.ledger import build_ledger
+from aletheia.analysis.pairs import pairs
+from aletheia.analysis.paper_tables import load_published
+from aletheia.analysis.summary import summarise
+from aletheia.provenance import machine_load
+from aletheia.provenance.lineage import ROOT
+from aletheia.provenance.machine_load import RULE, LoadMeter, busy_reason, step_spread
+from aletheia.report import plot_style
+from aletheia.report.figures import FIGURES
+from aletheia.report.headline import headline
+from aletheia.report.tables import TABLES
 from ledgers import SEEDS, study
 
 QUIET = {"others_share": 0.01, "steal_share": 0.0, "step_spread": 1.2}
@@ -109,8 +110,8 @@ def test_table_figure_and_headline_say_how_many_pairs_were_busy():
         assert table.numbers["busy_pairs"].iloc[0] == busy
         assert ("Pairs on a busy machine" in table.display) is bool(busy)
         assert (RULE in table.note) is bool(busy)
-        with mpl.rc_context(drawing.rc(drawing.STYLE)):
-            figure = FIGURES["fig1"](found, summary, drawing.STYLE)
+        with mpl.rc_context(plot_style.rc(plot_style.STYLE)):
+            figure = FIGURES["fig1"](found, summary, plot_style.STYLE)
         crosses = [len(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() == "x"]
         assert sum(crosses) == busy
         notes = " ".join(text.get_text() for text in figure.texts)

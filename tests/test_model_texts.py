@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from aletheia import weights_check
 from aletheia.errors import UserError
+from aletheia.staging import weights_check
 from damaged import OURS, configure, said
 
 CONFIGS = {

@@ -3,7 +3,7 @@
 import os
 import time
 
-from aletheia.notes import NoteWatcher
+from aletheia.controller.notes import NoteWatcher
 
 
 def test_notes_are_handed_on_once_whatever_seed_repeats_them(tmp_path):

@@ -13,9 +13,11 @@ import pytest
 import torch
 import yaml
 
-from aletheia import evaluation, models, splits
-from aletheia.questions import read_examples, read_questions
-from aletheia.tasks import TASKS
+from aletheia.evaluation import evaluate
+from aletheia.evaluation.harness_tasks import TASKS
+from aletheia.method import loading
+from aletheia.staging import splits
+from aletheia.staging.questions import read_examples, read_questions
 from conftest import ROOT, run_script
 from evaluations import CONFIG, data_lock, definition
 
@@ -108,7 +110,7 @@ def theirs(lock, asked, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(lock):
-    return evaluation.Model(*models.load(lock, dtype="fp32"), BATCH)
+    return evaluate.Model(*loading.load(lock, dtype="fp32"), BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def ours(loaded, asked, theirs):
         benchmark = name.split("_")[0]
         section = {**CONFIG["evaluation"], benchmark: {"questions": benchmark, **settings}}
         config = {**CONFIG, "evaluation": section}
-        outcomes[name] = evaluation.evaluate(loaded, benchmark, questions, config=config)
+        outcomes[name] = evaluate.evaluate(loaded, benchmark, questions, config=config)
     return outcomes
 
 

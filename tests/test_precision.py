@@ -9,10 +9,11 @@ import re
 import pytest
 import torch
 
-from aletheia import artifacts, conversion
 from aletheia.errors import UserError
-from aletheia.models import load_tokenizer
-from aletheia.precision import SECONDS, Measurement, Shape, measured, sentence, typical_shape
+from aletheia.method.loading import load_tokenizer
+from aletheia.provenance import artifacts
+from aletheia.staging import convert
+from aletheia.training.precision import SECONDS, Measurement, Shape, measured, sentence, typical_shape
 from conftest import SCRIPTS, tiny_model
 from damaged import LLAMA
 from stage_step import fork, staged
@@ -28,7 +29,7 @@ def counting():
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    conversion.byte_tokenizer().save_pretrained(folder)
+    convert.byte_tokenizer().save_pretrained(folder)
     return load_tokenizer(folder)
 
 

@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from aletheia.prefixes import Group, Tail, groups, shared, tail_logits, tokens_computed
+from aletheia.evaluation.prefix_cache import Group, Tail, groups, shared, tail_logits, tokens_computed
 from conftest import FAMILIES, longrope_model, tiny_model
 
 

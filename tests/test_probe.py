@@ -7,11 +7,11 @@ import re
 import pytest
 import torch
 
-from aletheia import gradients, passes
-from aletheia.artifacts import payload
 from aletheia.errors import UserError
-from aletheia.layers import layer_index
-from aletheia.probe import Probe, probe_layers, probe_payload
+from aletheia.method import gradient_norms, probe_pass
+from aletheia.method.layers import layer_index
+from aletheia.method.probe import Probe, probe_layers, probe_payload
+from aletheia.provenance.artifacts import payload
 from conftest import FAMILIES, ROOT, copy_project, random_batch, run_script, said, snakemake, tiny_model
 
 TOGETHER = 10**6
@@ -70,16 +70,16 @@ def test_scores_equal_the_plain_algorithm(family, kind, tokens):
 @pytest.mark.parametrize("penalty", [0, math.inf], ids=["gram", "direct"])
 @pytest.mark.parametrize("tokens", [1, TOGETHER], ids=["alone", "together"])
 def test_both_forms_of_the_norm_equal_the_plain_algorithm(penalty, tokens, monkeypatch):
-    monkeypatch.setattr(gradients, "GRAM_PENALTY", penalty)
-    monkeypatch.setattr(gradients, "BLOCK_TOKENS", 5)
-    monkeypatch.setattr(gradients, "PART_NUMBERS", 100)
+    monkeypatch.setattr(gradient_norms, "GRAM_PENALTY", penalty)
+    monkeypatch.setattr(gradient_norms, "BLOCK_TOKENS", 5)
+    monkeypatch.setattr(gradient_norms, "PART_NUMBERS", 100)
     probe = probe_layers(tiny_model("qwen2"), BATCHES["uneven"], tokens_per_pass=tokens)
     scores_equal(probe, chunked_probe(tiny_model("qwen2"), BATCHES["uneven"]))
 
 
 def test_the_cheaper_form_is_taken():
     def form(tokens, inputs, outputs, dtype=torch.float32):
-        norms = gradients.Norms(method="exact")
+        norms = gradient_norms.Norms(method="exact")
         x, g = torch.zeros(1, tokens, inputs, dtype=dtype), torch.zeros(1, tokens, outputs, dtype=dtype)
         return norms._prefers_gram(x, g)
 
@@ -135,7 +135,7 @@ def test_other_families_keep_their_own_loss(kind):
     scaled = {"granite": {"logits_scaling": 4.0, "residual_multiplier": 0.5}}
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings, **scaled.get(kind, {}))).eval()
-    assert not passes.has_plain_head(model)
+    assert not probe_pass.has_plain_head(model)
     probe = probe_layers(model, BATCHES["uneven"], tokens_per_pass=TOGETHER)
     scores_equal(probe, chunked_probe(copy.deepcopy(model), BATCHES["uneven"]))
 
@@ -377,11 +377,11 @@ def test_the_sketch_is_an_adapters_gradient():
     linears = [n for n, m in tiny_model().named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"]
     batch = random_batch(2, 12, 0, padding=3)
     probe = probe_layers(tiny_model(), [batch], method="sketch")
-    rank, scale = gradients.SKETCH_RANK, 2
+    rank, scale = gradient_norms.SKETCH_RANK, 2
     adapted = get_peft_model(tiny_model(), LoraConfig(r=rank, lora_alpha=scale * rank, target_modules=linears)).eval()
     for name in linears:
         module = adapted.get_submodule(f"base_model.model.{name}").lora_A["default"]
-        module.weight.data = gradients.signs(name, module.in_features)
+        module.weight.data = gradient_norms.signs(name, module.in_features)
     adapted(**batch).loss.backward()
     for name in linears:
         b = adapted.get_submodule(f"base_model.model.{name}").lora_B["default"].weight
@@ -394,7 +394,7 @@ def test_the_sketch_is_an_adapters_gradient():
 def test_the_sketch_comes_to_the_exact_norm_as_its_rank_grows(family, monkeypatch):
     model = tiny_model(family)
     exact = probe_layers(model, BATCHES["uneven"])
-    monkeypatch.setattr(gradients, "SKETCH_RANK", 20_000)
+    monkeypatch.setattr(gradient_norms, "SKETCH_RANK", 20_000)
     sketch = probe_layers(model, BATCHES["uneven"], method="sketch")
     assert sketch.scores("sum_of_norms") == pytest.approx(exact.scores("sum_of_norms"), rel=2e-2)
     linear = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
@@ -420,7 +420,7 @@ def test_sum_of_norms_is_the_authors_score(family):
 
 @pytest.mark.slow
 def test_smollm2_has_the_authors_scores(tmp_path):
-    from aletheia.models import load
+    from aletheia.method.loading import load
 
     folder = copy_project(tmp_path / "project")
     done = snakemake(folder, "resources/models/smollm2-135m.lock.json")

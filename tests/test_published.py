@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aletheia.lineage import ROOT
+from aletheia.provenance.lineage import ROOT
 
 PUBLISHED = ROOT / "config" / "published"
 TABLE = {n: pd.read_csv(PUBLISHED / f"table{n}.csv") for n in range(1, 6)}

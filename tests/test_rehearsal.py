@@ -12,10 +12,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from aletheia import artifacts, conversion
-from aletheia.config import read_yaml
-from aletheia.layers import adaptable_layers
-from aletheia.study import load_study
+from aletheia.method.layers import adaptable_layers
+from aletheia.provenance import artifacts
+from aletheia.staging import convert
+from aletheia.study.schema import read_yaml
+from aletheia.study.study import load_study
 from conftest import ROOT, copy_project, said, snakemake
 from evaluations import model_lock
 from ledgers import sealed
@@ -62,7 +63,7 @@ def paper():
 
 def stand_in(name, folder):
     """Stage a model's stand-in and load it as the registry says: in 4 bits where its model is."""
-    conversion.random_model(MODELS[name]["stand_in"], folder)
+    convert.random_model(MODELS[name]["stand_in"], folder)
     options = {}
     if MODELS[name]["quantization"]:
         options["quantization_config"] = BitsAndBytesConfig(
@@ -81,7 +82,7 @@ def test_a_stand_in_has_its_models_family_and_layers_and_runs(name, tmp_path):
     kind = "mixtral" if name == "mixtral-8x7b" else KINDS[entry["family"]]
     assert model.config.model_type == kind
     assert model.config.num_hidden_layers == entry["layers"] == len(adaptable_layers(model))
-    assert conversion.count_parameters(tmp_path / "m") < 5e6
+    assert convert.count_parameters(tmp_path / "m") < 5e6
     four_bits = [module for module in model.modules() if type(module).__name__ == "Linear4bit"]
     assert bool(four_bits) is (entry["quantization"] == "nf4")
     batch = AutoTokenizer.from_pretrained(tmp_path / "m")("Stand in!", return_tensors="pt")
@@ -107,7 +108,7 @@ def test_experts_and_shared_keys_are_the_models():
 
 def test_pythias_stand_in_diverges_in_fp16_as_the_model_did_and_trains_otherwise(tmp_path):
     layers = range(0, MODELS["pythia-1.4b"]["layers"], 2)
-    conversion.random_model(MODELS["pythia-1.4b"]["stand_in"], tmp_path / "m")
+    convert.random_model(MODELS["pythia-1.4b"]["stand_in"], tmp_path / "m")
     found = {}
     for dtype in (FP16, BF16, FP32):
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)

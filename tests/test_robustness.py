@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aletheia import artifacts
 from aletheia.errors import NO_RIGHT
+from aletheia.provenance import artifacts
 from conftest import SCRIPTS, STUDY, as_ordinary_user, copy_project, edit, run_script, said, sentences, snakemake
 from hashes import REPORTED, payload_hashes, reported_bytes, same_precision
 

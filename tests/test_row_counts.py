@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from aletheia import artifacts, data, row_counts
-from aletheia.conversion import byte_tokenizer
 from aletheia.errors import UserError
+from aletheia.provenance import artifacts
+from aletheia.staging.convert import byte_tokenizer
+from aletheia.training import encoding, row_counts
 from conftest import SCRIPTS
 from ledgers import sealed
 
@@ -28,7 +29,7 @@ def tokenizer():
 
 def test_rows_are_counted_by_what_became_of_them(tokenizer):
     rows = [WHOLE, CUT, GONE, HUGE, NOTHING]
-    encoded = data.encode_rows(rows, tokenizer, 64, prompt="plain")
+    encoded = encoding.encode_rows(rows, tokenizer, 64, prompt="plain")
     assert encoded.counts() == {"rows": 5, "cut": 2, "no_target_left": 1, "empty": 1, "special": 0}
     assert [example["row"] for example in encoded.examples] == [0, 1, 3]
     # The prompt's line, the response and the end: of every row with something to learn from, before the limit.
@@ -43,11 +44,11 @@ def test_a_script_that_the_tokenizer_does_not_know_teaches_nothing():
     known = Tokenizer(models.BPE(vocab={"<unk>": 0, "a": 1, "b": 2, "\n": 3}, merges=[], unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=known, unk_token="<unk>", eos_token="<eos>")
     rows = [{**WHOLE, "instruction": "a", "output": text} for text in ("ab", "你好", "你b")]
-    encoded = data.encode_rows(rows, tokenizer, 64, prompt="plain")
+    encoded = encoding.encode_rows(rows, tokenizer, 64, prompt="plain")
     assert encoded.counts() == {"rows": 3, "cut": 0, "no_target_left": 0, "empty": 1, "special": 0}
     assert [example["row"] for example in encoded.examples] == [0, 2]
     with pytest.raises(UserError, match="makes no token that it knows of any response of the 1 held-out rows"):
-        data.encode_rows(rows[1:2], tokenizer, 64, prompt="plain", what="held-out rows")
+        encoding.encode_rows(rows[1:2], tokenizer, 64, prompt="plain", what="held-out rows")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_the_limit_that_would_do_cuts_at_most_one_row_in_twenty(lengths, context
 
 
 def told(capsys, tokenizer, rows, *, max_tokens=64, context=None):
-    encoded = {"train": data.encode_rows(rows, tokenizer, max_tokens, prompt="plain")}
+    encoded = {"train": encoding.encode_rows(rows, tokenizer, max_tokens, prompt="plain")}
     row_counts.tell(encoded, data="mine", model="tiny", max_tokens=max_tokens, context=context)
     return capsys.readouterr().out.strip()
 
@@ -98,7 +99,7 @@ def test_what_is_told_names_the_setting_only_where_it_matters(capsys, tokenizer)
 def test_advice_follows_the_rows_that_are_too_long(capsys, tokenizer):
     """Not the many others: one of two held-out rows is cut, and no training row."""
     rows = {"train": [WHOLE] * 100, "heldout": [WHOLE, CUT]}
-    encoded = {name: data.encode_rows(some, tokenizer, 64, prompt="plain") for name, some in rows.items()}
+    encoded = {name: encoding.encode_rows(some, tokenizer, 64, prompt="plain") for name, some in rows.items()}
     row_counts.tell(encoded, data="mine", model="tiny", max_tokens=64, context=None)
     assert capsys.readouterr().out == (
         "note: mine for tiny: 1 of 2 held-out rows cut at 64 tokens, none left out; encoding.max_tokens: 128 would "
@@ -111,12 +112,12 @@ def test_rows_that_hold_a_special_token_are_counted_and_told(capsys):
     tokenizer = byte_tokenizer()
     chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b <eos>"}]}
     rows = [WHOLE, {**WHOLE, "output": "ok<eos>"}, chat]
-    assert data.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 2
+    assert encoding.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 2
     assert "; 2 of 3 training rows hold the text of a special token (such as </s>), learnt" in told(
         capsys, tokenizer, rows
     )
     tokenizer.split_special_tokens = True
-    assert data.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 0
+    assert encoding.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 0
 
 
 def staged(folder, tokenizer, train, heldout):

@@ -9,10 +9,10 @@ from collections import Counter
 
 import pytest
 
-from aletheia import docstrings, splits
 from aletheia.errors import UserError
-from aletheia.questions import read_examples, read_questions
-from aletheia.rows import read_training_rows
+from aletheia.staging import docstrings, splits
+from aletheia.staging.questions import read_examples, read_questions
+from aletheia.staging.training_rows import read_training_rows
 
 ROWS = [
     {"instruction": "Sum up.", "input": "a, b", "output": "Ab"},

@@ -12,9 +12,9 @@ import time
 import pytest
 import torch
 
-from aletheia import artifacts
-from aletheia.batching import first_batches
-from aletheia.lineage import compact_json
+from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import compact_json
+from aletheia.training.batch_plan import first_batches
 from conftest import SCRIPTS, run_script, said
 
 FULL_DISK = "error: the disk is full; nothing half-written was kept, so free some space and run the same command again"

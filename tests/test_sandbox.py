@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from aletheia import plain_data, sandbox
-from aletheia.confined import SandboxError
-from aletheia.sandbox import Program, run, run_all
+from aletheia.sandbox import judge, wire_format
+from aletheia.sandbox.judge import Program, run, run_all
+from aletheia.sandbox.process import SandboxError
 from judging import CHECK, GOOD, judged
 
 pytestmark = pytest.mark.usefixtures("interpreters")
@@ -101,7 +101,7 @@ def test_what_is_no_function_fails_when_it_is_called(kind):
     ids=lambda value: type(value).__name__,
 )
 def test_plain_values_come_back_as_they_were(value):
-    found = plain_data.decode(json.loads(json.dumps(plain_data.encode(value))))
+    found = wire_format.decode(json.loads(json.dumps(wire_format.encode(value))))
     assert found == value
     assert type(found) is type(value)
 
@@ -173,9 +173,9 @@ def test_a_sandbox_that_does_not_work_is_tried_once_more(failures, raises, monke
         calls.append(program)
         if len(calls) <= failures:
             raise SandboxError("no room")
-        return sandbox.Verdict("passed", None, 0.0)
+        return judge.Verdict("passed", None, 0.0)
 
-    monkeypatch.setattr(sandbox, "run", run)
+    monkeypatch.setattr(judge, "run", run)
     if raises:
         with pytest.raises(SandboxError):
             run_all([Program(GOOD, CHECK, "f")], kind="rlimits")

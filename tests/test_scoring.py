@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aletheia import answers, artifacts, sandbox, scoring
-from aletheia.confined import SandboxError
 from aletheia.errors import UserError
-from aletheia.sandbox import resolve, run_all
+from aletheia.evaluation import outcomes, score_code
+from aletheia.provenance import artifacts
+from aletheia.sandbox import judge
+from aletheia.sandbox.judge import resolve, run_all
+from aletheia.sandbox.process import SandboxError
 from evaluations import HUMANEVAL, evaluate
 from judging import CHECK, require
 from ledgers import sealed
@@ -35,13 +37,13 @@ def scored(staged, folder, completions, **changes):
 
 def scored_rows(staged, folder, rows, **changes):
     path = folder / "humaneval.generations.parquet"
-    answers.write_table(path, rows, answers.COLUMNS["humaneval"])
+    outcomes.write_table(path, rows, outcomes.COLUMNS["humaneval"])
     sha = artifacts.payload(staged["humaneval"])["files"]["questions.jsonl"]["sha256"]
     about = {"status": "ok", "score": None, "stderr": None, "n": 3, "n_correct": None, "questions_sha256": sha}
     about["prompt"] = "plain"
     content = {"name": path.name, "files": {}, "about": {**about, **changes}}
     sealed(artifacts.sidecar(path), "file", content)
-    return scoring.score(path, staged["humaneval"], settings={"sandbox": "rlimits"}, workers=2)
+    return score_code.score(path, staged["humaneval"], settings={"sandbox": "rlimits"}, workers=2)
 
 
 def test_canonical_completions_score_one_and_wrong_ones_nothing(staged, tmp_path):
@@ -72,7 +74,7 @@ def test_programs_are_joined_as_the_harness_joins_them(monkeypatch):
     docs = [HUMANEVAL[0]] * len(completions)
     for chat, build in ((False, utils.build_predictions), (True, utils.build_predictions_instruct)):
         theirs = [code for (code,) in build([[text] for text in completions], docs)]
-        ours = [scoring.program(doc, text, chat=chat).code for doc, text in zip(docs, completions, strict=True)]
+        ours = [score_code.program(doc, text, chat=chat).code for doc, text in zip(docs, completions, strict=True)]
         assert ours == [f"{code}\n" for code in theirs]
 
 
@@ -102,7 +104,7 @@ def test_generations_that_failed_need_no_sandbox(staged, tmp_path, monkeypatch):
     def none(_):
         raise UserError("generated code cannot be confined here")
 
-    monkeypatch.setattr(scoring.sandbox, "resolve", none)
+    monkeypatch.setattr(score_code.sandbox, "resolve", none)
     payload, rows, observed = scored(staged, tmp_path, [""] * 3, status="timeout", sandbox=None)
     assert (payload["status"], payload["sandbox"], rows, observed) == ("timeout", None, [], {})
     with pytest.raises(UserError, match="cannot be confined here"):
@@ -117,9 +119,9 @@ def answered(monkeypatch, tmp_path):
         "about": {"status": "ok", "prompt": "plain", "questions_sha256": "0"},
         "files": {"questions.jsonl": {"sha256": "0"}},
     }
-    monkeypatch.setattr(scoring.artifacts, "payload", lambda *given: facts)
-    monkeypatch.setattr(scoring, "checked_folder", lambda path: path)
-    monkeypatch.setattr(sandbox, "resolve", lambda weakest: weakest)
+    monkeypatch.setattr(score_code.artifacts, "payload", lambda *given: facts)
+    monkeypatch.setattr(score_code, "checked_folder", lambda path: path)
+    monkeypatch.setattr(judge, "resolve", lambda weakest: weakest)
 
     def score(kind, *statuses):
         problems = [{**problem, "id": str(i)} for i in range(len(statuses))]
@@ -127,9 +129,9 @@ def answered(monkeypatch, tmp_path):
             {"question_id": str(i), "generation": "    return x + 1\n", "status": status}
             for i, status in enumerate(statuses)
         ]
-        monkeypatch.setattr(scoring, "read_rows", lambda path: problems)
-        monkeypatch.setattr(scoring, "read", lambda path: rows)
-        return scoring.score(tmp_path, tmp_path, settings={"sandbox": kind}, workers=1)
+        monkeypatch.setattr(score_code, "read_rows", lambda path: problems)
+        monkeypatch.setattr(score_code, "read", lambda path: rows)
+        return score_code.score(tmp_path, tmp_path, settings={"sandbox": kind}, workers=1)
 
     return score
 
@@ -145,7 +147,7 @@ def test_a_sandbox_that_stops_working_is_one_sentence(answered, kind, monkeypatc
     def fails(*given, **more):
         raise SandboxError("no room for a process")
 
-    monkeypatch.setattr(sandbox, "run", fails)
+    monkeypatch.setattr(judge, "run", fails)
     with pytest.raises(UserError, match=rf"^the sandbox \({kind}\) .*no room for a process.*start the step again"):
         answered(kind, "ok")
 
@@ -161,7 +163,7 @@ def problems(benchmark_data):
 @pytest.mark.parametrize("kind", ALL)
 def test_every_canonical_solution_passes(problems, kind):
     require(kind)
-    programs = [scoring.program(p, p["canonical_solution"]) for p in problems]
+    programs = [score_code.program(p, p["canonical_solution"]) for p in problems]
     verdicts = run_all(programs, kind=kind)
     assert len(verdicts) == 164
     failed = [(p["task_id"], v) for p, v in zip(problems, verdicts, strict=True) if not v.passed]
@@ -172,5 +174,5 @@ def test_every_canonical_solution_passes(problems, kind):
 @pytest.mark.parametrize("kind", ALL)
 def test_no_prompt_passes_by_itself(problems, kind):
     require(kind)
-    verdicts = run_all([scoring.program(p, "") for p in problems], kind=kind)
+    verdicts = run_all([score_code.program(p, "") for p in problems], kind=kind)
     assert sum(v.passed for v in verdicts) == 0

@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from aletheia.errors import UserError
-from aletheia.selection import choose_layers, held_shares, select_layers, selection_payload
+from aletheia.method.selection import choose_layers, held_shares, select_layers, selection_payload
 
 SCORES = [5.0, 1.0, 4.0, 2.0, 3.0]
 

@@ -6,10 +6,12 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from aletheia import artifacts, drawing, sensitivity, stability
+from aletheia.analysis import stability
+from aletheia.analysis.layer_scores import layer_table, read_layer_table
+from aletheia.analysis.ledger import write_csv
 from aletheia.errors import UserError
-from aletheia.layer_table import layer_table, read_layer_table
-from aletheia.ledger import write_csv
+from aletheia.provenance import artifacts
+from aletheia.report import layer_figures, plot_style
 from conftest import STUDY, run_script, said, snakemake
 from test_figures import STYLE, words
 
@@ -43,8 +45,8 @@ def diverged(depth=4):
 
 
 def draw(name, table):
-    with mpl.rc_context(drawing.rc(STYLE)):
-        return sensitivity.FIGURES[name](table, STYLE)
+    with mpl.rc_context(plot_style.rc(STYLE)):
+        return layer_figures.FIGURES[name](table, STYLE)
 
 
 def test_the_table_has_a_row_a_layer_and_a_failed_probe_has_empty_cells(tmp_path):
@@ -59,11 +61,11 @@ def test_the_table_has_a_row_a_layer_and_a_failed_probe_has_empty_cells(tmp_path
 
 
 def test_mass_curves_follow_the_formula():
-    curves = sensitivity.held_curves(np.array([[1.0, 3.0, 0.0, 4.0]]))
+    curves = layer_figures.held_curves(np.array([[1.0, 3.0, 0.0, 4.0]]))
     assert curves.tolist() == [[0, 50, 87.5, 100, 100]]
 
 
-@pytest.mark.parametrize("name", sensitivity.FIGURES)
+@pytest.mark.parametrize("name", layer_figures.FIGURES)
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
 def test_every_figure_for_every_shape_of_study(name, seeds, tmp_path):
     generator = np.random.default_rng(0)
@@ -71,7 +73,7 @@ def test_every_figure_for_every_shape_of_study(name, seeds, tmp_path):
         probes = {(m, s): probe(generator.random((2, 5 + i))) for i, m in enumerate(models) for s in seeds}
         probes["broken", 1] = diverged()
         figure = draw(name, layer_table(probes))
-        drawing.save(figure, tmp_path / "x.png")
+        plot_style.save(figure, tmp_path / "x.png")
         assert f"n = {len(seeds)} probe" in words(figure)
     assert "No probe ended well" in words(draw(name, layer_table({("broken", 1): diverged()})))
 
@@ -131,9 +133,9 @@ def test_a_rank_agreement_that_is_not_defined_is_null(scores, tmp_path):
     # The artifact's schema and its writer, which refuses NaN, take it; the plot leaves a gap.
     envelope = artifacts.enveloped("stability", {"models": {"m": found}}, {}, {}, tmp_path / "x.json")
     assert artifacts.canonical_bytes(envelope)
-    with mpl.rc_context(drawing.rc(STYLE)):
+    with mpl.rc_context(plot_style.rc(STYLE)):
         figure = stability.draw_stability({"m": found}, STYLE)
-        drawing.save(figure, tmp_path / "x.svg")
+        plot_style.save(figure, tmp_path / "x.svg")
     (line,) = figure.axes[1].get_lines()
     assert np.isnan(line.get_ydata()).all()
 

@@ -12,10 +12,12 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from aletheia import artifacts, backends, evaluated, evaluation, serving
-from aletheia.adapters import config_from_plan
-from aletheia.deadlines import Deadline
 from aletheia.errors import UserError
+from aletheia.evaluation import evaluate, evaluated_run, vllm_backend
+from aletheia.method.adapters import config_from_plan
+from aletheia.provenance import artifacts
+from aletheia.study.benchmarks import jobs_of
+from aletheia.training.deadlines import Deadline
 from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
 from evaluations import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
 
@@ -44,7 +46,7 @@ def run(staged, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run")
     section = {**CONFIG["model"], "dtype": "fp32"}
-    model, _ = evaluated.load_model(staged["model"], None, dtype="fp32", section=section)
+    model, _ = evaluated_run.load_model(staged["model"], None, dtype="fp32", section=section)
     torch.manual_seed(0)
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False))
     model.save_pretrained(folder / "adapter")
@@ -62,7 +64,7 @@ def vllm(monkeypatch):
 
 def load(staged, run=None, **changes):
     config = {**CONFIG, "evaluation": {**EVALUATION, **changes}}
-    parts = serving.load_served(staged["model"], run, dtype="bf16", config=config)
+    parts = vllm_backend.load_served(staged["model"], run, dtype="bf16", config=config)
     return parts, config
 
 
@@ -182,7 +184,7 @@ def test_a_penalty_of_the_models_own_counts(tmp_path):
     folder = lock.parent / "tiny"
     own = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps({**own, "repetition_penalty": 4.0}))
-    engine = serving.Engine(folder, dtype="bf16", rows=2)
+    engine = vllm_backend.Engine(folder, dtype="bf16", rows=2)
     assert engine.generate(prompts, [], 12, lambda: None) != free
 
 
@@ -193,8 +195,8 @@ def test_statuses_are_those_of_any_evaluation(staged, tmp_path):
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
     def outcome(**changes):
-        loaded = evaluation.Model(model, tokenizer, 2, **{"writer": write, **changes})
-        return evaluation.evaluate(loaded, "humaneval", staged["humaneval"], config=config, cache=tmp_path)
+        loaded = evaluate.Model(model, tokenizer, 2, **{"writer": write, **changes})
+        return evaluate.evaluate(loaded, "humaneval", staged["humaneval"], config=config, cache=tmp_path)
 
     assert outcome().status == "ok"
     late = outcome(deadline=Deadline(0.0))
@@ -221,7 +223,7 @@ def test_time_is_looked_at_before_each_pass(staged):
 
 
 def test_what_a_broken_benchmark_left_is_no_answer_of_the_next(staged, vllm):
-    engine = serving.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2)
+    engine = vllm_backend.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2)
     alone = engine.generate([[5, 6], [7, 8, 9]], [], 3, lambda: None)
     passes = iter(range(2))
 
@@ -288,14 +290,14 @@ def plan(ranks, alphas, **more):
 )
 def test_an_adapter_that_would_be_served_wrongly_is_refused(tmp_path, placed, kind, reason):
     folder = adapter(tmp_path / "adapter", placed, kind)
-    found = serving.unserved_adapter(folder)
+    found = vllm_backend.unserved_adapter(folder)
     assert found is reason is None or reason in found
 
 
-@pytest.mark.parametrize(("kind", "served"), [("llama", True), *((kind, False) for kind in serving.NO_ADAPTERS)])
+@pytest.mark.parametrize(("kind", "served"), [("llama", True), *((kind, False) for kind in vllm_backend.NO_ADAPTERS)])
 def test_a_family_without_adapters_is_refused_for_its_base_model_too(tmp_path, kind, served):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    found = serving.unserved_family(tmp_path)
+    found = vllm_backend.unserved_family(tmp_path)
     assert found is None if served else found == f"adapters of a {kind} model"
 
 
@@ -310,7 +312,7 @@ def test_a_family_without_adapters_is_refused_for_its_base_model_too(tmp_path, k
 )
 def test_factors_that_depend_on_the_length_are_served_within_the_original_window(tmp_path, config, window):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert serving.window_of(tmp_path) == window
+    assert vllm_backend.window_of(tmp_path) == window
 
 
 def test_an_adapter_as_large_as_its_largest_module_has_room(staged, run, vllm):
@@ -322,16 +324,16 @@ def test_an_adapter_as_large_as_its_largest_module_has_room(staged, run, vllm):
     (run.parent / "large" / "adapter_model.safetensors").write_bytes(
         (folder / "adapter_model.safetensors").read_bytes()
     )
-    engine = serving.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2, adapter=run.parent / "large")
+    engine = vllm_backend.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2, adapter=run.parent / "large")
     assert engine.llm.max_lora_rank == 32
 
 
 def test_a_model_whose_settings_vllm_does_not_serve_is_refused(staged):
     section = {**CONFIG["model"], "quantization": "nf4"}
     with pytest.raises(UserError, match=r"tiny\.lock\.json: vLLM does not serve quantization: nf4; set evaluation"):
-        serving.load_served(staged["model"], None, dtype="bf16", config={**CONFIG, "model": section})
+        vllm_backend.load_served(staged["model"], None, dtype="bf16", config={**CONFIG, "model": section})
     with pytest.raises(UserError, match="vLLM does not serve dtype: fp32"):
-        serving.load_served(staged["model"], None, dtype="fp32", config=CONFIG)
+        vllm_backend.load_served(staged["model"], None, dtype="fp32", config=CONFIG)
 
 
 # The rules
@@ -339,10 +341,10 @@ def test_a_model_whose_settings_vllm_does_not_serve_is_refused(staged):
 
 def test_jobs_are_split_only_where_vllm_generates():
     asked = ["heldout", "mmlu", "gsm8k", "humaneval"]
-    assert backends.jobs_of(asked, "transformers") == {"evaluate": asked}
-    assert backends.jobs_of(asked, "vllm") == {"evaluate": asked[:2], "generate": asked[2:]}
-    assert backends.jobs_of(["humaneval"], "vllm") == {"generate": ["humaneval"]}
-    assert backends.jobs_of(["mmlu"], "vllm") == {"evaluate": ["mmlu"]}
+    assert jobs_of(asked, "transformers") == {"evaluate": asked}
+    assert jobs_of(asked, "vllm") == {"evaluate": asked[:2], "generate": asked[2:]}
+    assert jobs_of(["humaneval"], "vllm") == {"generate": ["humaneval"]}
+    assert jobs_of(["mmlu"], "vllm") == {"evaluate": ["mmlu"]}
 
 
 @pytest.fixture

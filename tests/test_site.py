@@ -8,13 +8,14 @@ import re
 import pytest
 import yaml
 
-from aletheia import cluster, estimate, sandbox
-from aletheia.cluster import Cluster, Request, minutes_of, refusals
+from aletheia.audit.inventory import read_configuration
+from aletheia.cluster import cost, limits
+from aletheia.cluster.limits import Cluster, Request, minutes_of, refusals
+from aletheia.cluster.site import read_site
+from aletheia.cluster.wall_time import WallTimes
 from aletheia.errors import UserError
-from aletheia.inventory import read_configuration
-from aletheia.site import read_site
-from aletheia.study import load_study
-from aletheia.walltime import WallTimes
+from aletheia.sandbox import judge
+from aletheia.study.study import load_study
 from conftest import ROOT, copy_project, said, snakemake
 
 LEONARDO = "profiles/leonardo/site.yaml"
@@ -75,21 +76,21 @@ def test_a_job_without_a_gpu_starts_beside_the_controller(site):
     assert len(controllers) == 2
     for cores, memory_mb in controllers:
         assert site.cpu["cores"] + int(cores) <= 4
-        for own in (site.cpu["memory_mb"], sandbox.memory_mb(site.cpu["cores"])):
+        for own in (site.cpu["memory_mb"], judge.memory_mb(site.cpu["cores"])):
             assert own + int(memory_mb) <= 30_800
 
 
 def test_the_choice_of_precision_is_short(paper):
     """A GPU is not measured at all, and a CPU for half a minute: no job of hours."""
     for model in ("qwen2.5-0.5b", "qwen2.5-72b"):
-        loading = estimate.load_seconds(paper.study.models[model])
+        loading = cost.load_seconds(paper.study.models[model])
         assert paper.precision(model) == paper.site.minutes(loading + 60) < 30
 
 
 def test_judging_asks_for_what_its_programs_may_use():
     """Each has two interpreters of 1 GiB; the rest is the judge's."""
-    rest = [sandbox.memory_mb(workers) - workers * 2 * 1024 for workers in (1, 3, 64)]
-    assert rest == [sandbox.JUDGE_MB] * 3
+    rest = [judge.memory_mb(workers) - workers * 2 * 1024 for workers in (1, 3, 64)]
+    assert rest == [judge.JUDGE_MB] * 3
 
 
 @pytest.mark.slow
@@ -102,7 +103,7 @@ def test_a_controller_on_one_core_gives_jobs_the_threads_of_the_site(tmp_path):
     asked = [
         int(mb) for mb in re.findall(r"rule score_code:.*?resources: .*?mem_mb=(\d+)", said(done), flags=re.DOTALL)
     ]
-    assert set(asked) == {sandbox.memory_mb(3)}
+    assert set(asked) == {judge.memory_mb(3)}
     threads = re.findall(r"(train|evaluate_run|score_code)\.py .*--(?:threads|workers) (\d+)", said(done))
     assert {step: int(number) for step, number in threads} == {"train": 8, "evaluate_run": 8, "score_code": 3}
     assert len(set(threads)) == 3
@@ -198,8 +199,8 @@ def test_slurms_time_limits(text, minutes):
 @pytest.mark.parametrize(("kept", "warned"), [("180 sec", True), ("240 sec", False), ("300 sec", False)])
 def test_a_cluster_that_forgets_jobs_between_two_looks_is_a_warning(kept, warned, monkeypatch, capsys):
     """In scontrol's own form; the executor looks every 180 s at the most."""
-    monkeypatch.setattr(cluster, "answer", lambda _command: f"MaxJobCount             = 10000\nMinJobAge = {kept}\n")
-    assert cluster._settings()["MaxJobCount"] == "10000"
+    monkeypatch.setattr(limits, "answer", lambda _command: f"MaxJobCount             = 10000\nMinJobAge = {kept}\n")
+    assert limits._settings()["MaxJobCount"] == "10000"
     said = capsys.readouterr().err
     assert said.startswith(f"this cluster forgets ended jobs after {kept.split()[0]} s (MinJobAge; ") is warned
     assert ("expected at least 240" in said) is warned

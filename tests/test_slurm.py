@@ -22,15 +22,15 @@ import psutil
 import pytest
 import yaml
 
-from aletheia import artifacts
-from aletheia import cluster as clusters
-from aletheia.cluster import Request, read_cluster, refusals
-from aletheia.config import merged, read_yaml
-from aletheia.inventory import read_configuration
-from aletheia.site import read_site
-from aletheia.slurm import answer
-from aletheia.study import Study, load_study
-from aletheia.walltime import WallTimes
+from aletheia.audit.inventory import read_configuration
+from aletheia.cluster import limits as clusters
+from aletheia.cluster.limits import Request, read_cluster, refusals
+from aletheia.cluster.queue import answer
+from aletheia.cluster.site import read_site
+from aletheia.cluster.wall_time import WallTimes
+from aletheia.provenance import artifacts
+from aletheia.study.schema import merged, read_yaml
+from aletheia.study.study import Study, load_study
 from conftest import ROOT, copy_project, snakemake
 from slurm_configuration import ACCOUNT, QOS
 

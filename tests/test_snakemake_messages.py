@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from aletheia.controller.messages import OneSentence, shortened
 from aletheia.errors import UserError
-from aletheia.locking import locked
-from aletheia.snakemake_messages import OneSentence, shortened
+from aletheia.provenance.locking import locked
 from conftest import STUDY, as_ordinary_user, copy_project, said, snakemake
 
 COMMAND = (

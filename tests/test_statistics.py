@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from aletheia import reports, verdicts
-from aletheia.artifacts import canonical_bytes
-from aletheia.headline import headline
-from aletheia.ledger import build_ledger, write_csv
-from aletheia.statistics import above_floor, estimate, holm, paired_test, sampling_half_width
-from aletheia.summary import summarise
+from aletheia.analysis import verdicts
+from aletheia.analysis.ledger import build_ledger, write_csv
+from aletheia.analysis.stats import above_floor, estimate, holm, paired_test, sampling_half_width
+from aletheia.analysis.summary import summarise
+from aletheia.provenance.artifacts import canonical_bytes
+from aletheia.report import analyses
+from aletheia.report.headline import headline
 from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
@@ -191,7 +192,7 @@ def test_analyses_state_rule_and_margin_and_failed_runs():
     key = ("smollm2-135m", "std", 999)
     runs[key] = run(*key, status="diverged", reason="loss is NaN", eval_loss=None)
     found = summarise(build_ledger(campaigns, runs, evaluations))
-    for text in (reports.forgetting_deltas(found), reports.compute_matched(found)):
+    for text in (analyses.forgetting_deltas(found), analyses.compute_matched(found)):
         assert "±2 points" in text
         assert "smollm2-135m/std/seed999: diverged (loss is NaN)" in text
         assert "8 of 9 runs ended well" in text
@@ -200,8 +201,8 @@ def test_analyses_state_rule_and_margin_and_failed_runs():
 
 def test_analyses_of_a_study_without_benchmarks_or_cm():
     found = summarise(ledger_of(ONE, arms=("std", "ale"), benchmarks=()))
-    assert "nothing to say" in reports.forgetting_deltas(found) or "nothing" in reports.forgetting_deltas(found)
-    assert "nothing can be said at equal compute" in reports.compute_matched(found)
+    assert "nothing to say" in analyses.forgetting_deltas(found) or "nothing" in analyses.forgetting_deltas(found)
+    assert "nothing can be said at equal compute" in analyses.compute_matched(found)
 
 
 @pytest.mark.slow

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from aletheia.campaign_runs import planned_runs
-from aletheia.config import schema, trees
 from aletheia.errors import UserError
-from aletheia.study import load_study
+from aletheia.study.planned_runs import planned_runs
+from aletheia.study.schema import schema, trees
+from aletheia.study.study import load_study
 from conftest import ROOT
 
 CAMPAIGN = {

@@ -2,12 +2,13 @@
 
 import pytest
 
-from aletheia import rendering, reporting
+from aletheia.analysis.paper_tables import load_published, model_key
+from aletheia.analysis.summary import summarise
 from aletheia.errors import UserError
-from aletheia.lineage import ROOT
-from aletheia.published import load_published, model_key
-from aletheia.summary import summarise
-from aletheia.tables import TABLES
+from aletheia.provenance.lineage import ROOT
+from aletheia.report import table_text
+from aletheia.report.tables import TABLES
+from aletheia.study import report_contents
 from ledgers import TWO_MODELS, ledger_of
 
 PUBLISHED = ROOT / "config" / "published"
@@ -18,12 +19,12 @@ def table(number, ledger):
 
 
 def test_numbers_as_text():
-    assert rendering.number(-0.04, 1, "+") == "0.0"  # a rounded zero has no sign
-    assert rendering.number(-1.25, 2, "+") == "−1.25"
-    assert rendering.number(None, 1) == rendering.number(float("nan"), 1) == "–"
-    assert rendering.mean_sd({"mean": 93.9, "sd": 1.5}, 1) == "93.9 ± 1.5"
-    assert rendering.mean_sd({"mean": 93.9, "sd": None}, 1) == "93.9"
-    assert rendering.p_value(1e-9) == "<0.0001"
+    assert table_text.number(-0.04, 1, "+") == "0.0"  # a rounded zero has no sign
+    assert table_text.number(-1.25, 2, "+") == "−1.25"
+    assert table_text.number(None, 1) == table_text.number(float("nan"), 1) == "–"
+    assert table_text.mean_sd({"mean": 93.9, "sd": 1.5}, 1) == "93.9 ± 1.5"
+    assert table_text.mean_sd({"mean": 93.9, "sd": None}, 1) == "93.9"
+    assert table_text.p_value(1e-9) == "<0.0001"
 
 
 def test_speed_table_states_n_units_and_overall():
@@ -89,7 +90,7 @@ def test_compute_matched_table_and_none_without_cm():
 
 @pytest.mark.slow
 def test_several_campaigns_are_told_apart():
-    from aletheia.ledger import build_ledger
+    from aletheia.analysis.ledger import build_ledger
     from ledgers import study
 
     (one,), runs, asked = study(TWO_MODELS, name="one")
@@ -101,9 +102,9 @@ def test_several_campaigns_are_told_apart():
 
 
 def test_reports_name_the_tables_and_analyses_that_can_be_made():
-    assert reporting.tables_of(reporting.REPORTS) == sorted(TABLES)
-    assert reporting.tables_of([]) == [1]
-    assert reporting.analyses_of(["speed", "downstream"]) == {"downstream": "FORGETTING_DELTAS_ANALYSIS.md"}
+    assert report_contents.tables_of(report_contents.REPORTS) == sorted(TABLES)
+    assert report_contents.tables_of([]) == [1]
+    assert report_contents.analyses_of(["speed", "downstream"]) == {"downstream": "FORGETTING_DELTAS_ANALYSIS.md"}
 
 
 @pytest.mark.slow
@@ -121,17 +122,17 @@ def test_reports_name_the_tables_and_analyses_that_can_be_made():
 )
 def test_every_table_renders_for_every_shape_of_study(number, how):
     found = table(number, ledger_of(**how))
-    text = rendering.markdown(found) + rendering.latex(found)
+    text = table_text.markdown(found) + table_text.latex(found)
     assert "nan" not in text.lower()
     assert "None" not in text
 
 
 def test_latex_escapes_and_closes():
-    text = rendering.latex(table(2, ledger_of()))
+    text = table_text.latex(table(2, ledger_of()))
     assert r"Speedup (\%)" in text
     assert r"101.0 $\pm$ 1.0" in text
     assert text.count(r"\begin{") == text.count(r"\end{")
-    assert rendering.tex_text("a_b & 5 % − \\") == r"a\_b \& 5 \% $-$ \textbackslash{}"
+    assert table_text.tex_text("a_b & 5 % − \\") == r"a\_b \& 5 \% $-$ \textbackslash{}"
 
 
 def test_a_missing_published_table_is_one_sentence(tmp_path):

@@ -6,14 +6,14 @@ import time
 import pytest
 import torch
 
-from aletheia.adapters import attach, audit, placement_plan
-from aletheia.config import section_defaults
 from aletheia.errors import UserError
-from aletheia.heldout import mean_loss, row_losses
-from aletheia.layers import adaptable_layers
-from aletheia.loop import Loop
-from aletheia.recompute import checkpoint_activations
-from aletheia.training import TrainingRecord, planned_steps, timing, train
+from aletheia.method.adapters import attach, audit, placement_plan
+from aletheia.method.layers import adaptable_layers
+from aletheia.study.schema import section_defaults
+from aletheia.training.activation_checkpointing import checkpoint_activations
+from aletheia.training.heldout_loss import mean_loss, row_losses
+from aletheia.training.loop import Loop
+from aletheia.training.trainer import TrainingRecord, planned_steps, timing, train
 from conftest import random_batch, tiny_model
 
 SETTINGS = {**section_defaults("training"), "steps": 4, "accumulation": 2, "warmup_steps": 1}

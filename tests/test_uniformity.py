@@ -4,10 +4,10 @@ import copy
 
 import pytest
 
-from aletheia import artifacts
+from aletheia.analysis.consistency import Maker, check_uniform, deviations, mixed_rows
+from aletheia.analysis.ledger import BASE, build_ledger, read_ledger
 from aletheia.errors import UserError
-from aletheia.ledger import BASE, build_ledger, read_ledger
-from aletheia.uniformity import Maker, check_uniform, deviations, mixed_rows
+from aletheia.provenance import artifacts
 from conftest import STUDY, dry, edit, said, sentences, snakemake
 from ledgers import TWO_MODELS, study
 
@@ -23,7 +23,7 @@ def campaign():
     settings = {"training": {"steps": 40, "batch_size": 2}, "model": {"dtype": "bf16"}}
     for (_, arm, _), envelope in runs.items():
         config = {**copy.deepcopy(settings), "arm": {"layers": arm}, "run": {"arm": arm}}
-        envelope["lineage"] |= {"code": {"train.py": "ab", "aletheia.training": "cd"}, "config": config}
+        envelope["lineage"] |= {"code": {"train.py": "ab", "aletheia.training.trainer": "cd"}, "config": config}
     return campaign, runs, evaluations
 
 
@@ -49,7 +49,7 @@ def test_a_uniform_campaign_has_no_mixed_row(campaign):
 @pytest.mark.parametrize(
     ("change", "said_of_it"),
     [
-        (lambda lineage: lineage["code"].update({"aletheia.training": "ee"}), "code aletheia.training"),
+        (lambda lineage: lineage["code"].update({"aletheia.training.trainer": "ee"}), "code aletheia.training.trainer"),
         (lambda lineage: lineage["code"].update({"aletheia.new": "01"}), "code aletheia.new"),
         (lambda lineage: lineage["config"]["training"].update(batch_size=4), "settings training.batch_size"),
         (lambda lineage: lineage["config"]["arm"].update(layers="last"), "settings arm.layers"),
@@ -123,16 +123,16 @@ def test_another_evaluation_of_one_run_sets_its_row_apart(campaign):
 
 def test_a_module_edited_while_the_job_ran_sets_its_row_apart(campaign):
     _, runs, evaluations = campaign
-    runs[KEY]["observed"]["code_edited_meanwhile"] = ["aletheia.training"]
+    runs[KEY]["observed"]["code_edited_meanwhile"] = ["aletheia.training.trainer"]
     found = deviations(rows_of(runs, evaluations))
-    assert found == {RUN: "code aletheia.training (edited while the job ran)"}
+    assert found == {RUN: "code aletheia.training.trainer (edited while the job ran)"}
 
 
 @pytest.mark.slow
 def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_refuses_or_marks(study):
     """A cluster job reads modules on its node, whatever its submitter saw; here the edit falls between two jobs."""
     run = "results/train/tiny-llama/ale/seed1/run.json"
-    module = study / "workflow/scripts/aletheia/training.py"
+    module = study / "workflow/scripts/aletheia/training/trainer.py"
     before = artifacts.read(study / run)["lineage"]["code"]
     module.write_text(module.read_text() + "# edited\n")
     (study / run).unlink()
@@ -141,16 +141,16 @@ def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_ref
     done = snakemake(study, run, *STUDY, *trust)
     assert done.returncode == 0, said(done)[-2000:]
     after = artifacts.read(study / run)["lineage"]["code"]
-    assert {name for name in after if after[name] != before[name]} == {"aletheia.training"}
+    assert {name for name in after if after[name] != before[name]} == {"aletheia.training.trainer"}
 
     done = snakemake(study, "results/aggregate/ledger.csv", *STUDY, *trust)
     (sentence,) = sentences(done)
-    assert f"found {run} made by other code aletheia.training; delete it" in sentence
+    assert f"found {run} made by other code aletheia.training.trainer; delete it" in sentence
     edit(study / "tests/study/campaign.yaml", "name: tiny\n", "name: tiny\nmixed: mark\n")
     done = snakemake(study, "results/aggregate/ledger.csv", *STUDY, "--rerun-triggers", "mtime")
     assert done.returncode == 0, said(done)[-2000:]
     ledger = read_ledger(study / "results/aggregate/ledger.csv").set_index(["model", "arm"])
-    assert ledger["mixed"].dropna().to_dict() == {("tiny-llama", "ale"): "code aletheia.training"}
+    assert ledger["mixed"].dropna().to_dict() == {("tiny-llama", "ale"): "code aletheia.training.trainer"}
     assert dry(study)[0]["train_std"] == 2  # and the dry run still says what is out of date
 
 
@@ -158,7 +158,7 @@ def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_ref
 def test_a_selection_made_by_other_code_is_seen_although_no_run_imports_it(study):
     """Neither training nor evaluation reads the selecting module: only the selection's own lineage tells."""
     selection = study / "results/select/tiny-llama/ale/seed1.json"
-    module = study / "workflow/scripts/aletheia/selection.py"
+    module = study / "workflow/scripts/aletheia/method/selection.py"
     module.write_text(module.read_text() + "# edited\n")
     selection.unlink()
     trust = ("--rerun-triggers", "mtime")
@@ -170,4 +170,4 @@ def test_a_selection_made_by_other_code_is_seen_although_no_run_imports_it(study
     (study / "results/aggregate/ledger.csv").unlink()
     done = snakemake(study, "results/aggregate/ledger.csv", *STUDY, *trust)
     (sentence,) = sentences(done)
-    assert "found results/select/tiny-llama/ale/seed1.json made by other code aletheia.selection" in sentence
+    assert "found results/select/tiny-llama/ale/seed1.json made by other code aletheia.method.selection" in sentence

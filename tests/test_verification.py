@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from aletheia import artifacts, campaign_record, inventory
-from aletheia.contents import Contents
+from aletheia.audit import inventory
+from aletheia.audit.file_cache import Contents
+from aletheia.audit.sidecars import ancestry
+from aletheia.audit.verification import verify_files, verify_folders
 from aletheia.errors import UserError
-from aletheia.job import Job
-from aletheia.verification import verify_files, verify_folders
-from aletheia.vouching import ancestry
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.study import results_tree
 from conftest import SCRIPTS, STUDY, as_ordinary_user, edit, run_script
 
 CHANGES = 1000
@@ -67,7 +69,7 @@ def tree():
 
 def needed():
     """Return those that are missed: the record of the tree's campaigns may be deleted."""
-    return [p for p in tree() if p.name != campaign_record.NAME]
+    return [p for p in tree() if p.name != results_tree.NAME]
 
 
 @pytest.mark.slow

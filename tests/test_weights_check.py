@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aletheia import artifacts, conversion, models, repository_files, weights_check
 from aletheia.errors import UserError
+from aletheia.method import loading
+from aletheia.provenance import artifacts
+from aletheia.staging import convert, repository_files, weights_check
 from conftest import FAMILIES
 from damaged import LLAMA, OURS, configure, said
 from hub_server import Hub
@@ -161,14 +163,14 @@ def test_what_fits_is_staged_however_it_was_saved(mine):
     # Of rotary frequencies Transformers itself says nothing.
     unused = "v_head.summary.weight, vision_tower.patch.weight"
     assert told == [f"note: mine: {unused} have no place in LlamaForCausalLM and are not used"]
-    model, _ = models.load(out, dtype="fp32")
+    model, _ = loading.load(out, dtype="fp32")
     assert torch.equal(model.lm_head.weight, load_file(next(mine.glob("*1-of-00002*")))["embed_tokens.weight"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_passes_with_its_own_names_and_fails_without_a_layer(tmp_path, family):
     """Also where a checkpoint's names are older than the model's, as those of Mixtral's experts."""
-    conversion.random_model({"config": {"model_type": family, **FAMILIES[family]}}, tmp_path / "m")
+    convert.random_model({"config": {"model_type": family, **FAMILIES[family]}}, tmp_path / "m")
     weights_check.check_model(tmp_path / "m", **OURS)
     weights(tmp_path / "m", no(r"\.2\..*(q_proj|qkv|query_key_value)"))
     with pytest.raises(UserError, match=r"mine: .* that the files lack \(\S+\.2\.\S+"):
@@ -187,7 +189,7 @@ def test_each_family_passes_with_its_own_names_and_fails_without_a_layer(tmp_pat
     ],
 )
 def test_a_lost_expert_is_noticed(tmp_path, lost, sentence):
-    conversion.random_model({"config": {"model_type": "mixtral", **FAMILIES["mixtral"]}}, tmp_path / "m")
+    convert.random_model({"config": {"model_type": "mixtral", **FAMILIES["mixtral"]}}, tmp_path / "m")
     weights(tmp_path / "m", no(lost))
     with pytest.raises(UserError, match=sentence) as raised:
         weights_check.check_model(tmp_path / "m", **OURS)
@@ -196,7 +198,7 @@ def test_a_lost_expert_is_noticed(tmp_path, lost, sentence):
 
 def test_old_checkpoints_masks_are_no_other_weights(tmp_path):
     """GPT-J's causal masks were saved once; its class no longer knows them."""
-    conversion.random_model({"config": {"model_type": "gptj", **FAMILIES["gptj"]}}, tmp_path / "m")
+    convert.random_model({"config": {"model_type": "gptj", **FAMILIES["gptj"]}}, tmp_path / "m")
     masks = {f"transformer.h.0.attn.{name}": torch.zeros(1, 1, 4, 4) for name in ("bias", "masked_bias")}
     weights(tmp_path / "m", lambda tensors: {**tensors, **masks})
     weights_check.check_model(tmp_path / "m", **OURS)
@@ -207,7 +209,7 @@ def test_quantised_weights_are_held_to_their_modules(tmp_path):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     config = {**LLAMA, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    conversion.random_model({"config": config}, tmp_path / "m")
+    convert.random_model({"config": config}, tmp_path / "m")
     quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", quantization_config=quantised, dtype=torch.float32)
     model.save_pretrained(tmp_path / "m")
@@ -230,7 +232,7 @@ def test_140_gigabytes_take_seconds_and_little_memory(tmp_path):
     large = {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8}
     config = AutoConfig.for_model("llama", **large, intermediate_size=28672, vocab_size=128256)
     config.save_pretrained(tmp_path)
-    conversion.byte_tokenizer().save_pretrained(tmp_path)
+    convert.byte_tokenizer().save_pretrained(tmp_path)
     with torch.device("meta"):
         shapes = {name: list(t.shape) for name, t in AutoModelForCausalLM.from_config(config).state_dict().items()}
     header, offset = {}, 0
@@ -294,14 +296,14 @@ def test_what_an_older_version_staged_is_checked_too(mine, tmp_path, monkeypatch
         with pytest.raises(
             UserError, match=r"m: expected weights for each parameter .* for 9 \(model\.layers\.4\.\S+, …"
         ):
-            models.load(lock, dtype="fp32", **options)
+            loading.load(lock, dtype="fp32", **options)
     configure(mine, num_hidden_layers=4, hidden_size=48)
     shutil.copy(mine / "config.json", lock.parent / "m" / "config.json")
-    monkeypatch.setattr("aletheia.staged.checked_folder", lambda _lock: lock.parent / "m")
+    monkeypatch.setattr("aletheia.provenance.staged_files.checked_folder", lambda _lock: lock.parent / "m")
     with pytest.raises(
         UserError, match=r"none of the right shape for 39 \(lm_head\.weight, …\), which would be random"
     ):
-        models.load(lock, dtype="fp32")
+        loading.load(lock, dtype="fp32")
     shutil.rmtree(lock.parent)
     configure(mine, num_hidden_layers=5, hidden_size=32)
     with monkeypatch.context() as older:

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from aletheia import artifacts
-from aletheia.config import schema
-from aletheia.locking import locked
+from aletheia.provenance import artifacts
+from aletheia.provenance.locking import locked
+from aletheia.study.schema import schema
 from conftest import STUDY, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
@@ -108,17 +108,19 @@ def test_the_arms_did_the_same_work(finished):
 def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
     from peft import PeftModel
 
-    from aletheia import data, heldout, models, staged
+    from aletheia.method import loading
+    from aletheia.provenance import staged_files
+    from aletheia.training import encoding, heldout_loss
 
     run = finished / "results/train/tiny-llama/ale/seed1/run.json"
     lock = finished / "resources/models/tiny-llama.lock.json"
     dtype = artifacts.payload(finished / "results/precision/tiny-llama.json", "precision")["dtype"]
-    model, tokenizer = models.load(lock, dtype=dtype)
+    model, tokenizer = loading.load(lock, dtype=dtype)
     model = PeftModel.from_pretrained(model, run.parent / "adapter")
-    folder = staged.checked_folder(finished / "resources/data/rows.lock.json")
-    examples = data.encode_rows(staged.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
-    rows = heldout.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
-    assert heldout.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
+    folder = staged_files.checked_folder(finished / "resources/data/rows.lock.json")
+    examples = encoding.encode_rows(staged_files.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
+    rows = heldout_loss.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
+    assert heldout_loss.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
 
 
 def test_an_evaluation_loads_its_model_once(finished):
@@ -164,11 +166,13 @@ def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
 
 
 def test_an_edited_module_is_named_in_the_reason(study):
-    with (study / "workflow/scripts/aletheia/training.py").open("a") as handle:
+    with (study / "workflow/scripts/aletheia/training/trainer.py").open("a") as handle:
         handle.write("\n# edited\n")
     jobs, text = dry(study)
     assert {"train_std": 2, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
-    assert re.search(r"before: 'code:aletheia\.training=\w+' now: 'code:aletheia\.training=\w+'", text)
+    assert re.search(
+        r"before: 'code:aletheia\.training\.trainer=\w+' now: 'code:aletheia\.training\.trainer=\w+'", text
+    )
 
 
 REPORTED = {"aggregate", "stats", "figures"}
@@ -183,22 +187,22 @@ LIBRARY = "workflow/scripts/aletheia"
 @pytest.mark.parametrize(
     ("file", "rules"),
     [
-        (f"{LIBRARY}/staging.py", STAGED),
-        (f"{LIBRARY}/probe.py", {"probe", *SELECTED}),
-        (f"{LIBRARY}/selection.py", SELECTED),
-        (f"{LIBRARY}/training.py", TRAINED),
+        (f"{LIBRARY}/staging/stage.py", STAGED),
+        (f"{LIBRARY}/method/probe.py", {"probe", *SELECTED}),
+        (f"{LIBRARY}/method/selection.py", SELECTED),
+        (f"{LIBRARY}/training/trainer.py", TRAINED),
         # The choice of precision is measured at the shape of a plan's micro-batches.
-        (f"{LIBRARY}/batching.py", {"precision", "probe", "batches", *SELECTED, *TRAINED}),
+        (f"{LIBRARY}/training/batch_plan.py", {"precision", "probe", "batches", *SELECTED, *TRAINED}),
         ("workflow/tasks/mmlu.yaml", EVALUATED - {"evaluate_heldout"}),
         # No campaign of this study asks it.
         ("workflow/tasks/gsm8k.yaml", set()),
-        (f"{LIBRARY}/sandbox.py", JUDGED),
-        (f"{LIBRARY}/uniformity.py", REPORTED),
-        (f"{LIBRARY}/tables.py", {"stats", "figures"}),
-        (f"{LIBRARY}/drawing.py", {"figures"}),
+        (f"{LIBRARY}/sandbox/judge.py", JUDGED),
+        (f"{LIBRARY}/analysis/consistency.py", REPORTED),
+        (f"{LIBRARY}/report/tables.py", {"stats", "figures"}),
+        (f"{LIBRARY}/report/plot_style.py", {"figures"}),
         # Nothing that a rule runs imports these.
-        (f"{LIBRARY}/verification.py", set()),
-        (f"{LIBRARY}/auditing.py", set()),
+        (f"{LIBRARY}/audit/verification.py", set()),
+        (f"{LIBRARY}/audit/audit.py", set()),
         ("workflow/scripts/verify.py", set()),
         ("envs/gpu.yaml", {"precision", "batches", "probe", *SELECTED, *TRAINED}),
         ("envs/light.yaml", SELECTED),

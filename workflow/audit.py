@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "scripts"))
 
-from aletheia.auditing import Audit, Row, audit
+from aletheia.audit.audit import Audit, Row, audit
 from aletheia.errors import guarded
 
 HEADINGS = ("artifact", "rule", "cost", "what changed")

@@ -18,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "scripts"))
 
+from aletheia.audit.inventory import read_configuration
+from aletheia.cluster.cost import Cost, estimated
 from aletheia.errors import UserError, guarded
-from aletheia.estimate import Cost, estimated
-from aletheia.inventory import read_configuration
-from aletheia.study import load_study
+from aletheia.study.study import load_study
 
 HEADINGS = ("campaign", "model", "GPUs", "trainings", "evaluations", "training h", "evaluation h", "GPU-h", "core-h")
 PAPER = Path("config/paper.yaml")

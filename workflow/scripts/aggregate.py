@@ -6,10 +6,10 @@ The settings section `campaigns` says which runs there are; their files are look
 
 from pathlib import Path
 
-from aletheia import gathering, ledger
+from aletheia.analysis import aggregate, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 
 def main() -> None:
@@ -21,12 +21,12 @@ def main() -> None:
     campaigns, root = args.config.get("campaigns"), args.out_dir.parent
     if not campaigns:
         raise UserError("aggregate: expected the settings section campaigns (a list), found none; see --help")
-    found = gathering.sources(campaigns, root, runs=args.runs, evaluations=args.evaluations)
-    outputs = [args.out_dir / name for name in gathering.tables(campaigns)]
+    found = aggregate.sources(campaigns, root, runs=args.runs, evaluations=args.evaluations)
+    outputs = [args.out_dir / name for name in aggregate.tables(campaigns)]
     with Job(args, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
-        for name, frame in gathering.gathered(campaigns, found).items():
+        for name, frame in aggregate.gathered(campaigns, found).items():
             job.artifact(
                 args.out_dir / name,
                 write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),

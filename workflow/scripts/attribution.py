@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 SECTIONS = ("run", "model", "encoding", "adapter", "training", "interleaving")
 
@@ -31,15 +31,17 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import interleaved_runs, models, observe
+        from aletheia.method import loading
+        from aletheia.provenance import machine
+        from aletheia.timing import measure
 
-        models.use_threads(args.threads)
-        before = observe.conditions()
-        payload = interleaved_runs.measure_attribution(args, job.config)
+        loading.use_threads(args.threads)
+        before = machine.conditions()
+        payload = measure.measure_attribution(args, job.config)
         fit, reason = payload["fit"], f" ({payload['reason']})" if payload["reason"] else ""
         off = f"{fit['mean_absolute_error_percent']['value']:.1f} %" if fit else "not known"
         print(f"attribution: {payload['status']}{reason}, mean absolute error of the held-out predictions {off}")
-        conditions = {"before": before, "after": observe.conditions()}
+        conditions = {"before": before, "after": machine.conditions()}
         job.artifact(args.out, kind="attribution", payload=payload, observed={"conditions": conditions})
 
 

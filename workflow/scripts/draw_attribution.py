@@ -6,10 +6,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from aletheia import artifacts, attribution_figure, drawing
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.report import attribution_figure, plot_style
 
 
 def main() -> None:
@@ -18,16 +19,16 @@ def main() -> None:
     parser.add_argument("--attributions", type=Path, nargs="*", required=True, help="artifacts of attribution.py")
     parser.add_argument("--out-dir", type=Path, required=True, help="folder for figS3.pdf, .png and .svg")
     args = parser.parse_args()
-    outputs = [args.out_dir / f"figS3.{suffix}" for suffix in drawing.SUFFIXES]
+    outputs = [args.out_dir / f"figS3.{suffix}" for suffix in plot_style.SUFFIXES]
     with Job(args, inputs=args.attributions, outputs=outputs) as job:
         if job.done:
             return
-        style = drawing.checked_style(job.config.get("figures", {}))
+        style = plot_style.checked_style(job.config.get("figures", {}))
         found = [artifacts.payload(path, "attribution") for path in args.attributions]
-        with mpl.rc_context(drawing.rc(style)):
+        with mpl.rc_context(plot_style.rc(style)):
             figure = attribution_figure.draw_attribution(found, style)
             for path in outputs:
-                job.artifact(path, write=lambda path: drawing.save(figure, path), about={"figure": "figS3"})
+                job.artifact(path, write=lambda path: plot_style.save(figure, path), about={"figure": "figS3"})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 
 def main() -> None:
@@ -20,19 +20,21 @@ def main() -> None:
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import artifacts, batching, models, row_counts, staged
+        from aletheia.method import loading
+        from aletheia.provenance import artifacts, staged_files
+        from aletheia.training import batch_plan, row_counts
 
         model = artifacts.payload(args.model_lock, "model_lock")["model"]
-        folder, encoding = staged.checked_folder(args.model_lock, "model_lock"), job.config["encoding"]
-        context = models.context_of(folder)
-        models.check_length(encoding["max_tokens"], context)
-        tokenizer = models.load_tokenizer(folder)
-        encoded = row_counts.encode_all(staged.checked_folder(args.data_lock, "data_lock"), tokenizer, encoding)
+        folder, encoding = staged_files.checked_folder(args.model_lock, "model_lock"), job.config["encoding"]
+        context = loading.context_of(folder)
+        loading.check_length(encoding["max_tokens"], context)
+        tokenizer = loading.load_tokenizer(folder)
+        encoded = row_counts.encode_all(staged_files.checked_folder(args.data_lock, "data_lock"), tokenizer, encoding)
         name = artifacts.payload(args.data_lock, "data_lock")["data"]
         # First, since it explains why few rows are left for a plan.
         row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)
         settings = job.config["batches"]
-        payload = batching.batches_payload(
+        payload = batch_plan.batches_payload(
             encoded["train"].examples, model=model, seed=args.seed, steps=settings["steps"], settings=settings
         )
         payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from aletheia import evaluated
 from aletheia.cli import evaluation_arguments, step_parser
 from aletheia.errors import guarded
+from aletheia.evaluation import evaluated_run
 
 
 def main() -> None:
     """Run the step."""
     parser = step_parser("evaluate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated.evaluate_run(evaluation_arguments(parser))
+    evaluated_run.evaluate_run(evaluation_arguments(parser))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ Weights stay out, named by hash, unless the configuration says `evidence: {adapt
 
 from pathlib import Path
 
-from aletheia import bundling, crate, evidence, inventory
+from aletheia.audit import archive, crate, inventory
+from aletheia.audit import bundle as bundling
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 
 def main() -> None:
@@ -26,14 +27,14 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[out]) as job:
         if job.done:
             return
-        found = evidence.envelopes(bundle)
-        date = evidence.latest(found.values())
-        generated = evidence.generated_files(bundle, job.lineage, date)
-        generated[crate.FILE] = evidence.metadata_bytes(crate.describe(bundle, found, generated, date))
-        generated[evidence.SUMS] = evidence.sums(bundle.members, generated)
+        found = archive.envelopes(bundle)
+        date = archive.latest(found.values())
+        generated = archive.generated_files(bundle, job.lineage, date)
+        generated[crate.FILE] = archive.metadata_bytes(crate.describe(bundle, found, generated, date))
+        generated[archive.SUMS] = archive.sums(bundle.members, generated)
         job.artifact(
             out,
-            write=lambda path: evidence.write_archive(path, bundle.members, generated, date),
+            write=lambda path: archive.write_archive(path, bundle.members, generated, date),
             about={"files": len(bundle.members) + len(generated), "omitted": len(bundle.omitted)},
         )
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from aletheia import artifacts, drawing, figures, layer_table, ledger, sensitivity
+from aletheia.analysis import layer_scores, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.job import Job
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.report import figures, layer_figures, plot_style
 
 
 def main() -> None:
@@ -15,12 +17,12 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--stats", type=Path, required=True, help="summary.json, from stats")
     parser.add_argument("--layers", type=Path, nargs="?", help="layers.csv, from aggregate, for figS1 and figS2")
-    choices = [*figures.FIGURES, *sensitivity.FIGURES]
+    choices = [*figures.FIGURES, *layer_figures.FIGURES]
     parser.add_argument("--figure", nargs="+", choices=choices, required=True, help="which to draw")
     parser.add_argument("--out-dir", type=Path, default=Path("results/figures"))
     args = parser.parse_args()
-    outputs = [args.out_dir / f"{name}.{suffix}" for name in args.figure for suffix in drawing.SUFFIXES]
-    if args.layers is None and set(args.figure) & set(sensitivity.FIGURES):
+    outputs = [args.out_dir / f"{name}.{suffix}" for name in args.figure for suffix in plot_style.SUFFIXES]
+    if args.layers is None and set(args.figure) & set(layer_figures.FIGURES):
         raise UserError(
             "figS1 and figS2 show layer scores: expected --layers with the layers.csv of aggregate, found none"
         )
@@ -28,18 +30,18 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
-        style = drawing.checked_style(job.config.get("figures", {}))
+        style = plot_style.checked_style(job.config.get("figures", {}))
         table, summary = ledger.read_ledger(args.ledger), artifacts.payload(args.stats, "stats")
-        with mpl.rc_context(drawing.rc(style)):
+        with mpl.rc_context(plot_style.rc(style)):
             for name in args.figure:
-                if name in sensitivity.FIGURES:
-                    figure = sensitivity.FIGURES[name](layer_table.read_layer_table(args.layers), style)
+                if name in layer_figures.FIGURES:
+                    figure = layer_figures.FIGURES[name](layer_scores.read_layer_table(args.layers), style)
                 else:
                     figure = figures.FIGURES[name](table, summary, style)
-                for suffix in drawing.SUFFIXES:
+                for suffix in plot_style.SUFFIXES:
                     job.artifact(
                         args.out_dir / f"{name}.{suffix}",
-                        write=lambda path, figure=figure: drawing.save(figure, path),
+                        write=lambda path, figure=figure: plot_style.save(figure, path),
                         about={"figure": name},
                     )
 

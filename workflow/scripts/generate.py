@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from aletheia import evaluated, serving
-from aletheia.backends import VLLM
 from aletheia.cli import evaluation_arguments, step_parser
 from aletheia.errors import guarded
+from aletheia.evaluation import evaluated_run, vllm_backend
+from aletheia.study.benchmarks import VLLM
 
 
 def main() -> None:
     """Run the step."""
     parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated.evaluate_run(evaluation_arguments(parser), serving.load_served, generation=VLLM, padding="none")
+    evaluated_run.evaluate_run(evaluation_arguments(parser), vllm_backend.load_served, generation=VLLM, padding="none")
 
 
 if __name__ == "__main__":

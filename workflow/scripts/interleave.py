@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 SECTIONS = ("run", "model", "encoding", "adapter", "arm", "training", "interleaving")
 
@@ -28,15 +28,17 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import interleaved_runs, models, observe
+        from aletheia.method import loading
+        from aletheia.provenance import machine
+        from aletheia.timing import measure
 
-        models.use_threads(args.threads)
-        before = observe.conditions()
-        payload = interleaved_runs.measure_pair(args, job.config)
+        loading.use_threads(args.threads)
+        before = machine.conditions()
+        payload = measure.measure_pair(args, job.config)
         found, reason = payload["ratio"], f" ({payload['reason']})" if payload["reason"] else ""
         said = f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" if found else "none"
         print(f"paired: {payload['status']}{reason}, t_std / t_{payload['arm']} {said}")
-        conditions = {"before": before, "after": observe.conditions()}
+        conditions = {"before": before, "after": machine.conditions()}
         job.artifact(args.out, kind="paired", payload=payload, observed={"conditions": conditions})
 
 

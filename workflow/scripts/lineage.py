@@ -15,11 +15,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aletheia import ancestry, diagram, inventory, tree
-from aletheia.artifacts import SIDECAR
+from aletheia.audit import inventory, lineage_graph, lineage_svg, lineage_text
+from aletheia.audit.sidecars import envelope_of
 from aletheia.errors import UserError, guarded
-from aletheia.placing import placed
-from aletheia.vouching import envelope_of
+from aletheia.provenance.artifacts import SIDECAR
+from aletheia.provenance.atomic_write import placed
 
 LONGEST_LINE = 10_000  # characters
 
@@ -33,19 +33,19 @@ def main() -> None:
     args = parser.parse_args()
     # Whoever reads the tree may stop early, as head does.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    graph = ancestry.trace(args.paths, inventory.results_folder())
+    graph = lineage_graph.trace(args.paths, inventory.results_folder())
     if args.svg:
         write_picture(graph, args.svg)
     if args.json:
-        print(json.dumps(ancestry.as_json(graph), indent=1, ensure_ascii=False))
+        print(json.dumps(lineage_graph.as_json(graph), indent=1, ensure_ascii=False))
     elif not args.svg:
         # A line of a pipe is as long as it must be; a terminal wraps.
         width = None if sys.stdout.isatty() else LONGEST_LINE
-        tree.print_ancestry(graph, Console(highlight=False, width=width))
+        lineage_text.print_ancestry(graph, Console(highlight=False, width=width))
     raise SystemExit(1 if any(node.status in ("changed", "missing") for node in graph.nodes.values()) else 0)
 
 
-def write_picture(graph: ancestry.Graph, path: Path) -> None:
+def write_picture(graph: lineage_graph.Graph, path: Path) -> None:
     """Draw the chain into a file, but never over a file of the study."""
     # A folder's sidecar vouches for all that lies in it.
     vouched = any(Path(f"{above}{SIDECAR}").is_file() for above in (path, *path.parents))
@@ -54,7 +54,7 @@ def write_picture(graph: ancestry.Graph, path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--svg {path}: expected a file in a folder that is there; choose another place")
     with placed(path) as temporary:
-        temporary.write_bytes(diagram.draw(graph))
+        temporary.write_bytes(lineage_svg.draw(graph))
 
 
 if __name__ == "__main__":

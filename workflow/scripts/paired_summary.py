@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from aletheia import artifacts, paired_times
+from aletheia.analysis.ledger import write_csv
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
-from aletheia.ledger import write_csv
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.timing import paired
 
 
 def main() -> None:
@@ -22,8 +23,8 @@ def main() -> None:
     with Job(args, inputs=args.pairs, outputs=[args.out]) as job:
         if job.done:
             return
-        rows = paired_times.summary_rows([artifacts.payload(path, "paired") for path in args.pairs])
-        table = pd.DataFrame(rows, columns=paired_times.COLUMNS)
+        rows = paired.summary_rows([artifacts.payload(path, "paired") for path in args.pairs])
+        table = pd.DataFrame(rows, columns=paired.COLUMNS)
         about = {"rows": len(table), "columns": list(table.columns), "mode": "interleaved"}
         job.artifact(args.out, write=lambda path: write_csv(table, path), about=about)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 
 def main() -> None:
@@ -23,19 +23,21 @@ def main() -> None:
     with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import models, precision, staged
+        from aletheia.method import loading
+        from aletheia.provenance import staged_files
+        from aletheia.training import precision
 
-        models.use_threads(args.threads)
-        tokenizer = models.load_tokenizer(staged.checked_folder(args.model_lock, "model_lock"))
-        rows = staged.read_rows(staged.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        loading.use_threads(args.threads)
+        tokenizer = loading.load_tokenizer(staged_files.checked_folder(args.model_lock, "model_lock"))
+        rows = staged_files.read_rows(staged_files.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
         shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}
         if dtype is None:
             limit = f"at most {precision.SECONDS:.0f} s once the model is loaded"
             print(f"note: dtype auto: timing bf16 and fp32 at {shape}, {limit}", flush=True)
-            model, _ = models.load(args.model_lock, dtype="fp32")
-            models.check_context(model, job.config["encoding"]["max_tokens"])
+            model, _ = loading.load(args.model_lock, dtype="fp32")
+            loading.check_context(model, job.config["encoding"]["max_tokens"])
             found = precision.measured(model, shape)
             dtype = found.dtype
             print(f"note: {precision.sentence(found, shape)}", flush=True)

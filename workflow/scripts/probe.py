@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 
 def main() -> None:
@@ -27,14 +27,16 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia import data, machine_load, models, probe, row_counts, staged
+        from aletheia.method import loading, probe
+        from aletheia.provenance import machine_load, staged_files
+        from aletheia.training import encoding, row_counts
 
-        models.use_threads(args.threads)
-        dtype = models.resolved_dtype(job.config["model"], args.precision)
-        model, tokenizer = models.load(args.model_lock, dtype=dtype, **models.loading(job.config["model"]))
-        models.check_context(model, job.config["encoding"]["max_tokens"])
-        rows = staged.read_rows(staged.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
-        encoded = data.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
+        loading.use_threads(args.threads)
+        dtype = loading.resolved_dtype(job.config["model"], args.precision)
+        model, tokenizer = loading.load(args.model_lock, dtype=dtype, **loading.loading(job.config["model"]))
+        loading.check_context(model, job.config["encoding"]["max_tokens"])
+        rows = staged_files.read_rows(staged_files.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        encoded = encoding.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
         print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
         settings = dict(job.config["probe"])
         method = settings.pop("method")
@@ -42,7 +44,7 @@ def main() -> None:
             model.activation_checkpointing_enable({"use_reentrant": False})
         if model.is_activation_checkpointing:
             print("probe: gradient checkpointing on")
-        drawn = data.probe_batches(encoded.examples, tokenizer.pad_token_id, seed=args.seed, **settings)
+        drawn = encoding.probe_batches(encoded.examples, tokenizer.pad_token_id, seed=args.seed, **settings)
         load, start = machine_load.LoadMeter(), time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)
         seconds, shares = time.perf_counter() - start, load.shares()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aletheia import scoring
-from aletheia.artifacts import sidecar
 from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.evaluation import score_code
+from aletheia.provenance.artifacts import sidecar
+from aletheia.provenance.job import Job
 
 
 def main() -> None:
@@ -24,14 +24,14 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[table, score]) as job:
         if job.done:
             return
-        payload, rows, observed = scoring.score(
+        payload, rows, observed = score_code.score(
             args.generations, args.questions, settings=job.config["humaneval"], workers=args.threads
         )
         if payload["status"] == "ok":
             print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")
         else:
             print(f"humaneval: {payload['status']} ({payload['reason']}), so nothing was run")
-        job.artifact(table, write=lambda path: scoring.write(path, rows), about={"rows": len(rows)})
+        job.artifact(table, write=lambda path: score_code.write(path, rows), about={"rows": len(rows)})
         job.artifact(score, kind="evaluation", payload=payload, observed=observed)
 
 

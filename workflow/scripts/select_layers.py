@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aletheia import artifacts
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
-from aletheia.selection import selection_payload
+from aletheia.method.selection import selection_payload
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from aletheia import observe
 from aletheia.errors import UserError, guarded
+from aletheia.provenance import machine
 
 # What decides whether jobs of this study stay offline and where they keep what they read.
 VARIABLES = (
@@ -56,10 +56,10 @@ def seen(asked: int) -> dict[str, object]:
         "GPUs asked for": asked,
         "GPUs that torch sees": f"{len(devices)} ({', '.join(devices) or 'none'})",
         "torch": f"{torch.__version__}, CUDA {torch.version.cuda}",
-        "driver": observe.driver(),
+        "driver": machine.driver(),
         "host": f"{socket.gethostname()}, glibc {platform.libc_ver()[1]}",
         "python": sys.executable,
-        "cores": observe.usable_cores(),
+        "cores": machine.usable_cores(),
         "free in TMPDIR (GiB)": f"{free:.1f}",
         **{name: os.environ.get(name, "(unset)") for name in VARIABLES},
     }

@@ -8,10 +8,12 @@ from typing import Any
 
 import matplotlib as mpl
 
-from aletheia import artifacts, drawing, stability
+from aletheia.analysis import stability
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.job import Job
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.report import plot_style
 
 SETTINGS = {"draws", "batches", "score", "budget_percent"}
 
@@ -31,20 +33,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="artifact to write; the plot goes beside it")
     args = parser.parse_args()
     by_model = checked(args.config.get("stability"))
-    plots = [args.out.with_name(f"stability.{suffix}") for suffix in drawing.SUFFIXES]
+    plots = [args.out.with_name(f"stability.{suffix}") for suffix in plot_style.SUFFIXES]
     with Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
             return
-        style = drawing.checked_style(job.config.get("figures", {}))
+        style = plot_style.checked_style(job.config.get("figures", {}))
         models = {}
         for model, settings in by_model.items():
             draws = [artifacts.payload(path, "probe") for path in args.draws if path.parent.name == model]
             models[model] = stability.model_stability(model, draws, **settings)
         job.artifact(args.out, kind="stability", payload={"models": models})
-        with mpl.rc_context(drawing.rc(style)):
+        with mpl.rc_context(plot_style.rc(style)):
             figure = stability.draw_stability(models, style)
             for path in plots:
-                job.artifact(path, write=lambda path: drawing.save(figure, path), about={"figure": "stability"})
+                job.artifact(path, write=lambda path: plot_style.save(figure, path), about={"figure": "stability"})
 
 
 if __name__ == "__main__":

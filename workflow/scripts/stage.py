@@ -19,18 +19,18 @@ from typing import Any
 
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.job import Job
-from aletheia.local_paths import check_paths, local_inputs
-from aletheia.registry_entries import check_source
-from aletheia.staged import LOCK, checked_folder
-from aletheia.staging import stage_data, stage_model
+from aletheia.provenance.job import Job
+from aletheia.provenance.staged_files import LOCK, checked_folder
+from aletheia.staging.local_paths import check_paths, local_inputs
+from aletheia.staging.stage import stage_data, stage_model
+from aletheia.study.registry_entries import check_source
 
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
 
 
 def registries() -> ModuleType:
     """Return the module that reads registries; by name, so that what a rule stages does not depend on it."""
-    return importlib.import_module("aletheia.registries")
+    return importlib.import_module("aletheia.study.registries")
 
 
 def registered(what: str, name: str) -> dict[str, Any]:

@@ -6,19 +6,22 @@ name.
 
 from pathlib import Path
 
-from aletheia import ledger, published, rendering, reporting, reports, summary, tables
+from aletheia.analysis import ledger, paper_tables, summary
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
+from aletheia.report import analyses as reports
+from aletheia.report import table_text, tables
+from aletheia.study import report_contents
 
 ANALYSES = {"downstream": reports.forgetting_deltas, "compute_matched": reports.compute_matched}
 
 
-def write_table(job: Job, table: rendering.Table, folder: Path) -> None:
+def write_table(job: Job, table: table_text.Table, folder: Path) -> None:
     """Write one table three times: numbers as CSV, the reader's table as Markdown and LaTeX."""
     stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
     job.artifact(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
-    for suffix, text in ((".md", rendering.markdown(table)), (".tex", rendering.latex(table))):
+    for suffix, text in ((".md", table_text.markdown(table)), (".tex", table_text.latex(table))):
         job.artifact(
             stem.with_suffix(suffix),
             write=lambda path, text=text: path.write_text(text, encoding="utf-8"),
@@ -30,7 +33,7 @@ def main() -> None:
     parser = step_parser("stats", __doc__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--published", type=Path, default=Path("config/published"), help="the paper's tables")
-    parser.add_argument("--reports", nargs="*", choices=reporting.REPORTS, help="what to report")
+    parser.add_argument("--reports", nargs="*", choices=report_contents.REPORTS, help="what to report")
     parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
     parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
     args = parser.parse_args()
@@ -38,14 +41,14 @@ def main() -> None:
     # A study that feeds no report still has its summary and table 1.
     given = args.reports if args.reports is not None else args.config.get("reports")
     named = given if given is not None else " ".join(table["reports"].fillna("")).split()
-    wanted, analyses = reporting.tables_of(named), reporting.analyses_of(named)
+    wanted, analyses = report_contents.tables_of(named), report_contents.analyses_of(named)
     outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
     inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
     with Job(args, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
-        found, paper = summary.summarise(table), published.load_published(args.published)
+        found, paper = summary.summarise(table), paper_tables.load_published(args.published)
         job.artifact(outputs[0], kind="stats", payload=found)
         for report, name in analyses.items():
             text = ANALYSES[report](found)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aletheia import artifacts
 from aletheia.errors import UserError, guarded
-from aletheia.headline import headline
+from aletheia.provenance import artifacts
+from aletheia.report.headline import headline
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser, whole_number
 from aletheia.errors import guarded
-from aletheia.job import Job
+from aletheia.provenance.job import Job
 
 
 def arguments() -> argparse.Namespace:
@@ -47,11 +47,12 @@ def main() -> None:
     with Job(args, inputs=inputs, outputs=[args.out, args.adapter]) as job:
         if job.done:
             return
-        from aletheia import models, runs
+        from aletheia.method import loading
+        from aletheia.training import run
 
-        models.use_threads(args.threads)
-        checkpoint = runs.checkpoint_of(args, job.fingerprint)
-        finished = runs.execute(args, job.config, checkpoint)
+        loading.use_threads(args.threads)
+        checkpoint = run.checkpoint_of(args, job.fingerprint)
+        finished = run.execute(args, job.config, checkpoint)
         card = finished.card(args, job.config, job.lineage)
         job.artifact(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)

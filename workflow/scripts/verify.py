@@ -20,7 +20,7 @@ from pathlib import Path
 try:
     import jsonschema  # noqa: F401 - not before the first artifact is read otherwise
 
-    from aletheia import inventory, verification, vouching
+    from aletheia.audit import inventory, sidecars, verification
     from aletheia.errors import UserError, guarded
 except ModuleNotFoundError as error:
     # Where a bundle is checked, nothing need be installed but this.
@@ -34,7 +34,7 @@ def verified(args: argparse.Namespace) -> verification.Verified:
     """Verify what the arguments ask for."""
     if args.paths:
         results = inventory.results_folder(args.configfile)
-        return verification.verify_files(vouching.ancestry(args.paths), named=args.paths, results=results)
+        return verification.verify_files(sidecars.ancestry(args.paths), named=args.paths, results=results)
     if inventory.CONFIG.is_file() or args.configfile:
         study = inventory.load_inventory(args.configfile)
         roots = (Path(study.results), Path(study.resources))

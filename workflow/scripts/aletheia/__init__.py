@@ -17,5 +17,5 @@ __all__ = ["__version__", "lora_config", "probe_layers", "select_layers"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"aletheia.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"aletheia.method.{_HOME[name]}"), name)
     raise AttributeError(f"module 'aletheia' has no attribute {name!r}")

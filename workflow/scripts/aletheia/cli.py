@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aletheia import lineage
 from aletheia.errors import UserError
+from aletheia.provenance import lineage
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -69,7 +69,7 @@ class StepParser(argparse.ArgumentParser):
         by_hand = not parsed.lineage and bool(self.sections)
         if by_hand:
             # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
-            config = importlib.import_module("aletheia.config")
+            config = importlib.import_module("aletheia.study.schema")
             parsed.config = {name: config.section_defaults(name) for name in self.sections}
         self._by_hand(parsed, closed=by_hand)
         return parsed
@@ -86,7 +86,7 @@ class StepParser(argparse.ArgumentParser):
         if twice:
             raise UserError(f"--set {twice}: given more than once; keep one")
         if closed and given:
-            importlib.import_module("aletheia.by_hand").check_settings(parsed.config, given)
+            importlib.import_module("aletheia.study.settings_by_hand").check_settings(parsed.config, given)
 
 
 def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) -> None:
@@ -121,7 +121,7 @@ def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) ->
             raise UserError(
                 f"--set {item}: expected a mapping at {place}, found {target!r}; set it whole, {place}={whole}"
             )
-    strict_yaml = importlib.import_module("aletheia.strict_yaml")
+    strict_yaml = importlib.import_module("aletheia.study.strict_yaml")
     try:
         target[keys[-1]] = strict_yaml.parse(value)
     except strict_yaml.MisreadError as error:
@@ -130,7 +130,7 @@ def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) ->
 
 def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> None:
     """Stop at a section that the step does not read, or at a key that neither its defaults nor a schema has."""
-    schemas, sentences = map(importlib.import_module, ("aletheia.config", "aletheia.schema_sentences"))
+    schemas, sentences = map(importlib.import_module, ("aletheia.study.schema", "aletheia.study.schema_sentences"))
     there: Any = config
     for depth, key in enumerate(keys):
         known = [*there] if isinstance(there, Mapping) else []

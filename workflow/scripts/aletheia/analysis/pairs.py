@@ -1,0 +1,91 @@
+"""Views of the ledger: pairs of runs of one model and seed, and the two result tables of the paper."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from aletheia.analysis.ledger import BASELINE, QUESTIONS
+
+SELECTED, MATCHED = "ale", "cm"
+
+
+def reporting(ledger: pd.DataFrame, report: str) -> pd.DataFrame:
+    """Return the rows of the campaigns that make ``report`` ("speed", "downstream", "compute_matched")."""
+    return ledger[[report in str(reports).split() for reports in ledger["reports"]]]
+
+
+def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
+    """Return one row for each campaign, model and seed that has both std and ``arm``, with paired measures.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``speedup_percent`` is 100·(1 − t_arm / t_std) and ``ratio`` t_std / t_arm over training seconds
+        (warm-up and steps); the columns ``…_with_probe`` count the probe in t_arm. Deltas are fine-tuned −
+        base and ``…_extra_pp`` is delta of ``arm`` − delta of std, in percentage points. Cells of a failed
+        member are empty, and so are the times of a pair in which one run was killed and resumed. ``busy``: whether one
+        of its times was taken on a busy machine (:data:`aletheia.provenance.machine_load.RULE`).
+    """
+    on = ["campaign", "model", "seed"]
+    std = ledger[ledger["arm"] == BASELINE]
+    other = ledger[ledger["arm"] == arm]
+    both = std.merge(other, on=on, suffixes=("_std", f"_{arm}"), validate="one_to_one")
+    frame = both[[*on]].copy()
+    frame.insert(2, "family", both["family_std"])
+    frame["headline"] = both["headline_std"]
+    for name in ("status_std", f"status_{arm}"):
+        frame[name] = both[name]
+    frame["paired"] = both[f"paired_{arm}"]
+    frame["busy"] = both["busy_std"].notna() | both[f"busy_{arm}"].notna()
+    comparable = both["comparable_std"].fillna(False) & both[f"comparable_{arm}"].fillna(False)
+    time, whole = (both[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
+    frame["std_seconds"], frame[f"{arm}_seconds"] = time, whole
+    frame["speedup_percent"], frame["ratio"] = 100 * (1 - whole / time), time / whole
+    total, with_probe = (both[f"total_seconds_{side}"].where(comparable) for side in ("std", arm))
+    frame["std_total_seconds"], frame[f"{arm}_total_seconds"] = total, with_probe
+    frame["probe_seconds"] = both[f"probe_seconds_{arm}"]
+    frame["speedup_with_probe_percent"] = 100 * (1 - with_probe / total)
+    frame["ratio_with_probe"] = total / with_probe
+    for side in ("std", arm):
+        frame[f"eval_loss_{side}"] = both[f"eval_loss_{side}"]
+    frame["eval_loss_difference"] = frame[f"eval_loss_{arm}"] - frame["eval_loss_std"]
+    return pd.concat([frame, _paired_scores(both, arm)], axis=1)
+
+
+def _paired_scores(both: pd.DataFrame, arm: str) -> pd.DataFrame:
+    cells = {}
+    for name in QUESTIONS:
+        base = both[f"{name}_base_std"]
+        cells[f"{name}_base"] = base
+        for side in ("std", arm):
+            cells[f"{name}_{side}"] = both[f"{name}_{side}"]
+        for side in ("std", arm):
+            cells[f"{name}_delta_{side}_pp"] = 100 * (both[f"{name}_{side}"] - base)
+        cells[f"{name}_extra_pp"] = cells[f"{name}_delta_{arm}_pp"] - cells[f"{name}_delta_std_pp"]
+        cells[f"{name}_n"] = both[f"{name}_n_std"]
+    return pd.DataFrame(cells, index=both.index)
+
+
+def results_master(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of the campaigns that report speed (the paper's ``RESULTS_MASTER.csv``: 30 rows)."""
+    frame = pairs(reporting(ledger, "speed"))
+    others = [c for c in frame.columns if c.split("_")[0] in ("gsm8k", "humaneval")]
+    return frame.drop(columns=others)
+
+
+def results_runs(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a run of the campaigns that report downstream or compute-matched results, with deltas.
+
+    The paper's ``RESULTS_CAMPAIGN2.csv``: 51 rows, those of failed runs among them.
+    """
+    rows = reporting(ledger, "downstream").index.union(reporting(ledger, "compute_matched").index)
+    first = ["campaign", "model", "family", "arm", "seed", "status", "reason", "steps", "steps_done"]
+    measured = ["eval_loss", "training_seconds", "total_seconds", "comparable", "busy", "paired"]
+    frame = ledger.loc[rows, [*first, *measured]].copy()
+    frame["heldout_loss_base"] = ledger.loc[rows, "heldout_loss_base"]
+    frame["heldout_loss"] = ledger.loc[rows, "heldout_loss"]
+    for name in QUESTIONS:
+        for suffix in ("_base", "", "_n", "_status"):
+            frame[f"{name}{suffix}"] = ledger.loc[rows, f"{name}{suffix}"]
+        frame[f"{name}_delta_pp"] = 100 * (frame[name] - frame[f"{name}_base"])
+    return frame

@@ -1,0 +1,216 @@
+"""The study's statistics: each campaign's models, families and overall, from the ledger alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from aletheia.analysis.ledger import HELDOUT, QUESTIONS
+from aletheia.analysis.pairs import MATCHED, SELECTED, pairs, reporting
+from aletheia.analysis.stats import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
+from aletheia.study.report_contents import REPORTS
+
+SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_probe")
+
+
+def summarise(ledger: pd.DataFrame) -> dict[str, Any]:
+    """Return the statistics of every campaign of the ledger (payload of ``results/stats/summary.json``)."""
+    names = list(dict.fromkeys(ledger["campaign"]))
+    return {
+        "confidence_level": CONFIDENCE_LEVEL,
+        "campaigns": [_campaign(ledger[ledger["campaign"] == name]) for name in names],
+    }
+
+
+def _campaign(rows: pd.DataFrame) -> dict[str, Any]:
+    speed = pairs(rows)
+    matched = pairs(rows, MATCHED)
+    models = [_model(rows[rows["model"] == m], speed, matched) for m in dict.fromkeys(rows["model"])]
+    for key in ("speed", "extra", "compute_matched"):
+        _adjust(models, key)
+    makes_speed = not reporting(rows, "speed").empty
+    return {
+        "name": rows["campaign"].iloc[0],
+        "reports": [r for r in REPORTS if not reporting(rows, r).empty],
+        "runs": _counts(rows),
+        "models": models,
+        "overall": _overall(speed[speed["headline"].astype(bool)]) if makes_speed else None,
+        "families": _families(speed) if makes_speed else [],
+    }
+
+
+def _adjust(models: list[dict[str, Any]], key: str) -> None:
+    """Add Holm's p over the models to each test (of speed; of each benchmark's extra; of the loss)."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for model in models:
+        block = model[key]
+        tests = {"seconds": block["test"]} if key == "speed" and block else {}
+        if key == "extra" and block:
+            tests = dict(block)
+        if key == "compute_matched" and block:
+            tests = {"eval_loss": block["eval_loss"], **block["extra"]}
+        for name, test in tests.items():
+            groups.setdefault(name, []).append(test)
+    for tests in groups.values():
+        for test, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
+            test["p_holm"] = p
+
+
+def _counts(rows: pd.DataFrame) -> dict[str, Any]:
+    failed = rows[rows["status"] != "ok"]
+    listed = failed[["model", "arm", "seed", "status", "reason"]].astype(object)
+    return {
+        "rows": len(rows),
+        "ok": len(rows) - len(failed),
+        "failed": listed.where(listed.notna(), None).to_dict("records"),
+    }
+
+
+def _first(series: pd.Series) -> Any:
+    """Return a group's one value as a plain Python one, None where it is missing everywhere."""
+    known = series.dropna()
+    if known.empty:
+        return None
+    value = known.iloc[0]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _model(rows: pd.DataFrame, speed: pd.DataFrame, matched: pd.DataFrame) -> dict[str, Any]:
+    name = rows["model"].iloc[0]
+    ours, cm = speed[speed["model"] == name], matched[matched["model"] == name]
+    return {
+        "model": name,
+        "family": rows["family"].iloc[0],
+        "parameters": _first(rows["parameters"]),
+        "layers_total": _first(rows["layers_total"]),
+        "headline": bool(rows["headline"].iloc[0]),
+        "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in dict.fromkeys(rows["arm"])},
+        "speed": _speed(ours) if len(ours) else None,
+        "extra": _extra(ours, SELECTED),
+        "compute_matched": _compute_matched(cm) if len(cm) else None,
+    }
+
+
+def _arm(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return one arm's means over its seeds; deltas are fine-tuned − base. Times of resumed runs are left out."""
+    times = ["training_seconds", "total_seconds", "tokens_per_second"]
+    rows = rows.copy()
+    rows[times] = rows[times].where(rows["comparable"].fillna(False))
+    measures = (
+        "eval_loss",
+        "training_seconds",
+        "total_seconds",
+        "probe_seconds",
+        "tokens_per_second",
+        "steps",
+    )
+    scores = {}
+    for name in (HELDOUT, *QUESTIONS):
+        stem, scale = ("heldout_loss", 1.0) if name == HELDOUT else (name, 100.0)
+        if rows[f"{name}_status"].notna().any():
+            scores[name] = {
+                "questions": _first(rows[f"{name}_n"]),
+                "base": _first(rows[f"{stem}_base"]),
+                "score": estimate(rows[stem]),
+                "delta": estimate(scale * (rows[stem] - rows[f"{stem}_base"])),
+                "unit": "nats" if name == HELDOUT else "pp",
+            }
+    return {
+        "runs": len(rows),
+        "ok": int((rows["status"] == "ok").sum()),
+        "layers_adapted": _first(rows["layers_adapted"]),
+        "trainable_parameters": _first(rows["trainable_parameters"]),
+        "peak_memory_bytes": estimate(rows["peak_memory_bytes"]),
+        **{name: estimate(rows[name]) for name in measures},
+        "benchmarks": scores,
+    }
+
+
+def _speed(rows: pd.DataFrame) -> dict[str, Any]:
+    both = rows.dropna(subset=["std_seconds", "ale_seconds"])
+    kinds = sorted(set(both["paired"].dropna()))
+    return {
+        "std_seconds": estimate(both["std_seconds"]),
+        "ale_seconds": estimate(both["ale_seconds"]),
+        **{name: estimate(both[name]) for name in SPEEDS},
+        "probe_seconds": estimate(both["probe_seconds"]),
+        "test": paired_test(both["std_seconds"], both["ale_seconds"]),
+        "wins": int((both["speedup_percent"] > 0).sum()),
+        "busy": int(both["busy"].sum()),
+        "paired": kinds[0] if len(kinds) == 1 else " and ".join(kinds) or None,
+    }
+
+
+# What guessing scores: MMLU has four choices, the others want an answer of one's own.
+CHANCE = {"mmlu": 0.25}
+
+
+def _extra(rows: pd.DataFrame, arm: str) -> dict[str, Any]:
+    """Return, for each question benchmark, the paired test of the arm's delta − std's, in points."""
+    tests = {}
+    for name in QUESTIONS:
+        ours, std = f"{name}_delta_{arm}_pp", f"{name}_delta_std_pp"
+        if rows[[ours, std]].notna().all(axis=1).any():
+            share = float(pd.concat([rows[f"{name}_{arm}"], rows[f"{name}_std"]]).mean())
+            questions = int(rows[f"{name}_n"].dropna().iloc[0])
+            tests[name] = {
+                **paired_test(rows[ours], rows[std]),
+                "questions": questions,
+                "sampling_half_width_pp": sampling_half_width(share, questions),
+                "base_above_floor": above_floor(
+                    float(rows[f"{name}_base"].dropna().mean()), questions, CHANCE.get(name, 0.0)
+                ),
+            }
+    return tests
+
+
+def _compute_matched(rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "std_eval_loss": estimate(rows["eval_loss_std"]),
+        "cm_eval_loss": estimate(rows[f"eval_loss_{MATCHED}"]),
+        "eval_loss": paired_test(rows[f"eval_loss_{MATCHED}"], rows["eval_loss_std"]),
+        # Wall-clock that cm used, as a share of std's, its probe counted: 1 is an even match.
+        "time_share": estimate(rows[f"{MATCHED}_total_seconds"] / rows["std_total_seconds"]),
+        "extra": _extra(rows, MATCHED),
+    }
+
+
+def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the speedup over all headline models, twice: models as the unit, and pairs as in the paper.
+
+    Seeds of one model repeat one model; they are no new sample of models. So only the first speaks of models
+    to come.
+    """
+    both = rows.dropna(subset=["std_seconds", "ale_seconds"])
+    if both.empty:
+        return None
+    measures = ["std_seconds", "ale_seconds", *SPEEDS]
+    by_model = both.groupby("model", sort=False)[measures].mean()
+    return {
+        unit: {
+            **{name: estimate(table[name]) for name in SPEEDS},
+            "test": paired_test(table["std_seconds"], table["ale_seconds"]),
+            "wins": int((table["speedup_percent"] > 0).sum()),
+        }
+        for unit, table in (("models", by_model), ("pairs", both))
+    }
+
+
+def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the speedup of each family over its models' means; of one model, over its seeds."""
+    out = []
+    both = rows.dropna(subset=["speedup_percent"])
+    for family, group in both.groupby("family", sort=False):
+        means = group.groupby("model", sort=False)["speedup_percent"].mean()
+        unit, values = ("models", means) if len(means) > 1 else ("seeds", group["speedup_percent"])
+        out.append(
+            {
+                "family": family,
+                "models": len(means),
+                "unit": unit,
+                "headline": bool(group["headline"].any()),
+                "speedup_percent": estimate(values),
+            }
+        )
+    return out

@@ -1,0 +1,135 @@
+"""The rule behind each verdict: margins fixed beforehand, one sentence for each case.
+
+An interval decides, never a p-value: "no difference shown" and "difference shown to be small" are different
+findings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aletheia.analysis.benchmarks import TITLES
+
+# The paper's own bound ("Forgetting ≤ 2pp for all models"), adopted before any number here was measured.
+MARGIN_PP = 2.0
+# 1 % of perplexity, e^0.01: chosen by hand, before any number here was measured.
+MARGIN_NATS = 0.01
+# Two runs whose wall-clock differs by no more than this share count as compute-matched: chosen by hand.
+MARGIN_TIME = 0.05
+
+FORGETTING_RULES = (
+    f"The margin is ±{MARGIN_PP:g} points, the paper's own bound, fixed before any number was measured.",
+    "The interval is the 95 % t-interval of the extra over the seeds.",
+    "Interval wholly inside the margin: *no material extra forgetting shown*.",
+    "Interval wholly below −margin: *material extra forgetting*; wholly above +margin: *material gain*.",
+    "Interval on one side of 0 but across a margin: *extra forgetting* (or *gain*) *of unsettled size*.",
+    "Interval across 0 and across a margin: *cannot tell at this n*.",
+    "Fewer than two seeds: *cannot tell*, there is no interval.",
+    "Base model not above guessing (MMLU: 25 %, one-sided exact binomial test at 5 %; generated answers: none right): "
+    "*says nothing*, since there is nothing to forget.",
+    "Each verdict speaks of the questions that were asked. Where drawing other questions could move the "
+    "difference by more than the margin (an upper bound that takes both scores as independent), it says "
+    "*on these questions*.",
+)
+LOSS_RULES = (
+    f"The margin is ±{MARGIN_NATS:g} nats of held-out loss (1 % of perplexity), chosen by hand beforehand.",
+    "The interval is the 95 % t-interval of the paired difference cm − std over the seeds.",
+    "Interval wholly inside the margin: *equal within the margin*; wholly beyond it: *worse* or *better*.",
+    "Interval on one side of 0 but across a margin: *worse* (or *better*) *by an unsettled amount*.",
+    "Otherwise *cannot tell at this n*; with fewer than two seeds there is no interval, so *cannot tell*.",
+    "Compute counts as matched when the wall-clock of cm, its probe counted, is within "
+    f"{100 * MARGIN_TIME:g} % of std's.",
+)
+
+
+def position(interval: dict[str, Any], margin: float) -> str:
+    """Return where an interval lies against 0 and ±margin.
+
+    Parameters
+    ----------
+    interval
+        What :func:`aletheia.analysis.stats.estimate` returns.
+    margin
+        Half-width of the zone that counts as equal, in the interval's unit.
+
+    Returns
+    -------
+    str
+        "none", "single", "inside", "below", "above", "negative", "positive" or "open".
+    """
+    low, high = interval["low"], interval["high"]
+    if low is None:
+        return "single" if interval["n"] else "none"
+    cases = {
+        "inside": -margin <= low and high <= margin,
+        "below": high < -margin,
+        "above": low > margin,
+        "negative": high < 0,
+        "positive": low > 0,
+    }
+    return next((name for name, holds in cases.items() if holds), "open")
+
+
+_FORGETTING = {
+    "none": "not measured",
+    "single": "cannot tell: one seed gives no interval",
+    "inside": "no material extra forgetting shown",
+    "below": "material extra forgetting",
+    "above": "material gain",
+    "negative": "extra forgetting of unsettled size",
+    "positive": "gain of unsettled size",
+    "open": "cannot tell at this n",
+}
+_LOSS = {
+    "none": "not measured",
+    "single": "cannot tell: one seed gives no interval",
+    "inside": "equal within the margin",
+    "below": "better",
+    "above": "worse",
+    "negative": "better by an unsettled amount",
+    "positive": "worse by an unsettled amount",
+    "open": "cannot tell at this n",
+}
+
+
+def forgetting(test: dict[str, Any]) -> str:
+    """Return the verdict on one benchmark's extra (see :data:`FORGETTING_RULES`)."""
+    if not test["base_above_floor"]:
+        return "says nothing: the base model only guesses"
+    where = position(test["difference"], MARGIN_PP)
+    limited = where not in ("none", "single", "open") and test["sampling_half_width_pp"] > MARGIN_PP
+    return _FORGETTING[where] + (", on these questions" if limited else "")
+
+
+def loss(test: dict[str, Any]) -> str:
+    """Return the verdict on a difference of held-out losses (see :data:`LOSS_RULES`)."""
+    return _LOSS[position(test["difference"], MARGIN_NATS)]
+
+
+def time(share: dict[str, Any]) -> str:
+    """Return whether cm's wall-clock matches std's, given the estimate of t_cm / t_std."""
+    if share["mean"] is None:
+        return "not measured"
+    if abs(share["mean"] - 1) <= MARGIN_TIME:
+        return "matched"
+    return "less time than std" if share["mean"] < 1 else "more time than std"
+
+
+def downstream(extra: dict[str, Any]) -> str:
+    """Return one phrase over all benchmarks of one model: the worst case first, never a mean of verdicts."""
+    telling = {name: test for name, test in extra.items() if test["base_above_floor"]}
+    if extra and not telling:
+        return "says nothing: the base model only guesses"
+    places = {name: position(test["difference"], MARGIN_PP) for name, test in telling.items()}
+    for looked, phrase in (
+        (("below",), "material loss"),
+        (("negative",), "loss of unsettled size"),
+        (("none", "single", "open"), "cannot tell at this n"),
+    ):
+        names = [name for name, place in places.items() if place in looked]
+        if names:
+            return f"{phrase} ({', '.join(TITLES[name] for name in names)})"
+    if not places:
+        return "not evaluated"
+    wide = any(test["sampling_half_width_pp"] > MARGIN_PP for test in telling.values())
+    return "no material loss shown" + (", on these questions" if wide else "")

@@ -1,0 +1,205 @@
+"""What a study will cost before anything is submitted: GPU-hours by campaign and model, from the registry's time model.
+
+An optimiser step of the standard arm takes the registry's ``time.seconds_per_step``. From it follow, for each job on
+a GPU,
+
+    load        START + 2 bytes a parameter / READ
+    small       SMALL, of the batches and each selection, which take their turn on the same GPUs
+    probe       load + batches · step / accumulation
+    train       load + (steps + eval_rows · forward) · step
+    evaluate    load + heldout + Σ benchmarks
+    heldout     rows · forward · step
+    benchmark   questions · ((shots + 1) · tokens / ROW_TOKENS · forward · step)
+                + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
+
+where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, and `bytes` are the loaded
+weights; those in 4 bits are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as
+the standard one with the matched number of steps: selecting arms take less, and the compute-matched one is meant to
+take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all constants
+but the step times are chosen by hand and have not been measured. Judging generated code needs no GPU and is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.study.planned_runs import planned_runs
+from aletheia.study.study import Study
+
+SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
+START = 60.0  # seconds until a job's interpreter and libraries are there
+READ = 1.0  # GiB of weights a second, from a shared file system
+FORWARD = 0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
+ROW_TOKENS = 150  # of an instruction row with its wording
+EXAMPLE_TOKENS = {"mmlu": 120, "gsm8k": 180, "humaneval": 180}  # of a question with its solution
+LAYER = 1e-3  # seconds to launch a layer's kernels for one token a sequence
+BANDWIDTH = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
+NF4 = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
+# Sizes of the benchmarks, where the registry draws no subset.
+QUESTIONS = {"mmlu": 14042, "gsm8k": 1319, "humaneval": 164}
+NEEDED = ("time", "parameters", "layers")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs in a campaign beyond what an earlier campaign has already made.
+
+    Attributes
+    ----------
+    campaign, model
+        Whose.
+    gpus
+        Of each job.
+    trainings, evaluations
+        Numbers of new jobs; a base model's evaluation is one.
+    training_seconds, evaluation_seconds
+        Of these jobs together; batches, probes and selections with the trainings.
+    """
+
+    campaign: str
+    model: str
+    gpus: int
+    trainings: int
+    evaluations: int
+    training_seconds: float
+    evaluation_seconds: float
+
+    @property
+    def gpu_hours(self) -> float:
+        """Hours of a GPU: a job of four GPUs counts four times."""
+        return (self.training_seconds + self.evaluation_seconds) * self.gpus / 3600
+
+
+def load_seconds(entry: Mapping[str, Any]) -> float:
+    """Return the seconds until a model is loaded."""
+    return START + _sixteen_bits(entry) / READ
+
+
+def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Return the seconds of one training job."""
+    training, step = settings["training"], entry["time"]["seconds_per_step"]
+    return load_seconds(entry) + (training["steps"] + training["eval_rows"] * _forward(settings)) * step
+
+
+def probe_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Return the seconds of one probe job."""
+    passes = settings["probe"]["batches"] / settings["training"]["accumulation"]
+    return load_seconds(entry) + passes * entry["time"]["seconds_per_step"]
+
+
+def evaluation_seconds(
+    entry: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    questions: Mapping[str, int],
+) -> float:
+    """Return the seconds of one evaluation job.
+
+    Parameters
+    ----------
+    entry
+        The model's, in the registry.
+    settings
+        Of a run of the model.
+    evaluation
+        The settings of its benchmarks.
+    questions
+        Number of questions of each benchmark but the held-out loss.
+    """
+    row = _forward(settings) * entry["time"]["seconds_per_step"]
+    seconds = load_seconds(entry) + evaluation["heldout"]["rows"] * row
+    token = entry["layers"] * LAYER + _moved(entry) / BANDWIDTH
+    for name, count in questions.items():
+        asked = evaluation[name]
+        examples = asked.get("num_fewshot", 0) + 1
+        seconds += count * examples * EXAMPLE_TOKENS[name] / ROW_TOKENS * row
+        seconds += math.ceil(count / evaluation["batch_size"]) * asked.get("max_new_tokens", 0) * token
+    return seconds
+
+
+def questions_of(study: Study, model: str) -> dict[str, int]:
+    """Return the number of questions of each benchmark that a model is asked, but the held-out loss."""
+    shared = study.shared[model]
+    sets = Study.question_sets(shared["benchmarks"], shared)
+    return {benchmark: study.data[name].get("rows") or QUESTIONS[benchmark] for benchmark, name in sets.items()}
+
+
+def estimated(study: Study) -> list[Cost]:
+    """Return what each campaign's models cost, in their order; what two campaigns share counts in the first.
+
+    A model's evaluations count with all benchmarks that any campaign asks of it, for so they run.
+
+    Raises
+    ------
+    UserError
+        When the registry lacks what the time model needs.
+    """
+    _require(study)
+    seen: set[tuple[Any, ...]] = set()
+    costs = []
+    for campaign in study.campaign_index():
+        planned = planned_runs(campaign)
+        for model in campaign["models"]:
+            runs = [(model, run["arm"], run["seed"]) for run in planned if run["model"] == model]
+            costs.append(_cost(study, campaign["name"], model, _new(seen, runs), seen))
+    return costs
+
+
+def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], seen: set[tuple[Any, ...]]) -> Cost:
+    entry = study.models[model]
+    shared = study.shared[model]
+    settings = next(run.settings for run in study.runs.values() if run.model == model)
+    selecting = [run for run in runs if study.runs[run].kind != "train_std"]
+    probes = _new(seen, sorted({("probe", m, seed) for m, _, seed in selecting}))
+    small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
+    evaluations = len(runs) + len(_new(seen, [("base", model)]))
+    evaluation = evaluation_seconds(entry, settings, shared["evaluation"], questions_of(study, model))
+    training = sum(training_seconds(entry, study.runs[run].settings) for run in runs)
+    return Cost(
+        campaign=campaign,
+        model=model,
+        gpus=entry["gpus"],
+        trainings=len(runs),
+        evaluations=evaluations,
+        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL,
+        evaluation_seconds=evaluations * evaluation,
+    )
+
+
+def _new(seen: set[tuple[Any, ...]], keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the keys that were not seen, and remember them."""
+    new = [key for key in keys if key not in seen]
+    seen.update(new)
+    return new
+
+
+def _forward(settings: Mapping[str, Any]) -> float:
+    """Return the share of a step that one row's forward pass takes."""
+    return FORWARD / (settings["training"]["batch_size"] * settings["training"]["accumulation"])
+
+
+def _sixteen_bits(entry: Mapping[str, Any]) -> float:
+    return 2 * entry["parameters"] / 2**30
+
+
+def _moved(entry: Mapping[str, Any]) -> float:
+    """Return the GiB that one pass reads and writes; the memory that is saved tells what part is in 4 bits."""
+    whole = _sixteen_bits(entry)
+    if entry["quantization"] is None:
+        return whole
+    loaded = entry.get("memory_gib", NF4 * whole)
+    return loaded + 2 * (whole - loaded) / (1 - NF4)
+
+
+def _require(study: Study) -> None:
+    for model in study.used_models():
+        missing = [key for key in NEEDED if key not in study.models[model]]
+        if missing:
+            raise UserError(
+                f"model {model}: the registry lacks {' and '.join(missing)}, from which its time is estimated; add it "
+                "(time: {seconds_per_step: …, origin: measured})"
+            )

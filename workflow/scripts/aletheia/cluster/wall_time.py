@@ -1,0 +1,74 @@
+"""How long a cluster should let each job run: the registry's time model, with a margin, within the site's limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aletheia.cluster import cost
+from aletheia.cluster.site import Site
+from aletheia.study.study import Run, Study
+
+
+@dataclass(frozen=True)
+class WallTimes:
+    """Minutes that the first try of each job may take.
+
+    Attributes
+    ----------
+    study
+        Whose jobs.
+    site
+        Where they run.
+    """
+
+    study: Study
+    site: Site
+
+    def small(self) -> int:
+        """Return the minutes of the batches or a selection."""
+        return self.site.minutes(cost.SMALL)
+
+    def probe(self, model: str, batches: int | None = None) -> int:
+        """Return the minutes of a probe, of so many batches or of the campaign's number."""
+        entry, settings = self.study.models[model], self._first(model).settings
+        if batches is not None:
+            settings = {**settings, "probe": {**settings["probe"], "batches": batches}}
+        return self.site.minutes(cost.probe_seconds(entry, settings) if "time" in entry else None)
+
+    def precision(self, model: str) -> int:
+        """Return the minutes of the choice of precision: half a minute at most once the model is loaded."""
+        entry = self.study.models[model]
+        return self.site.minutes(cost.load_seconds(entry) + cost.SMALL if "time" in entry else None)
+
+    def training(self, run: Run) -> int:
+        """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
+        entry = self.study.models[run.model]
+        longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
+        return self.site.minutes(longer * cost.training_seconds(entry, run.settings) if "time" in entry else None)
+
+    def turns(self, model: str, *, arms: int) -> int:
+        """Return the minutes of a job in which so many arms train in turns."""
+        entry, pace = self.study.models[model], self.study.shared[model]["interleaving"]
+        if "time" not in entry:
+            return self.site.minutes(None)
+        steps = arms * (pace["rounds"] + 1) * pace["steps"]
+        return self.site.minutes(cost.load_seconds(entry) + steps * entry["time"]["seconds_per_step"])
+
+    def evaluation(self, model: str) -> int:
+        """Return the minutes of one evaluation of all benchmarks that the model is asked."""
+        entry = self.study.models[model]
+        if "time" not in entry:
+            return self.site.minutes(None)
+        settings, asked = self._first(model).settings, self.study.shared[model]["evaluation"]
+        questions = cost.questions_of(self.study, model)
+        return self.site.minutes(cost.evaluation_seconds(entry, settings, asked, questions))
+
+    def allocation(self, model: str, seed: int) -> int:
+        """Return the minutes of the one allocation of a model and a seed: batches, probe, selections, all arms."""
+        runs = [run for run in self.study.runs.values() if (run.model, run.seed) == (model, seed)]
+        selecting = [run for run in runs if run.kind != "train_std"]
+        probe = self.probe(model) if selecting else 0
+        return self.small() * (1 + len(selecting)) + probe + sum(map(self.training, runs))
+
+    def _first(self, model: str) -> Run:
+        return next(run for run in self.study.runs.values() if run.model == model)

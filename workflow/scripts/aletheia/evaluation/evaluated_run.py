@@ -1,0 +1,245 @@
+"""One evaluated run: which model, which adapter, and what its artifacts say."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aletheia.errors import UserError
+from aletheia.evaluation.outcomes import COLUMNS, GSM8K, HELDOUT, HUMANEVAL, MMLU, Outcome, write_table
+from aletheia.provenance import artifacts
+from aletheia.provenance.job import Job
+from aletheia.training.deadlines import deadline
+
+if TYPE_CHECKING:
+    from aletheia.evaluation.evaluate import Model
+
+BASE = "base"
+# Where the rows of a batch are filled up: on the right, where a causal model never looks back from, when they are
+# scored; on the left, so that their ends meet, when they are written. vLLM packs rows and fills up none.
+PADDING = {HELDOUT: "right", MMLU: "right", GSM8K: "left", HUMANEVAL: "left"}
+# (lock, run, dtype=, config=) → model, tokenizer, and what writes the answers that are generated (None: the model).
+Loader = Callable[..., tuple[Any, Any, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One benchmark of one run, ready to be written.
+
+    Attributes
+    ----------
+    facts
+        Who was asked what: model, arm, seed, benchmark, questions, dtype, batch size, padding, few-shot examples.
+    seconds
+        Wall-clock time of the benchmark, the loading of the model left out.
+    """
+
+    facts: dict[str, Any]
+    outcome: Outcome
+    seconds: float
+
+    def payload(self) -> dict[str, Any]:
+        """Return the artifact's payload."""
+        return {**self.facts, **self.outcome.summary()}
+
+    def write(self, job: Job, folder: Path) -> None:
+        """Write the table, then the score; of HumanEval the generations, whose sidecar keeps the rest."""
+        name, payload = self.facts["benchmark"], self.payload()
+        observed = {"benchmark_seconds": round(self.seconds, 3)}
+        table, score = paths(folder, name)
+        about = payload if score is None else {"rows": len(self.outcome.rows)}
+        job.artifact(
+            table,
+            write=lambda path: write_table(path, self.outcome.rows, COLUMNS[name]),
+            about=about,
+            observed=observed,
+        )
+        if score is not None:
+            job.artifact(score, kind="evaluation", payload=payload, observed=observed)
+        value = payload["loss"] if name == HELDOUT else payload["score"]
+        print(f"{name}: {payload['status']}, {value}, n {payload['n']}, {self.seconds:.1f} s", flush=True)
+
+
+def paths(folder: Path, benchmark: str) -> tuple[Path, Path | None]:
+    """Return a benchmark's table and its score; HumanEval has no score before its programs were run."""
+    if benchmark == HUMANEVAL:
+        return folder / "humaneval.generations.parquet", None
+    return folder / f"{benchmark}.parquet", folder / f"{benchmark}.json"
+
+
+def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
+    """Return the artifacts of a run's evaluation."""
+    return [path for benchmark in benchmarks for path in paths(folder, benchmark) if path is not None]
+
+
+def evaluate_run(args: Any, load: Loader | None = None, **facts: Any) -> None:
+    """Answer all benchmarks of a run and write what came of each, unless all is there.
+
+    Parameters
+    ----------
+    args
+        Of :func:`aletheia.cli.evaluation_arguments`.
+    load
+        Loads the model: :func:`load_transformers`, or :func:`aletheia.evaluation.vllm_backend.load_served`.
+    facts
+        What else the artifacts say.
+    """
+    folder = args.outputs[0].parent
+    inputs = [args.model_lock, args.data_lock, *filter(None, [args.run, args.precision]), *args.questions]
+    with Job(args, inputs=inputs, outputs=outputs(folder, args.config["evaluation"]["benchmarks"])) as job:
+        if job.done:
+            return
+        with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
+            for benchmark in evaluations(args, job.config, Path(cache), load, **facts):
+                benchmark.write(job, folder)
+
+
+def evaluations(
+    args: Any, config: Mapping[str, Any], cache: Path, load: Loader | None = None, **facts: Any
+) -> Iterator[Evaluated]:
+    """Yield each benchmark of a run as it ends.
+
+    Parameters
+    ----------
+    args, load, facts
+        As of :func:`evaluate_run`.
+    config
+        Sections ``model`` (dtype, quantization), ``encoding`` and ``evaluation``.
+    cache
+        A folder for temporary files.
+    """
+    from aletheia.evaluation import evaluate
+    from aletheia.method import loading
+
+    evaluate.offline(cache)
+    config = _with_prompt(config)
+    settings = config["evaluation"]
+    run = artifacts.payload(args.run, "run") if args.run else None
+    who = {**_who(args.model_lock, run), "dtype": loading.resolved_dtype(config["model"], args.precision), **facts}
+    locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
+    about = {name: {**_what(name, settings, lock), **who} for name, lock in locks.items()}
+    if run is not None and run["status"] != "ok":
+        outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
+        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
+        return
+    loading.use_threads(args.threads)
+    try:
+        loaded = _loaded(load or load_transformers, args, config, who["dtype"])
+    except (RuntimeError, MemoryError) as error:
+        outcome = evaluate.out_of_memory(error)
+        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
+        return
+    for name, lock in locks.items():
+        started = time.monotonic()
+        outcome = evaluate.evaluate(loaded, name, lock, config=config)
+        yield Evaluated(about[name], outcome, time.monotonic() - started)
+
+
+def _with_prompt(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings with the prompt that the registry says; the rules have looked it up already."""
+    settings = config["evaluation"]
+    if settings["prompt"] != "registry":
+        return config
+    return {**config, "evaluation": {**settings, "prompt": config["model"].get("prompt", "plain")}}
+
+
+def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> Model:
+    """Load a run's model, once for all benchmarks; their time limit begins when it is there.
+
+    A first try that is too slow for its job is killed: the next one gets more time, and ends as rows where that is too
+    little again.
+    """
+    from aletheia.evaluation.evaluate import Model
+
+    model, tokenizer, writer = load(args.model_lock, args.run, dtype=dtype, config=config)
+    settings = config["evaluation"]
+    end = deadline(settings["time_limit_seconds"], within_job=args.attempt > 1)
+    return Model(model, tokenizer, settings["batch_size"], end, writer)
+
+
+def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
+    model = artifacts.payload(model_lock, "model_lock")["model"]
+    if run is None:
+        return {"model": model, "arm": BASE, "seed": None}
+    if run["model"] != model:
+        raise UserError(f"{model_lock}: expected the model that the run adapted, {run['model']}, found {model}")
+    return {key: run[key] for key in ("model", "arm", "seed")}
+
+
+def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
+    files = artifacts.payload(lock, "data_lock")["files"]
+    asked = "heldout.jsonl" if name == HELDOUT else "questions.jsonl"
+    if asked not in files:
+        raise UserError(
+            f"{lock}: expected {asked} for {name}, found {', '.join(files)}; name the lock of another data set"
+        )
+    return {
+        "benchmark": name,
+        "questions_sha256": files[asked]["sha256"],
+        "batch_size": settings["batch_size"],
+        "padding": PADDING[name],
+        "num_fewshot": settings[name].get("num_fewshot", 0),
+        "fewshot_sha256": files.get("fewshot.jsonl", {}).get("sha256") if settings[name].get("num_fewshot") else None,
+        "prompt": None if name == HELDOUT else settings["prompt"],
+        "sandbox": None,
+    }
+
+
+def _lock(args: Any, settings: Mapping[str, Any], name: str) -> Path:
+    """Return the lock of a benchmark's data."""
+    if name == HELDOUT:
+        return args.data_lock
+    wanted = settings[name]["questions"]
+    for lock in args.questions:
+        if lock.name == f"{wanted}.lock.json":
+            return lock
+    given = ", ".join(map(str, args.questions)) or "none"
+    raise UserError(f"--questions: expected {wanted}.lock.json for {name}, found {given}")
+
+
+def adapter_of(run: Path) -> Path:
+    """Return the adapter's folder of a run that ended well, once its files are those that ``run.json`` names.
+
+    Raises
+    ------
+    UserError
+        When a file is missing or was changed.
+    """
+    folder = run.parent / "adapter"
+    for name, expected in artifacts.payload(run, "run")["adapter"]["files"].items():
+        path = folder / name
+        found = artifacts.sha256_file(path) if path.is_file() else "no file"
+        if found != expected:
+            raise UserError(
+                f"{path}: not the adapter that {run.name} names (expected sha256 {expected}, found {found}); "
+                "train it again"
+            )
+    return folder
+
+
+def load_model(lock: Path, run: Path | None, *, dtype: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return model and tokenizer: the base model, with a run's adapter on it where one is given.
+
+    The adapter stays beside the weights and in the precision that it was trained in. Merged into
+    bf16 weights, much of a small update would be lost to rounding.
+    """
+    from aletheia.method import loading
+
+    started = time.monotonic()
+    model, tokenizer = loading.load(lock, dtype=dtype, **loading.loading(section))
+    # Once a job, whatever the number of its benchmarks: a second line would be a second load.
+    print(f"loaded {lock} in {time.monotonic() - started:.1f} s", flush=True)
+    if run is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter_of(run)).eval()
+    return model, tokenizer
+
+
+def load_transformers(lock: Path, run: Path | None, *, dtype: str, config: Mapping[str, Any]) -> tuple[Any, Any, None]:
+    """Return model and tokenizer of :func:`load_model`, and nothing else that would write answers."""
+    return *load_model(lock, run, dtype=dtype, section=config["model"]), None

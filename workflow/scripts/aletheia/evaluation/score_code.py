@@ -1,0 +1,121 @@
+"""Score generated code: join each completion with its problem and run the two in a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.evaluation.outcomes import COLUMNS, PASSED, proportion, write_table
+from aletheia.provenance import artifacts
+from aletheia.provenance.staged_files import checked_folder, read_rows
+from aletheia.sandbox import judge
+from aletheia.sandbox.process import SandboxError
+
+
+def score(
+    generations: Path, questions: Path, *, settings: Mapping[str, Any], workers: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """Run every completion of a table of generations.
+
+    Parameters
+    ----------
+    generations
+        ``humaneval.generations.parquet``, beside its sidecar.
+    questions
+        Lock of the problems that were asked.
+    settings
+        The ``evaluation.humaneval`` section; ``sandbox`` is read.
+    workers
+        Programs that run at a time.
+
+    Returns
+    -------
+    tuple
+        Payload of the ``evaluation`` artifact, one row a problem, and what was observed (seconds a problem).
+
+    Raises
+    ------
+    UserError
+        When the generations answer other problems, or there is something to run and no sandbox that works.
+    """
+    payload, problems = _answered(generations, questions)
+    if payload["status"] != "ok":
+        # Nothing is run, so a machine without a sandbox will do.
+        return payload, [], {}
+    kind = judge.resolve(settings["sandbox"])
+    payload["sandbox"] = kind
+    answers = read(generations)
+    # An answer to a cut prompt, of scores that are no numbers, or an empty one is not run, and has not passed.
+    asked = [answer for answer in answers if answer["status"] == "ok"]
+    chat = payload["prompt"] == "chat"
+    programs = [program(problems[answer["question_id"]], answer["generation"], chat=chat) for answer in asked]
+    verdicts = _verdicts(programs, kind, workers)
+    judged = {answer["question_id"]: verdict for answer, verdict in zip(asked, verdicts, strict=True)}
+    rows = [{**answer, **_outcome(answer["status"], judged.get(answer["question_id"]))} for answer in answers]
+    payload["n_correct"] = sum(row["passed"] for row in rows)
+    payload["score"], payload["stderr"] = proportion([row["passed"] for row in rows])
+    # Times differ from run to run: they stay out of the table, whose hash says whether verdicts changed.
+    return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in judged.items()}}
+
+
+def _answered(generations: Path, questions: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what is known of the generations, and by id the problems, which are those that they answer."""
+    payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
+    problems = {row["id"]: row for row in read_rows(checked_folder(questions, "data_lock") / "questions.jsonl")}
+    found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
+    if found != payload["questions_sha256"]:
+        raise UserError(
+            f"{questions}: expected the problems that {generations} answers "
+            f"(sha256 {payload['questions_sha256']}), found sha256 {found}; evaluate the run again"
+        )
+    return payload, problems
+
+
+def _verdicts(programs: list[judge.Program], kind: str, workers: int) -> list[judge.Verdict]:
+    try:
+        return judge.run_all(programs, kind=kind, workers=workers)
+    except SandboxError as error:
+        raise UserError(
+            f"the sandbox ({kind}) worked at first and then twice did not ({error}): "
+            "start the step again, with fewer threads where processes, memory or open files are short"
+        ) from error
+
+
+def _outcome(status: str, verdict: judge.Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"passed": False, "verdict": status, "error": None}
+    return {"passed": verdict.passed, "verdict": verdict.verdict, "error": verdict.error}
+
+
+def program(problem: Mapping[str, Any], completion: str, *, chat: bool = False) -> judge.Program:
+    """Return prompt and completion as one program, as the harness joins them.
+
+    Parameters
+    ----------
+    problem
+        One of HumanEval's rows.
+    completion
+        What was generated after the prompt.
+    chat
+        Whether the answer was begun inside a code block: then the first fence closes it, and what follows is no code.
+        A completion that begins with one says that nothing is to be added. After a plain prompt a fence is code like
+        any other, and an error.
+    """
+    added = completion.split("```", maxsplit=1)[0] if chat else completion
+    return judge.Program(
+        problem["prompt"] + added + "\n", problem["test"], problem["entry_point"], helpers=problem["prompt"]
+    )
+
+
+def read(generations: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table of generations."""
+    from pyarrow import parquet
+
+    return parquet.read_table(generations).to_pylist()
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the table of verdicts."""
+    write_table(path, rows, COLUMNS[PASSED])

@@ -1,0 +1,233 @@
+"""Generation by vLLM: prompts, stops, limits and records are those of the transformers path, the tokens come from here.
+
+Written against vLLM 0.19.1. An adapter is served in the base model's precision, where transformers keeps the one that
+it was trained in. Like any change of kernels, that moves a bf16 answer now and then, so all runs of a model, and its
+base model, are answered by the same program.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aletheia.errors import UserError
+from aletheia.evaluation.evaluated_run import adapter_of
+from aletheia.method.loading import load_tokenizer, original_window
+from aletheia.provenance.staged_files import checked_folder
+from aletheia.study.benchmarks import GENERATED, unserved
+
+if TYPE_CHECKING:
+    from aletheia.evaluation.greedy import Generation
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
+# The values that vLLM's max_lora_rank takes.
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# Model types that vLLM has a class for, without adapters.
+NO_ADAPTERS = ("gpt_neox", "gptj", "stablelm")
+REMEDY = "set evaluation.generation to transformers"
+
+
+class Engine:
+    """A model that vLLM serves, on all GPUs that the job sees, with a run's adapter on it where one is given.
+
+    Parameters
+    ----------
+    folder
+        The staged model.
+    dtype
+        ``bf16`` or ``fp16``.
+    rows
+        Answers that are written at a time.
+    adapter
+        Folder of a trained adapter in PEFT's format.
+    """
+
+    def __init__(self, folder: Path, *, dtype: str, rows: int, adapter: Path | None = None) -> None:
+        import torch
+
+        self.vllm, self.adapter, self._asked = _package(), None, 0
+        options: dict[str, Any] = {}
+        if adapter is not None:
+            request = importlib.import_module("vllm.lora.request").LoRARequest
+            self.adapter = request(lora_name=adapter.parent.name, lora_int_id=1, lora_path=str(adapter.resolve()))
+            largest = max(rank for rank, _ in _placed(_json(adapter / "adapter_config.json")))
+            room = next(rank for rank in RANKS if rank >= largest)
+            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+        try:
+            self.llm = self.vllm.LLM(
+                model=str(folder),
+                tokenizer=str(folder),
+                dtype=DTYPES[dtype],
+                tensor_parallel_size=max(1, torch.cuda.device_count()),
+                max_num_seqs=rows,
+                max_model_len=window_of(folder),
+                seed=0,
+                **options,
+            )
+        except (ValueError, RuntimeError) as error:
+            if "out of memory" in str(error):
+                raise
+            raise UserError(
+                f"{folder}: vLLM does not serve this model ({' '.join(str(error).split())}); {REMEDY}"
+            ) from error
+
+    def generate(
+        self, prompts: Sequence[list[int]], stop: Sequence[str], limit: int, tick: Callable[[], Any]
+    ) -> list[Generation]:
+        """Return the likeliest continuation of each prompt.
+
+        Parameters
+        ----------
+        prompts
+            As tokens.
+        stop
+            Strings, each of which ends a continuation.
+        limit
+            Longest continuation in tokens.
+        tick
+            Called before each pass; it raises when there is no time left.
+        """
+        from aletheia.evaluation.greedy import Generation
+
+        self._check_window(max(map(len, prompts)) + limit)
+        asked = [self.vllm.TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+        # Ids count up in the order of the prompts; those of a benchmark that was broken off may end among ours.
+        first, self._asked = self._asked, self._asked + len(prompts)
+        self.llm.enqueue(asked, self._sampling(stop, limit), lora_request=self.adapter, use_tqdm=False)
+        ended = {}
+        while self.llm.llm_engine.has_unfinished_requests():
+            tick()
+            ended |= {int(o.request_id): o.outputs[0] for o in self.llm.llm_engine.step() if o.finished}
+        answers = [ended[number] for number in range(first, self._asked)]
+        return [Generation(list(answer.token_ids), math.isnan(answer.cumulative_logprob)) for answer in answers]
+
+    def _sampling(self, stop: Sequence[str], limit: int) -> Any:
+        """Return what makes vLLM write the likeliest tokens, under a penalty of the model's own where it has one."""
+        own = self.llm.model_config.get_diff_sampling_param()
+        return self.vllm.SamplingParams(
+            temperature=0.0,
+            repetition_penalty=own.get("repetition_penalty", 1.0),
+            stop=[s for s in stop if s],
+            max_tokens=limit,
+            # A stop string may be a special token, as <|im_end|> is.
+            skip_special_tokens=False,
+            # The chosen token's own: not a number where the scores are none.
+            logprobs=0,
+        )
+
+    def _check_window(self, longest: int) -> None:
+        window = self.llm.model_config.max_model_len
+        if longest > window:
+            raise UserError(
+                f"vLLM found memory for {window} tokens a row, and the longest prompt with its answer has {longest}; "
+                f"give the job more GPUs, lower num_fewshot or max_new_tokens, or {REMEDY}"
+            )
+
+
+def window_of(folder: Path) -> int:
+    """Return the window to serve a model with; -1 for the model's own, or what of it fits into memory.
+
+    Where rotary factors depend on the length (longrope, Phi-3.5), vLLM takes those of its window for all prompts, and
+    transformers those of each prompt: within the original window both are the short ones.
+    """
+    return original_window(_json(folder / "config.json")) or -1
+
+
+def load_served(
+    lock: Path, run: Path | None, *, dtype: str, config: Mapping[str, Any]
+) -> tuple[Any, Any, Callable[..., list[Generation]]]:
+    """Return a model without weights, its tokenizer, and what writes answers for the two.
+
+    Parameters
+    ----------
+    lock
+        ``resources/models/NAME.lock.json``.
+    run
+        ``run.json`` of the run whose adapter is served; the base model without it.
+    dtype
+        Precision of the weights.
+    config
+        Sections ``model`` and ``evaluation``.
+
+    Raises
+    ------
+    UserError
+        Where vLLM is missing, or does not serve what is asked.
+    """
+    settings = config["evaluation"]
+    others = [name for name in settings["benchmarks"] if name not in GENERATED]
+    if others:
+        raise UserError(
+            f"evaluation.benchmarks: expected some of {', '.join(GENERATED)}, whose answers are generated, found "
+            f"{', '.join(others)}; evaluate_run.py answers these"
+        )
+    folder = checked_folder(lock, "model_lock")
+    adapter = None if run is None else adapter_of(run)
+    refused = unserved({**config["model"], "dtype": dtype}) or unserved_family(folder)
+    refused = refused or (adapter and unserved_adapter(adapter))
+    if refused:
+        raise UserError(f"{lock}: vLLM does not serve {refused}; {REMEDY}")
+    engine = Engine(folder, dtype=dtype, rows=settings["batch_size"], adapter=adapter)
+    return without_weights(folder), load_tokenizer(folder), engine.generate
+
+
+def without_weights(folder: Path) -> Any:
+    """Return a staged model's architecture, from which the harness reads its window; it holds no weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def unserved_family(folder: Path) -> str | None:
+    """Return why vLLM serves no run of a staged model, its base model included, so that both have one program."""
+    kind = _json(folder / "config.json")["model_type"]
+    return f"adapters of a {kind} model" if kind in NO_ADAPTERS else None
+
+
+def unserved_adapter(adapter: Path) -> str | None:
+    """Return what of an adapter vLLM does not serve, or would serve wrongly; None where it serves all."""
+    config = _json(adapter / "adapter_config.json")
+    placed = _placed(config)
+    largest = max(rank for rank, _ in placed)
+    reasons = {
+        "an adapter of fused experts": bool(config.get("target_parameters")),
+        f"rank {largest}": largest > RANKS[-1],
+        # It takes one scale for the whole adapter.
+        "an adapter with more than one ratio of alpha to rank": len({alpha / rank for rank, alpha in placed}) > 1,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _placed(config: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return rank and alpha by which PEFT places an adapter: the common ones first, then each module's that differ."""
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    common = config["r"], config["lora_alpha"]
+    return [common, *((ranks.get(n, common[0]), alphas.get(n, common[1])) for n in sorted({*ranks, *alphas}))]
+
+
+def _package() -> Any:
+    """Import vLLM, which is to keep its caches with the job and to plan its passes the same way each time."""
+    os.environ |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    if "HF_HOME" in os.environ:
+        caches = Path(os.environ["HF_HOME"])
+        os.environ |= {"VLLM_CACHE_ROOT": str(caches / "vllm"), "TRITON_CACHE_DIR": str(caches / "triton")}
+    try:
+        # By name: the environment of this job alone has it.
+        return importlib.import_module("vllm")
+    except ImportError as error:
+        raise UserError(
+            f"evaluation.generation is vllm, which cannot be imported here ({error}); run with --sdm conda, whose "
+            f"envs/vllm.yaml has it, or {REMEDY}"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

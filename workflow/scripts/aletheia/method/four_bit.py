@@ -1,0 +1,81 @@
+"""What the probe must know of bitsandbytes' 4-bit weights."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aletheia.errors import UserError
+from aletheia.method.gradient_norms import squares
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def weight_norm(name: str, parameter: torch.Tensor) -> float:
+    """Return the L2 norm of a parameter; of a 4-bit one, of the values that it stands for.
+
+    Raises
+    ------
+    UserError
+        When the parameter is offloaded, or quantised otherwise than to 4 bits.
+    """
+    if parameter.is_meta:
+        raise UserError(
+            f"{name} is offloaded; the probe needs all weights on devices: spread the model over more, or quantise it"
+        )
+    state = getattr(parameter, "quant_state", None)
+    if state is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        values = dequantize_4bit(*_plain_layout(parameter))
+    else:
+        values = parameter
+    if not values.is_floating_point():
+        raise UserError(
+            f"{name} is {parameter.dtype}; the probe expects fp32, bf16, fp16, or bitsandbytes' 4-bit weights"
+        )
+    return float(squares(torch.atleast_2d(values.detach())).sum().sqrt())
+
+
+@contextlib.contextmanager
+def differentiable(model: PreTrainedModel) -> Iterator[None]:
+    """Let gradients pass through 4-bit modules that are in evaluation mode.
+
+    On CPUs with AVX-512 bf16, bitsandbytes brings a weight into another layout at the first evaluation whose input
+    needs no gradient, and has no backward pass for that layout. Training mode, in which such a module does the same
+    otherwise, keeps it from doing so; weights that have that layout already get the other one, and theirs back.
+    """
+    found = [module for module in model.modules() if getattr(getattr(module, "weight", None), "quant_state", None)]
+    kept: list[tuple[Any, dict[str, Any]]] = []
+    for module in found:
+        weight = module.weight
+        kept.append(
+            (module, {"compute_dtype": module.compute_dtype, "compute_type_is_set": module.compute_type_is_set})
+        )
+        kept.append((weight, {"data": weight.data, "quant_state": weight.quant_state}))
+        weight.data, weight.quant_state = _plain_layout(weight)
+        module.training = True
+    try:
+        yield
+    finally:
+        for owner, attributes in kept:
+            for name, value in attributes.items():
+                setattr(owner, name, value)
+
+
+def _plain_layout(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """Return a 4-bit weight's data and state in the layout that can be differentiated; copies where they differ."""
+    state = weight.quant_state
+    if not getattr(state, "packing_format_for_cpu", False):
+        return weight.data, state
+    from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
+
+    state = copy.copy(state)
+    # As they are, not quantised once more.
+    state.original_nested, state.absmax = False, state.absmax.T.reshape(-1).float()
+    return _convert_weight_packed_for_cpu_inverse(weight.data, state)

@@ -1,0 +1,208 @@
+"""Frozen artifacts: every file that a step leaves is written here, and read here.
+
+A JSON artifact is an envelope: schema name and version, payload, lineage, ``observed``, and its own sha256 over
+canonical bytes. Any other file or folder gets a sidecar ``<name>.lineage.json``, an envelope whose payload holds the
+sha256 of what stands beside it. Frozen means: by hash, never by mode.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import Unreadable, UserError
+from aletheia.provenance import lineage
+from aletheia.provenance.file_walk import files_below
+
+SCHEMAS = lineage.ROOT / "workflow" / "schemas"
+SIDECAR = ".lineage.json"
+VERSION = 1
+# Snakemake keeps this file inside each `directory()` output; it is no part of the content.
+IGNORED = {".snakemake_timestamp"}
+
+
+def canonical_bytes(value: Any) -> bytes:
+    """Return the one byte string of a JSON value: sorted keys, one space of indent, UTF-8, a final line feed.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity; missing is ``None``, failed is a status.
+    """
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8")
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes.
+
+    Raises
+    ------
+    Unreadable
+        When the file is there and cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(path, error) from None
+
+
+def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return ``{relative path: {"sha256", "bytes"}}`` for each file below ``folder``, sorted."""
+    files = [p for p in files_below(folder) if p.name not in IGNORED]
+    return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files}
+
+
+def sidecar(path: Path) -> Path:
+    """Return the path of a file's or folder's sidecar."""
+    path = Path(path)
+    return path.with_name(path.name + SIDECAR)
+
+
+def _schema_file(kind: str) -> Path:
+    return SCHEMAS / f"{kind}.schema.json"
+
+
+@functools.cache
+def _validator(kind: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(_schema_file(kind).read_text(encoding="utf-8")))
+
+
+def _check_schema(kind: str, payload: Any, path: Path) -> None:
+    error = next(_validator(kind).iter_errors(payload), None)
+    if error is not None:
+        where = "/".join(map(str, error.absolute_path)) or "its top"
+        raise UserError(f"{path}: the {kind} artifact does not fit its schema at {where}: {error.message[:200]}")
+
+
+def _payload_hash(kind: str, payload: Any) -> str:
+    return hashlib.sha256(canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})).hexdigest()
+
+
+def sealed(envelope: dict[str, Any]) -> dict[str, Any]:
+    """Return an envelope with its own sha256."""
+    return {**envelope, "sha256": hashlib.sha256(canonical_bytes(envelope)).hexdigest()}
+
+
+def enveloped(
+    kind: str, payload: Any, lineage: dict[str, Any], observed: dict[str, Any], path: Path | str
+) -> dict[str, Any]:
+    """Return a whole artifact, sealed with its own hash.
+
+    Parameters
+    ----------
+    kind
+        The schema's name.
+    payload, lineage, observed
+        Content, what made it, and what was measured.
+    path
+        Where it will stand, for the sentence.
+
+    Raises
+    ------
+    UserError
+        When the payload does not fit its schema.
+    """
+    _check_schema(kind, payload, path)
+    body = {"schema": kind, "version": VERSION, "payload": payload, "payload_sha256": _payload_hash(kind, payload)}
+    return sealed({**body, "lineage": lineage, "observed": observed})
+
+
+def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
+    """Return an artifact's envelope, after checking its bytes against its own hash and schema.
+
+    Parameters
+    ----------
+    path
+        A JSON artifact or a sidecar.
+    kind
+        The schema that is expected; any when None.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, cannot be read, is no artifact, was changed after it was written, is of another kind,
+        or was written by another version of the code.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected an artifact here and found none; run the step that writes it") from None
+    except OSError as error:
+        raise Unreadable(path, error) from None
+    try:
+        envelope = json.loads(raw)
+        claimed = envelope["sha256"]
+        body = {k: v for k, v in envelope.items() if k != "sha256"}
+        found = hashlib.sha256(canonical_bytes(body)).hexdigest()
+        schema, payload = envelope["schema"], envelope["payload"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: expected an artifact (JSON with its own sha256), found something else") from None
+    if found != claimed or raw != canonical_bytes(envelope):
+        raise UserError(
+            f"{path}: changed after it was written (expected sha256 {claimed}, found {found}); delete it and rerun"
+        )
+    if kind is not None and schema != kind:
+        raise UserError(f"{path}: expected an artifact of kind {kind}, found {schema}")
+    version = envelope.get("version")
+    if version != VERSION or not _schema_file(schema).is_file():
+        raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
+    # Its hash is right, so other code wrote it; what reads a lineage trusts that its parts are there.
+    _check_schema("envelope", envelope, path)
+    _check_schema(schema, payload, path)
+    return envelope
+
+
+def payload(path: Path | str, kind: str | None = None) -> Any:
+    """Return a checked artifact's payload (see :func:`read`)."""
+    return read(path, kind)["payload"]
+
+
+def is_envelope(path: Path) -> bool:
+    """Tell whether a JSON file claims to be an artifact, whole or damaged; one that is gone does not.
+
+    One that cannot be read may be one: whoever reads it then says so.
+    """
+    try:
+        with path.open("rb") as handle:
+            return handle.read(16).startswith(b'{\n "lineage"')
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Return what lineage keeps of one input: the file's sha256, and its payload's where it is an artifact.
+
+    Raises
+    ------
+    UserError
+        When there is no such file, or it is not what its own hash or its sidecar says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: expected an input file here and found none")
+    described = {"sha256": sha256_file(path)}
+    beside = sidecar(path)
+    if beside.is_file():
+        envelope = read(beside, "file")
+        if path.name not in envelope["payload"]["files"]:
+            raise UserError(f"{path}: its sidecar {beside.name} is another file's; delete both and rerun")
+        expected = envelope["payload"]["files"][path.name]["sha256"]
+        if described["sha256"] != expected:
+            raise UserError(
+                f"{path}: changed after it was written (expected sha256 {expected}, found {described['sha256']}); "
+                "delete it and rerun"
+            )
+        described["payload_sha256"] = envelope["payload_sha256"]
+    elif path.suffix == ".json" and is_envelope(path):
+        described["payload_sha256"] = read(path)["payload_sha256"]
+    return described

@@ -1,0 +1,181 @@
+"""A job: one run of one script, which holds its outputs' locks, knows its lineage and writes its artifacts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.provenance import lineage, machine
+from aletheia.provenance.artifacts import (
+    canonical_bytes,
+    describe_input,
+    enveloped,
+    folder_files,
+    read,
+    sha256_file,
+    sidecar,
+)
+from aletheia.provenance.atomic_write import clear_leftovers, placed
+from aletheia.provenance.locking import locked
+
+# The parts of a lineage that decide what a job writes.
+DECIDES = ("inputs", "code", "config", "environment", "seed")
+
+
+class Job:
+    """One run of one script: it holds the outputs' locks, knows its lineage and writes its artifacts.
+
+    Parameters
+    ----------
+    args
+        The parsed arguments of :func:`aletheia.cli.step_parser`.
+    inputs
+        Files that decide the result.
+    outputs
+        Artifacts (or files and folders with sidecars) that the script will write.
+    """
+
+    def __init__(self, args: Any, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+        self.config: dict[str, Any] = args.config
+        self.step: str = args.step
+        self.outputs = [Path(p) for p in outputs]
+        twice = next((p for p in self.outputs if self.outputs.count(p) > 1), None)
+        if twice:
+            raise UserError(f"{twice}: expected a path of its own for each output, found one for two; name another")
+        self._input_paths = [Path(p) for p in inputs]
+        self._args = args
+        # Digested before the wait for another job's locks: an edit meanwhile is not what was imported before.
+        self._code = lineage.code_digests(Path(sys.argv[0]).name, tuple(args.extra_code))
+
+    def __enter__(self) -> Job:
+        with contextlib.ExitStack() as locks:
+            # In one order everywhere, so that two jobs which share outputs never wait for each other.
+            for path in sorted(set(self.outputs)):
+                _make_folder(path.parent)
+                locks.enter_context(locked(path))
+            self._begin()
+            self._locks = locks.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._locks.close()
+
+    def _begin(self) -> None:
+        """Clear what killed twins left, note what makes the artifacts, and see whether they are there."""
+        for path in self.outputs:
+            clear_leftovers(path)
+            clear_leftovers(sidecar(path))
+        self._started, self._clock = machine.now(), time.monotonic()
+        self.lineage = {
+            "step": self.step,
+            "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
+            # Of the files that this process runs, not what the submitter saw.
+            "code": {**self._code, **lineage.yet_to_run(self._code)},
+            "config": self.config,
+            "environment": {**lineage.environment(), **self._args.env},
+            "seed": getattr(self._args, "seed", None),
+            **lineage.commit(),
+        }
+        decides = {key: self.lineage[key] for key in DECIDES}
+        self.fingerprint = hashlib.sha256(canonical_bytes(decides)).hexdigest()
+        self.done = all(self._same(path) for path in self.outputs)
+        if self.done:
+            print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
+
+    def _same(self, path: Path) -> bool:
+        """Tell whether ``path`` already holds what this job would write."""
+        envelope = path if path.suffix == ".json" else sidecar(path)
+        if not path.exists() or not envelope.is_file():
+            return False
+        try:
+            there = read(envelope)
+            if envelope != path and there["payload"]["files"] != _content(path):
+                return False
+        except UserError:
+            return False
+        return all(there["lineage"].get(key) == self.lineage[key] for key in DECIDES)
+
+    def artifact(
+        self,
+        path: Path,
+        *,
+        kind: str | None = None,
+        payload: dict[str, Any] | None = None,
+        write: Callable[[Path], Any] | None = None,
+        about: dict[str, Any] | None = None,
+        observed: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write one artifact whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Where it goes.
+        kind, payload
+            For a JSON artifact: the schema's name and the content.
+        write
+            For any other file or folder: called with a temporary path, which it fills; a sidecar is added.
+        about
+            Facts for the sidecar (rows, columns, caption).
+        observed
+            What was measured; stays outside the payload's hash.
+
+        Returns
+        -------
+        pathlib.Path
+            ``path``.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if write is None:
+            self._envelope(path, path, kind, payload, observed)
+            return path
+        with placed(path) as temporary:
+            write(temporary)
+            # The old sidecar goes first: at no moment does a sidecar vouch for other bytes.
+            sidecar(path).unlink(missing_ok=True)
+        content = {"name": path.name, "files": _content(path), "about": about or {}}
+        self._envelope(sidecar(path), path, "file", content, observed)
+        return path
+
+    def _envelope(self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
+        # Its own place, so that two whole artifacts that were exchanged, or one that was renamed, show it.
+        own = {**self.lineage, "output": os.path.normpath(output)}
+        seen = {
+            "started": self._started,
+            "ended": machine.now(),
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "peak_memory_bytes": machine.peak_memory_bytes(),
+            "attempt": self._args.attempt,
+            # What ran is what was read at the start, unless a module was first imported after an edit.
+            "code_edited_meanwhile": lineage.edited_since(self.lineage["code"]),
+            **machine.machine(),
+            **(observed or {}),
+        }
+        content = enveloped(kind, content, own, seen, path)
+        with placed(path) as temporary:
+            temporary.write_bytes(canonical_bytes(content))
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of an output, or say why it cannot be; missing rights and a full disk are told elsewhere."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{folder}: expected a place for a folder, found none ({error.strerror}); choose another place to write to"
+        ) from None
+
+
+def _content(path: Path) -> dict[str, dict[str, Any]]:
+    """Return a sidecar's ``files``: the file itself, or each file of the folder."""
+    if path.is_dir():
+        return folder_files(path)
+    return {path.name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}}

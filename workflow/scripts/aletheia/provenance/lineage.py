@@ -1,0 +1,175 @@
+"""What made an artifact: the code that a script reaches, its environment, its settings, its inputs.
+
+A rule passes the same facts to Snakemake as params, one string for each module and each settings section. Snakemake
+compares params as a set of strings, so its dry run names just the module or the section that differs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).resolve().parents[2]
+ROOT = SCRIPTS.parent.parent
+PACKAGE = "aletheia"
+TASKS = ROOT / "workflow" / "tasks"
+DIGEST_CHARACTERS = 16  # 64 bits: names a version of a small file, needs no resistance to forgery
+
+
+def compact_json(value: Any) -> str:
+    """Return the one-line canonical JSON of ``value`` (sorted keys, no spaces, no NaN)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+@functools.cache
+def file_digest(path: Path) -> str:
+    """Return the short sha256 of a small source file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _module_path(name: str) -> Path | None:
+    """Return the file of the library module ``name`` ("aletheia.method.probe"), or None if it is not one of ours."""
+    relative = Path(*name.split("."))
+    for candidate in (SCRIPTS / relative.with_suffix(".py"), SCRIPTS / relative / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _imported(path: Path) -> frozenset[str]:
+    """Return the library modules that the file names in any import statement, at any depth."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(n for n in names if n.split(".")[0] == PACKAGE and _module_path(n))
+
+
+@functools.cache
+def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the digest of a script and of each library module that it reaches through imports.
+
+    Parameters
+    ----------
+    script
+        File name below ``workflow/scripts``, "probe.py".
+    extra
+        Further files that decide what the script does (paths relative to the project), such as task definitions.
+
+    Returns
+    -------
+    dict
+        ``{"probe.py": "9f…", "aletheia.method.probe": "03…", …}``, sorted by name.
+    """
+    found = {script: file_digest(SCRIPTS / script)}
+    pending = [SCRIPTS / script]
+    while pending:
+        for name in _imported(pending.pop()):
+            if name not in found:
+                path = _module_path(name)
+                found[name] = file_digest(path)
+                pending.append(path)
+    found.update({name: file_digest(ROOT / name) for name in extra})
+    return dict(sorted(found.items()))
+
+
+def edited_since(code: Mapping[str, str]) -> list[str]:
+    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files have other bytes by now."""
+    return [name for name, recorded in code.items() if _digest_now(name) != recorded]
+
+
+def yet_to_run(code: Mapping[str, str]) -> dict[str, str]:
+    """Return the present digests of those in ``code`` that this process has neither imported nor read so far.
+
+    Scripts import the modules that compute inside their job, after it may have waited for another's locks.
+    """
+    names = [name for name in code if name not in sys.modules and not (SCRIPTS / name).is_file()]
+    return {name: digest for name in names if (digest := _digest_now(name))}
+
+
+def _digest_now(name: str) -> str | None:
+    path = _module_path(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
+    return None if path is None else file_digest.__wrapped__(path)
+
+
+def task_files(benchmarks: Iterable[str]) -> list[str]:
+    """Return benchmarks' task definitions (paths relative to the project): they decide what is asked, so they are code.
+
+    A benchmark has ``NAME.yaml``, and ``NAME_chat.yaml`` where it is another one through a chat template.
+    """
+    paths = [TASKS / f"{name}{form}.yaml" for name in benchmarks for form in ("", "_chat")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths if path.is_file())
+
+
+def code_tokens(script: str, extra: Iterable[str] = ()) -> list[str]:
+    """Return :func:`code_digests` as the strings that a rule passes: ``["code:aletheia.method.probe=03…", …]``."""
+    return [f"code:{name}={digest}" for name, digest in code_digests(script, tuple(extra)).items()]
+
+
+def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read the strings that a rule passes as ``--lineage``.
+
+    Parameters
+    ----------
+    tokens
+        ``code:NAME=DIGEST``, ``config:SECTION=JSON`` or ``env:FILE=DIGEST``.
+
+    Returns
+    -------
+    dict
+        ``{"code": {…}, "config": {section: value}, "env": {…}}``.
+    """
+    parsed: dict[str, dict[str, Any]] = {"code": {}, "config": {}, "env": {}}
+    for token in tokens:
+        head, _, value = token.partition("=")
+        group, _, name = head.partition(":")
+        parsed[group][name] = json.loads(value) if group == "config" else value
+    return parsed
+
+
+@functools.cache
+def environment() -> dict[str, Any]:
+    """Return the interpreter and the exact version of every installed distribution."""
+    packages: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        # What a broken installation leaves has no name. Of two with one name, the first on the path is imported.
+        if name := distribution.metadata.get("Name"):
+            packages.setdefault(name.lower(), distribution.version)
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """Return the project's commit and whether tracked files differ from it; None where git does not say."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    top = git("rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != ROOT:
+        return {"commit": None, "dirty": None}
+    changed = git("status", "--porcelain", "-uno")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}

@@ -1,0 +1,157 @@
+"""The two written analyses, from numbers alone: each verdict with its interval, its n and its rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from aletheia.analysis import verdicts
+from aletheia.analysis.benchmarks import TITLES
+from aletheia.report.table_text import DASH, interval, markdown_rows, mean_sd, number, p_value
+
+
+def _campaigns(summary: dict[str, Any], report: str) -> list[dict[str, Any]]:
+    return [c for c in summary["campaigns"] if report in c["reports"]]
+
+
+def _rules(rules: tuple[str, ...]) -> str:
+    return "## The rule\n\n" + "".join(f"- {rule}\n" for rule in rules)
+
+
+def _rows(rows: list[dict[str, str]], otherwise: str) -> str:
+    return markdown_rows(pd.DataFrame(rows)) if rows else f"{otherwise}\n"
+
+
+def _failed(campaigns: list[dict[str, Any]]) -> str:
+    """Return the runs that did not end well, each with its reason: they are in no mean above."""
+    lines = [
+        f"- {c['name']}: {run['model']}/{run['arm']}/seed{run['seed']}: {run['status']}"
+        + (f" ({run['reason']})" if run["reason"] else "")
+        for c in campaigns
+        for run in c["runs"]["failed"]
+    ]
+    rows, ended = sum(c["runs"]["rows"] for c in campaigns), sum(c["runs"]["ok"] for c in campaigns)
+    text = f"## Runs\n\n{ended} of {rows} runs ended well.\n"
+    return text + ("\nThe others are in no mean above:\n\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+def _tally(words: list[str]) -> str:
+    counts = pd.Series(words, dtype="str").value_counts(sort=False)
+    return "; ".join(f"{word}: {count}" for word, count in counts.items())
+
+
+def forgetting_deltas(summary: dict[str, Any]) -> str:
+    """Return FORGETTING_DELTAS_ANALYSIS.md: what fine-tuning did to each benchmark, and ale more than std."""
+    campaigns = _campaigns(summary, "downstream")
+    deltas, extras, words = [], [], []
+    for campaign in campaigns:
+        for model in campaign["models"]:
+            deltas += _delta_rows(campaign, model)
+            for name, test in model["extra"].items():
+                words.append(verdicts.forgetting(test))
+                extras.append(_extra_row(campaign["name"], model["model"], name, test))
+    if words:
+        answer = f"Of {len(words)} comparisons (model × benchmark), {_tally(words)}."
+    else:
+        answer = "No benchmark of questions was measured in both arms: nothing to say of extra forgetting."
+    return (
+        "# Forgetting deltas\n\n"
+        f"{answer}\n\n"
+        "Delta = fine-tuned − base, extra = delta of ale − delta of std, in percentage points; a negative "
+        "extra is more forgetting under Aletheia.\n\n"
+        f"{_rules(verdicts.FORGETTING_RULES)}\n"
+        "## Extra, ale − std\n\n"
+        f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
+        "p: paired t-test over the seeds; Holm's correction runs over the models of one benchmark. "
+        "*Questions alone* is the 95 % half-width that drawing questions puts on a difference of two scores, "
+        "as an upper bound.\n\n"
+        "## Deltas, fine-tuned − base\n\n"
+        f"{_rows(deltas, 'Nothing was evaluated.')}\n"
+        "Held-out loss is in nats, where a negative delta is an improvement; the others are in points. "
+        "Mean ± sample SD over the seeds.\n\n"
+        f"{_failed(campaigns)}"
+    )
+
+
+def _extra_row(campaign: str, model: str, name: str, test: dict[str, Any]) -> dict[str, str]:
+    return {
+        "Model": model,
+        "Campaign": campaign,
+        "Benchmark": TITLES[name],
+        "Extra (pp) [95 % interval]": interval(test["difference"], 2, "+"),
+        "Seeds": str(test["difference"]["n"]),
+        "Questions": str(test["questions"]),
+        "Questions alone (pp)": f"± {number(test['sampling_half_width_pp'], 1)}",
+        "p": p_value(test["p"]),
+        "p (Holm)": p_value(test["p_holm"]),
+        "Verdict": verdicts.forgetting(test),
+    }
+
+
+def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for arm, measured in model["arms"].items():
+        for name, score in measured["benchmarks"].items():
+            points = score["unit"] == "pp"
+            base = score["base"] if score["base"] is None or not points else 100 * score["base"]
+            rows.append(
+                {
+                    "Model": model["model"],
+                    "Campaign": campaign["name"],
+                    "Arm": arm,
+                    "Benchmark": TITLES[name],
+                    "Base": number(base, 1 if points else 3) + (" %" if points and base is not None else ""),
+                    "Delta": mean_sd(score["delta"], 1 if points else 3, "+"),
+                    "Seeds": str(score["delta"]["n"]),
+                }
+            )
+    return rows
+
+
+def compute_matched(summary: dict[str, Any]) -> str:
+    """Return COMPUTE_MATCHED_ANALYSIS.md: does the saved time, spent on more steps, buy back the loss?"""
+    campaigns = _campaigns(summary, "compute_matched")
+    losses, extras, words = [], [], []
+    for campaign in campaigns:
+        for model in campaign["models"]:
+            cm = model["compute_matched"]
+            if cm is None:
+                continue
+            words.append(verdicts.loss(cm["eval_loss"]))
+            losses.append(_loss_row(campaign["name"], model))
+            extras += [_extra_row(campaign["name"], model["model"], name, t) for name, t in cm["extra"].items()]
+    if words:
+        answer = f"Held-out loss of cm against std, over {len(words)} models: {_tally(words)}."
+    else:
+        answer = "No model has both a std and a cm run, so nothing can be said at equal compute."
+    return (
+        "# Compute-matched analysis\n\n"
+        f"{answer}\n\n"
+        "cm trains the layers that ale trains, for more steps, so as to use the wall-clock that std uses.\n\n"
+        f"{_rules(verdicts.LOSS_RULES)}\n"
+        "## Held-out loss and time\n\n"
+        f"{_rows(losses, 'No pairs.')}\n"
+        "## Benchmarks, extra of cm over std\n\n"
+        f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
+        f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_RULES[0]} "
+        "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
+        f"{_failed(campaigns)}"
+    )
+
+
+def _loss_row(campaign: str, model: dict[str, Any]) -> dict[str, str]:
+    cm, arms = model["compute_matched"], model["arms"]
+    steps = [arms[arm]["steps"]["mean"] if arm in arms else None for arm in ("std", "cm")]
+    return {
+        "Model": model["model"],
+        "Campaign": campaign,
+        "std loss (nats)": mean_sd(cm["std_eval_loss"], 3),
+        "cm loss (nats)": mean_sd(cm["cm_eval_loss"], 3),
+        "cm − std [95 % interval]": interval(cm["eval_loss"]["difference"], 3, "+"),
+        "Seeds": str(cm["eval_loss"]["difference"]["n"]),
+        "p (Holm)": p_value(cm["eval_loss"]["p_holm"]),
+        "Steps std / cm": " / ".join(DASH if s is None else f"{s:.0f}" for s in steps),
+        "Wall-clock cm / std": f"{number(cm['time_share']['mean'], 2)} ({verdicts.time(cm['time_share'])})",
+        "Verdict": verdicts.loss(cm["eval_loss"]),
+    }

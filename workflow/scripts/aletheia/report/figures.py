@@ -1,0 +1,292 @@
+"""Figures 1 to 5 of the study, from the ledger's pairs and the statistics alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aletheia.analysis.benchmarks import TITLES
+from aletheia.analysis.ledger import HELDOUT, QUESTIONS
+from aletheia.analysis.pairs import pairs, reporting
+from aletheia.analysis.stats import estimate
+from aletheia.analysis.verdicts import MARGIN_PP
+from aletheia.report import plot_style
+from aletheia.report.table_text import MARK, number
+
+SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
+NOTHING = "No pair of runs ended well."
+OUTSIDE = f"{MARK} no part of the overall speedup."
+Summary = Mapping[str, Any]
+Style = Mapping[str, Any]
+
+
+def _models(summary: Summary, report: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return (label, campaign, model) of the campaigns that make ``report``."""
+    campaigns = [c for c in summary["campaigns"] if report in c["reports"]]
+    return [
+        (
+            model["model"] + ("" if model["headline"] else MARK) + (f" ({c['name']})" if len(campaigns) > 1 else ""),
+            c["name"],
+            model,
+        )
+        for c in campaigns
+        for model in c["models"]
+    ]
+
+
+def _counts(values: list[int]) -> str:
+    """Return "3", or "2 to 3" where the counts differ."""
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _seeds(values: list[int]) -> str:
+    return f"n = {_counts(values)} seed{'' if max(values) == 1 else 's'} a model"
+
+
+def _over_seeds(values: list[int]) -> str:
+    """Return how to read the bars, or that one value has none."""
+    return "Bars: 95 % t-interval over seeds" if max(values) > 1 else "One seed a model, so no interval"
+
+
+def _marked(rows: list[tuple[str, str, dict[str, Any]]], note: str) -> str:
+    return f"{note} {OUTSIDE}" if any(not model["headline"] for _, _, model in rows) else note
+
+
+def _of(frame: pd.DataFrame, campaign: str, model: str) -> pd.DataFrame:
+    return frame[(frame["campaign"] == campaign) & (frame["model"] == model)]
+
+
+def _percent_label(axis: Axes, value: dict[str, Any], y: float) -> None:
+    """Write the mean just right of its interval and marks."""
+    right = value["mean"] if value["high"] is None else value["high"]
+    axis.annotate(
+        f"{number(value['mean'], 1)} %",
+        (right, y),
+        xytext=(7, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize="small",
+    )
+
+
+def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
+    """Figure 1: each model's speedup, the probe left out and counted in, and the headline models' overall."""
+    title = "Training speedup of Aletheia over standard LoRA"
+    rows = [r for r in _models(summary, "speed") if r[2]["speed"] and r[2]["speed"]["speedup_percent"]["n"]]
+    if not rows:
+        return plot_style.empty(style, title, NOTHING)
+    rows.sort(key=lambda row: -row[2]["speed"]["speedup_percent"]["mean"])
+    frame, colour = pairs(reporting(ledger, "speed")), plot_style.colours(style, ["ale"])["ale"]
+    blocks = [(label, model["speed"], _of(frame, campaign, model["model"])) for label, campaign, model in rows]
+    overall = [
+        (f"Overall, {c['overall']['models']['speedup_percent']['n']} models", c["overall"]["models"])
+        for c in summary["campaigns"]
+        if c["overall"] and c["overall"]["models"]["speedup_percent"]["n"] > 1
+    ]
+    figure, (axis,) = plot_style.canvas(style, len(blocks) + len(overall) + 0.3)
+    for y, (_, speed, own) in enumerate(blocks):
+        shown = own.dropna(subset=["speedup_percent"])
+        plot_style.ticks(axis, shown["speedup_percent"][~shown["busy"]], y - 0.14, colour)
+        plot_style.ticks(axis, shown["speedup_percent"][shown["busy"]], y - 0.14, colour, shape="x")
+        plot_style.mark(axis, speed["speedup_percent"], y - 0.14, colour)
+        plot_style.mark(axis, speed["speedup_with_probe_percent"], y + 0.2, colour, filled=False)
+        _percent_label(axis, speed["speedup_percent"], y - 0.14)
+    for y, (_, block) in enumerate(overall, len(blocks)):
+        axis.axhline(y - 0.5, color=plot_style.FAINT, linewidth=0.8)
+        plot_style.mark(axis, block["speedup_percent"], y - 0.14, plot_style.INK, shape="D")
+        plot_style.mark(axis, block["speedup_with_probe_percent"], y + 0.2, plot_style.INK, filled=False, shape="D")
+        _percent_label(axis, block["speedup_percent"], y - 0.14)
+    plot_style.fit_labels(figure, [axis], [label for label, *_ in blocks] + [label for label, _ in overall])
+    _room(axis, from_zero=True)
+    axis.set_xlabel(SPEEDUP)
+    plot_style.key(figure, {"training": (colour, True), "with the probe": (colour, False)})
+    counts = [block["speedup_percent"]["n"] for _, block, _ in blocks]
+    seeds = _seeds(counts)
+    busy = sum(block["busy"] for _, block, _ in blocks)
+    note = f"{_over_seeds(counts)}{'; overall: over models' if overall else ''}. Ticks: single pairs."
+    note += f" Crosses: {busy} of {sum(counts)} pairs, timed on a busy machine." if busy else ""
+    plot_style.caption(figure, title, f"Wall-clock of equal steps, paired by seed, {seeds}", _marked(rows, note))
+    return figure
+
+
+def _room(axis: Axes, *, from_zero: bool = False) -> None:
+    """Draw the line of no difference, and leave room for the labels to the right."""
+    low, high = axis.get_xlim()
+    if from_zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    axis.set_xlim(low, high + 0.09 * (high - low))
+    plot_style.zero_line(axis)
+
+
+def _benchmarks(rows: list[tuple[str, str, dict[str, Any]]], arms: tuple[str, ...]) -> list[str]:
+    """Return the question benchmarks that some arm has, else the held-out loss where that is there."""
+    found = {
+        name
+        for _, _, model in rows
+        for arm in arms
+        for name, score in model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].items()
+        if score["delta"]["n"]
+    }
+    return [name for name in QUESTIONS if name in found] or [name for name in (HELDOUT,) if name in found]
+
+
+def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: str, style: Style) -> Figure:
+    """Draw fine-tuned − base for each model (rows), benchmark (panels) and arm (colours)."""
+    benchmarks = _benchmarks(rows, arms)
+    rows = [row for row in rows if set(benchmarks) & set(_benchmarks([row], arms))]
+    if not rows:
+        return plot_style.empty(style, title, "No benchmark was measured on a base model and its fine-tuned runs.")
+    colours = plot_style.colours(style, arms)
+    figure, axes = plot_style.canvas(
+        style, len(rows) * (1.3 if len(arms) > 2 else 1.1) + 0.3, len(benchmarks), titled=True
+    )
+    seeds = []
+    for axis, benchmark in zip(axes, benchmarks, strict=True):
+        asked = set()
+        for y, (_, _, model) in enumerate(rows):
+            for i, arm in enumerate(arms):
+                score = model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].get(benchmark)
+                if score and score["delta"]["n"]:
+                    plot_style.mark(axis, score["delta"], y + (i - (len(arms) - 1) / 2) * 0.24, colours[arm])
+                    seeds.append(score["delta"]["n"])
+                    asked.add(score["questions"])
+        unit = "nats" if benchmark == HELDOUT else "pp"
+        things = "rows" if benchmark == HELDOUT else "questions"
+        axis.set_title(f"{TITLES[benchmark]}, {_counts(sorted(asked))} {things}", loc="left", fontsize="medium")
+        axis.set_xlabel(f"Fine-tuned − base ({unit})")
+        if unit == "pp":
+            axis.axvspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
+        _room(axis)
+    plot_style.fit_labels(figure, axes, [label for label, *_ in rows])
+    plot_style.key(figure, {names[arm]: (colours[arm], True) for arm in arms})
+    band = f" Grey band: ±{MARGIN_PP:g} points." if benchmarks != [HELDOUT] else ""
+    note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it).{band}"
+    subtitle = f"Change against the base model, mean of {_seeds(seeds)}"
+    plot_style.caption(figure, title, subtitle, note)
+    return figure
+
+
+def benchmark_deltas(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
+    """Figure 2: benchmark deltas of std and ale, by model and benchmark."""
+    names = {"std": "Standard LoRA", "ale": "Aletheia"}
+    return _deltas(_models(summary, "downstream"), ("std", "ale"), names, "Benchmarks after fine-tuning", style)
+
+
+def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
+    """Figure 4: benchmark deltas of std, ale and cm, for the models that have cm."""
+    names = {"std": "Standard", "ale": "Aletheia", "cm": "compute-matched"}
+    rows = [row for row in _models(summary, "compute_matched") if "cm" in row[2]["arms"]]
+    return _deltas(rows, ("std", "ale", "cm"), names, "Benchmarks at equal compute", style)
+
+
+def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
+    """Figure 3: speedup by architecture family; of a family with one model, over its seeds."""
+    title = "Training speedup by architecture family"
+    found = [f for c in summary["campaigns"] for f in c["families"] if f["speedup_percent"]["n"]]
+    if not found:
+        return plot_style.empty(style, title, NOTHING)
+    found.sort(key=lambda family: -family["speedup_percent"]["mean"])
+    colour = plot_style.colours(style, ["ale"])["ale"]
+    figure, (axis,) = plot_style.canvas(style, len(found) * 1.15 + 0.3)
+    labels = []
+    for y, family in enumerate(found):
+        plot_style.mark(axis, family["speedup_percent"], y, colour, filled=family["unit"] == "models")
+        _percent_label(axis, family["speedup_percent"], y)
+        n = family["speedup_percent"]["n"]
+        count = f"{n} models" if family["unit"] == "models" else f"1 model, {n} seed{'' if n == 1 else 's'}"
+        labels.append(f"{family['family']}{'' if family['headline'] else MARK}\n{count}")
+    plot_style.fit_labels(figure, [axis], labels)
+    _room(axis, from_zero=True)
+    axis.set_xlabel(SPEEDUP)
+    note = "Bars: 95 % t-interval; filled: over the family's models; open: one model, over its seeds."
+    if any(not family["headline"] for family in found):
+        note += f" {OUTSIDE}"
+    plot_style.caption(figure, title, "Wall-clock of equal steps, the probe left out", note)
+    return figure
+
+
+def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
+    """Figure 5: speedup against extra MMLU forgetting; without MMLU, against the extra held-out loss."""
+    title = "Speed against quality"
+    frame, rows = pairs(reporting(ledger, "speed")), _models(summary, "speed")
+    asked = bool(frame["mmlu_extra_pp"].notna().any())
+    column = "mmlu_extra_pp" if asked else "eval_loss_difference"
+    points = [
+        (label, estimate(own["speedup_percent"]), estimate(own[column]))
+        for label, own in ((label, _of(frame, campaign, model["model"])) for label, campaign, model in rows)
+    ]
+    points = [p for p in points if p[1]["n"] and p[2]["n"]]
+    if not points:
+        return plot_style.empty(style, title, NOTHING)
+    colour = plot_style.colours(style, ["ale"])["ale"]
+    figure, (axis,) = plot_style.canvas(style, 9)
+    axis.grid(axis="y", color=plot_style.FAINT, linewidth=0.8)
+    if asked:
+        axis.axhspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
+    axis.axhline(0, color=plot_style.MUTED, linewidth=0.9, zorder=1)
+    axis.margins(y=0.14)
+    for _, speed, extra in points:
+        for x, y in _bars(speed, extra):
+            axis.plot(x, y, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
+        axis.plot([speed["mean"]], [extra["mean"]], "o", color=colour, markersize=6, zorder=3)
+    figure.subplots_adjust(left=0.75 / style["width_inches"])
+    _name_points(axis, points)
+    axis.set_xlabel(SPEEDUP)
+    axis.set_ylabel("Extra MMLU, ale − std (pp)" if asked else "Held-out loss, ale − std (nats)")
+    band = f" Grey band: ±{MARGIN_PP:g} points." if asked else ""
+    worse = "below 0: more forgetting than standard" if asked else "above 0: worse than standard; no MMLU in this study"
+    seeds = [extra["n"] for _, _, extra in points]
+    note = f"{_over_seeds(seeds)}, paired by seed.{band}"
+    if any(MARK in label for label, *_ in points):
+        note += f" {OUTSIDE}"
+    plot_style.caption(figure, title, f"One point a model, {_seeds(seeds)}; {worse}", note)
+    return figure
+
+
+def _bars(speed: dict[str, Any], extra: dict[str, Any]) -> list[tuple[list[float], list[float]]]:
+    bars = []
+    if speed["low"] is not None:
+        bars.append(([speed["low"], speed["high"]], [extra["mean"]] * 2))
+    if extra["low"] is not None:
+        bars.append(([speed["mean"]] * 2, [extra["low"], extra["high"]]))
+    return bars
+
+
+def _name_points(axis: Axes, points: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:
+    """Write each model's name right of its point, moved up or down where names would overlap."""
+    low, high = axis.get_xlim()
+    axis.set_xlim(low - 0.03 * (high - low), high + 0.22 * (high - low))
+    to_points = axis.transData.transform
+    scale, line = 72 / axis.figure.dpi, float(mpl.rcParams["font.size"]) + 1.5
+    taken: list[tuple[float, float, float]] = []
+    for label, speed, extra in sorted(points, key=lambda p: (p[2]["mean"], p[1]["mean"])):
+        x, y = to_points((speed["mean"], extra["mean"])) * scale
+        wide, height = len(label) * line * 0.55, y + line * 0.55
+        while any(abs(height - b) < line and x < a + w and a < x + wide for a, b, w in taken):
+            height += line * 0.25
+        taken.append((x, height, wide))
+        axis.annotate(
+            label,
+            (speed["mean"], extra["mean"]),
+            xytext=(6, height - y),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
+
+
+# The report that each figure belongs to.
+# How each figure is drawn; which of them a study has is in reporting.
+FIGURES = {
+    "fig1": speedups,
+    "fig2": benchmark_deltas,
+    "fig3": families,
+    "fig4": compute_matched_deltas,
+    "fig5": speed_quality,
+}

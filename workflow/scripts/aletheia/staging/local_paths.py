@@ -1,0 +1,147 @@
+"""The user's own files that registry entries name: which they are, and one sentence where one is not there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.provenance import artifacts
+from aletheia.staging.repository_files import TEXT_FILE
+from aletheia.staging.table_files import located_rows
+from aletheia.study.registry_entries import check_source, format_of
+
+# What decides a staged folder; a lock of other values is another entry's.
+DECIDES = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
+
+
+def named_paths(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths on this machine that an entry names, as it writes them, by key ("source.path")."""
+    source, found = entry.get("source") or {}, {}
+    if source.get("type") == "local" and "path" in source:
+        found["source.path"] = str(source["path"])
+    if entry.get("held_out_path"):
+        found["held_out_path"] = str(entry["held_out_path"])
+    if source.get("type") == "local" and entry.get("fewshot"):
+        found["fewshot.file"] = str(entry["fewshot"]["file"])
+    if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
+        found["source.tokenizer"] = str(source["tokenizer"])
+    return found
+
+
+def local_inputs(entry: Mapping[str, Any]) -> list[Path]:
+    """Return the user's own files that an entry reads."""
+    files = []
+    for key, written in named_paths(entry).items():
+        # Weights that lie beside a tokenizer are not read.
+        path, text_alone = Path(written), key == "source.tokenizer"
+        files += [f for f in _files(path) if not text_alone or f == path or TEXT_FILE.fullmatch(f.name)]
+    return files
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a folder; a file, or what is not there, as it is."""
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+
+
+def count_rows(path: Path, most: int) -> int | None:
+    """Return how many rows a table file has, counted up to ``most``; None where it cannot be read, as staging says."""
+    try:
+        return sum(1 for _ in itertools.islice(located_rows(path), most))
+    except UserError:
+        return None
+
+
+def check_paths(what: str, name: str, entry: Mapping[str, Any]) -> None:
+    """Refuse an entry that names a path which is not there, or a folder for a file.
+
+    Parameters
+    ----------
+    what
+        ``model`` or ``data``.
+    name, entry
+        The registry's key and value.
+
+    Raises
+    ------
+    UserError
+        With the entry, the key and the path.
+    """
+    folder = what == "model"
+    wanted = "a folder" if folder else "a file"
+    for key, written in named_paths(entry).items():
+        where, path = f"{what} {name}: {key}", Path(written)
+        if not _there(path, where):
+            raise UserError(f"{where}: expected {wanted} at {written} and found none; {_hint(written)}")
+        if folder and not path.is_dir():
+            raise UserError(f"{where}: expected a folder (weights, configuration, tokenizer), found the file {path}")
+        if path.is_dir() and not folder and (entry.get("source") or {}).get("format") != "mmlu":
+            raise UserError(f"{where}: expected a file, found the folder {path}; name a file in it")
+
+
+def _there(path: Path, where: str) -> bool:
+    """Tell whether a path leads anywhere; refuse one that this user may not read."""
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UserError(f"{where}: expected a path that can be read, found {path} ({error.strerror})") from None
+    if there and not os.access(path, os.R_OK):
+        raise UserError(f"{where}: expected the right to read {path} and was refused; give it to this user")
+    return there
+
+
+def _hint(path: str) -> str:
+    if path.startswith("~") or "$" in path:
+        return "paths are taken as they stand, so write it whole, without ~ and variables"
+    if ":/" in path:
+        return "nothing is downloaded from there, so fetch it first (or name a repository of the hub: type: hub)"
+    return f"check the path in the registry (it is looked for from {Path.cwd()})"
+
+
+def check_registries(study: Any, resources: Path) -> None:
+    """Refuse what a study uses of its registries and cannot: a path that is not there, rows in the place of questions.
+
+    Snakemake's own message for a missing file names the rule and not the registry. What has been staged goes on
+    working when its source has gone, as long as the entry says what it said then.
+
+    Parameters
+    ----------
+    study
+        An ``aletheia.study.Study`` (not imported: staging reaches this module, and would follow every change of that).
+    resources
+        The folder that has, or will have, ``models/`` and ``data/``.
+
+    Raises
+    ------
+    UserError
+        For the first such entry.
+    """
+    used = [("model", name, study.models[name], resources / "models") for name in study.used_models()]
+    used += [("data", name, study.data[name], resources / "data") for name in study.used_data()]
+    for what, name, entry, folder in used:
+        check_source(what, name, entry)
+        try:
+            check_paths(what, name, entry)
+        except UserError:
+            if not _staged_from(folder / f"{name}.lock.json", what, entry):
+                raise
+    for settings in study.shared.values():
+        wanted = {"rows": settings["data"], **study.question_sets(settings["benchmarks"], settings)}
+        for kind, name in wanted.items():
+            found = format_of(study.data[name])
+            if found != kind:
+                role = "as training data" if kind == "rows" else f"for the benchmark {kind}"
+                raise UserError(f"data {name}: expected source.format {kind} {role}, found {found}; name another entry")
+
+
+def _staged_from(lock: Path, what: str, entry: Mapping[str, Any]) -> bool:
+    """Tell whether a lock was made from what an entry says now."""
+    try:
+        there = artifacts.read(lock, f"{what}_lock")["lineage"]["config"].get(what) or {}
+    except UserError:
+        return False
+    # By hand a default may not be written out.
+    return all((there.get(key) or None) == (entry.get(key) or None) for key in DECIDES)

@@ -1,0 +1,140 @@
+"""Seeded subsets and the held-out split: no held-out text is trained on."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.seeded_order import ranked
+
+# A shorter output ("positive") may well answer two questions; such a row leaks only when it is repeated
+# whole.
+DISTINCT_CHARACTERS = 64
+Row = dict[str, Any]
+
+
+def drawn(rows: Sequence[Row], count: int | None, *, seed: int, by: str | None = None) -> list[Row]:
+    """Return ``count`` rows drawn by ``seed``, in their own order; all when ``count`` is None.
+
+    Parameters
+    ----------
+    rows, count, seed
+        From which, how many, and the seed of the draw.
+    by
+        A column: each of its values gets its share of ``count`` (largest remainders), and rows are drawn within it.
+
+    Raises
+    ------
+    UserError
+        When there are fewer.
+    """
+    if count is None:
+        return list(rows)
+    if count > len(rows):
+        raise UserError(f"expected at least {count} rows to draw from (rows: {count}), found {len(rows)}; lower `rows`")
+    strata: dict[Any, list[int]] = {}
+    for i, row in enumerate(rows):
+        strata.setdefault(row.get(by) if by else None, []).append(i)
+    shares = _shares({value: len(members) for value, members in strata.items()}, count, seed=seed)
+    picked = [i for value, members in strata.items() for i in ranked(members, seed=seed)[: shares[value]]]
+    return [rows[i] for i in sorted(picked)]
+
+
+def _shares(sizes: dict[Any, int], count: int, *, seed: int) -> dict[Any, int]:
+    """Return how many of ``count`` rows each stratum gives: its share rounded down, the rest by largest remainder."""
+    total = sum(sizes.values())
+    shares = {value: count * size // total for value, size in sizes.items()}
+    # Equal remainders are common (subjects of equal size): the seed decides among them.
+    turns = {value: turn for turn, value in enumerate(ranked(sizes, seed=f"{seed}:strata"))}
+    largest = sorted(sizes, key=lambda value: (-(count * sizes[value] % total), turns[value]))
+    for value in largest[: count - sum(shares.values())]:
+        shares[value] += 1
+    return shares
+
+
+def split_rows(
+    found: Sequence[Row], *, held_out: int | Sequence[Row] | None, rows: int | None, seed: int
+) -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """Split rows into training and held-out ones, so that no held-out text is trained on.
+
+    Only a row whose text stands once is held out: its output (of a chat, each of the assistant's turns), or the whole
+    row where that is shorter than ``DISTINCT_CHARACTERS``, since short answers repeat by nature. Training rows with
+    the text of a held-out row that the user brought are left out.
+
+    Parameters
+    ----------
+    found
+        All rows.
+    held_out
+        How many rows to hold out (none when None), or the held-out rows themselves.
+    rows
+        How many of the others to train on; all when None.
+    seed
+        Of both draws.
+
+    Returns
+    -------
+    tuple
+        ``{"train": …, "heldout": …}``, each in the order of ``found``, each row with an ``id``; and the rows
+        left out, by reason.
+
+    Raises
+    ------
+    UserError
+        When there are too few rows for either.
+    """
+    found = [{"id": f"row-{i}", **row} for i, row in enumerate(found)]
+    held_out = 0 if held_out is None else held_out
+    if isinstance(held_out, int):
+        held = _held(found, held_out, seed=seed)
+        heldout = [found[i] for i in sorted(held)]
+        rest = [row for i, row in enumerate(found) if i not in held]
+    else:
+        heldout = [{"id": f"heldout-{i}", **row} for i, row in enumerate(held_out)]
+        texts = set().union(*map(text_keys, heldout))
+        rest = [row for row in found if texts.isdisjoint(text_keys(row))]
+    if not rest:
+        raise UserError(
+            f"no row of {len(found)} is left to train on once the held-out rows are set apart, as all have the text of "
+            "one; add rows, or name another file of held-out rows"
+        )
+    leaked = len(found) - len(rest) - (len(heldout) if isinstance(held_out, int) else 0)
+    return {
+        "train": drawn(rest, rows, seed=seed),
+        "heldout": heldout,
+    }, {"text of a held-out row": leaked} if leaked else {}
+
+
+def _held(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
+    keys = [text_keys(row) for row in found]
+    times = Counter(key for row in keys for key in row)
+    own = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
+    if count > len(own) or count >= len(found):
+        raise UserError(
+            f"held_out: {count} asks for more rows than can be held out ({len(own)} of {len(found)} rows "
+            "have a text of their own, and some must stay to train on); lower held_out or add rows"
+        )
+    return set(ranked(own, seed=f"{seed}:heldout")[:count])
+
+
+def text_keys(row: Row) -> set[str]:
+    """Return what may not stand on both sides of a split; white space, case and forms of a character apart.
+
+    Each long answer is such a text by itself, and so is the whole row where it has no long one.
+    """
+    if "messages" in row:
+        turns = [(message["role"], _plain(message["content"])) for message in row["messages"]]
+        answers = [content for role, content in turns if role == "assistant"]
+        whole = json.dumps(turns)
+    else:
+        answers = [_plain(row["output"])]
+        whole = json.dumps([_plain(row["instruction"]), _plain(row["input"]), *answers])
+    return {answer for answer in answers if len(answer) >= DISTINCT_CHARACTERS} or {whole}
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split()).casefold()

@@ -1,0 +1,211 @@
+"""Staging: a registry entry becomes a folder of files with known hashes, or one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.provenance import artifacts
+from aletheia.provenance.atomic_write import clear_leftovers, unplaced
+from aletheia.provenance.job import Job
+from aletheia.provenance.staged_files import folder_of
+from aletheia.staging.build import build_data, build_model, in_sentences
+from aletheia.staging.convert import count_parameters
+from aletheia.staging.docstrings import python_build
+from aletheia.staging.weights_check import check_model
+
+# The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
+MAKERS = {
+    "model": ("staging.convert", "staging.glassllm"),
+    "data": (
+        "seeded_order",
+        *("staging.build", "staging.docstrings", "staging.questions", "staging.splits"),
+        *("staging.table_files", "staging.text_files", "staging.training_rows"),
+    ),
+}
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
+PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
+
+
+def stage_model(job: Job, name: str, lock_path: Path) -> None:
+    """Put a model's weights and tokenizer beside ``lock_path`` and write the lock.
+
+    Parameters
+    ----------
+    job
+        The running job; ``job.config["model"]`` is the registry entry.
+    name
+        The registry's key.
+    lock_path
+        ``resources/models/{name}.lock.json``; the weights go to ``resources/models/{name}/``.
+
+    Raises
+    ------
+    UserError
+        For whatever the user can mend: the network, the files (the entry itself was checked before).
+    """
+    entry = job.config["model"]
+    folder = folder_of(lock_path)
+    recipe = _recipe(job, "model", entry)
+    downloads, partial = _downloads(folder), folder.with_name(f".{folder.name}.partial")
+    source = _once_resolved(entry["source"], folder, lock_path)
+    if source["type"] == "hub":
+        _regain(folder, partial)
+    about = _staged(
+        job,
+        folder,
+        recipe,
+        lambda target: build_model(source, target, downloads, partial),
+        # An older version may have staged it unchecked.
+        check=lambda: check_model(folder, **in_sentences(source)),
+    )
+    config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
+    payload = {
+        "model": name,
+        "source": entry["source"],
+        "revision": about["revision"],
+        "files": about["files"],
+        "parameters": count_parameters(folder),
+        "layers": next((config[key] for key in LAYER_KEYS if key in config), None),
+        "family": entry.get("family") or config["model_type"],
+        "licence": entry.get("licence"),
+        "tokenizer_class": tokenizer.get("tokenizer_class"),
+    }
+    for key in ("parameters", "layers"):
+        if entry.get(key) not in (None, payload[key]):
+            print(f"note: the registry says {key}: {entry[key]} for {name}; its files have {payload[key]}")
+    stat = _stat(folder, about["files"])
+    job.artifact(lock_path, kind="model_lock", payload=payload, observed={"stat": stat})
+
+
+def stage_data(job: Job, name: str, lock_path: Path) -> None:
+    """Put a data set's rows beside ``lock_path`` and write the lock.
+
+    Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl`` and, where the entry
+    has few-shot examples, ``fewshot.jsonl``.
+
+    Parameters
+    ----------
+    job
+        The running job; ``job.config["data"]`` is the registry entry.
+    name
+        The registry's key.
+    lock_path
+        ``resources/data/{name}.lock.json``.
+
+    Raises
+    ------
+    UserError
+        For whatever the user can mend: the network, the files and their rows (the entry was checked before).
+    """
+    entry = job.config["data"]
+    folder = folder_of(lock_path)
+    recipe = _recipe(job, "data", entry)
+    pinned = {**entry, "source": _once_resolved(entry["source"], folder, lock_path)}
+    about = _staged(job, folder, recipe, lambda target: build_data(pinned, target, _downloads(folder)))
+    payload = {
+        "data": name,
+        "source": entry["source"],
+        "revision": about["revision"],
+        "files": {file: {**facts, "rows": about["rows"][file]} for file, facts in about["files"].items()},
+        "format": entry["source"].get("format", "rows"),
+        "licence": entry.get("licence"),
+        "seed": entry.get("seed", 0),
+        "dropped": about["dropped"],
+    }
+    stat = _stat(folder, about["files"])
+    job.artifact(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})
+
+
+def _once_resolved(source: dict[str, Any], folder: Path, lock_path: Path) -> dict[str, Any]:
+    """Return a source with the commit that an earlier staging resolved it to, where the registry names none.
+
+    Else a folder that is made again, for a damaged file or an edited module, would hold what is newest on that day, and
+    half of a study's runs would have other weights or rows than the rest.
+    """
+    if source["type"] != "hub" or source.get("revision") is not None:
+        return source
+    for path in (artifacts.sidecar(folder), lock_path):
+        try:
+            payload = artifacts.payload(path)
+        except UserError:
+            continue  # none there, or one that vouches for nothing
+        before = payload.get("about", payload)  # of a sidecar, or of a lock
+        staged_from = before.get("recipe", before).get("source", {})
+        if {"revision": None, **staged_from} == {**source, "revision": None} and before.get("revision"):
+            return {**source, "revision": before["revision"]}
+    return source
+
+
+def _regain(folder: Path, partial: Path) -> None:
+    """Let a download go on with what a killed job had fetched and not yet sealed: the hub's hashes judge it."""
+    whole = [folder] if folder.is_dir() and not artifacts.sidecar(folder).is_file() else []
+    left = [path for path in (*unplaced(folder), *whole) if path.is_dir() and not path.is_symlink()]
+    if left and not partial.exists():
+        left[-1].rename(partial)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _downloads(folder: Path) -> Path:
+    return folder.parent.parent / "downloads"
+
+
+def _stat(folder: Path, files: dict[str, Any]) -> dict[str, list[int]]:
+    """Return each file's size and modification time, by which later steps see that it was not touched."""
+    return {name: [(folder / name).stat().st_size, (folder / name).stat().st_mtime_ns] for name in files}
+
+
+def _recipe(job: Job, what: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return all that decides the bytes of a staged folder."""
+    source, inputs = entry["source"], job.lineage["inputs"]
+    if what == "model" and source["type"] in ("hub", "local"):
+        # Copied as it is, and it may be 140 GB: no code of ours shapes it.
+        return {"source": source, "inputs": inputs}
+    code, versions = job.lineage["code"], job.lineage["environment"]["packages"]
+    return {
+        **{key: entry.get(key) for key in ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")},
+        "inputs": inputs,
+        "code": {name: code[f"aletheia.{name}"] for name in MAKERS[what]},
+        "packages": {name: versions.get(name) for name in PACKAGES[what]},
+        # Python's own words depend on its build; models and questions do not.
+        "build": python_build() if source["type"] == "stdlib" else None,
+    }
+
+
+def _staged(
+    job: Job,
+    folder: Path,
+    recipe: dict[str, Any],
+    build: Callable[[Path], dict[str, Any]],
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Fill ``folder`` unless it is already there, whole; return its files and what ``build`` said about them.
+
+    The folder is no declared output, since a checksum over weights at every dry run is too slow. So it is
+    trusted only with a sidecar that vouches for each byte and for the recipe: what a killed job left has
+    none. ``check`` looks at what is kept; ``build`` looks at what it makes.
+    """
+    clear_leftovers(folder)
+    sidecar = artifacts.sidecar(folder)
+    if sidecar.is_file() and folder.is_dir():
+        try:
+            there = artifacts.payload(sidecar)
+        except UserError:
+            there = None
+        if there and there["about"]["recipe"] == recipe and there["files"] == artifacts.folder_files(folder):
+            check()
+            print(f"{folder}: already there, whole; kept")
+            return {**there["about"], "files": there["files"]}
+    about: dict[str, Any] = {"recipe": recipe}
+
+    def write(target: Path) -> None:
+        about.update(build(target))
+
+    job.artifact(folder, write=write, about=about)
+    return {**about, "files": artifacts.payload(sidecar)["files"]}

@@ -1,0 +1,57 @@
+"""The campaign files of a study: each read once, whole, under a name of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.study.schema import at, check, merged, read_yaml, schema, with_defaults
+
+
+def read_campaigns(paths: Iterable[str], rehearsed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the campaigns of a study.
+
+    Parameters
+    ----------
+    paths
+        Their files.
+    rehearsed
+        Settings that lie over those of each (:func:`aletheia.study.rehearsal.rehearsed_settings`).
+
+    Returns
+    -------
+    list of dict
+        Defaults filled in, but for ``overrides``, which merge over these and over a rehearsal; with ``path``,
+        ``written`` (what the file says), ``rehearsed``, ``given`` (both), and ``states_batch_size``.
+
+    Raises
+    ------
+    UserError
+        For a mistake in a file, a file that is named twice, and a name that two campaigns have.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        other = seen.setdefault(os.path.realpath(path), path)
+        if other is not path:
+            raise UserError(f"config: campaigns: {other} and {path} are one file; name it once")
+    campaigns = [_read(Path(path), rehearsed) for path in seen.values()]
+    named: dict[str, str] = {}
+    for campaign in campaigns:
+        other = named.setdefault(campaign["name"], campaign["path"])
+        if other is not campaign["path"]:
+            where = at(Path(campaign["path"]), "name")
+            raise UserError(f"{where}: two campaigns are named {campaign['name']!r}, this and {other}; rename one")
+    return campaigns
+
+
+def _read(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
+    written = read_yaml(path)
+    check(written, "campaign", path)
+    given = merged(written, rehearsed)
+    root = schema("campaign")
+    filled = with_defaults({**given, "overrides": {}}, root, root)
+    own = {"overrides": written.get("overrides", {}), "states_batch_size": "batch_size" in given.get("training", {})}
+    return {**filled, **own, "path": str(path), "written": written, "rehearsed": rehearsed, "given": given}

@@ -1,0 +1,67 @@
+"""A rehearsal of a study: stand-ins of random weights for its models, and settings that are small enough for a CPU.
+
+Both are the configuration's to ask for, never a campaign's, so that no such setting can reach a study of real models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.study.schema import check
+
+
+def rehearsed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a configuration lays over those of its campaigns; none for a study of real models.
+
+    Parameters
+    ----------
+    config
+        The study's configuration, defaults filled in.
+
+    Raises
+    ------
+    UserError
+        For settings without ``stand_ins: true``, and for what no campaign may set.
+    """
+    settings = config.get("rehearsal", {})
+    if settings and not config["stand_ins"]:
+        raise UserError(
+            "config: rehearsal would lay its settings over those of real models; add stand_ins: true, or take "
+            "rehearsal out"
+        )
+    check(settings, "campaign", "config: rehearsal", partly=True)
+    return settings
+
+
+def stand_ins(
+    models: Mapping[str, Mapping[str, Any]], campaigns: Iterable[Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the registry of models with each stand-in in its model's place; what plans jobs stays the model's.
+
+    Parameters
+    ----------
+    models
+        The registry.
+    campaigns
+        Whose models need a stand-in; others of the registry may lack one.
+
+    Raises
+    ------
+    UserError
+        For a campaign's model without one.
+    """
+    for name in (name for campaign in campaigns for name in campaign["models"]):
+        if name in models and "stand_in" not in models[name]:
+            raise UserError(
+                f"model {name}: the study is made of stand-ins, and the registry has none for it; give it one "
+                "(stand_in: {config: {model_type: …}}), or take stand_ins: true out of the configuration"
+            )
+    return {name: _stand_in(entry) if "stand_in" in entry else entry for name, entry in models.items()}
+
+
+def _stand_in(entry: Mapping[str, Any]) -> dict[str, Any]:
+    # Nobody has to license random numbers, or to accept terms for them.
+    kept = {key: value for key, value in entry.items() if key not in ("licence", "gated")}
+    return {**kept, "source": {"type": "random", **entry["stand_in"]}}

@@ -1,0 +1,105 @@
+"""Arms that take turns in one process, in blocks of steps, on the same batches and the same base weights.
+
+Times of one process, a few seconds apart, share the machine's state, so their ratio is tighter than that of two runs.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aletheia.timing.rounds import Turns
+from aletheia.training.trainer import TrainingRecord
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aletheia.training.loop import Loop
+
+WARMUP_ROUNDS = 1  # caches, memory pools and autotuning fill in the first block of each arm
+
+
+def total_steps(section: Mapping[str, int]) -> int:
+    """Return how many optimiser steps each arm does under an ``interleaving`` section, warm-up included."""
+    return (WARMUP_ROUNDS + section["rounds"]) * section["steps"]
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that owns its modules and shares every parameter and buffer with it.
+
+    What is attached to one of them later, as adapters are, the other does not have. Both must leave the shared weights
+    as they are, as training does that only adapters learn in.
+
+    Parameters
+    ----------
+    model
+        A base model, 4-bit weights and tied ones included.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    # A 4-bit weight's scales hang on it, and its module has a second name for them.
+    states = [state for t in tensors if (state := getattr(t, "quant_state", None)) is not None]
+    return copy.deepcopy(model, {id(shared): shared for shared in [*tensors, *states]})
+
+
+def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: int) -> dict[str, Turns]:
+    """Run arms in alternating blocks.
+
+    Parameters
+    ----------
+    makers
+        By arm: a function that returns its loop, of :func:`total_steps` steps or more. All are made before the first
+        block.
+    rounds
+        Counted rounds. One more comes first, as warm-up. Every other round takes the arms in the opposite order (A, B,
+        B, A), so that a drift meets both alike.
+    steps
+        Optimiser steps of each arm in a round.
+
+    Returns
+    -------
+    dict
+        By arm. One that diverges, crashes or runs out of memory ends there with a status, and the others go on.
+    """
+    turns = {name: Turns() for name in makers}
+    made = {name: _guarded(turns[name], make) for name, make in makers.items()}
+    loops = {name: made.pop(name) for name in makers if made[name] is not None}
+    for number in range(WARMUP_ROUNDS + rounds):
+        order = list(loops) if number % 2 == 0 else list(loops)[::-1]
+        for name in order:
+            block = _guarded(turns[name], lambda name=name: _block(turns[name], loops[name], steps))
+            if block is None:
+                # Its gradients and moments go, so that the others have the memory.
+                del loops[name]
+                gc.collect()
+            elif number >= WARMUP_ROUNDS:
+                turns[name].step_seconds.append(block)
+        counted = f"round {number} of {rounds}" if number >= WARMUP_ROUNDS else "warm-up"
+        print(f"{counted}: {len(loops)} arms", flush=True)
+    return turns
+
+
+def _block(turns: Turns, loop: Loop, steps: int) -> list[float] | None:
+    """Return the seconds of an arm's next steps; None where it diverged."""
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step = loop.step()
+        seconds.append(time.perf_counter() - start)
+        if step.failure:
+            turns.status, turns.reason = "diverged", step.failure
+            return None
+    return seconds
+
+
+def _guarded(turns: Turns, action: Callable[[], Any]) -> Any:
+    """Return what an action gives; None, and a status, where memory ends or torch raises."""
+    try:
+        return action()
+    except (RuntimeError, MemoryError) as error:
+        record = TrainingRecord()
+        record.fail_by(error)
+        turns.status, turns.reason = record.status, record.reason
+        return None

@@ -1,0 +1,225 @@
+"""Rows as token ids and labels, and batches of them: the same for every arm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.method.token_loss import IGNORE
+from aletheia.seeded_order import ranked
+from aletheia.training.prompts import PROMPTS, own_texts, rendered
+
+LOSS_ON = ("response", "all")
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Return how many leading tokens two sequences share."""
+    for position, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return position
+    return min(len(left), len(right))
+
+
+def _special_prefix(tokenizer: Any) -> list[int]:
+    """Return the beginning-of-sequence token where this tokenizer puts one before every text."""
+    return [t for t in tokenizer("")["input_ids"] if t == tokenizer.bos_token_id][:1]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as token ids, and what became of each.
+
+    Attributes
+    ----------
+    examples
+        ``input_ids``, ``labels`` (equal lengths) and ``row``, the index in the rows that were given.
+    lengths
+        Tokens of each row that has something to learn from, before the token limit.
+    cut
+        Rows that lost their end to the token limit and kept a target.
+    no_target_left
+        Rows left out because all of their response lies beyond the token limit.
+    empty
+        Rows left out because there is nothing to learn from: the tokenizer makes no token of their response, or none
+        but special ones (a script that it does not know).
+    special
+        Kept rows whose own text holds a special token's (``</s>``), which the tokenizer reads as that token.
+    """
+
+    examples: list[dict[str, Any]]
+    lengths: list[int]
+    cut: int
+    no_target_left: int
+    empty: int
+    special: int
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows there were, and how many of them were cut, were left out, or hold special tokens."""
+        rows = len(self.examples) + self.no_target_left + self.empty
+        return {"rows": rows, **{key: getattr(self, key) for key in ("cut", "no_target_left", "empty", "special")}}
+
+
+def encode_rows(
+    rows: Iterable[dict[str, Any]],
+    tokenizer: Any,
+    max_tokens: int,
+    *,
+    prompt: str = "alpaca",
+    loss_on: str = "response",
+    what: str = "rows",
+) -> Encoded:
+    """Turn rows into token ids and labels.
+
+    Parameters
+    ----------
+    rows
+        Alpaca-style (``instruction``, ``input``, ``output``) or chat (``messages``) rows; chat rows go
+        through the tokenizer's template whatever ``prompt`` says.
+    tokenizer
+        A Hugging Face tokenizer.
+    max_tokens
+        Longer sequences lose their end; the end-of-sequence token then goes too, for the text does not end
+        there.
+    prompt
+        ``alpaca`` (Stanford's wording), ``plain`` (instruction and input, nothing else), ``chat`` (the
+        template), or ``text`` (the output alone).
+    loss_on
+        ``response``: labels of the prompt are -100; ``all``: every token counts.
+    what
+        Which rows they are, for sentences ("held-out rows").
+
+    Returns
+    -------
+    Encoded
+        Examples, and counts of the rows that were cut or left out. The end-of-sequence token is a label even
+        where it doubles as padding, or generation would never learn to stop.
+
+    Raises
+    ------
+    UserError
+        For an unknown ``prompt`` or ``loss_on``, a missing chat template, one that refuses a row, or when no row is
+        left.
+    """
+    for name, value, known in (("prompt", prompt, PROMPTS), ("loss_on", loss_on, LOSS_ON)):
+        if value not in known:
+            raise UserError(f"encoding.{name}: expected one of {', '.join(known)}, found {value!r}")
+    rows, bos = list(rows), _special_prefix(tokenizer)
+    if not rows:
+        raise UserError("expected at least one row and found none; set held_out (or rows) in the data registry")
+    examples, lengths, cut, empty, special, tokens = [], [], 0, 0, 0, _special_texts(tokenizer)
+    for index, row in enumerate(rows):
+        text, spans, templated = _rendered(row, tokenizer, prompt, f"{what}, number {index + 1}")
+        # A chat template writes its own beginning-of-sequence token.
+        whole = _encode(text, spans, tokenizer, [] if templated else bos, loss_on)
+        if not _teaches(whole["labels"], tokenizer):
+            empty += 1
+            continue
+        lengths.append(len(whole["input_ids"]))
+        example = {key: value[:max_tokens] for key, value in whole.items()}
+        if _has_target(example["labels"]):
+            examples.append({**example, "row": index})
+            cut += lengths[-1] > max_tokens
+            special += any(tokens.search(own) for own in own_texts(row))
+    if not lengths:
+        raise UserError(f"the tokenizer makes no token that it knows of any response of the {len(rows)} {what}")
+    if not examples:
+        raise UserError(
+            f"none of the {len(rows)} {what} keeps any of its response within max_tokens={max_tokens}; raise "
+            f"encoding.max_tokens (the shortest has {min(lengths)} tokens), choose a shorter encoding.prompt (plain, "
+            "text), or shorten the rows"
+        )
+    return Encoded(examples, lengths, cut, len(lengths) - len(examples), empty, special)
+
+
+def _special_texts(tokenizer: Any) -> re.Pattern[str]:
+    """Return a pattern of what this tokenizer reads as special tokens wherever it stands in a text."""
+    read = [] if getattr(tokenizer, "split_special_tokens", False) else getattr(tokenizer, "all_special_tokens", [])
+    return re.compile("|".join(map(re.escape, read)) or "(?!)")
+
+
+def _rendered(row: dict[str, Any], tokenizer: Any, prompt: str, where: str) -> tuple[str, list[tuple[int, int]], bool]:
+    try:
+        return rendered(row, tokenizer, prompt)
+    except UserError as error:
+        source = f" (row {row['source_row'] + 1} of its file)" if "source_row" in row else ""
+        raise UserError(f"{where}{source}: {error}") from None
+
+
+def _has_target(labels: Sequence[int]) -> bool:
+    """Tell whether any token is predicted and counts; the first one never is."""
+    return any(label != IGNORE for label in labels[1:])
+
+
+def _teaches(labels: Sequence[int], tokenizer: Any) -> bool:
+    """Tell whether a whole row has a target, and not only tokens that mark an end or stand for what is not known."""
+    special = {IGNORE, *(getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk"))}
+    return _has_target(labels) and any(label not in special for label in labels)
+
+
+def _encode(
+    text: str, spans: list[tuple[int, int]], tokenizer: Any, bos: list[int], loss_on: str
+) -> dict[str, list[int]]:
+    cuts = [text[:cut] for span in spans for cut in span if cut < len(text)]
+    # Quiet: rows longer than the context are cut below.
+    ids, *heads = tokenizer([text, *cuts], add_special_tokens=False, verbose=False)["input_ids"]
+    # A token that straddles prompt and response differs from the prompt's own last token: it counts as
+    # response.
+    position = {len(cut): _common_prefix(head, ids) for cut, head in zip(cuts, heads, strict=True)}
+    labels = list(ids) if loss_on == "all" else [IGNORE] * len(ids)
+    for start, end in spans:
+        begin, stop = position.get(start, len(ids)), position.get(end, len(ids))
+        labels[begin:stop] = ids[begin:stop]
+    eos = tokenizer.eos_token_id
+    if eos is not None and ids[-1:] != [eos]:
+        ids, labels = [*ids, eos], [*labels, eos]
+    return {"input_ids": bos + ids, "labels": (bos if loss_on == "all" else [IGNORE] * len(bos)) + labels}
+
+
+def collate(examples: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
+    """Return one batch of tensors, padded on the right to its longest example.
+
+    Returns
+    -------
+    dict of torch.Tensor
+        ``input_ids``, ``attention_mask``, ``labels``, each int64 of shape (batch, longest).
+    """
+    import torch
+
+    longest = max(len(example["input_ids"]) for example in examples)
+
+    def padded(values: Sequence[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([[*v, *[filler] * (longest - len(v))] for v in values], dtype=torch.int64)
+
+    ids = [example["input_ids"] for example in examples]
+    return {
+        "input_ids": padded(ids, pad_token_id),
+        # By length, not by token: the padding token may also be the end of a sequence.
+        "attention_mask": padded([[1] * len(v) for v in ids], 0),
+        "labels": padded([example["labels"] for example in examples], IGNORE),
+    }
+
+
+def probe_batches(
+    examples: Sequence[dict[str, Any]], pad_token_id: int, *, batches: int, seed: int, batch_size: int = 1
+) -> list[dict[str, Any]]:
+    """Return the batches of the probe, drawn without repetition by ``seed`` (apart from the training order).
+
+    Raises
+    ------
+    UserError
+        When there are too few examples.
+    """
+    wanted = batches * batch_size
+    if len(examples) < wanted:
+        raise UserError(
+            f"the probe needs {wanted} rows ({batches} batches of {batch_size}) and the training data has "
+            f"{len(examples)} usable ones; lower probe.batches or add rows"
+        )
+    order = ranked(range(len(examples)), seed=f"{seed}:probe")[:wanted]
+    return [
+        collate([examples[i] for i in order[start : start + batch_size]], pad_token_id)
+        for start in range(0, wanted, batch_size)
+    ]

@@ -1,0 +1,258 @@
+"""The optimisation of one arm, a step at a time, with the paper's optimiser (section 3.4).
+
+A loop of its own and not Trainer's, since a measured comparison needs what Trainer has no place for: arms that take
+turns in one process, one synchronisation at the end of a step, fp16 with loss scaling on any device, no logits where
+nothing is predicted. A test holds its losses against Trainer's. (On a GPU, transformers itself reads the position ids
+back once in each forward pass, to see whether sequences are packed.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aletheia.method.attention import kernel_for
+from aletheia.training.activation_checkpointing import audited_pass
+from aletheia.training.loss import prepared, summed_loss
+from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from aletheia.training.loss import MicroBatch
+
+SKIPS = 20  # so many fp16 steps in a row without a finite gradient: from 2^16 the loss scale is then below 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step gave.
+
+    Attributes
+    ----------
+    loss
+        Mean cross-entropy a target of the whole step, in nats.
+    gradient_norm
+        L2 norm over all adapters, before clipping.
+    learning_rate
+        That the step used.
+    failure
+        Why the run cannot go on, or None.
+    """
+
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    failure: str | None = None
+
+
+class Loop:
+    """One arm's model, batches and optimiser.
+
+    Parameters
+    ----------
+    model
+        Base model with adapters attached; trained in place, and left in training mode.
+    batches
+        Collated micro-batches in order, ``steps * accumulation`` of them.
+    settings
+        The campaign's ``training`` section.
+    steps
+        Optimiser steps.
+    learning_rate
+        Peak learning rate, the model's scale included.
+    dtype
+        ``bf16`` or ``fp16`` (autocast over fp32 adapters; fp16 with loss scaling) or ``fp32``.
+    seed
+        Seeds the dropout masks; batches and starting values do not depend on this generator.
+    placement
+        The adapters' audit, which the first step completes (see
+        :func:`aletheia.training.activation_checkpointing.audited_pass`).
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        batches: Sequence[Mapping[str, Any]],
+        *,
+        settings: Mapping[str, Any],
+        steps: int,
+        learning_rate: float,
+        dtype: str,
+        seed: int,
+        placement: dict[str, Any] | None = None,
+    ) -> None:
+        import torch
+        from transformers import get_scheduler
+
+        from aletheia.method.loading import torch_dtype
+
+        self.model, self.steps, self.done = model.train(), steps, 0
+        self._device = model.get_input_embeddings().weight.device
+        self._batches = [prepared(batch, self._device) for batch in batches]
+        self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
+        self._dtype, self._placement, self._audited = torch_dtype(dtype), placement, placement is None
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
+        own = settings["optimizer"]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=learning_rate,
+            betas=(own["beta1"], own["beta2"]),
+            eps=own["epsilon"],
+            weight_decay=own["weight_decay"],
+            fused=True,
+        )
+        warmup = min(settings["warmup_steps"], steps)
+        self._schedule = get_scheduler(settings["schedule"], self._optimizer, warmup, steps)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=dtype == "fp16")
+        self._skipped = 0  # in a row
+        torch.manual_seed(seed)
+
+    def autocast(self) -> Any:
+        """Return the context that a forward pass computes in."""
+        import torch
+        from peft.helpers import disable_input_dtype_casting
+
+        if self._dtype == torch.float32:
+            return contextlib.nullcontext()
+        stack = contextlib.ExitStack()
+        # Autocast rounds the adapters' inputs to what they are already in; PEFT would first copy them to fp32 and back.
+        stack.enter_context(disable_input_dtype_casting(self.model))
+        stack.enter_context(torch.autocast(self._device.type, self._dtype))
+        return stack
+
+    def tokens(self) -> int:
+        """Return how many tokens the steps done have seen, without padding."""
+        return sum(batch.tokens for batch in self._batches[: self.done * self._accumulation])
+
+    def positions(self) -> list[int]:
+        """Return the positions of each step, padding included."""
+        sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
+        return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
+
+    def step(self) -> Step:
+        """Do the next step; where its loss or gradient is not finite, leave the adapters as they were."""
+        import torch
+
+        first = self.done * self._accumulation
+        batches = self._batches[first : first + self._accumulation]
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._passes(batches)
+        # A loss that is not finite spoils a gradient, whatever else it does, so that the update is left out.
+        spoiled = next(p.grad for p in self._parameters if p.grad is not None)
+        spoiled.add_((0 * loss).to(spoiled.device))
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
+        rate = self._schedule.get_last_lr()[0]
+        self._update(norm)
+        # The step's one synchronisation, once the update is queued too.
+        for device in self._gpus:
+            torch.cuda.synchronize(device)
+        done = Step(float(loss), float(norm), rate)
+        failure = self._failure(done, batches)
+        if failure:
+            return Step(done.loss, done.gradient_norm, rate, failure)
+        self.done += 1
+        return done
+
+    def _passes(self, batches: Sequence[MicroBatch], scale: Any = None) -> Any:
+        """Do a step's forward and backward passes; return the mean loss a target.
+
+        Parameters
+        ----------
+        batches
+            The step's micro-batches.
+        scale
+            A loss scale of its own; the scaler's when None.
+        """
+        targets = sum(len(batch.targets) for batch in batches)
+        total = None
+        for batch in batches:
+            with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
+                with self._watched(), self.autocast():
+                    loss = summed_loss(self.model, batch) / targets
+                (self._scaler.scale(loss) if scale is None else scale * loss).backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        return total
+
+    def _computing(self, batch: MicroBatch) -> Any:
+        """Return the context in which a step passes a micro-batch forward."""
+        stack = contextlib.ExitStack()
+        stack.enter_context(kernel_for(self._device, self._dtype, batch.input_ids.shape[1]))
+        stack.enter_context(self.autocast())
+        return stack
+
+    def _watched(self) -> Any:
+        """Return the audit of the very first pass; after it, nothing."""
+        audited, self._audited = self._audited, True
+        return contextlib.nullcontext() if audited else audited_pass(self.model, self._placement, self._dtype)
+
+    def _update(self, norm: Any) -> None:
+        import torch
+
+        if not self._scaler.is_enabled():
+            # The fused AdamW leaves weights and moments as they are where this is 1, as loss scaling uses it.
+            self._optimizer.found_inf = (~torch.isfinite(norm)).float()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+
+    def _failure(self, done: Step, batches: Sequence[MicroBatch]) -> str | None:
+        """Return why the run cannot go on, with the place where it left the finite numbers."""
+        import math
+
+        number = self.done + 1
+        if not math.isfinite(done.loss):
+            module = first_nonfinite_module(self.model, batches, self._computing)
+            where = f"; first not finite: the output of {module}" if module else "; no module's output shows it alone"
+            return f"the loss of step {number} is not finite{where}"
+        if math.isfinite(done.gradient_norm):
+            self._skipped = 0
+            return None
+        self._skipped += 1
+        if self._scaler.is_enabled() and self._skipped < SKIPS:
+            return None
+        # Computed again, since clipping has spread what was not finite; the loss scale has been halved since.
+        scale = self._scaler.get_scale() / self._scaler.get_backoff_factor() if self._scaler.is_enabled() else 1.0
+        self._optimizer.zero_grad(set_to_none=True)
+        self._passes(batches, scale)
+        parameter = first_nonfinite_gradient(self.model)
+        where = f"first not finite: {parameter}" if parameter else "no single one shows it, their norm overflows"
+        return f"the gradient of step {number} is not finite; {where}"
+
+    def state(self) -> dict[str, Any]:
+        """Return all that :meth:`restore` needs to go on as if nothing had happened."""
+        import torch
+
+        return {
+            "done": self.done,
+            "skipped": self._skipped,
+            # What the first pass was seen to do; a run that goes on at its end has no pass of its own.
+            "placement": self._placement,
+            "adapters": [parameter.detach().cpu() for parameter in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state_all() if self._gpus else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        import torch
+
+        self.done, self._skipped = state["done"], state["skipped"]
+        if self._placement is not None:
+            self._placement.update(state["placement"])
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, state["adapters"], strict=True):
+                parameter.copy_(value)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if state["device_rng"] is not None:
+            torch.cuda.set_rng_state_all(state["device_rng"])

@@ -1,0 +1,160 @@
+"""The model card of an adapter: what it is, what it was trained on, how it did, and what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import compact_json
+from aletheia.training.row_counts import ROWS, in_words, kept
+
+WEIGHTS = ".safetensors"
+
+
+def model_card(
+    facts: Mapping[str, Any],
+    losses: Sequence[float],
+    *,
+    model_lock: Path,
+    data_lock: Path,
+    max_tokens: int,
+    settings: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+) -> str:
+    """Return the README.md that goes into the adapter's folder.
+
+    Parameters
+    ----------
+    facts
+        The run's facts, as run.json's payload has them.
+    losses
+        Of each optimiser step.
+    model_lock, data_lock
+        Locks of the base model and of the training data.
+    max_tokens
+        The longest sequence (``encoding.max_tokens``).
+    settings
+        The campaign's ``training`` section.
+    lineage
+        What the run was made from (:attr:`aletheia.provenance.job.Job.lineage`).
+
+    Returns
+    -------
+    str
+        Markdown with YAML front matter. Nothing measured on a clock is in it, so that equal runs have equal cards.
+    """
+    model, data = (artifacts.payload(path) for path in (model_lock, data_lock))
+    placement = facts["placement"]
+    code = hashlib.sha256(compact_json(lineage["code"]).encode()).hexdigest()
+    # By content, without what was observed; measurements (precision, the probe's time) stay out, as they never repeat.
+    decided = {name: entry for name, entry in lineage["inputs"].items() if not _measured(name)}
+    made_from = "\n".join(f"- `{name}`: `{entry['payload_sha256']}`" for name, entry in decided.items())
+    ranks = sorted({entry["rank"] for entry in placement["modules"].values()})
+    return (
+        f"---\n{yaml.safe_dump(_front_matter(model), sort_keys=False)}---\n\n"
+        f"# {facts['model']}, arm {facts['arm']}, seed {facts['seed']}\n\n"
+        f"A LoRA adapter of {len(placement['layers'])} of {placement['layers_total']} layers "
+        f"({', '.join(map(str, placement['layers']))}), rank {', '.join(map(str, ranks))}, "
+        f"{facts['trainable_parameters']:,} parameters.\n\n"
+        f"{how_to_load(model)}"
+        "## Training\n\n"
+        f"- Data: {data['data']}, {_rows(data)}\n"
+        f"{_counted(facts.get('row_counts') or {}, max_tokens)}"
+        f"- Steps: {facts['step']} of {settings['batch_size']} × {settings['accumulation']} sequences, "
+        f"{facts['tokens']:,} tokens without padding\n"
+        f"- Precision: {facts['dtype']}, base weights {facts['quantization'] or facts['dtype']}\n"
+        f"- Peak learning rate: {settings['learning_rate']:g}, schedule {settings['schedule']}\n\n"
+        "## Numbers\n\n"
+        "| measure | nats a token |\n|---|---|\n"
+        f"| training loss, first step | {losses[0]:.4f} |\n"
+        f"| training loss, last step | {losses[-1]:.4f} |\n"
+        f"| held-out loss{_over(facts.get('row_counts') or {})} | {facts['eval_loss']:.4f} |\n\n"
+        "## Lineage\n\n"
+        f"Code: `{code}`. Inputs by the sha256 of their payloads:\n\n{made_from}\n\n"
+        "`run.json` beside this folder holds every setting, step and module.\n"
+    )
+
+
+def base_model(lock: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return ``base`` and ``revision``, by which others find an adapter's base model.
+
+    Parameters
+    ----------
+    lock
+        Payload of the base model's lock.
+
+    Returns
+    -------
+    dict
+        Hub id and commit; for a model of another source its name in the study, and no revision.
+    """
+    hub = lock["source"].get("id")
+    return {"base": hub or lock["model"], "revision": lock["revision"] if hub else None}
+
+
+def how_to_load(model: Mapping[str, Any]) -> str:
+    """Return how to load an adapter over its base model, with the hashes of one that no hub has.
+
+    Parameters
+    ----------
+    model
+        Payload of the base model's lock.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    found = base_model(model)
+    where = f'"{found["base"]}", revision="{found["revision"]}"' if found["revision"] else "FOLDER"
+    code = (
+        "```python\n"
+        f"base = AutoModelForCausalLM.from_pretrained({where})\n"
+        "model = PeftModel.from_pretrained(base, ADAPTER)\n"
+        "```\n\n"
+        "ADAPTER is the folder of this file."
+    )
+    if found["revision"]:
+        return f"{code}\n\n"
+    files = [f"- `{name}`: `{entry['sha256']}`" for name, entry in model["files"].items() if name.endswith(WEIGHTS)]
+    return (
+        f"{code} FOLDER holds the files of the base model, which the study calls `{found['base']}`; it came from no "
+        "hub, so PEFT cannot find it by itself. Its weights, by sha256:\n\n" + "\n".join(files) + "\n\n"
+    )
+
+
+def _front_matter(model: Mapping[str, Any]) -> dict[str, Any]:
+    base = model["source"].get("id")
+    return {
+        # A hub id, where there is one: nothing else has a meaning outside the study.
+        **({"base_model": base} if base else {}),
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "aletheia"],
+        **({"license": model["licence"].lower()} if model.get("licence") else {}),
+    }
+
+
+def _measured(name: str) -> bool:
+    """Tell whether an input's payload holds measured times, or is another run's."""
+    return "/precision/" in name or name.endswith("run.json")
+
+
+def _counted(counts: Mapping[str, Any], max_tokens: int) -> str:
+    """Return a line that says how many rows the token limit cut or left out; none where nobody counted."""
+    said = "; ".join(in_words(each, ROWS[name], max_tokens) for name, each in counts.items())
+    return f"- Rows: {said}\n" if said else ""
+
+
+def _over(counts: Mapping[str, Any]) -> str:
+    """Return over how many rows the held-out loss is taken: the evaluation's own is over others."""
+    return f", {kept(counts['heldout'])} rows at the end of training" if "heldout" in counts else ""
+
+
+def _rows(data: Mapping[str, Any]) -> str:
+    return ", ".join(f"{entry['rows']} rows in {name}" for name, entry in data["files"].items())

@@ -1,0 +1,184 @@
+"""Choose between bf16 and fp32 by what this machine does faster, once for all jobs of a model."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CANDIDATES = ("bf16", "fp32")
+# Chosen by hand: long enough for a few passes of a model that a CPU can train at all.
+SECONDS = 30.0
+REPEATS = 3  # of each, after the first; interleaved, so that a busy moment meets both
+SAMPLE = 256  # rows of the training data, which give a median of lengths well enough
+SMALLEST = 16  # positions of the smallest shape: below it a pass is mostly overhead
+GROWTH = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A micro-batch: so many sequences of so many tokens."""
+
+    sequences: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.sequences} × {self.tokens} tokens"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of each dtype.
+
+    Attributes
+    ----------
+    shape
+        Of the passes; smaller than the one asked for where there was no time for it.
+    seconds
+        Median of a forward and backward pass, by dtype.
+    repeats
+        Passes of each that the median is over.
+    """
+
+    shape: Shape
+    seconds: dict[str, float]
+    repeats: int
+
+    @property
+    def dtype(self) -> str:
+        """Return the faster one."""
+        return min(self.seconds, key=lambda name: self.seconds[name])
+
+
+def typical_shape(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    encoding: Mapping[str, Any],
+    *,
+    batch_size: int,
+    accumulation: int,
+) -> Shape:
+    """Return the shape that micro-batches of this data usually have.
+
+    That is ``batch_size`` sequences of the median length to which the micro-batches of a seeded sample of
+    :data:`SAMPLE` rows are padded, once these are dealt to micro-batches as training deals them.
+
+    Parameters
+    ----------
+    rows
+        The staged training data.
+    tokenizer
+        The model's.
+    encoding
+        The campaign's ``encoding`` section; rows are cut at its ``max_tokens``.
+    batch_size, accumulation
+        Of the training.
+
+    Raises
+    ------
+    UserError
+        When no row keeps a target, or there are fewer than one micro-batch needs.
+    """
+    from aletheia.seeded_order import ranked
+    from aletheia.training.batch_plan import plan_batches
+    from aletheia.training.encoding import encode_rows
+
+    size = batch_size * accumulation
+    drawn = ranked(range(len(rows)), seed="precision")[: max(SAMPLE, size)]
+    examples = encode_rows([rows[index] for index in drawn], tokenizer, **encoding).examples
+    lengths = [len(example["input_ids"]) for example in examples]
+    steps = max(1, len(lengths) // size)
+    plan = plan_batches(lengths, steps=steps, batch_size=batch_size, accumulation=accumulation, seed=0)
+    return Shape(batch_size, round(statistics.median(max(lengths[index] for index in micro) for micro in plan)))
+
+
+def gpu_dtype() -> str | None:
+    """Return what a GPU computes in, which needs no measurement; None where there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+
+
+def measured(
+    model: PreTrainedModel, shape: Shape, *, limit: float = SECONDS, clock: Callable[[], float] = time.perf_counter
+) -> Measurement:
+    """Time forward and backward passes in bf16 and fp32, in turns.
+
+    The shape is reached in steps from a small one, each taken only if the time that is left allows it by the passes
+    before; so a slow machine measures a smaller shape. Then passes are repeated while there is time.
+
+    Parameters
+    ----------
+    model
+        A model in fp32; its weights are not changed.
+    shape
+        Of the micro-batch that training will use.
+    limit
+        Seconds in all. The smallest shape is measured whatever it takes.
+    clock
+        What tells the time.
+    """
+    import copy
+
+    import torch
+
+    started = clock()
+    twins = {"fp32": model, "bf16": copy.deepcopy(model).to(torch.bfloat16)}
+
+    def passes(size: Shape) -> dict[str, float]:
+        ids = torch.randint(0, int(model.config.vocab_size), (size.sequences, size.tokens), generator=generator)
+        return {name: _pass_seconds(twin, ids, clock) for name, twin in twins.items()}
+
+    def fits(longer: float) -> bool:
+        return clock() - started + longer * sum(last.values()) <= limit
+
+    generator = torch.Generator().manual_seed(0)
+    size, *larger = _ladder(shape)
+    last = passes(size)
+    for wanted in larger:
+        # Time grows with the positions, or less: a small pass is mostly overhead.
+        if not fits(wanted.sequences * wanted.tokens / (size.sequences * size.tokens)):
+            break
+        size, last = wanted, passes(wanted)
+    found = [last]
+    while len(found) <= REPEATS and fits(1):
+        last = passes(size)
+        found.append(last)
+    # The first pass of each fills caches, and counts only where there is no other.
+    counted = found[1:] or found
+    seconds = {name: statistics.median(each[name] for each in counted) for name in CANDIDATES}
+    return Measurement(size, seconds, len(counted))
+
+
+def sentence(found: Measurement, wanted: Shape) -> str:
+    """Return the result in words, with what there was no time for."""
+    (dtype, least), (other, most) = sorted(found.seconds.items(), key=lambda item: item[1])
+    passes = f"{least:.3g} s a pass against {most:.3g} s in {other} ({found.shape}, n = {found.repeats})"
+    text = f"dtype auto: {dtype}, {passes}"
+    if found.shape != wanted:
+        return f"{text}; there was no time for {wanted}, so name a dtype in the registry if you know better"
+    return f"{text}; there was no time for more" if found.repeats < REPEATS else text
+
+
+def _ladder(shape: Shape) -> list[Shape]:
+    """Return shapes from the smallest to the whole one, each of about four times the positions of the one before."""
+    positions, shapes = shape.sequences * shape.tokens, [shape]
+    while positions >= GROWTH * SMALLEST:
+        positions //= GROWTH
+        shapes.append(Shape(max(1, positions // shape.tokens), min(shape.tokens, positions)))
+    return shapes[::-1]
+
+
+def _pass_seconds(model: PreTrainedModel, ids: Any, clock: Callable[[], float]) -> float:
+    """Time one forward and one backward pass through all layers, down to the embeddings' output."""
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_(True)
+    start = clock()
+    model(inputs_embeds=embedded, labels=ids, use_cache=False).loss.backward(inputs=[embedded])
+    return clock() - start

@@ -1,0 +1,128 @@
+"""What the token limit does to rows, in words: how many are cut or left out, and which limit would do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aletheia.provenance.staged_files import read_rows
+from aletheia.training.encoding import Encoded, encode_rows
+
+ROWS = {"train": "training rows", "heldout": "held-out rows"}  # by the name of their file
+FEW = 0.05  # the share of rows that needs no advice; chosen by hand
+STEP = 64  # limits that are proposed are multiples of it: kernels like even lengths
+LONGEST = 131_072  # as the schema of campaigns has it
+
+
+def encode_all(folder: Path, tokenizer: Any, encoding: Mapping[str, Any]) -> dict[str, Encoded]:
+    """Return all rows of a staged data set as token ids: ``train``, and ``heldout`` where there are such rows.
+
+    Parameters
+    ----------
+    folder
+        The staged data set.
+    tokenizer, encoding
+        As of :func:`aletheia.training.encoding.encode_rows`.
+    """
+    there = {name: read_rows(folder / f"{name}.jsonl") for name in ROWS}
+    return {name: encode_rows(rows, tokenizer, what=ROWS[name], **encoding) for name, rows in there.items() if rows}
+
+
+def in_words(counts: Mapping[str, int], what: str, max_tokens: int) -> str:
+    """Return such as "8 of 41 training rows left out (no target left within 128 tokens), 3 cut".
+
+    Parameters
+    ----------
+    counts
+        Of :meth:`aletheia.training.encoding.Encoded.counts`.
+    what
+        Which rows they are: "training rows".
+    max_tokens
+        The limit.
+    """
+    reasons = {
+        f"no target left within {max_tokens} tokens": counts["no_target_left"],
+        "nothing to learn from": counts["empty"],
+    }
+    reasons = {reason: number for reason, number in reasons.items() if number}
+    left_out, cut = sum(reasons.values()), counts["cut"]
+    if not left_out and not cut:
+        return f"all {counts['rows']} {what} whole within {max_tokens} tokens"
+    if not left_out:
+        return f"{cut} of {counts['rows']} {what} cut at {max_tokens} tokens, none left out"
+    several = len(reasons) > 1
+    why = ", ".join(f"{number} {reason}" if several else reason for reason, number in reasons.items())
+    return f"{left_out} of {counts['rows']} {what} left out ({why}), {cut} cut"
+
+
+def tell(encoded: Mapping[str, Encoded], *, data: str, model: str, max_tokens: int, context: int | None) -> None:
+    """Print how many rows are cut or left out: one line for the user where any is, else one for the log.
+
+    The line is the same for each seed, since it counts all rows of the data set.
+
+    Parameters
+    ----------
+    encoded
+        Of :func:`encode_all`.
+    data, model
+        Names in the registries.
+    max_tokens
+        The limit.
+    context
+        The longest sequence that the model takes; None where it has no such limit.
+    """
+    counts = {name: each.counts() for name, each in encoded.items()}
+    touched = {name: c for name, c in counts.items() if _lost(c) or _many(c, "special")}
+    if not touched:
+        print(f"{data} for {model}: all rows whole within {max_tokens} tokens", flush=True)
+        return
+    said = [in_words(c, ROWS[name], max_tokens) for name, c in touched.items()]
+    too_long = [encoded[name].lengths for name, c in touched.items() if _many(c, "cut", "no_target_left")]
+    if too_long:
+        said.append(_advice(too_long, max_tokens, context))
+    if any(_many(c, "empty") for c in touched.values()):
+        said.append(
+            "nothing to learn from: the tokenizer knows no character of the response, so remove those rows or choose a "
+            "model of their script"
+        )
+    for name, c in touched.items():
+        if _many(c, "special"):
+            said.append(
+                f"{c['special']} of {c['rows']} {ROWS[name]} hold the text of a special token (such as </s>), learnt "
+                "as that token: take it out, as the end of a row is marked without it"
+            )
+    print(f"note: {data} for {model}: {'; '.join(said)}", flush=True)
+
+
+def kept(counts: Mapping[str, int]) -> int:
+    """Return how many rows were not left out."""
+    return counts["rows"] - counts["no_target_left"] - counts["empty"]
+
+
+def _lost(counts: Mapping[str, int]) -> int:
+    return counts["cut"] + counts["no_target_left"] + counts["empty"]
+
+
+def _many(counts: Mapping[str, int], *reasons: str) -> bool:
+    return sum(counts[reason] for reason in reasons) > FEW * counts["rows"]
+
+
+def _advice(lengths: Sequence[Sequence[int]], max_tokens: int, context: int | None) -> str:
+    """Say which limit would keep all but few rows of each kind whole, and how many it would cut."""
+    limit = max(enough(each, context) for each in lengths)
+    if limit <= max_tokens:
+        return (
+            f"the model's context ends at {context} tokens, so shorten the rows or choose a shorter encoding.prompt "
+            "(plain, text)"
+        )
+    more = sum(length > limit for each in lengths for length in each)
+    return f"encoding.max_tokens: {limit} would keep {f'all but {more}' if more else 'all'} of them whole"
+
+
+def enough(lengths: Sequence[int], context: int | None) -> int:
+    """Return the smallest limit, a multiple of 64, under which at most 5 % of the rows are cut; at most the context."""
+    ordered = sorted(lengths)
+    wanted = ordered[math.ceil((1 - FEW) * len(ordered)) - 1]
+    return min(math.ceil(wanted / STEP) * STEP, LONGEST if context is None else context)

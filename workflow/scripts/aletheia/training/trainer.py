@@ -1,0 +1,206 @@
+"""Train the adapters of one arm: the same work in every arm, timed step by step.
+
+Batches are tokenised, padded and in memory before the clock starts. What stops a run early is a status, no traceback.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aletheia.errors import UserError
+from aletheia.method.loading import is_out_of_memory
+from aletheia.training.deadlines import deadline
+
+if TYPE_CHECKING:
+    from aletheia.training.checkpoints import Checkpoint
+    from aletheia.training.loop import Loop
+    from aletheia.training.tensorboard import Curves
+
+
+@dataclass
+class TrainingRecord:
+    """What one training run did and how long it took.
+
+    Attributes
+    ----------
+    status
+        ``ok``, ``diverged``, ``out_of_memory``, ``timeout`` or ``crashed``.
+    reason
+        One sentence where the status is not ``ok``.
+    losses
+        Mean loss of each optimiser step.
+    step_seconds
+        Wall-clock seconds of each optimiser step, one device synchronisation at its end.
+    skipped_steps
+        Steps whose gradient overflowed in fp16, so that loss scaling left the adapters as they were.
+    resumed_at
+        Steps that were done when the run went on from a checkpoint, once for each time.
+    """
+
+    status: str = "ok"
+    reason: str | None = None
+    losses: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    skipped_steps: int = 0
+    resumed_at: list[int] = field(default_factory=list)
+
+    def fail(self, status: str, reason: str) -> None:
+        """Record the first failure; later ones are its consequences."""
+        if self.status == "ok":
+            self.status, self.reason = status, reason
+
+    def fail_by(self, error: BaseException) -> None:
+        """Record what torch raised: exhausted memory, or a crash, whose traceback goes to the log."""
+        sentence = (str(error).strip().splitlines() or [""])[0][:200]
+        if is_out_of_memory(error):
+            self.fail("out_of_memory", sentence or "out of memory")
+            return
+        traceback.print_exception(error)
+        self.fail("crashed", f"{type(error).__name__}: {sentence}")
+
+
+def planned_steps(
+    settings: Mapping[str, Any], arm: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+) -> int:
+    """Return the number of optimiser steps of an arm.
+
+    Parameters
+    ----------
+    settings
+        The campaign's ``training`` section; ``steps`` is the matched number.
+    arm
+        The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` buys as many steps as the standard
+        arm's measured time pays for.
+    measured
+        For ``steps: measured``: ``std_seconds`` (training time of the standard arm), ``probe_seconds``, and
+        ``step_seconds`` (median step of the selected layers).
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    References
+    ----------
+    The paper's sections 3.4 (250 for 200 steps) and 5.5 (matched wall-clock time).
+    """
+    steps = int(settings["steps"])
+    if arm.get("steps") == "measured":
+        if not measured or not measured.get("std_seconds") or not measured.get("step_seconds"):
+            raise UserError("steps: measured needs a finished std and ale run of the same model and seed")
+        # The probe is part of what the arm costs, so it is paid first.
+        left = measured["std_seconds"] - measured["probe_seconds"]
+        return max(1, math.floor(left / measured["step_seconds"]))
+    return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
+
+
+def train(
+    loop: Loop,
+    record: TrainingRecord,
+    *,
+    time_limit: float | None = None,
+    checkpoint: Checkpoint | None = None,
+    curves: Curves | None = None,
+    halfway: Callable[[], None] | None = None,
+) -> TrainingRecord:
+    """Run a loop to its end.
+
+    Parameters
+    ----------
+    loop
+        Model, batches and optimiser; restored already where the run goes on from a checkpoint.
+    record
+        Where to keep what happens.
+    time_limit
+        Seconds of training after which the run stops; within a SLURM job it also stops before the job's own limit.
+    checkpoint
+        Where to save the state, as often as it says.
+    curves
+        Where to write the training curves.
+    halfway
+        Called once between two steps in mid-run, outside their clocks.
+
+    Returns
+    -------
+    TrainingRecord
+        ``record``. A non-finite loss, exhausted memory, a passed time limit or a crash is a status.
+    """
+    end = deadline(time_limit, spent=math.fsum(record.step_seconds))
+    while loop.done < loop.steps and record.status == "ok":
+        start = time.perf_counter()
+        try:
+            step = loop.step()
+        except UserError:
+            raise
+        except Exception as error:  # a crash of torch, whatever its class
+            record.fail_by(error)
+            break
+        seconds = time.perf_counter() - start
+        record.step_seconds.append(seconds)
+        if step.failure:
+            record.fail("diverged", step.failure)
+            break
+        record.losses.append(step.loss)
+        record.skipped_steps += not math.isfinite(step.gradient_norm)
+        print(f"step {loop.done}/{loop.steps} loss {step.loss:.4f} {seconds:.2f} s", flush=True)
+        if curves is not None:
+            curves.add(loop.done, step, seconds)
+        if loop.done < loop.steps and end.passed():
+            record.fail("timeout", end.reason)
+        elif checkpoint is not None and (checkpoint.due() or (checkpoint.wanted() and loop.done == loop.steps)):
+            # Also at the end: what follows may be killed, or find the disk full.
+            checkpoint.save({"loop": loop.state(), "record": asdict(record)})
+        if halfway is not None and loop.done == (loop.steps + 1) // 2:
+            halfway()
+    return record
+
+
+def resume(loop: Loop, record: TrainingRecord, checkpoint: Checkpoint) -> None:
+    """Put loop and record where the checkpoint left them, if there is one."""
+    saved = checkpoint.load()
+    if saved is None:
+        return
+    loop.restore(saved["loop"])
+    for name, value in saved["record"].items():
+        setattr(record, name, value)
+    record.resumed_at.append(loop.done)
+    print(f"resumed after step {loop.done}", flush=True)
+
+
+def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict[str, Any]:
+    """Return the ``time`` section of a run: all in seconds.
+
+    Parameters
+    ----------
+    record
+        The finished run.
+    warmup
+        First steps that are timed apart (memory pools and caches fill there); the median leaves them out.
+    probe_seconds
+        What the probe took; 0 for arms that need none.
+
+    Returns
+    -------
+    dict
+        ``comparable`` is false where the run was killed and resumed: its steps ran at different times, and caches
+        filled twice.
+    """
+    steps = record.step_seconds
+    settled = steps[warmup:] or steps
+    training = math.fsum(steps)
+    return {
+        "total_seconds": training + probe_seconds,
+        "training_seconds": training,
+        "median_step_seconds": statistics.median(settled) if settled else None,
+        "step_seconds": steps,
+        "warmup_seconds": math.fsum(steps[:warmup]),
+        "probe_seconds": probe_seconds,
+        "resumed_at": record.resumed_at,
+        "comparable": not record.resumed_at,
+    }
