@@ -18,7 +18,7 @@ from aletheia.audit.rerun_reasons import changes, differences, other_packages
 from aletheia.audit.verification import Finding
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import environment
-from conftest import ROOT, STUDY, as_ordinary_user, copy_study, edit, snakemake
+from conftest import ROOT, STUDY, append, as_ordinary_user, copy_study, edit, snakemake
 
 NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
 PROBE = "results/probe/tiny-neox/seed1.json"
@@ -57,11 +57,6 @@ def rows(folder):
 
 def seconds(path):
     return artifacts.read(path)["observed"]["seconds"]
-
-
-def append(path, text="\n# edited\n"):
-    with path.open("a") as handle:
-        handle.write(text)
 
 
 def tamper(path):

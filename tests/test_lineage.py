@@ -11,7 +11,7 @@ from aletheia.cli import step_parser
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts, lineage
 from aletheia.provenance.locking import locked
-from conftest import ROOT
+from conftest import ROOT, append
 
 
 def test_a_script_reaches_what_it_imports_at_any_depth():
@@ -250,7 +250,7 @@ def test_a_module_that_is_edited_while_its_job_waits_is_recorded_as_it_ran(step)
         assert process.stdout.readline() == "waits\n"
         later = module.parents[1] / "training" / "deadlines.py"
         for edited in (module, later):
-            edited.write_text(edited.read_text() + "# edited\n")
+            append(edited)
     assert process.communicate("on\n", timeout=60)[0] == "holds\n"
     envelope = artifacts.read(out)
     assert envelope["lineage"]["code"]["aletheia.study.planned_runs"] == ran
@@ -264,10 +264,11 @@ def test_what_is_edited_or_deleted_while_its_job_runs_is_recorded(step):
     process = start()
     assert process.stdout.readline() + process.stdout.readline() == "waits\nholds\n"
     module.unlink()
-    (module.parents[2] / "tasks" / "asked.yaml").write_text("task: another")
-    (module.parent / "probe.py").write_text("# reached by no import of the step\n")
+    (module.parents[3] / "tasks" / "asked.yaml").write_text("task: another")
+    (module.parents[1] / "method" / "probe.py").write_text("# reached by no import of the step\n")
     process.communicate("on\n", timeout=60)
-    assert artifacts.read(out)["observed"]["code_edited_meanwhile"] == ["aletheia.turns", "workflow/tasks/asked.yaml"]
+    edited = ["aletheia.study.planned_runs", "workflow/tasks/asked.yaml"]
+    assert artifacts.read(out)["observed"]["code_edited_meanwhile"] == edited
 
 
 def test_a_job_whose_code_stays_says_so(step):

@@ -8,7 +8,7 @@ from aletheia.analysis.consistency import Maker, check_uniform, deviations, mixe
 from aletheia.analysis.ledger import BASE, build_ledger, read_ledger
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
-from conftest import STUDY, dry, edit, said, sentences, snakemake
+from conftest import STUDY, append, dry, edit, said, sentences, snakemake
 from ledgers import TWO_MODELS, study
 
 MODEL = "smollm2-135m"
@@ -134,7 +134,7 @@ def test_a_job_started_after_an_edit_records_the_code_that_ran_and_aggregate_ref
     run = "results/train/tiny-llama/ale/seed1/run.json"
     module = study / "workflow/scripts/aletheia/training/trainer.py"
     before = artifacts.read(study / run)["lineage"]["code"]
-    module.write_text(module.read_text() + "# edited\n")
+    append(module)
     (study / run).unlink()
     # The dry run would redo every training; told to trust what is there, it redoes the one that is missing.
     trust = ("--rerun-triggers", "mtime")
@@ -159,7 +159,7 @@ def test_a_selection_made_by_other_code_is_seen_although_no_run_imports_it(study
     """Neither training nor evaluation reads the selecting module: only the selection's own lineage tells."""
     selection = study / "results/select/tiny-llama/ale/seed1.json"
     module = study / "workflow/scripts/aletheia/method/selection.py"
-    module.write_text(module.read_text() + "# edited\n")
+    append(module)
     selection.unlink()
     trust = ("--rerun-triggers", "mtime")
     assert snakemake(study, str(selection.relative_to(study)), *STUDY, *trust).returncode == 0

@@ -18,7 +18,7 @@ import yaml
 from aletheia.provenance import artifacts
 from aletheia.provenance.locking import locked
 from aletheia.study.schema import schema
-from conftest import STUDY, copy_project, copy_study, dry, edit, said, sentences, snakemake
+from conftest import STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
 
@@ -166,8 +166,7 @@ def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
 
 
 def test_an_edited_module_is_named_in_the_reason(study):
-    with (study / "workflow/scripts/aletheia/training/trainer.py").open("a") as handle:
-        handle.write("\n# edited\n")
+    append(study / "workflow/scripts/aletheia/training/trainer.py")
     jobs, text = dry(study)
     assert {"train_std": 2, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
     assert re.search(
@@ -184,35 +183,41 @@ STAGED = {"stage_model", "stage_data", "precision", "batches", "probe", *SELECTE
 LIBRARY = "workflow/scripts/aletheia"
 
 
+def test_edited_prose_plans_nothing(study):
+    """Comments, docstrings, layout, annotations and error sentences of every module decide no result."""
+    for path in (study / "workflow/scripts").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(('"""', 'r"""')), path
+        path.write_text(text.replace('"""', '"""Reworded: ', 1) + "\n# a comment\n", encoding="utf-8")
+    edit(
+        study / LIBRARY / "provenance/locking.py",
+        "expected a file system with locks",
+        "wanted a file system with locks",
+    )
+    jobs, text = dry(study)
+    assert jobs == {}
+    assert NOTHING in text
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "rules"),
     [
         (f"{LIBRARY}/staging/stage.py", STAGED),
-        (f"{LIBRARY}/method/probe.py", {"probe", *SELECTED}),
         (f"{LIBRARY}/method/selection.py", SELECTED),
         (f"{LIBRARY}/training/trainer.py", TRAINED),
-        # The choice of precision is measured at the shape of a plan's micro-batches.
-        (f"{LIBRARY}/training/batch_plan.py", {"precision", "probe", "batches", *SELECTED, *TRAINED}),
         ("workflow/tasks/mmlu.yaml", EVALUATED - {"evaluate_heldout"}),
         # No campaign of this study asks it.
         ("workflow/tasks/gsm8k.yaml", set()),
-        (f"{LIBRARY}/sandbox/judge.py", JUDGED),
-        (f"{LIBRARY}/analysis/consistency.py", REPORTED),
-        (f"{LIBRARY}/report/tables.py", {"stats", "figures"}),
         (f"{LIBRARY}/report/plot_style.py", {"figures"}),
-        # Nothing that a rule runs imports these.
+        # Nothing that a rule runs imports it.
         (f"{LIBRARY}/audit/verification.py", set()),
-        (f"{LIBRARY}/audit/audit.py", set()),
-        ("workflow/scripts/verify.py", set()),
         ("envs/gpu.yaml", {"precision", "batches", "probe", *SELECTED, *TRAINED}),
         ("envs/light.yaml", SELECTED),
-        ("envs/score_code.yaml", JUDGED),
-        ("envs/report.yaml", REPORTED),
     ],
 )
 def test_an_edited_file_touches_the_rules_that_use_it_and_what_follows(study, file, rules):
-    with (study / file).open("a") as handle:
-        handle.write("\n# edited\n")
+    append(study / file)
     assert set(dry(study)[0]) - {"all"} == rules
 
 

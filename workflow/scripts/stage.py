@@ -10,11 +10,9 @@ By hand:
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from aletheia.cli import step_parser
@@ -28,15 +26,12 @@ from aletheia.study.registry_entries import check_source
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
 
 
-def registries() -> ModuleType:
-    """Return the module that reads registries; by name, so that what a rule stages does not depend on it."""
-    return importlib.import_module("aletheia.study.registries")
-
-
 def registered(what: str, name: str) -> dict[str, Any]:
     """Return a registry's entry, for calls by hand (a rule passes it)."""
+    from aletheia.study.registries import read_data, read_models
+
     path = REGISTRIES[what]
-    read = {"model": registries().read_models, "data": registries().read_data}[what]
+    read = {"model": read_models, "data": read_data}[what]
     entries = read(path) if path.is_file() else {}
     if name not in entries:
         near = difflib.get_close_matches(name, entries, n=1)
@@ -72,7 +67,9 @@ def main() -> None:
     if args.what not in args.config:
         args.config[args.what] = registered(args.what, args.name)
     elif not args.lineage:
-        registries().expect_entry(args.what, args.name, args.config[args.what])
+        from aletheia.study.registries import expect_entry
+
+        expect_entry(args.what, args.name, args.config[args.what])
     check_source(args.what, args.name, args.config[args.what])
     check_paths(args.what, args.name, args.config[args.what])
     with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,9 +67,10 @@ class StepParser(argparse.ArgumentParser):
         parsed.step, parsed.extra_code = self.step, ()
         by_hand = not parsed.lineage and bool(self.sections)
         if by_hand:
-            # Only by hand. Imported by name, so that a rule's run, which brings every setting, does not depend on it.
-            config = importlib.import_module("aletheia.study.schema")
-            parsed.config = {name: config.section_defaults(name) for name in self.sections}
+            # Only by hand (lineage.NOT_DECISIVE): a rule brings every setting.
+            from aletheia.study.schema import section_defaults
+
+            parsed.config = {name: section_defaults(name) for name in self.sections}
         self._by_hand(parsed, closed=by_hand)
         return parsed
 
@@ -86,7 +86,9 @@ class StepParser(argparse.ArgumentParser):
         if twice:
             raise UserError(f"--set {twice}: given more than once; keep one")
         if closed and given:
-            importlib.import_module("aletheia.study.settings_by_hand").check_settings(parsed.config, given)
+            from aletheia.study.settings_by_hand import check_settings
+
+            check_settings(parsed.config, given)
 
 
 def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) -> None:
@@ -121,23 +123,26 @@ def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) ->
             raise UserError(
                 f"--set {item}: expected a mapping at {place}, found {target!r}; set it whole, {place}={whole}"
             )
-    strict_yaml = importlib.import_module("aletheia.study.strict_yaml")
+    from aletheia.study.strict_yaml import MisreadError, parse
+
     try:
-        target[keys[-1]] = strict_yaml.parse(value)
-    except strict_yaml.MisreadError as error:
+        target[keys[-1]] = parse(value)
+    except MisreadError as error:
         raise UserError(f"--set {item}: {error.sentence}") from None
 
 
 def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> None:
     """Stop at a section that the step does not read, or at a key that neither its defaults nor a schema has."""
-    schemas, sentences = map(importlib.import_module, ("aletheia.study.schema", "aletheia.study.schema_sentences"))
+    from aletheia.study.schema import section_keys
+    from aletheia.study.schema_sentences import nearest
+
     there: Any = config
     for depth, key in enumerate(keys):
         known = [*there] if isinstance(there, Mapping) else []
-        known += schemas.section_keys(keys[:depth]) if depth else []
+        known += section_keys(keys[:depth]) if depth else []
         if known and key not in known:
             what = f"key {key!r} in {'.'.join(keys[:depth])}" if depth else f"section {key!r}"
-            raise UserError(f"--set {item}: unknown {what}{sentences.nearest(key, list(dict.fromkeys(known)))}")
+            raise UserError(f"--set {item}: unknown {what}{nearest(key, list(dict.fromkeys(known)))}")
         there = there.get(key) if isinstance(there, Mapping) else None
 
 

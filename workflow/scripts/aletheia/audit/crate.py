@@ -19,7 +19,8 @@ from rocrate.rocrate import ROCrate
 from aletheia.audit.bundle import Bundle
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.provenance.lineage import DIGEST_CHARACTERS
+from aletheia.provenance.behaviour import CHARACTERS
+from aletheia.provenance.lineage import file_digest
 from aletheia.provenance.staged_files import LOCK
 from aletheia.study.outputs import study_targets
 
@@ -83,7 +84,7 @@ def describe(
     crate.metadata["conformsTo"] = [{"@id": "https://w3id.org/ro/crate/1.1"}, {"@id": list(PROFILES)[-1]}]
     workflow = crate.add_workflow("Snakefile", "Snakefile", main=True, lang="snakemake", properties=_facts("Snakefile"))
     workflow["name"] = "Aletheia study"
-    workflow["version"] = workflow["sha256"][:DIGEST_CHARACTERS]
+    workflow["version"] = workflow["sha256"][:CHARACTERS]
     for path in bundle.members:
         if path != "Snakefile":
             crate.add_file(path, path, properties=_facts(path))
@@ -123,7 +124,7 @@ def _facts(path: str) -> dict[str, Any]:
     file = Path(path)
     facts = {"name": path, "sha256": artifacts.sha256_file(file), "contentSize": str(file.stat().st_size)}
     if file.suffix == ".py":
-        facts |= {"@type": ["File", "SoftwareSourceCode"], "version": facts["sha256"][:DIGEST_CHARACTERS]}
+        facts |= {"@type": ["File", "SoftwareSourceCode"], "version": file_digest(file)}
     return facts | _format(path)
 
 

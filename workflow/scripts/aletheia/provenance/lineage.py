@@ -1,5 +1,7 @@
 """What made an artifact: the code that a script reaches, its environment, its settings, its inputs.
 
+Code counts by what it does (:mod:`aletheia.provenance.behaviour`), so that an edited comment makes nothing out of date.
+
 A rule passes the same facts to Snakemake as params, one string for each module and each settings section. Snakemake
 compares params as a set of strings, so its dry run names just the module or the section that differs.
 """
@@ -18,11 +20,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aletheia.provenance.behaviour import CHARACTERS, behaviour_digest
+
 SCRIPTS = Path(__file__).resolve().parents[2]
 ROOT = SCRIPTS.parent.parent
 PACKAGE = "aletheia"
 TASKS = ROOT / "workflow" / "tasks"
-DIGEST_CHARACTERS = 16  # 64 bits: names a version of a small file, needs no resistance to forgery
+# What a module imports for calls by hand alone, where no rule brings every setting: no rule's result depends on it.
+NOT_DECISIVE = {
+    "aletheia.cli": {
+        *("aletheia.study.schema", "aletheia.study.schema_sentences", "aletheia.study.settings_by_hand"),
+        "aletheia.study.strict_yaml",
+    },
+    "stage.py": {"aletheia.study.registries"},
+}
 
 
 def compact_json(value: Any) -> str:
@@ -32,8 +43,29 @@ def compact_json(value: Any) -> str:
 
 @functools.cache
 def file_digest(path: Path) -> str:
-    """Return the short sha256 of a small source file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_CHARACTERS]
+    """Return the digest of a small source file: of a Python module's behaviour, of any other file's bytes."""
+    if path.suffix == ".py":
+        return _parsed(path)[0]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:CHARACTERS]
+
+
+@functools.cache
+def _parsed(path: Path) -> tuple[str, frozenset[str]]:
+    """Return a module's digest, and the library modules that it names in any import statement, at any depth."""
+    tree, names = ast.parse(path.read_bytes()), set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return behaviour_digest(tree), frozenset(name for name in names if _is_ours(name))
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a name is of a library module; a package below the library's holds nothing but words."""
+    path = _module_path(name) if name.split(".", maxsplit=1)[0] == PACKAGE else None
+    return path is not None and (path.name != "__init__.py" or name == PACKAGE)
 
 
 def _module_path(name: str) -> Path | None:
@@ -43,19 +75,6 @@ def _module_path(name: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-@functools.cache
-def _imported(path: Path) -> frozenset[str]:
-    """Return the library modules that the file names in any import statement, at any depth."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(n for n in names if n.split(".")[0] == PACKAGE and _module_path(n))
 
 
 @functools.cache
@@ -75,19 +94,20 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
         ``{"probe.py": "9f…", "aletheia.method.probe": "03…", …}``, sorted by name.
     """
     found = {script: file_digest(SCRIPTS / script)}
-    pending = [SCRIPTS / script]
+    pending = [(script, SCRIPTS / script)]
     while pending:
-        for name in _imported(pending.pop()):
+        importer, path = pending.pop()
+        for name in _parsed(path)[1] - NOT_DECISIVE.get(importer, set()):
             if name not in found:
-                path = _module_path(name)
-                found[name] = file_digest(path)
-                pending.append(path)
+                there = _module_path(name)
+                found[name] = file_digest(there)
+                pending.append((name, there))
     found.update({name: file_digest(ROOT / name) for name in extra})
     return dict(sorted(found.items()))
 
 
 def edited_since(code: Mapping[str, str]) -> list[str]:
-    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files have other bytes by now."""
+    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files do something else by now."""
     return [name for name, recorded in code.items() if _digest_now(name) != recorded]
 
 
@@ -102,7 +122,12 @@ def yet_to_run(code: Mapping[str, str]) -> dict[str, str]:
 
 def _digest_now(name: str) -> str | None:
     path = _module_path(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
-    return None if path is None else file_digest.__wrapped__(path)
+    if path is None:
+        return None
+    try:
+        return _parsed.__wrapped__(path)[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
+    except SyntaxError:
+        return None  # an edit in progress
 
 
 def task_files(benchmarks: Iterable[str]) -> list[str]:
