@@ -118,7 +118,7 @@ def answered(monkeypatch, tmp_path):
         "files": {"questions.jsonl": {"sha256": "0"}},
     }
     monkeypatch.setattr(scoring.artifacts, "payload", lambda *given: facts)
-    monkeypatch.setattr(scoring, "checked_folder", lambda path: path)
+    monkeypatch.setattr(scoring, "checked_folder", lambda path, kind: path)
     monkeypatch.setattr(sandbox, "resolve", lambda weakest: weakest)
 
     def score(kind, *statuses):

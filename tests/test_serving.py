@@ -194,7 +194,7 @@ def test_statuses_are_those_of_any_evaluation(staged, tmp_path):
 
     def outcome(**changes):
         loaded = evaluation.Model(model, tokenizer, 2, **{"writer": write, **changes})
-        return evaluation.evaluate(loaded, "humaneval", staged["humaneval"], config=config, cache=tmp_path)
+        return evaluation.evaluate(loaded, "humaneval", staged["humaneval"], config=config)
 
     assert outcome().status == "ok"
     late = outcome(deadline=Deadline(0.0))

@@ -20,7 +20,7 @@ import pytest
 from aletheia import artifacts, config, conversion, data, glass, sources, staging
 from aletheia.errors import UserError
 from aletheia.local_paths import local_inputs
-from aletheia.materials import check_source
+from aletheia.registry_entries import check_source
 from stage_step import STAGE, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]
