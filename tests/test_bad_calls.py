@@ -46,7 +46,7 @@ CALLS = [
     ),
     (
         f"stats.py --ledger {STATS} --published config/published --stats-dir OUT --tables-dir OUT",
-        "expected a ledger with",
+        "expected a ledger in CSV, found something else",
     ),
     ("lineage.py results", "results: expected an artifact or a file with a sidecar, found neither"),
     ("lineage.py nowhere.json", "nowhere.json"),

@@ -241,7 +241,8 @@ def environments_of_artifacts(folder):
     for top in ("results", "resources"):
         for path in (folder / top).rglob("*.json"):
             lineage = json.loads(path.read_text(encoding="utf-8")).get("lineage")
-            if lineage:
+            # What the controller writes itself (the record of the tree's campaigns) is of no rule.
+            if lineage and path != folder / "results/campaigns.json":
                 (file,) = (key for key in lineage["environment"] if key.startswith("envs/"))
                 yield path, re.fullmatch(r"envs/(\w+)\.yaml", file)[1], lineage["environment"]
 

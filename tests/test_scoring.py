@@ -120,7 +120,7 @@ def answered(monkeypatch, tmp_path):
         "files": {"questions.jsonl": {"sha256": "0"}},
     }
     monkeypatch.setattr(score_code.artifacts, "payload", lambda *given: facts)
-    monkeypatch.setattr(score_code, "checked_folder", lambda path: path)
+    monkeypatch.setattr(score_code, "checked_folder", lambda path, kind: path)
     monkeypatch.setattr(judge, "resolve", lambda weakest: weakest)
 
     def score(kind, *statuses):

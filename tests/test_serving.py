@@ -196,7 +196,7 @@ def test_statuses_are_those_of_any_evaluation(staged, tmp_path):
 
     def outcome(**changes):
         loaded = evaluate.Model(model, tokenizer, 2, **{"writer": write, **changes})
-        return evaluate.evaluate(loaded, "humaneval", staged["humaneval"], config=config, cache=tmp_path)
+        return evaluate.evaluate(loaded, "humaneval", staged["humaneval"], config=config)
 
     assert outcome().status == "ok"
     late = outcome(deadline=Deadline(0.0))

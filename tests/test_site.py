@@ -104,7 +104,7 @@ def test_a_controller_on_one_core_gives_jobs_the_threads_of_the_site(tmp_path):
         int(mb) for mb in re.findall(r"rule score_code:.*?resources: .*?mem_mb=(\d+)", said(done), flags=re.DOTALL)
     ]
     assert set(asked) == {judge.memory_mb(3)}
-    threads = re.findall(r"(train|evaluate_run|score_code)\.py .*--(?:threads|workers) (\d+)", said(done))
+    threads = re.findall(r"(train|evaluate_run|score_code)\.py\S? .*--(?:threads|workers) (\d+)", said(done))
     assert {step: int(number) for step, number in threads} == {"train": 8, "evaluate_run": 8, "score_code": 3}
     assert len(set(threads)) == 3
 

@@ -48,7 +48,18 @@ LEDGER, STD = "results/aggregate/ledger.csv", "results/train/tiny-neox/std/seed1
 # All of both nodes, in a quality of service whose jobs put others back into the queue.
 PREEMPTING = ("--partition=boost_usr_prod", "--qos=urgent", "--exclusive", "--gres=gpu:4", "--time=5")
 # What a run of the same work may differ in: its times, its place, its try.
-MEASURED = ("seconds", "tokens_per_second", "memory", "host", "device", "speedup", "comparable", "paired", "started")
+MEASURED = (
+    "seconds",
+    "tokens_per_second",
+    "memory",
+    "host",
+    "device",
+    "speedup",
+    "comparable",
+    "paired",
+    "started",
+    "busy",
+)
 
 
 class Controller(subprocess.Popen):

@@ -24,9 +24,9 @@ from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.staging import convert, repository_files
 from aletheia.staging import glassllm as glass
 from aletheia.staging import stage as staging
-from aletheia.staging.build import check_source
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import schema
+from aletheia.study.registry_entries import check_source
 from stage_step import STAGE, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]

@@ -299,7 +299,7 @@ def test_what_an_older_version_staged_is_checked_too(mine, tmp_path, monkeypatch
             loading.load(lock, dtype="fp32", **options)
     configure(mine, num_hidden_layers=4, hidden_size=48)
     shutil.copy(mine / "config.json", lock.parent / "m" / "config.json")
-    monkeypatch.setattr("aletheia.provenance.staged_files.checked_folder", lambda _lock: lock.parent / "m")
+    monkeypatch.setattr("aletheia.provenance.staged_files.checked_folder", lambda *_given: lock.parent / "m")
     with pytest.raises(
         UserError, match=r"none of the right shape for 39 \(lm_head\.weight, …\), which would be random"
     ):

@@ -475,7 +475,7 @@ def test_a_missing_file_of_the_users_is_named_and_a_staged_one_is_not_missed(stu
     (study / "resources/data/rows.lock.json").unlink()
     done = snakemake(study, "resources/data/rows.lock.json", *STUDY)
     assert done.returncode != 0
-    assert re.search(r"^Missing input files .*\n(?: +.*\n)* +tests/study/rows\.jsonl$", said(done), re.MULTILINE)
+    assert re.search(r"tests/study/rows\.jsonl.*is looked for from", said(done))
     assert "Traceback" not in said(done)
 
 

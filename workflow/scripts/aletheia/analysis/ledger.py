@@ -273,7 +273,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
         # Only the empty cell is missing: a model or a host may be called "NA".
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
     except ValueError as error:  # pandas' own are ValueErrors too
-        raise UserError(f"{path}: expected a ledger in CSV, found something else ({error})".rstrip()) from None
+        raise UserError(f"{path}: expected a ledger in CSV, found something else ({str(error).strip()})") from None
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again")
