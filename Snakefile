@@ -17,10 +17,6 @@ pathvars:
 
 
 include: "rules/common.smk"
-include: "rules/sections.smk"
-include: "rules/resources.smk"
-include: "rules/paths.smk"
-include: "rules/controller.smk"
 include: "rules/stage.smk"
 include: "rules/probe.smk"
 include: "rules/select.smk"
@@ -51,28 +47,19 @@ localrules:
 rule all:
     default_target: True
     input:
-        study_targets,
+        bind(inputs.study_targets),
 
 
-# Runs whose arms are timed must have the machine to themselves: one controller a folder. What is staged must have room,
-# all of it, and a token where it is gated, before the first byte comes. And on a cluster nothing is submitted that is
-# there already, or would be refused.
 onstart:
-    hold_folder()
-    hold_results()
-    look_at_events_alone()
-    check_stand_ins()
-    check_downloads()
-    meet_cluster()
-    NOTES.start()
+    startup.begin()
+    notes.start()
 
 
 onsuccess:
-    NOTES.look()
+    notes.look()
 
 
-# The sentences that scripts ended with stand in the logs; say them last, where they are read.
 onerror:
-    NOTES.look()
+    notes.look()
     for sentence in failed_sentences(log):
         print(sentence, file=sys.stderr)

@@ -3,13 +3,7 @@
 
 rule aggregate:
     input:
-        runs=run_artifacts,
-        evaluations=evaluation_artifacts,
-        probes=probe_artifacts,
-        selections=selection_artifacts,
-        plans=batch_plans,
-        precisions=precision_artifacts,
-        generations=generation_sidecars,
+        bind(inputs.aggregated),
     output:
         ledger=reported("<results>/aggregate/ledger.csv", "Ledgers"),
         sidecar=reported_sidecar("<results>/aggregate/ledger.csv"),
@@ -19,9 +13,10 @@ rule aggregate:
     conda:
         "../envs/report.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
-        *lineage("aggregate.py", "report", campaigns=campaigns_section),
+        *lineage("aggregate.py", "report", campaigns=sections.campaigns),
+        inputs.inputs_token,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/aggregate.py" --out-dir "$(dirname {output.ledger:q})" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

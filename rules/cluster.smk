@@ -1,13 +1,9 @@
 # Cluster: a look at the devices that its jobs see.
 
 
-# Short jobs, in a quality of service that starts them soon.
-SMOKE = SITE.smoke if SITE else {"gpus": [1], "minutes": None, "qos": None}
-
-
 rule leonardo_smoke:
     input:
-        expand("<results>/smoke/gpus{gpus}.txt", gpus=SMOKE["gpus"]),
+        expand("<results>/smoke/gpus{gpus}.txt", gpus=machine.smoke["gpus"]),
     log:
         "logs/smoke.log",
     conda:
@@ -25,8 +21,9 @@ rule smoke:
         gpus="[1-8]",
     conda:
         "../envs/gpu.yaml"
-    threads: all_cores
+    threads: machine.all_cores
     resources:
-        **on_gpu(lambda wildcards: SMOKE["minutes"], qos=SMOKE["qos"]),
+        # Short jobs, in a quality of service that starts them soon.
+        **machine.on_gpu(lambda: machine.smoke["minutes"], qos=machine.smoke["qos"]),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/smoke.py" --gpus {wildcards.gpus} --out {output:q} > {log:q} 2>&1'

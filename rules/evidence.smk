@@ -9,9 +9,9 @@ rule bundle:
 
 rule evidence:
     input:
-        made=made_files,
-        project=bundling.project_files(),
-        configured=bundling.configured_files(config),
+        made=bind(partial(inputs.made_files, results=TREES.results, resources=TREES.resources)),
+        project=bundle.project_files(),
+        configured=bundle.configured_files(config),
     output:
         archive="<results>/evidence/evidence.zip",
         sidecar="<results>/evidence/evidence.zip.lineage.json",
@@ -20,9 +20,9 @@ rule evidence:
     conda:
         "../envs/evidence.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
-        *lineage("evidence.py", "evidence", study=configuration_section),
+        *lineage("evidence.py", "evidence", study=lambda: dict(config)),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/evidence.py" --out {output.archive:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -6,32 +6,19 @@ rule figures:
         ledger="<results>/aggregate/ledger.csv",
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
         stats="<results>/stats/summary.json",
-        layers=layers_of_figure,
+        layers=bind(inputs.layers),
     output:
-        pdf="<results>/figures/{figure}.pdf",
-        others=[
-            "<results>/figures/{figure}.png",
-            report(
-                "<results>/figures/{figure}.svg",
-                caption="../workflow/report/figure.rst",
-                category="Figures",
-                labels={"figure": "{figure}"},
-            ),
-        ],
-        sidecars=[
-            *[f"<results>/figures/{{figure}}.{suffix}.lineage.json" for suffix in ("pdf", "png")],
-            reported_sidecar("<results>/figures/{figure}.svg"),
-        ],
+        **figure_files("<results>/figures/{figure}", "figure", "{figure}"),
     log:
         "logs/figures/{figure}.log",
     wildcard_constraints:
-        figure="|".join(STUDY.figure_names()) or "(?!)",
+        figure=one_of(STUDY.figure_names()),
     conda:
         "../envs/report.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
-        *lineage("figures.py", "report", figures=figures_section),
+        *lineage("figures.py", "report", figures=sections.figures),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/figures.py" --ledger {input.ledger:q} --stats {input.stats:q} '
         '--layers {input.layers:q} --figure {wildcards.figure} --out-dir "$(dirname {output.pdf:q})" '

@@ -2,6 +2,20 @@
 # default target; `snakemake paired` takes std and each selecting arm, `snakemake attribution` asks where a step's time goes.
 
 
+INTERLEAVE = lineage(
+    "interleave.py",
+    "gpu",
+    run=sections.run,
+    model=sections.trained_model,
+    encoding=sections.encoding,
+    adapter=sections.adapter,
+    arm=sections.arm,
+    std=sections.baseline,
+    training=sections.timed_training,
+    interleaving=sections.interleaving,
+)
+
+
 rule paired:
     input:
         "<results>/paired/summary.csv",
@@ -9,35 +23,24 @@ rule paired:
 
 rule interleave:
     input:
-        precision=measured_precision,
+        precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
-        data=training_data,
-        probe="<results>/probe/{model}/seed{seed}.json",
+        data=bind(inputs.training_data),
+        probe=bind(inputs.probe),
         selection="<results>/select/{model}/{arm}/seed{seed}.json",
     output:
         "<results>/paired/{model}/{arm}/seed{seed}.json",
     log:
         "logs/paired/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=arms_of("train_ale"),
+        arm=one_of(STUDY.arms_of_rule("train_ale")),
     conda:
         "../envs/gpu.yaml"
-    threads: all_cores
+    threads: machine.all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=2)),
+        **machine.on_gpu(partial(minutes.turns, arms=2)),
     params:
-        *lineage(
-            "interleave.py",
-            "gpu",
-            run=run_section,
-            model=trained_model_section,
-            encoding=encoding_section,
-            adapter=adapter_section,
-            arm=arm_section,
-            std=std_section,
-            training=timed_section,
-            interleaving=interleaving_section,
-        ),
+        *INTERLEAVE,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/interleave.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
@@ -47,7 +50,7 @@ rule interleave:
 
 rule paired_summary:
     input:
-        paired_artifacts,
+        bind(inputs.pairs),
     output:
         table="<results>/paired/summary.csv",
         sidecar="<results>/paired/summary.csv.lineage.json",
@@ -56,7 +59,7 @@ rule paired_summary:
     conda:
         "../envs/report.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
         *lineage("paired_summary.py", "report"),
     shell:
@@ -71,9 +74,9 @@ rule attribution:
 
 rule attribute:
     input:
-        precision=measured_precision,
+        precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
-        data=training_data,
+        data=bind(inputs.training_data),
         probe="<results>/probe/{model}/seed{seed}.json",
     output:
         "<results>/attribution/{model}/seed{seed}.json",
@@ -81,19 +84,19 @@ rule attribute:
         "logs/attribution/{model}-seed{seed}.log",
     conda:
         "../envs/gpu.yaml"
-    threads: all_cores
+    threads: machine.all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.turns(wildcards.model, arms=10)),
+        **machine.on_gpu(partial(minutes.turns, arms=10)),
     params:
         *lineage(
             "attribution.py",
             "gpu",
-            run=attributed_model_section,
-            model=trained_model_section,
-            encoding=encoding_section,
-            adapter=attributed_adapter_section,
-            training=attributed_training_section,
-            interleaving=interleaving_section,
+            run=sections.attributed_model,
+            model=sections.trained_model,
+            encoding=sections.encoding,
+            adapter=sections.attributed_adapter,
+            training=sections.attributed_training,
+            interleaving=sections.interleaving,
         ),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/attribution.py" --model-lock {input.model:q} --data-lock {input.data:q} '
@@ -103,30 +106,17 @@ rule attribute:
 
 rule draw_attribution:
     input:
-        attribution_artifacts,
+        bind(inputs.attributions),
     output:
-        pdf="<results>/attribution/figS3.pdf",
-        others=[
-            "<results>/attribution/figS3.png",
-            report(
-                "<results>/attribution/figS3.svg",
-                caption="../workflow/report/figS3.rst",
-                category="Figures",
-                labels={"figure": "figS3"},
-            ),
-        ],
-        sidecars=[
-            *[f"<results>/attribution/figS3.{suffix}.lineage.json" for suffix in ("pdf", "png")],
-            reported_sidecar("<results>/attribution/figS3.svg"),
-        ],
+        **figure_files("<results>/attribution/figS3", "figS3", "figS3"),
     log:
         "logs/attribution.log",
     conda:
         "../envs/report.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
-        *lineage("draw_attribution.py", "report", figures=figures_section),
+        *lineage("draw_attribution.py", "report", figures=sections.figures),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/draw_attribution.py" --attributions {input:q} '
         '--out-dir "$(dirname {output.pdf:q})" --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1'

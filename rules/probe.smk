@@ -5,18 +5,18 @@
 rule precision:
     input:
         model="<resources>/models/{model}.lock.json",
-        data=training_data,
+        data=bind(inputs.training_data),
     output:
         "<results>/precision/{model}.json",
     log:
         "logs/precision/{model}.log",
     conda:
         "../envs/gpu.yaml"
-    threads: all_cores
+    threads: machine.all_cores
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.precision(wildcards.model)),
+        **machine.on_gpu(minutes.precision),
     params:
-        *lineage("precision.py", "gpu", encoding=encoding_section, precision=precision_section),
+        *lineage("precision.py", "gpu", encoding=sections.encoding, precision=sections.precision),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/precision.py" --model-lock {input.model:q} '
         "--data-lock {input.data:q} --threads {threads} --out {output:q} --attempt {resources.attempt} "
@@ -25,20 +25,20 @@ rule precision:
 
 rule probe:
     input:
-        precision=measured_precision,
+        precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
-        data=training_data,
+        data=bind(inputs.training_data),
     output:
         "<results>/probe/{model}/seed{seed}.json",
     log:
         "logs/probe/{model}-seed{seed}.log",
     conda:
         "../envs/gpu.yaml"
-    threads: all_cores
+    threads: machine.all_cores
     resources:
-        **in_turn(lambda wildcards: WALLTIMES.probe(wildcards.model)),
+        **machine.in_turn(minutes.probe),
     params:
-        *lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=probe_section),
+        *lineage("probe.py", "gpu", model=sections.loading, encoding=sections.encoding, probe=sections.probe),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/probe.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--precision {input.precision:q} --seed {wildcards.seed} "

@@ -3,7 +3,8 @@
 
 rule select:
     input:
-        probe="<results>/probe/{model}/seed{seed}.json",
+        probe=bind(inputs.probe),
+        model=bind(inputs.layers_of_model),
     output:
         "<results>/select/{model}/{arm}/seed{seed}.json",
     log:
@@ -11,9 +12,9 @@ rule select:
     conda:
         "../envs/light.yaml"
     resources:
-        **in_turn(lambda wildcards: WALLTIMES.small()),
+        **machine.in_turn(minutes.small),
     params:
-        *lineage("select_layers.py", "light", arm=arm_section, adapter=ranks_section),
+        *lineage("select_layers.py", "light", arm=sections.arm, adapter=sections.ranks),
     shell:
-        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --seed {wildcards.seed} '
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --model-lock {input.model:q} --seed {wildcards.seed} '
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -13,14 +13,14 @@ use rule probe as probe_draw with:
     log:
         "logs/stability/{model}-seed{seed}.log",
     resources:
-        **on_gpu(lambda wildcards: WALLTIMES.probe(wildcards.model, draws_section(wildcards)["batches"])),
+        **machine.on_gpu(minutes.stability_draw),
     params:
-        *lineage("probe.py", "gpu", model=model_section, encoding=encoding_section, probe=draws_section),
+        *lineage("probe.py", "gpu", model=sections.loading, encoding=sections.encoding, probe=sections.stability_draw),
 
 
 rule stability_summary:
     input:
-        draws=stability_draws,
+        draws=bind(inputs.stability_draws),
     output:
         summary="<results>/stability/summary.json",
         figures=with_sidecars(f"<results>/stability/stability.{suffix}" for suffix in ("pdf", "png", "svg")),
@@ -29,9 +29,9 @@ rule stability_summary:
     conda:
         "../envs/report.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
-        *lineage("stability.py", "report", stability=stability_section, figures=figures_section),
+        *lineage("stability.py", "report", stability=sections.stability, figures=sections.figures),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stability.py" --draws {input.draws:q} --out {output.summary:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -10,7 +10,7 @@ rule stage:
 
 rule stage_model:
     input:
-        model_files,
+        bind(inputs.model_files),
     output:
         "<resources>/models/{model}.lock.json",
     log:
@@ -20,7 +20,7 @@ rule stage_model:
     resources:
         attempt=attempt_number,
     params:
-        *lineage("stage.py", "stage", model=model_source),
+        *lineage("stage.py", "stage", model=sections.model_source),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stage.py" model {wildcards.model} --out {output:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -28,7 +28,7 @@ rule stage_model:
 
 rule stage_data:
     input:
-        data_files,
+        bind(inputs.data_files),
     output:
         "<resources>/data/{data}.lock.json",
     log:
@@ -38,7 +38,7 @@ rule stage_data:
     resources:
         attempt=attempt_number,
     params:
-        *lineage("stage.py", "stage", data=data_source),
+        *lineage("stage.py", "stage", data=sections.data_source),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stage.py" data {wildcards.data} --out {output:q} '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -20,9 +20,9 @@ rule stats:
     conda:
         "../envs/report.yaml"
     resources:
-        **on_cpu(),
+        **machine.on_cpu(),
     params:
-        *lineage("stats.py", "report", reports=reports_section),
+        *lineage("stats.py", "report", reports=sections.reports),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stats.py" --ledger {input.ledger:q} --published config/published '
         '--stats-dir "$(dirname {output.summary:q})" --tables-dir "$(dirname {output.summary:q})/../tables" '

@@ -1,23 +1,24 @@
 # Train: the same work in every arm. `std` adapts all layers, `ale` the selection, `cm` the selection for more steps;
-# further arms reuse the rule that fits them. Each takes all cores, so that no timed job has company.
+# further arms reuse the rule that fits them. Each takes all cores, so that no timed job has company. What an arm does not
+# need (probe, selection, the runs that buy its steps) is no input of its job.
 
 
 TRAIN = lineage(
     "train.py",
     "gpu",
-    run=run_section,
-    model=trained_model_section,
-    encoding=encoding_section,
-    adapter=adapter_section,
-    arm=arm_section,
-    training=training_section,
+    run=sections.run,
+    model=sections.trained_model,
+    encoding=sections.encoding,
+    adapter=sections.adapter,
+    arm=sections.arm,
+    training=sections.training,
 )
 
 
 rule batches:
     input:
         model="<resources>/models/{model}.lock.json",
-        data=training_data,
+        data=bind(inputs.training_data),
     output:
         "<results>/batches/{model}/seed{seed}.json",
     log:
@@ -25,9 +26,9 @@ rule batches:
     conda:
         "../envs/gpu.yaml"
     resources:
-        **in_turn(lambda wildcards: WALLTIMES.small()),
+        **machine.in_turn(minutes.small),
     params:
-        *lineage("draw_batches.py", "gpu", encoding=encoding_section, batches=batches_section),
+        *lineage("draw_batches.py", "gpu", encoding=sections.encoding, batches=sections.batches),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/draw_batches.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--seed {wildcards.seed} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
@@ -35,10 +36,14 @@ rule batches:
 
 rule train_std:
     input:
-        precision=measured_precision,
+        precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
-        data=training_data,
+        data=bind(inputs.training_data),
         batches="<results>/batches/{model}/seed{seed}.json",
+        probe=bind(inputs.probe),
+        selection=bind(inputs.selection),
+        std=bind(inputs.std_run),
+        ale=bind(inputs.ale_run),
     output:
         run="<results>/train/{model}/{arm}/seed{seed}/run.json",
         adapter=directory("<results>/train/{model}/{arm}/seed{seed}/adapter"),
@@ -46,49 +51,14 @@ rule train_std:
     log:
         "logs/train/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=arms_of("train_std"),
+        arm=one_of(STUDY.arms_of_rule("train_std")),
     conda:
         "../envs/gpu.yaml"
-    threads: all_cores
+    threads: machine.all_cores
     resources:
-        **in_turn(lambda wildcards: WALLTIMES.training(run_of(wildcards))),
-        checkpoint_seconds=checkpoint_seconds,
-        tensorboard=tensorboard,
-    params:
-        *TRAIN,
-    shell:
-        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
-        "--precision {input.precision:q} --batches {input.batches:q} --seed {wildcards.seed} --threads {threads} "
-        "--checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} "
-        "--events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} --out {output.run:q} "
-        "--adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
-
-
-rule train_ale:
-    input:
-        precision=measured_precision,
-        model="<resources>/models/{model}.lock.json",
-        data=training_data,
-        batches="<results>/batches/{model}/seed{seed}.json",
-        probe="<results>/probe/{model}/seed{seed}.json",
-        selection="<results>/select/{model}/{arm}/seed{seed}.json",
-        std=bought_by("std"),
-        ale=bought_by("ale"),
-    output:
-        run="<results>/train/{model}/{arm}/seed{seed}/run.json",
-        adapter=directory("<results>/train/{model}/{arm}/seed{seed}/adapter"),
-        sidecar="<results>/train/{model}/{arm}/seed{seed}/adapter.lineage.json",
-    log:
-        "logs/train/{model}-{arm}-seed{seed}.log",
-    wildcard_constraints:
-        arm=arms_of("train_ale"),
-    conda:
-        "../envs/gpu.yaml"
-    threads: all_cores
-    resources:
-        **in_turn(lambda wildcards: WALLTIMES.training(run_of(wildcards))),
-        checkpoint_seconds=checkpoint_seconds,
-        tensorboard=tensorboard,
+        **machine.in_turn(minutes.training),
+        checkpoint_seconds=bind(checkpoint_seconds),
+        tensorboard=bind(tensorboard),
     params:
         *TRAIN,
     shell:
@@ -100,6 +70,11 @@ rule train_ale:
         "--out {output.run:q} --adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
-use rule train_ale as train_cm with:
+use rule train_std as train_ale with:
     wildcard_constraints:
-        arm=arms_of("train_cm"),
+        arm=one_of(STUDY.arms_of_rule("train_ale")),
+
+
+use rule train_std as train_cm with:
+    wildcard_constraints:
+        arm=one_of(STUDY.arms_of_rule("train_cm")),

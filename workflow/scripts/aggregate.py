@@ -10,6 +10,8 @@ from aletheia.analysis import aggregate, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.provenance.job import Job
+from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
+from aletheia.study.paths import Paths
 
 
 def main() -> None:
@@ -21,7 +23,11 @@ def main() -> None:
     campaigns, root = args.config.get("campaigns"), args.out_dir.parent
     if not campaigns:
         raise UserError("aggregate: expected the settings section campaigns (a list), found none; see --help")
-    found = aggregate.sources(campaigns, root, runs=args.runs, evaluations=args.evaluations)
+    paths = Paths(results=root.as_posix())
+    found = campaign_artifacts(campaigns, paths, runs=args.runs, evaluations=args.evaluations)
+    if args.declared_inputs not in (None, digest_of_paths(found.paths)):
+        # Snakemake would not make, or make again, what is read and not declared.
+        raise RuntimeError("rule aggregate declares other inputs than the artifacts of its campaigns, which are read")
     outputs = [args.out_dir / name for name in aggregate.tables(campaigns)]
     with Job(args, inputs=found.paths, outputs=outputs) as job:
         if job.done:

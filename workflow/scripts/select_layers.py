@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import SEED, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import UserError, guarded
 from aletheia.method.selection import selection_payload
 from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
@@ -14,17 +14,34 @@ from aletheia.provenance.job import Job
 def main() -> None:
     """Run the step."""
     parser = step_parser("select", __doc__, sections=("arm", "adapter"))
-    parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe")
+    parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, for layers chosen by its scores")
+    parser.add_argument("--model-lock", type=Path, nargs="?", help="lock of the model, for layers that need no probe")
     parser.add_argument("--seed", type=SEED, required=True, help="the run's seed, for random controls")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args, inputs=[args.probe], outputs=[args.out]) as job:
+    inputs = [path for path in (args.probe, args.model_lock) if path]
+    if not inputs:
+        raise UserError("select: expected --probe, or --model-lock for layers that need none, found neither")
+    with Job(args, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        probe = artifacts.payload(args.probe, "probe")
-        payload = selection_payload(probe, job.config["arm"], job.config["adapter"], seed=args.seed)
+        probe = artifacts.payload(args.probe, "probe") if args.probe else None
+        adaptable = () if args.probe else _adaptable(args.model_lock)
+        payload = selection_payload(
+            job.config["arm"], job.config["adapter"], seed=args.seed, probe=probe, adaptable=adaptable
+        )
         print(f"selected layers: {payload['layers']} of {payload['layers_total']}")
         job.artifact(args.out, kind="selection", payload=payload)
+
+
+def _adaptable(lock: Path) -> list[dict[str, list[str]]]:
+    """Return what each layer of a staged model can adapt."""
+    payload = artifacts.payload(lock, "model_lock")
+    if "adaptable" not in payload:
+        raise UserError(
+            f"{lock}: expected the modules of each layer, found a lock of an earlier version; stage it again"
+        )
+    return payload["adaptable"]
 
 
 if __name__ == "__main__":

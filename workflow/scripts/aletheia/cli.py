@@ -45,7 +45,7 @@ class StepParser(argparse.ArgumentParser):
             nargs="*",
             default=[],
             metavar="TOKEN",
-            help="what a rule passes: code:NAME=DIGEST, env:FILE=DIGEST, config:SECTION=JSON",
+            help="what a rule passes: code:NAME=DIGEST, env:FILE=DIGEST, config:SECTION=JSON, inputs:declared=DIGEST",
         )
         group.add_argument("--attempt", type=int, default=1, help="which try of the job this is (default: %(default)s)")
         group.add_argument(
@@ -63,6 +63,7 @@ class StepParser(argparse.ArgumentParser):
         parsed = super().parse_args(args, namespace)
         tokens = lineage.parse_tokens(parsed.lineage)
         parsed.config, parsed.env = tokens["config"], tokens["env"]
+        parsed.declared_inputs = tokens["inputs"].get("declared")
         # A script adds the files beside Python modules that decide its result (paths relative to the project).
         parsed.step, parsed.extra_code = self.step, ()
         by_hand = not parsed.lineage and bool(self.sections)

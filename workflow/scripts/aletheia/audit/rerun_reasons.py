@@ -61,7 +61,8 @@ def changes(
     ]
     # Snakemake looks no further where a job follows another one, so its own changes are always added.
     own = differences(recorded, job.tokens) if recorded else []
-    if REASONS["params"] in parts and not own:
+    # Where the set of inputs is another, so is its digest among the params.
+    if REASONS["params"] in parts and REASONS["inputs"] not in parts and not own:
         own = ["code or settings, as Snakemake recorded them"]
     return [*own, *said] or [job.reason]
 

@@ -153,8 +153,8 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
     entry = study.models[model]
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
-    selecting = [run for run in runs if study.runs[run].kind != "train_std"]
-    probes = _new(seen, sorted({("probe", m, seed) for m, _, seed in selecting}))
+    selecting = [run for run in runs if study.runs[run].selects]
+    probes = _new(seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes}))
     small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
     evaluations = len(runs) + len(_new(seen, [("base", model)]))
     evaluation = evaluation_seconds(entry, settings, shared["evaluation"], questions_of(study, model))

@@ -40,9 +40,13 @@ class WallTimes:
         entry = self.study.models[model]
         return self.site.minutes(cost.load_seconds(entry) + cost.SMALL if "time" in entry else None)
 
-    def training(self, run: Run) -> int:
+    def stability_draw(self, model: str) -> int:
+        """Return the minutes of one draw of the study of the probe's stability."""
+        return self.probe(model, max(self.study.shared[model]["stability"]["batches"]))
+
+    def training(self, model: str, arm: str, seed: int) -> int:
         """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
-        entry = self.study.models[run.model]
+        entry, run = self.study.models[model], self.study.run(model, arm, seed)
         longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
         return self.site.minutes(longer * cost.training_seconds(entry, run.settings) if "time" in entry else None)
 
@@ -66,9 +70,9 @@ class WallTimes:
     def allocation(self, model: str, seed: int) -> int:
         """Return the minutes of the one allocation of a model and a seed: batches, probe, selections, all arms."""
         runs = [run for run in self.study.runs.values() if (run.model, run.seed) == (model, seed)]
-        selecting = [run for run in runs if run.kind != "train_std"]
-        probe = self.probe(model) if selecting else 0
-        return self.small() * (1 + len(selecting)) + probe + sum(map(self.training, runs))
+        probe = self.probe(model) if any(run.probes for run in runs) else 0
+        small = self.small() * (1 + sum(run.selects for run in runs))
+        return small + probe + sum(self.training(model, run.arm, seed) for run in runs)
 
     def _first(self, model: str) -> Run:
         return next(run for run in self.study.runs.values() if run.model == model)

@@ -33,6 +33,10 @@ class Layer:
     mlp: list[str] = field(default_factory=list)
     experts: list[str] = field(default_factory=list)
 
+    def names(self) -> dict[str, list[str]]:
+        """Return its names by kind, as artifacts hold them."""
+        return {"attention": self.attention, "mlp": self.mlp, "experts": self.experts}
+
 
 def layer_index(name: str) -> int | None:
     """Return the layer that a module or parameter name belongs to, or None (embeddings, final norm, head)."""

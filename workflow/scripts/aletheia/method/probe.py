@@ -209,10 +209,7 @@ def probe_payload(
         "losses": [_finite(loss) for loss in measured.losses],
         "per_module": [{name: _finite(v) for name, v in row.items()} for row in measured.norms],
         "weight_norms": measured.weight_norms,
-        "adaptable": [
-            {"attention": layer.attention, "mlp": layer.mlp, "experts": layer.experts}
-            for layer in adaptable_layers(model)
-        ],
+        "adaptable": [layer.names() for layer in adaptable_layers(model)],
     }
 
 

@@ -11,6 +11,8 @@ from aletheia.method.adapters import placement_plan
 from aletheia.method.layers import Layer
 from aletheia.seeded_order import ranked
 
+SHARES = ("held_norm_share", "held_squared_share", "margin_at_cut")
+
 
 def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[int]:
     """Return the layers with the highest scores, in ascending order.
@@ -72,57 +74,70 @@ def held_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str, flo
     }
 
 
-def choose_layers(scores: Sequence[float], arm: Mapping[str, Any], *, seed: int) -> list[int]:
+def choose_layers(depth: int, arm: Mapping[str, Any], *, seed: int, scores: Sequence[float] | None = None) -> list[int]:
     """Return the layers of an arm.
 
     Parameters
     ----------
-    scores
-        One number a layer.
+    depth
+        The model's number of layers.
     arm
         ``layers`` is ``all``, a list, ``gradient`` (highest scores), or a control of the same budget: ``bottom``
         (lowest scores), ``first``, ``last``, ``random`` (drawn by the seed and ``draw``).
     seed
         The run's seed.
+    scores
+        One number a layer; needed for ``gradient`` and ``bottom`` alone.
     """
-    depth, wanted = len(scores), arm["layers"]
+    wanted = arm["layers"]
     if not isinstance(wanted, str):
         return sorted(wanted)
-    gradient = select_layers(scores, 100 if wanted == "all" else arm["budget_percent"])
-    count = len(gradient)
-    if wanted == "bottom":
-        return select_layers([-score for score in scores], arm["budget_percent"])
+    if wanted == "all":
+        return list(range(depth))
+    if scores is not None and wanted in ("gradient", "bottom"):
+        return select_layers([score if wanted == "gradient" else -score for score in scores], arm["budget_percent"])
+    count = len(select_layers([0.0] * depth, arm["budget_percent"]))
     if wanted == "random":
         return sorted(ranked(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
-    return {"first": list(range(count)), "last": list(range(depth - count, depth))}.get(wanted, gradient)
+    if wanted not in ("first", "last"):
+        raise UserError(f"layers: {wanted}: expected a probe, whose scores it chooses by, found none; give --probe")
+    return list(range(count)) if wanted == "first" else list(range(depth - count, depth))
 
 
 def selection_payload(
-    probe: Mapping[str, Any], arm: Mapping[str, Any], adapter: Mapping[str, Any], *, seed: int
+    arm: Mapping[str, Any],
+    adapter: Mapping[str, Any],
+    *,
+    seed: int,
+    probe: Mapping[str, Any] | None = None,
+    adaptable: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the payload of a selection artifact.
 
     Parameters
     ----------
-    probe
-        Payload of a probe artifact; a probe that failed passes its status on.
     arm
         The arm's entry in the campaign.
     adapter
         The campaign's ``adapter`` section; the arm's ``rank`` and ``alpha`` win over it.
     seed
         The run's seed.
+    probe
+        Payload of a probe artifact, whose scores choose; a probe that failed passes its status on.
+    adaptable
+        Without a probe: what each layer can adapt, as :class:`aletheia.method.layers.Layer` names it.
     """
+    known = probe or {"status": "ok", "reason": None, "layers_total": len(adaptable), "adaptable": adaptable}
     score = arm.get("score", "l2")
     payload: dict[str, Any] = {
-        "status": probe["status"],
-        "reason": probe["reason"],
+        "status": known["status"],
+        "reason": known["reason"],
         "method": arm["layers"],
-        "score": score,
+        "score": score if probe else None,
         "budget_percent": arm.get("budget_percent"),
-        "layers_total": probe["layers_total"],
+        "layers_total": known["layers_total"],
     }
-    if probe["status"] != "ok":
+    if known["status"] != "ok":
         empty = {
             "layers": [],
             "target_modules": [],
@@ -130,14 +145,14 @@ def selection_payload(
             "rank_pattern": {},
             "alpha_pattern": {},
         }
-        shares = dict.fromkeys(("lowest_layer", "held_norm_share", "held_squared_share", "margin_at_cut"))
-        return {**payload, **empty, **shares}
-    scores = probe["scores"][score]
-    layers = [Layer(i, **names) for i, names in enumerate(probe["adaptable"])]
+        return {**payload, **empty, **dict.fromkeys(("lowest_layer", *SHARES))}
+    scores = probe["scores"][score] if probe else None
+    layers = [Layer(i, **names) for i, names in enumerate(known["adaptable"])]
     plan = placement_plan(
         layers,
-        choose_layers(scores, arm, seed=seed),
+        choose_layers(len(layers), arm, seed=seed, scores=scores),
         rank=arm.get("rank", adapter["rank"]),
         alpha=arm.get("alpha", adapter["alpha"]),
     )
-    return {**payload, **plan, "lowest_layer": plan["layers"][0], **held_shares(scores, plan["layers"])}
+    shares = held_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
+    return {**payload, **plan, "lowest_layer": plan["layers"][0], **shares}

@@ -150,14 +150,14 @@ def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
     Parameters
     ----------
     tokens
-        ``code:NAME=DIGEST``, ``config:SECTION=JSON`` or ``env:FILE=DIGEST``.
+        ``code:NAME=DIGEST``, ``config:SECTION=JSON``, ``env:FILE=DIGEST`` or ``inputs:declared=DIGEST``.
 
     Returns
     -------
     dict
-        ``{"code": {…}, "config": {section: value}, "env": {…}}``.
+        ``{"code": {…}, "config": {section: value}, "env": {…}, "inputs": {…}}``.
     """
-    parsed: dict[str, dict[str, Any]] = {"code": {}, "config": {}, "env": {}}
+    parsed: dict[str, dict[str, Any]] = {"code": {}, "config": {}, "env": {}, "inputs": {}}
     for token in tokens:
         head, _, value = token.partition("=")
         group, _, name = head.partition(":")

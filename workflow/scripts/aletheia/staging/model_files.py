@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
+from aletheia.method.layers import adaptable_layers
 from aletheia.method.loading import load_tokenizer
 
 if TYPE_CHECKING:
@@ -46,6 +47,24 @@ def described_model(folder: Path, *, named: str, remedy: str) -> PreTrainedModel
         model = _shaped(config, named=named, remedy=remedy)
         _check_tokenizer(folder, model, named=named, remedy=remedy)
     return model
+
+
+def adaptable_names(folder: Path, *, named: str, remedy: str) -> list[dict[str, list[str]]]:
+    """Return, for each layer, the full names of what can carry adapters.
+
+    Parameters
+    ----------
+    folder, named, remedy
+        As in :func:`described_model`.
+
+    Raises
+    ------
+    UserError
+        When its family has no layers that are known (see :func:`aletheia.method.layers.adaptable_layers`).
+    """
+    with quiet():
+        model = _shaped(_config(folder, named=named, remedy=remedy), named=named, remedy=remedy)
+    return [layer.names() for layer in adaptable_layers(model)]
 
 
 def reason(error: object) -> str:

@@ -15,6 +15,7 @@ from aletheia.provenance.staged_files import folder_of
 from aletheia.staging.build import build_data, build_model, in_sentences
 from aletheia.staging.convert import count_parameters
 from aletheia.staging.docstrings import python_build
+from aletheia.staging.model_files import adaptable_names
 from aletheia.staging.weights_check import check_model
 
 # The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
@@ -70,6 +71,7 @@ def stage_model(job: Job, name: str, lock_path: Path) -> None:
         "files": about["files"],
         "parameters": count_parameters(folder),
         "layers": next((config[key] for key in LAYER_KEYS if key in config), None),
+        "adaptable": adaptable_names(folder, **in_sentences(source)),
         "family": entry.get("family") or config["model_type"],
         "licence": entry.get("licence"),
         "tokenizer_class": tokenizer.get("tokenizer_class"),

@@ -13,10 +13,12 @@ from aletheia.study.schema_sentences import nearest
 
 BASELINE = "std"
 MATCHED = "ale"
+# Values of `layers` that choose by the probe's scores; the others are controls, which need none and pay for none.
+BY_SCORE = ("gradient", "bottom")
 # Which values of `layers` read a key of an arm; beside another value it would change nothing.
 READERS = {
-    "budget_percent": ("gradient", "bottom", "first", "last", "random"),
-    "score": ("gradient", "bottom"),
+    "budget_percent": (*BY_SCORE, "first", "last", "random"),
+    "score": BY_SCORE,
     "draw": ("random",),
 }
 LONGER = ("steps", "extra_steps_percent")
@@ -50,6 +52,11 @@ def rule_of(arm: Mapping[str, Any]) -> str:
     if arm.get("steps") or arm.get("extra_steps_percent"):
         return "train_cm"
     return "train_std" if arm["layers"] == "all" else "train_ale"
+
+
+def needs_probe(arm: Mapping[str, Any]) -> bool:
+    """Tell whether an arm's layers follow from the probe's scores."""
+    return arm["layers"] in BY_SCORE
 
 
 def arms_of(campaign: Mapping[str, Any], model: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study import benchmarks
-from aletheia.study.arms import Say, arms_of, check_share, rule_of
+from aletheia.study.arms import Say, arms_of, check_share, needs_probe
 from aletheia.study.report_contents import REPORTS
 from aletheia.study.schema import at, merged
 from aletheia.study.schema_sentences import nearest
@@ -149,8 +149,8 @@ def check_settings(
     given = {name: merged(campaign["given"].get(name, {}), own.get(name, {})) for name in ("training", "evaluation")}
     check_training(given["training"], settings["training"], lambda *said: say("training", *said))
     _check_heldout(given, settings, data, say, count_rows)
-    selecting = any(rule_of(campaign["arms"][arm]) != "train_std" for arm in arms_of(campaign, model))
-    _check_rows(settings, data, say, probed=selecting)
+    probed = any(needs_probe(campaign["arms"][arm]) for arm in arms_of(campaign, model))
+    _check_rows(settings, data, say, probed=probed)
 
 
 def _has(mapping: Mapping[str, Any], keys: Sequence[str]) -> bool:

@@ -7,24 +7,18 @@ this, so that a deleted file is missed even where nothing else names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aletheia.provenance.artifacts import SIDECAR
+from aletheia.study.paths import Paths, evaluation_files
 from aletheia.study.study import Run, Study
 
-BASE = "base"
-GENERATIONS = "humaneval.generations.parquet"
+PLOTTED = ("pdf", "png", "svg")
 
 
 def study_targets(study: Study, results: str = "results") -> list[str]:
     """Return what the study is for: ledgers, statistics, tables, analyses, figures."""
-    return [
-        *(f"{results}/aggregate/{name}" for name in ("ledger.csv", *study.result_tables())),
-        f"{results}/stats/summary.json",
-        *(f"{results}/stats/{name}" for name in study.analyses()),
-        *(f"{results}/tables/table{n}.{suffix}" for n in study.tables() for suffix in ("csv", "md", "tex")),
-        *(f"{results}/figures/{name}.{suffix}" for name in study.figure_names() for suffix in ("pdf", "png", "svg")),
-    ]
+    return list(_targets(study, Paths(results)))
 
 
 def study_files(study: Study, results: str = "results", resources: str = "resources") -> dict[str, str]:
@@ -37,49 +31,54 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     results, resources
         Its two trees, as Snakemake's path variables name them.
     """
-    files = {f"{resources}/models/{name}.lock.json": "stage_model" for name in study.used_models()}
-    files |= {f"{resources}/data/{name}.lock.json": "stage_data" for name in study.used_data()}
-    for model in study.used_models():
-        if study.models[model]["dtype"] == "auto":
-            files[f"{results}/precision/{model}.json"] = "precision"
-        files |= _evaluated(study, f"{results}/evaluate/{model}/{BASE}", model)
+    paths = Paths(results, resources)
+    files = {paths.model_lock(name): "stage_model" for name in study.used_models()}
+    files |= {paths.data_lock(name): "stage_data" for name in study.used_data()}
+    files |= {paths.precision(model): "precision" for model in study.measured_precisions()}
     for run in study.runs.values():
-        files |= _trained(run, results)
-        files |= _evaluated(study, f"{results}/evaluate/{run.model}/{run.arm}/seed{run.seed}", run.model)
-    return files | _reported(study, results)
+        files |= _trained(run, paths)
+    for model, run_name in study.evaluated():
+        files |= {paths.evaluation(model, run_name, name): rule for name, rule in _evaluated(study, model).items()}
+    for target, rule in _targets(study, paths).items():
+        files |= dict.fromkeys(_whole(target), rule)
+    return files
 
 
 def stability_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake stability`` leaves, which is no target of the study."""
+    paths = Paths(results)
     draws = {model: study.shared[model]["stability"]["draws"] for model, _ in study.probed()}
-    folder = f"{results}/stability"
-    files = {f"{folder}/{model}/seed{draw}.json": "probe_draw" for model, n in draws.items() for draw in range(n)}
-    plots = [path for suffix in ("pdf", "png", "svg") for path in _with_sidecar(f"{folder}/stability.{suffix}")]
-    return files | dict.fromkeys([f"{folder}/summary.json", *plots], "stability_summary")
+    files = {paths.stability_draw(model, draw): "probe_draw" for model, n in draws.items() for draw in range(n)}
+    plots = [path for suffix in PLOTTED for path in with_sidecar(paths.stability(f"stability.{suffix}"))]
+    return files | dict.fromkeys([paths.stability("summary.json"), *plots], "stability_summary")
 
 
 def paired_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake paired`` leaves, which is no target of the study."""
-    folder = f"{results}/paired"
-    files = {f"{folder}/{r.model}/{r.arm}/seed{r.seed}.json": "interleave" for r in study.paired()}
-    return files | dict.fromkeys(_with_sidecar(f"{folder}/summary.csv"), "paired_summary")
+    paths = Paths(results)
+    files = {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.paired()}
+    return files | dict.fromkeys(with_sidecar(paths.paired()), "paired_summary")
 
 
 def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake attribution`` leaves, which is no target of the study."""
-    folder = f"{results}/attribution"
-    files = {f"{folder}/{model}/seed{run.seed}.json": "attribute" for model, run in study.attributed().items()}
-    plots = [path for suffix in ("pdf", "png", "svg") for path in _with_sidecar(f"{folder}/figS3.{suffix}")]
+    paths = Paths(results)
+    files = {paths.attribution(model, run.seed): "attribute" for model, run in study.attributed().items()}
+    plots = [path for suffix in PLOTTED for path in with_sidecar(paths.attribution_figure(suffix))]
     return files | dict.fromkeys(plots, "draw_attribution")
 
 
 def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake bundle`` leaves, whatever the study is."""
-    return dict.fromkeys(_with_sidecar(f"{results}/evidence/evidence.zip"), "evidence")
+    return dict.fromkeys(with_sidecar(Paths(results).evidence()), "evidence")
 
 
 # Made on demand, each by the target of its name: results beside the study's own, and the archive that holds all.
-RESULTS_ON_DEMAND = {"stability": stability_files, "paired": paired_files, "attribution": attribution_files}
+RESULTS_ON_DEMAND: dict[str, Callable[..., dict[str, str]]] = {
+    "stability": stability_files,
+    "paired": paired_files,
+    "attribution": attribution_files,
+}
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 
 
@@ -89,39 +88,49 @@ def demanded_files(study: Study, results: str = "results") -> dict[str, str]:
     return {path: rule for files in asked if all(map(os.path.exists, files)) for path, rule in files.items()}
 
 
-def _trained(run: Run, results: str) -> dict[str, str]:
+def with_sidecar(path: str) -> tuple[str, str]:
+    """Return a file and the sidecar that holds its hash and lineage."""
+    return path, path + SIDECAR
+
+
+def evaluation_outputs(benchmarks: Iterable[str]) -> list[str]:
+    """Return the files that the job which asks some benchmarks writes, with their sidecars."""
+    return [path for one in benchmarks for name in evaluation_files(one) for path in _whole(name)]
+
+
+def _whole(name: str) -> Iterable[str]:
+    """Return a file with its sidecar; an artifact needs none."""
+    return [name] if name.endswith(".json") else with_sidecar(name)
+
+
+def _targets(study: Study, paths: Paths) -> dict[str, str]:
+    """Return ``{path: rule}`` of the study's targets."""
+    figures = [paths.figure(name, suffix) for name in study.figure_names() for suffix in PLOTTED]
+    tables = [paths.table(number, suffix) for number in study.tables() for suffix in ("csv", "md", "tex")]
+    stats = [paths.stats(name) for name in ("summary.json", *study.analyses())]
+    return {
+        **dict.fromkeys([paths.aggregated(name) for name in ("ledger.csv", *study.result_tables())], "aggregate"),
+        **dict.fromkeys([*stats, *tables], "stats"),
+        **dict.fromkeys(figures, "figures"),
+    }
+
+
+def _trained(run: Run, paths: Paths) -> dict[str, str]:
     """Return what one run's batches, probe, selection and training leave."""
-    place = f"{run.model}/{run.arm}/seed{run.seed}"
-    files = {f"{results}/batches/{run.model}/seed{run.seed}.json": "batches"}
-    if run.kind != "train_std":
-        files[f"{results}/probe/{run.model}/seed{run.seed}.json"] = "probe"
-        files[f"{results}/select/{place}.json"] = "select"
-    names = ("run.json", *_with_sidecar("adapter"))
-    return files | {f"{results}/train/{place}/{name}": run.kind for name in names}
+    key = (run.model, run.arm, run.seed)
+    files = {paths.batches(run.model, run.seed): "batches"}
+    if run.probes:
+        files[paths.probe(run.model, run.seed)] = "probe"
+    if run.selects:
+        files[paths.selection(*key)] = "select"
+    return files | dict.fromkeys([paths.run(*key), *with_sidecar(paths.adapter(*key))], run.kind)
 
 
-def _evaluated(study: Study, folder: str, model: str) -> dict[str, str]:
-    """Return what the evaluations of one run, or of a base model, leave in ``folder``."""
-    jobs = study.evaluation_jobs(model).items()
-    rules = {benchmark: "_".join([step, *asked]) for step, asked in jobs for benchmark in asked}
-    names: dict[str, str] = {}
-    for benchmark, rule in rules.items():
-        table = f"{benchmark}.parquet"
-        if benchmark == "humaneval":
-            names |= dict.fromkeys(_with_sidecar(GENERATIONS), rule)
-            names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(table)], "score_code")
-        else:
-            names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(table)], rule)
-    return {f"{folder}/{name}": rule for name, rule in names.items()}
-
-
-def _reported(study: Study, results: str) -> dict[str, str]:
-    """Return the study's targets with their sidecars; the summary is an artifact that needs none."""
-    rules = {"aggregate": "aggregate", "stats": "stats", "tables": "stats", "figures": "figures"}
-    targets = study_targets(study, results)
-    paths = [p for target in targets for p in ([target] if target.endswith(".json") else _with_sidecar(target))]
-    return {path: rules[path.removeprefix(f"{results}/").split("/")[0]] for path in paths}
-
-
-def _with_sidecar(name: str) -> Iterable[str]:
-    return name, name + SIDECAR
+def _evaluated(study: Study, model: str) -> dict[str, str]:
+    """Return ``{file: rule}`` of what the evaluations of a base model, or of one of its runs, leave."""
+    files: dict[str, str] = {}
+    for step, asked in study.evaluation_jobs(model).items():
+        files |= dict.fromkeys(evaluation_outputs(asked), "_".join([step, *asked]))
+    if "humaneval" in study.model_benchmarks(model):
+        files |= dict.fromkeys(["humaneval.json", *with_sidecar("humaneval.parquet")], "score_code")
+    return files

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import BASELINE, arms_of, check_arms, check_arms_of, meaning, rule_of, steps_of_plan
+from aletheia.study.arms import (
+    BASELINE,
+    arms_of,
+    check_arms,
+    check_arms_of,
+    meaning,
+    needs_probe,
+    rule_of,
+    steps_of_plan,
+)
 from aletheia.study.benchmarks import check_served, jobs_of
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.paths import BASE, run_name
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, stand_ins
 from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
@@ -42,6 +52,16 @@ class Run:
     def kind(self) -> str:
         """Which rule trains it (see :func:`aletheia.study.arms.rule_of`)."""
         return rule_of(self.arm_settings)
+
+    @property
+    def selects(self) -> bool:
+        """Whether its adapters stand in a selection of the layers."""
+        return self.kind != "train_std"
+
+    @property
+    def probes(self) -> bool:
+        """Whether that selection follows from a probe (see :func:`aletheia.study.arms.needs_probe`)."""
+        return needs_probe(self.arm_settings)
 
 
 @dataclass
@@ -71,6 +91,22 @@ class Study:
     runs: dict[tuple[str, str, int], Run] = field(default_factory=dict)
     batches: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
     shared: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self, model: str, arm: str, seed: int) -> Run:
+        """Return a run of some campaign.
+
+        Raises
+        ------
+        UserError
+            When no campaign has it; with the seeds that there are.
+        """
+        if (model, arm, seed) not in self.runs:
+            seeds = sorted(run.seed for run in self.runs.values() if (run.model, run.arm) == (model, arm))
+            raise UserError(
+                f"{model}/{arm}/seed{seed}: expected a run of some campaign (that arm has the seeds "
+                f"{', '.join(map(str, seeds)) or 'of other models'}), found none of that name"
+            )
+        return self.runs[model, arm, seed]
 
     def model_benchmarks(self, model: str) -> list[str]:
         """Return every benchmark that some campaign asks of a model; its base model and all its runs answer them."""
@@ -103,13 +139,14 @@ class Study:
         """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions."""
         return {b: settings["evaluation"][b]["questions"] for b in benchmarks if b != "heldout"}
 
+    def evaluated(self) -> list[tuple[str, str]]:
+        """Return (model, run) of all that is evaluated, as paths name them: base models first."""
+        models = [(model, BASE) for model in self.used_models()]
+        return models + [(run.model, run_name(run.arm, run.seed)) for run in self.runs.values()]
+
     def evaluations(self) -> list[str]:
         """Return ``model/run/benchmark`` of every evaluation, base models first."""
-        models = self.used_models()
-        base = [f"{m}/base/{b}" for m in models for b in self.model_benchmarks(m)]
-        return base + [
-            f"{r.model}/{r.arm}/seed{r.seed}/{b}" for r in self.runs.values() for b in self.model_benchmarks(r.model)
-        ]
+        return [f"{model}/{run}/{name}" for model, run in self.evaluated() for name in self.model_benchmarks(model)]
 
     def result_tables(self) -> list[str]:
         """Return the tables that aggregate writes beside the ledger."""
@@ -127,8 +164,16 @@ class Study:
         return figures_of(self.reports()) + (list(LAYER_FIGURES) if self.probed() else [])
 
     def probed(self) -> list[tuple[str, int]]:
-        """Return (model, seed) of every probe that some run needs: each run but those with adapters in all layers."""
-        return list(dict.fromkeys((r.model, r.seed) for r in self.runs.values() if r.kind != "train_std"))
+        """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
+        return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.probes))
+
+    def arms_of_rule(self, rule: str) -> list[str]:
+        """Return the arms that one of the training rules makes."""
+        return sorted({run.arm for run in self.runs.values() if run.kind == rule})
+
+    def measured_precisions(self) -> list[str]:
+        """Return the models whose precision is measured."""
+        return [model for model in self.used_models() if self.models[model]["dtype"] == "auto"]
 
     def paired(self) -> list[Run]:
         """Return the runs that can be timed in turns with the standard arm: selecting arms of as many steps."""
@@ -136,10 +181,10 @@ class Study:
         return [run for run in selecting if (run.model, BASELINE, run.seed) in self.runs]
 
     def attributed(self) -> dict[str, Run]:
-        """Return, by model, the first run of an arm that selects layers: its attribution has that run's settings."""
+        """Return, by model, the first run of an arm that is probed: its attribution has that run's settings."""
         first: dict[str, Run] = {}
         for run in self.runs.values():
-            if run.kind != "train_std":
+            if run.probes:
                 first.setdefault(run.model, run)
         return first
 
@@ -155,6 +200,7 @@ class Study:
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
                 "selecting": [arm for arm, entry in campaign["arms"].items() if rule_of(entry) != "train_std"],
+                "probing": [arm for arm, entry in campaign["arms"].items() if needs_probe(entry)],
                 "arms": list(campaign["arms"]),
                 "seeds": campaign["seeds"],
                 "models": {

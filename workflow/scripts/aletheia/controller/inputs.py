@@ -1,0 +1,124 @@
+"""Which files a step reads: each function takes the study, its paths and what a rule's wildcards name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aletheia.audit import bundle
+from aletheia.staging.local_paths import local_inputs
+from aletheia.study import outputs, sections
+from aletheia.study.arms import BASELINE, MATCHED
+from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
+from aletheia.study.paths import BASE, Paths
+from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE
+from aletheia.study.study import Study
+
+# Of an input that a job does not have.
+NOTHING: list[str] = []
+
+
+def study_targets(study: Study, paths: Paths) -> list[str]:
+    """Return what the study is for: ledgers, statistics, tables, analyses, figures."""
+    return outputs.study_targets(study, paths.results)
+
+
+def model_files(study: Study, model: str) -> list[str]:
+    """Return the user's own files that a model is staged from."""
+    return list(map(str, local_inputs(study.models[model])))
+
+
+def data_files(study: Study, data: str) -> list[str]:
+    """Return the user's own files that a data set is staged from."""
+    return list(map(str, local_inputs(study.data[data])))
+
+
+def training_data(study: Study, paths: Paths, model: str) -> str:
+    """Return the lock of a model's training data."""
+    return paths.data_lock(study.shared[model]["data"])
+
+
+def precision(study: Study, paths: Paths, model: str) -> str | list[str]:
+    """Return the measured choice of precision, for a model with dtype auto."""
+    return paths.precision(model) if study.models[model]["dtype"] == "auto" else NOTHING
+
+
+def probe(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the probe that an arm's layers follow from; a control needs none."""
+    return paths.probe(model, seed) if study.run(model, arm, seed).probes else NOTHING
+
+
+def selection(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the selection of an arm that does not adapt all layers."""
+    return paths.selection(model, arm, seed) if study.run(model, arm, seed).selects else NOTHING
+
+
+def layers_of_model(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the lock that names a model's layers, for a control whose layers follow from no probe."""
+    return NOTHING if study.run(model, arm, seed).probes else paths.model_lock(model)
+
+
+def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *, of: str) -> str | list[str]:
+    """Return the run of arm ``of``, whose measured time decides the steps of an arm with ``steps: measured``."""
+    measured = study.run(model, arm, seed).arm_settings.get("steps") == "measured"
+    return paths.run(model, of, seed) if measured else NOTHING
+
+
+def std_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the standard run that buys an arm's measured steps."""
+    return reference_run(study, paths, model, arm, seed, of=BASELINE)
+
+
+def ale_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the run of selected layers whose step time an arm's measured steps are bought at."""
+    return reference_run(study, paths, model, arm, seed, of=MATCHED)
+
+
+def question_locks(study: Study, paths: Paths, model: str, *, benchmarks: Iterable[str]) -> list[str]:
+    """Return the locks of the question sets of some benchmarks."""
+    return [paths.data_lock(name) for name in study.question_sets(benchmarks, study.shared[model]).values()]
+
+
+def evaluated_run(paths: Paths, model: str, run: str) -> str | list[str]:
+    """Return the training run to evaluate; the base model has none."""
+    return NOTHING if run == BASE else paths.run(model, *run.split("/seed"))
+
+
+def humaneval_lock(study: Study, paths: Paths, model: str) -> str:
+    """Return the lock of the HumanEval problems."""
+    return paths.data_lock(sections.judging(study, model)["questions"])
+
+
+def aggregated(study: Study, paths: Paths) -> list[str]:
+    """Return the artifacts of every run that some campaign plans, of which the ledger is made."""
+    return [path.as_posix() for path in campaign_artifacts(study.campaign_index(), paths).paths]
+
+
+def inputs_token(wildcards: object, input: Iterable[str]) -> str:
+    """Return what tells a script which inputs its rule declares: their digest, since a command has no room for all."""
+    return f"inputs:declared={digest_of_paths(input)}"
+
+
+def layers(paths: Paths, figure: str) -> str | list[str]:
+    """Return the table of layer scores, for the figures that show it."""
+    return paths.aggregated(LAYER_TABLE) if figure in LAYER_FIGURES else NOTHING
+
+
+def stability_draws(study: Study, paths: Paths) -> list[str]:
+    """Return the probes of each model's draws."""
+    draws = {model: section["draws"] for model, section in sections.stability(study).items()}
+    return [paths.stability_draw(model, draw) for model, n in draws.items() for draw in range(n)]
+
+
+def pairs(study: Study, paths: Paths) -> list[str]:
+    """Return the measurement in turns of each selecting run that has a standard one beside it."""
+    return [paths.pair(run.model, run.arm, run.seed) for run in study.paired()]
+
+
+def attributions(study: Study, paths: Paths) -> list[str]:
+    """Return the attribution of each model that is probed."""
+    return [paths.attribution(model, run.seed) for model, run in study.attributed().items()]
+
+
+def made_files(study: Study, results: str, resources: str) -> list[str]:
+    """Return every file that the study's rules have written, results on demand too; a folder by its sidecar."""
+    return bundle.made_files(study, results, resources)

@@ -1,0 +1,106 @@
+"""What the ledger is made of: the artifacts of every run that some campaign plans.
+
+The rule `aggregate` declares these as its inputs, and its script reads the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aletheia.provenance.artifacts import SIDECAR
+from aletheia.study.paths import BASE, HUMANEVAL_GENERATIONS, Paths, run_name
+from aletheia.study.planned_runs import planned_runs
+
+Campaigns = Sequence[Mapping[str, Any]]
+RunKey = tuple[str, str, int]  # model, arm, seed
+
+
+@dataclass(frozen=True)
+class CampaignArtifacts:
+    """The artifacts that a study's tables are made of.
+
+    Attributes
+    ----------
+    runs, evaluations
+        Files of kind ``run`` and ``evaluation``.
+    probes, selections
+        By (model, arm, seed), of the arms that have one.
+    plans
+        Of batches, by (model, seed).
+    precisions
+        Measured choices, by model with ``dtype: auto``.
+    generations
+        Sidecars of generated programs by (model, arm, seed), or (model, "base", None): what judged them stands in
+        the evaluation, what wrote them only here.
+    """
+
+    runs: list[Path]
+    evaluations: list[Path]
+    probes: dict[RunKey, Path] = field(default_factory=dict)
+    selections: dict[RunKey, Path] = field(default_factory=dict)
+    plans: dict[tuple[str, int], Path] = field(default_factory=dict)
+    precisions: dict[str, Path] = field(default_factory=dict)
+    generations: dict[tuple[str, str, int | None], Path] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them, each once."""
+        others = (self.probes, self.selections, self.plans, self.precisions, self.generations)
+        found = [*self.runs, *self.evaluations, *(path for group in others for path in group.values())]
+        return list(dict.fromkeys(found))
+
+
+def probing_arms(campaign: Mapping[str, Any]) -> list[str]:
+    """Return a campaign's arms whose layers follow from a probe; of an index without that list, those that select."""
+    return campaign.get("probing", campaign.get("selecting", []))
+
+
+def campaign_artifacts(
+    campaigns: Campaigns, paths: Paths, *, runs: list[Path] | None = None, evaluations: list[Path] | None = None
+) -> CampaignArtifacts:
+    """Return what the ledger of some campaigns is made of.
+
+    Parameters
+    ----------
+    campaigns
+        As :meth:`aletheia.study.study.Study.campaign_index` gives them.
+    paths
+        The study's.
+    runs, evaluations
+        In place of the study's own; with runs, which plans of batches they read is not known, and with evaluations what
+        wrote the answers.
+    """
+    trained: dict[Path, None] = {}
+    evaluated: dict[Path, None] = {}
+    found = CampaignArtifacts(runs or [], evaluations or [])
+    for campaign in campaigns:
+        for run in planned_runs(campaign):
+            model, arm, seed = key = (run["model"], run["arm"], run["seed"])
+            trained[Path(paths.run(*key))] = None
+            if runs is None:
+                found.plans[model, seed] = Path(paths.batches(model, seed))
+                if run.get("measured_precision"):
+                    found.precisions[model] = Path(paths.precision(model))
+            for asked in (key, (model, BASE, None)):
+                name = run_name(*asked[1:])
+                for benchmark in run["benchmarks"]:
+                    evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
+                if "humaneval" in run["benchmarks"] and evaluations is None:
+                    found.generations[asked] = Path(paths.evaluation(model, name, HUMANEVAL_GENERATIONS + SIDECAR))
+            if arm in campaign.get("selecting", []):
+                found.selections[key] = Path(paths.selection(*key))
+            if arm in probing_arms(campaign):
+                found.probes[key] = Path(paths.probe(model, seed))
+    found.runs.extend(sorted(trained) if runs is None else [])
+    found.evaluations.extend(sorted(evaluated) if evaluations is None else [])
+    return found
+
+
+def digest_of_paths(paths: Iterable[Path | str]) -> str:
+    """Return the sha256 of a set of paths: a rule passes that of its inputs, which may be too many for a command."""
+    names = sorted(Path(path).as_posix() for path in paths)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""Where each artifact of a study lies: every path is spelled here once.
+
+The rules keep their literal patterns, which say the same; a test holds both together. This module imports nothing, so
+that any step may use it without resting on more code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE = "base"
+HUMANEVAL_GENERATIONS = "humaneval.generations.parquet"
+
+
+def run_name(arm: str, seed: int | str | None) -> str:
+    """Return how a run of a model is called in paths: ``ARM/seedN``, or ``base`` for the model without an adapter."""
+    return BASE if arm == BASE else f"{arm}/seed{seed}"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a study.
+
+    Attributes
+    ----------
+    results, resources
+        Its two trees; ``<results>`` and ``<resources>`` in rules, where Snakemake puts them in.
+    """
+
+    results: str = "results"
+    resources: str = "resources"
+
+    def model_lock(self, model: str) -> str:
+        """Return the lock of a staged model."""
+        return f"{self.resources}/models/{model}.lock.json"
+
+    def data_lock(self, data: str) -> str:
+        """Return the lock of a staged data set."""
+        return f"{self.resources}/data/{data}.lock.json"
+
+    def precision(self, model: str) -> str:
+        """Return the measured choice of precision of a model with ``dtype: auto``."""
+        return f"{self.results}/precision/{model}.json"
+
+    def batches(self, model: str, seed: int | str) -> str:
+        """Return the plan of batches that all arms of a model and a seed read."""
+        return f"{self.results}/batches/{model}/seed{seed}.json"
+
+    def probe(self, model: str, seed: int | str) -> str:
+        """Return the probe of a model and a seed."""
+        return f"{self.results}/probe/{model}/seed{seed}.json"
+
+    def selection(self, model: str, arm: str, seed: int | str) -> str:
+        """Return the layers that an arm selects."""
+        return f"{self.results}/select/{model}/{arm}/seed{seed}.json"
+
+    def run(self, model: str, arm: str, seed: int | str) -> str:
+        """Return what a training run says of itself."""
+        return f"{self.results}/train/{model}/{arm}/seed{seed}/run.json"
+
+    def adapter(self, model: str, arm: str, seed: int | str) -> str:
+        """Return the folder of a run's adapter."""
+        return f"{self.results}/train/{model}/{arm}/seed{seed}/adapter"
+
+    def evaluation(self, model: str, run: str, file: str) -> str:
+        """Return a file of the evaluations of a run (``ARM/seedN``), or of the base model (``base``)."""
+        return f"{self.results}/evaluate/{model}/{run}/{file}"
+
+    def aggregated(self, table: str) -> str:
+        """Return a table that aggregate writes: ``ledger.csv`` and those made of it."""
+        return f"{self.results}/aggregate/{table}"
+
+    def stats(self, file: str) -> str:
+        """Return a file of the statistics: ``summary.json`` or a written analysis."""
+        return f"{self.results}/stats/{file}"
+
+    def table(self, number: int | str, suffix: str) -> str:
+        """Return one of the paper's tables."""
+        return f"{self.results}/tables/table{number}.{suffix}"
+
+    def figure(self, name: str, suffix: str) -> str:
+        """Return one of the study's figures."""
+        return f"{self.results}/figures/{name}.{suffix}"
+
+    def stability_draw(self, model: str, seed: int | str) -> str:
+        """Return the probe of one draw of batches."""
+        return f"{self.results}/stability/{model}/seed{seed}.json"
+
+    def stability(self, file: str) -> str:
+        """Return a file of the probe's stability: ``summary.json`` or its figure."""
+        return f"{self.results}/stability/{file}"
+
+    def pair(self, model: str, arm: str, seed: int | str) -> str:
+        """Return the measurement of an arm in turns with the standard one."""
+        return f"{self.results}/paired/{model}/{arm}/seed{seed}.json"
+
+    def paired(self) -> str:
+        """Return the table of the arms that were timed in turns."""
+        return f"{self.results}/paired/summary.csv"
+
+    def attribution(self, model: str, seed: int | str) -> str:
+        """Return where the time of a model's training step goes."""
+        return f"{self.results}/attribution/{model}/seed{seed}.json"
+
+    def attribution_figure(self, suffix: str) -> str:
+        """Return the figure of where time goes."""
+        return f"{self.results}/attribution/figS3.{suffix}"
+
+    def evidence(self) -> str:
+        """Return the archive of a finished study."""
+        return f"{self.results}/evidence/evidence.zip"
+
+    def devices(self, gpus: int | str) -> str:
+        """Return the devices that a job of so many GPUs saw."""
+        return f"{self.results}/smoke/gpus{gpus}.txt"
+
+
+def evaluation_files(benchmark: str) -> list[str]:
+    """Return what the job that asks a benchmark writes: a table and a score; for HumanEval the generations alone."""
+    return [HUMANEVAL_GENERATIONS] if benchmark == "humaneval" else [f"{benchmark}.parquet", f"{benchmark}.json"]

@@ -1,0 +1,164 @@
+"""Which settings each step reads: nothing else of the configuration reaches its script, or reruns it.
+
+Each function takes a study and what a rule's wildcards name, and returns a section that is part of the step's lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aletheia.study.arms import BASELINE
+from aletheia.study.study import Run, Study
+
+Section = dict[str, Any]
+# What decides a training step, and the number of steps, among which the probe's time is divided.
+TIMED = (
+    *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
+    *("learning_rate", "schedule", "warmup_steps"),
+)
+# What decides no result is a resource, whose change reruns nothing.
+NO_RESULT = ("checkpoint_seconds", "tensorboard")
+
+
+def encoding(study: Study, model: str) -> Section:
+    """Return how rows become tokens."""
+    return study.shared[model]["encoding"]
+
+
+def loading(study: Study, model: str) -> Section:
+    """Return how a model is loaded."""
+    return {key: study.models[model][key] for key in ("dtype", "quantization", "attention")}
+
+
+def trained_model(study: Study, model: str) -> Section:
+    """Return how a model is loaded and how fast it learns."""
+    return {**loading(study, model), "learning_rate_scale": study.models[model]["learning_rate_scale"]}
+
+
+def model_source(study: Study, model: str) -> Section:
+    """Return what decides a staged model's files."""
+    entry = study.models[model]
+    return {key: entry[key] for key in ("source", "family", "parameters", "layers", "licence") if key in entry}
+
+
+def data_source(study: Study, data: str) -> Section:
+    """Return what decides a staged data set's files."""
+    return {key: value for key, value in study.data[data].items() if key != "note"}
+
+
+def precision(study: Study, model: str) -> Section:
+    """Return the micro-batches that the choice of precision is measured with."""
+    training_settings = next(run.settings["training"] for run in study.runs.values() if run.model == model)
+    return {key: training_settings[key] for key in ("batch_size", "accumulation")}
+
+
+def probe(study: Study, model: str) -> Section:
+    """Return the probe's settings."""
+    return study.shared[model]["probe"]
+
+
+def stability_draw(study: Study, model: str) -> Section:
+    """Return the probe's settings for the study of its stability: as many batches as the largest count."""
+    return {**probe(study, model), "batches": max(study.shared[model]["stability"]["batches"])}
+
+
+def stability(study: Study) -> Section:
+    """Return draws and counts of each model that is probed."""
+    return {model: study.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in study.probed())}
+
+
+def batches(study: Study, model: str, seed: int) -> Section:
+    """Return the shape of a plan that serves every arm of a model and a seed."""
+    return study.batches[model, seed]
+
+
+def arm(study: Study, model: str, arm: str, seed: int) -> Section:
+    """Return what an arm means: which layers, how many of them, which ranks, how many steps."""
+    return study.run(model, arm, seed).arm_settings
+
+
+def baseline(study: Study, model: str, seed: int) -> Section:
+    """Return what the standard arm of a pair means."""
+    return study.run(model, BASELINE, seed).arm_settings
+
+
+def adapter(study: Study, model: str, arm: str, seed: int) -> Section:
+    """Return ranks, alphas and dropout of a run's adapters."""
+    return study.run(model, arm, seed).settings["adapter"]
+
+
+def ranks(study: Study, model: str, arm: str, seed: int) -> Section:
+    """Return ranks and alphas, which a selection writes down."""
+    return {key: adapter(study, model, arm, seed)[key] for key in ("rank", "alpha")}
+
+
+def run(model: str, arm: str) -> Section:
+    """Return the run's name, which its adapter and its row carry."""
+    return {"model": model, "arm": arm}
+
+
+def training(study: Study, model: str, arm: str, seed: int) -> Section:
+    """Return the optimisation's settings."""
+    settings = study.run(model, arm, seed).settings["training"]
+    return {key: value for key, value in settings.items() if key not in NO_RESULT}
+
+
+def timed_training(study: Study, model: str, arm: str, seed: int) -> Section:
+    """Return the settings of training that a measurement in turns reads."""
+    return _timed(study.run(model, arm, seed))
+
+
+def interleaving(study: Study, model: str) -> Section:
+    """Return how many rounds and steps arms take in turns."""
+    return study.shared[model]["interleaving"]
+
+
+def attributed_model(model: str) -> Section:
+    """Return the model's name, which its attribution carries."""
+    return {"model": model, "arm": None}
+
+
+def attributed_adapter(study: Study, model: str) -> Section:
+    """Return ranks, alphas and dropout of a model's adapters, for its attribution."""
+    return study.attributed()[model].settings["adapter"]
+
+
+def attributed_training(study: Study, model: str) -> Section:
+    """Return the settings of training that a model's attribution reads."""
+    return _timed(study.attributed()[model])
+
+
+def evaluation(study: Study, model: str, *, step: str, benchmarks: Iterable[str]) -> Section:
+    """Return how some benchmarks of a model are asked by a step, ``evaluate`` or ``generate``."""
+    settings = study.shared[model]["evaluation"]
+    prompt = study.models[model]["prompt"] if settings["prompt"] == "registry" else settings["prompt"]
+    common = {key: settings[key] for key in ("batch_size", "time_limit_seconds")} | {"prompt": prompt}
+    if step == "generate":
+        common["generation"] = settings["generation"]
+    own = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
+    return {**common, "benchmarks": list(benchmarks), **own}
+
+
+def judging(study: Study, model: str) -> Section:
+    """Return how generated code is judged."""
+    return {key: study.shared[model]["evaluation"]["humaneval"][key] for key in ("questions", "sandbox")}
+
+
+def campaigns(study: Study) -> list[Section]:
+    """Return which runs belong to which campaign, and what the campaign reports."""
+    return study.campaign_index()
+
+
+def reports(study: Study) -> list[str]:
+    """Return the reports that the study's campaigns feed."""
+    return study.reports()
+
+
+def figures(study: Study) -> Section:
+    """Return the look of the figures."""
+    return study.figures
+
+
+def _timed(run: Run) -> Section:
+    return {key: run.settings["training"][key] for key in TIMED}
