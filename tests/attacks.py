@@ -139,7 +139,7 @@ def readable_python():
 
 
 def survivors(token, seconds=2.0):
-    """Return the marked processes that are there after these seconds: on a busy machine, one that is killed takes some."""
+    """Return the marked processes that are still there after these seconds: one that was killed takes a moment."""
     deadline = time.monotonic() + seconds
     while (found := marked(token)) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -20,7 +20,7 @@ def test_two_complete_runs_give_equal_payloads(finished, tmp_path):
     assert len(first) > 50
     assert again == first
     ledgers = [pd.read_csv(folder / "results/aggregate/ledger.csv") for folder in (finished, second)]
-    # The code's digest stands for the copy's, which is the same; only the clock, the memory and what else ran may differ.
+    # The code's digest stands for the copy's, which is the same; what was measured of the machine may differ.
     unmeasured = [name for name in ledgers[0] if not name.endswith(MEASURED)]
     assert len(ledgers[0].columns) - len(unmeasured) == 8
     pd.testing.assert_frame_equal(ledgers[0][unmeasured], ledgers[1][unmeasured])
