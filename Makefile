@@ -26,9 +26,10 @@ demo: $(VENV)/.installed  ## Run the default study on this machine, to its figur
 test: $(VENV)/.installed  ## Run every test (ARGS='-m "not slow"' leaves the long ones out)
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed  ## Check form: ruff, snakefmt, snakemake --lint
+lint: $(VENV)/.installed  ## Check form: ruff, the layers of the library, snakefmt, snakemake --lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 

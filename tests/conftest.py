@@ -38,6 +38,16 @@ FAMILIES = {
 }
 
 
+# The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
+LONGEST = ("test_slurm", "test_workflow", "test_environment_files", "test_robustness", "test_parity")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     import torch
