@@ -39,10 +39,10 @@ UNCALLED = {
         "torch",
     ): "probe and what it measures with: comparing probes reads their artifacts, and measures nothing",
     ("report", "transformers"): "taps: as for torch",
-    ("score_code", "torch"): "data: judging reads locks and rows, and makes no batches",
 }
 # Declared in pyproject.toml, imported nowhere: the above, and these.
 TOOLS = {
+    "import-linter": "holds the library to its layers",
     "pre-commit": "runs the checks at each commit",
     "pytest-xdist": "runs the tests on two workers",
     "pygments": "snakemake --report colours code with it",
@@ -102,7 +102,10 @@ def scripts_of_environments():
     everything, found = "\n".join(texts.values()), {}
     for name, text in texts.items():
         calls = re.findall(r'lineage\(\s*"(\w+\.py)",\s*"(\w+)"', text) + PRINTING.get(name, [])
-        named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text))
+        # A loop over steps has script and environment side by side.
+        in_loop = re.findall(r'\("\w+", "(\w+\.py)", "(\w+)"\)', text)
+        calls += in_loop
+        named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text)) | {env for _, env in in_loop}
         # `use rule BASE as` keeps the environment of BASE.
         bases = re.findall(r"^use rule (\w+) as", text, flags=re.MULTILINE)
         kept = {re.search(rf'^rule {base}:.*?"\.\./envs/(\w+)\.yaml"', everything, re.M | re.S)[1] for base in bases}

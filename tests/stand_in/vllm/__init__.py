@@ -18,7 +18,7 @@ from typing import TypedDict
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from vllm.lora.request import LoRARequest
+from .lora.request import LoRARequest  # noqa: TID252  a package that stands for one which is not installed
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
