@@ -203,8 +203,8 @@ def test_pairs_of_one_allocation_are_known_as_such(campaign):
 def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
     folder, study, records = campaign
     jobs = {}
-    for path in study.evaluations():
-        place, _, benchmark = path.rpartition("/")
+    asked = [(f"{model}/{run}", name) for model, run in study.evaluated() for name in study.model_benchmarks(model)]
+    for place, benchmark in asked:
         suffix = "json" if benchmark != "humaneval" else "generations.parquet.lineage.json"
         jobs.setdefault(place, set()).add(
             observed(folder / f"results/evaluate/{place}/{benchmark}.{suffix}")["slurm_job"]

@@ -2,6 +2,9 @@
 
 Under each column stand the code, the environment and the machine that it comes from. A column with many files shows
 groups of them. The bytes depend on the graph alone.
+
+Laid out here and not by Graphviz or Mermaid: the first is a program that no package index has, the second a page of
+scripts in a browser, and the picture is drawn wherever a study can be read, offline, and stands in an archive.
 """
 
 from __future__ import annotations

@@ -144,10 +144,6 @@ class Study:
         models = [(model, BASE) for model in self.used_models()]
         return models + [(run.model, run_name(run.arm, run.seed)) for run in self.runs.values()]
 
-    def evaluations(self) -> list[str]:
-        """Return ``model/run/benchmark`` of every evaluation, base models first."""
-        return [f"{model}/{run}/{name}" for model, run in self.evaluated() for name in self.model_benchmarks(model)]
-
     def result_tables(self) -> list[str]:
         """Return the tables that aggregate writes beside the ledger."""
         reports = set(self.reports())
