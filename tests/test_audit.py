@@ -409,6 +409,18 @@ def test_differences_name_modules_environments_and_keys():
     ]
 
 
+def test_code_from_before_the_packages_is_one_reason():
+    """Its modules have other names and digests of another kind: each would be named twice."""
+    earlier = {"train.py": "1", "aletheia.errors": "1", "aletheia.training": "2", "aletheia.loop": "3"}
+    now = [*TOKENS, 'config:training={"steps":4}']
+    found = differences({**LINEAGE, "code": earlier, "config": {"training": {"steps": 5}}}, now)
+    assert found == [
+        "code of an earlier version, before its modules had packages",
+        "envs/gpu.yaml",
+        "training.steps: 5 → 4",
+    ]
+
+
 def test_other_packages_are_named_where_snakemake_s_own_environment_made_it():
     here = environment()
     there = {**here, "python": "3.9.1", "packages": {**here["packages"], "numpy": "0", "gone": "1"}}

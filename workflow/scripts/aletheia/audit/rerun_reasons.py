@@ -31,6 +31,7 @@ WORDS = {
     "forced": "forced",
 }
 NAMED = 3
+EARLIER = "code of an earlier version, before its modules had packages"
 ABSENT = "absent"
 
 
@@ -108,13 +109,20 @@ def differences(recorded: Mapping[str, Any], tokens: Iterable[str]) -> list[str]
     -------
     list
         ``code aletheia.method.probe`` for a module, ``envs/gpu.yaml`` for an environment, ``training.steps: 4 → 5``
-        for a key.
+        for a key; of code from before the library had packages one line, whatever the modules.
     """
     now = parse_tokens(tokens)
-    found = [f"code {name}" for name in _differing(recorded["code"], now["code"])]
+    found = [EARLIER] if _flat_modules(recorded["code"]) else []
+    found = found or [f"code {name}" for name in _differing(recorded["code"], now["code"])]
     environments = {name: digest for name, digest in recorded["environment"].items() if name.startswith("envs/")}
     found += list(_differing(environments, now["env"]))
     return found + list(_keys(recorded["config"], now["config"]))
+
+
+def _flat_modules(code: Mapping[str, str]) -> bool:
+    """Tell whether code was recorded before the library had packages: its names and digests are of another kind."""
+    modules = [name for name in code if name.startswith("aletheia.")]
+    return bool(modules) and all(name.count(".") == 1 for name in modules)
 
 
 def other_packages(recorded: Mapping[str, Any]) -> list[str]:
