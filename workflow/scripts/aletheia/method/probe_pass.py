@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from aletheia.method.token_loss import IGNORE
+from aletheia.method.token_loss import IGNORE, cross_entropy, predicted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,15 +80,12 @@ def run(model: PreTrainedModel, group: Sequence[Batch]) -> torch.Tensor:
         loss = model(**inputs, use_cache=False).loss
         loss.backward()
         return loss.detach().reshape(1)
-    targets = batch["labels"][:, 1:]
-    sequence, position = (targets != IGNORE).nonzero(as_tuple=True)
-    owners = sequence // (len(targets) // len(group))
+    positions, targets = predicted(batch["labels"])
+    owners = positions // (batch["labels"].numel() // len(group))
     del inputs["labels"]
     hidden = model.base_model(**inputs, use_cache=False)[0]
-    predicting = hidden[sequence.to(hidden.device), position.to(hidden.device)]
-    losses, gradient = _losses(
-        model.get_output_embeddings(), predicting.detach(), targets[sequence, position], owners, len(group)
-    )
+    predicting = hidden.flatten(0, 1).index_select(0, positions.to(hidden.device))
+    losses, gradient = _losses(model.get_output_embeddings(), predicting.detach(), targets, owners, len(group))
     predicting.backward(gradient)
     return losses
 
@@ -106,9 +103,8 @@ def _losses(
     for start in range(0, len(hidden), rows):
         part = slice(start, start + rows)
         leaf = hidden[part].requires_grad_()
-        logits = head(leaf).float()
-        each = torch.nn.functional.cross_entropy(logits, targets[part].to(logits.device), reduction="none")
-        (gradient[part],) = torch.autograd.grad(each, leaf, share[part].to(logits.device))
+        each = cross_entropy(head(leaf), targets[part])
+        (gradient[part],) = torch.autograd.grad(each, leaf, share[part].to(each.device))
         sums.index_add_(0, owners[part], each.detach().to(hidden.device))
     return sums / counts, gradient
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aletheia.method.token_loss import cross_entropy, head_at, predicted
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -32,7 +34,6 @@ def row_losses(
         ``(tokens, summed loss in nats)`` in the order of ``examples``.
     """
     import torch
-    from torch.nn import functional
 
     from aletheia.training.encoding import collate
 
@@ -45,15 +46,13 @@ def row_losses(
             indices = order[start : start + batch_size]
             batch = collate([examples[i] for i in indices], pad_token_id)
             batch = {key: value.to(model.device) for key, value in batch.items()}
-            labels = batch.pop("labels")[:, 1:]
-            wanted = labels != -100
-            with torch.no_grad():
-                # Only target positions are turned to fp32: the vocabulary is the largest dimension here.
-                logits = model(**batch, use_cache=False).logits[:, :-1][wanted].float()
-            each = functional.cross_entropy(logits, labels[wanted], reduction="none")
-            counts = wanted.sum(dim=1)
-            losses = torch.stack([part.sum() for part in each.split(counts.tolist())])
-            for i, count, loss in zip(indices, counts.tolist(), losses.tolist(), strict=True):
+            positions, targets = predicted(batch.pop("labels"))
+            with torch.no_grad(), head_at(model, positions):
+                each = cross_entropy(model(**batch, use_cache=False).logits, targets)
+            owners = positions // batch["input_ids"].shape[1]
+            counts = torch.bincount(owners, minlength=len(indices)).tolist()
+            losses = torch.stack([part.sum() for part in each.split(counts)])
+            for i, count, loss in zip(indices, counts, losses.tolist(), strict=True):
                 results[i] = (count, loss)
     finally:
         model.train(training)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aletheia.method.token_loss import cross_entropy, head_at, predicted
+
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
@@ -36,22 +38,15 @@ def prepared(batch: Mapping[str, Any], device: Any) -> MicroBatch:
 
     The positions are found here, on the host: found on a GPU during a step they would cost a synchronisation each.
     """
-    import torch
-
-    from aletheia.method.token_loss import IGNORE
-
-    following = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORE).flatten()
-    positions = (following != IGNORE).nonzero().flatten()
-    tensors = (batch["input_ids"], positions, following[positions])
+    tensors = (batch["input_ids"], *predicted(batch["labels"]))
     return MicroBatch(*(tensor.to(device) for tensor in tensors), tokens=int(batch["attention_mask"].sum()))
 
 
 def summed_loss(model: PeftModel, batch: MicroBatch) -> torch.Tensor:
     """Return the cross-entropy of a micro-batch, summed over its targets, in nats.
 
-    Equal to the model's own loss times the number of targets. The head's logits (one for each word of the vocabulary,
-    the widest tensor of a small model) are computed for the positions that predict a target alone, and no attention
-    mask is made: what pads stands to the right, where causal attention does not look.
+    Equal to the model's own loss times the number of targets. No attention mask is made: what pads stands to the right,
+    where causal attention does not look.
 
     Parameters
     ----------
@@ -60,14 +55,6 @@ def summed_loss(model: PeftModel, batch: MicroBatch) -> torch.Tensor:
     batch
         From :func:`prepared`.
     """
-    from torch.nn.functional import cross_entropy
-
-    def targets_only(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        return (inputs[0].flatten(0, 1).index_select(0, batch.positions.to(inputs[0].device)),)
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(targets_only)
-    try:
+    with head_at(model, batch.positions):
         logits = model(input_ids=batch.input_ids, use_cache=False).logits
-    finally:
-        hook.remove()
-    return cross_entropy(logits.float(), batch.targets.to(logits.device), reduction="sum")
+    return cross_entropy(logits, batch.targets, reduction="sum")
