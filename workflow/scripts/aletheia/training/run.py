@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     if record.status == "ok":
         size = settings["batch_size"] * 4
         rows = row_losses(finished.model, heldout.examples, batch_size=size, pad_token_id=tokenizer.pad_token_id)
-        facts["eval_loss"] = mean_loss(rows)
+        facts["eval_loss"] = mean_loss(chain.from_iterable(rows))
         if facts["eval_loss"] is None:
             record.fail("diverged", "the held-out loss at the end is not finite")
 
