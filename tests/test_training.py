@@ -9,6 +9,7 @@ import torch
 from aletheia.errors import UserError
 from aletheia.method.adapters import attach, audit, placement_plan
 from aletheia.method.layers import adaptable_layers
+from aletheia.method.token_batch import TokenBatch
 from aletheia.study.schema import section_defaults
 from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.heldout_loss import RowLoss, mean_loss, row_losses
@@ -33,7 +34,7 @@ def looped(
     placement = audit(wrapped, plan)
     loop = Loop(
         wrapped,
-        batches or [random_batch(2, 10, i) for i in range(2 * steps)],
+        [TokenBatch.from_labels(**b) for b in batches or [random_batch(2, 10, i) for i in range(2 * steps)]],
         settings={**SETTINGS, **settings},
         steps=steps,
         learning_rate=5e-3,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from aletheia.method.token_batch import TokenBatch
+
 IGNORE = -100  # the label of a token that does not count; torch's cross-entropy leaves it out
 
 
@@ -68,3 +70,20 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, *, reduction: str
     from torch.nn import functional
 
     return functional.cross_entropy(logits.float(), targets.to(logits.device), reduction=reduction)
+
+
+def token_losses(model: PreTrainedModel, batch: TokenBatch, *, reduction: str = "none") -> torch.Tensor:
+    """Return −log p of each target of a batch in nats, of shape (targets,); with ``reduction="sum"`` their sum.
+
+    The sum equals the model's own loss times the number of targets.
+
+    Parameters
+    ----------
+    model
+        A causal language model, with or without adapters.
+    batch
+        On the device where the model wants its tokens.
+    """
+    with head_at(model, batch.positions):
+        logits = model(**batch.inputs(), use_cache=False).logits
+    return cross_entropy(logits, batch.targets, reduction=reduction)

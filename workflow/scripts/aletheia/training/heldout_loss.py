@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aletheia.method.token_loss import cross_entropy, head_at, predicted
+from aletheia.method.token_loss import token_losses
 from aletheia.training.encoding import collate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from aletheia.method.token_batch import TokenBatch
 
 
 class RowLoss(NamedTuple):
@@ -56,18 +58,16 @@ def row_losses(
         yield [RowLoss(i, count, total) for i, (count, total) in zip(indices, sums, strict=True)]
 
 
-def _pass(model: PreTrainedModel, batch: Mapping[str, Any]) -> list[tuple[int, float]]:
-    """Return the number of targets and their summed loss for each sequence of a batch."""
+def _pass(model: PreTrainedModel, batch: TokenBatch) -> list[tuple[int, float]]:
+    """Return the number of targets and their summed loss for each sequence of a batch on the host."""
     import torch
 
-    positions, targets = predicted(batch["labels"])
-    counts = torch.bincount(positions // batch["labels"].shape[1], minlength=len(batch["labels"])).tolist()
-    inputs = {key: batch[key].to(model.device) for key in ("input_ids", "attention_mask")}
+    counts = batch.targets_by_sequence().tolist()
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), head_at(model, positions):
-            each = cross_entropy(model(**inputs, use_cache=False).logits, targets)
+        with torch.no_grad():
+            each = token_losses(model, batch.to(model.device))
     finally:
         model.train(training)
     totals = torch.stack([part.sum() for part in each.split(counts)])
