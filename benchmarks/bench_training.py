@@ -74,7 +74,7 @@ def arm_sides(base: Any, batches: list[Any], gradient: list[int]) -> dict[str, C
     base
         A base model, whose weights the arms share.
     batches
-        Collated micro-batches of all steps.
+        Micro-batches of all steps.
     gradient
         The layers that a probe selected.
     """
@@ -104,10 +104,9 @@ def arm_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> di
     return found
 
 
-def _targets(batches: list[dict[str, Any]]) -> float:
+def _targets(batches: list[Any]) -> float:
     """Return which share of the tokens is a target: the head's logits are computed for these alone."""
-    targets = sum(int((batch["labels"][:, 1:] >= 0).sum()) for batch in batches)
-    return targets / sum(int(batch["attention_mask"].sum()) for batch in batches)
+    return sum(len(batch.targets) for batch in batches) / sum(batch.tokens for batch in batches)
 
 
 def _timed(call: Callable[[], Any]) -> float:

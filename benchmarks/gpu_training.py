@@ -22,12 +22,13 @@ from run import interleaved, ratio
 
 from aletheia.method.probe import probe_layers
 from aletheia.method.selection import select_layers
+from aletheia.method.token_batch import TokenBatch
 
 
-def random_batch(vocabulary: int, sequences: int, tokens: int, seed: int) -> dict[str, Any]:
+def random_batch(vocabulary: int, sequences: int, tokens: int, seed: int) -> TokenBatch:
     """Return a batch of random tokens, each a target."""
     ids = torch.randint(vocabulary, (sequences, tokens), generator=torch.Generator().manual_seed(seed))
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
+    return TokenBatch.from_labels(ids, ids.clone(), attention_mask=torch.ones_like(ids))
 
 
 def compare(shape: dict[str, Any], *, tokens: int, rounds: int, device: torch.device) -> dict[str, Any]:

@@ -84,11 +84,12 @@ def test_the_end_is_a_target_even_where_it_is_the_padding():
     tokenizer.pad_token = tokenizer.eos_token
     examples = encoding.encode_rows([ROW, {**ROW, "output": "4"}], tokenizer, 999).examples
     batch = encoding.collate(examples, tokenizer.pad_token_id)
-    ends = [row[row != -100][-1].item() for row in batch["labels"]]
+    labels = batch.labels()
+    ends = [row[row != -100][-1].item() for row in labels]
     assert ends == [tokenizer.eos_token_id] * 2
     # Padding itself is neither a target nor attended to.
-    assert (batch["labels"][1][batch["attention_mask"][1] == 0] == -100).all()
-    assert batch["attention_mask"].sum(dim=1).tolist() == [len(e["input_ids"]) for e in examples]
+    assert (labels[1][batch.attention_mask[1] == 0] == -100).all()
+    assert batch.attention_mask.sum(dim=1).tolist() == [len(e["input_ids"]) for e in examples]
 
 
 def test_a_cut_response_has_no_end_and_one_cut_away_is_left_out(tokenizer):
@@ -190,17 +191,17 @@ def test_collate_pads_on_the_right():
     batch = encoding.collate(
         [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}], pad_token_id=1
     )
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
+    assert batch.input_ids.tolist() == [[5, 6, 7], [8, 1, 1]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert (batch.positions.tolist(), batch.targets.tolist()) == ([0, 1], [6, 7])  # nothing predicts a first token
 
 
 def test_probe_batches_are_drawn_without_repetition_and_apart_from_training():
     examples = [{"input_ids": [i], "labels": [i]} for i in range(30)]
     batches = encoding.probe_batches(examples, 0, batches=5, seed=42)
-    drawn = [batch["input_ids"].item() for batch in batches]
+    drawn = [batch.input_ids.item() for batch in batches]
     assert len(set(drawn)) == 5
-    assert drawn == [b["input_ids"].item() for b in encoding.probe_batches(examples, 0, batches=5, seed=42)]
+    assert drawn == [b.input_ids.item() for b in encoding.probe_batches(examples, 0, batches=5, seed=42)]
     planned = plan_batches([1] * 30, steps=5, batch_size=1, accumulation=1, seed=42)
     assert drawn != [i for micro in planned for i in micro]
     with pytest.raises(UserError, match=r"needs 40 rows \(20 batches of 2\) and the training data has 30"):

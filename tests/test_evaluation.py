@@ -226,12 +226,22 @@ def test_a_passed_time_limit_is_a_status(loaded, name, staged):
     assert outcome.reason == "too late"
 
 
-@pytest.mark.parametrize("name", ["mmlu", "humaneval"])
+@pytest.mark.parametrize("name", ["heldout", "mmlu", "humaneval"])
 def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, monkeypatch):
     clock = iter([0.0, 0.0, 0.5])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
     outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged)
     assert outcome.status == "timeout"
+
+
+def test_a_time_limit_that_passes_in_the_last_pass_ends_nothing(loaded, staged, monkeypatch):
+    rows = 4  # that are staged
+    looks = [0.0] * (2 + rows - 1)  # before reading, before the first pass, and between the passes
+    clock = iter(looks)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
+    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), "heldout", staged)
+    assert (outcome.status, outcome.n) == ("ok", rows)
+    assert next(clock, None) is None
 
 
 @pytest.mark.parametrize(

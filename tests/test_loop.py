@@ -12,9 +12,10 @@ from aletheia.method.adapters import attach, placement_plan
 from aletheia.method.attention import FP32 as FP32_ATTENTION
 from aletheia.method.attention import register_fp32_attention
 from aletheia.method.layers import adaptable_layers
+from aletheia.method.token_batch import TokenBatch
+from aletheia.method.token_loss import token_losses
 from aletheia.training.activation_checkpointing import checkpoint_activations, decoder_layers
 from aletheia.training.loop import SKIPS
-from aletheia.training.loss import prepared, summed_loss
 from aletheia.training.trainer import TrainingRecord, train
 from conftest import FAMILIES, random_batch, tiny_model
 from test_training import BF16, FP16, FP32, looped, trained
@@ -37,7 +38,7 @@ def test_the_loss_of_the_targets_alone_is_the_models_own(family):
     batch["labels"][:, :3] = -100
     targets = int((batch["labels"][:, 1:] != -100).sum())
     own = wrapped(**batch).loss * targets
-    ours = summed_loss(wrapped, prepared(batch, "cpu"))
+    ours = token_losses(wrapped, TokenBatch.from_labels(**batch).without_mask(), reduction="sum")
     assert float(ours.detach()) == pytest.approx(float(own.detach()), rel=2e-6)
     gradients = [
         torch.autograd.grad(loss, [p for p in wrapped.parameters() if p.requires_grad]) for loss in (own, ours)
@@ -52,7 +53,7 @@ def test_logits_are_computed_where_a_target_is_predicted_and_nowhere_else():
     batch["labels"][:, :5] = -100
     shapes = []
     loop.model.get_output_embeddings().register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape)))
-    summed_loss(loop.model, prepared(batch, "cpu"))
+    token_losses(loop.model, TokenBatch.from_labels(**batch))
     assert shapes == [(4, 96)]  # two sequences, tokens 5 and 6 of ten
 
 

@@ -86,6 +86,25 @@ def test_the_arms_of_the_study_read_one_plan(finished):
     assert runs["cm"]["payload"]["train_loss"][0] == runs["ale"]["payload"]["train_loss"][0]
 
 
+def test_the_loss_at_the_end_of_a_run_is_that_of_its_evaluation(finished, whole):
+    """The same rows at the same precision: eval_loss of run.json, and heldout_loss as evaluated later."""
+    from peft import PeftModel
+
+    from aletheia.evaluation import evaluate
+    from aletheia.method import loading
+    from aletheia.provenance import staged_files
+
+    model, tokenizer = loading.load(finished / "resources/models/tiny-llama.lock.json", dtype="fp32")
+    model = PeftModel.from_pretrained(model, whole[0] / "adapter").eval()
+    folder = staged_files.checked_folder(finished / "resources/data/rows.lock.json")
+    run = whole[1]["payload"]
+    rows = staged_files.read_rows(folder / "heldout.jsonl")[: run["eval_rows"]]
+    encoding = whole[1]["lineage"]["config"]["encoding"]
+    outcome = evaluate.heldout(evaluate.Model(model, tokenizer, batch_size=3), rows, encoding)
+    assert outcome.n == run["eval_rows"] == 8
+    assert outcome.loss == pytest.approx(run["eval_loss"], abs=1e-6)
+
+
 @pytest.mark.slow
 def test_what_a_run_observes(whole):
     observed = whole[1]["observed"]

@@ -9,9 +9,10 @@ import torch
 from aletheia.errors import UserError
 from aletheia.method.adapters import attach, audit, placement_plan
 from aletheia.method.layers import adaptable_layers
+from aletheia.method.token_batch import TokenBatch
 from aletheia.study.schema import section_defaults
 from aletheia.training.activation_checkpointing import checkpoint_activations
-from aletheia.training.heldout_loss import mean_loss, row_losses
+from aletheia.training.heldout_loss import RowLoss, mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.trainer import TrainingRecord, planned_steps, timing, train
 from conftest import random_batch, tiny_model
@@ -33,7 +34,7 @@ def looped(
     placement = audit(wrapped, plan)
     loop = Loop(
         wrapped,
-        batches or [random_batch(2, 10, i) for i in range(2 * steps)],
+        [TokenBatch.from_labels(**b) for b in batches or [random_batch(2, 10, i) for i in range(2 * steps)]],
         settings={**SETTINGS, **settings},
         steps=steps,
         learning_rate=5e-3,
@@ -193,10 +194,16 @@ def test_held_out_loss_equals_the_models_own():
     model = tiny_model()
     rows = [random_batch(1, n, n) for n in (5, 9, 7)]
     examples = [{k: b[k][0].tolist() for k in ("input_ids", "labels")} for b in rows]
-    found = row_losses(model, examples, batch_size=2, pad_token_id=0)
+    model.train()
+    passes = list(row_losses(model, examples, batch_size=2, pad_token_id=0))
+    assert model.training
+    assert [[row.index for row in rows] for rows in passes] == [[0, 2], [1]]  # by length
+    found = sorted(row for rows in passes for row in rows)
+    model.eval()
     with torch.no_grad():
         own = [float(model(**batch).loss) for batch in rows]
-    assert [loss / tokens for tokens, loss in found] == pytest.approx(own, rel=1e-5)
-    assert [tokens for tokens, _ in found] == [4, 8, 6]
-    assert mean_loss(found) == pytest.approx(sum(loss for _, loss in found) / 18)
+    assert [row.total / row.tokens for row in found] == pytest.approx(own, rel=1e-5)
+    assert [row.tokens for row in found] == [4, 8, 6]
+    assert mean_loss(found) == pytest.approx(sum(row.total for row in found) / 18)
     assert mean_loss([]) is None
+    assert mean_loss([*found, RowLoss(3, 1, math.nan)]) is None

@@ -120,7 +120,8 @@ def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
     folder = staged_files.checked_folder(finished / "resources/data/rows.lock.json")
     examples = encoding.encode_rows(staged_files.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
     rows = heldout_loss.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
-    assert heldout_loss.mean_loss(rows) == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
+    loss = heldout_loss.mean_loss(itertools.chain.from_iterable(rows))
+    assert loss == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
 
 
 def test_an_evaluation_loads_its_model_once(finished):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from aletheia.evaluation.harness import StudyLM
+    from aletheia.training.heldout_loss import RowLoss
 
 
 @dataclass(frozen=True)
@@ -93,26 +94,26 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
         The campaign's section of that name (``prompt``, ``max_tokens``, ``loss_on``).
     """
     from aletheia.method.loading import check_context
-    from aletheia.training.heldout_loss import row_losses
+    from aletheia.training.heldout_loss import mean_loss, row_losses
 
     check_context(loaded.model, encoding["max_tokens"])
     encoded = encode_rows(rows, loaded.tokenizer, what="held-out rows", **encoding)
     print(in_words(encoded.counts(), "held-out rows", encoding["max_tokens"]), flush=True)
-    # The order that row_losses would take, so that a deadline can fall between its batches.
-    examples = sorted(encoded.examples, key=lambda example: len(example["input_ids"]))
-    table = []
-    for start in range(0, len(examples), loaded.batch_size):
-        batch = examples[start : start + loaded.batch_size]
-        _begin(loaded.deadline)
-        losses = row_losses(loaded.model, batch, batch_size=len(batch), pad_token_id=loaded.tokenizer.pad_token_id)
-        table += [_heldout_row(example["row"], *loss) for example, loss in zip(batch, losses, strict=True)]
-    table.sort(key=lambda row: row["row"])
+    pad = loaded.tokenizer.pad_token_id
+    losses: list[RowLoss] = []
+    _begin(loaded.deadline)
+    for batch in row_losses(loaded.model, encoded.examples, batch_size=loaded.batch_size, pad_token_id=pad):
+        losses += batch
+        if len(losses) < len(encoded.examples):
+            _begin(loaded.deadline)
+    losses.sort()
+    table = [_heldout_row(encoded.examples[loss.index]["row"], loss.tokens, loss.total) for loss in losses]
     broken = sum(row["status"] != "ok" for row in table)
     if broken:
         reason = f"the loss of {broken} of {len(table)} held-out rows is not finite"
         return Outcome("failed", reason, n=len(table), rows=table)
-    tokens, sums = [r["tokens"] for r in table], [r["loss"] * r["tokens"] for r in table]
-    return Outcome(loss=math.fsum(sums) / sum(tokens), stderr=ratio_stderr(tokens, sums), n=len(table), rows=table)
+    stderr = ratio_stderr([loss.tokens for loss in losses], [loss.total for loss in losses])
+    return Outcome(loss=mean_loss(losses), stderr=stderr, n=len(table), rows=table)
 
 
 def _heldout_row(row: int, tokens: int, total: float) -> dict[str, Any]:

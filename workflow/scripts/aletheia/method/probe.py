@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from aletheia.method.token_batch import TokenBatch
+
 SCORES = ("l2", "sum_of_norms", "relative", "normalized")
 METHODS = ("exact", "sketch")
 # Joined batches multiply weights by more tokens at a time, and hold as many more activations. On two CPU cores, 256 are
@@ -99,7 +101,7 @@ class Probe:
 
 def probe_layers(
     model: PreTrainedModel,
-    batches: Sequence[Mapping[str, torch.Tensor]],
+    batches: Sequence[TokenBatch | Mapping[str, torch.Tensor]],
     *,
     method: str = "exact",
     tokens_per_pass: int | None = None,
@@ -116,7 +118,7 @@ def probe_layers(
     model
         A causal language model, its weights in fp32, bf16, fp16 or 4 bits, on one device or spread by ``device_map``.
     batches
-        Dicts of ``input_ids``, ``attention_mask`` and ``labels``, each [sequences, tokens].
+        Dicts of ``input_ids``, ``attention_mask`` and ``labels``, each [sequences, tokens]; or token batches.
     method
         ``exact``, or ``sketch``: linear weights' norms estimated from random projections of their inputs, as the
         gradient of an adapter would be; all other parameters exact.
@@ -157,12 +159,18 @@ def probe_layers(
     with tapped(model, probed, norms) as everything:
         alone = not everything or not probe_pass.has_plain_head(model)
         limit = 0 if alone else tokens_per_pass or TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
-        for group in probe_pass.grouped(batches, tokens=limit):
+        for group in probe_pass.grouped(list(map(_token_batch, batches)), tokens=limit):
             norms.start(len(group))
             losses.append(probe_pass.run(model, group))
             squares.append(norms.finish())
     rows = [row for taken in squares for row in _rows(taken, probed)]
     return Probe(rows, weights, [loss for part in losses for loss in part.tolist()], depth, method)
+
+
+def _token_batch(batch: TokenBatch | Mapping[str, torch.Tensor]) -> TokenBatch:
+    from aletheia.method.token_batch import TokenBatch
+
+    return batch if isinstance(batch, TokenBatch) else TokenBatch.from_labels(**batch)
 
 
 def _rows(squares: Mapping[str, torch.Tensor], order: Iterable[str]) -> list[dict[str, float]]:
@@ -181,7 +189,9 @@ def _rows(squares: Mapping[str, torch.Tensor], order: Iterable[str]) -> list[dic
     return [{name: values[name][b] for name in order if name in values} for b in range(batches)]
 
 
-def compared(measured: Probe, model: PreTrainedModel, batches: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Any]:
+def compared(
+    measured: Probe, model: PreTrainedModel, batches: Sequence[TokenBatch | Mapping[str, torch.Tensor]]
+) -> dict[str, Any]:
     """Probe with the other method too; return its name and the rank correlation (Spearman) of both l2 scores."""
     import numpy as np
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import pad
 
-from aletheia.method.token_loss import IGNORE
+from aletheia.method.token_batch import TokenBatch
+from aletheia.method.token_loss import cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Batch = Mapping[str, torch.Tensor]
 # Families whose logits are their head's output for the last hidden state, and whose loss is the mean over labels.
 PLAIN_HEADS = {"gpt_neox", "gptj", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "stablelm"}
 # Logits at a time: 32 MiB on a CPU, 256 MiB on a GPU, in fp32; the loss holds about three times as much.
@@ -25,22 +26,22 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     return model.config.model_type in PLAIN_HEADS and not routed and model.get_output_embeddings() is not None
 
 
-def grouped(batches: Sequence[Batch], *, tokens: int) -> Iterator[list[Batch]]:
+def grouped(batches: Sequence[TokenBatch], *, tokens: int) -> Iterator[list[TokenBatch]]:
     """Yield runs of successive batches that may go through together.
 
     Parameters
     ----------
     batches
-        Dicts of ``input_ids``, ``attention_mask`` and ``labels``; those with other keys go alone.
+        Batches of the probe; those with further inputs go alone.
     tokens
         The most tokens of a pass, padding counted; a batch that has more goes alone.
     """
-    group: list[Batch] = []
+    group: list[TokenBatch] = []
     for batch in batches:
         together = [*group, batch]
-        shapes = [other["input_ids"].shape for other in together]
+        shapes = [other.input_ids.shape for other in together]
         size = sum(sequences for sequences, _ in shapes) * max(length for _, length in shapes)
-        alike = all(set(other) <= {"input_ids", "attention_mask", "labels"} for other in together)
+        alike = not any(other.further for other in together)
         if group and not (alike and len({sequences for sequences, _ in shapes}) == 1 and size <= tokens):
             yield group
             together = [batch]
@@ -49,21 +50,25 @@ def grouped(batches: Sequence[Batch], *, tokens: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def joined(group: Sequence[Batch]) -> dict[str, torch.Tensor]:
+def joined(group: Sequence[TokenBatch]) -> TokenBatch:
     """Return the batches of a pass one after another, padded on the right to their longest."""
     if len(group) == 1:
-        return dict(group[0])
-    longest = max(batch["input_ids"].shape[1] for batch in group)
-    fillers = {"input_ids": 0, "attention_mask": 0, "labels": IGNORE}
+        return group[0]
+    longest = max(batch.input_ids.shape[1] for batch in group)
+    ids, masks, positions, above = [], [], [], 0
+    for batch in group:
+        sequences, length = batch.input_ids.shape
+        mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+        ids.append(pad(batch.input_ids, (0, longest - length)))
+        masks.append(pad(mask, (0, longest - length)))
+        positions.append((above + batch.positions // length) * longest + batch.positions % length)
+        above += sequences
+    return TokenBatch(
+        torch.cat(ids), torch.cat(masks), torch.cat(positions), torch.cat([batch.targets for batch in group])
+    )
 
-    def widened(batch: Batch, key: str) -> torch.Tensor:
-        values = batch[key] if key in batch else torch.ones_like(batch["input_ids"])
-        return torch.nn.functional.pad(values, (0, longest - values.shape[1]), value=fillers[key])
 
-    return {key: torch.cat([widened(batch, key) for batch in group]) for key in fillers}
-
-
-def run(model: PreTrainedModel, group: Sequence[Batch]) -> torch.Tensor:
+def run(model: PreTrainedModel, group: Sequence[TokenBatch]) -> torch.Tensor:
     """Send the batches of a group forward and backward together.
 
     The loss is the sum of the batches' mean losses, so what one sequence receives as gradient is what it would alone.
@@ -74,21 +79,15 @@ def run(model: PreTrainedModel, group: Sequence[Batch]) -> torch.Tensor:
         The loss of each batch.
     """
     batch = joined(group)
-    device = input_device(model)
-    inputs: dict[str, Any] = {key: value.to(device) for key, value in batch.items()}
+    inputs = {name: values.to(input_device(model)) for name, values in batch.inputs().items()}
     if not has_plain_head(model):
-        loss = model(**inputs, use_cache=False).loss
+        loss = model(**inputs, labels=batch.labels().to(input_device(model)), use_cache=False).loss
         loss.backward()
         return loss.detach().reshape(1)
-    targets = batch["labels"][:, 1:]
-    sequence, position = (targets != IGNORE).nonzero(as_tuple=True)
-    owners = sequence // (len(targets) // len(group))
-    del inputs["labels"]
+    owners = batch.positions // (batch.input_ids.numel() // len(group))
     hidden = model.base_model(**inputs, use_cache=False)[0]
-    predicting = hidden[sequence.to(hidden.device), position.to(hidden.device)]
-    losses, gradient = _losses(
-        model.get_output_embeddings(), predicting.detach(), targets[sequence, position], owners, len(group)
-    )
+    predicting = hidden.flatten(0, 1).index_select(0, batch.positions.to(hidden.device))
+    losses, gradient = _losses(model.get_output_embeddings(), predicting.detach(), batch.targets, owners, len(group))
     predicting.backward(gradient)
     return losses
 
@@ -106,9 +105,8 @@ def _losses(
     for start in range(0, len(hidden), rows):
         part = slice(start, start + rows)
         leaf = hidden[part].requires_grad_()
-        logits = head(leaf).float()
-        each = torch.nn.functional.cross_entropy(logits, targets[part].to(logits.device), reduction="none")
-        (gradient[part],) = torch.autograd.grad(each, leaf, share[part].to(logits.device))
+        each = cross_entropy(head(leaf), targets[part])
+        (gradient[part],) = torch.autograd.grad(each, leaf, share[part].to(each.device))
         sums.index_add_(0, owners[part], each.detach().to(hidden.device))
     return sums / counts, gradient
 

@@ -11,6 +11,7 @@ from aletheia.method.adapters import placement_plan
 from aletheia.method.layers import adaptable_layers
 from aletheia.method.loading import check_context, load, loading, resolved_dtype
 from aletheia.method.selection import select_layers
+from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.provenance.staged_files import checked_folder
 from aletheia.timing.interleaving import WARMUP_ROUNDS, take_turns, total_steps, twin
@@ -29,10 +30,10 @@ ABOUT = "The arms took turns in one process, in blocks of steps; these times are
 
 @dataclass(frozen=True)
 class Work:
-    """What all arms of a measurement share: a base model without adapters, and collated micro-batches in order."""
+    """What all arms of a measurement share: a base model without adapters, and micro-batches in order."""
 
     model: Any
-    batches: list[dict[str, Any]]
+    batches: list[TokenBatch]
     dtype: str
 
 
@@ -175,17 +176,17 @@ def _loaded(
     return Work(model, batches, facts["dtype"]), None
 
 
-def positions(batches: list[dict[str, Any]], *, accumulation: int, steps: int) -> list[list[int]]:
+def positions(batches: list[TokenBatch], *, accumulation: int, steps: int) -> list[list[int]]:
     """Return the sequence positions of each counted step, padding included, by round.
 
     Parameters
     ----------
     batches
-        Collated micro-batches; those of the warm-up come first.
+        Micro-batches; those of the warm-up come first.
     accumulation, steps
         Micro-batches a step, and steps a round.
     """
-    sizes = [batch["input_ids"].numel() for batch in batches]
+    sizes = [batch.input_ids.numel() for batch in batches]
     each = [sum(sizes[i : i + accumulation]) for i in range(0, len(sizes), accumulation)]
     return [each[i : i + steps] for i in range(WARMUP_ROUNDS * steps, len(each), steps)]
 

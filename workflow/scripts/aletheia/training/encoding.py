@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.method.token_batch import TokenBatch
 from aletheia.method.token_loss import IGNORE
 from aletheia.seeded_order import ranked
 from aletheia.training.prompts import PROMPTS, own_texts, rendered
@@ -178,14 +179,8 @@ def _encode(
     return {"input_ids": bos + ids, "labels": (bos if loss_on == "all" else [IGNORE] * len(bos)) + labels}
 
 
-def collate(examples: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
-    """Return one batch of tensors, padded on the right to its longest example.
-
-    Returns
-    -------
-    dict of torch.Tensor
-        ``input_ids``, ``attention_mask``, ``labels``, each int64 of shape (batch, longest).
-    """
+def collate(examples: Sequence[Mapping[str, Any]], pad_token_id: int) -> TokenBatch:
+    """Return one batch on the host, padded on the right to its longest example."""
     import torch
 
     longest = max(len(example["input_ids"]) for example in examples)
@@ -194,17 +189,17 @@ def collate(examples: Sequence[dict[str, Any]], pad_token_id: int) -> dict[str, 
         return torch.tensor([[*v, *[filler] * (longest - len(v))] for v in values], dtype=torch.int64)
 
     ids = [example["input_ids"] for example in examples]
-    return {
-        "input_ids": padded(ids, pad_token_id),
+    return TokenBatch.from_labels(
+        input_ids=padded(ids, pad_token_id),
         # By length, not by token: the padding token may also be the end of a sequence.
-        "attention_mask": padded([[1] * len(v) for v in ids], 0),
-        "labels": padded([example["labels"] for example in examples], IGNORE),
-    }
+        attention_mask=padded([[1] * len(v) for v in ids], 0),
+        labels=padded([example["labels"] for example in examples], IGNORE),
+    )
 
 
 def probe_batches(
     examples: Sequence[dict[str, Any]], pad_token_id: int, *, batches: int, seed: int, batch_size: int = 1
-) -> list[dict[str, Any]]:
+) -> list[TokenBatch]:
     """Return the batches of the probe, drawn without repetition by ``seed`` (apart from the training order).
 
     Raises

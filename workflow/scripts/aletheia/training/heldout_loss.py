@@ -3,65 +3,79 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aletheia.method.token_loss import token_losses
+from aletheia.training.encoding import collate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from aletheia.method.token_batch import TokenBatch
+
+
+class RowLoss(NamedTuple):
+    """The loss of one row.
+
+    Attributes
+    ----------
+    index
+        Of the row among the examples.
+    tokens
+        Number of its target tokens.
+    total
+        Their summed cross-entropy in nats.
+    """
+
+    index: int
+    tokens: int
+    total: float
+
 
 def row_losses(
     model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], *, batch_size: int, pad_token_id: int
-) -> list[tuple[int, float]]:
-    """Return the number of target tokens and their summed cross-entropy for each row.
+) -> Iterator[list[RowLoss]]:
+    """Yield the losses of the rows, one forward pass after another, so that a caller may look at a clock in between.
+
+    Rows of like length share a pass: they come from the shortest to the longest.
 
     Parameters
     ----------
     model
-        A causal language model, with or without adapters; its mode is left as found.
+        A causal language model, with or without adapters; between passes its mode is as found.
     examples
-        Encoded rows (``input_ids``, ``labels``; −100 marks what is no target).
+        Encoded rows (``input_ids``, ``labels``).
     batch_size
-        Rows a forward pass; rows of like length share a pass.
+        Rows a forward pass.
     pad_token_id
         Token that fills a batch up.
-
-    Returns
-    -------
-    list of tuple
-        ``(tokens, summed loss in nats)`` in the order of ``examples``.
     """
-    import torch
-    from torch.nn import functional
-
-    from aletheia.training.encoding import collate
-
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
-    results: list[tuple[int, float]] = [(0, 0.0)] * len(examples)
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        sums = _pass(model, collate([examples[i] for i in indices], pad_token_id))
+        yield [RowLoss(i, count, total) for i, (count, total) in zip(indices, sums, strict=True)]
+
+
+def _pass(model: PreTrainedModel, batch: TokenBatch) -> list[tuple[int, float]]:
+    """Return the number of targets and their summed loss for each sequence of a batch on the host."""
+    import torch
+
+    counts = batch.targets_by_sequence().tolist()
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            batch = collate([examples[i] for i in indices], pad_token_id)
-            batch = {key: value.to(model.device) for key, value in batch.items()}
-            labels = batch.pop("labels")[:, 1:]
-            wanted = labels != -100
-            with torch.no_grad():
-                # Only target positions are turned to fp32: the vocabulary is the largest dimension here.
-                logits = model(**batch, use_cache=False).logits[:, :-1][wanted].float()
-            each = functional.cross_entropy(logits, labels[wanted], reduction="none")
-            counts = wanted.sum(dim=1)
-            losses = torch.stack([part.sum() for part in each.split(counts.tolist())])
-            for i, count, loss in zip(indices, counts.tolist(), losses.tolist(), strict=True):
-                results[i] = (count, loss)
+        with torch.no_grad():
+            each = token_losses(model, batch.to(model.device))
     finally:
         model.train(training)
-    return results
+    totals = torch.stack([part.sum() for part in each.split(counts)])
+    return list(zip(counts, totals.tolist(), strict=True))
 
 
-def mean_loss(rows: Sequence[tuple[int, float]]) -> float | None:
+def mean_loss(rows: Iterable[RowLoss]) -> float | None:
     """Return the summed loss over the summed tokens, or None where there is none or it is not finite."""
-    tokens = sum(count for count, _ in rows)
-    total = math.fsum(loss for _, loss in rows)
+    rows = list(rows)
+    tokens, total = sum(row.tokens for row in rows), math.fsum(row.total for row in rows)
     return total / tokens if tokens and math.isfinite(total) else None

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aletheia.method.attention import kernel_for
+from aletheia.method.token_loss import token_losses
 from aletheia.training.activation_checkpointing import audited_pass
-from aletheia.training.loss import prepared, summed_loss
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from aletheia.training.loss import MicroBatch
+    from aletheia.method.token_batch import TokenBatch
 
 SKIPS = 20  # so many fp16 steps in a row without a finite gradient: from 2^16 the loss scale is then below 1
 
@@ -56,7 +56,7 @@ class Loop:
     model
         Base model with adapters attached; trained in place, and left in training mode.
     batches
-        Collated micro-batches in order, ``steps * accumulation`` of them.
+        Micro-batches in order, padded on the right, ``steps * accumulation`` of them.
     settings
         The campaign's ``training`` section.
     steps
@@ -75,7 +75,7 @@ class Loop:
     def __init__(
         self,
         model: PeftModel,
-        batches: Sequence[Mapping[str, Any]],
+        batches: Sequence[TokenBatch],
         *,
         settings: Mapping[str, Any],
         steps: int,
@@ -91,7 +91,9 @@ class Loop:
 
         self.model, self.steps, self.done = model.train(), steps, 0
         self._device = model.get_input_embeddings().weight.device
-        self._batches = [prepared(batch, self._device) for batch in batches]
+        self._tokens = [batch.tokens for batch in batches]
+        # No mask: what pads stands to the right, where causal attention does not look.
+        self._batches = [batch.without_mask().to(self._device) for batch in batches]
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
         self._dtype, self._placement, self._audited = torch_dtype(dtype), placement, placement is None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -126,7 +128,7 @@ class Loop:
 
     def tokens(self) -> int:
         """Return how many tokens the steps done have seen, without padding."""
-        return sum(batch.tokens for batch in self._batches[: self.done * self._accumulation])
+        return sum(self._tokens[: self.done * self._accumulation])
 
     def positions(self) -> list[int]:
         """Return the positions of each step, padding included."""
@@ -158,7 +160,7 @@ class Loop:
         self.done += 1
         return done
 
-    def _passes(self, batches: Sequence[MicroBatch], scale: Any = None) -> Any:
+    def _passes(self, batches: Sequence[TokenBatch], scale: Any = None) -> Any:
         """Do a step's forward and backward passes; return the mean loss a target.
 
         Parameters
@@ -173,12 +175,12 @@ class Loop:
         for batch in batches:
             with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
                 with self._watched(), self.autocast():
-                    loss = summed_loss(self.model, batch) / targets
+                    loss = token_losses(self.model, batch, reduction="sum") / targets
                 (self._scaler.scale(loss) if scale is None else scale * loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         return total
 
-    def _computing(self, batch: MicroBatch) -> Any:
+    def _computing(self, batch: TokenBatch) -> Any:
         """Return the context in which a step passes a micro-batch forward."""
         stack = contextlib.ExitStack()
         stack.enter_context(kernel_for(self._device, self._dtype, batch.input_ids.shape[1]))
@@ -200,7 +202,7 @@ class Loop:
         self._scaler.update()
         self._schedule.step()
 
-    def _failure(self, done: Step, batches: Sequence[MicroBatch]) -> str | None:
+    def _failure(self, done: Step, batches: Sequence[TokenBatch]) -> str | None:
         """Return why the run cannot go on, with the place where it left the finite numbers."""
         import math
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from aletheia.method.token_loss import token_losses
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from aletheia.training.loss import MicroBatch
+    from aletheia.method.token_batch import TokenBatch
 
 
 class _Found(Exception):
@@ -16,7 +18,7 @@ class _Found(Exception):
 
 
 def first_nonfinite_module(
-    model: PeftModel, batches: Iterable[MicroBatch], computing: Callable[[MicroBatch], Any]
+    model: PeftModel, batches: Iterable[TokenBatch], computing: Callable[[TokenBatch], Any]
 ) -> str | None:
     """Return the first module whose output is not finite when ``batches`` pass again; None where none is.
 
@@ -36,8 +38,6 @@ def first_nonfinite_module(
     """
     import torch
 
-    from aletheia.training.loss import summed_loss
-
     def watch(name: str) -> Any:
         def check(_: Any, __: Any, output: Any) -> None:
             tensors = output if isinstance(output, tuple | list) else (output,)
@@ -51,7 +51,7 @@ def first_nonfinite_module(
     try:
         for batch in batches:
             with torch.no_grad(), computing(batch):
-                summed_loss(model, batch)
+                token_losses(model, batch)
     except _Found as found:
         return str(found).removeprefix("base_model.model.").replace(".base_layer", "")
     finally:

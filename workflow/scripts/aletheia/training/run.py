@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aletheia.errors import UserError
 from aletheia.method.adapters import attach, audit, placement_plan, save_adapter
 from aletheia.method.layers import adaptable_layers
 from aletheia.method.loading import check_context, load, loading, resolved_dtype
+from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import LoadMeter, step_spread
@@ -196,7 +198,7 @@ def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: Finis
     if record.status == "ok":
         size = settings["batch_size"] * 4
         rows = row_losses(finished.model, heldout.examples, batch_size=size, pad_token_id=tokenizer.pad_token_id)
-        facts["eval_loss"] = mean_loss(rows)
+        facts["eval_loss"] = mean_loss(chain.from_iterable(rows))
         if facts["eval_loss"] is None:
             record.fail("diverged", "the held-out loss at the end is not finite")
 
@@ -290,8 +292,8 @@ def _probe_seconds(args: Any) -> float:
 
 def planned_batches(
     args: Any, folder: Path, tokenizer: Any, config: Mapping[str, Any], facts: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Return the collated micro-batches of a run; note in ``facts`` the hash of which rows they hold, and the counts.
+) -> list[TokenBatch]:
+    """Return the micro-batches of a run; note in ``facts`` the hash of which rows they hold, and the counts.
 
     The plan is the one that all arms of the model and seed read; by hand, without one, it is drawn here.
     """
