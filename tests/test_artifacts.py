@@ -1,6 +1,5 @@
 """An artifact is whole or absent, says what made it, and shows any change of a byte."""
 
-import argparse
 import errno
 import json
 import multiprocessing
@@ -8,7 +7,6 @@ import os
 import random
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -18,21 +16,14 @@ from aletheia.audit.file_cache import Contents
 from aletheia.errors import UserError, guarded
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import read, sidecar
-from aletheia.provenance.job import Job
+from aletheia.provenance.job import Job, Step
 from aletheia.provenance.locking import locked
 
 PAYLOAD = {"dtype": "bf16", "candidates": ["bf16", "fp32"]}
 
 
-@pytest.fixture(autouse=True)
-def _as_script(monkeypatch):
-    """A job digests the code of the script that runs it."""
-    monkeypatch.setattr(sys, "argv", ["precision.py"])
-
-
 def job(outputs, inputs=(), **config):
-    arguments = argparse.Namespace(config=config, step="precision", env={}, extra_code=(), attempt=1)
-    return Job(arguments, inputs=inputs, outputs=outputs)
+    return Job(Step("precision", "precision.py", config), inputs=inputs, outputs=outputs)
 
 
 def write(path, **config):
@@ -228,7 +219,6 @@ def _killed_while_writing(path):
         temporary.write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.argv = ["precision.py"]
     with job([path]) as work:
         work.artifact(path, write=slow)
 
@@ -268,7 +258,6 @@ def test_twins_never_write_together(tmp_path):
 
 
 def _twin(outputs: list[Path], log: Path):
-    sys.argv = ["precision.py"]
     with job(outputs) as work:
         if work.done:
             return
@@ -329,7 +318,6 @@ def _killed_while_held(path, log):
         log.write_text("held ")
         time.sleep(60)
 
-    sys.argv = ["precision.py"]
     with job([path]) as work:
         work.artifact(path, write=slow)
 
@@ -348,7 +336,6 @@ def test_leftovers_of_killed_jobs_go_and_those_of_other_artifacts_stay(tmp_path)
 
 def _folder(path, content, *, killed_after_renames=None):
     """Write a folder; die by SIGKILL after so many renames."""
-    sys.argv = ["precision.py"]
     rename, renames = Path.rename, []
 
     def dying(self, target):

@@ -13,7 +13,7 @@ from aletheia.provenance.job import Job
 
 
 def main() -> None:
-    parser = step_parser("aggregate", __doc__)
+    parser = step_parser("aggregate", __doc__, script=__file__)
     parser.add_argument("--runs", type=Path, nargs="*", help="run.json of each run")
     parser.add_argument("--evaluations", type=Path, nargs="*", help="of the runs and of their base models")
     parser.add_argument("--out-dir", type=Path, default=Path("results/aggregate"))
@@ -23,7 +23,7 @@ def main() -> None:
         raise UserError("aggregate: expected the settings section campaigns (a list), found none; see --help")
     found = aggregate.sources(campaigns, root, runs=args.runs, evaluations=args.evaluations)
     outputs = [args.out_dir / name for name in aggregate.tables(campaigns)]
-    with Job(args, inputs=found.paths, outputs=outputs) as job:
+    with Job(args.step, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
         for name, frame in aggregate.gathered(campaigns, found).items():

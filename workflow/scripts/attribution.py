@@ -17,7 +17,7 @@ SECTIONS = ("run", "model", "encoding", "adapter", "training", "interleaving")
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("attribution", __doc__, sections=SECTIONS)
+    parser = step_parser("attribution", __doc__, script=__file__, sections=SECTIONS)
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     args.batches = None  # as many steps as it takes, whatever plan the runs read
     inputs = [args.model_lock, args.data_lock, args.probe, *filter(None, [args.precision])]
-    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading

@@ -15,12 +15,12 @@ from aletheia.report import attribution_figure, plot_style
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("draw_attribution", __doc__, sections=("figures",))
+    parser = step_parser("draw_attribution", __doc__, script=__file__, sections=("figures",))
     parser.add_argument("--attributions", type=Path, nargs="*", required=True, help="artifacts of attribution.py")
     parser.add_argument("--out-dir", type=Path, required=True, help="folder for figS3.pdf, .png and .svg")
     args = parser.parse_args()
     outputs = [args.out_dir / f"figS3.{suffix}" for suffix in plot_style.SUFFIXES]
-    with Job(args, inputs=args.attributions, outputs=outputs) as job:
+    with Job(args.step, inputs=args.attributions, outputs=outputs) as job:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))

@@ -11,13 +11,13 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("batches", __doc__, sections=("encoding", "batches"))
+    parser = step_parser("batches", __doc__, script=__file__, sections=("encoding", "batches"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--seed", type=SEED, required=True, help="of the order")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
+    with Job(args.step, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading

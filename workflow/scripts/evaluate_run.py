@@ -9,7 +9,7 @@ from aletheia.evaluation import evaluated_run
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("evaluate", __doc__, sections=("model", "encoding", "evaluation"))
+    parser = step_parser("evaluate", __doc__, script=__file__, sections=("model", "encoding", "evaluation"))
     evaluated_run.evaluate_run(evaluation_arguments(parser))
 
 

@@ -10,7 +10,7 @@ from aletheia.study.benchmarks import VLLM
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"))
+    parser = step_parser("generate", __doc__, script=__file__, sections=("model", "encoding", "evaluation"))
     evaluated_run.evaluate_run(evaluation_arguments(parser), vllm_backend.load_served, generation=VLLM, padding="none")
 
 

@@ -16,11 +16,11 @@ from aletheia.timing import paired
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("paired_summary", __doc__)
+    parser = step_parser("paired_summary", __doc__, script=__file__)
     parser.add_argument("--pairs", type=Path, nargs="*", required=True, help="artifacts of interleave.py")
     parser.add_argument("--out", type=Path, required=True, help="table to write")
     args = parser.parse_args()
-    with Job(args, inputs=args.pairs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=args.pairs, outputs=[args.out]) as job:
         if job.done:
             return
         rows = paired.summary_rows([artifacts.payload(path, "paired") for path in args.pairs])

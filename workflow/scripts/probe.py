@@ -12,7 +12,7 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("probe", __doc__, sections=("model", "encoding", "probe"))
+    parser = step_parser("probe", __doc__, script=__file__, sections=("model", "encoding", "probe"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     inputs = [args.model_lock, args.data_lock, *([args.precision] if args.precision else [])]
-    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading, probe

@@ -13,12 +13,12 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("select", __doc__, sections=("arm", "adapter"))
+    parser = step_parser("select", __doc__, script=__file__, sections=("arm", "adapter"))
     parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe")
     parser.add_argument("--seed", type=SEED, required=True, help="the run's seed, for random controls")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args, inputs=[args.probe], outputs=[args.out]) as job:
+    with Job(args.step, inputs=[args.probe], outputs=[args.out]) as job:
         if job.done:
             return
         probe = artifacts.payload(args.probe, "probe")

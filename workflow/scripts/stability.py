@@ -28,13 +28,13 @@ def checked(section: Any) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = step_parser("stability", __doc__)
+    parser = step_parser("stability", __doc__, script=__file__)
     parser.add_argument("--draws", type=Path, nargs="+", required=True, help="probes, as MODEL/seedN.json")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write; the plot goes beside it")
     args = parser.parse_args()
     by_model = checked(args.config.get("stability"))
     plots = [args.out.with_name(f"stability.{suffix}") for suffix in plot_style.SUFFIXES]
-    with Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
+    with Job(args.step, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))

@@ -12,7 +12,9 @@ from aletheia.provenance.job import Job
 
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
-    parser = step_parser("train", __doc__, sections=("run", "model", "encoding", "adapter", "arm", "training"))
+    parser = step_parser(
+        "train", __doc__, script=__file__, sections=("run", "model", "encoding", "adapter", "arm", "training")
+    )
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -44,7 +46,7 @@ def main() -> None:
     optional = [args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
     # run.json is written last: where it stands, the adapter is whole.
-    with Job(args, inputs=inputs, outputs=[args.out, args.adapter]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out, args.adapter]) as job:
         if job.done:
             return
         from aletheia.method import loading

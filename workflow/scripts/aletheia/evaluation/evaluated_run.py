@@ -90,7 +90,7 @@ def evaluate_run(args: Any, load: Loader | None = None, **facts: Any) -> None:
     """
     folder = args.outputs[0].parent
     inputs = [args.model_lock, args.data_lock, *filter(None, [args.run, args.precision]), *args.questions]
-    with Job(args, inputs=inputs, outputs=outputs(folder, args.config["evaluation"]["benchmarks"])) as job:
+    with Job(args.step, inputs=inputs, outputs=outputs(folder, args.config["evaluation"]["benchmarks"])) as job:
         if job.done:
             return
         with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
@@ -157,7 +157,7 @@ def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> M
 
     model, tokenizer, writer = load(args.model_lock, args.run, dtype=dtype, config=config)
     settings = config["evaluation"]
-    end = deadline(settings["time_limit_seconds"], within_job=args.attempt > 1)
+    end = deadline(settings["time_limit_seconds"], within_job=args.step.attempt > 1)
     return Model(model, tokenizer, settings["batch_size"], end, writer)
 
 
