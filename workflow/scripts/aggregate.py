@@ -26,7 +26,7 @@ def main() -> None:
     with Job(args.step, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
-        for name, frame in aggregate.gathered(campaigns, found).items():
+        for name, frame in aggregate.gathered(campaigns, found, job.input).items():
             job.artifact(
                 args.out_dir / name,
                 write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),

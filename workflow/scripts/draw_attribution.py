@@ -8,7 +8,6 @@ import matplotlib as mpl
 
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.report import attribution_figure, plot_style
 
@@ -24,7 +23,7 @@ def main() -> None:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))
-        found = [artifacts.payload(path, "attribution") for path in args.attributions]
+        found = [job.input(path, "attribution").payload for path in args.attributions]
         with mpl.rc_context(plot_style.rc(style)):
             figure = attribution_figure.draw_attribution(found, style)
             for path in outputs:

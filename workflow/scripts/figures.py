@@ -7,7 +7,6 @@ import matplotlib as mpl
 from aletheia.analysis import layer_scores, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.report import figures, layer_figures, plot_style
 
@@ -31,7 +30,7 @@ def main() -> None:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))
-        table, summary = ledger.read_ledger(args.ledger), artifacts.payload(args.stats, "stats")
+        table, summary = ledger.read_ledger(args.ledger), job.input(args.stats, "stats").payload
         with mpl.rc_context(plot_style.rc(style)):
             for name in args.figure:
                 if name in layer_figures.FIGURES:

@@ -28,15 +28,16 @@ def main() -> None:
         from aletheia.training import precision
 
         loading.use_threads(args.threads)
-        tokenizer = loading.load_tokenizer(staged_files.checked_folder(args.model_lock, "model_lock"))
-        rows = staged_files.read_rows(staged_files.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
+        tokenizer = loading.load_tokenizer(staged_files.checked_folder(model_lock))
+        rows = staged_files.read_rows(staged_files.checked_folder(data_lock) / "train.jsonl")
         shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}
         if dtype is None:
             limit = f"at most {precision.SECONDS:.0f} s once the model is loaded"
             print(f"note: dtype auto: timing bf16 and fp32 at {shape}, {limit}", flush=True)
-            model, _ = loading.load(args.model_lock, dtype="fp32")
+            model, _ = loading.load(model_lock, dtype="fp32")
             loading.check_context(model, job.config["encoding"]["max_tokens"])
             found = precision.measured(model, shape)
             dtype = found.dtype

@@ -32,10 +32,11 @@ def main() -> None:
         from aletheia.training import encoding, row_counts
 
         loading.use_threads(args.threads)
-        dtype = loading.resolved_dtype(job.config["model"], args.precision)
-        model, tokenizer = loading.load(args.model_lock, dtype=dtype, **loading.loading(job.config["model"]))
+        model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
+        dtype = loading.resolved_dtype(job.config["model"], job.input(args.precision, "precision"))
+        model, tokenizer = loading.load(model_lock, dtype=dtype, **loading.loading(job.config["model"]))
         loading.check_context(model, job.config["encoding"]["max_tokens"])
-        rows = staged_files.read_rows(staged_files.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        rows = staged_files.read_rows(staged_files.checked_folder(data_lock) / "train.jsonl")
         encoded = encoding.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
         print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
         settings = dict(job.config["probe"])

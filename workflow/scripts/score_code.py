@@ -25,7 +25,11 @@ def main() -> None:
         if job.done:
             return
         payload, rows, observed = score_code.score(
-            args.generations, args.questions, settings=job.config["humaneval"], workers=args.threads
+            args.generations,
+            job.input(args.questions, "data_lock"),
+            about=job.input(sidecar(args.generations), "file").payload["about"],
+            settings=job.config["humaneval"],
+            workers=args.threads,
         )
         if payload["status"] == "ok":
             print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")

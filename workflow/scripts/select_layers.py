@@ -7,7 +7,6 @@ from pathlib import Path
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import guarded
 from aletheia.method.selection import selection_payload
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 
 
@@ -21,7 +20,7 @@ def main() -> None:
     with Job(args.step, inputs=[args.probe], outputs=[args.out]) as job:
         if job.done:
             return
-        probe = artifacts.payload(args.probe, "probe")
+        probe = job.input(args.probe, "probe").payload
         payload = selection_payload(probe, job.config["arm"], job.config["adapter"], seed=args.seed)
         print(f"selected layers: {payload['layers']} of {payload['layers_total']}")
         job.artifact(args.out, kind="selection", payload=payload)

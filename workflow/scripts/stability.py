@@ -11,7 +11,6 @@ import matplotlib as mpl
 from aletheia.analysis import stability
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.report import plot_style
 
@@ -40,7 +39,7 @@ def main() -> None:
         style = plot_style.checked_style(job.config.get("figures", {}))
         models = {}
         for model, settings in by_model.items():
-            draws = [artifacts.payload(path, "probe") for path in args.draws if path.parent.name == model]
+            draws = [job.input(path, "probe").payload for path in args.draws if path.parent.name == model]
             models[model] = stability.model_stability(model, draws, **settings)
         job.artifact(args.out, kind="stability", payload={"models": models})
         with mpl.rc_context(plot_style.rc(style)):

@@ -100,15 +100,26 @@ def tables(campaigns: Campaigns) -> list[str]:
     return wanted + ([LAYER_TABLE] if any(campaign.get("selecting") for campaign in campaigns) else [])
 
 
-def gathered(campaigns: Campaigns, found: Sources) -> dict[str, pd.DataFrame]:
+def gathered(
+    campaigns: Campaigns, found: Sources, opened: Callable[[Path, str], artifacts.Artifact]
+) -> dict[str, pd.DataFrame]:
     """Return the tables by file name: the ledger, its views, and the layers.
+
+    Parameters
+    ----------
+    campaigns
+        As of :func:`sources`.
+    found
+        Where their artifacts are.
+    opened
+        Gives the artifact of a path and a kind (:meth:`aletheia.provenance.job.Job.input`).
 
     Raises
     ------
     UserError
         When a file is missing or changed, or a row was made otherwise than its campaign's others.
     """
-    study = _Envelopes(found)
+    study = _Envelopes(found, opened)
     mixed: dict[tuple[Any, ...], str] = {}
     for campaign in campaigns:
         rows = {key: study.makers(key, run["benchmarks"]) for key, run in _by_key(campaign)}
@@ -135,7 +146,8 @@ VIEWS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], set[str]]] = {
 class _Envelopes:
     """The artifacts of :class:`Sources`, read and checked once."""
 
-    def __init__(self, found: Sources) -> None:
+    def __init__(self, found: Sources, opened: Callable[[Path, str], artifacts.Artifact]) -> None:
+        self._opened = opened
         self._paths: dict[int, tuple[str, Any]] = {}
         self.runs = self._by_payload(found.runs, "run", "model", "arm", "seed")
         self.evaluations = self._by_payload(found.evaluations, "evaluation", "model", "arm", "seed", "benchmark")
@@ -164,7 +176,7 @@ class _Envelopes:
         ]
 
     def _read(self, path: Path, kind: str) -> dict[str, Any]:
-        envelope = artifacts.read(path, kind)
+        envelope = self._opened(path, kind).envelope
         self._paths[id(envelope)] = (path.as_posix(), envelope)
         return envelope
 

@@ -14,11 +14,13 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.provenance import lineage, machine
 from aletheia.provenance.artifacts import (
+    Artifact,
     canonical_bytes,
-    describe_input,
     enveloped,
     folder_files,
+    opened,
     read,
+    read_input,
     sha256_file,
     sidecar,
 )
@@ -102,9 +104,11 @@ class Job:
             clear_leftovers(path)
             clear_leftovers(sidecar(path))
         self._started, self._clock = machine.now(), time.monotonic()
+        inputs = {path: read_input(path) for path in sorted(set(self._input_paths))}
+        self._artifacts = {path: artifact for path, (_, artifact) in inputs.items() if artifact is not None}
         self.lineage = {
             "step": self.step.name,
-            "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
+            "inputs": {path.as_posix(): described for path, (described, _) in inputs.items()},
             # Of the files that this process runs, not what the submitter saw.
             "code": {**self._code, **lineage.yet_to_run(self._code)},
             "config": self.config,
@@ -117,6 +121,32 @@ class Job:
         self.done = all(self._same(path) for path in self.outputs)
         if self.done:
             print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
+
+    def input(self, path: Path | None, kind: str) -> Artifact | None:
+        """Return one of the inputs, an artifact, as it was when the job began: read, hashed and checked once.
+
+        Parameters
+        ----------
+        path
+            As it was given to the job; None for an input that this call of the script has not.
+        kind
+            The schema that is expected.
+
+        Raises
+        ------
+        UserError
+            When it is no artifact, or one of another kind.
+        """
+        if path is None:
+            return None
+        artifact = self._artifacts.get(path)
+        if artifact is None:
+            # Not known as an artifact by its name or its first bytes.
+            artifact = self._artifacts[path] = opened(path)
+            if artifact.sha256 != self.lineage["inputs"][path.as_posix()]["sha256"]:
+                raise UserError(f"{path}: changed since this job began; run it again")
+        read(artifact, kind)
+        return artifact
 
     def _same(self, path: Path) -> bool:
         """Tell whether ``path`` already holds what this job would write."""
