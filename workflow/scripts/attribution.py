@@ -26,7 +26,6 @@ def main() -> None:
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    args.batches = None  # as many steps as it takes, whatever plan the runs read
     inputs = [args.model_lock, args.data_lock, args.probe, *filter(None, [args.precision])]
     with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
@@ -34,10 +33,18 @@ def main() -> None:
         from aletheia.method import loading
         from aletheia.provenance import machine
         from aletheia.timing import measure
+        from aletheia.training.run import RunInputs
 
         loading.use_threads(args.threads)
         before = machine.conditions()
-        payload = measure.measure_attribution(args, job.config)
+        given = RunInputs(
+            model_lock=job.input(args.model_lock, "model_lock"),
+            data_lock=job.input(args.data_lock, "data_lock"),
+            seed=args.seed,
+            precision=job.input(args.precision, "precision"),
+            probe=job.input(args.probe, "probe"),
+        )
+        payload = measure.measure_attribution(given, job.config)
         fit, reason = payload["fit"], f" ({payload['reason']})" if payload["reason"] else ""
         off = f"{fit['mean_absolute_error_percent']['value']:.1f} %" if fit else "not known"
         print(f"attribution: {payload['status']}{reason}, mean absolute error of the held-out predictions {off}")

@@ -50,12 +50,23 @@ def main() -> None:
         if job.done:
             return
         from aletheia.method import loading
-        from aletheia.training import run
+        from aletheia.training import checkpoints, run
 
         loading.use_threads(args.threads)
-        checkpoint = run.checkpoint_of(args, job.fingerprint)
-        finished = run.execute(args, job.config, checkpoint)
-        card = finished.card(args, job.config, job.lineage)
+        checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
+        given = run.RunInputs(
+            model_lock=job.input(args.model_lock, "model_lock"),
+            data_lock=job.input(args.data_lock, "data_lock"),
+            seed=args.seed,
+            precision=job.input(args.precision, "precision"),
+            selection=job.input(args.selection, "selection"),
+            probe=job.input(args.probe, "probe"),
+            batches=job.input(args.batches, "batches"),
+            std_run=job.input(args.std_run, "run"),
+            ale_run=job.input(args.ale_run, "run"),
+        )
+        finished = run.execute(given, job.config, checkpoint, events=args.events if args.tensorboard else None)
+        card = finished.card(given, job.config, job.lineage)
         job.artifact(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)
         reason = f" ({payload['reason']})" if payload["reason"] else ""

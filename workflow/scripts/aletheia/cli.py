@@ -174,8 +174,15 @@ def step_parser(step: str, description: str | None, *, script: str | Path, secti
     return StepParser(step, description, script=Path(script).name, sections=sections)
 
 
-def evaluation_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse what a step that evaluates is called with."""
+def evaluation_arguments(parser: argparse.ArgumentParser) -> tuple[Step, dict[str, Any], Path, int]:
+    """Parse what a step that evaluates is called with.
+
+    Returns
+    -------
+    tuple
+        What runs; paths by the names of :class:`aletheia.evaluation.evaluated_run.EvaluationInputs`; the folder to
+        write to; threads for torch.
+    """
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")
@@ -185,5 +192,6 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
     parsed = parser.parse_args()
     asked = lineage.task_files(parsed.config["evaluation"]["benchmarks"])
-    parsed.step = dataclasses.replace(parsed.step, extra_code=tuple(asked))
-    return parsed
+    step = dataclasses.replace(parsed.step, extra_code=tuple(asked))
+    inputs = {name: getattr(parsed, name) for name in ("model_lock", "data_lock", "questions", "run", "precision")}
+    return step, inputs, parsed.outputs[0].parent, parsed.threads

@@ -16,7 +16,7 @@ class _Found(Exception):
 
 
 def first_nonfinite_module(
-    model: PeftModel, batches: Iterable[MicroBatch], computing: Callable[[MicroBatch], Any]
+    model: PeftModel, batches: Iterable[MicroBatch], forward: Callable[[MicroBatch], Any]
 ) -> str | None:
     """Return the first module whose output is not finite when ``batches`` pass again; None where none is.
 
@@ -26,8 +26,8 @@ def first_nonfinite_module(
         The model as it was when the loss left the finite numbers.
     batches
         The micro-batches of that step.
-    computing
-        Gives the context that the step computed a micro-batch in.
+    forward
+        Passes a micro-batch forward as the step did.
 
     Returns
     -------
@@ -35,8 +35,6 @@ def first_nonfinite_module(
         Its full name in the base model: of nested modules the innermost, which ends first.
     """
     import torch
-
-    from aletheia.training.loss import summed_loss
 
     def watch(name: str) -> Any:
         def check(_: Any, __: Any, output: Any) -> None:
@@ -50,8 +48,8 @@ def first_nonfinite_module(
     hooks = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n]
     try:
         for batch in batches:
-            with torch.no_grad(), computing(batch):
-                summed_loss(model, batch)
+            with torch.no_grad():
+                forward(batch)
     except _Found as found:
         return str(found).removeprefix("base_model.model.").replace(".base_layer", "")
     finally:
