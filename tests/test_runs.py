@@ -118,9 +118,10 @@ def test_a_run_opens_each_of_its_inputs_once(finished, tmp_path):
         "--ale-run": results / "train/tiny-llama/ale/seed1/run.json",
     }
     shape = ("training.accumulation=2", "encoding.prompt=alpaca")
-    call = arguments(finished, own, *(word for pair in given.items() for word in pair), *settings(*shape, steps=2))
+    call = arguments(finished, own, *(word for pair in given.items() for word in pair), *settings(*shape, steps=4))
     command = [sys.executable, counting, SCRIPTS / "train.py", *call]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, said(done)
     opened = json.loads(done.stdout.splitlines()[-1])
     inputs = artifacts.read(own / "run.json", "run")["lineage"]["inputs"]
@@ -206,7 +207,8 @@ def test_a_crash_is_a_row_and_its_traceback_is_in_the_log(finished, tmp_path):
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
     command = [sys.executable, wrong, SCRIPTS / "train.py", *arguments(finished, tmp_path, *settings())]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     run = artifacts.payload(tmp_path / "run.json", "run")
     assert (run["status"], run["step"], run["adapter"]["files"]) == ("crashed", 0, {})
