@@ -7,7 +7,6 @@ configuration; the dry run of a generated study of ten thousand jobs; verify.py 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -19,7 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import yaml
 
@@ -197,20 +195,18 @@ def write_large_study(project: Path) -> None:
 
 def hashing_sides(folder: Path) -> dict[str, Callable[[], float]]:
     """Write 2 GB of artifacts and return what checks them: verify.py, and `sha256sum` over the same files."""
-    from aletheia.provenance.job import Job
+    from aletheia.provenance.job import Job, Step
 
     block = os.urandom(ADAPTER_BYTES - 8)
-    arguments = argparse.Namespace(config={}, step="train", env={}, extra_code=(), attempt=1)
-    with mock.patch.object(sys, "argv", ["train.py"]):
-        for number in range(ADAPTERS):
-            adapter = folder / "results" / "train" / f"run{number}" / "adapter"
+    for number in range(ADAPTERS):
+        adapter = folder / "results" / "train" / f"run{number}" / "adapter"
 
-            def write(path: Path, number: int = number) -> None:
-                path.mkdir()
-                (path / "adapter_model.safetensors").write_bytes(number.to_bytes(8) + block)
+        def write(path: Path, number: int = number) -> None:
+            path.mkdir()
+            (path / "adapter_model.safetensors").write_bytes(number.to_bytes(8) + block)
 
-            with Job(arguments, inputs=[], outputs=[adapter]) as job:
-                job.artifact(adapter, write=write)
+        with Job(Step("train", "train.py", {}), inputs=[], outputs=[adapter]) as job:
+            job.artifact(adapter, write=write)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     verify = [sys.executable, "-s", str(ROOT / "workflow" / "scripts" / "verify.py")]
     return {

@@ -1,6 +1,5 @@
 """An artifact is whole or absent, says what made it, and shows any change of a byte."""
 
-import argparse
 import errno
 import json
 import multiprocessing
@@ -8,7 +7,6 @@ import os
 import random
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -18,21 +16,14 @@ from aletheia.audit.file_cache import Contents
 from aletheia.errors import UserError, guarded
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import read, sidecar
-from aletheia.provenance.job import Job
+from aletheia.provenance.job import Job, Step
 from aletheia.provenance.locking import locked
 
 PAYLOAD = {"dtype": "bf16", "candidates": ["bf16", "fp32"]}
 
 
-@pytest.fixture(autouse=True)
-def _as_script(monkeypatch):
-    """A job digests the code of the script that runs it."""
-    monkeypatch.setattr(sys, "argv", ["precision.py"])
-
-
 def job(outputs, inputs=(), **config):
-    arguments = argparse.Namespace(config=config, step="precision", env={}, extra_code=(), attempt=1)
-    return Job(arguments, inputs=inputs, outputs=outputs)
+    return Job(Step("precision", "precision.py", config), inputs=inputs, outputs=outputs)
 
 
 def write(path, **config):
@@ -139,7 +130,7 @@ def test_a_file_that_the_disk_fails_to_read_is_one_sentence(tmp_path):
     # A process's memory has nothing at its start: reading there is an input/output error.
     path = tmp_path / "out.json"
     path.symlink_to("/proc/self/mem")
-    for reader in (read, artifacts.sha256_file, artifacts.describe_input, Contents().sha256):
+    for reader in (read, artifacts.sha256_file, artifacts.read_input, Contents().sha256):
         with pytest.raises(UserError, match=r"out\.json: cannot be read \(Input/output error\)$"):
             reader(path)
     assert artifacts.is_envelope(path)
@@ -179,6 +170,34 @@ def test_files_and_folders_get_a_sidecar(tmp_path):
     (folder / ".snakemake_timestamp").touch()
     with job([table, folder]) as work:
         assert work.done
+
+
+def test_a_job_reads_each_input_once_and_goes_on_with_what_it_recorded(tmp_path, monkeypatch):
+    source, named_otherwise, plain = write(tmp_path / "in.json"), tmp_path / "in.artifact", tmp_path / "in.txt"
+    named_otherwise.write_bytes(source.read_bytes())
+    plain.write_text("rows")
+    opens, opening = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *more, **how: (opens.append(path), opening(path, *more, **how))[1])
+    monkeypatch.setattr(Path, "read_bytes", lambda path: path.open("rb").read())
+    with job([tmp_path / "out.json"], [source, named_otherwise, plain]) as work:
+        assert work.input(None, "precision") is None
+        assert (opens.count(source), opens.count(plain)) == (1, 1)
+        source.write_text("another, or nothing that is whole")
+        opens.clear()
+        for _ in range(2):
+            assert artifacts.read(work.input(source, "precision"), "precision")["payload"] == PAYLOAD
+            assert work.input(source, "precision").payload == PAYLOAD
+        assert opens == []
+        found = work.input(source, "precision")
+        assert work.lineage["inputs"][source.as_posix()]["sha256"] == found.sha256 != artifacts.sha256_file(source)
+        with pytest.raises(UserError, match=r"in\.json: expected an artifact of kind run, found precision"):
+            work.input(source, "run")
+        with pytest.raises(UserError, match=r"in\.txt: expected an artifact \(JSON with its own sha256\)"):
+            work.input(plain, "precision")
+        # Not known as an artifact by its name, so that it is opened once more: it must still be what was recorded.
+        write(tmp_path / "other.json", a={"x": 1}).rename(named_otherwise)
+        with pytest.raises(UserError, match=r"in\.artifact: changed since this job began; run it again"):
+            work.input(named_otherwise, "precision")
 
 
 def test_the_same_work_is_not_done_twice(tmp_path):
@@ -228,7 +247,6 @@ def _killed_while_writing(path):
         temporary.write_text("half")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.argv = ["precision.py"]
     with job([path]) as work:
         work.artifact(path, write=slow)
 
@@ -268,7 +286,6 @@ def test_twins_never_write_together(tmp_path):
 
 
 def _twin(outputs: list[Path], log: Path):
-    sys.argv = ["precision.py"]
     with job(outputs) as work:
         if work.done:
             return
@@ -329,7 +346,6 @@ def _killed_while_held(path, log):
         log.write_text("held ")
         time.sleep(60)
 
-    sys.argv = ["precision.py"]
     with job([path]) as work:
         work.artifact(path, write=slow)
 
@@ -348,7 +364,6 @@ def test_leftovers_of_killed_jobs_go_and_those_of_other_artifacts_stay(tmp_path)
 
 def _folder(path, content, *, killed_after_renames=None):
     """Write a folder; die by SIGKILL after so many renames."""
-    sys.argv = ["precision.py"]
     rename, renames = Path.rename, []
 
     def dying(self, target):
@@ -500,8 +515,8 @@ def test_a_sidecar_names_json_that_is_an_input(tmp_path):
     out = write(tmp_path / "out.json")
     plain = tmp_path / "plain.json"
     plain.write_text(json.dumps({"payload_sha256": "x"}))
-    assert set(artifacts.describe_input(out)) == {"sha256", "payload_sha256"}
-    assert set(artifacts.describe_input(plain)) == {"sha256"}
+    assert set(artifacts.read_input(out)[0]) == {"sha256", "payload_sha256"}
+    assert set(artifacts.read_input(plain)[0]) == {"sha256"}
 
 
 def test_an_input_beside_another_file_s_sidecar_is_one_sentence(tmp_path):
@@ -511,4 +526,4 @@ def test_an_input_beside_another_file_s_sidecar_is_one_sentence(tmp_path):
             work.artifact(path, write=lambda temporary: temporary.write_text("a,b\n"))
     artifacts.sidecar(other).replace(artifacts.sidecar(mine))
     with pytest.raises(UserError, match=r"mine\.csv: its sidecar mine\.csv\.lineage\.json is another file's"):
-        artifacts.describe_input(mine)
+        artifacts.read_input(mine)

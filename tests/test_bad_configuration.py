@@ -247,14 +247,16 @@ BY_HAND = {
 
 @pytest.mark.parametrize(("item", "says"), BY_HAND.items())
 def test_a_mistake_by_hand_is_one_sentence(item, says):
-    parser = step_parser("train", None, sections=("run", "model", "encoding", "adapter", "arm", "training"))
+    parser = step_parser(
+        "train", None, script="train.py", sections=("run", "model", "encoding", "adapter", "arm", "training")
+    )
     with pytest.raises(UserError) as raised:
         parser.parse_args(["--set", item])
     assert str(raised.value).startswith(says)
 
 
 def test_settings_by_hand_that_belong_together_are_taken():
-    parser = step_parser("select", None, sections=("arm", "adapter"))
+    parser = step_parser("select", None, script="select_layers.py", sections=("arm", "adapter"))
     # In one group or in two, of which the first was once forgotten.
     given = parser.parse_args(["--set", "arm.layers=random", "arm.budget_percent=25", "--set", "arm.draw=2"]).config[
         "arm"

@@ -162,8 +162,8 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
     common = {"model_lock": staged["model"], "data_lock": staged["data"], "questions": questions}
     config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": ["mmlu", "gsm8k", "humaneval"]}}
     for run in (None, adapted.run, adapted.run):
-        args = SimpleNamespace(run=run, precision=None, threads=1, attempt=1, **common)
-        done = list(evaluated_run.evaluations(args, config, tmp_path))
+        inputs = evaluated_run.EvaluationInputs(run=run, **common)
+        done = list(evaluated_run.evaluations(inputs, config, tmp_path))
         assert [one.outcome.status for one in done] == ["ok"] * 3
         assert [one.facts["prompt"] for one in done] == ["plain"] * 3
     assert loads == ["LlamaForCausalLM"] * 3
@@ -188,10 +188,9 @@ def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatc
     programs = [{**row, "prompt": "# Add.\n" * i + row["prompt"]} for i, row in enumerate(HUMANEVAL)]
     questions = [staged["mmlu"], data_lock(tmp_path, "gsm8k", questions=longer)]
     questions += [data_lock(tmp_path, "humaneval", questions=programs)]
-    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
-    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], questions)
     recorded = {}
-    for one in evaluated_run.evaluations(args, CONFIG, tmp_path):
+    for one in evaluated_run.evaluations(inputs, CONFIG, tmp_path):
         recorded[one.facts["benchmark"]] = one.facts["padding"]
         assert sides == {one.facts["padding"]}
         sides.clear()
@@ -210,9 +209,9 @@ def test_a_changed_adapter_is_refused(adapted, staged):
 
 def test_a_run_of_another_model_is_refused(staged, tmp_path):
     run = run_json(tmp_path, model="other")
-    args = SimpleNamespace(run=run, model_lock=staged["model"], precision=None, questions=[], data_lock=staged["data"])
+    inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], run=run)
     with pytest.raises(UserError, match="expected the model that the run adapted, other, found tiny"):
-        next(evaluated_run.evaluations(args, CONFIG, tmp_path))
+        next(evaluated_run.evaluations(inputs, CONFIG, tmp_path))
 
 
 # Statuses
@@ -258,10 +257,9 @@ def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tr
     left, attempt, limit = tried
     if left is not None:
         monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
-    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=attempt, questions=[staged["mmlu"]])
-    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], [staged["mmlu"]])
     settings = {**CONFIG["evaluation"], "benchmarks": ["heldout", "mmlu"], "time_limit_seconds": limit}
-    done = list(evaluated_run.evaluations(args, {**CONFIG, "evaluation": settings}, tmp_path))
+    done = list(evaluated_run.evaluations(inputs, {**CONFIG, "evaluation": settings}, tmp_path, attempt=attempt))
     expected = ("timeout", ended) if ended else ("ok", None)
     assert [(one.outcome.status, one.outcome.reason) for one in done] == [expected] * 2
 
@@ -313,13 +311,12 @@ def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tm
         raise error
 
     questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval")]
-    args = SimpleNamespace(run=None, precision=None, threads=1, attempt=1, questions=questions)
-    args.model_lock, args.data_lock = staged["model"], staged["data"]
+    inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], questions)
     if not isinstance(error, torch.OutOfMemoryError):
         with pytest.raises(RuntimeError, match="bad weights"):
-            list(evaluated_run.evaluations(args, CONFIG, tmp_path, load))
+            list(evaluated_run.evaluations(inputs, CONFIG, tmp_path, load=load))
         return
-    done = list(evaluated_run.evaluations(args, CONFIG, tmp_path, load))
+    done = list(evaluated_run.evaluations(inputs, CONFIG, tmp_path, load=load))
     assert [one.facts["benchmark"] for one in done] == CONFIG["evaluation"]["benchmarks"]
     assert {(one.outcome.status, one.outcome.reason) for one in done} == {
         ("failed", "out of memory: CUDA out of memory.")

@@ -96,6 +96,8 @@ def test_arms_in_turns_learn_what_they_learn_alone(nf4_folder):  # noqa: F811
 class Scripted:
     """A loop that notes when it runs, and does at a step what it is told."""
 
+    placement = None
+
     def __init__(self, name, seen, at=None, does=None):
         self.name, self.seen, self.at, self.does, self.done = name, seen, at, does, 0
 
@@ -153,6 +155,7 @@ def test_real_loops_take_turns_and_divide_their_times():
         for name, layers in {"std": [0, 1, 2], "ale": [2]}.items()
     }
     turns = take_turns(makers, rounds=2, steps=1)
+    assert {name: own.placement["frozen_layers"] for name, own in turns.items()} == {"std": 0, "ale": 2}
     found = ratios_payload(turns, "ale", probe=None)
     assert found["ratio"] == found["ratio_with_probe"]
     assert (found["ratio"]["rounds"], found["ratio"]["steps"]) == (2, 2)

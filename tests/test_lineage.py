@@ -89,7 +89,7 @@ def test_tokens_name_module_and_section():
 
 
 def test_settings_by_hand_start_from_the_defaults():
-    parser = step_parser("train", None, sections=("training", "arm", "model"))
+    parser = step_parser("train", None, script="train.py", sections=("training", "arm", "model"))
     args = parser.parse_args(["--set", "training.steps=30", "arm.layers=last"])
     assert args.config["training"]["steps"] == 30
     assert args.config["training"]["optimizer"]["beta2"] == 0.95
@@ -131,14 +131,14 @@ def test_settings_by_hand_start_from_the_defaults():
     ],
 )
 def test_a_mistake_in_a_setting_by_hand_is_one_sentence(item, sentence):
-    parser = step_parser("train", None, sections=("training", "arm", "adapter"))
+    parser = step_parser("train", None, script="train.py", sections=("training", "arm", "adapter"))
     with pytest.raises(UserError) as raised:
         parser.parse_args(["--set", item])
     assert str(raised.value).startswith(f"--set {item}: {sentence}")
 
 
 def test_settings_without_a_default_are_known_by_their_schema():
-    parser = step_parser("train", None, sections=("run", "model", "arm", "evaluation", "humaneval"))
+    parser = step_parser("train", None, script="train.py", sections=("run", "model", "arm", "evaluation", "humaneval"))
     items = [
         "arm.rank.attention=3",
         "arm.rank.mlp=3",
@@ -155,7 +155,7 @@ def test_settings_without_a_default_are_known_by_their_schema():
 
 
 def test_settings_by_hand_go_over_those_of_the_rule():
-    parser = step_parser("train", None)
+    parser = step_parser("train", None, script="train.py")
     section = json.dumps({"steps": 3, "optimizer": {"beta1": 0.9}})
     args = parser.parse_args(["--lineage", f"config:training={section}", "--set", "training.optimizer.beta1=0.8"])
     assert args.config == {"training": {"steps": 3, "optimizer": {"beta1": 0.8}}}
@@ -200,6 +200,7 @@ def test_a_commit_is_dirty_clean_or_not_known(tmp_path, monkeypatch):
 
 # Says where it is, and goes on when it is told to.
 STEP = """
+import dataclasses
 import sys
 from pathlib import Path
 from aletheia.study import planned_runs
@@ -207,9 +208,9 @@ from aletheia.provenance.job import Job
 from aletheia.cli import step_parser
 
 out = Path(sys.argv.pop(1))
-args = step_parser("precision", None).parse_args()
-args.extra_code = ["workflow/tasks/asked.yaml"]
-job = Job(args, inputs=[], outputs=[out])
+args = step_parser("precision", None, script=__file__).parse_args()
+asked = dataclasses.replace(args.step, extra_code=("workflow/tasks/asked.yaml",))
+job = Job(asked, inputs=[], outputs=[out])
 print("waits", flush=True)
 with job:
     from aletheia.training import deadlines

@@ -116,6 +116,38 @@ def test_what_a_run_observes(whole):
     assert (placement["frozen_layers"], placement["compute_dtype"]) == (0, "float32")
 
 
+@pytest.mark.slow
+def test_a_run_opens_each_of_its_inputs_once(finished, tmp_path):
+    """Whatever happens to a file meanwhile, what was computed with is what was hashed."""
+    counting = tmp_path / "counting.py"
+    counting.write_text(
+        "import collections, json, runpy, sys\n"
+        "opens = collections.Counter()\n"
+        "sys.addaudithook(lambda event, about: event == 'open' and opens.update([str(about[0])]))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "print(json.dumps({name: opens[name] for name in sys.argv if name.endswith('.json')}))\n"
+    )
+    results, own = finished / "results", tmp_path / "own"
+    given = {
+        "--probe": results / "probe/tiny-llama/seed1.json",
+        "--selection": results / "select/tiny-llama/ale/seed1.json",
+        "--batches": results / "batches/tiny-llama/seed1.json",
+        "--std-run": results / "train/tiny-llama/std/seed1/run.json",
+        "--ale-run": results / "train/tiny-llama/ale/seed1/run.json",
+    }
+    shape = ("training.accumulation=2", "encoding.prompt=alpaca")
+    call = arguments(finished, own, *(word for pair in given.items() for word in pair), *settings(*shape, steps=4))
+    command = [sys.executable, counting, SCRIPTS / "train.py", *call]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, said(done)
+    opened = json.loads(done.stdout.splitlines()[-1])
+    inputs = artifacts.read(own / "run.json", "run")["lineage"]["inputs"]
+    assert len(inputs) == 7
+    assert {name: opened[name] for name in inputs} == dict.fromkeys(inputs, 1)
+
+
 # --- killed and resumed -----------------------------------------------------------------------------------------------
 
 
@@ -194,7 +226,8 @@ def test_a_crash_is_a_row_and_its_traceback_is_in_the_log(finished, tmp_path):
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
     command = [sys.executable, wrong, SCRIPTS / "train.py", *arguments(finished, tmp_path, *settings())]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     run = artifacts.payload(tmp_path / "run.json", "run")
     assert (run["status"], run["step"], run["adapter"]["files"]) == ("crashed", 0, {})
@@ -252,10 +285,10 @@ def test_a_run_whose_adapter_does_not_fit_on_the_disk_resumes_at_its_end(finishe
     full = tmp_path / "full.py"
     full.write_text(
         "import runpy, sys\n"
-        "from aletheia import runs\n"
+        "from aletheia.training import run\n"
         "def save_adapter(self, folder, card):\n"
         "    raise OSError(28, 'No space left on device')\n"
-        "runs.FinishedRun.save_adapter = save_adapter\n"
+        "run.TrainingRun.save_adapter = save_adapter\n"
         "sys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )

@@ -8,18 +8,16 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy
 import pytest
 
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
-from aletheia.provenance.job import Job
+from aletheia.provenance.job import Job, Step
 from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.staging import convert, repository_files
 from aletheia.staging import glassllm as glass
@@ -217,9 +215,8 @@ def test_a_full_disk_leaves_nothing_and_is_told_as_such(tmp_path, local, monkeyp
     monkeypatch.setattr(staging, "build_data", fill)
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "data" / "mine.lock.json"
-    args = SimpleNamespace(config={"data": local}, env={}, step="stage", extra_code=(), attempt=1)
-    monkeypatch.setattr(sys, "argv", ["stage.py"])
-    with pytest.raises(OSError) as raised, Job(args, inputs=[], outputs=[out]) as job:  # noqa: PT011
+    step = Step("stage", "stage.py", {"data": local})
+    with pytest.raises(OSError) as raised, Job(step, inputs=[], outputs=[out]) as job:  # noqa: PT011
         staging.stage_data(job, "mine", out)
     assert raised.value.errno == errno.ENOSPC
     assert list(out.parent.iterdir()) == []

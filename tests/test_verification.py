@@ -1,6 +1,5 @@
 """Whatever happens to a file of a finished study, verify names it."""
 
-import argparse
 import json
 import os
 import random
@@ -20,7 +19,7 @@ from aletheia.audit.sidecars import ancestry
 from aletheia.audit.verification import verify_files, verify_folders
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
-from aletheia.provenance.job import Job
+from aletheia.provenance.job import Job, Step
 from aletheia.study import results_tree
 from conftest import SCRIPTS, STUDY, as_ordinary_user, edit, run_script
 
@@ -534,16 +533,15 @@ def test_a_folder_is_checked_by_its_sidecar(study):
 
 
 def test_the_list_of_a_bundle_is_found_in_the_results_folder_of_its_configuration(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["precision.py"])
     monkeypatch.chdir(tmp_path)
-    arguments = argparse.Namespace(config={}, step="evidence", env={}, extra_code=(), attempt=1)
+    step = Step("evidence", "evidence.py", {})
     weights, table, omitted = (Path("elsewhere") / name for name in ("w.bin", "table.csv", "evidence/omitted.json"))
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
     left_out = {"path": str(weights), "sha256": artifacts.sha256_file(weights), "bytes": 7}
-    with Job(arguments, inputs=[weights], outputs=[table]) as job:
+    with Job(step, inputs=[weights], outputs=[table]) as job:
         job.artifact(table, write=lambda path: path.write_text("a,b\n"))
-    with Job(arguments, inputs=[], outputs=[omitted]) as job:
+    with Job(step, inputs=[], outputs=[omitted]) as job:
         job.artifact(omitted, kind="omitted", payload={"files": [left_out]})
     weights.unlink()
     assert verify(tmp_path, table).returncode == 1

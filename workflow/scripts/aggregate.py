@@ -15,7 +15,7 @@ from aletheia.study.paths import Paths
 
 
 def main() -> None:
-    parser = step_parser("aggregate", __doc__)
+    parser = step_parser("aggregate", __doc__, script=__file__)
     parser.add_argument("--runs", type=Path, nargs="*", help="run.json of each run")
     parser.add_argument("--evaluations", type=Path, nargs="*", help="of the runs and of their base models")
     parser.add_argument("--out-dir", type=Path, default=Path("results/aggregate"))
@@ -29,10 +29,10 @@ def main() -> None:
         # Snakemake would not make, or make again, what is read and not declared.
         raise RuntimeError("rule aggregate declares other inputs than the artifacts of its campaigns, which are read")
     outputs = [args.out_dir / name for name in aggregate.tables(campaigns)]
-    with Job(args, inputs=found.paths, outputs=outputs) as job:
+    with Job(args.step, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
-        for name, frame in aggregate.gathered(campaigns, found).items():
+        for name, frame in aggregate.gathered(campaigns, found, job.input).items():
             job.artifact(
                 args.out_dir / name,
                 write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),

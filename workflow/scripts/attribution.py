@@ -17,7 +17,7 @@ SECTIONS = ("run", "model", "encoding", "adapter", "training", "interleaving")
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("attribution", __doc__, sections=SECTIONS)
+    parser = step_parser("attribution", __doc__, script=__file__, sections=SECTIONS)
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -26,18 +26,25 @@ def main() -> None:
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    args.batches = None  # as many steps as it takes, whatever plan the runs read
     inputs = [args.model_lock, args.data_lock, args.probe, *filter(None, [args.precision])]
-    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading
         from aletheia.provenance import machine
         from aletheia.timing import measure
+        from aletheia.training.run import RunInputs
 
         loading.use_threads(args.threads)
         before = machine.conditions()
-        payload = measure.measure_attribution(args, job.config)
+        given = RunInputs(
+            model_lock=job.input(args.model_lock, "model_lock"),
+            data_lock=job.input(args.data_lock, "data_lock"),
+            seed=args.seed,
+            precision=job.input(args.precision, "precision"),
+            probe=job.input(args.probe, "probe"),
+        )
+        payload = measure.measure_attribution(given, job.config)
         fit, reason = payload["fit"], f" ({payload['reason']})" if payload["reason"] else ""
         off = f"{fit['mean_absolute_error_percent']['value']:.1f} %" if fit else "not known"
         print(f"attribution: {payload['status']}{reason}, mean absolute error of the held-out predictions {off}")

@@ -8,23 +8,22 @@ import matplotlib as mpl
 
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.report import attribution_figure, plot_style
 
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("draw_attribution", __doc__, sections=("figures",))
+    parser = step_parser("draw_attribution", __doc__, script=__file__, sections=("figures",))
     parser.add_argument("--attributions", type=Path, nargs="*", required=True, help="artifacts of attribution.py")
     parser.add_argument("--out-dir", type=Path, required=True, help="folder for figS3.pdf, .png and .svg")
     args = parser.parse_args()
     outputs = [args.out_dir / f"figS3.{suffix}" for suffix in plot_style.SUFFIXES]
-    with Job(args, inputs=args.attributions, outputs=outputs) as job:
+    with Job(args.step, inputs=args.attributions, outputs=outputs) as job:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))
-        found = [artifacts.payload(path, "attribution") for path in args.attributions]
+        found = [job.input(path, "attribution").payload for path in args.attributions]
         with mpl.rc_context(plot_style.rc(style)):
             figure = attribution_figure.draw_attribution(found, style)
             for path in outputs:

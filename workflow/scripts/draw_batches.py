@@ -11,26 +11,26 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("batches", __doc__, sections=("encoding", "batches"))
+    parser = step_parser("batches", __doc__, script=__file__, sections=("encoding", "batches"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--seed", type=SEED, required=True, help="of the order")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
+    with Job(args.step, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading
-        from aletheia.provenance import artifacts, staged_files
+        from aletheia.provenance import staged_files
         from aletheia.training import batch_plan, row_counts
 
-        model = artifacts.payload(args.model_lock, "model_lock")["model"]
-        folder, encoding = staged_files.checked_folder(args.model_lock, "model_lock"), job.config["encoding"]
+        model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
+        model, name = model_lock.payload["model"], data_lock.payload["data"]
+        folder, encoding = staged_files.checked_folder(model_lock), job.config["encoding"]
         context = loading.context_of(folder)
         loading.check_length(encoding["max_tokens"], context)
         tokenizer = loading.load_tokenizer(folder)
-        encoded = row_counts.encode_all(staged_files.checked_folder(args.data_lock, "data_lock"), tokenizer, encoding)
-        name = artifacts.payload(args.data_lock, "data_lock")["data"]
+        encoded = row_counts.encode_all(staged_files.checked_folder(data_lock), tokenizer, encoding)
         # First, since it explains why few rows are left for a plan.
         row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)
         settings = job.config["batches"]

@@ -9,8 +9,9 @@ from aletheia.evaluation import evaluated_run
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("evaluate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated_run.evaluate_run(evaluation_arguments(parser))
+    parser = step_parser("evaluate", __doc__, script=__file__, sections=("model", "encoding", "evaluation"))
+    step, paths, folder, threads = evaluation_arguments(parser)
+    evaluated_run.evaluate_run(step, evaluated_run.EvaluationInputs(**paths), folder, threads=threads)
 
 
 if __name__ == "__main__":

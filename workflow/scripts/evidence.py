@@ -13,7 +13,7 @@ from aletheia.provenance.job import Job
 
 
 def main() -> None:
-    parser = step_parser("evidence", __doc__)
+    parser = step_parser("evidence", __doc__, script=__file__)
     parser.add_argument("--out", type=Path, help="by default evidence/evidence.zip in the results folder")
     parser.add_argument(
         "--configfile", type=Path, nargs="*", action="extend", default=[], help="by hand: as given to snakemake"
@@ -24,7 +24,7 @@ def main() -> None:
     bundle = bundling.collect(args.config["study"])
     out = args.out or Path(bundle.results) / "evidence" / "evidence.zip"
     inputs = map(Path, [*bundle.members, *bundle.given.values()])
-    with Job(args, inputs=inputs, outputs=[out]) as job:
+    with Job(args.step, inputs=inputs, outputs=[out]) as job:
         if job.done:
             return
         found = archive.envelopes(bundle)

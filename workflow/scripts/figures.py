@@ -7,13 +7,12 @@ import matplotlib as mpl
 from aletheia.analysis import layer_scores, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.report import figures, layer_figures, plot_style
 
 
 def main() -> None:
-    parser = step_parser("figures", __doc__)
+    parser = step_parser("figures", __doc__, script=__file__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--stats", type=Path, required=True, help="summary.json, from stats")
     parser.add_argument("--layers", type=Path, nargs="?", help="layers.csv, from aggregate, for figS1 and figS2")
@@ -27,11 +26,11 @@ def main() -> None:
             "figS1 and figS2 show layer scores: expected --layers with the layers.csv of aggregate, found none"
         )
     inputs = [args.ledger, args.stats, *([args.layers] if args.layers else [])]
-    with Job(args, inputs=inputs, outputs=outputs) as job:
+    with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))
-        table, summary = ledger.read_ledger(args.ledger), artifacts.payload(args.stats, "stats")
+        table, summary = ledger.read_ledger(args.ledger), job.input(args.stats, "stats").payload
         with mpl.rc_context(plot_style.rc(style)):
             for name in args.figure:
                 if name in layer_figures.FIGURES:

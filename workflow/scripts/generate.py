@@ -10,8 +10,10 @@ from aletheia.study.benchmarks import VLLM
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("generate", __doc__, sections=("model", "encoding", "evaluation"))
-    evaluated_run.evaluate_run(evaluation_arguments(parser), vllm_backend.load_served, generation=VLLM, padding="none")
+    parser = step_parser("generate", __doc__, script=__file__, sections=("model", "encoding", "evaluation"))
+    step, paths, folder, threads = evaluation_arguments(parser)
+    served = {"load": vllm_backend.load_served, "generation": VLLM, "padding": "none"}
+    evaluated_run.evaluate_run(step, evaluated_run.EvaluationInputs(**paths), folder, threads=threads, **served)
 
 
 if __name__ == "__main__":

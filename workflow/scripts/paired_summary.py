@@ -9,21 +9,20 @@ import pandas as pd
 from aletheia.analysis.ledger import write_csv
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.timing import paired
 
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("paired_summary", __doc__)
+    parser = step_parser("paired_summary", __doc__, script=__file__)
     parser.add_argument("--pairs", type=Path, nargs="*", required=True, help="artifacts of interleave.py")
     parser.add_argument("--out", type=Path, required=True, help="table to write")
     args = parser.parse_args()
-    with Job(args, inputs=args.pairs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=args.pairs, outputs=[args.out]) as job:
         if job.done:
             return
-        rows = paired.summary_rows([artifacts.payload(path, "paired") for path in args.pairs])
+        rows = paired.summary_rows([job.input(path, "paired").payload for path in args.pairs])
         table = pd.DataFrame(rows, columns=paired.COLUMNS)
         about = {"rows": len(table), "columns": list(table.columns), "mode": "interleaved"}
         job.artifact(args.out, write=lambda path: write_csv(table, path), about=about)

@@ -14,13 +14,13 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("precision", __doc__, sections=("encoding", "precision"))
+    parser = step_parser("precision", __doc__, script=__file__, sections=("encoding", "precision"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
+    with Job(args.step, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading
@@ -28,15 +28,16 @@ def main() -> None:
         from aletheia.training import precision
 
         loading.use_threads(args.threads)
-        tokenizer = loading.load_tokenizer(staged_files.checked_folder(args.model_lock, "model_lock"))
-        rows = staged_files.read_rows(staged_files.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
+        tokenizer = loading.load_tokenizer(staged_files.checked_folder(model_lock))
+        rows = staged_files.read_rows(staged_files.checked_folder(data_lock) / "train.jsonl")
         shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}
         if dtype is None:
             limit = f"at most {precision.SECONDS:.0f} s once the model is loaded"
             print(f"note: dtype auto: timing bf16 and fp32 at {shape}, {limit}", flush=True)
-            model, _ = loading.load(args.model_lock, dtype="fp32")
+            model, _ = loading.load(model_lock, dtype="fp32")
             loading.check_context(model, job.config["encoding"]["max_tokens"])
             found = precision.measured(model, shape)
             dtype = found.dtype

@@ -12,7 +12,7 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("probe", __doc__, sections=("model", "encoding", "probe"))
+    parser = step_parser("probe", __doc__, script=__file__, sections=("model", "encoding", "probe"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
     inputs = [args.model_lock, args.data_lock, *([args.precision] if args.precision else [])]
-    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading, probe
@@ -32,10 +32,11 @@ def main() -> None:
         from aletheia.training import encoding, row_counts
 
         loading.use_threads(args.threads)
-        dtype = loading.resolved_dtype(job.config["model"], args.precision)
-        model, tokenizer = loading.load(args.model_lock, dtype=dtype, **loading.loading(job.config["model"]))
+        model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
+        dtype = loading.resolved_dtype(job.config["model"], job.input(args.precision, "precision"))
+        model, tokenizer = loading.load(model_lock, dtype=dtype, **loading.loading(job.config["model"]))
         loading.check_context(model, job.config["encoding"]["max_tokens"])
-        rows = staged_files.read_rows(staged_files.checked_folder(args.data_lock, "data_lock") / "train.jsonl")
+        rows = staged_files.read_rows(staged_files.checked_folder(data_lock) / "train.jsonl")
         encoded = encoding.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
         print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
         settings = dict(job.config["probe"])

@@ -13,7 +13,7 @@ from aletheia.provenance.job import Job
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("score_code", __doc__, sections=("humaneval",))
+    parser = step_parser("score_code", __doc__, script=__file__, sections=("humaneval",))
     parser.add_argument("--generations", type=Path, required=True, help="humaneval.generations.parquet")
     parser.add_argument("--questions", type=Path, required=True, help="lock of the HumanEval problems")
     parser.add_argument("--threads", type=THREADS, default=1, help="programs that run at a time")
@@ -21,11 +21,15 @@ def main() -> None:
     args = parser.parse_args()
     score, table = args.out_dir / "humaneval.json", args.out_dir / "humaneval.parquet"
     inputs = [args.generations, sidecar(args.generations), args.questions]
-    with Job(args, inputs=inputs, outputs=[table, score]) as job:
+    with Job(args.step, inputs=inputs, outputs=[table, score]) as job:
         if job.done:
             return
         payload, rows, observed = score_code.score(
-            args.generations, args.questions, settings=job.config["humaneval"], workers=args.threads
+            args.generations,
+            job.input(args.questions, "data_lock"),
+            about=job.input(sidecar(args.generations), "file").payload["about"],
+            settings=job.config["humaneval"],
+            workers=args.threads,
         )
         if payload["status"] == "ok":
             print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")

@@ -7,13 +7,12 @@ from pathlib import Path
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.method.selection import selection_payload
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 
 
 def main() -> None:
     """Run the step."""
-    parser = step_parser("select", __doc__, sections=("arm", "adapter"))
+    parser = step_parser("select", __doc__, script=__file__, sections=("arm", "adapter"))
     parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, for layers chosen by its scores")
     parser.add_argument("--model-lock", type=Path, nargs="?", help="lock of the model, for layers that need no probe")
     parser.add_argument("--seed", type=SEED, required=True, help="the run's seed, for random controls")
@@ -22,11 +21,11 @@ def main() -> None:
     inputs = [path for path in (args.probe, args.model_lock) if path]
     if not inputs:
         raise UserError("select: expected --probe, or --model-lock for layers that need none, found neither")
-    with Job(args, inputs=inputs, outputs=[args.out]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        probe = artifacts.payload(args.probe, "probe") if args.probe else None
-        adaptable = () if args.probe else _adaptable(args.model_lock)
+        probe = job.input(args.probe, "probe").payload if args.probe else None
+        adaptable = () if args.probe else _adaptable(job, args.model_lock)
         payload = selection_payload(
             job.config["arm"], job.config["adapter"], seed=args.seed, probe=probe, adaptable=adaptable
         )
@@ -34,9 +33,9 @@ def main() -> None:
         job.artifact(args.out, kind="selection", payload=payload)
 
 
-def _adaptable(lock: Path) -> list[dict[str, list[str]]]:
+def _adaptable(job: Job, lock: Path) -> list[dict[str, list[str]]]:
     """Return what each layer of a staged model can adapt."""
-    payload = artifacts.payload(lock, "model_lock")
+    payload = job.input(lock, "model_lock").payload
     if "adaptable" not in payload:
         raise UserError(
             f"{lock}: expected the modules of each layer, found a lock of an earlier version; stage it again"

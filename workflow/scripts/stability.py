@@ -11,7 +11,6 @@ import matplotlib as mpl
 from aletheia.analysis import stability
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
-from aletheia.provenance import artifacts
 from aletheia.provenance.job import Job
 from aletheia.report import plot_style
 
@@ -28,19 +27,19 @@ def checked(section: Any) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = step_parser("stability", __doc__)
+    parser = step_parser("stability", __doc__, script=__file__)
     parser.add_argument("--draws", type=Path, nargs="+", required=True, help="probes, as MODEL/seedN.json")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write; the plot goes beside it")
     args = parser.parse_args()
     by_model = checked(args.config.get("stability"))
     plots = [args.out.with_name(f"stability.{suffix}") for suffix in plot_style.SUFFIXES]
-    with Job(args, inputs=args.draws, outputs=[args.out, *plots]) as job:
+    with Job(args.step, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
             return
         style = plot_style.checked_style(job.config.get("figures", {}))
         models = {}
         for model, settings in by_model.items():
-            draws = [artifacts.payload(path, "probe") for path in args.draws if path.parent.name == model]
+            draws = [job.input(path, "probe").payload for path in args.draws if path.parent.name == model]
             models[model] = stability.model_stability(model, draws, **settings)
         job.artifact(args.out, kind="stability", payload={"models": models})
         with mpl.rc_context(plot_style.rc(style)):

@@ -53,7 +53,7 @@ def intact(lock: Path) -> bool:
 
 def main() -> None:
     """Stage what the arguments name."""
-    parser = step_parser("stage", __doc__)
+    parser = step_parser("stage", __doc__, script=__file__)
     parser.add_argument("what", choices=sorted(REGISTRIES), help="which registry")
     parser.add_argument("name", help="the registry's key")
     parser.add_argument(
@@ -72,7 +72,7 @@ def main() -> None:
         expect_entry(args.what, args.name, args.config[args.what])
     check_source(args.what, args.name, args.config[args.what])
     check_paths(args.what, args.name, args.config[args.what])
-    with Job(args, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
+    with Job(args.step, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):
             return
         {"model": stage_model, "data": stage_data}[args.what](job, args.name, args.out)

@@ -30,7 +30,7 @@ def write_table(job: Job, table: table_text.Table, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = step_parser("stats", __doc__)
+    parser = step_parser("stats", __doc__, script=__file__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--published", type=Path, default=Path("config/published"), help="the paper's tables")
     parser.add_argument("--reports", nargs="*", choices=report_contents.REPORTS, help="what to report")
@@ -45,7 +45,7 @@ def main() -> None:
     outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
     inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
-    with Job(args, inputs=inputs, outputs=outputs) as job:
+    with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
         found, paper = summary.summarise(table), paper_tables.load_published(args.published)

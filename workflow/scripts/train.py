@@ -12,7 +12,9 @@ from aletheia.provenance.job import Job
 
 def arguments() -> argparse.Namespace:
     """Return what the command line says."""
-    parser = step_parser("train", __doc__, sections=("run", "model", "encoding", "adapter", "arm", "training"))
+    parser = step_parser(
+        "train", __doc__, script=__file__, sections=("run", "model", "encoding", "adapter", "arm", "training")
+    )
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
@@ -44,16 +46,27 @@ def main() -> None:
     optional = [args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
     # run.json is written last: where it stands, the adapter is whole.
-    with Job(args, inputs=inputs, outputs=[args.out, args.adapter]) as job:
+    with Job(args.step, inputs=inputs, outputs=[args.out, args.adapter]) as job:
         if job.done:
             return
         from aletheia.method import loading
-        from aletheia.training import run
+        from aletheia.training import checkpoints, run
 
         loading.use_threads(args.threads)
-        checkpoint = run.checkpoint_of(args, job.fingerprint)
-        finished = run.execute(args, job.config, checkpoint)
-        card = finished.card(args, job.config, job.lineage)
+        checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
+        given = run.RunInputs(
+            model_lock=job.input(args.model_lock, "model_lock"),
+            data_lock=job.input(args.data_lock, "data_lock"),
+            seed=args.seed,
+            precision=job.input(args.precision, "precision"),
+            selection=job.input(args.selection, "selection"),
+            probe=job.input(args.probe, "probe"),
+            batches=job.input(args.batches, "batches"),
+            std_run=job.input(args.std_run, "run"),
+            ale_run=job.input(args.ale_run, "run"),
+        )
+        finished = run.execute(given, job.config, checkpoint, events=args.events if args.tensorboard else None)
+        card = finished.card(given, job.config, job.lineage)
         job.artifact(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)
         reason = f" ({payload['reason']})" if payload["reason"] else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance import lineage
+from aletheia.provenance.job import Step
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -33,11 +35,11 @@ THREADS = whole_number(1)
 
 
 class StepParser(argparse.ArgumentParser):
-    """An argument parser whose result carries ``config`` (a dict for each section), ``env`` and ``step``."""
+    """An argument parser whose result carries ``step``, what a job needs to know, and its ``config`` by section."""
 
-    def __init__(self, step: str, description: str | None, sections: Sequence[str]) -> None:
+    def __init__(self, step: str, description: str | None, *, script: str, sections: Sequence[str]) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-        self.step = step
+        self.step, self.script = step, script
         self.sections = tuple(sections)
         group = self.add_argument_group("settings")
         group.add_argument(
@@ -59,13 +61,10 @@ class StepParser(argparse.ArgumentParser):
         )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
-        """Parse, and gather ``--lineage`` and ``--set`` into ``config`` and ``env``."""
+        """Parse, and gather ``--lineage``, ``--set``, ``--attempt`` and ``--seed`` into ``step``."""
         parsed = super().parse_args(args, namespace)
         tokens = lineage.parse_tokens(parsed.lineage)
-        parsed.config, parsed.env = tokens["config"], tokens["env"]
-        parsed.declared_inputs = tokens["inputs"].get("declared")
-        # A script adds the files beside Python modules that decide its result (paths relative to the project).
-        parsed.step, parsed.extra_code = self.step, ()
+        parsed.config, parsed.declared_inputs = tokens["config"], tokens["inputs"].get("declared")
         by_hand = not parsed.lineage and bool(self.sections)
         if by_hand:
             # Only by hand (lineage.NOT_DECISIVE): a rule brings every setting.
@@ -73,6 +72,14 @@ class StepParser(argparse.ArgumentParser):
 
             parsed.config = {name: section_defaults(name) for name in self.sections}
         self._by_hand(parsed, closed=by_hand)
+        parsed.step = Step(
+            name=self.step,
+            script=self.script,
+            config=parsed.config,
+            environment=tokens["env"],
+            seed=getattr(parsed, "seed", None),
+            attempt=parsed.attempt,
+        )
         return parsed
 
     @staticmethod
@@ -147,7 +154,7 @@ def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> 
         there = there.get(key) if isinstance(there, Mapping) else None
 
 
-def step_parser(step: str, description: str | None, sections: Sequence[str] = ()) -> StepParser:
+def step_parser(step: str, description: str | None, *, script: str | Path, sections: Sequence[str] = ()) -> StepParser:
     """Return the parser of one script, and keep its process offline unless it stages.
 
     Parameters
@@ -156,17 +163,26 @@ def step_parser(step: str, description: str | None, sections: Sequence[str] = ()
         The step's one name ("probe"), kept in lineage.
     description
         The script's docstring, printed by ``--help``.
+    script
+        The script's own path (``__file__``): lineage digests its code.
     sections
         Sections of settings that the step reads; by hand they start from the schemas' defaults.
     """
     if step != "stage":
         # The Hugging Face libraries read it once, when they are imported.
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    return StepParser(step, description, sections)
+    return StepParser(step, description, script=Path(script).name, sections=sections)
 
 
-def evaluation_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse what a step that evaluates is called with."""
+def evaluation_arguments(parser: argparse.ArgumentParser) -> tuple[Step, dict[str, Any], Path, int]:
+    """Parse what a step that evaluates is called with.
+
+    Returns
+    -------
+    tuple
+        What runs; paths by the names of :class:`aletheia.evaluation.evaluated_run.EvaluationInputs`; the folder to
+        write to; threads for torch.
+    """
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step")
@@ -175,5 +191,7 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
     parsed = parser.parse_args()
-    parsed.extra_code = lineage.task_files(parsed.config["evaluation"]["benchmarks"])
-    return parsed
+    asked = lineage.task_files(parsed.config["evaluation"]["benchmarks"])
+    step = dataclasses.replace(parsed.step, extra_code=tuple(asked))
+    inputs = {name: getattr(parsed, name) for name in ("model_lock", "data_lock", "questions", "run", "precision")}
+    return step, inputs, parsed.outputs[0].parent, parsed.threads

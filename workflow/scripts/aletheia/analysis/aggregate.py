@@ -25,15 +25,26 @@ def tables(campaigns: Campaigns) -> list[str]:
     return wanted + ([LAYER_TABLE] if any(probing_arms(campaign) for campaign in campaigns) else [])
 
 
-def gathered(campaigns: Campaigns, found: CampaignArtifacts) -> dict[str, pd.DataFrame]:
+def gathered(
+    campaigns: Campaigns, found: CampaignArtifacts, opened: Callable[[Path, str], artifacts.Artifact]
+) -> dict[str, pd.DataFrame]:
     """Return the tables by file name: the ledger, its views, and the layers.
+
+    Parameters
+    ----------
+    campaigns
+        As of :func:`aletheia.study.campaign_artifacts.campaign_artifacts`.
+    found
+        Where their artifacts are.
+    opened
+        Gives the artifact of a path and a kind (:meth:`aletheia.provenance.job.Job.input`).
 
     Raises
     ------
     UserError
         When a file is missing or changed, or a row was made otherwise than its campaign's others.
     """
-    study = _Envelopes(found)
+    study = _Envelopes(found, opened)
     mixed: dict[tuple[Any, ...], str] = {}
     for campaign in campaigns:
         rows = {key: study.makers(key, run["benchmarks"]) for key, run in _by_key(campaign)}
@@ -61,9 +72,9 @@ VIEWS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], set[str]]] = {
 class _Envelopes:
     """The artifacts of :class:`~aletheia.study.campaign_artifacts.CampaignArtifacts`, read and checked once."""
 
-    def __init__(self, found: CampaignArtifacts) -> None:
+    def __init__(self, found: CampaignArtifacts, opened: Callable[[Path, str], artifacts.Artifact]) -> None:
+        self._opened = opened
         self._paths: dict[int, tuple[str, Any]] = {}
-        self._read_once: dict[Path, dict[str, Any]] = {}
         self.runs = self._by_payload(found.runs, "run", "model", "arm", "seed")
         self.evaluations = self._by_payload(found.evaluations, "evaluation", "model", "arm", "seed", "benchmark")
         self.probes = {key: self._read(path, "probe") for key, path in found.probes.items()}
@@ -89,10 +100,9 @@ class _Envelopes:
         ]
 
     def _read(self, path: Path, kind: str) -> dict[str, Any]:
-        if path not in self._read_once:
-            envelope = self._read_once[path] = artifacts.read(path, kind)
-            self._paths[id(envelope)] = (path.as_posix(), envelope)
-        return self._read_once[path]
+        envelope = self._opened(path, kind).envelope
+        self._paths[id(envelope)] = (path.as_posix(), envelope)
+        return envelope
 
     def _by_payload(self, paths: Iterable[Path], kind: str, *key: str) -> dict[tuple[Any, ...], dict[str, Any]]:
         envelopes = (self._read(path, kind) for path in paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from aletheia.provenance.staged_files import LOCK
 
 # What a name that ends so says of the artifact's schema.
 ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
+OMITTED = "omitted"  # kind of a file that is rightly absent: counted, and not shown
 
 
 @dataclass(frozen=True, order=True)
@@ -97,18 +98,17 @@ def verify_folders(
     roots = [root for root in roots if os.path.isdir(root)]
     closed: list[Unreadable] = []
     files = [p for root in roots for p in files_below(root, closed.append) if not is_scratch(p.relative_to(root))]
-    trees = _Trees(
-        files, contents or Contents(), expected or {}, bundle_omissions.find_omitted(roots[0] if roots else "")
-    )
-    trees.findings += [_fault(error, error.path) for error in closed]
-    trees.check()
-    trees.findings += [
+    omitted = bundle_omissions.find_omitted(roots[0] if roots else "")
+    trees = _Trees(files, contents or Contents(), expected or {}, omitted)
+    findings = [_fault(error, error.path) for error in closed]
+    findings += trees.findings(faulty={finding.path for finding in findings})
+    findings += [
         Finding(str(path), "no artifact vouches for this file", kind="stray")
         for path in trees.files
         # A file of the study's without its sidecar is no stray: the sidecar is missing.
         if path not in trees.owners and str(path) not in trees.expected and not any(map(path.is_relative_to, passed))
     ]
-    return trees.verified([] if expected is None else list(trees.unasked()))
+    return trees.verified(findings, notes=[] if expected is None else list(trees.unasked(findings)))
 
 
 def verify_files(
@@ -137,67 +137,71 @@ def verify_files(
     listed = [path for path in [Path(results) / bundle_omissions.NAME] if os.path.isfile(path)]
     files = dict.fromkeys([*files, *envelopes, *listed])
     trees = _Trees(files, contents or Contents(), {}, bundle_omissions.find_omitted(results))
-    trees.check(set(named))
-    return trees.verified([])
+    return trees.verified(trees.findings(set(named)))
 
 
 class _Trees:
-    """The files under verification, and what was found so far."""
+    """The files under verification, and which artifact vouches for each."""
 
     def __init__(
         self, files: Iterable[Path], contents: Contents, expected: Mapping[str, str], omitted: Collection[str]
     ) -> None:
         self.contents, self.expected, self.omitted = contents, expected, omitted
-        self.findings: list[Finding] = []
-        self.left_out: set[str] = set()
-        self.checked = 0
+        files = list(files)
+        # Of `os.path`: for pathlib a folder that this user may not enter is an error.
+        self.files = [path for path in files if os.path.isfile(path)]
+        # A folder's files are its sidecar's to name.
+        self.absent = [path for path in files if not os.path.exists(path)]
         # By file: the artifact that vouches for it.
         self.owners: dict[Path, Path] = {}
-        self.files = []
-        for path in files:
-            # Of `os.path`: for pathlib a folder that this user may not enter is an error.
-            if os.path.isfile(path):
-                self.files.append(path)
-            # A folder's files are its sidecar's to name.
-            elif not os.path.exists(path):
-                self._missing(path)
+        self.checked = 0
 
-    def check(self, named: Collection[Path] = ()) -> None:
-        """Read every artifact, then hold each against its inputs."""
+    def findings(self, named: Collection[Path] = (), *, faulty: Collection[str] = ()) -> list[Finding]:
+        """Read every artifact, then hold each against its inputs.
+
+        Parameters
+        ----------
+        named
+            Files that are artifacts whatever their first bytes are by now.
+        faulty
+            Paths with a fault of their own that is known already.
+        """
         self.contents.load(self.files)
-        envelopes = {}
         known = {*map(Path, self.expected), *named}
         claims = [p for p in self.files if p.suffix == ".json" and (p in known or is_envelope(p))]
         self.checked = len(claims)
+        found = [*map(self._missing, self.absent)]
+        envelopes = {}
         for path in claims:
             self.owners.setdefault(path, path)
             try:
                 envelopes[path] = self.contents.envelope(path)
             except UserError as error:
-                self.findings.append(_fault(error, path))
+                found.append(_fault(error, path))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
                 beside = stands_beside(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
                 continue
-            if not self._misnamed(path, envelopes[path]):
-                self._place(path, envelopes[path])
-                self._content(path, envelopes[path])
-        for name in self.expected:
-            if not os.path.exists(name):
-                self._missing(Path(name))
-        self._inputs(envelopes)
+            found += self._of_one(path, envelopes[path])
+        found += [self._missing(Path(name)) for name in self.expected if not os.path.exists(name)]
+        found = [finding for finding in found if finding is not None]
+        # An input with a fault of its own is named for that, and not once more for each of its consumers.
+        return found + list(self._of_inputs(envelopes, {*faulty, *(finding.path for finding in found)}))
 
-    def verified(self, notes: list[Finding]) -> Verified:
+    def verified(self, findings: Iterable[Finding], notes: Sequence[Finding] = ()) -> Verified:
         """Return the result, each finding with the output that would have to be made again."""
-        findings = {}
-        for finding in sorted(map(self._owned, self.findings), key=lambda f: (f.path, not f.expected)):
+        findings = list(findings)
+        left_out = {finding.path for finding in findings if finding.kind == OMITTED}
+        shown: dict[tuple[str, ...], Finding] = {}
+        faults = [self._owned(finding) for finding in findings if finding.kind != OMITTED]
+        for finding in sorted(faults, key=lambda f: (f.path, not f.expected)):
             # A file that is gone, or was changed, is named once.
-            findings.setdefault((finding.path, finding.kind, finding.problem), finding)
-        return Verified(list(findings.values()), notes, self.checked, len(self.left_out))
+            shown.setdefault((finding.path, finding.kind, finding.problem), finding)
+        return Verified(list(shown.values()), list(notes), self.checked, len(left_out))
 
-    def unasked(self) -> Iterator[Finding]:
+    def unasked(self, findings: Iterable[Finding]) -> Iterator[Finding]:
         """Yield the whole artifacts that no run of the study asks for; what they vouch for goes without saying."""
-        known = {f.path for f in self.findings}
+        known = {finding.path for finding in findings}
         for path in sorted(set(self.owners.values())):
             subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
             staged = subject.with_name(subject.name + LOCK)
@@ -206,7 +210,7 @@ class _Trees:
                 yield Finding(str(subject), "no run of this study asks for it", kind="unasked")
 
     def _owned(self, finding: Finding) -> Finding:
-        """Add the owner and its rule."""
+        """Return a finding with its owner and the owner's rule."""
         path = Path(finding.path)
         for candidate in (path, self.owners.get(path, path)):
             beside = stands_beside(candidate)
@@ -215,89 +219,82 @@ class _Trees:
                     return replace(finding, owner=output, rule=self.expected[output])
         return finding
 
-    def _missing(self, path: Path, sha256: str = "") -> None:
+    def _missing(self, path: Path, sha256: str = "") -> Finding | None:
+        """Return that a file is missing, or left out by a bundle; None for an empty folder, or one that is."""
         if str(path) in self.omitted:
-            self.left_out.add(str(path))
+            return Finding(str(path), "left out of this bundle", kind=OMITTED)
         # Of a folder, a bundle leaves out the files one by one.
-        elif not stands_empty(path) and not any(name.startswith(f"{path}/") for name in self.omitted):
-            found, closed = "no file" if sha256 else "", closed_above(path)
-            missing = Finding(str(path), "missing", sha256, found, kind="missing")
-            self.findings.append(_fault(closed, closed.path) if closed else missing)
+        if stands_empty(path) or any(name.startswith(f"{path}/") for name in self.omitted):
+            return None
+        closed = closed_above(path)
+        if closed:
+            return _fault(closed, closed.path)
+        return Finding(str(path), "missing", sha256, "no file" if sha256 else "", kind="missing")
 
-    def _misnamed(self, path: Path, envelope: dict[str, Any]) -> bool:
-        """Find an artifact under the name of a sidecar or a lock, which it is not."""
+    def _of_one(self, path: Path, envelope: dict[str, Any]) -> Iterator[Finding]:
+        """Yield what is wrong with an artifact's name, its place, and the files that it vouches for."""
         for suffix, (name, schemas) in ENDINGS.items():
             if path.name.endswith(suffix) and envelope["schema"] not in schemas:
                 problem = f"is a {envelope['schema']} artifact, under the name of a {name}"
-                self.findings.append(Finding(str(path), problem, kind="stray"))
-                return True
-        return False
-
-    def _place(self, path: Path, envelope: dict[str, Any]) -> None:
-        """Find an artifact that was renamed, or has changed places with another."""
+                yield Finding(str(path), problem, kind="stray")
+                return
         subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
         written = envelope["lineage"].get("output", str(subject))
+        # It was renamed, or has changed places with another.
         if os.path.abspath(written) != os.path.abspath(subject):
-            self.findings.append(
-                Finding(str(path), "is not where it was written", written, str(subject), kind="misplaced")
-            )
-
-    def _content(self, path: Path, envelope: dict[str, Any]) -> None:
-        """Hold the files that an artifact vouches for (a sidecar's, a lock's, a run's adapter) against it."""
-        self._held(path, vouched_files(path, envelope))
+            yield Finding(str(path), "is not where it was written", written, str(subject), kind="misplaced")
+        # A sidecar's files, a lock's, a run's adapter.
+        recorded = vouched_files(path, envelope)
+        self.owners |= {file: path for file in recorded if file not in self.owners}
+        yield from filter(None, (self._against(file, sha256) for file, sha256 in recorded.items()))
         own = artifacts.sidecar(stands_beside(path))
         # A staged folder's sidecar is no output of a rule, so nothing else would miss it.
         if path.name.endswith(LOCK) and not own.is_file():
             self.owners[own] = path
-            self._missing(own)
+            yield from filter(None, [self._missing(own)])
 
-    def _held(self, owner: Path, recorded: Mapping[Path, str]) -> None:
-        for file, sha256 in recorded.items():
-            self.owners.setdefault(file, owner)
-            found = self._other(file, sha256)
-            if found:
-                self.findings.append(Finding(str(file), "changed after it was written", sha256, found))
-
-    def _other(self, file: Path, sha256: str) -> str | None:
-        """Return what a file holds in place of what was recorded; None for the same, or where a finding says more."""
+    def _against(self, file: Path, sha256: str) -> Finding | None:
+        """Return how a file differs from what was recorded of it; None where it is the same."""
         try:
             found = self.contents.sha256(file)
         except Unreadable as error:
-            self.findings.append(_fault(error, file))
-            return None
+            return _fault(error, file)
         if found is None:
-            self._missing(file, sha256)
-        return None if found == sha256 else found
+            return self._missing(file, sha256)
+        return None if found == sha256 else Finding(str(file), "changed after it was written", sha256, found)
 
-    def _inputs(self, envelopes: Mapping[Path, dict[str, Any]]) -> None:
-        """Find artifacts whose inputs are not, or no longer, what they were made from."""
-        # An input with a fault of its own is named for that, and not once more for each of its consumers.
-        faulty = {f.path for f in self.findings}
+    def _of_inputs(self, envelopes: Mapping[Path, dict[str, Any]], faulty: set[str]) -> Iterator[Finding]:
+        """Yield the artifacts whose inputs are not, or no longer, what they were made from, and damaged inputs."""
         for path, envelope in envelopes.items():
             inputs = {name: said for name, said in envelope["lineage"]["inputs"].items() if name not in faulty}
-            found = {name: self._other(Path(name), said["sha256"]) for name, said in inputs.items()}
-            found = {name: sha256 for name, sha256 in found.items() if sha256}
-            damaged = {name for name in found if "payload_sha256" in inputs[name] and self._damaged(Path(name))}
-            faulty |= damaged
-            others = [name for name in found if name not in damaged]
+            others = []
+            for name, said in inputs.items():
+                finding = self._against(Path(name), said["sha256"])
+                if finding is None or finding.kind != "changed":
+                    yield from filter(None, [finding])
+                    continue
+                damage = self._damage(Path(name)) if "payload_sha256" in said else None
+                if damage is None:
+                    others.append(replace(finding, path=name))
+                else:
+                    faulty = faulty | {name}
+                    yield damage
             if others:
                 # One finding, however many there are: all of them are mended at once.
                 first, more = others[0], len(others) - 1
-                problem = f"made from another {first}" + (f" and {more} more" if more else "")
-                expected = inputs[first]["sha256"]
-                self.findings.append(Finding(str(path), problem, expected, found[first], kind="outdated"))
+                problem = f"made from another {first.path}" + (f" and {more} more" if more else "")
+                yield Finding(str(path), problem, first.expected, first.found, kind="outdated")
 
-    def _damaged(self, source: Path) -> bool:
-        """Find an artifact that no longer begins as one, so that only those who read it knew it as one."""
+    def _damage(self, source: Path) -> Finding | None:
+        """Return what is wrong with an artifact that no longer begins as one: only those who read it knew it as one."""
         if source.suffix != ".json":
-            return False
+            return None
         try:
             self.contents.envelope(source)
         except UserError as error:
             self.owners.setdefault(source, source)
-            self.findings.append(_fault(error, source))
-            return True
-        return False
+            return _fault(error, source)
+        return None
 
 
 def _fault(error: UserError, path: Path) -> Finding:

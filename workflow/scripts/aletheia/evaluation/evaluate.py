@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.evaluation.outcomes import HELDOUT, HUMANEVAL, TABLES, Outcome, scored
+from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.staging.questions import too_few
 from aletheia.training.deadlines import NEVER, Deadline
@@ -135,7 +136,7 @@ def _begin(deadline: Deadline) -> None:
         raise _Late
 
 
-def harness(loaded: Model, name: str, lock: Path, *, settings: Mapping[str, Any], chat: bool) -> Outcome:
+def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, Any], chat: bool) -> Outcome:
     """Return a benchmark's outcome, answered through lm-evaluation-harness.
 
     Parameters
@@ -232,7 +233,7 @@ def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[
     return examples
 
 
-def evaluate(loaded: Model, name: str, lock: Path, *, config: Mapping[str, Any]) -> Outcome:
+def evaluate(loaded: Model, name: str, lock: Source, *, config: Mapping[str, Any]) -> Outcome:
     """Return the outcome of one benchmark; a passed time limit or exhausted memory is a status.
 
     Parameters

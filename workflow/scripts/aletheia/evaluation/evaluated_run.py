@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.evaluation.outcomes import COLUMNS, GSM8K, HELDOUT, HUMANEVAL, MMLU, Outcome, write_table
 from aletheia.provenance import artifacts
-from aletheia.provenance.job import Job
+from aletheia.provenance.artifacts import Source
+from aletheia.provenance.job import Job, Step
 from aletheia.training.deadlines import deadline
-
-if TYPE_CHECKING:
-    from aletheia.evaluation.evaluate import Model
 
 BASE = "base"
 # Where the rows of a batch are filled up: on the right, where a causal model never looks back from, when they are
@@ -24,6 +22,44 @@ BASE = "base"
 PADDING = {HELDOUT: "right", MMLU: "right", GSM8K: "left", HUMANEVAL: "left"}
 # (lock, run, dtype=, config=) → model, tokenizer, and what writes the answers that are generated (None: the model).
 Loader = Callable[..., tuple[Any, Any, Any]]
+
+
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """What the evaluation of one run reads beside its settings: artifacts as they were read, or their paths.
+
+    Attributes
+    ----------
+    model_lock, data_lock
+        Locks of the staged model, and of the data with held-out rows.
+    questions
+        Locks of the question sets.
+    run
+        The ``run.json``; the base model is evaluated without it.
+    precision
+        Of the precision step, where the model's dtype is ``auto``.
+    """
+
+    model_lock: Source
+    data_lock: Source
+    questions: Sequence[Source] = ()
+    run: Source | None = None
+    precision: Source | None = None
+
+    def paths(self) -> list[Path]:
+        """Return the files."""
+        given = (self.model_lock, self.data_lock, self.run, self.precision, *self.questions)
+        return [Path(source) for source in given if source is not None]
+
+    def read_by(self, job: Job) -> EvaluationInputs:
+        """Return the same, each artifact as the job has read it."""
+        return EvaluationInputs(
+            model_lock=job.input(self.model_lock, "model_lock"),
+            data_lock=job.input(self.data_lock, "data_lock"),
+            questions=[job.input(lock, "data_lock") for lock in self.questions],
+            run=job.input(self.run, "run"),
+            precision=job.input(self.precision, "precision"),
+        )
 
 
 @dataclass(frozen=True)
@@ -76,41 +112,61 @@ def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
     return [path for benchmark in benchmarks for path in paths(folder, benchmark) if path is not None]
 
 
-def evaluate_run(args: Any, load: Loader | None = None, **facts: Any) -> None:
+def evaluate_run(
+    step: Step, inputs: EvaluationInputs, folder: Path, *, threads: int, load: Loader | None = None, **facts: Any
+) -> None:
     """Answer all benchmarks of a run and write what came of each, unless all is there.
 
     Parameters
     ----------
-    args
-        Of :func:`aletheia.cli.evaluation_arguments`.
+    step
+        What runs, with sections ``model``, ``encoding`` and ``evaluation``.
+    inputs
+        Paths of what it reads.
+    folder
+        Where the artifacts go.
+    threads
+        For torch.
     load
         Loads the model: :func:`load_transformers`, or :func:`aletheia.evaluation.vllm_backend.load_served`.
     facts
         What else the artifacts say.
     """
-    folder = args.outputs[0].parent
-    inputs = [args.model_lock, args.data_lock, *filter(None, [args.run, args.precision]), *args.questions]
-    with Job(args, inputs=inputs, outputs=outputs(folder, args.config["evaluation"]["benchmarks"])) as job:
+    benchmarks = step.config["evaluation"]["benchmarks"]
+    with Job(step, inputs=inputs.paths(), outputs=outputs(folder, benchmarks)) as job:
         if job.done:
             return
         with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
-            for benchmark in evaluations(args, job.config, Path(cache), load, **facts):
+            own = {"threads": threads, "attempt": step.attempt, "load": load, **facts}
+            for benchmark in evaluations(inputs.read_by(job), job.config, Path(cache), **own):
                 benchmark.write(job, folder)
 
 
 def evaluations(
-    args: Any, config: Mapping[str, Any], cache: Path, load: Loader | None = None, **facts: Any
+    inputs: EvaluationInputs,
+    config: Mapping[str, Any],
+    cache: Path,
+    *,
+    threads: int = 1,
+    attempt: int = 1,
+    load: Loader | None = None,
+    **facts: Any,
 ) -> Iterator[Evaluated]:
     """Yield each benchmark of a run as it ends.
 
     Parameters
     ----------
-    args, load, facts
-        As of :func:`evaluate_run`.
+    inputs
+        What it reads.
     config
         Sections ``model`` (dtype, quantization), ``encoding`` and ``evaluation``.
     cache
         A folder for temporary files.
+    threads, load, facts
+        As of :func:`evaluate_run`.
+    attempt
+        Which try of the job this is. A first one that is too slow for its job is killed: the next gets more time, and
+        ends as rows where that is too little again.
     """
     from aletheia.evaluation import evaluate
     from aletheia.method import loading
@@ -118,21 +174,26 @@ def evaluations(
     evaluate.offline(cache)
     config = _with_prompt(config)
     settings = config["evaluation"]
-    run = artifacts.payload(args.run, "run") if args.run else None
-    who = {**_who(args.model_lock, run), "dtype": loading.resolved_dtype(config["model"], args.precision), **facts}
-    locks = {name: _lock(args, settings, name) for name in settings["benchmarks"]}
+    run = artifacts.payload(inputs.run, "run") if inputs.run else None
+    who = {**_who(inputs.model_lock, run), "dtype": loading.resolved_dtype(config["model"], inputs.precision), **facts}
+    locks = {name: _lock(inputs, settings, name) for name in settings["benchmarks"]}
     about = {name: {**_what(name, settings, lock), **who} for name, lock in locks.items()}
     if run is not None and run["status"] != "ok":
         outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
         yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
         return
-    loading.use_threads(args.threads)
+    loading.use_threads(threads)
     try:
-        loaded = _loaded(load or load_transformers, args, config, who["dtype"])
+        model, tokenizer, writer = (load or load_transformers)(
+            inputs.model_lock, inputs.run, dtype=who["dtype"], config=config
+        )
     except (RuntimeError, MemoryError) as error:
         outcome = evaluate.out_of_memory(error)
         yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
         return
+    # The time limit begins when the model is there, which is loaded once for all benchmarks.
+    end = deadline(settings["time_limit_seconds"], within_job=attempt > 1)
+    loaded = evaluate.Model(model, tokenizer, settings["batch_size"], end, writer)
     for name, lock in locks.items():
         started = time.monotonic()
         outcome = evaluate.evaluate(loaded, name, lock, config=config)
@@ -147,21 +208,7 @@ def _with_prompt(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, "evaluation": {**settings, "prompt": config["model"].get("prompt", "plain")}}
 
 
-def _loaded(load: Loader, args: Any, config: Mapping[str, Any], dtype: str) -> Model:
-    """Load a run's model, once for all benchmarks; their time limit begins when it is there.
-
-    A first try that is too slow for its job is killed: the next one gets more time, and ends as rows where that is too
-    little again.
-    """
-    from aletheia.evaluation.evaluate import Model
-
-    model, tokenizer, writer = load(args.model_lock, args.run, dtype=dtype, config=config)
-    settings = config["evaluation"]
-    end = deadline(settings["time_limit_seconds"], within_job=args.attempt > 1)
-    return Model(model, tokenizer, settings["batch_size"], end, writer)
-
-
-def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
+def _who(model_lock: Source, run: Mapping[str, Any] | None) -> dict[str, Any]:
     model = artifacts.payload(model_lock, "model_lock")["model"]
     if run is None:
         return {"model": model, "arm": BASE, "seed": None}
@@ -170,7 +217,7 @@ def _who(model_lock: Path, run: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: run[key] for key in ("model", "arm", "seed")}
 
 
-def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
+def _what(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any]:
     files = artifacts.payload(lock, "data_lock")["files"]
     asked = "heldout.jsonl" if name == HELDOUT else "questions.jsonl"
     if asked not in files:
@@ -189,19 +236,19 @@ def _what(name: str, settings: Mapping[str, Any], lock: Path) -> dict[str, Any]:
     }
 
 
-def _lock(args: Any, settings: Mapping[str, Any], name: str) -> Path:
+def _lock(inputs: EvaluationInputs, settings: Mapping[str, Any], name: str) -> Source:
     """Return the lock of a benchmark's data."""
     if name == HELDOUT:
-        return args.data_lock
+        return inputs.data_lock
     wanted = settings[name]["questions"]
-    for lock in args.questions:
-        if lock.name == f"{wanted}.lock.json":
+    for lock in inputs.questions:
+        if Path(lock).name == f"{wanted}.lock.json":
             return lock
-    given = ", ".join(map(str, args.questions)) or "none"
+    given = ", ".join(map(str, inputs.questions)) or "none"
     raise UserError(f"--questions: expected {wanted}.lock.json for {name}, found {given}")
 
 
-def adapter_of(run: Path) -> Path:
+def adapter_of(run: Source) -> Path:
     """Return the adapter's folder of a run that ended well, once its files are those that ``run.json`` names.
 
     Raises
@@ -209,19 +256,19 @@ def adapter_of(run: Path) -> Path:
     UserError
         When a file is missing or was changed.
     """
-    folder = run.parent / "adapter"
+    folder = Path(run).parent / "adapter"
     for name, expected in artifacts.payload(run, "run")["adapter"]["files"].items():
         path = folder / name
         found = artifacts.sha256_file(path) if path.is_file() else "no file"
         if found != expected:
             raise UserError(
-                f"{path}: not the adapter that {run.name} names (expected sha256 {expected}, found {found}); "
+                f"{path}: not the adapter that {Path(run).name} names (expected sha256 {expected}, found {found}); "
                 "train it again"
             )
     return folder
 
 
-def load_model(lock: Path, run: Path | None, *, dtype: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
+def load_model(lock: Source, run: Source | None, *, dtype: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return model and tokenizer: the base model, with a run's adapter on it where one is given.
 
     The adapter stays beside the weights and in the precision that it was trained in. Merged into
@@ -240,6 +287,8 @@ def load_model(lock: Path, run: Path | None, *, dtype: str, section: Mapping[str
     return model, tokenizer
 
 
-def load_transformers(lock: Path, run: Path | None, *, dtype: str, config: Mapping[str, Any]) -> tuple[Any, Any, None]:
+def load_transformers(
+    lock: Source, run: Source | None, *, dtype: str, config: Mapping[str, Any]
+) -> tuple[Any, Any, None]:
     """Return model and tokenizer of :func:`load_model`, and nothing else that would write answers."""
     return *load_model(lock, run, dtype=dtype, section=config["model"]), None

@@ -15,20 +15,27 @@ from aletheia.sandbox.process import SandboxError
 
 
 def score(
-    generations: Path, questions: Path, *, settings: Mapping[str, Any], workers: int
+    generations: Path,
+    questions: artifacts.Source,
+    *,
+    settings: Mapping[str, Any],
+    workers: int,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
     """Run every completion of a table of generations.
 
     Parameters
     ----------
     generations
-        ``humaneval.generations.parquet``, beside its sidecar.
+        ``humaneval.generations.parquet``.
     questions
         Lock of the problems that were asked.
     settings
         The ``evaluation.humaneval`` section; ``sandbox`` is read.
     workers
         Programs that run at a time.
+    about
+        What the sidecar of the generations says of them; read from there when None.
 
     Returns
     -------
@@ -40,7 +47,9 @@ def score(
     UserError
         When the generations answer other problems, or there is something to run and no sandbox that works.
     """
-    payload, problems = _answered(generations, questions)
+    if about is None:
+        about = artifacts.payload(artifacts.sidecar(generations), "file")["about"]
+    payload, problems = dict(about), _problems(generations, questions, about["questions_sha256"])
     if payload["status"] != "ok":
         # Nothing is run, so a machine without a sandbox will do.
         return payload, [], {}
@@ -60,17 +69,16 @@ def score(
     return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in judged.items()}}
 
 
-def _answered(generations: Path, questions: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return what is known of the generations, and by id the problems, which are those that they answer."""
-    payload = dict(artifacts.payload(artifacts.sidecar(generations), "file")["about"])
+def _problems(generations: Path, questions: artifacts.Source, sha256: str) -> dict[str, dict[str, Any]]:
+    """Return the problems by id, which are those that the generations answer."""
     problems = {row["id"]: row for row in read_rows(checked_folder(questions, "data_lock") / "questions.jsonl")}
     found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
-    if found != payload["questions_sha256"]:
+    if found != sha256:
         raise UserError(
             f"{questions}: expected the problems that {generations} answers "
-            f"(sha256 {payload['questions_sha256']}), found sha256 {found}; evaluate the run again"
+            f"(sha256 {sha256}), found sha256 {found}; evaluate the run again"
         )
-    return payload, problems
+    return problems
 
 
 def _verdicts(programs: list[judge.Program], kind: str, workers: int) -> list[judge.Verdict]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aletheia.errors import UserError
 from aletheia.evaluation.evaluated_run import adapter_of
 from aletheia.method.loading import load_tokenizer, original_window
+from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder
 from aletheia.study.benchmarks import GENERATED, unserved
 
@@ -139,7 +140,7 @@ def window_of(folder: Path) -> int:
 
 
 def load_served(
-    lock: Path, run: Path | None, *, dtype: str, config: Mapping[str, Any]
+    lock: Source, run: Source | None, *, dtype: str, config: Mapping[str, Any]
 ) -> tuple[Any, Any, Callable[..., list[Generation]]]:
     """Return a model without weights, its tokenizer, and what writes answers for the two.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 # Where the decoder layers stand: llama, qwen2, mistral, mixtral, phi3, stablelm, olmo · gptj · gpt_neox.
@@ -42,6 +43,13 @@ def layer_index(name: str) -> int | None:
     """Return the layer that a module or parameter name belongs to, or None (embeddings, final norm, head)."""
     found = LAYER_PATH.match(name)
     return int(found.group(1)) if found else None
+
+
+def decoder_layers(model: PeftModel) -> Any:
+    """Return the module list of the decoder layers of a model with adapters."""
+    base = model.get_base_model()
+    first = next(name for name, _ in base.named_modules() if LAYER_PATH.match(name + ".") and name.endswith(".0"))
+    return base.get_submodule(first.rpartition(".")[0])
 
 
 def adaptable_layers(model: PreTrainedModel) -> list[Layer]:

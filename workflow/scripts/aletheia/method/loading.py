@@ -39,14 +39,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load(
-    lock: Path, *, dtype: str, quantization: str | None = None, attention: str | None = None
+    lock: artifacts.Source, *, dtype: str, quantization: str | None = None, attention: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a staged model after checking its files against its lock.
 
     Parameters
     ----------
     lock
-        ``resources/models/NAME.lock.json``.
+        ``resources/models/NAME.lock.json``, or that artifact as it was read.
     dtype
         ``bf16``, ``fp16`` or ``fp32``.
     quantization
@@ -130,7 +130,7 @@ def loading(model: Mapping[str, Any]) -> dict[str, Any]:
     return {key: model[key] for key in ("quantization", "attention")}
 
 
-def resolved_dtype(model: Mapping[str, Any], precision: Path | None) -> str:
+def resolved_dtype(model: Mapping[str, Any], precision: artifacts.Source | None) -> str:
     """Return a model's dtype; ``auto`` is what the precision step measured.
 
     Raises

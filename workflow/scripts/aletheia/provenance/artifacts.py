@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,48 @@ SIDECAR = ".lineage.json"
 VERSION = 1
 # Snakemake keeps this file inside each `directory()` output; it is no part of the content.
 IGNORED = {".snakemake_timestamp"}
+BEGINNING = b'{\n "lineage"'  # of every envelope, as :func:`canonical_bytes` writes it
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A JSON artifact as it was when it was read, its bytes and its schema checked.
+
+    Stands for its path wherever a path is taken, and for its content wherever an artifact is read: whoever is handed
+    one does not open the file again, and sees what was there before whatever happens to the file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Of the bytes that were read.
+    envelope
+        All of it; ``payload`` and ``observed`` are its parts that steps read.
+    """
+
+    path: Path
+    sha256: str
+    envelope: dict[str, Any]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def payload(self) -> Any:
+        """Return the content."""
+        return self.envelope["payload"]
+
+    @property
+    def observed(self) -> dict[str, Any]:
+        """Return what was measured while it was made."""
+        return self.envelope["observed"]
+
+
+Source = Path | str | Artifact
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -116,8 +159,8 @@ def enveloped(
     return sealed({**body, "lineage": lineage, "observed": observed})
 
 
-def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
-    """Return an artifact's envelope, after checking its bytes against its own hash and schema.
+def opened(path: Path | str, kind: str | None = None) -> Artifact:
+    """Return an artifact, after checking its bytes against its own hash and schema.
 
     Parameters
     ----------
@@ -133,12 +176,19 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
         or was written by another version of the code.
     """
     path = Path(path)
+    return _checked(path, _bytes(path), kind)
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: expected an artifact here and found none; run the step that writes it") from None
     except OSError as error:
         raise Unreadable(path, error) from None
+
+
+def _checked(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
     try:
         envelope = json.loads(raw)
         claimed = envelope["sha256"]
@@ -151,20 +201,45 @@ def read(path: Path | str, kind: str | None = None) -> dict[str, Any]:
         raise UserError(
             f"{path}: changed after it was written (expected sha256 {claimed}, found {found}); delete it and rerun"
         )
-    if kind is not None and schema != kind:
-        raise UserError(f"{path}: expected an artifact of kind {kind}, found {schema}")
+    _expect_kind(path, schema, kind)
     version = envelope.get("version")
     if version != VERSION or not _schema_file(schema).is_file():
         raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
     # Its hash is right, so other code wrote it; what reads a lineage trusts that its parts are there.
     _check_schema("envelope", envelope, path)
     _check_schema(schema, payload, path)
-    return envelope
+    return Artifact(path, hashlib.sha256(raw).hexdigest(), envelope)
 
 
-def payload(path: Path | str, kind: str | None = None) -> Any:
+def _expect_kind(path: Path, schema: str, kind: str | None) -> None:
+    if kind is not None and schema != kind:
+        raise UserError(f"{path}: expected an artifact of kind {kind}, found {schema}")
+
+
+def read(source: Source, kind: str | None = None) -> dict[str, Any]:
+    """Return an artifact's envelope, checked.
+
+    Parameters
+    ----------
+    source
+        Where it stands, or an artifact that was read before.
+    kind
+        The schema that is expected; any when None.
+
+    Raises
+    ------
+    UserError
+        As :func:`opened`.
+    """
+    if not isinstance(source, Artifact):
+        return opened(source, kind).envelope
+    _expect_kind(source.path, source.envelope["schema"], kind)
+    return source.envelope
+
+
+def payload(source: Source, kind: str | None = None) -> Any:
     """Return a checked artifact's payload (see :func:`read`)."""
-    return read(path, kind)["payload"]
+    return read(source, kind)["payload"]
 
 
 def is_envelope(path: Path) -> bool:
@@ -174,13 +249,19 @@ def is_envelope(path: Path) -> bool:
     """
     try:
         with path.open("rb") as handle:
-            return handle.read(16).startswith(b'{\n "lineage"')
+            return handle.read(len(BEGINNING)) == BEGINNING
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
 
 
-def describe_input(path: Path) -> dict[str, Any]:
-    """Return what lineage keeps of one input: the file's sha256, and its payload's where it is an artifact.
+def read_input(path: Path) -> tuple[dict[str, Any], Artifact | None]:
+    """Read one input of a job, an artifact once and for all.
+
+    Returns
+    -------
+    tuple
+        What lineage keeps of it: the file's sha256, and its payload's where it is an artifact. And that artifact; None
+        for any other file.
 
     Raises
     ------
@@ -190,8 +271,14 @@ def describe_input(path: Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: expected an input file here and found none")
-    described = {"sha256": sha256_file(path)}
     beside = sidecar(path)
+    if path.suffix == ".json" and not beside.is_file():
+        raw = _bytes(path)
+        if not raw.startswith(BEGINNING):
+            return {"sha256": hashlib.sha256(raw).hexdigest()}, None
+        artifact = _checked(path, raw)
+        return {"sha256": artifact.sha256, "payload_sha256": artifact.envelope["payload_sha256"]}, artifact
+    described = {"sha256": sha256_file(path)}
     if beside.is_file():
         envelope = read(beside, "file")
         if path.name not in envelope["payload"]["files"]:
@@ -203,6 +290,4 @@ def describe_input(path: Path) -> dict[str, Any]:
                 "delete it and rerun"
             )
         described["payload_sha256"] = envelope["payload_sha256"]
-    elif path.suffix == ".json" and is_envelope(path):
-        described["payload_sha256"] = read(path)["payload_sha256"]
-    return described
+    return described, None

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance import lineage, machine
 from aletheia.provenance.artifacts import (
+    Artifact,
     canonical_bytes,
-    describe_input,
     enveloped,
     folder_files,
+    opened,
     read,
+    read_input,
     sha256_file,
     sidecar,
 )
@@ -29,30 +31,59 @@ from aletheia.provenance.locking import locked
 DECIDES = ("inputs", "code", "config", "environment", "seed")
 
 
+@dataclass(frozen=True)
+class Step:
+    """Which script runs, and all that decides its result beside its inputs.
+
+    Attributes
+    ----------
+    name
+        The step's one name ("probe").
+    script
+        The script's file name below ``workflow/scripts``, whose code, and all code that it reaches, counts.
+    config
+        Settings by section.
+    environment
+        Digests of the files that describe the rule's environment, beside the packages that are found there.
+    seed
+        Of the run; None for a step that draws nothing.
+    extra_code
+        Files beside Python modules that decide the result (paths relative to the project), such as task definitions.
+    attempt
+        Which try of the job this is.
+    """
+
+    name: str
+    script: str
+    config: dict[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    extra_code: tuple[str, ...] = ()
+    attempt: int = 1
+
+
 class Job:
     """One run of one script: it holds the outputs' locks, knows its lineage and writes its artifacts.
 
     Parameters
     ----------
-    args
-        The parsed arguments of :func:`aletheia.cli.step_parser`.
+    step
+        What runs; the ``step`` of the arguments that :func:`aletheia.cli.step_parser` parses.
     inputs
         Files that decide the result.
     outputs
         Artifacts (or files and folders with sidecars) that the script will write.
     """
 
-    def __init__(self, args: Any, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
-        self.config: dict[str, Any] = args.config
-        self.step: str = args.step
+    def __init__(self, step: Step, *, inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+        self.step, self.config = step, step.config
         self.outputs = [Path(p) for p in outputs]
         twice = next((p for p in self.outputs if self.outputs.count(p) > 1), None)
         if twice:
             raise UserError(f"{twice}: expected a path of its own for each output, found one for two; name another")
         self._input_paths = [Path(p) for p in inputs]
-        self._args = args
         # Digested before the wait for another job's locks: an edit meanwhile is not what was imported before.
-        self._code = lineage.code_digests(Path(sys.argv[0]).name, tuple(args.extra_code))
+        self._code = lineage.code_digests(step.script, step.extra_code)
 
     def __enter__(self) -> Job:
         with contextlib.ExitStack() as locks:
@@ -73,14 +104,16 @@ class Job:
             clear_leftovers(path)
             clear_leftovers(sidecar(path))
         self._started, self._clock = machine.now(), time.monotonic()
+        inputs = {path: read_input(path) for path in sorted(set(self._input_paths))}
+        self._artifacts = {path: artifact for path, (_, artifact) in inputs.items() if artifact is not None}
         self.lineage = {
-            "step": self.step,
-            "inputs": {p.as_posix(): describe_input(p) for p in sorted(set(self._input_paths))},
+            "step": self.step.name,
+            "inputs": {path.as_posix(): described for path, (described, _) in inputs.items()},
             # Of the files that this process runs, not what the submitter saw.
             "code": {**self._code, **lineage.yet_to_run(self._code)},
             "config": self.config,
-            "environment": {**lineage.environment(), **self._args.env},
-            "seed": getattr(self._args, "seed", None),
+            "environment": {**lineage.environment(), **self.step.environment},
+            "seed": self.step.seed,
             **lineage.commit(),
         }
         decides = {key: self.lineage[key] for key in DECIDES}
@@ -88,6 +121,32 @@ class Job:
         self.done = all(self._same(path) for path in self.outputs)
         if self.done:
             print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
+
+    def input(self, path: Path | None, kind: str) -> Artifact | None:
+        """Return one of the inputs, an artifact, as it was when the job began: read, hashed and checked once.
+
+        Parameters
+        ----------
+        path
+            As it was given to the job; None for an input that this call of the script has not.
+        kind
+            The schema that is expected.
+
+        Raises
+        ------
+        UserError
+            When it is no artifact, or one of another kind.
+        """
+        if path is None:
+            return None
+        artifact = self._artifacts.get(path)
+        if artifact is None:
+            # Not known as an artifact by its name or its first bytes.
+            artifact = self._artifacts[path] = opened(path)
+            if artifact.sha256 != self.lineage["inputs"][path.as_posix()]["sha256"]:
+                raise UserError(f"{path}: changed since this job began; run it again")
+        read(artifact, kind)
+        return artifact
 
     def _same(self, path: Path) -> bool:
         """Tell whether ``path`` already holds what this job would write."""
@@ -153,7 +212,7 @@ class Job:
             "ended": machine.now(),
             "seconds": round(time.monotonic() - self._clock, 3),
             "peak_memory_bytes": machine.peak_memory_bytes(),
-            "attempt": self._args.attempt,
+            "attempt": self.step.attempt,
             # What ran is what was read at the start, unless a module was first imported after an edit.
             "code_edited_meanwhile": lineage.edited_since(self.lineage["code"]),
             **machine.machine(),

@@ -12,13 +12,13 @@ from aletheia.provenance import artifacts
 LOCK = ".lock.json"
 
 
-def folder_of(lock_path: Path | str) -> Path:
+def folder_of(lock_path: artifacts.Source) -> Path:
     """Return the folder that a lock file describes: its own path without ``.lock.json``."""
     lock_path = Path(lock_path)
     return lock_path.with_name(lock_path.name.removesuffix(LOCK))
 
 
-def checked_folder(lock_path: Path | str, kind: str | None = None) -> Path:
+def checked_folder(lock_path: artifacts.Source, kind: str | None = None) -> Path:
     """Return the folder of a lock, once each of its files is what the lock says.
 
     A file whose size and modification time are those seen at staging is taken as unchanged; any other is
@@ -27,7 +27,7 @@ def checked_folder(lock_path: Path | str, kind: str | None = None) -> Path:
     Parameters
     ----------
     lock_path
-        The lock.
+        The lock: its path, or the artifact as it was read.
     kind
         ``model_lock`` or ``data_lock``; any when None.
 
@@ -36,7 +36,6 @@ def checked_folder(lock_path: Path | str, kind: str | None = None) -> Path:
     UserError
         When it is another kind of lock, or a file is missing, was changed, or was added since staging.
     """
-    lock_path = Path(lock_path)
     envelope = artifacts.read(lock_path, kind)
     folder, files = folder_of(lock_path), envelope["payload"]["files"]
     seen = envelope["observed"].get("stat", {})

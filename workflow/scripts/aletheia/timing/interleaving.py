@@ -84,13 +84,16 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
 def _block(turns: Turns, loop: Loop, steps: int) -> list[float] | None:
     """Return the seconds of an arm's next steps; None where it diverged."""
     seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        step = loop.step()
-        seconds.append(time.perf_counter() - start)
-        if step.failure:
-            turns.status, turns.reason = "diverged", step.failure
-            return None
+    try:
+        for _ in range(steps):
+            start = time.perf_counter()
+            step = loop.step()
+            seconds.append(time.perf_counter() - start)
+            if step.failure:
+                turns.status, turns.reason = "diverged", step.failure
+                return None
+    finally:
+        turns.placement = loop.placement  # complete once the arm's first pass has ended
     return seconds
 
 

@@ -19,8 +19,9 @@ from aletheia.timing.paired import STD, ratios_payload, status_of
 from aletheia.timing.rounds import Turns
 from aletheia.timing.step_attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
 from aletheia.timing.step_cost import Shape
+from aletheia.training.batch_plan import planned_batches
 from aletheia.training.loop import Loop
-from aletheia.training.run import placed, planned_batches
+from aletheia.training.run import RunInputs, placed
 from aletheia.training.trainer import TrainingRecord
 
 # What the artifact of every interleaved measurement says of itself.
@@ -30,20 +31,34 @@ ABOUT = "The arms took turns in one process, in blocks of steps; these times are
 
 @dataclass(frozen=True)
 class Work:
-    """What all arms of a measurement share: a base model without adapters, and micro-batches in order."""
+    """What all arms of a measurement share.
+
+    Attributes
+    ----------
+    model
+        A base model without adapters.
+    batches
+        Collated micro-batches in order.
+    dtype
+        That all arms compute in.
+    facts
+        What the artifact says of the batches: the hash of their plan, and the positions of each counted step.
+    """
 
     model: Any
     batches: list[TokenBatch]
     dtype: str
+    facts: dict[str, Any]
 
 
-def measure_pair(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
     """Time std and a selecting arm in turns.
 
     Parameters
     ----------
-    args
-        Arguments of ``interleave.py``.
+    inputs
+        Model, data, selection, seed, and the probe whose time the arm pays for. As many batches are drawn as it takes,
+        whatever plan the runs read.
     config
         Sections ``run``, ``model``, ``encoding``, ``adapter``, ``arm``, ``training``, ``interleaving``, and ``std``,
         the standard arm's entry.
@@ -54,42 +69,43 @@ def measure_pair(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         Payload of a ``paired`` artifact; an arm that failed is a status in it.
     """
     name = config["run"]["arm"]
-    selection = artifacts.payload(args.selection, "selection")
-    probe = artifacts.read(args.probe, "probe")["observed"]["probe_seconds"] if args.probe else None
-    facts = {**_facts(args, config), "arm": name, "probe_seconds": probe}
+    selection = artifacts.payload(inputs.selection, "selection")
+    probe = inputs.probe_seconds if inputs.probe else None
+    facts = {**_facts(inputs, config), "arm": name, "probe_seconds": probe}
     facts["probe_shared_by_steps"] = config["training"]["steps"]
     nothing = {"frozen_layers": None, "ratio": None, "ratio_with_probe": None, "arms": {}}
     if selection["status"] != "ok":
         return {**facts, **nothing, "status": selection["status"], "reason": f"probe: {selection['reason']}"}
-    work, failed = _loaded(args, config, facts)
-    if work is None:
-        return {**facts, **nothing, **failed}
-    audits: dict[str, dict[str, Any]] = {STD: {}, name: {}}
+    work = _loaded(inputs, config, facts["dtype"])
+    if isinstance(work, TrainingRecord):
+        return {**facts, **nothing, "status": work.status, "reason": work.reason}
     std = {**config, "arm": config.get("std", {"layers": "all"})}
     makers = {
-        STD: _maker(work, None, std, seed=args.seed, audit=audits[STD]),
-        name: _maker(work, selection, config, seed=args.seed, audit=audits[name]),
+        STD: _maker(work, None, std, seed=inputs.seed),
+        name: _maker(work, selection, config, seed=inputs.seed),
     }
     turns = take_turns(makers, **config["interleaving"])
     status, reason = status_of(turns)
     paid = {"seconds": probe, "steps": config["training"]["steps"]} if probe is not None else None
+    arms = {arm: _arm(own) for arm, own in turns.items()}
     return {
         **facts,
+        **work.facts,
         "status": status,
         "reason": reason,
-        "frozen_layers": audits[name].get("frozen_layers"),
+        "frozen_layers": arms[name]["frozen_layers"],
         **ratios_payload(turns, name, probe=paid),
-        "arms": {arm: _arm(turns[arm], audits[arm]) for arm in turns},
+        "arms": arms,
     }
 
 
-def measure_attribution(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+def measure_attribution(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
     """Time all arms of the attribution in turns, and hold them against the cost model.
 
     Parameters
     ----------
-    args
-        Arguments of ``attribution.py``.
+    inputs
+        Model, data, seed, and the probe that chooses the layers of one arm.
     config
         Sections ``run``, ``model``, ``encoding``, ``adapter``, ``training``, ``interleaving``.
 
@@ -98,8 +114,8 @@ def measure_attribution(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     dict
         Payload of an ``attribution`` artifact; an arm that failed is a status in it.
     """
-    probe = artifacts.payload(args.probe, "probe")
-    facts = _facts(args, config)
+    probe = artifacts.payload(inputs.probe, "probe")
+    facts = _facts(inputs, config)
     nothing = {
         "layers_total": probe["layers_total"],
         **dict.fromkeys(("positions_per_step", "cost_model", "fit")),
@@ -110,11 +126,11 @@ def measure_attribution(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     recomputed = config["training"]["gradient_checkpointing"]
     gradient = select_layers(probe["scores"]["l2"], BUDGET_PERCENT)
     planned = arms(probe["layers_total"], gradient, recomputed=recomputed)
-    work, failed = _loaded(args, config, facts)
-    if work is None:
-        return {**facts, **nothing, **failed}
+    work = _loaded(inputs, config, facts["dtype"])
+    if isinstance(work, TrainingRecord):
+        return {**facts, **nothing, "status": work.status, "reason": work.reason}
     layers = adaptable_layers(work.model)
-    makers, shapes, audits = {}, {}, {name: dict[str, Any]() for name in planned}
+    makers, shapes = {}, {}
     for name, arm in planned.items():
         ranks = {key: scaled_rank(config["adapter"][key], arm.rank_factor) for key in ("rank", "alpha")}
         plan = placement_plan(layers, arm.layers, **ranks)
@@ -122,27 +138,27 @@ def measure_attribution(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
         shapes[name] = Shape(probe["layers_total"], len(arm.layers), arm.layers[0], rank, arm.recomputed)
         training = {**config["training"], "gradient_checkpointing": arm.recomputed}
         own = {**config, "arm": {}, "training": training}
-        makers[name] = _maker(work, plan, own, seed=args.seed, audit=audits[name])
+        makers[name] = _maker(work, plan, own, seed=inputs.seed)
     turns = take_turns(makers, **config["interleaving"])
     status, reason = status_of(turns)
-    found = attribution(shapes, turns, facts["positions"])
+    found = attribution(shapes, turns, work.facts["positions"])
     entries = {
-        name: {**_arm(turns[name], audits[name]), **_shape(shapes[name], planned[name].layers), **entry}
+        name: {**_arm(turns[name]), **_shape(shapes[name], planned[name].layers), **entry}
         for name, entry in found["arms"].items()
     }
-    return {**facts, **nothing, **found, "status": status, "reason": reason, "arms": entries}
+    return {**facts, **nothing, **work.facts, **found, "status": status, "reason": reason, "arms": entries}
 
 
-def _facts(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of a measurement before a model is loaded."""
     section = config["interleaving"]
     return {
         "mode": MODE,
         "about": ABOUT,
         # A rule names the model; by hand its lock does.
-        "model": config["run"]["model"] or artifacts.payload(args.model_lock, "model_lock")["model"],
-        "seed": args.seed,
-        "dtype": resolved_dtype(config["model"], args.precision),
+        "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
+        "seed": inputs.seed,
+        "dtype": resolved_dtype(config["model"], inputs.precision),
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": config["training"]["gradient_checkpointing"],
         "rounds": section["rounds"],
@@ -154,26 +170,23 @@ def _facts(args: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loaded(
-    args: Any, config: Mapping[str, Any], facts: dict[str, Any]
-) -> tuple[Work, None] | tuple[None, dict[str, Any]]:
-    """Load model and batches and enter the batches' facts; where that fails return status and reason instead.
+def _loaded(inputs: RunInputs, config: Mapping[str, Any], dtype: str) -> Work | TrainingRecord:
+    """Load model and batches; where the model cannot be loaded return the record that says why.
 
     The batches begin the plan that the study's runs of this model and seed read: a longer one begins with a shorter.
     """
     section, training = config["interleaving"], config["training"]
     try:
-        model, tokenizer = load(args.model_lock, dtype=facts["dtype"], **loading(config["model"]))
+        model, tokenizer = load(inputs.model_lock, dtype=dtype, **loading(config["model"]))
     except (RuntimeError, MemoryError) as error:
         record = TrainingRecord()
         record.fail_by(error)
-        return None, {"status": record.status, "reason": record.reason}
+        return record
     check_context(model, config["encoding"]["max_tokens"])
-    plan = {"model": facts["model"], "steps": total_steps(section)}
-    batches = planned_batches(args, checked_folder(args.data_lock, "data_lock"), tokenizer, config, plan)
-    facts["batch_plan_sha256"] = plan["batch_plan_sha256"]
-    facts["positions"] = positions(batches, accumulation=training["accumulation"], steps=section["steps"])
-    return Work(model, batches, facts["dtype"]), None
+    folder = checked_folder(inputs.data_lock, "data_lock")
+    plan = planned_batches(folder, tokenizer, config, plan=None, steps=total_steps(section), seed=inputs.seed)
+    stepped = positions(plan.batches, accumulation=training["accumulation"], steps=section["steps"])
+    return Work(model, plan.batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": stepped})
 
 
 def positions(batches: list[TokenBatch], *, accumulation: int, steps: int) -> list[list[int]]:
@@ -191,15 +204,12 @@ def positions(batches: list[TokenBatch], *, accumulation: int, steps: int) -> li
     return [each[i : i + steps] for i in range(WARMUP_ROUNDS * steps, len(each), steps)]
 
 
-def _maker(
-    work: Work, plan: Mapping[str, Any] | None, config: Mapping[str, Any], *, seed: int, audit: dict[str, Any]
-) -> Callable[[], Loop]:
-    """Return the function that makes an arm's loop; ``audit`` gains the adapters' audit, which its first step ends."""
+def _maker(work: Work, plan: Mapping[str, Any] | None, config: Mapping[str, Any], *, seed: int) -> Callable[[], Loop]:
+    """Return the function that makes an arm's loop."""
     settings = config["training"]
 
     def make() -> Loop:
         model, placement = placed(twin(work.model), plan, config, seed=seed)
-        audit.update(placement)
         return Loop(
             model,
             work.batches,
@@ -208,20 +218,19 @@ def _maker(
             learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
             dtype=work.dtype,
             seed=seed,
-            placement=audit,
+            placement=placement,
         )
 
     return make
 
 
-def _arm(turns: Turns, audit: Mapping[str, Any]) -> dict[str, Any]:
+def _arm(turns: Turns) -> dict[str, Any]:
     """Return what an artifact says of each arm; where its loop could not be made, its layers are not known."""
+    placement = turns.placement or {}
     return {
         "status": turns.status,
         "reason": turns.reason,
-        "layers": audit.get("layers"),
-        "frozen_layers": audit.get("frozen_layers"),
-        "trainable_parameters": audit.get("trainable_parameters"),
+        **{key: placement.get(key) for key in ("layers", "frozen_layers", "trainable_parameters")},
         "step_seconds": turns.step_seconds,
     }
 

@@ -6,6 +6,7 @@ steps that only read such measurements import this.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +27,14 @@ class Turns:
         As a run's: ``ok``, ``diverged``, ``out_of_memory`` or ``crashed``, and one sentence where it is not ``ok``.
     step_seconds
         Wall-clock seconds of each step, by round; the warm-up is left out. Whole rounds only.
+    placement
+        The audit of its adapters (:attr:`aletheia.training.loop.Loop.placement`); None where no loop could be made.
     """
 
     status: str = "ok"
     reason: str | None = None
     step_seconds: list[list[float]] = field(default_factory=list)
+    placement: Mapping[str, Any] | None = None
 
 
 def resampled_rounds(rounds: int) -> np.ndarray:

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.method.token_batch import TokenBatch
+from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import compact_json
+from aletheia.provenance.staged_files import read_rows
 from aletheia.seeded_order import ranked
+from aletheia.training.encoding import collate, encode_rows
+
+
+@dataclass(frozen=True)
+class PlannedBatches:
+    """The micro-batches of a run.
+
+    Attributes
+    ----------
+    batches
+        Collated, in order.
+    sha256
+        Of which rows they hold.
+    row_counts
+        What became of the training rows (:meth:`aletheia.training.encoding.Encoded.counts`); None where a plan of an
+        earlier version does not say.
+    """
+
+    batches: list[TokenBatch]
+    sha256: str
+    row_counts: dict[str, int] | None
 
 
 def plan_batches(
@@ -118,3 +146,59 @@ def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings
             "an arm may buy as many as the plan has"
         )
     return payload["rows"][: steps * payload["accumulation"]]
+
+
+def planned_batches(
+    folder: Path,
+    tokenizer: Any,
+    config: Mapping[str, Any],
+    *,
+    plan: artifacts.Source | None,
+    steps: int,
+    seed: int,
+) -> PlannedBatches:
+    """Return the micro-batches of a run's steps.
+
+    Parameters
+    ----------
+    folder
+        The staged training data.
+    tokenizer
+        The model's.
+    config
+        Sections ``encoding`` and ``training``.
+    plan
+        The ``batches`` artifact, which all arms of the model and seed read; drawn here when None, as by hand.
+    steps, seed
+        Of the run.
+
+    Raises
+    ------
+    UserError
+        When the plan is another's, is too short, or names rows that the data has not.
+    """
+    settings = config["training"]
+    rows = read_rows(folder / "train.jsonl")
+    if plan:
+        payload = artifacts.payload(plan, "batches")
+        micro_batches = first_batches(payload, steps=steps, seed=seed, settings=settings)
+        wanted = sorted({row for micro in micro_batches for row in micro})
+        if wanted[-1] >= len(rows):
+            raise UserError(f"{plan}: row {wanted[-1]} is not in {folder}, which has {len(rows)}; draw one anew")
+        encoded = encode_rows([rows[row] for row in wanted], tokenizer, **config["encoding"])
+        examples = {wanted[example["row"]]: example for example in encoded.examples}
+        counts = payload["row_counts"]["train"] if "row_counts" in payload else None
+        lost = next((row for row in wanted if row not in examples), None)
+        if lost is not None:
+            raise UserError(f"{plan}: row {lost} keeps no target with these encoding settings; draw one anew")
+    else:
+        encoded = encode_rows(rows, tokenizer, what="training rows", **config["encoding"])
+        drawn = batches_payload(encoded.examples, model=None, seed=seed, steps=steps, settings=settings)
+        micro_batches = first_batches(drawn, steps=steps, seed=seed, settings=settings)
+        examples = {example["row"]: example for example in encoded.examples}
+        counts = encoded.counts()
+    return PlannedBatches(
+        [collate([examples[row] for row in micro], tokenizer.pad_token_id) for micro in micro_batches],
+        hashlib.sha256(compact_json(micro_batches).encode()).hexdigest(),
+        counts,
+    )

@@ -82,3 +82,22 @@ class Checkpoint:
         """Delete it: the run's artifacts are there, or it was another's."""
         self._path.unlink(missing_ok=True)
         self._temporary.unlink(missing_ok=True)
+
+
+def checkpoint_of(out: Path, fingerprint: str, *, seconds: int) -> Checkpoint:
+    """Return a run's checkpoint, beside its ``run.json``.
+
+    Parameters
+    ----------
+    out
+        The ``run.json``.
+    fingerprint
+        Of the job (:attr:`aletheia.provenance.job.Job.fingerprint`); threads and device join it, on which bits depend.
+    seconds
+        Time between two; below 0 for none.
+    """
+    import torch
+
+    parts = (fingerprint, str(torch.get_num_threads()), "cuda" if torch.cuda.is_available() else "cpu")
+    digest = hashlib.sha256(":".join(parts).encode()).hexdigest()
+    return Checkpoint(out.with_name(".checkpoint"), digest, None if seconds < 0 else seconds)

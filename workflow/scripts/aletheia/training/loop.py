@@ -9,13 +9,14 @@ back once in each forward pass, to see whether sequences are packed.)
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aletheia.errors import UserError
 from aletheia.method.attention import kernel_for
+from aletheia.method.layers import decoder_layers
 from aletheia.method.token_loss import token_losses
-from aletheia.training.activation_checkpointing import audited_pass
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
 
 if TYPE_CHECKING:
@@ -48,6 +49,61 @@ class Step:
     failure: str | None = None
 
 
+@contextlib.contextmanager
+def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) -> Iterator[dict[str, Any]]:
+    """Watch one forward pass: that no gradient enters the lowest adapted layer, and which precision computes.
+
+    Parameters
+    ----------
+    model
+        A model with adapters.
+    placement
+        Its audit (:func:`aletheia.method.adapters.audit`).
+    expected
+        The torch dtype that the run is meant to compute in.
+
+    Yields
+    ------
+    dict
+        Once the pass has ended well: ``frozen_layers``, the number of layers below the lowest adapted one, and
+        ``compute_dtype``, that of what an adapted layer's attention gives.
+
+    Raises
+    ------
+    UserError
+        When the hidden state that enters the lowest adapted layer has a gradient function, or another precision
+        computes than the one asked for.
+    """
+    lowest = placement["lowest_layer"]
+    layer = decoder_layers(model)[lowest]
+    name = next(name for name in placement["modules"] if f".{lowest}." in name)
+    module = model.get_base_model().get_submodule(name.rpartition(".experts.")[0] or name)
+    seen: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+
+    def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        seen.setdefault("gradient", hidden.requires_grad)
+
+    def leaving(_: Any, __: Any, output: Any) -> None:
+        seen.setdefault("dtype", output.dtype)
+
+    hooks = [layer.register_forward_pre_hook(entering, with_kwargs=True), module.register_forward_hook(leaving)]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if seen["gradient"]:
+        raise UserError(
+            f"layer {lowest}: expected no gradient to enter the lowest adapted layer, found one; something below it "
+            "asks for gradients (an input-grad hook on the embeddings?)"
+        )
+    if seen["dtype"] != expected:
+        raise UserError(f"{name}: expected to compute in {expected}, found {seen['dtype']}; choose another dtype")
+    found |= {"frozen_layers": lowest, "compute_dtype": str(seen["dtype"]).removeprefix("torch.")}
+
+
 class Loop:
     """One arm's model, batches and optimiser.
 
@@ -68,8 +124,12 @@ class Loop:
     seed
         Seeds the dropout masks; batches and starting values do not depend on this generator.
     placement
-        The adapters' audit, which the first step completes (see
-        :func:`aletheia.training.activation_checkpointing.audited_pass`).
+        The adapters' audit; without it the first pass is not watched.
+
+    Attributes
+    ----------
+    placement
+        That audit, with what the first pass was seen to do (:func:`audited_pass`) once it has ended.
     """
 
     def __init__(
@@ -82,7 +142,7 @@ class Loop:
         learning_rate: float,
         dtype: str,
         seed: int,
-        placement: dict[str, Any] | None = None,
+        placement: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
         from transformers import get_scheduler
@@ -95,7 +155,9 @@ class Loop:
         # No mask: what pads stands to the right, where causal attention does not look.
         self._batches = [batch.without_mask().to(self._device) for batch in batches]
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
-        self._dtype, self._placement, self._audited = torch_dtype(dtype), placement, placement is None
+        self._dtype = torch_dtype(dtype)
+        self.placement = None if placement is None else dict(placement)
+        self._audited = placement is None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
         own = settings["optimizer"]
@@ -174,23 +236,15 @@ class Loop:
         total = None
         for batch in batches:
             with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
-                with self._watched(), self.autocast():
+                first, self._audited = not self._audited, True
+                watched = audited_pass(self.model, self.placement, self._dtype) if first else contextlib.nullcontext()
+                with watched as seen, self.autocast():
                     loss = token_losses(self.model, batch, reduction="sum") / targets
+                if first:
+                    self.placement = {**self.placement, **seen}
                 (self._scaler.scale(loss) if scale is None else scale * loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         return total
-
-    def _computing(self, batch: TokenBatch) -> Any:
-        """Return the context in which a step passes a micro-batch forward."""
-        stack = contextlib.ExitStack()
-        stack.enter_context(kernel_for(self._device, self._dtype, batch.input_ids.shape[1]))
-        stack.enter_context(self.autocast())
-        return stack
-
-    def _watched(self) -> Any:
-        """Return the audit of the very first pass; after it, nothing."""
-        audited, self._audited = self._audited, True
-        return contextlib.nullcontext() if audited else audited_pass(self.model, self._placement, self._dtype)
 
     def _update(self, norm: Any) -> None:
         import torch
@@ -208,7 +262,12 @@ class Loop:
 
         number = self.done + 1
         if not math.isfinite(done.loss):
-            module = first_nonfinite_module(self.model, batches, self._computing)
+
+            def forward(batch: TokenBatch) -> None:
+                with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]), self.autocast():
+                    token_losses(self.model, batch)
+
+            module = first_nonfinite_module(self.model, batches, forward)
             where = f"; first not finite: the output of {module}" if module else "; no module's output shows it alone"
             return f"the loss of step {number} is not finite{where}"
         if math.isfinite(done.gradient_norm):
@@ -233,7 +292,7 @@ class Loop:
             "done": self.done,
             "skipped": self._skipped,
             # What the first pass was seen to do; a run that goes on at its end has no pass of its own.
-            "placement": self._placement,
+            "placement": self.placement,
             "adapters": [parameter.detach().cpu() for parameter in self._parameters],
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -247,8 +306,8 @@ class Loop:
         import torch
 
         self.done, self._skipped = state["done"], state["skipped"]
-        if self._placement is not None:
-            self._placement.update(state["placement"])
+        if self.placement is not None:
+            self.placement = {**self.placement, **state["placement"]}
         with torch.no_grad():
             for parameter, value in zip(self._parameters, state["adapters"], strict=True):
                 parameter.copy_(value)

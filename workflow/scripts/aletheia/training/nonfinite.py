@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from aletheia.method.token_loss import token_losses
-
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -18,7 +16,7 @@ class _Found(Exception):
 
 
 def first_nonfinite_module(
-    model: PeftModel, batches: Iterable[TokenBatch], computing: Callable[[TokenBatch], Any]
+    model: PeftModel, batches: Iterable[TokenBatch], forward: Callable[[TokenBatch], Any]
 ) -> str | None:
     """Return the first module whose output is not finite when ``batches`` pass again; None where none is.
 
@@ -28,8 +26,8 @@ def first_nonfinite_module(
         The model as it was when the loss left the finite numbers.
     batches
         The micro-batches of that step.
-    computing
-        Gives the context that the step computed a micro-batch in.
+    forward
+        Passes a micro-batch forward as the step did.
 
     Returns
     -------
@@ -50,8 +48,8 @@ def first_nonfinite_module(
     hooks = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n]
     try:
         for batch in batches:
-            with torch.no_grad(), computing(batch):
-                token_losses(model, batch)
+            with torch.no_grad():
+                forward(batch)
     except _Found as found:
         return str(found).removeprefix("base_model.model.").replace(".base_layer", "")
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,30 +15,185 @@ from aletheia.method.layers import adaptable_layers
 from aletheia.method.loading import check_context, load, loading, resolved_dtype
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
-from aletheia.provenance.lineage import compact_json
+from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
 from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.training.activation_checkpointing import checkpoint_activations
-from aletheia.training.batch_plan import batches_payload, first_batches
+from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
-from aletheia.training.encoding import Encoded, collate, encode_rows
+from aletheia.training.encoding import Encoded, encode_rows
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import Curves
-from aletheia.training.trainer import TrainingRecord, planned_steps, resume, timing, train
+from aletheia.training.trainer import (
+    TrainingRecord,
+    measured_times,
+    planned_steps,
+    resume,
+    timing,
+    train,
+    unpaid_steps,
+)
+
+# What a run finds out on its way; not known of one that ended before.
+FOUND = (
+    *("eval_loss", "eval_rows", "trainable_parameters", "placement"),
+    *("tokens", "batch_plan_sha256", "row_counts"),
+)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What one run reads beside its settings: artifacts as they were read, or their paths.
+
+    Attributes
+    ----------
+    model_lock, data_lock
+        Locks of the staged model and of the training data.
+    seed
+        Draws batches, starting values and dropout.
+    precision
+        Of the precision step, where the model's dtype is ``auto``.
+    selection
+        Of the select step; adapters in all layers without it.
+    probe
+        The probe whose time counts for this arm.
+    batches
+        Of the batches step; drawn anew without it.
+    std_run, ale_run
+        ``run.json`` of both arms, for ``steps: measured``.
+    """
+
+    model_lock: Source
+    data_lock: Source
+    seed: int
+    precision: Source | None = None
+    selection: Source | None = None
+    probe: Source | None = None
+    batches: Source | None = None
+    std_run: Source | None = None
+    ale_run: Source | None = None
+
+    @property
+    def probe_seconds(self) -> float:
+        """Return what the probe cost this run: 0 where the arm needed none."""
+        return artifacts.read(self.probe, "probe")["observed"]["probe_seconds"] if self.probe else 0.0
 
 
 @dataclass
-class FinishedRun:
-    """A run that ended, well or not, with all that its artifacts need."""
+class TrainingRun:
+    """One run: which it is, how far it came, and all that its artifacts need.
 
-    facts: dict[str, Any]
+    Attributes
+    ----------
+    facts
+        What was known before it began: model, arm, seed, steps, dtype, quantization, gradient checkpointing.
+    record
+        Its status, its losses and their times.
+    observed
+        Times, memory and conditions, for run.json.
+    model, base
+        The model with its trained adapters, and what these name as their base model.
+    """
+
+    facts: Mapping[str, Any]
     record: TrainingRecord
     observed: dict[str, Any] = field(default_factory=dict)
     model: Any = None
     base: dict[str, Any] = field(default_factory=dict)
+    eval_loss: float | None = None
+    eval_rows: int | None = None
+    trainable_parameters: int | None = None
+    placement: dict[str, Any] | None = None
+    tokens: int | None = None
+    batch_plan_sha256: str | None = None
+    row_counts: dict[str, dict[str, int]] | None = None
+
+    def train(
+        self, inputs: RunInputs, config: Mapping[str, Any], selection: Any, checkpoint: Checkpoint, events: Path | None
+    ) -> None:
+        """Load, place, train and evaluate."""
+        settings = config["training"]
+        model, tokenizer = load(inputs.model_lock, dtype=self.facts["dtype"], **loading(config["model"]))
+        self.base = base_model(artifacts.payload(inputs.model_lock, "model_lock"))
+        self.model, audited = placed(model, selection, config, seed=inputs.seed)
+        self.trainable_parameters = audited.pop("trainable_parameters")
+        self.placement = audited
+        heldout, batches = self._examples(inputs, tokenizer, config)
+        loop = Loop(
+            self.model,
+            batches,
+            settings=settings,
+            steps=self.facts["steps"],
+            learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
+            dtype=self.facts["dtype"],
+            seed=inputs.seed,
+            placement=self.placement,
+        )
+        self._step_by_step(loop, inputs, settings, checkpoint, events)
+        if self.record.status == "ok":
+            size = settings["batch_size"] * 4
+            rows = row_losses(self.model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
+            self.eval_loss = mean_loss(chain.from_iterable(rows))
+            if self.eval_loss is None:
+                self.record.fail("diverged", "the held-out loss at the end is not finite")
+
+    def _examples(
+        self, inputs: RunInputs, tokenizer: Any, config: Mapping[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[TokenBatch]]:
+        """Return held-out examples and micro-batches; note and say what became of their rows."""
+        wanted, max_tokens = config["training"]["eval_rows"], config["encoding"]["max_tokens"]
+        folder = checked_folder(inputs.data_lock, "data_lock")
+        # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
+        heldout = _heldout_examples(folder, tokenizer, config)
+        self.eval_rows = len(heldout.examples)
+        if self.eval_rows < wanted:
+            # A number that a campaign states is refused before; this is a default, or a setting by hand.
+            print(f"note: held-out loss over {self.eval_rows} rows, fewer than training.eval_rows={wanted}", flush=True)
+        check_context(self.model, max_tokens)
+        steps = self.facts["steps"]
+        plan = planned_batches(folder, tokenizer, config, plan=inputs.batches, steps=steps, seed=inputs.seed)
+        self.batch_plan_sha256 = plan.sha256
+        counts = {"train": plan.row_counts, "heldout": heldout.counts()}
+        self.row_counts = {name: each for name, each in counts.items() if each is not None}
+        for name, each in self.row_counts.items():
+            print(in_words(each, ROWS[name], max_tokens), flush=True)
+        return heldout.examples, plan.batches
+
+    def _step_by_step(
+        self, loop: Loop, inputs: RunInputs, settings: Mapping[str, Any], checkpoint: Checkpoint, events: Path | None
+    ) -> None:
+        """Run the loop on the clock, from its checkpoint where there is one; note times, memory and conditions."""
+        record, warmup = self.record, settings["timing_warmup_steps"]
+        resume(loop, record, checkpoint)
+        with contextlib.closing(Curves(events, resumed=loop.done)) as curves:
+            conditions = {"before": machine.conditions()}
+            machine.reset_peak_memory()
+            meter = LoadMeter()
+            train(
+                loop,
+                record,
+                time_limit=settings["time_limit_seconds"],
+                checkpoint=checkpoint,
+                curves=curves,
+                halfway=lambda: conditions.update(halfway=machine.conditions()),
+            )
+        machine_load = meter.shares()
+        settled = record.step_seconds[warmup:]
+        machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
+        if inputs.probe:
+            machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
+        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds)
+        self.placement, self.tokens = loop.placement, loop.tokens()
+        self.observed = {
+            "time": time,
+            "tokens_per_second": self.tokens / time["training_seconds"] if time["training_seconds"] else None,
+            "peak_memory_bytes": machine.peak_memory_bytes(),
+            "conditions": conditions,
+            "load": machine_load,
+        }
 
     def save_adapter(self, folder: Path, card: str | None) -> None:
         """Write the adapter in PEFT's format with its card; a run that failed leaves an empty folder."""
@@ -47,15 +202,15 @@ class FinishedRun:
             return
         save_adapter(self.model, folder, card, **self.base)
 
-    def card(self, args: Any, config: Mapping[str, Any], lineage: Mapping[str, Any]) -> str | None:
+    def card(self, inputs: RunInputs, config: Mapping[str, Any], lineage: Mapping[str, Any]) -> str | None:
         """Return the adapter's model card, or None where the run left no adapter."""
         if self.record.status != "ok":
             return None
         return model_card(
-            {**self.facts, "step": len(self.record.losses)},
+            {**self._found(), "step": len(self.record.losses)},
             self.record.losses,
-            model_lock=args.model_lock,
-            data_lock=args.data_lock,
+            model_lock=inputs.model_lock,
+            data_lock=inputs.data_lock,
             max_tokens=config["encoding"]["max_tokens"],
             settings=config["training"],
             lineage=lineage,
@@ -76,161 +231,60 @@ class FinishedRun:
             "train_loss": self.record.losses,
             "final_train_loss": self.record.losses[-1] if self.record.losses else None,
             "adapter": {"files": {name: entry["sha256"] for name, entry in sidecar["files"].items()}},
-            **self.facts,
+            **self._found(),
         }
 
-
-def checkpoint_of(args: Any, fingerprint: str) -> Checkpoint:
-    """Return a run's checkpoint, beside its ``run.json``.
-
-    Parameters
-    ----------
-    args
-        Arguments of ``train.py``.
-    fingerprint
-        Of the job (:attr:`aletheia.provenance.job.Job.fingerprint`); threads and device join it, on which bits depend.
-    """
-    import torch
-
-    parts = (fingerprint, str(torch.get_num_threads()), "cuda" if torch.cuda.is_available() else "cpu")
-    digest = hashlib.sha256(":".join(parts).encode()).hexdigest()
-    seconds = None if args.checkpoint_seconds < 0 else args.checkpoint_seconds
-    return Checkpoint(args.out.with_name(".checkpoint"), digest, seconds)
+    def _found(self) -> dict[str, Any]:
+        return {**self.facts, **{key: getattr(self, key) for key in FOUND}}
 
 
-def execute(args: Any, config: Mapping[str, Any], checkpoint: Checkpoint) -> FinishedRun:
+def execute(
+    inputs: RunInputs, config: Mapping[str, Any], checkpoint: Checkpoint, *, events: Path | None = None
+) -> TrainingRun:
     """Train one run.
 
     Parameters
     ----------
-    args
-        Arguments of ``train.py`` (paths of inputs, seed).
+    inputs
+        What it reads, and its seed.
     config
         Sections ``run`` (model, arm), ``model``, ``encoding``, ``adapter``, ``arm``, ``training``.
     checkpoint
         The run's; the caller removes it once the artifacts are there.
+    events
+        Folder for TensorBoard events; none without it.
 
     Returns
     -------
-    FinishedRun
+    TrainingRun
         Also when the run failed; its status says how.
     """
     settings = config["training"]
-    selection = artifacts.payload(args.selection, "selection") if args.selection else None
-    dtype = resolved_dtype(config["model"], args.precision)
-    unpaid = _unpaid(args)
-    steps = settings["steps"] if unpaid else planned_steps(settings, config["arm"], _measured(args))
-    facts: dict[str, Any] = {
+    selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
+    dtype = resolved_dtype(config["model"], inputs.precision)
+    unpaid = unpaid_steps(inputs.std_run, inputs.ale_run)
+    measured = measured_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds)
+    facts = {
         # A rule names the run; by hand the lock names the model.
-        "model": config["run"]["model"] or artifacts.payload(args.model_lock, "model_lock")["model"],
+        "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "arm": config["run"]["arm"],
-        "seed": args.seed,
-        "steps": steps,
+        "seed": inputs.seed,
+        "steps": settings["steps"] if unpaid else planned_steps(settings, config["arm"], measured),
         "dtype": dtype,
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": settings["gradient_checkpointing"],
-        "eval_loss": None,
-        "eval_rows": None,
-        "trainable_parameters": None,
-        "placement": None,
-        "tokens": None,
-        "batch_plan_sha256": None,
-        "row_counts": None,
     }
     if selection and selection["status"] != "ok":
-        return FinishedRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
+        return TrainingRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     if unpaid is not None:
-        return FinishedRun(facts, unpaid)
-    finished = FinishedRun(facts, TrainingRecord())
+        return TrainingRun(facts, unpaid)
+    run = TrainingRun(facts, TrainingRecord())
     try:
-        _train(args, config, selection, finished, checkpoint)
+        run.train(inputs, config, selection, checkpoint, events)
     except (RuntimeError, MemoryError) as error:
         # While loading or in the held-out loss; training itself reports on its own.
-        finished.record.fail_by(error)
-    return finished
-
-
-def _train(args: Any, config: Mapping[str, Any], selection: Any, finished: FinishedRun, checkpoint: Checkpoint) -> None:
-    """Load, place, train and evaluate; fill in ``finished`` on the way."""
-    settings, facts, record = config["training"], finished.facts, finished.record
-    model, tokenizer = load(args.model_lock, dtype=facts["dtype"], **loading(config["model"]))
-    finished.base = base_model(artifacts.payload(args.model_lock, "model_lock"))
-    finished.model, facts["placement"] = placed(model, selection, config, seed=args.seed)
-    facts["trainable_parameters"] = facts["placement"].pop("trainable_parameters")
-    folder = checked_folder(args.data_lock, "data_lock")
-    # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
-    heldout = _heldout_examples(folder, tokenizer, config)
-    facts["eval_rows"] = len(heldout.examples)
-    if len(heldout.examples) < settings["eval_rows"]:
-        # A number that a campaign states is refused before; this is a default, or a setting by hand.
-        found = f"{len(heldout.examples)} rows, fewer than training.eval_rows={settings['eval_rows']}"
-        print(f"note: held-out loss over {found}", flush=True)
-    check_context(model, config["encoding"]["max_tokens"])
-    batches = planned_batches(args, folder, tokenizer, config, facts)
-    facts["row_counts"]["heldout"] = heldout.counts()
-    for name, counts in facts["row_counts"].items():
-        print(in_words(counts, ROWS[name], config["encoding"]["max_tokens"]), flush=True)
-    loop = Loop(
-        finished.model,
-        batches,
-        settings=settings,
-        steps=facts["steps"],
-        learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
-        dtype=facts["dtype"],
-        seed=args.seed,
-        placement=facts["placement"],
-    )
-    conditions, machine_load = _clocked(loop, record, args, checkpoint, time_limit=settings["time_limit_seconds"])
-    warmup = settings["timing_warmup_steps"]
-    settled = record.step_seconds[warmup:]
-    machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
-    if args.probe:
-        machine_load["probe"] = artifacts.read(args.probe, "probe")["observed"].get("load", {})
-    time = timing(record, warmup=warmup, probe_seconds=_probe_seconds(args))
-    facts["tokens"] = loop.tokens()
-    finished.observed |= {
-        "time": time,
-        "tokens_per_second": facts["tokens"] / time["training_seconds"] if time["training_seconds"] else None,
-        "peak_memory_bytes": machine.peak_memory_bytes(),
-        "conditions": conditions,
-        "load": machine_load,
-    }
-    if record.status == "ok":
-        size = settings["batch_size"] * 4
-        rows = row_losses(finished.model, heldout.examples, batch_size=size, pad_token_id=tokenizer.pad_token_id)
-        facts["eval_loss"] = mean_loss(chain.from_iterable(rows))
-        if facts["eval_loss"] is None:
-            record.fail("diverged", "the held-out loss at the end is not finite")
-
-
-def _clocked(
-    loop: Loop, record: TrainingRecord, args: Any, checkpoint: Checkpoint, *, time_limit: float | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run a loop, from its checkpoint where there is one.
-
-    Returns
-    -------
-    tuple
-        The machine's conditions before and halfway, and what else it did meanwhile
-        (:mod:`aletheia.provenance.machine_load`).
-    """
-    resume(loop, record, checkpoint)
-    curves = Curves(args.events if args.tensorboard else None, resumed=loop.done)
-    conditions = {"before": machine.conditions()}
-    machine.reset_peak_memory()
-    meter = LoadMeter()
-    try:
-        train(
-            loop,
-            record,
-            time_limit=time_limit,
-            checkpoint=checkpoint,
-            curves=curves,
-            halfway=lambda: conditions.update(halfway=machine.conditions()),
-        )
-    finally:
-        curves.close()
-    return conditions, meter.shares()
+        run.record.fail_by(error)
+    return run
 
 
 def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:
@@ -247,81 +301,13 @@ def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) 
     seed
         Of the adapters' starting values.
     """
-    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **_ranks(config))
+    # The arm's own, else the campaign's.
+    ranks = {key: config["arm"].get(key, config["adapter"][key]) for key in ("rank", "alpha")}
+    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **ranks)
     model = attach(model, plan, dropout=config["adapter"]["dropout"], seed=seed)
     if config["training"]["gradient_checkpointing"]:
         checkpoint_activations(model)
     return model, audit(model, plan)
-
-
-def _ranks(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rank and alpha: the arm's own, else the campaign's."""
-    return {key: config["arm"].get(key, config["adapter"][key]) for key in ("rank", "alpha")}
-
-
-def _unpaid(args: Any) -> TrainingRecord | None:
-    """Return the record of an arm with ``steps: measured`` whose std or ale run failed: nothing buys its steps."""
-    for path in filter(None, (args.std_run, args.ale_run)):
-        envelope = artifacts.read(path, "run")
-        run = envelope["payload"]
-        if run["status"] != "ok":
-            return TrainingRecord("crashed", f"steps: measured, and arm {run['arm']} ended as {run['status']}")
-        if not envelope["observed"]["time"]["comparable"]:
-            return TrainingRecord(
-                "crashed", f"steps: measured, and arm {run['arm']} was resumed: its time buys nothing"
-            )
-    return None
-
-
-def _measured(args: Any) -> dict[str, Any] | None:
-    """Return the times that ``steps: measured`` buys from, where both runs are given."""
-    if not (args.std_run and args.ale_run):
-        return None
-    std, ale = (artifacts.read(path, "run")["observed"].get("time", {}) for path in (args.std_run, args.ale_run))
-    return {
-        "std_seconds": std.get("training_seconds"),
-        "step_seconds": ale.get("median_step_seconds"),
-        "probe_seconds": _probe_seconds(args),
-    }
-
-
-def _probe_seconds(args: Any) -> float:
-    """Return what the probe cost this run: 0 where the arm needed none."""
-    return artifacts.read(args.probe, "probe")["observed"]["probe_seconds"] if args.probe else 0.0
-
-
-def planned_batches(
-    args: Any, folder: Path, tokenizer: Any, config: Mapping[str, Any], facts: dict[str, Any]
-) -> list[TokenBatch]:
-    """Return the micro-batches of a run; note in ``facts`` the hash of which rows they hold, and the counts.
-
-    The plan is the one that all arms of the model and seed read; by hand, without one, it is drawn here.
-    """
-    settings, steps = config["training"], facts["steps"]
-    rows = read_rows(folder / "train.jsonl")
-    if args.batches:
-        payload = artifacts.payload(args.batches, "batches")
-        plan = first_batches(payload, steps=steps, seed=args.seed, settings=settings)
-        wanted = sorted({row for micro in plan for row in micro})
-        if wanted[-1] >= len(rows):
-            raise UserError(
-                f"{args.batches}: row {wanted[-1]} is not in {folder}, which has {len(rows)}; draw one anew"
-            )
-        encoded = encode_rows([rows[row] for row in wanted], tokenizer, **config["encoding"])
-        examples = {wanted[example["row"]]: example for example in encoded.examples}
-        # A plan of an earlier version has none.
-        facts["row_counts"] = {"train": payload["row_counts"]["train"]} if "row_counts" in payload else {}
-        lost = next((row for row in wanted if row not in examples), None)
-        if lost is not None:
-            raise UserError(f"{args.batches}: row {lost} keeps no target with these encoding settings; draw one anew")
-    else:
-        encoded = encode_rows(rows, tokenizer, what="training rows", **config["encoding"])
-        drawn = batches_payload(encoded.examples, model=facts["model"], seed=args.seed, steps=steps, settings=settings)
-        plan = first_batches(drawn, steps=steps, seed=args.seed, settings=settings)
-        examples = {example["row"]: example for example in encoded.examples}
-        facts["row_counts"] = {"train": encoded.counts()}
-    facts["batch_plan_sha256"] = hashlib.sha256(compact_json(plan).encode()).hexdigest()
-    return [collate([examples[row] for row in micro], tokenizer.pad_token_id) for micro in plan]
 
 
 def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> Encoded:

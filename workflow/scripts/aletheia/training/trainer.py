@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.method.loading import is_out_of_memory
+from aletheia.provenance import artifacts
 from aletheia.training.deadlines import deadline
 
 if TYPE_CHECKING:
+    from aletheia.provenance.artifacts import Source
     from aletheia.training.checkpoints import Checkpoint
     from aletheia.training.loop import Loop
     from aletheia.training.tensorboard import Curves
@@ -98,6 +100,32 @@ def planned_steps(
         left = measured["std_seconds"] - measured["probe_seconds"]
         return max(1, math.floor(left / measured["step_seconds"]))
     return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
+
+
+def unpaid_steps(std_run: Source | None, ale_run: Source | None) -> TrainingRecord | None:
+    """Return the record of an arm with ``steps: measured`` whose std or ale run failed: nothing buys its steps."""
+    for source in filter(None, (std_run, ale_run)):
+        envelope = artifacts.read(source, "run")
+        run = envelope["payload"]
+        if run["status"] != "ok":
+            return TrainingRecord("crashed", f"steps: measured, and arm {run['arm']} ended as {run['status']}")
+        if not envelope["observed"]["time"]["comparable"]:
+            return TrainingRecord(
+                "crashed", f"steps: measured, and arm {run['arm']} was resumed: its time buys nothing"
+            )
+    return None
+
+
+def measured_times(std_run: Source | None, ale_run: Source | None, *, probe_seconds: float) -> dict[str, Any] | None:
+    """Return what :func:`planned_steps` buys steps from, all in seconds; None where one of the runs is not given."""
+    if not (std_run and ale_run):
+        return None
+    std, ale = (artifacts.read(source, "run")["observed"].get("time", {}) for source in (std_run, ale_run))
+    return {
+        "std_seconds": std.get("training_seconds"),
+        "step_seconds": ale.get("median_step_seconds"),
+        "probe_seconds": probe_seconds,
+    }
 
 
 def train(
