@@ -10,8 +10,8 @@ rule bundle:
 rule evidence:
     input:
         made=made_files,
-        project=bundling.project_files(),
-        configured=bundling.configured_files(config),
+        project=bundle.project_files(),
+        configured=bundle.configured_files(config),
     output:
         archive="<results>/evidence/evidence.zip",
         sidecar="<results>/evidence/evidence.zip.lineage.json",
