@@ -4,6 +4,7 @@ from snakemake.io import is_flagged
 from aletheia.audit import bundle
 from aletheia.study import outputs
 from aletheia.staging.local_paths import local_inputs
+from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE
 
 
@@ -93,8 +94,8 @@ def evaluated_run(wildcards):
 
 def evaluated_files(benchmarks):
     """What one evaluation writes: a score and a table of questions each; for HumanEval the generations."""
-    tables = ["humaneval.generations.parquet" if b == "humaneval" else f"{b}.parquet" for b in benchmarks]
-    names = [*(f"{b}.json" for b in benchmarks if b != "humaneval"), *with_sidecars(tables)]
+    scored = (f"{b}.json" for b in benchmarks if BENCHMARKS[b].kind != CODE)
+    names = [*scored, *with_sidecars(map(table_name, benchmarks))]
     return [f"<results>/evaluate/{{model}}/{{run}}/{name}" for name in names]
 
 
@@ -139,8 +140,8 @@ def precision_artifacts(wildcards):
 def generation_sidecars(wildcards):
     """What wrote the programs that were judged, by every run and base model."""
     places = [path.rpartition("/") for path in STUDY.evaluations()]
-    sidecar = "humaneval.generations.parquet.lineage.json"
-    return [f"<results>/evaluate/{place}/{sidecar}" for place, _, benchmark in places if benchmark == "humaneval"]
+    written = [(place, table_name(benchmark)) for place, _, benchmark in places if BENCHMARKS[benchmark].kind == CODE]
+    return [f"<results>/evaluate/{place}/{table}.lineage.json" for place, table in written]
 
 
 def stability_draws(wildcards):

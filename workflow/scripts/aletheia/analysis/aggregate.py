@@ -14,11 +14,12 @@ from aletheia.analysis.consistency import Key, Maker, check_uniform, deviations,
 from aletheia.analysis.layer_scores import layer_table
 from aletheia.analysis.ledger import BASE, build_ledger
 from aletheia.provenance import artifacts
+from aletheia.study.benchmarks import HUMANEVAL, table_name
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.report_contents import LAYER_TABLE
 
 Campaigns = Sequence[Mapping[str, Any]]
-GENERATIONS = "humaneval.generations.parquet" + artifacts.SIDECAR
+GENERATIONS = table_name(HUMANEVAL) + artifacts.SIDECAR
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def sources(
         for asked in (key, (model, BASE, None)):
             folder = root / "evaluate" / _place(*asked)
             evaluated |= {folder / f"{benchmark}.json" for benchmark in run["benchmarks"]}
-            if "humaneval" in run["benchmarks"] and evaluations is None:
+            if HUMANEVAL in run["benchmarks"] and evaluations is None:
                 generations[asked] = folder / GENERATIONS
         if arm in selecting:
             probes[model, seed] = root / "probe" / model / f"seed{seed}.json"

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable
 
 from aletheia.provenance.artifacts import SIDECAR
+from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.study import Run, Study
 
 BASE = "base"
-GENERATIONS = "humaneval.generations.parquet"
 
 
 def study_targets(study: Study, results: str = "results") -> list[str]:
@@ -106,12 +106,9 @@ def _evaluated(study: Study, folder: str, model: str) -> dict[str, str]:
     rules = {benchmark: "_".join([step, *asked]) for step, asked in jobs for benchmark in asked}
     names: dict[str, str] = {}
     for benchmark, rule in rules.items():
-        table = f"{benchmark}.parquet"
-        if benchmark == "humaneval":
-            names |= dict.fromkeys(_with_sidecar(GENERATIONS), rule)
-            names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(table)], "score_code")
-        else:
-            names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(table)], rule)
+        judge = "score_code" if BENCHMARKS[benchmark].kind == CODE else rule
+        names |= dict.fromkeys(_with_sidecar(table_name(benchmark)), rule)
+        names |= dict.fromkeys([f"{benchmark}.json", *_with_sidecar(f"{benchmark}.parquet")], judge)
     return {f"{folder}/{name}": rule for name, rule in names.items()}
 
 
