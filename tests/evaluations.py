@@ -37,12 +37,23 @@ HUMANEVAL = [
     }
     for i in range(3)
 ]
+# The likelier choice and the one that is likelier a character often differ: the second is always the longer one.
+PIQA = [
+    {
+        "id": f"piqa/{i}",
+        "question": f"keep {'very ' * i}warm ",
+        "choices": [f"coat {i}", f"a thick coat {'of wool ' * i}"],
+        "answer": i % 2,
+        "source_row": i,
+    }
+    for i in range(6)
+]
 ROWS = [{"instruction": f"Say {i}.", "input": "", "output": "number " * (i + 1)} for i in range(5)]
 CONFIG = {
     "model": {"dtype": "fp32", "quantization": None, "attention": None},
     "encoding": {"prompt": "alpaca", "max_tokens": 256, "loss_on": "response"},
     "evaluation": {
-        "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval"],
+        "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval", "piqa"],
         "batch_size": 4,
         "prompt": "plain",
         "time_limit_seconds": None,
@@ -50,6 +61,7 @@ CONFIG = {
         "mmlu": {"questions": "mmlu", "num_fewshot": 0},
         "gsm8k": {"questions": "gsm8k", "num_fewshot": 0, "max_new_tokens": 8},
         "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},
+        "piqa": {"questions": "piqa", "num_fewshot": 0},
     },
 }
 
@@ -108,7 +120,7 @@ def run_json(folder, *, status="ok", files=None, model="tiny"):
 
 @pytest.fixture(scope="session")
 def staged(tmp_path_factory):
-    """Return the locks of a tiny model, its data and the questions of three benchmarks; only read them."""
+    """Return the locks of a tiny model, its data and the questions of four benchmarks; only read them."""
     folder = tmp_path_factory.mktemp("staged")
     return {
         "model": model_lock(folder),
@@ -116,6 +128,7 @@ def staged(tmp_path_factory):
         "mmlu": data_lock(folder, "mmlu", questions=MMLU),
         "gsm8k": data_lock(folder, "gsm8k", questions=GSM8K),
         "humaneval": data_lock(folder, "humaneval", questions=HUMANEVAL),
+        "piqa": data_lock(folder, "piqa", questions=PIQA),
     }
 
 

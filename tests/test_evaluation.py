@@ -48,8 +48,8 @@ def base(staged, tmp_path_factory):
 
 
 def test_the_script_writes_a_score_and_a_table_for_each_benchmark(base):
-    expected = {"heldout.json", "mmlu.json", "gsm8k.json", "humaneval.generations.parquet"}
-    expected |= {"heldout.parquet", "mmlu.parquet", "gsm8k.parquet"}
+    expected = {"heldout.json", "mmlu.json", "gsm8k.json", "humaneval.generations.parquet", "piqa.json"}
+    expected |= {"heldout.parquet", "mmlu.parquet", "gsm8k.parquet", "piqa.parquet"}
     found = {p.name for p in base.out.iterdir() if not p.name.startswith(".")}
     assert found == expected | {f"{name}.lineage.json" for name in expected if name.endswith(".parquet")}
     mmlu = artifacts.payload(base.out / "mmlu.json", "evaluation")
@@ -187,14 +187,14 @@ def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatc
     longer = [{**row, "question": "1 + " * 5 * i + "1?"} for i, row in enumerate(GSM8K)]
     programs = [{**row, "prompt": "# Add.\n" * i + row["prompt"]} for i, row in enumerate(HUMANEVAL)]
     questions = [staged["mmlu"], data_lock(tmp_path, "gsm8k", questions=longer)]
-    questions += [data_lock(tmp_path, "humaneval", questions=programs)]
+    questions += [data_lock(tmp_path, "humaneval", questions=programs), staged["piqa"]]
     inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], questions)
     recorded = {}
     for one in evaluated_run.evaluations(inputs, CONFIG, tmp_path):
         recorded[one.facts["benchmark"]] = one.facts["padding"]
         assert sides == {one.facts["padding"]}
         sides.clear()
-    assert recorded == {"heldout": "right", "mmlu": "right", "gsm8k": "left", "humaneval": "left"}
+    assert recorded == {"heldout": "right", "mmlu": "right", "gsm8k": "left", "humaneval": "left", "piqa": "right"}
 
 
 def test_a_changed_adapter_is_refused(adapted, staged):
@@ -217,7 +217,7 @@ def test_a_run_of_another_model_is_refused(staged, tmp_path):
 # Statuses
 
 
-@pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])
+@pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval", "piqa"])
 def test_a_passed_time_limit_is_a_status(loaded, name, staged):
     late = Model(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
     outcome = evaluate(late, name, staged)
@@ -264,7 +264,7 @@ def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tr
     assert [(one.outcome.status, one.outcome.reason) for one in done] == [expected] * 2
 
 
-@pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval"])
+@pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval", "piqa"])
 def test_logits_that_are_not_numbers_are_a_status(loaded, name, staged, tmp_path):
     with torch.no_grad():
         loaded.model.get_input_embeddings().weight.fill_(math.nan)
@@ -286,6 +286,22 @@ def test_one_question_that_is_not_a_number_counts_as_wrong():
     assert outcome.reason == "1 of 2 questions gave numbers that are not finite"
     assert [row["prediction"] for row in outcome.rows] == [None, "B"]
     assert outcome.rows[0]["loglikelihoods"][0] is None
+
+
+def test_the_choice_likeliest_a_character_is_noted_where_choices_differ_in_length():
+    """As the harness's acc_norm: the log-likelihood over the number of characters, Unicode's and no bytes."""
+    values = ([-4.0, -6.0], [-6.0, -2.0], [math.nan, -1.0])
+    samples = [{"arguments": [["prompt"]], "resps": [[(value, False)] for value in pair]} for pair in values]
+    questions = [
+        {"id": i, "answer": answer, "choices": choices}
+        for i, (answer, choices) in enumerate([(1, ["é", "two"]), (0, ["1234", "1"]), (1, ["a", "b"])])
+    ]
+    outcome = outcomes.scored(outcomes.TABLES["piqa"](questions, {"none": samples}, {}))
+    assert [row["prediction"] for row in outcome.rows] == ["A", "B", None]
+    assert [row["correct"] for row in outcome.rows] == [False, False, False]
+    assert [row["correct_normalised"] for row in outcome.rows] == [True, True, False]
+    assert (outcome.score, outcome.summary()["normalised_score"]) == (0, pytest.approx(2 / 3))
+    assert "normalised_score" not in outcomes.Outcome(score=0.5).summary()
 
 
 def test_an_empty_generation_is_a_row():
@@ -310,7 +326,7 @@ def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tm
     def load(*_, **__):
         raise error
 
-    questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval")]
+    questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval", "piqa")]
     inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], questions)
     if not isinstance(error, torch.OutOfMemoryError):
         with pytest.raises(RuntimeError, match="bad weights"):

@@ -16,6 +16,7 @@ import yaml
 from aletheia.evaluation import evaluate
 from aletheia.evaluation.harness_tasks import TASKS
 from aletheia.method import loading
+from aletheia.provenance.staged_files import read_rows
 from aletheia.staging import splits
 from aletheia.staging.questions import read_examples, read_questions
 from conftest import ROOT, run_script
@@ -28,20 +29,26 @@ QUESTIONS, SHOTS, BATCH = 20, 2, 8
 NEW_TOKENS = {"gsm8k": 48, "humaneval": 48}
 FILES = {"gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
 
+KINDS = {"model": "models", "data": "data"}
+
 pytestmark = pytest.mark.slow
+
+
+def lock_of(kind, name, folder):
+    """Return the lock of a registry's model or data, staged before or now."""
+    lock = ROOT / "resources" / KINDS[kind] / f"{name}.lock.json"
+    if not lock.is_file():
+        lock = folder / KINDS[kind] / lock.name
+        entry = yaml.safe_load((ROOT / "config" / f"{KINDS[kind]}.yaml").read_text(encoding="utf-8"))[name]
+        section = f"config:{kind}={json.dumps(entry)}"
+        done = run_script("stage.py", kind, name, "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
+        assert done.returncode == 0, done.stderr
+    return lock
 
 
 @pytest.fixture(scope="module")
 def lock(tmp_path_factory):
-    """Return SmolLM2-135M's lock, staged before or now."""
-    lock = ROOT / "resources" / "models" / "smollm2-135m.lock.json"
-    if not lock.is_file():
-        lock = tmp_path_factory.mktemp("staged") / "models" / lock.name
-        entry = yaml.safe_load((ROOT / "config" / "models.yaml").read_text(encoding="utf-8"))["smollm2-135m"]
-        section = f"config:model={json.dumps(entry)}"
-        done = run_script("stage.py", "model", "smollm2-135m", "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
-        assert done.returncode == 0, done.stderr
-    return lock
+    return lock_of("model", "smollm2-135m", tmp_path_factory.mktemp("staged"))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +81,10 @@ def asked(benchmark_data, tmp_path_factory):
         path = folder / name / "questions.jsonl"
         tasks[name] = definition(name, path, fewshot=staged.get("fewshot"), **settings)
         ours[name] = lock, settings
+    goals = lock_of("data", "piqa", folder)
+    questions = read_rows(goals.parent / "piqa" / "questions.jsonl")[:QUESTIONS]
+    ours["piqa"] = data_lock(folder / "some", "piqa", questions=questions), {"num_fewshot": 0}
+    tasks["piqa"] = definition("piqa", folder / "some" / "piqa" / "questions.jsonl")
     return SimpleNamespace(ours=ours, tasks=tasks)
 
 
@@ -134,6 +145,17 @@ def test_100_mmlu_questions(ours, theirs, shots):
     expected = np.array([[float(response[0][0]) for response in sample["resps"]] for sample in samples])
     assert found.shape == (QUESTIONS * len(SUBJECTS[shots]), 4)
     assert np.abs(found - expected).max() < 1e-4
+
+
+def test_20_piqa_questions(ours, theirs):
+    """Whole solutions, both by themselves and a character."""
+    outcome, samples = ours["piqa"], theirs()["piqa"]
+    assert [row["correct"] for row in outcome.rows] == [sample["acc"] == 1.0 for sample in samples]
+    assert [row["correct_normalised"] for row in outcome.rows] == [sample["acc_norm"] == 1.0 for sample in samples]
+    found = np.array([row["loglikelihoods"] for row in outcome.rows])
+    expected = np.array([[float(response[0][0]) for response in sample["resps"]] for sample in samples])
+    assert found.shape == (QUESTIONS, 2)
+    assert np.abs(found - expected).max() < 1e-3
 
 
 def gap_where_they_part(loaded, prompt, mine, other):

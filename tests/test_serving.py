@@ -16,7 +16,7 @@ from aletheia.errors import UserError
 from aletheia.evaluation import evaluate, evaluated_run, vllm_backend
 from aletheia.method.adapters import config_from_plan
 from aletheia.provenance import artifacts
-from aletheia.study.benchmarks import jobs_of
+from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.training.deadlines import Deadline
 from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
 from evaluations import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments

@@ -25,7 +25,7 @@ from aletheia.staging import stage as staging
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import schema
 from aletheia.study.registry_entries import check_source
-from stage_step import STAGE, refused, stage, staged
+from stage_step import STAGE, make_wheel, refused, stage, staged
 
 ROOT = Path(__file__).parents[1]
 ALPACA = [{"instruction": f"Say {i}.", "input": "", "output": f"{i} " * 40} for i in range(12)]
@@ -294,19 +294,6 @@ def test_a_wrong_source_is_one_sentence(what, entry, sentence):
 
 
 # Packages
-
-
-def make_wheel(folder, name="tiny_questions", version="1.0", member="tiny/questions.jsonl", rows=20):
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    questions = [{"question": f"Why {i}?", "answer": f"So. #### {i}"} for i in range(rows)]
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(member, "".join(json.dumps(q) + "\n" for q in questions))
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return path
 
 
 @pytest.fixture

@@ -322,6 +322,8 @@ IDLE = {
     "evaluation.gsm8k.questions": "mmlu",
     "evaluation.gsm8k.num_fewshot": 1,
     "evaluation.gsm8k.max_new_tokens": 5,
+    "evaluation.piqa.questions": "mmlu",
+    "evaluation.piqa.num_fewshot": 1,
     "stability.draws": 4,
     "stability.batches": [2],
     "stability.score": "relative",

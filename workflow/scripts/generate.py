@@ -5,7 +5,7 @@ from __future__ import annotations
 from aletheia.cli import evaluation_arguments, step_parser
 from aletheia.errors import guarded
 from aletheia.evaluation import evaluated_run, vllm_backend
-from aletheia.study.benchmarks import VLLM
+from aletheia.study.evaluation_jobs import VLLM
 
 
 def main() -> None:

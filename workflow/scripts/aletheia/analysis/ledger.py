@@ -13,14 +13,14 @@ from typing import Any
 
 import pandas as pd
 
+from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, ledger_columns, measured_by
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import busy_reason
+from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
 
 BASELINE, BASE = "std", "base"
-QUESTIONS = ("mmlu", "gsm8k", "humaneval")  # benchmarks scored 0 to 1; `heldout` is a loss
-HELDOUT = "heldout"
 # What must be equal in base and run for a delta to mean anything.
 ASKED_BY = (
     "questions_sha256",
@@ -71,19 +71,11 @@ _RUN_COLUMNS = {
     "threads": _WHOLE,
     "paired": _TEXT,
 }
-_HELDOUT_COLUMNS = {
-    "heldout_loss_base": _REAL,
-    "heldout_loss": _REAL,
-    "heldout_n": _WHOLE,
-    "heldout_status": _TEXT,
-}
 _END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
-_SCORE_COLUMNS = {
-    f"{benchmark}{suffix}": dtype
-    for benchmark in QUESTIONS
-    for suffix, dtype in (("_base", _REAL), ("", _REAL), ("_n", _WHOLE), ("_status", _TEXT))
-}
-COLUMNS = {**_RUN_COLUMNS, **_HELDOUT_COLUMNS, **_SCORE_COLUMNS, **_END_COLUMNS}
+_FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
+# Those of every ledger; and all that a ledger may have, with the benchmarks that some campaigns ask besides.
+COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
+ALL_COLUMNS = COLUMNS | {name: kind for benchmark in BENCHMARKS for name, kind in ledger_columns(benchmark).items()}
 KEY = ["campaign", "model", "arm", "seed"]
 
 
@@ -109,7 +101,8 @@ def build_ledger(
     Returns
     -------
     pandas.DataFrame
-        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`.
+        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then those
+        of further benchmarks that some campaign asks.
 
     Raises
     ------
@@ -117,7 +110,8 @@ def build_ledger(
         When a campaign names a run, or an evaluation, that is not among those given.
     """
     rows = [_row(campaign, planned, runs, evaluations) for campaign in campaigns for planned in planned_runs(campaign)]
-    ledger = typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+    further = [name for name in ALL_COLUMNS if name not in COLUMNS and any(name in row for row in rows)]
+    ledger = typed(pd.DataFrame(rows, columns=[*COLUMNS, *further]))
     twice = ledger[ledger.duplicated(KEY)]
     if len(twice):
         name = "/".join(str(part) for part in twice[KEY].iloc[0])
@@ -130,7 +124,7 @@ def build_ledger(
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with the ledger's column types (whole numbers that may be missing stay whole)."""
-    return frame.astype({name: COLUMNS[name] for name in frame.columns if name in COLUMNS})
+    return frame.astype({name: ALL_COLUMNS[name] for name in frame.columns if name in ALL_COLUMNS})
 
 
 def _pick(table: Mapping[Hashable, Any], key: tuple[Any, ...], campaign: str, what: str) -> Mapping[str, Any]:
@@ -221,16 +215,17 @@ def _check_comparable(run: str, base: Mapping[str, Any], tuned: Mapping[str, Any
 
 
 def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    measure, stem = ("loss", "heldout_loss") if benchmark == HELDOUT else ("score", benchmark)
-    if stem not in COLUMNS:
-        known = ", ".join((HELDOUT, *QUESTIONS))
+    if benchmark not in BENCHMARKS:
+        known = ", ".join(BENCHMARKS)
         raise UserError(f"benchmark {benchmark}: the ledger has columns for {known}; use one of these names")
-    return {
-        f"{stem}_base": base[measure] if base["status"] == "ok" else None,
-        stem: tuned[measure] if tuned["status"] == "ok" else None,
-        f"{benchmark}_n": tuned["n"] if tuned["status"] == "ok" else None,
-        f"{benchmark}_status": tuned["status"] if base["status"] == "ok" else f"base {base['status']}",
-    }
+    measure, _, _ = measured_by(benchmark)
+    cells = (
+        base[measure] if base["status"] == "ok" else None,
+        tuned[measure] if tuned["status"] == "ok" else None,
+        tuned["n"] if tuned["status"] == "ok" else None,
+        tuned["status"] if base["status"] == "ok" else f"base {base['status']}",
+    )
+    return dict(zip(ledger_columns(benchmark), cells, strict=True))
 
 
 def _paired(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:
@@ -279,6 +274,6 @@ def read_ledger(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again")
     for name in ("headline", "comparable"):
         frame[name] = frame[name].map({"True": True, "False": False})
-    numeric = [name for name, dtype in COLUMNS.items() if dtype in (_WHOLE, _REAL)]
+    numeric = [name for name in frame.columns if ALL_COLUMNS.get(name) in (_WHOLE, _REAL)]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
     return typed(frame)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from aletheia.analysis.ledger import BASELINE, QUESTIONS
+from aletheia.analysis.benchmarks import SAID, ledger_columns, questions_in
+from aletheia.analysis.ledger import BASELINE
 
 SELECTED, MATCHED = "ale", "cm"
 
@@ -49,12 +50,12 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
     for side in ("std", arm):
         frame[f"eval_loss_{side}"] = both[f"eval_loss_{side}"]
     frame["eval_loss_difference"] = frame[f"eval_loss_{arm}"] - frame["eval_loss_std"]
-    return pd.concat([frame, _paired_scores(both, arm)], axis=1)
+    return pd.concat([frame, _paired_scores(both, arm, questions_in(ledger.columns))], axis=1)
 
 
-def _paired_scores(both: pd.DataFrame, arm: str) -> pd.DataFrame:
+def _paired_scores(both: pd.DataFrame, arm: str, benchmarks: list[str]) -> pd.DataFrame:
     cells = {}
-    for name in QUESTIONS:
+    for name in benchmarks:
         base = both[f"{name}_base_std"]
         cells[f"{name}_base"] = base
         for side in ("std", arm):
@@ -69,8 +70,8 @@ def _paired_scores(both: pd.DataFrame, arm: str) -> pd.DataFrame:
 def results_master(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of the campaigns that report speed (the paper's ``RESULTS_MASTER.csv``: 30 rows)."""
     frame = pairs(reporting(ledger, "speed"))
-    others = [c for c in frame.columns if c.split("_")[0] in ("gsm8k", "humaneval")]
-    return frame.drop(columns=others)
+    others = tuple(f"{name}_" for name in questions_in(frame.columns) if not SAID[name].in_master)
+    return frame.drop(columns=[column for column in frame.columns if column.startswith(others)])
 
 
 def results_runs(ledger: pd.DataFrame) -> pd.DataFrame:
@@ -84,8 +85,8 @@ def results_runs(ledger: pd.DataFrame) -> pd.DataFrame:
     frame = ledger.loc[rows, [*first, *measured]].copy()
     frame["heldout_loss_base"] = ledger.loc[rows, "heldout_loss_base"]
     frame["heldout_loss"] = ledger.loc[rows, "heldout_loss"]
-    for name in QUESTIONS:
-        for suffix in ("_base", "", "_n", "_status"):
-            frame[f"{name}{suffix}"] = ledger.loc[rows, f"{name}{suffix}"]
+    for name in questions_in(ledger.columns):
+        for column in ledger_columns(name):
+            frame[column] = ledger.loc[rows, column]
         frame[f"{name}_delta_pp"] = 100 * (frame[name] - frame[f"{name}_base"])
     return frame

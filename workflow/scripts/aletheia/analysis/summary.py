@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from aletheia.analysis.ledger import HELDOUT, QUESTIONS
+from aletheia.analysis.benchmarks import SAID, measured_by, questions_in, stem_of
 from aletheia.analysis.pairs import MATCHED, SELECTED, pairs, reporting
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
+from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.report_contents import REPORTS
 
 SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_probe")
@@ -106,15 +107,15 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
         "steps",
     )
     scores = {}
-    for name in (HELDOUT, *QUESTIONS):
-        stem, scale = ("heldout_loss", 1.0) if name == HELDOUT else (name, 100.0)
+    for name in (HELDOUT, *questions_in(rows.columns)):
+        stem, (_, unit, scale) = stem_of(name), measured_by(name)
         if rows[f"{name}_status"].notna().any():
             scores[name] = {
                 "questions": _first(rows[f"{name}_n"]),
                 "base": _first(rows[f"{stem}_base"]),
                 "score": estimate(rows[stem]),
                 "delta": estimate(scale * (rows[stem] - rows[f"{stem}_base"])),
-                "unit": "nats" if name == HELDOUT else "pp",
+                "unit": unit,
             }
     return {
         "runs": len(rows),
@@ -142,14 +143,10 @@ def _speed(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-# What guessing scores: MMLU has four choices, the others want an answer of one's own.
-CHANCE = {"mmlu": 0.25}
-
-
 def _extra(rows: pd.DataFrame, arm: str) -> dict[str, Any]:
     """Return, for each question benchmark, the paired test of the arm's delta − std's, in points."""
     tests = {}
-    for name in QUESTIONS:
+    for name in questions_in(rows.columns):
         ours, std = f"{name}_delta_{arm}_pp", f"{name}_delta_std_pp"
         if rows[[ours, std]].notna().all(axis=1).any():
             share = float(pd.concat([rows[f"{name}_{arm}"], rows[f"{name}_std"]]).mean())
@@ -159,7 +156,7 @@ def _extra(rows: pd.DataFrame, arm: str) -> dict[str, Any]:
                 "questions": questions,
                 "sampling_half_width_pp": sampling_half_width(share, questions),
                 "base_above_floor": above_floor(
-                    float(rows[f"{name}_base"].dropna().mean()), questions, CHANCE.get(name, 0.0)
+                    float(rows[f"{name}_base"].dropna().mean()), questions, SAID[name].chance
                 ),
             }
     return tests

@@ -6,9 +6,10 @@ findings.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from aletheia.analysis.benchmarks import TITLES
+from aletheia.analysis.benchmarks import SAID, TITLES, questions_shown
 
 # The paper's own bound ("Forgetting ≤ 2pp for all models"), adopted before any number here was measured.
 MARGIN_PP = 2.0
@@ -17,15 +18,16 @@ MARGIN_NATS = 0.01
 # Two runs whose wall-clock differs by no more than this share count as compute-matched: chosen by hand.
 MARGIN_TIME = 0.05
 
-FORGETTING_RULES = (
-    f"The margin is ±{MARGIN_PP:g} points, the paper's own bound, fixed before any number was measured.",
+FORGETTING_MARGIN = f"The margin is ±{MARGIN_PP:g} points, the paper's own bound, fixed before any number was measured."
+_FORGETTING_RULES = (
+    FORGETTING_MARGIN,
     "The interval is the 95 % t-interval of the extra over the seeds.",
     "Interval wholly inside the margin: *no material extra forgetting shown*.",
     "Interval wholly below −margin: *material extra forgetting*; wholly above +margin: *material gain*.",
     "Interval on one side of 0 but across a margin: *extra forgetting* (or *gain*) *of unsettled size*.",
     "Interval across 0 and across a margin: *cannot tell at this n*.",
     "Fewer than two seeds: *cannot tell*, there is no interval.",
-    "Base model not above guessing (MMLU: 25 %, one-sided exact binomial test at 5 %; generated answers: none right): "
+    "Base model not above guessing ({guessed}, one-sided exact binomial test at 5 %; generated answers: none right): "
     "*says nothing*, since there is nothing to forget.",
     "Each verdict speaks of the questions that were asked. Where drawing other questions could move the "
     "difference by more than the margin (an upper bound that takes both scores as independent), it says "
@@ -40,6 +42,18 @@ LOSS_RULES = (
     "Compute counts as matched when the wall-clock of cm, its probe counted, is within "
     f"{100 * MARGIN_TIME:g} % of std's.",
 )
+
+
+def forgetting_rules(benchmarks: Iterable[str]) -> tuple[str, ...]:
+    """Return the rules of the verdicts on forgetting, one sentence each.
+
+    Parameters
+    ----------
+    benchmarks
+        What the study asks: the rules say what guessing scores in each.
+    """
+    guessed = (f"{SAID[n].title}: {100 * SAID[n].chance:g} %" for n in questions_shown(benchmarks) if SAID[n].chance)
+    return tuple(rule.format(guessed=", ".join(guessed)) if "{guessed}" in rule else rule for rule in _FORGETTING_RULES)
 
 
 def position(interval: dict[str, Any], margin: float) -> str:
@@ -93,7 +107,7 @@ _LOSS = {
 
 
 def forgetting(test: dict[str, Any]) -> str:
-    """Return the verdict on one benchmark's extra (see :data:`FORGETTING_RULES`)."""
+    """Return the verdict on one benchmark's extra (see :func:`forgetting_rules`)."""
     if not test["base_above_floor"]:
         return "says nothing: the base model only guesses"
     where = position(test["difference"], MARGIN_PP)

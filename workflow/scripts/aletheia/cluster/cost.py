@@ -9,7 +9,7 @@ a GPU,
     train       load + (steps + eval_rows · forward) · step
     evaluate    load + heldout + Σ benchmarks
     heldout     rows · forward · step
-    benchmark   questions · ((shots + 1) · tokens / ROW_TOKENS · forward · step)
+    benchmark   questions · ((shots + 1) · example tokens / ROW_TOKENS · forward · step)
                 + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
 
 where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, and `bytes` are the loaded
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.study import Study
 
@@ -35,12 +36,9 @@ START = 60.0  # seconds until a job's interpreter and libraries are there
 READ = 1.0  # GiB of weights a second, from a shared file system
 FORWARD = 0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
 ROW_TOKENS = 150  # of an instruction row with its wording
-EXAMPLE_TOKENS = {"mmlu": 120, "gsm8k": 180, "humaneval": 180}  # of a question with its solution
 LAYER = 1e-3  # seconds to launch a layer's kernels for one token a sequence
 BANDWIDTH = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
 NF4 = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
-# Sizes of the benchmarks, where the registry draws no subset.
-QUESTIONS = {"mmlu": 14042, "gsm8k": 1319, "humaneval": 164}
 NEEDED = ("time", "parameters", "layers")
 
 
@@ -111,12 +109,12 @@ def evaluation_seconds(
         Number of questions of each benchmark but the held-out loss.
     """
     row = _forward(settings) * entry["time"]["seconds_per_step"]
-    seconds = load_seconds(entry) + evaluation["heldout"]["rows"] * row
+    seconds = load_seconds(entry) + evaluation[HELDOUT]["rows"] * row
     token = entry["layers"] * LAYER + _moved(entry) / BANDWIDTH
     for name, count in questions.items():
         asked = evaluation[name]
         examples = asked.get("num_fewshot", 0) + 1
-        seconds += count * examples * EXAMPLE_TOKENS[name] / ROW_TOKENS * row
+        seconds += count * examples * BENCHMARKS[name].example_tokens / ROW_TOKENS * row
         seconds += math.ceil(count / evaluation["batch_size"]) * asked.get("max_new_tokens", 0) * token
     return seconds
 
@@ -125,7 +123,7 @@ def questions_of(study: Study, model: str) -> dict[str, int]:
     """Return the number of questions of each benchmark that a model is asked, but the held-out loss."""
     shared = study.shared[model]
     sets = Study.question_sets(shared["benchmarks"], shared)
-    return {benchmark: study.data[name].get("rows") or QUESTIONS[benchmark] for benchmark, name in sets.items()}
+    return {benchmark: study.data[name].get("rows") or BENCHMARKS[benchmark].size for benchmark, name in sets.items()}
 
 
 def estimated(study: Study) -> list[Cost]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
-from aletheia.evaluation.outcomes import HELDOUT, HUMANEVAL, TABLES, Outcome, scored
+from aletheia.evaluation.outcomes import TABLES, Outcome, scored
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.staging.questions import too_few
+from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
 from aletheia.training.deadlines import NEVER, Deadline
 from aletheia.training.encoding import encode_rows
 from aletheia.training.row_counts import in_words
@@ -144,7 +145,7 @@ def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, An
     loaded
         Model and tokenizer.
     name
-        ``mmlu``, ``gsm8k`` or ``humaneval``.
+        One of :data:`aletheia.study.benchmarks.QUESTIONS`.
     lock
         Lock of the staged questions: ``questions.jsonl``, and ``fewshot.jsonl`` where examples are asked for.
     settings
@@ -159,7 +160,7 @@ def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, An
         raise UserError("evaluation.prompt is chat and the model's tokenizer has no chat template; use plain")
     folder = checked_folder(lock, "data_lock")
     config = task_config(
-        "humaneval_chat" if chat and name == HUMANEVAL else name,
+        (chat and BENCHMARKS[name].chat_task) or name,
         folder / "questions.jsonl",
         num_fewshot=settings.get("num_fewshot", 0),
         fewshot=_fewshot(folder, name, settings),
@@ -241,7 +242,7 @@ def evaluate(loaded: Model, name: str, lock: Source, *, config: Mapping[str, Any
     loaded
         Model and tokenizer.
     name
-        ``heldout``, ``mmlu``, ``gsm8k`` or ``humaneval``.
+        One of :data:`aletheia.study.benchmarks.BENCHMARKS`.
     lock
         Lock of its data: the training data's for ``heldout``, the questions' for the others.
     config

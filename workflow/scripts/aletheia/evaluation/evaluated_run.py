@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.evaluation.outcomes import COLUMNS, GSM8K, HELDOUT, HUMANEVAL, MMLU, Outcome, write_table
+from aletheia.evaluation.outcomes import COLUMNS, Outcome, write_table
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.job import Job, Step
+from aletheia.study.benchmarks import BENCHMARKS, CODE, HELDOUT, table_name
 from aletheia.training.deadlines import deadline
 
 BASE = "base"
-# Where the rows of a batch are filled up: on the right, where a causal model never looks back from, when they are
-# scored; on the left, so that their ends meet, when they are written. vLLM packs rows and fills up none.
-PADDING = {HELDOUT: "right", MMLU: "right", GSM8K: "left", HUMANEVAL: "left"}
 # (lock, run, dtype=, config=) → model, tokenizer, and what writes the answers that are generated (None: the model).
 Loader = Callable[..., tuple[Any, Any, Any]]
 
@@ -101,10 +99,9 @@ class Evaluated:
 
 
 def paths(folder: Path, benchmark: str) -> tuple[Path, Path | None]:
-    """Return a benchmark's table and its score; HumanEval has no score before its programs were run."""
-    if benchmark == HUMANEVAL:
-        return folder / "humaneval.generations.parquet", None
-    return folder / f"{benchmark}.parquet", folder / f"{benchmark}.json"
+    """Return a benchmark's table and its score; of programs there is no score before they were run."""
+    score = None if BENCHMARKS[benchmark].kind == CODE else folder / f"{benchmark}.json"
+    return folder / table_name(benchmark), score
 
 
 def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
@@ -228,7 +225,7 @@ def _what(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any
         "benchmark": name,
         "questions_sha256": files[asked]["sha256"],
         "batch_size": settings["batch_size"],
-        "padding": PADDING[name],
+        "padding": BENCHMARKS[name].padding,
         "num_fewshot": settings[name].get("num_fewshot", 0),
         "fewshot_sha256": files.get("fewshot.jsonl", {}).get("sha256") if settings[name].get("num_fewshot") else None,
         "prompt": None if name == HELDOUT else settings["prompt"],

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-HELDOUT, MMLU, GSM8K, HUMANEVAL = "heldout", "mmlu", "gsm8k", "humaneval"
-LETTERS = "ABCD"
-PASSED = "humaneval_passed"
-# Columns of a benchmark's table; an evaluation that failed leaves them empty.
-_QUESTION = {"question_id": "string", "prompt_sha256": "string"}
-_GENERATION = {"generation": "string", "tokens": "int64", "truncated": "bool"}
-COLUMNS = {
-    HELDOUT: {"row": "int64", "tokens": "int64", "loss": "double", "status": "string"},
-    MMLU: {
-        **_QUESTION,
-        "loglikelihoods": "list<double>",
-        "prediction": "string",
-        "answer": "string",
-        "correct": "bool",
-        "status": "string",
-    },
-    GSM8K: {
-        **_QUESTION,
-        **_GENERATION,
-        "prediction": "string",
-        "last_number": "string",
-        "correct": "bool",
-        "status": "string",
-    },
-    # HumanEval's generations; PASSED is what score_code.py makes of them.
-    HUMANEVAL: {**_QUESTION, **_GENERATION, "status": "string"},
-    PASSED: {
-        **_QUESTION,
-        "passed": "bool",
-        "verdict": "string",
-        "error": "string",
-    },
+from aletheia.study.benchmarks import BENCHMARKS, CHOICES, CODE, HUMANEVAL, QUESTION_COLUMNS, TEXT
+
+LETTERS = string.ascii_uppercase
+PASSED = f"{HUMANEVAL}_passed"
+# Columns of each benchmark's table; PASSED is what score_code.py makes of HumanEval's generations.
+COLUMNS = {name: benchmark.columns for name, benchmark in BENCHMARKS.items()} | {
+    PASSED: {**QUESTION_COLUMNS, "passed": "bool", "verdict": "string", "error": "string"}
 }
 
 
@@ -54,6 +31,8 @@ class Outcome:
         ``ok``, ``timeout``, ``no_adapter`` (the run behind it failed) or ``failed``.
     score
         Share of questions answered correctly, 0 to 1.
+    normalised_score
+        The same where the answer is the choice that is likeliest a character; only of benchmarks that note it.
     loss
         Mean cross-entropy a target token in nats (held-out rows only).
     stderr
@@ -66,6 +45,7 @@ class Outcome:
     reason: str | None = None
     score: float | None = None
     loss: float | None = None
+    normalised_score: float | None = None
     stderr: float | None = None
     n: int = 0
     n_correct: int | None = None
@@ -74,8 +54,9 @@ class Outcome:
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def summary(self) -> dict[str, Any]:
-        """Return all but the rows."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        """Return all but the rows, and but the normalised score where there is none."""
+        left_out = {"rows"} | ({"normalised_score"} if self.normalised_score is None else set())
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
 def proportion(correct: Sequence[bool]) -> tuple[float | None, float | None]:
@@ -98,7 +79,7 @@ def _generation(sample: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str
     return {"generation": text, "tokens": note["tokens"], "truncated": note["truncated"], "status": status}
 
 
-def _mmlu_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
+def _choices_table(questions: Any, samples: Any, notes: Any, *, normalised: bool) -> list[dict[str, Any]]:
     (answers,) = samples.values()
     table = []
     for question, sample in zip(questions, answers, strict=True):
@@ -107,20 +88,23 @@ def _mmlu_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]
         # The harness takes the first choice when nothing is finite: that is no answer.
         best = LETTERS[values.index(max(values))] if finite else None
         answer = LETTERS[question["answer"]]
-        table.append(
-            {
-                **_question(question, sample),
-                "loglikelihoods": [v if math.isfinite(v) else None for v in values],
-                "prediction": best,
-                "answer": answer,
-                "correct": best == answer,
-                "status": "ok" if finite else "nan",
-            }
-        )
+        row = {
+            **_question(question, sample),
+            "loglikelihoods": [v if math.isfinite(v) else None for v in values],
+            "prediction": best,
+            "answer": answer,
+            "correct": best == answer,
+            "status": "ok" if finite else "nan",
+        }
+        if normalised:
+            # As the harness's acc_norm: characters of the choice, without the space before it.
+            rates = [value / len(choice) for value, choice in zip(values, question["choices"], strict=True)]
+            row["correct_normalised"] = finite and rates.index(max(rates)) == question["answer"]
+        table.append(row)
     return table
 
 
-def _gsm8k_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
+def _text_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
     table = []
     pairs = zip(questions, samples["strict-match"], samples["flexible-extract"], strict=True)
     for question, strict, flexible in pairs:
@@ -137,7 +121,7 @@ def _gsm8k_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any
     return table
 
 
-def _humaneval_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
+def _code_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]]:
     (answers,) = samples.values()
     return [
         {**_question(question, sample), **_generation(sample, notes)}
@@ -145,7 +129,19 @@ def _humaneval_table(questions: Any, samples: Any, notes: Any) -> list[dict[str,
     ]
 
 
-TABLES = {MMLU: _mmlu_table, GSM8K: _gsm8k_table, HUMANEVAL: _humaneval_table}
+def _tables() -> dict[str, Callable[[Any, Any, Any], list[dict[str, Any]]]]:
+    """Return ``{benchmark: (questions, samples of each filter, notes by prompt) → rows}``."""
+    kinds = {TEXT: _text_table, CODE: _code_table}
+    return {
+        name: functools.partial(_choices_table, normalised=benchmark.normalised)
+        if benchmark.kind == CHOICES
+        else kinds[benchmark.kind]
+        for name, benchmark in BENCHMARKS.items()
+        if benchmark.kind in (CHOICES, *kinds)
+    }
+
+
+TABLES = _tables()
 
 
 def scored(table: Sequence[Mapping[str, Any]], task_version: str | None = None) -> Outcome:
@@ -169,7 +165,8 @@ def scored(table: Sequence[Mapping[str, Any]], task_version: str | None = None) 
         return Outcome(**common)
     correct = [row["correct"] for row in table]
     score, stderr = proportion(correct)
-    return Outcome(score=score, stderr=stderr, n_correct=sum(correct), **common)
+    normalised, _ = proportion([row["correct_normalised"] for row in table if "correct_normalised" in row])
+    return Outcome(score=score, normalised_score=normalised, stderr=stderr, n_correct=sum(correct), **common)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -20,7 +20,8 @@ from aletheia.evaluation.evaluated_run import adapter_of
 from aletheia.method.loading import load_tokenizer, original_window
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder
-from aletheia.study.benchmarks import GENERATED, unserved
+from aletheia.study.benchmarks import GENERATED
+from aletheia.study.evaluation_jobs import unserved
 
 if TYPE_CHECKING:
     from aletheia.evaluation.greedy import Generation

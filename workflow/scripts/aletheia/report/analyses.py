@@ -55,12 +55,13 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
         answer = f"Of {len(words)} comparisons (model × benchmark), {_tally(words)}."
     else:
         answer = "No benchmark of questions was measured in both arms: nothing to say of extra forgetting."
+    asked = {name for c in campaigns for m in c["models"] for arm in m["arms"].values() for name in arm["benchmarks"]}
     return (
         "# Forgetting deltas\n\n"
         f"{answer}\n\n"
         "Delta = fine-tuned − base, extra = delta of ale − delta of std, in percentage points; a negative "
         "extra is more forgetting under Aletheia.\n\n"
-        f"{_rules(verdicts.FORGETTING_RULES)}\n"
+        f"{_rules(verdicts.forgetting_rules(asked))}\n"
         "## Extra, ale − std\n\n"
         f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
         "p: paired t-test over the seeds; Holm's correction runs over the models of one benchmark. "
@@ -134,7 +135,7 @@ def compute_matched(summary: dict[str, Any]) -> str:
         f"{_rows(losses, 'No pairs.')}\n"
         "## Benchmarks, extra of cm over std\n\n"
         f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
-        f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_RULES[0]} "
+        f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_MARGIN} "
         "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
         f"{_failed(campaigns)}"
     )

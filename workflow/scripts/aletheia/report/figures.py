@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aletheia.analysis.benchmarks import TITLES
-from aletheia.analysis.ledger import HELDOUT, QUESTIONS
+from aletheia.analysis.benchmarks import TITLES, measured_by
 from aletheia.analysis.pairs import pairs, reporting
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.verdicts import MARGIN_PP
 from aletheia.report import plot_style
 from aletheia.report.table_text import MARK, number
+from aletheia.study.benchmarks import HELDOUT, QUESTIONS
 
 SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
 NOTHING = "No pair of runs ended well."
@@ -156,7 +156,7 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
                     plot_style.mark(axis, score["delta"], y + (i - (len(arms) - 1) / 2) * 0.24, colours[arm])
                     seeds.append(score["delta"]["n"])
                     asked.add(score["questions"])
-        unit = "nats" if benchmark == HELDOUT else "pp"
+        _, unit, _ = measured_by(benchmark)
         things = "rows" if benchmark == HELDOUT else "questions"
         axis.set_title(f"{TITLES[benchmark]}, {_counts(sorted(asked))} {things}", loc="left", fontsize="medium")
         axis.set_xlabel(f"Fine-tuned − base ({unit})")

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis import verdicts
-from aletheia.analysis.benchmarks import TITLES
-from aletheia.analysis.ledger import QUESTIONS
+from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
@@ -210,11 +209,13 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
 def downstream_table(summary: dict[str, Any], published: Published) -> Table:
     """Return table 4: the extra (ale − std) on each question benchmark."""
     numbers, display = [], []
-    for campaign, model in _models(summary, "downstream"):
+    models = list(_models(summary, "downstream"))
+    asked = questions_shown(name for _, model in models for name in model["extra"])
+    for campaign, model in models:
         paper = published[4].get(model_key(model["model"]), {})
         row = {"campaign": campaign["name"], "model": model["model"]}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
-        for name in QUESTIONS:
+        for name in asked:
             test = model["extra"].get(name)
             extra = test["difference"] if test else estimate([])
             row |= _flat(f"{name}_extra_pp", extra)

@@ -12,6 +12,7 @@ from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 from aletheia.staging.repository_files import TEXT_FILE
 from aletheia.staging.table_files import located_rows
+from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.registry_entries import check_source, format_of
 
 # What decides a staged folder; a lock of other values is another entry's.
@@ -78,8 +79,14 @@ def check_paths(what: str, name: str, entry: Mapping[str, Any]) -> None:
             raise UserError(f"{where}: expected {wanted} at {written} and found none; {_hint(written)}")
         if folder and not path.is_dir():
             raise UserError(f"{where}: expected a folder (weights, configuration, tokenizer), found the file {path}")
-        if path.is_dir() and not folder and (entry.get("source") or {}).get("format") != "mmlu":
+        if path.is_dir() and not folder and not _by_subject(entry):
             raise UserError(f"{where}: expected a file, found the folder {path}; name a file in it")
+
+
+def _by_subject(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry's files may be one a subject, in a folder."""
+    benchmark = BENCHMARKS.get((entry.get("source") or {}).get("format"))
+    return benchmark is not None and benchmark.by_subject
 
 
 def _there(path: Path, where: str) -> bool:

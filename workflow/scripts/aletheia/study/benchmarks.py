@@ -1,61 +1,157 @@
-"""Which step answers which benchmark: evaluate all, or generate, with vLLM, those whose answers are written."""
+"""What each benchmark asks: one record each, from which all else derives that the study knows of it.
+
+A benchmark is added in at most four places, and in nothing else of the library, the schemas or the rules:
+
+1. its record here, in :data:`BENCHMARKS`: what is asked, and in which order benchmarks are told;
+2. its record in :mod:`aletheia.analysis.benchmarks`: what is said of it (nothing that evaluates imports that);
+3. ``workflow/tasks/NAME.yaml``: the task of lm-evaluation-harness, which reads the staged questions;
+4. a parser in :mod:`aletheia.staging.question_formats` where its file has a form of its own. Multiple-choice questions
+   in named columns need none: :class:`ChoiceColumns` says which columns they are.
+
+Its questions are then an entry of the registry of data with ``source.format: NAME``, and campaigns ask it by its name.
+A second benchmark of generated code, or answers that are judged in another way than those here, need more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from aletheia.errors import UserError
+# How a benchmark is answered: the mean loss of held-out rows; the choice of largest log-likelihood; a text whose last
+# part is the answer; a program that must pass its tests, in a sandbox.
+LOSS, CHOICES, TEXT, CODE = "loss", "choices", "text", "code"
 
-VLLM = "vllm"
-# The benchmarks whose answers are generated; the others are scored from log-likelihoods, by transformers always.
-GENERATED = ("gsm8k", "humaneval")
-# Its kernels for adapters are for 16 bits; its own 4-bit weights and attention would be other ones than in training.
-UNSERVED = {"quantization": "nf4", "attention": "fp32", "dtype": "fp32"}
+# Columns of a benchmark's table of questions; an evaluation that failed leaves them empty.
+QUESTION_COLUMNS = {"question_id": "string", "prompt_sha256": "string"}
+_GENERATION = {"generation": "string", "tokens": "int64", "truncated": "bool"}
+_STATUS = {"status": "string"}
+_LIKELIEST = {"loglikelihoods": "list<double>", "prediction": "string", "answer": "string", "correct": "bool"}
+_NUMBERS = {"prediction": "string", "last_number": "string", "correct": "bool"}
 
 
-def jobs_of(benchmarks: Iterable[str], generation: str) -> dict[str, list[str]]:
-    """Return ``{step: benchmarks}`` of the jobs that evaluate one run, each of which loads the model once.
+@dataclass(frozen=True)
+class ChoiceColumns:
+    """Columns of a file of multiple-choice questions, for the benchmarks that need no parser of their own.
 
-    Parameters
+    Attributes
     ----------
-    benchmarks
-        What the run is evaluated on.
-    generation
-        The campaign's ``evaluation.generation``.
+    question, answer
+        The question's column, and the one that says which choice is right.
+    choices
+        One column a choice; a single one that holds a list of them.
     """
-    jobs: dict[str, list[str]] = {}
-    for benchmark in benchmarks:
-        served = generation == VLLM and benchmark in GENERATED
-        jobs.setdefault("generate" if served else "evaluate", []).append(benchmark)
-    return jobs
+
+    question: str
+    choices: tuple[str, ...]
+    answer: str
 
 
-def unserved(entry: Mapping[str, Any]) -> str | None:
-    """Return the first setting of a model that vLLM does not serve, as ``key: value``; None where it serves all."""
-    return next((f"{key}: {value}" for key, value in UNSERVED.items() if entry.get(key) == value), None)
+@dataclass(frozen=True)
+class Benchmark:
+    """What one benchmark asks.
 
-
-def check_served(where: str, model: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuse a model that vLLM is asked to serve and cannot.
-
-    Parameters
+    Attributes
     ----------
-    where, model
-        The campaign's file and the model's name, for the sentence.
-    entry
-        The model in the registry.
-    settings
-        The model's settings in the campaign: ``benchmarks`` and ``evaluation``.
-
-    Raises
-    ------
-    UserError
-        With the registry's key that stands in the way.
+    kind
+        :data:`LOSS`, :data:`CHOICES`, :data:`TEXT` or :data:`CODE`.
+    columns
+        ``{name: Arrow type}`` of its table of questions.
+    size
+        Number of questions, where the registry draws no subset; None for held-out rows.
+    example_tokens
+        Tokens of a question with its solution, counted as often as the model reads them; chosen by hand, for plans.
+    num_fewshot
+        Solved examples before each question, where a campaign says nothing; None where there never are any.
+    max_new_tokens
+        Longest answer in tokens, where a campaign says nothing; None where none is written.
+    normalised
+        Whether choices differ in length, so that the likeliest one a character is noted beside the likeliest one.
+    by_subject
+        Whether its own files are one a subject, so that a folder of them can be its questions.
+    chat_task
+        The file of ``workflow/tasks`` that asks it through a chat template, where that is another than its own.
+    choice_columns
+        Where its questions stand in a file; None where they have a parser of their own.
     """
-    jobs = jobs_of(settings["benchmarks"], settings["evaluation"]["generation"])
-    if "generate" in jobs and unserved(entry):
-        raise UserError(
-            f"{where}: evaluation.generation is vllm, which does not serve {model} as the registry has it "
-            f"({unserved(entry)}); set overrides.{model}.evaluation.generation to transformers"
-        )
+
+    kind: str
+    columns: Mapping[str, str]
+    size: int | None = None
+    example_tokens: int | None = None
+    num_fewshot: int | None = None
+    max_new_tokens: int | None = None
+    normalised: bool = False
+    by_subject: bool = False
+    chat_task: str | None = None
+    choice_columns: ChoiceColumns | None = None
+
+    @property
+    def generated(self) -> bool:
+        """Whether its answers are written; the others are scored from log-likelihoods, by transformers always."""
+        return self.kind in (TEXT, CODE)
+
+    @property
+    def padding(self) -> str:
+        """Where the rows of a batch are filled up.
+
+        On the right, where a causal model never looks back from, when they are scored; on the left, so that their ends
+        meet, when they are written. vLLM packs rows and fills up none.
+        """
+        return "left" if self.generated else "right"
+
+
+BENCHMARKS = {
+    "heldout": Benchmark(LOSS, columns={"row": "int64", "tokens": "int64", "loss": "double", **_STATUS}),
+    "mmlu": Benchmark(
+        CHOICES,
+        columns={**QUESTION_COLUMNS, **_LIKELIEST, **_STATUS},
+        size=14042,
+        example_tokens=120,
+        num_fewshot=5,
+        by_subject=True,
+    ),
+    "gsm8k": Benchmark(
+        TEXT,
+        columns={**QUESTION_COLUMNS, **_GENERATION, **_NUMBERS, **_STATUS},
+        size=1319,
+        example_tokens=180,
+        num_fewshot=5,
+        max_new_tokens=256,
+    ),
+    # Its table is of generations; score_code.py makes another of them.
+    "humaneval": Benchmark(
+        CODE,
+        columns={**QUESTION_COLUMNS, **_GENERATION, **_STATUS},
+        size=164,
+        example_tokens=180,
+        max_new_tokens=512,
+        chat_task="humaneval_chat",
+    ),
+    # The questions with known answers are those of its validation split; both solutions are read, each after the goal.
+    "piqa": Benchmark(
+        CHOICES,
+        columns={**QUESTION_COLUMNS, **_LIKELIEST, "correct_normalised": "bool", **_STATUS},
+        size=1838,
+        example_tokens=60,
+        num_fewshot=0,
+        normalised=True,
+        choice_columns=ChoiceColumns(question="goal", choices=("sol1", "sol2"), answer="label"),
+    ),
+}
+(HELDOUT,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == LOSS)
+(HUMANEVAL,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == CODE)
+# Benchmarks scored 0 to 1, each a format of questions; the held-out loss has rows.
+QUESTIONS = tuple(name for name in BENCHMARKS if name != HELDOUT)
+GENERATED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.generated)
+SOLVED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.num_fewshot is not None)
+
+
+def table_name(benchmark: str) -> str:
+    """Return the name of the table that an evaluation writes; of programs, before they are judged, another one."""
+    return f"{benchmark}.generations.parquet" if BENCHMARKS[benchmark].kind == CODE else f"{benchmark}.parquet"
+
+
+def either(names: Iterable[str]) -> str:
+    """Return names for a sentence: "mmlu, gsm8k or humaneval"."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

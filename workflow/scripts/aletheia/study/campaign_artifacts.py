@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.study.paths import BASE, HUMANEVAL_GENERATIONS, Paths, run_name
+from aletheia.study.benchmarks import HUMANEVAL, table_name
+from aletheia.study.paths import BASE, Paths, run_name
 from aletheia.study.planned_runs import planned_runs
 
 Campaigns = Sequence[Mapping[str, Any]]
@@ -89,8 +90,8 @@ def campaign_artifacts(
                 name = run_name(*asked[1:])
                 for benchmark in run["benchmarks"]:
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
-                if "humaneval" in run["benchmarks"] and evaluations is None:
-                    found.generations[asked] = Path(paths.evaluation(model, name, HUMANEVAL_GENERATIONS + SIDECAR))
+                if HUMANEVAL in run["benchmarks"] and evaluations is None:
+                    found.generations[asked] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
             if arm in campaign.get("selecting", []):
                 found.selections[key] = Path(paths.selection(*key))
             if arm in probing_arms(campaign):

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study import benchmarks
 from aletheia.study.arms import Say, arms_of, check_share, needs_probe
+from aletheia.study.benchmarks import GENERATED, HELDOUT, QUESTIONS, either
 from aletheia.study.report_contents import REPORTS
 from aletheia.study.schema import at, merged
 from aletheia.study.schema_sentences import nearest
 
 # (file, most) → its rows, counted up to so many; None where it cannot be read.
 CountRows = Callable[[Path, int], int | None]
-HELD_OUT = "heldout"
 
 
 def check_campaign(campaign: Mapping[str, Any]) -> None:
@@ -56,10 +55,10 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
                 "them to arms, or take the report out"
             )
         asked = {benchmark for model in campaign["models"] for benchmark in benchmarks_of(campaign, model)}
-        if report.asks and asked <= {HELD_OUT}:
+        if report.asks and asked <= {HELDOUT}:
             raise UserError(
-                f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add mmlu, "
-                "gsm8k or humaneval to it, or take the report out"
+                f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add "
+                f"{either(QUESTIONS)} to it, or take the report out"
             )
 
 
@@ -94,12 +93,12 @@ def _expect_asked(evaluation: Mapping[str, Any], asked: set[str], path: Path, ke
 
 
 def _expect_read(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
-    if evaluation.get("generation", "transformers") != "transformers" and not asked & set(benchmarks.GENERATED):
+    if evaluation.get("generation", "transformers") != "transformers" and not asked & set(GENERATED):
         raise UserError(
             f"{at(path, *keys, 'generation')}: found {evaluation['generation']}, which writes the answers of "
-            f"{' and '.join(benchmarks.GENERATED)}, and benchmarks names neither; add one, or take it out"
+            f"{' and '.join(GENERATED)}, and benchmarks names neither; add one, or take it out"
         )
-    if evaluation.get("prompt", "registry") != "registry" and asked <= {HELD_OUT}:
+    if evaluation.get("prompt", "registry") != "registry" and asked <= {HELDOUT}:
         raise UserError(
             f"{at(path, *keys, 'prompt')}: found {evaluation['prompt']}, which words questions, and benchmarks names "
             "none that has any; take it out (encoding.prompt words the held-out rows)"
@@ -204,8 +203,8 @@ def _check_heldout(
 ) -> None:
     """Refuse a given number of held-out rows that the data does not have; a default takes what is there."""
     wanted = {("training", "eval_rows"): given["training"].get("eval_rows")}
-    if HELD_OUT in settings["benchmarks"]:
-        wanted["evaluation", HELD_OUT, "rows"] = given["evaluation"].get(HELD_OUT, {}).get("rows")
+    if HELDOUT in settings["benchmarks"]:
+        wanted["evaluation", HELDOUT, "rows"] = given["evaluation"].get(HELDOUT, {}).get("rows")
     for keys, rows in wanted.items():
         there = data.get("held_out")
         if rows is not None and data.get("held_out_path"):

@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.study.paths import Paths, evaluation_files
+from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
+from aletheia.study.paths import Paths
 from aletheia.study.study import Run, Study
 
 PLOTTED = ("pdf", "png", "svg")
@@ -94,8 +95,12 @@ def with_sidecar(path: str) -> tuple[str, str]:
 
 
 def evaluation_outputs(benchmarks: Iterable[str]) -> list[str]:
-    """Return the files that the job which asks some benchmarks writes, with their sidecars."""
-    return [path for one in benchmarks for name in evaluation_files(one) for path in _whole(name)]
+    """Return the files that the job which asks some benchmarks writes, with their sidecars.
+
+    A table and a score each; of programs, which another job judges, the table alone.
+    """
+    tables = [path for one in benchmarks for path in with_sidecar(table_name(one))]
+    return [*tables, *(f"{one}.json" for one in benchmarks if BENCHMARKS[one].kind != CODE)]
 
 
 def _whole(name: str) -> Iterable[str]:
@@ -131,6 +136,6 @@ def _evaluated(study: Study, model: str) -> dict[str, str]:
     files: dict[str, str] = {}
     for step, asked in study.evaluation_jobs(model).items():
         files |= dict.fromkeys(evaluation_outputs(asked), "_".join([step, *asked]))
-    if "humaneval" in study.model_benchmarks(model):
-        files |= dict.fromkeys(["humaneval.json", *with_sidecar("humaneval.parquet")], "score_code")
+    for judged in [name for name in study.model_benchmarks(model) if BENCHMARKS[name].kind == CODE]:
+        files |= dict.fromkeys([f"{judged}.json", *with_sidecar(f"{judged}.parquet")], "score_code")
     return files

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BASE = "base"
-HUMANEVAL_GENERATIONS = "humaneval.generations.parquet"
 
 
 def run_name(arm: str, seed: int | str | None) -> str:
@@ -113,8 +112,3 @@ class Paths:
     def devices(self, gpus: int | str) -> str:
         """Return the devices that a job of so many GPUs saw."""
         return f"{self.results}/smoke/gpus{gpus}.txt"
-
-
-def evaluation_files(benchmark: str) -> list[str]:
-    """Return what the job that asks a benchmark writes: a table and a score; for HumanEval the generations alone."""
-    return [HUMANEVAL_GENERATIONS] if benchmark == "humaneval" else [f"{benchmark}.parquet", f"{benchmark}.json"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.registry_entries import QUESTION_FORMATS, check_source, format_of, held_out_mistake
+from aletheia.study.benchmarks import QUESTIONS
+from aletheia.study.registry_entries import check_source, format_of, held_out_mistake
 from aletheia.study.schema import at, check, load_checked
 from aletheia.study.schema_sentences import nearest
 
@@ -122,5 +123,5 @@ def expect_data(
 def _expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
     found = format_of(entry)
     if found != wanted:
-        has, needs = (f"{kind} questions" if kind in QUESTION_FORMATS else "training rows" for kind in (found, wanted))
+        has, needs = (f"{kind} questions" if kind in QUESTIONS else "training rows" for kind in (found, wanted))
         raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.benchmarks import QUESTIONS, SOLVED, either
 
 # What a source must say, and what it may say.
 SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
@@ -23,10 +24,7 @@ SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
         "stdlib": (set(), set()),
     },
 }
-QUESTION_FORMATS = ("mmlu", "humaneval", "gsm8k")
-FORMATS = {"model": ("gguf", "glasslm"), "data": ("rows", *QUESTION_FORMATS)}
-# The benchmarks that are asked with solved examples; HumanEval is not.
-SOLVED = ("mmlu", "gsm8k")
+FORMATS = {"model": ("gguf", "glasslm"), "data": ("rows", *QUESTIONS)}
 
 
 def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
@@ -67,7 +65,7 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
         )
     if entry.get("fewshot") and source.get("format") not in SOLVED:
         raise UserError(
-            f"{what} {name}: fewshot goes with source.format {' or '.join(SOLVED)}, found "
+            f"{what} {name}: fewshot goes with source.format {either(SOLVED)}, found "
             f"{source.get('format', 'rows')}; take it out"
         )
     key, mistake = held_out_mistake(entry) or (None, None)
@@ -79,7 +77,7 @@ def held_out_mistake(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the key of an entry's held-out rows that nothing reads, and why; None where there is none."""
     given = [key for key in ("held_out", "held_out_path") if entry.get(key)]
     kind = format_of(entry)
-    if given and kind in QUESTION_FORMATS:
+    if given and kind in QUESTIONS:
         return given[0], f"found it beside source.format: {kind}, whose questions are not trained on; take it out"
     if len(given) > 1:
         return given[0], "found it beside held_out_path, whose rows are the held-out ones; take one of both out"

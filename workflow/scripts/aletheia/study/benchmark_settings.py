@@ -1,0 +1,46 @@
+"""Parts of the schemas that follow from :mod:`aletheia.study.benchmarks`: names, and what may be said of each.
+
+How a setting is worded and bounded stands in ``campaign.schema.yaml``, under ``$defs.benchmark_settings``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSS, QUESTIONS
+
+WORDED = "#/$defs/benchmark_settings/properties"
+
+
+def with_benchmarks(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with the benchmarks' names and sections filled in.
+
+    Parameters
+    ----------
+    name, schema
+        As of :func:`aletheia.study.schema.schema`; the mapping itself is changed.
+    """
+    if name == "campaign":
+        properties = schema["properties"]
+        properties["benchmarks"]["items"]["enum"] = list(BENCHMARKS)
+        properties["evaluation"]["properties"] |= {benchmark: _section(benchmark) for benchmark in BENCHMARKS}
+    if name == "data":
+        source = schema["additionalProperties"]["properties"]["source"]
+        source["properties"]["format"]["enum"] += QUESTIONS
+    return schema
+
+
+def _section(name: str) -> dict[str, Any]:
+    """Return the schema of the settings of a benchmark, a section of ``evaluation``."""
+    benchmark = BENCHMARKS[name]
+    settings = {"rows": {}} if benchmark.kind == LOSS else {"questions": {"default": name}}
+    limits = {"num_fewshot": benchmark.num_fewshot, "max_new_tokens": benchmark.max_new_tokens}
+    settings |= {key: {"default": value} for key, value in limits.items() if value is not None}
+    settings |= {"sandbox": {}} if benchmark.kind == CODE else {}
+    return {
+        "description": f"How {name} is asked.",
+        "type": "object",
+        "additionalProperties": False,
+        "default": {},
+        "properties": {key: {"$ref": f"{WORDED}/{key}", **default} for key, default in settings.items()},
+    }

@@ -1,0 +1,60 @@
+"""Which step answers which benchmark: evaluate all, or generate, with vLLM, those whose answers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.study.benchmarks import GENERATED
+
+VLLM = "vllm"
+# Its kernels for adapters are for 16 bits; its own 4-bit weights and attention would be other ones than in training.
+UNSERVED = {"quantization": "nf4", "attention": "fp32", "dtype": "fp32"}
+
+
+def jobs_of(benchmarks: Iterable[str], generation: str) -> dict[str, list[str]]:
+    """Return ``{step: benchmarks}`` of the jobs that evaluate one run, each of which loads the model once.
+
+    Parameters
+    ----------
+    benchmarks
+        What the run is evaluated on.
+    generation
+        The campaign's ``evaluation.generation``.
+    """
+    jobs: dict[str, list[str]] = {}
+    for benchmark in benchmarks:
+        served = generation == VLLM and benchmark in GENERATED
+        jobs.setdefault("generate" if served else "evaluate", []).append(benchmark)
+    return jobs
+
+
+def unserved(entry: Mapping[str, Any]) -> str | None:
+    """Return the first setting of a model that vLLM does not serve, as ``key: value``; None where it serves all."""
+    return next((f"{key}: {value}" for key, value in UNSERVED.items() if entry.get(key) == value), None)
+
+
+def check_served(where: str, model: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse a model that vLLM is asked to serve and cannot.
+
+    Parameters
+    ----------
+    where, model
+        The campaign's file and the model's name, for the sentence.
+    entry
+        The model in the registry.
+    settings
+        The model's settings in the campaign: ``benchmarks`` and ``evaluation``.
+
+    Raises
+    ------
+    UserError
+        With the registry's key that stands in the way.
+    """
+    jobs = jobs_of(settings["benchmarks"], settings["evaluation"]["generation"])
+    if "generate" in jobs and unserved(entry):
+        raise UserError(
+            f"{where}: evaluation.generation is vllm, which does not serve {model} as the registry has it "
+            f"({unserved(entry)}); set overrides.{model}.evaluation.generation to transformers"
+        )
