@@ -203,7 +203,7 @@ def test_root_with_an_interpreter_of_its_own_is_refused_where_it_would_stay_root
 
 
 def test_a_user_namespace_without_other_users_has_landlock_and_says_why_no_other():
-    asks = "from aletheia import confinement, sandbox\nfor kind in confinement.KINDS:\n    print(sandbox.works(kind))\n"
+    asks = "from aletheia.sandbox import command, judge\nfor kind in command.KINDS:\n    print(judge.works(kind))\n"
     command = ["unshare", "--user", "--map-root-user", sys.executable]
     if subprocess.run([*command, "-c", ""], capture_output=True, check=False).returncode != 0:
         missing("a user namespace", "run the tests on a machine that allows it")

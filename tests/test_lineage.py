@@ -81,10 +81,12 @@ def test_tokens_name_module_and_section():
     names = [token.split("=")[0] for token in lineage.code_tokens("select_layers.py")]
     assert {"code:select_layers.py", "code:aletheia.method.selection"} <= set(names)
     tokens = ["code:aletheia.x=ab", "env:envs/gpu.yaml=cd", 'config:training={"steps":3,"name":"a=b"}']
+    tokens.append("inputs:declared=ef")
     assert lineage.parse_tokens(tokens) == {
         "code": {"aletheia.x": "ab"},
         "env": {"envs/gpu.yaml": "cd"},
         "config": {"training": {"steps": 3, "name": "a=b"}},
+        "inputs": {"declared": "ef"},
     }
 
 
