@@ -510,7 +510,10 @@ def test_staging_says_how_much_comes(tmp_path, repositories, files):
 
 def told(folder, **env):
     """Return whether there is a token for us, and for the hub's client."""
-    code = "from aletheia.staging.gated_models import has_token; from huggingface_hub import get_token; print(has_token(), bool(get_token()))"
+    code = (
+        "from aletheia.staging.gated_models import has_token; from huggingface_hub import get_token; "
+        "print(has_token(), bool(get_token()))"
+    )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "XDG_"))}
     environment = {**kept, "HOME": str(folder), "PYTHONPATH": str(SCRIPTS), **env}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from aletheia.analysis.layer_scores import layer_table, read_layer_table
 from aletheia.analysis.ledger import write_csv
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
-from aletheia.report import layer_figures, plot_style
+from aletheia.report import layer_figures, plot_style, stability_figure
 from conftest import STUDY, run_script, said, snakemake
 from test_figures import STYLE, words
 
@@ -134,7 +134,7 @@ def test_a_rank_agreement_that_is_not_defined_is_null(scores, tmp_path):
     envelope = artifacts.enveloped("stability", {"models": {"m": found}}, {}, {}, tmp_path / "x.json")
     assert artifacts.canonical_bytes(envelope)
     with mpl.rc_context(plot_style.rc(STYLE)):
-        figure = stability.draw_stability({"m": found}, STYLE)
+        figure = stability_figure.draw_stability({"m": found}, STYLE)
         plot_style.save(figure, tmp_path / "x.svg")
     (line,) = figure.axes[1].get_lines()
     assert np.isnan(line.get_ydata()).all()

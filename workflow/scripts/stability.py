@@ -12,7 +12,7 @@ from aletheia.analysis import stability
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.provenance.job import Job
-from aletheia.report import plot_style
+from aletheia.report import plot_style, stability_figure
 
 SETTINGS = {"draws", "batches", "score", "budget_percent"}
 
@@ -43,7 +43,7 @@ def main() -> None:
             models[model] = stability.model_stability(model, draws, **settings)
         job.artifact(args.out, kind="stability", payload={"models": models})
         with mpl.rc_context(plot_style.rc(style)):
-            figure = stability.draw_stability(models, style)
+            figure = stability_figure.draw_stability(models, style)
             for path in plots:
                 job.artifact(path, write=lambda path: plot_style.save(figure, path), about={"figure": "stability"})
 
