@@ -119,8 +119,8 @@ def test_the_limit_on_processes_holds_by_itself_for_root_and_for_a_user(monkeypa
     """Without the filter of system calls, a fork bomb still finds no room: the program's user is not root."""
     if judge.works("bubblewrap") is not None:
         missing("bubblewrap", "install it on a machine that allows namespaces")
-    rules = judge.confinement.rules
-    monkeypatch.setattr(judge.confinement, "rules", lambda kind: {**rules(kind), "filter": None})
+    rules = judge.command.rules
+    monkeypatch.setattr(judge.command, "rules", lambda kind: {**rules(kind), "filter": None})
     forks = "import os, time\ndef f(x):\n    if os.fork() == 0:\n        time.sleep(30)\n    return 2\n"
     program = judge.Program(forks, "def check(f):\n    assert f(1) == 2\n", "f")
     verdict = judge.run(program, kind="bubblewrap", seconds=10)
@@ -131,12 +131,12 @@ def test_what_got_past_the_filter_dies_with_the_sandbox(monkeypatch):
     """With neither filter nor limit, a daemon starts, and is gone when the verdict is there."""
     if judge.works("bubblewrap") is not None:
         missing("bubblewrap", "install it on a machine that allows namespaces")
-    rules, token = judge.confinement.rules, "battery-daemon-of-this-test"
-    interpreter = judge.confinement.interpreter
+    rules, token = judge.command.rules, "battery-daemon-of-this-test"
+    interpreter = judge.command.interpreter
     unlimited = [part.replace('_limit("RLIMIT_NPROC", 0)', f"pass  # {token}") for part in interpreter()]
     assert token in unlimited[-1]
-    monkeypatch.setattr(judge.confinement, "rules", lambda kind: {**rules(kind), "filter": None})
-    monkeypatch.setattr(judge.confinement, "interpreter", lambda: unlimited)
+    monkeypatch.setattr(judge.command, "rules", lambda kind: {**rules(kind), "filter": None})
+    monkeypatch.setattr(judge.command, "interpreter", lambda: unlimited)
     code = "import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
     code += "            time.sleep(60)\n        os._exit(0)\n    return 2\n"
     program = judge.Program(code, "def check(f):\n    assert f(1) == 2\n", "f")
