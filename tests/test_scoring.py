@@ -104,7 +104,7 @@ def test_generations_that_failed_need_no_sandbox(staged, tmp_path, monkeypatch):
     def none(_):
         raise UserError("generated code cannot be confined here")
 
-    monkeypatch.setattr(score_code.sandbox, "resolve", none)
+    monkeypatch.setattr(score_code.judge, "resolve", none)
     payload, rows, observed = scored(staged, tmp_path, [""] * 3, status="timeout", sandbox=None)
     assert (payload["status"], payload["sandbox"], rows, observed) == ("timeout", None, [], {})
     with pytest.raises(UserError, match="cannot be confined here"):
