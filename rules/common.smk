@@ -9,6 +9,10 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
+# Snakemake imports pandas, which takes as long as half of all else, to see whether a param is one of its frames
+# (persistence/__init__.py of 9.27). None of ours is. To go once Snakemake looks without importing.
+sys.modules.setdefault("pandas", None)
+
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 

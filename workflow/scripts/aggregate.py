@@ -6,7 +6,6 @@ The settings section `campaigns` says which runs there are; their files are look
 
 from pathlib import Path
 
-from aletheia.analysis import aggregate, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.provenance.job import Job
@@ -20,6 +19,8 @@ def main() -> None:
     parser.add_argument("--evaluations", type=Path, nargs="*", help="of the runs and of their base models")
     parser.add_argument("--out-dir", type=Path, default=Path("results/aggregate"))
     args = parser.parse_args()
+    from aletheia.analysis import aggregate, ledger
+
     campaigns, root = args.config.get("campaigns"), args.out_dir.parent
     if not campaigns:
         raise UserError("aggregate: expected the settings section campaigns (a list), found none; see --help")

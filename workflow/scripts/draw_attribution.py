@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
-
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
 from aletheia.provenance.job import Job
-from aletheia.report import attribution_figure, plot_style
 
 
 def main() -> None:
@@ -18,6 +15,10 @@ def main() -> None:
     parser.add_argument("--attributions", type=Path, nargs="*", required=True, help="artifacts of attribution.py")
     parser.add_argument("--out-dir", type=Path, required=True, help="folder for figS3.pdf, .png and .svg")
     args = parser.parse_args()
+    import matplotlib as mpl
+
+    from aletheia.report import attribution_figure, plot_style
+
     outputs = [args.out_dir / f"figS3.{suffix}" for suffix in plot_style.SUFFIXES]
     with Job(args.step, inputs=args.attributions, outputs=outputs) as job:
         if job.done:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from aletheia.cli import evaluation_arguments, step_parser
 from aletheia.errors import guarded
 from aletheia.evaluation import evaluated_run
+from aletheia.method import loading
 
 
 def main() -> None:
     """Run the step."""
     parser = step_parser("evaluate", __doc__, script=__file__, sections=("model", "encoding", "evaluation"))
     step, paths, folder, threads = evaluation_arguments(parser)
+    loading.leave_out_bitsandbytes(step.config["model"]["quantization"])
     evaluated_run.evaluate_run(step, evaluated_run.EvaluationInputs(**paths), folder, threads=threads)
 
 

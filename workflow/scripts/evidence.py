@@ -5,8 +5,6 @@ Weights stay out, named by hash, unless the configuration says `evidence: {adapt
 
 from pathlib import Path
 
-from aletheia.audit import archive, crate, inventory
-from aletheia.audit import bundle as bundling
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
 from aletheia.provenance.job import Job
@@ -19,6 +17,9 @@ def main() -> None:
         "--configfile", type=Path, nargs="*", action="extend", default=[], help="by hand: as given to snakemake"
     )
     args = parser.parse_args()
+    from aletheia.audit import archive, crate, inventory
+    from aletheia.audit import bundle as bundling
+
     if "study" not in args.config:
         args.config["study"] = inventory.read_configuration(args.configfile)
     bundle = bundling.collect(args.config["study"])

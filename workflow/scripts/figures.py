@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
-
-from aletheia.analysis import layer_scores, ledger
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.provenance.job import Job
-from aletheia.report import figures, layer_figures, plot_style
+from aletheia.study.report_contents import LAYER_FIGURES, REPORTS, figures_of
 
 
 def main() -> None:
@@ -16,12 +13,17 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--stats", type=Path, required=True, help="summary.json, from stats")
     parser.add_argument("--layers", type=Path, nargs="?", help="layers.csv, from aggregate, for figS1 and figS2")
-    choices = [*figures.FIGURES, *layer_figures.FIGURES]
+    choices = [*figures_of(REPORTS), *LAYER_FIGURES]
     parser.add_argument("--figure", nargs="+", choices=choices, required=True, help="which to draw")
     parser.add_argument("--out-dir", type=Path, default=Path("results/figures"))
     args = parser.parse_args()
+    import matplotlib as mpl
+
+    from aletheia.analysis import layer_scores, ledger
+    from aletheia.report import figures, layer_figures, plot_style
+
     outputs = [args.out_dir / f"{name}.{suffix}" for name in args.figure for suffix in plot_style.SUFFIXES]
-    if args.layers is None and set(args.figure) & set(layer_figures.FIGURES):
+    if args.layers is None and set(args.figure) & set(LAYER_FIGURES):
         raise UserError(
             "figS1 and figS2 show layer scores: expected --layers with the layers.csv of aggregate, found none"
         )
@@ -33,7 +35,7 @@ def main() -> None:
         table, summary = ledger.read_ledger(args.ledger), job.input(args.stats, "stats").payload
         with mpl.rc_context(plot_style.rc(style)):
             for name in args.figure:
-                if name in layer_figures.FIGURES:
+                if name in LAYER_FIGURES:
                     figure = layer_figures.FIGURES[name](layer_scores.read_layer_table(args.layers), style)
                 else:
                     figure = figures.FIGURES[name](table, summary, style)

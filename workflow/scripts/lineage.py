@@ -12,14 +12,12 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from aletheia.audit import inventory, lineage_graph, lineage_svg, lineage_text
-from aletheia.audit.sidecars import envelope_of
 from aletheia.errors import UserError, guarded
-from aletheia.provenance.artifacts import SIDECAR
-from aletheia.provenance.atomic_write import placed
+
+if TYPE_CHECKING:
+    from aletheia.audit.lineage_graph import Graph
 
 LONGEST_LINE = 10_000  # characters
 
@@ -31,6 +29,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print nodes and edges as JSON")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the chain into FILE")
     args = parser.parse_args()
+    from rich.console import Console
+
+    from aletheia.audit import inventory, lineage_graph, lineage_text
+
     # Whoever reads the tree may stop early, as head does.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     graph = lineage_graph.trace(args.paths, inventory.results_folder())
@@ -45,8 +47,13 @@ def main() -> None:
     raise SystemExit(1 if any(node.status in ("changed", "missing") for node in graph.nodes.values()) else 0)
 
 
-def write_picture(graph: lineage_graph.Graph, path: Path) -> None:
+def write_picture(graph: Graph, path: Path) -> None:
     """Draw the chain into a file, but never over a file of the study."""
+    from aletheia.audit import lineage_svg
+    from aletheia.audit.sidecars import envelope_of
+    from aletheia.provenance.artifacts import SIDECAR
+    from aletheia.provenance.atomic_write import placed
+
     # A folder's sidecar vouches for all that lies in it.
     vouched = any(Path(f"{above}{SIDECAR}").is_file() for above in (path, *path.parents))
     if vouched or envelope_of(path) or path.as_posix() in graph.nodes:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
-from aletheia.analysis.ledger import write_csv
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
 from aletheia.provenance.job import Job
-from aletheia.timing import paired
 
 
 def main() -> None:
@@ -19,6 +15,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, nargs="*", required=True, help="artifacts of interleave.py")
     parser.add_argument("--out", type=Path, required=True, help="table to write")
     args = parser.parse_args()
+    import pandas as pd
+
+    from aletheia.analysis.ledger import write_csv
+    from aletheia.timing import paired
+
     with Job(args.step, inputs=args.pairs, outputs=[args.out]) as job:
         if job.done:
             return

@@ -13,8 +13,6 @@ import socket
 import sys
 from pathlib import Path
 
-import torch
-
 from aletheia.errors import UserError, guarded
 from aletheia.provenance import machine
 
@@ -36,6 +34,8 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, required=True, help="how many GPUs the job asked for")
     parser.add_argument("--out", type=Path, required=True, help="text file to write")
     args = parser.parse_args()
+    import torch
+
     text = "\n".join(f"{name:<22}{value}" for name, value in seen(args.gpus).items()) + "\n"
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
@@ -50,6 +50,8 @@ def main() -> None:
 
 def seen(asked: int) -> dict[str, object]:
     """Return what this process sees, by name, in the order to print."""
+    import torch
+
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     free = shutil.disk_usage(os.environ.get("TMPDIR", "/tmp")).free / 2**30
     return {

@@ -6,13 +6,9 @@ The settings section `stability` says of each model: draws, batches, score, budg
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-from aletheia.analysis import stability
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.provenance.job import Job
-from aletheia.report import plot_style, stability_figure
 
 SETTINGS = {"draws", "batches", "score", "budget_percent"}
 
@@ -31,6 +27,11 @@ def main() -> None:
     parser.add_argument("--draws", type=Path, nargs="+", required=True, help="probes, as MODEL/seedN.json")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write; the plot goes beside it")
     args = parser.parse_args()
+    import matplotlib as mpl
+
+    from aletheia.analysis import stability
+    from aletheia.report import plot_style, stability_figure
+
     by_model = checked(args.config.get("stability"))
     plots = [args.out.with_name(f"stability.{suffix}") for suffix in plot_style.SUFFIXES]
     with Job(args.step, inputs=args.draws, outputs=[args.out, *plots]) as job:

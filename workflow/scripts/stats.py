@@ -4,21 +4,25 @@ Which reports are made follows the settings section `reports`, or --reports, or 
 name.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from aletheia.analysis import ledger, paper_tables, summary
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
 from aletheia.provenance.job import Job
-from aletheia.report import analyses as reports
-from aletheia.report import table_text, tables
 from aletheia.study import report_contents
 
-ANALYSES = {"downstream": reports.forgetting_deltas, "compute_matched": reports.compute_matched}
+if TYPE_CHECKING:
+    from aletheia.report.table_text import Table
 
 
-def write_table(job: Job, table: table_text.Table, folder: Path) -> None:
+def write_table(job: Job, table: Table, folder: Path) -> None:
     """Write one table three times: numbers as CSV, the reader's table as Markdown and LaTeX."""
+    from aletheia.analysis import ledger
+    from aletheia.report import table_text
+
     stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
     job.artifact(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
     for suffix, text in ((".md", table_text.markdown(table)), (".tex", table_text.latex(table))):
@@ -37,6 +41,11 @@ def main() -> None:
     parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
     parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
     args = parser.parse_args()
+    from aletheia.analysis import ledger, paper_tables, summary
+    from aletheia.report import analyses as written
+    from aletheia.report import tables
+
+    texts = {"downstream": written.forgetting_deltas, "compute_matched": written.compute_matched}
     table = ledger.read_ledger(args.ledger)
     # A study that feeds no report still has its summary and table 1.
     given = args.reports if args.reports is not None else args.config.get("reports")
@@ -51,7 +60,7 @@ def main() -> None:
         found, paper = summary.summarise(table), paper_tables.load_published(args.published)
         job.artifact(outputs[0], kind="stats", payload=found)
         for report, name in analyses.items():
-            text = ANALYSES[report](found)
+            text = texts[report](found)
             job.artifact(args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8"))
         for number in wanted:
             write_table(job, tables.TABLES[number](found, paper), args.tables_dir)

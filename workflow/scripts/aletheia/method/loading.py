@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,6 +197,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
+
+
+def leave_out_bitsandbytes(quantization: str | None) -> None:
+    """Keep bitsandbytes out of a process whose model is not quantised: call it before anything imports PEFT.
+
+    PEFT 0.21 imports it wherever it is installed, and with it torch's compiler: a fifth of all that a training imports.
+    A plain model meets none of it, since PEFT and transformers take a module that Python refuses for one that is not
+    installed. To go once PEFT imports it for quantised layers alone (peft/import_utils.py, ``is_bnb_available``).
+
+    Parameters
+    ----------
+    quantization
+        The model's, as :func:`load` takes it.
+    """
+    if quantization is None:
+        sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
 
 
 def use_threads(threads: int) -> int:

@@ -1,0 +1,62 @@
+"""How jobs start: help comes at once, and nothing is imported that a model does not need."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT, SCRIPTS
+
+HEAVY = {
+    *("bitsandbytes", "datasets", "lm_eval", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "rich", "rocrate"),
+    *("scipy", "seaborn", "statsmodels", "tokenizers", "torch", "transformers"),
+}
+PEOPLES = [ROOT / "workflow" / f"{name}.py" for name in ("audit", "estimate", "environments")]
+# All in one process, for what one of them imports is there for all.
+ASK = """
+import contextlib, io, runpy, sys
+for script in SCRIPTS:
+    sys.argv = [script, "--help"]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    assert "usage:" in said.getvalue(), script
+    loaded = HEAVY & set(sys.modules)
+    assert not loaded, (script, loaded)
+"""
+
+
+def test_help_imports_nothing_heavy():
+    scripts = [*sorted(SCRIPTS.glob("*.py")), *PEOPLES]
+    assert len(scripts) > 20
+    code = ASK.replace("SCRIPTS", repr([str(path) for path in scripts])).replace("HEAVY", repr(HEAVY))
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+PLAIN = """
+import sys
+from aletheia.method import loading
+loading.leave_out_bitsandbytes("nf4")
+assert "bitsandbytes" not in sys.modules
+loading.leave_out_bitsandbytes(None)
+from conftest import tiny_model
+from aletheia.method.adapters import attach, placement_plan
+from aletheia.method.layers import adaptable_layers
+model = tiny_model()
+plan = placement_plan(adaptable_layers(model), [0], rank=2, alpha=4)
+attach(model, plan, dropout=0.0, seed=0)
+assert sys.modules["bitsandbytes"] is None
+assert "torch._inductor.compile_fx" not in sys.modules, "torch's compiler"
+"""
+
+
+@pytest.mark.slow
+def test_a_plain_model_gets_its_adapters_without_bitsandbytes_and_torchs_compiler():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, "-c", PLAIN], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
