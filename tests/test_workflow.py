@@ -143,7 +143,7 @@ def test_questions_are_put_as_the_registry_says(tmp_path):
     def prompts():
         done = snakemake(folder, "-n", "-p", *STUDY)
         assert done.returncode == 0, said(done)[-2000:]
-        commands = [line for line in said(done).splitlines() if "evaluate_run.py" in line]
+        commands = [line for line in said(done).splitlines() if "evaluate_run.py --" in line]
         pattern = r'models/([\w-]+)\.lock.*config:evaluation=\{.*?"prompt":"(\w+)"'
         return {re.search(pattern, line).groups() for line in commands}
 
@@ -191,9 +191,9 @@ def test_edited_prose_plans_nothing(study):
         assert text.startswith(('"""', 'r"""')), path
         path.write_text(text.replace('"""', '"""Reworded: ', 1) + "\n# a comment\n", encoding="utf-8")
     edit(
-        study / LIBRARY / "provenance/locking.py",
-        "expected a file system with locks",
-        "wanted a file system with locks",
+        study / LIBRARY / "provenance/job.py",
+        "expected a path of its own for each output",
+        "wanted a path of its own for each output",
     )
     jobs, text = dry(study)
     assert jobs == {}
