@@ -97,10 +97,10 @@ def with_sidecar(path: str) -> tuple[str, str]:
 def evaluation_outputs(benchmarks: Iterable[str]) -> list[str]:
     """Return the files that the job which asks some benchmarks writes, with their sidecars.
 
-    A table and a score each; of programs, which another job judges, the table alone.
+    A score and a table each; of programs, which another job judges, the table alone.
     """
-    tables = [path for one in benchmarks for path in with_sidecar(table_name(one))]
-    return [*tables, *(f"{one}.json" for one in benchmarks if BENCHMARKS[one].kind != CODE)]
+    scores = [f"{one}.json" for one in benchmarks if BENCHMARKS[one].kind != CODE]
+    return [*scores, *(path for one in benchmarks for path in with_sidecar(table_name(one)))]
 
 
 def _whole(name: str) -> Iterable[str]:
