@@ -52,7 +52,7 @@ def payload(**changes):
     found = attribution(shapes, turns, positions)
     own = {
         name: {
-            **dataclasses.asdict(turns[name]),
+            **{k: value for k, value in dataclasses.asdict(turns[name]).items() if k != "placement"},
             **{"frozen_layers": shapes[name].lowest, "trainable_parameters": 1, "layers": [shapes[name].lowest]},
             **{"lowest_layer": shapes[name].lowest, "rank": shapes[name].rank},
             "gradient_checkpointing": shapes[name].recomputed,

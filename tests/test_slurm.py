@@ -92,9 +92,10 @@ class Controller(subprocess.Popen):
         return said
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def executor(tmp_path_factory):
     """Install the executor for these controllers alone: Snakemake loads each that it finds at every start."""
+    before = os.environ.get("PYTHONPATH")
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
         target = tmp_path_factory.mktemp("executor")
         names = ["snakemake-executor-plugin-slurm", "snakemake-executor-plugin-slurm-jobstep"]
@@ -102,6 +103,11 @@ def executor(tmp_path_factory):
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
         subprocess.run([*pip, *pinned], check=True)
         os.environ["PYTHONPATH"] = str(target)
+    yield
+    # Later tests of this worker would find other packages than those that made their study.
+    os.environ.pop("PYTHONPATH", None)
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
 
 
 @pytest.fixture(autouse=True)
