@@ -365,7 +365,7 @@ def full(descriptor):
 
 os.fsync = full
 places = Path("tiny"), Path("downloads"), Path("partial")
-materials.build_model({"type": "hub", "id": "them/tiny"}, *places)
+build.build_model({"type": "hub", "id": "them/tiny"}, *places)
 """
 
 
