@@ -371,7 +371,7 @@ def test_a_dry_run_plans_both_jobs_of_a_run(project):
     assert '"generation":"vllm"' in commands
     assert '"benchmarks":["humaneval"]' in commands
     assert "env:envs/vllm.yaml=" in commands
-    others = [line for line in text.splitlines() if "evaluate_run.py" in line]
+    others = [line for line in text.splitlines() if "evaluate_run.py --" in line]
     assert len(others) == 8
     assert not any("vllm" in line for line in others)
 
