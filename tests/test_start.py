@@ -38,12 +38,19 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
+# A quantised model, by its settings or by its own files, may need it.
 PLAIN = """
 import sys
+from pathlib import Path
 from aletheia.method import loading
-loading.leave_out_bitsandbytes("nf4")
-assert "bitsandbytes" not in sys.modules
-loading.leave_out_bitsandbytes(None)
+lock = Path(sys.argv[1])
+config = lock.parent / "m" / "config.json"
+for content, quantization in (("{}", "nf4"), ('{"quantization_config": {}}', None), ("none", None)):
+    config.write_text(content)
+    loading.leave_out_bitsandbytes(lock, quantization)
+    assert "bitsandbytes" not in sys.modules, content
+config.write_text("{}")
+loading.leave_out_bitsandbytes(lock, None)
 from conftest import tiny_model
 from aletheia.method.adapters import attach, placement_plan
 from aletheia.method.layers import adaptable_layers
@@ -56,7 +63,9 @@ assert "torch._inductor.compile_fx" not in sys.modules, "torch's compiler"
 
 
 @pytest.mark.slow
-def test_a_plain_model_gets_its_adapters_without_bitsandbytes_and_torchs_compiler():
+def test_a_plain_model_gets_its_adapters_without_bitsandbytes_and_torchs_compiler(tmp_path):
+    (tmp_path / "m").mkdir()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, "-c", PLAIN], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", PLAIN, str(tmp_path / "m.lock.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -35,7 +35,7 @@ def main() -> None:
         from aletheia.timing import measure
         from aletheia.training.run import RunInputs
 
-        loading.leave_out_bitsandbytes(job.config["model"]["quantization"])
+        loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         before = machine.conditions()
         given = RunInputs(

@@ -12,7 +12,7 @@ def main() -> None:
     """Run the step."""
     parser = step_parser("evaluate", __doc__, script=__file__, sections=("model", "encoding", "evaluation"))
     step, paths, folder, threads = evaluation_arguments(parser)
-    loading.leave_out_bitsandbytes(step.config["model"]["quantization"])
+    loading.leave_out_bitsandbytes(paths["model_lock"], step.config["model"]["quantization"])
     evaluated_run.evaluate_run(step, evaluated_run.EvaluationInputs(**paths), folder, threads=threads)
 
 

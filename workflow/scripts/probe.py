@@ -31,7 +31,7 @@ def main() -> None:
         from aletheia.provenance import machine_load, staged_files
         from aletheia.training import encoding, row_counts
 
-        loading.leave_out_bitsandbytes(job.config["model"]["quantization"])
+        loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
         dtype = loading.resolved_dtype(job.config["model"], job.input(args.precision, "precision"))

@@ -52,7 +52,7 @@ def main() -> None:
         from aletheia.method import loading
         from aletheia.training import checkpoints, run
 
-        loading.leave_out_bitsandbytes(job.config["model"]["quantization"])
+        loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
         given = run.RunInputs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -199,7 +200,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
 
 
-def leave_out_bitsandbytes(quantization: str | None) -> None:
+def leave_out_bitsandbytes(lock: artifacts.Source, quantization: str | None) -> None:
     """Keep bitsandbytes out of a process whose model is not quantised: call it before anything imports PEFT.
 
     PEFT 0.21 imports it wherever it is installed, and with it torch's compiler: a fifth of all that a training imports.
@@ -208,10 +209,16 @@ def leave_out_bitsandbytes(quantization: str | None) -> None:
 
     Parameters
     ----------
-    quantization
-        The model's, as :func:`load` takes it.
+    lock, quantization
+        As :func:`load` takes them. Weights that were quantised before they were staged say so in their ``config.json``.
     """
-    if quantization is None:
+    from aletheia.provenance.staged_files import folder_of
+
+    try:
+        plain = "quantization_config" not in json.loads((folder_of(lock) / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return  # loading says what is wrong with it
+    if plain and quantization is None:
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
 
 
