@@ -8,7 +8,10 @@ import pytest
 from aletheia.cluster.cost import estimated, probe_seconds
 from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
+from aletheia.controller import inputs
+from aletheia.errors import UserError
 from aletheia.study import outputs
+from aletheia.study.paths import Paths
 from aletheia.study.schema import merged, read_yaml
 from aletheia.study.study import load_study
 from conftest import ROOT, copy_project, edit, said, snakemake
@@ -63,6 +66,13 @@ def test_a_control_plans_no_probe(one, tmp_path, layers):
     assert "probe" not in files.values()
     assert "select" in files.values()
     assert "results/figures/figS1.pdf" not in files
+
+
+def test_the_stability_of_no_selection_is_one_sentence(one, tmp_path):
+    with pytest.raises(
+        UserError, match="^stability: expected an arm whose layers follow from a probe .* found none in"
+    ):
+        inputs.stability_draws(with_layers(one, tmp_path, "last"), Paths())
 
 
 def test_a_control_pays_for_no_probe_in_wall_time_and_estimate(one, tmp_path):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aletheia.audit import bundle
+from aletheia.errors import UserError
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import outputs, sections
-from aletheia.study.arms import BASELINE, MATCHED
+from aletheia.study.arms import BASELINE, BY_SCORE, MATCHED
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE
@@ -104,8 +105,19 @@ def layers(paths: Paths, figure: str) -> str | list[str]:
 
 
 def stability_draws(study: Study, paths: Paths) -> list[str]:
-    """Return the probes of each model's draws."""
+    """Return the probes of each model's draws.
+
+    Raises
+    ------
+    UserError
+        When no arm of the study is probed, so that there is no selection whose stability could be asked for.
+    """
     draws = {model: section["draws"] for model, section in sections.stability(study).items()}
+    if not draws:
+        raise UserError(
+            f"stability: expected an arm whose layers follow from a probe (layers: {' or '.join(BY_SCORE)}), found "
+            "none in this study; add one to a campaign"
+        )
     return [paths.stability_draw(model, draw) for model, n in draws.items() for draw in range(n)]
 
 
