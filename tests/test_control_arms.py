@@ -69,9 +69,7 @@ def test_a_control_plans_no_probe(one, tmp_path, layers):
 
 
 def test_the_stability_of_no_selection_is_one_sentence(one, tmp_path):
-    with pytest.raises(
-        UserError, match="^stability: expected an arm whose layers follow from a probe .* found none in"
-    ):
+    with pytest.raises(UserError, match=r"^stability: expected an arm whose layers follow from a probe .*, found none"):
         inputs.stability_draws(with_layers(one, tmp_path, "last"), Paths())
 
 
