@@ -1,6 +1,6 @@
 """What the process that runs Snakemake needs beside the study: messages, notes, targets, checks before the first job.
 
-May import all packages below it (it needs paths, settings, wall times, what staging takes and what the bundle holds); no
+May import all packages below it (paths, settings, wall times, what staging takes, what the bundle holds); no
 step imports it. Start with :mod:`aletheia.controller.binding` (how rules call functions of the study), then
 :mod:`aletheia.controller.inputs` and :mod:`aletheia.controller.startup`.
 """
