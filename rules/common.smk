@@ -21,6 +21,7 @@ from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
 from aletheia.controller.binding import Binder, one_of
 from aletheia.controller.failed_jobs import failed_sentences
+from aletheia.controller.fork_server import LAUNCHER
 from aletheia.controller.lineage_params import lineage_params
 from aletheia.controller.messages import OneSentence
 from aletheia.controller.notes import NoteWatcher
@@ -71,13 +72,15 @@ if workflow.is_main_process:
 # Steps whose logs may hold a note for the user.
 notes = NoteWatcher([Path("logs") / step for step in ("stage", "precision", "batches", "train")], logger.warning)
 
-# Without conda the interpreter that runs Snakemake runs the scripts, activated or not. Exported here and not written
-# into the shell commands, since there its path would be part of what triggers reruns.
+# Without conda the interpreter that runs Snakemake runs the scripts, activated or not, and what stands for it starts them
+# at once. Exported here and not written into the shell commands, since there its path would be part of what triggers
+# reruns.
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 shell.prefix(
     "set -euo pipefail; "
     f"export ALETHEIA_SCRIPTS={shlex.quote(str(PROJECT / 'workflow' / 'scripts'))} "
-    f"ALETHEIA_PYTHON={'python' if CONDA else shlex.quote(sys.executable)}; "
+    f"ALETHEIA_PYTHON={'python' if CONDA else shlex.quote(str(LAUNCHER))} "
+    f"ALETHEIA_INTERPRETER={shlex.quote(sys.executable)}; "
 )
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import warm_server
+
 # Fixtures that several files share.
 pytest_plugins = ["damaged", "evaluations", "judging"]
 
@@ -40,6 +42,12 @@ FAMILIES = {
 
 # The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
 LONGEST = ("test_slurm", "test_workflow", "test_environment_files", "test_robustness", "test_parity")
+
+
+def pytest_configure(config):
+    """Start the server of forks, once for all workers."""
+    if not hasattr(config, "workerinput"):
+        warm_server.start()
 
 
 def pytest_collection_modifyitems(items):
@@ -93,9 +101,9 @@ def random_batch(sequences: int, tokens: int, seed: int, padding: int = 0) -> di
 
 
 def run_script(name: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    """Run one of the project's scripts in a process of its own."""
+    """Run one of the project's scripts in a process of its own, as a rule does."""
     return subprocess.run(
-        [sys.executable, "-s", str(SCRIPTS / name), *map(str, arguments)],
+        [warm_server.LAUNCHER, "-s", str(SCRIPTS / name), *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
@@ -124,7 +132,7 @@ def copy_project(target: Path) -> Path:
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Run Snakemake in a copy of the project."""
     return subprocess.run(
-        [str(Path(sys.executable).parent / "snakemake"), *arguments],
+        [warm_server.LAUNCHER, "-s", str(Path(sys.executable).parent / "snakemake"), *arguments],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,

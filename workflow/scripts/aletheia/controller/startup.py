@@ -15,6 +15,7 @@ from snakemake.exceptions import WorkflowError
 
 from aletheia.cluster import limits, queue
 from aletheia.cluster.site import Site
+from aletheia.controller.fork_server import ForkServer
 from aletheia.controller.targets import check_target
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
@@ -47,6 +48,7 @@ class Startup:
         self._workflow, self._study, self._site, self._stand_ins = workflow, study, site, stand_ins
         self._results, self._resources = paths.results, paths.resources
         self._locked: list[TextIO] = []  # as long as they are open
+        self._fork_server = ForkServer()
 
     def watch(self) -> None:
         """Refuse folders that cannot be written, and say at a dry run's end whether a run would stop."""
@@ -72,6 +74,8 @@ class Startup:
             self._check_stand_ins()
             self._check_downloads()
             self._check_cluster()
+            if self._workflow.executor_plugin.name == "local":
+                self._fork_server.start()
         except UserError as error:
             # Snakemake prints this without a traceback.
             raise WorkflowError(str(error)) from None

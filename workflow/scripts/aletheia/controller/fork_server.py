@@ -1,0 +1,44 @@
+"""The server that starts this machine's jobs at once (workflow/fork_server), for as long as Snakemake runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[3] / "fork_server"
+# Stands for the interpreter, wherever no server runs too.
+LAUNCHER = FOLDER / "python"
+SOCKET = "ALETHEIA_FORK_SERVER"
+# CUDA, ROCm and the GPU of a Windows host: a process that has touched them cannot be forked.
+GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+class ForkServer:
+    """Runs until it is collected, or this process ends; jobs that are still running then go on to their end.
+
+    Jobs find it by the variable ``ALETHEIA_FORK_SERVER``: another value there, such as ``off``, starts none, and each
+    job gets an interpreter of its own.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and tell jobs where it is; nothing where a fork would not do as a new interpreter does."""
+        gpu = any(Path(device).exists() for device in GPUS)
+        if not sys.platform.startswith("linux") or gpu or os.environ.get(SOCKET):
+            return
+        # Not in the study's folder: a socket's path has at most 107 bytes.
+        path = os.path.join(tempfile.mkdtemp(prefix="aletheia-"), "socket")
+        with open(".snakemake/fork_server.log", "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", FOLDER / "server.py", path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        if self._process.stdout.readline():
+            os.environ[SOCKET] = path
