@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from conftest import SCRIPTS
 from warm_server import FOLDER, LAUNCHER
 
 # What a job can tell about itself. The server knows a script by its name.
@@ -87,6 +88,7 @@ def test_a_fork_is_what_an_interpreter_of_its_own_is(script, server):
     assert "decimal" not in plain.pop("modules")
     for told in (forked, plain):
         del told["environment"]["ALETHEIA_FORK_SERVER"]
+        told["environment"].pop("ALETHEIA_STARTED", None)
     assert forked == plain
     assert forked["path"] == str(script.parent)
 
@@ -222,3 +224,22 @@ def test_snakemake_leaves_no_process_and_no_socket(finished):
     assert log.read_text() == ""
     left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if "server.py" in str(p.info["cmdline"])]
     assert not [p for p in left if p.info["cwd"] == str(finished)]
+
+
+def test_a_job_is_as_old_as_its_client(script, server):
+    """A fork's own age would leave out what it waited for."""
+    body = (
+        f"sys.path.insert(0, {str(SCRIPTS)!r})\nfrom aletheia.provenance import start\ntime.sleep(0.3)\n"
+        "start.work_begins()\ntime.sleep(0.3)\nprint(start.start_seconds())"
+    )
+    for path in (server["ALETHEIA_FORK_SERVER"], "off"):
+        began = time.monotonic()
+        seconds = float(run(script, body, **{**server, "ALETHEIA_FORK_SERVER": path})[1])
+        assert 0.29 <= seconds <= time.monotonic() - began - 0.28
+    # A child of the fork's, which finds the variable in its environment, is as old as itself.
+    child = (
+        "import os, subprocess\nprint(subprocess.run([sys.executable, '-c', 'import time; from aletheia.provenance "
+        "import start; print(start.start_seconds())'], env={**os.environ, 'PYTHONPATH': "
+        f"{str(SCRIPTS)!r}}}, capture_output=True, text=True).stdout)"
+    )
+    assert float(run(script, "time.sleep(1.0)\n" + child, **server)[1]) < 1.0

@@ -233,7 +233,7 @@ def run(request: dict[str, Any], files: list[int], *, parent: int) -> NoReturn:
             os.close(file)
         os.umask(request["umask"])
         os.chdir(request["cwd"])
-        take_environment(request["env"])
+        take_environment(request["env"] | {"ALETHEIA_STARTED": f"{os.getpid()}:{request['started']}"})
         sys.argv = request["argv"][1:]
         sys.orig_argv = [sys.executable, *request["argv"]]
         sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))

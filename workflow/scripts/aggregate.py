@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import Paths
@@ -33,6 +34,7 @@ def main() -> None:
     with Job(args.step, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
+        start.work_begins()
         for name, frame in aggregate.gathered(campaigns, found, job.input).items():
             job.artifact(
                 args.out_dir / name,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     with Job(args.step, inputs=args.attributions, outputs=outputs) as job:
         if job.done:
             return
+        start.work_begins()
         style = plot_style.checked_style(job.config.get("figures", {}))
         found = [job.input(path, "attribution").payload for path in args.attributions]
         with mpl.rc_context(plot_style.rc(style)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     with Job(args.step, inputs=inputs, outputs=[out]) as job:
         if job.done:
             return
+        start.work_begins()
         found = archive.envelopes(bundle)
         date = archive.latest(found.values())
         generated = archive.generated_files(bundle, job.lineage, date)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study.report_contents import LAYER_FIGURES, REPORTS, figures_of
 
@@ -31,6 +32,7 @@ def main() -> None:
     with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
+        start.work_begins()
         style = plot_style.checked_style(job.config.get("figures", {}))
         table, summary = ledger.read_ledger(args.ledger), job.input(args.stats, "stats").payload
         with mpl.rc_context(plot_style.rc(style)):

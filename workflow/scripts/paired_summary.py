@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     with Job(args.step, inputs=args.pairs, outputs=[args.out]) as job:
         if job.done:
             return
+        start.work_begins()
         rows = paired.summary_rows([job.input(path, "paired").payload for path in args.pairs])
         table = pd.DataFrame(rows, columns=paired.COLUMNS)
         about = {"rows": len(table), "columns": list(table.columns), "mode": "interleaved"}

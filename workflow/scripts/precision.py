@@ -24,7 +24,7 @@ def main() -> None:
         if job.done:
             return
         from aletheia.method import loading
-        from aletheia.provenance import staged_files
+        from aletheia.provenance import staged_files, start
         from aletheia.training import precision
 
         loading.use_threads(args.threads)
@@ -39,6 +39,7 @@ def main() -> None:
             print(f"note: dtype auto: timing bf16 and fp32 at {shape}, {limit}", flush=True)
             model, _ = loading.load(model_lock, dtype="fp32")
             loading.check_context(model, job.config["encoding"]["max_tokens"])
+            start.work_begins()
             found = precision.measured(model, shape)
             dtype = found.dtype
             print(f"note: {precision.sentence(found, shape)}", flush=True)

@@ -28,7 +28,7 @@ def main() -> None:
         if job.done:
             return
         from aletheia.method import loading, probe
-        from aletheia.provenance import machine_load, staged_files
+        from aletheia.provenance import machine_load, staged_files, start
         from aletheia.training import encoding, row_counts
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
@@ -47,9 +47,10 @@ def main() -> None:
         if model.is_activation_checkpointing:
             print("probe: gradient checkpointing on")
         drawn = encoding.probe_batches(encoded.examples, tokenizer.pad_token_id, seed=args.seed, **settings)
-        load, start = machine_load.LoadMeter(), time.perf_counter()
+        start.work_begins()
+        load, began = machine_load.LoadMeter(), time.perf_counter()
         measured = probe.probe_layers(model, drawn, method=method)
-        seconds, shares = time.perf_counter() - start, load.shares()
+        seconds, shares = time.perf_counter() - began, load.shares()
         payload = probe.probe_payload(measured, model, dtype=dtype, quantization=job.config["model"]["quantization"])
         if args.compare:
             payload["agreement"] = probe.compared(measured, model, drawn)

@@ -7,6 +7,7 @@ from pathlib import Path
 from aletheia.cli import THREADS, step_parser
 from aletheia.errors import guarded
 from aletheia.evaluation import score_code
+from aletheia.provenance import start
 from aletheia.provenance.artifacts import sidecar
 from aletheia.provenance.job import Job
 
@@ -24,6 +25,7 @@ def main() -> None:
     with Job(args.step, inputs=inputs, outputs=[table, score]) as job:
         if job.done:
             return
+        start.work_begins()
         payload, rows, observed = score_code.score(
             args.generations,
             job.input(args.questions, "data_lock"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from aletheia.cli import SEED, step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.method.selection import selection_payload
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
 
@@ -24,6 +25,7 @@ def main() -> None:
     with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
+        start.work_begins()
         probe = job.input(args.probe, "probe").payload if args.probe else None
         adaptable = () if args.probe else _adaptable(job, args.model_lock)
         payload = selection_payload(

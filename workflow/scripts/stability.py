@@ -8,6 +8,7 @@ from typing import Any
 
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
 SETTINGS = {"draws", "batches", "score", "budget_percent"}
@@ -37,6 +38,7 @@ def main() -> None:
     with Job(args.step, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
             return
+        start.work_begins()
         style = plot_style.checked_style(job.config.get("figures", {}))
         models = {}
         for model, settings in by_model.items():

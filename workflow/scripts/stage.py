@@ -17,6 +17,7 @@ from typing import Any
 
 from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.provenance.staged_files import LOCK, checked_folder
 from aletheia.staging.local_paths import check_paths, local_inputs
@@ -75,6 +76,7 @@ def main() -> None:
     with Job(args.step, inputs=local_inputs(args.config[args.what]), outputs=[args.out]) as job:
         if job.done and intact(args.out):
             return
+        start.work_begins()
         {"model": stage_model, "data": stage_data}[args.what](job, args.name, args.out)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aletheia.cli import step_parser
 from aletheia.errors import guarded
+from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study import report_contents
 
@@ -57,6 +58,7 @@ def main() -> None:
     with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
+        start.work_begins()
         found, paper = summary.summarise(table), paper_tables.load_published(args.published)
         job.artifact(outputs[0], kind="stats", payload=found)
         for report, name in analyses.items():

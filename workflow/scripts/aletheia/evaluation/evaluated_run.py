@@ -14,6 +14,7 @@ from aletheia.evaluation.outcomes import COLUMNS, Outcome, write_table
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.job import Job, Step
+from aletheia.provenance.start import work_begins
 from aletheia.study.benchmarks import BENCHMARKS, CODE, HELDOUT, table_name
 from aletheia.training.deadlines import deadline
 
@@ -191,6 +192,7 @@ def evaluations(
     # The time limit begins when the model is there, which is loaded once for all benchmarks.
     end = deadline(settings["time_limit_seconds"], within_job=attempt > 1)
     loaded = evaluate.Model(model, tokenizer, settings["batch_size"], end, writer)
+    work_begins()
     for name, lock in locks.items():
         started = time.monotonic()
         outcome = evaluate.evaluate(loaded, name, lock, config=config)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.provenance import lineage, machine
+from aletheia.provenance import lineage, machine, start
 from aletheia.provenance.artifacts import (
     Artifact,
     canonical_bytes,
@@ -192,6 +192,7 @@ class Job:
             ``path``.
         """
         path = Path(path)
+        start.work_begins()
         path.parent.mkdir(parents=True, exist_ok=True)
         if write is None:
             self._envelope(path, path, kind, payload, observed)
@@ -211,6 +212,7 @@ class Job:
             "started": self._started,
             "ended": machine.now(),
             "seconds": round(time.monotonic() - self._clock, 3),
+            "start_seconds": start.start_seconds(),
             "peak_memory_bytes": machine.peak_memory_bytes(),
             "attempt": self.step.attempt,
             # What ran is what was read at the start, unless a module was first imported after an edit.

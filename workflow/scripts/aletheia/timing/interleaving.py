@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aletheia.provenance.start import work_begins
 from aletheia.timing.rounds import Turns
 from aletheia.training.trainer import TrainingRecord
 
@@ -66,6 +67,7 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
     turns = {name: Turns() for name in makers}
     made = {name: _guarded(turns[name], make) for name, make in makers.items()}
     loops = {name: made.pop(name) for name in makers if made[name] is not None}
+    work_begins()
     for number in range(WARMUP_ROUNDS + rounds):
         order = list(loops) if number % 2 == 0 else list(loops)[::-1]
         for name in order:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aletheia.errors import UserError
 from aletheia.method.loading import is_out_of_memory
 from aletheia.provenance import artifacts
+from aletheia.provenance.start import work_begins
 from aletheia.training.deadlines import deadline
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def train(
     TrainingRecord
         ``record``. A non-finite loss, exhausted memory, a passed time limit or a crash is a status.
     """
+    work_begins()
     end = deadline(time_limit, spent=math.fsum(record.step_seconds))
     while loop.done < loop.steps and record.status == "ok":
         start = time.perf_counter()
