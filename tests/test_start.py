@@ -1,5 +1,6 @@
 """How jobs start: help comes at once, and nothing is imported that a model does not need."""
 
+import json
 import os
 import subprocess
 import sys
@@ -69,3 +70,15 @@ def test_a_plain_model_gets_its_adapters_without_bitsandbytes_and_torchs_compile
     command = [sys.executable, "-c", PLAIN, str(tmp_path / "m.lock.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_every_artifact_says_how_long_its_process_took_to_start(finished):
+    seconds = {}
+    for tree in ("results", "resources"):
+        for path in (finished / tree).rglob("*.json"):
+            envelope = json.loads(path.read_text(encoding="utf-8"))
+            # What the controller writes itself is of no job.
+            if "lineage" in envelope and path.name != "campaigns.json":
+                seconds[path.relative_to(finished).as_posix()] = envelope["observed"]["start_seconds"]
+    assert len(seconds) > 80
+    assert all(0 < value < 300 for value in seconds.values()), seconds
