@@ -10,11 +10,12 @@ import pytest
 
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import compact_json
 from aletheia.staging.convert import byte_tokenizer
 from aletheia.training import encoding, row_counts, token_table
 from aletheia.training.encoded_rows import Encoded
 from aletheia.training.precision import typical_shape
-from conftest import ROOT, SCRIPTS
+from conftest import ROOT, SCRIPTS, run_script
 from ledgers import locked_rows, run_here
 
 TURNS = ("user", "assistant", "user", "assistant")
@@ -30,6 +31,8 @@ ROWS = [
 ]
 HELDOUT = [ROWS[1], ROWS[2], ROWS[0]]
 LIMIT = 96
+# The option of an input by its folder, where it has another name.
+OPTIONS = {"models": "--model-lock", "data": "--data-lock", "select": "--selection"}
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +211,26 @@ def test_a_table_that_was_changed_is_refused_before_it_is_read(tmp_path, monkeyp
     ended, text = run_here(monkeypatch, capsys, *call)
     assert (ended, f"error: {artifacts.sidecar(path)}: expected an artifact here and found none" in text) == (2, True)
     assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["probe/tiny-llama/seed1.json", "train/tiny-llama/ale/seed1/run.json"])
+def test_a_step_that_encodes_its_rows_makes_what_the_study_made_of_the_table(finished, tmp_path, place):
+    made = artifacts.read(finished / "results" / place)
+    inputs, config = made["lineage"]["inputs"], made["lineage"]["config"]
+    table = "results/tokens/tiny-llama.safetensors"
+    assert table in inputs
+    # All that the rule gave the script, and the settings of the table in its place.
+    config["encoding"] = artifacts.payload(artifacts.sidecar(finished / table), "file")["about"]["encoding"]
+    settings = ["--lineage", *(f"config:{name}={compact_json(value)}" for name, value in config.items())]
+    folders = {name: name.split("/")[1] for name in inputs if name != table}
+    given = [word for name, folder in folders.items() for word in (OPTIONS.get(folder, f"--{folder}"), name)]
+    script, out = made["lineage"]["step"], tmp_path / "out.json"
+    more = ["--adapter", tmp_path / "adapter"] if script == "train" else []
+    done = run_script(f"{script}.py", *given, "--seed", 1, "--out", out, *more, *settings, cwd=finished)
+    assert done.returncode == 0, done.stderr
+    again = artifacts.payload(out)
+    for payload in (made["payload"], again):
+        # A card names what its adapter was made from.
+        payload.get("adapter", {"files": {}})["files"].pop("README.md", None)
+    assert again == made["payload"]
