@@ -18,6 +18,7 @@ pathvars:
 
 include: "rules/common.smk"
 include: "rules/stage.smk"
+include: "rules/tokens.smk"
 include: "rules/probe.smk"
 include: "rules/select.smk"
 include: "rules/stability.smk"

@@ -70,7 +70,7 @@ startup = Startup(workflow, STUDY, TREES, SITE, stand_ins=config.get("stand_ins"
 if workflow.is_main_process:
     startup.watch()
 # Steps whose logs may hold a note for the user.
-notes = NoteWatcher([Path("logs") / step for step in ("stage", "precision", "batches", "train")], logger.warning)
+notes = NoteWatcher([Path("logs") / step for step in ("stage", "tokens", "precision", "train")], logger.warning)
 
 # Without conda the interpreter that runs Snakemake runs the scripts, activated or not, and what stands for it starts them
 # at once. Exported here and not written into the shell commands, since there its path would be part of what triggers

@@ -7,7 +7,7 @@ INTERLEAVE = lineage(
     "gpu",
     run=sections.run,
     model=sections.trained_model,
-    encoding=sections.encoding,
+    encoding=sections.token_limit,
     adapter=sections.adapter,
     arm=sections.arm,
     std=sections.baseline,
@@ -26,6 +26,7 @@ rule interleave:
         precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
+        tokens=bind(inputs.tokens),
         probe=bind(inputs.probe),
         selection="<results>/select/{model}/{arm}/seed{seed}.json",
     output:
@@ -43,8 +44,8 @@ rule interleave:
         *INTERLEAVE,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/interleave.py" --model-lock {input.model:q} --data-lock {input.data:q} '
-        "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
-        "--seed {wildcards.seed} --threads {threads} --out {output:q} "
+        "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} "
+        "--selection {input.selection:q} --seed {wildcards.seed} --threads {threads} --out {output:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
@@ -77,6 +78,7 @@ rule attribute:
         precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
+        tokens=bind(inputs.tokens),
         probe="<results>/probe/{model}/seed{seed}.json",
     output:
         "<results>/attribution/{model}/seed{seed}.json",
@@ -93,15 +95,15 @@ rule attribute:
             "gpu",
             run=sections.attributed_model,
             model=sections.trained_model,
-            encoding=sections.encoding,
+            encoding=sections.token_limit,
             adapter=sections.attributed_adapter,
             training=sections.attributed_training,
             interleaving=sections.interleaving,
         ),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/attribution.py" --model-lock {input.model:q} --data-lock {input.data:q} '
-        "--precision {input.precision:q} --probe {input.probe:q} --seed {wildcards.seed} --threads {threads} "
-        "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+        "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} --seed {wildcards.seed} "
+        "--threads {threads} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule draw_attribution:

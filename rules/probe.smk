@@ -6,6 +6,7 @@ rule precision:
     input:
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
+        tokens=bind(inputs.tokens),
     output:
         "<results>/precision/{model}.json",
     log:
@@ -16,11 +17,11 @@ rule precision:
     resources:
         **machine.on_gpu(minutes.precision),
     params:
-        *lineage("precision.py", "gpu", encoding=sections.encoding, precision=sections.precision),
+        *lineage("precision.py", "gpu", encoding=sections.token_limit, precision=sections.precision),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/precision.py" --model-lock {input.model:q} '
-        "--data-lock {input.data:q} --threads {threads} --out {output:q} --attempt {resources.attempt} "
-        "--lineage {params:q} > {log:q} 2>&1"
+        "--data-lock {input.data:q} --tokens {input.tokens[0]:q} --threads {threads} --out {output:q} "
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule probe:
@@ -28,6 +29,7 @@ rule probe:
         precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
+        tokens=bind(inputs.tokens),
     output:
         "<results>/probe/{model}/seed{seed}.json",
     log:
@@ -38,8 +40,8 @@ rule probe:
     resources:
         **machine.in_turn(minutes.probe),
     params:
-        *lineage("probe.py", "gpu", model=sections.loading, encoding=sections.encoding, probe=sections.probe),
+        *lineage("probe.py", "gpu", model=sections.loading, encoding=sections.token_limit, probe=sections.probe),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/probe.py" --model-lock {input.model:q} --data-lock {input.data:q} '
-        "--precision {input.precision:q} --seed {wildcards.seed} "
+        "--tokens {input.tokens[0]:q} --precision {input.precision:q} --seed {wildcards.seed} "
         "--threads {threads} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -15,7 +15,9 @@ use rule probe as probe_draw with:
     resources:
         **machine.on_gpu(minutes.stability_draw),
     params:
-        *lineage("probe.py", "gpu", model=sections.loading, encoding=sections.encoding, probe=sections.stability_draw),
+        *lineage(
+            "probe.py", "gpu", model=sections.loading, encoding=sections.token_limit, probe=sections.stability_draw
+        ),
 
 
 rule stability_summary:

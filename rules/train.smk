@@ -8,7 +8,7 @@ TRAIN = lineage(
     "gpu",
     run=sections.run,
     model=sections.trained_model,
-    encoding=sections.encoding,
+    encoding=sections.token_limit,
     adapter=sections.adapter,
     arm=sections.arm,
     training=sections.training,
@@ -19,6 +19,7 @@ rule batches:
     input:
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
+        tokens=bind(inputs.tokens),
     output:
         "<results>/batches/{model}/seed{seed}.json",
     log:
@@ -28,10 +29,11 @@ rule batches:
     resources:
         **machine.in_turn(minutes.small),
     params:
-        *lineage("draw_batches.py", "gpu", encoding=sections.encoding, batches=sections.batches),
+        *lineage("draw_batches.py", "gpu", batches=sections.batches),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/draw_batches.py" --model-lock {input.model:q} --data-lock {input.data:q} '
-        "--seed {wildcards.seed} --out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+        "--tokens {input.tokens[0]:q} --seed {wildcards.seed} --out {output:q} "
+        "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
 rule train_std:
@@ -39,6 +41,7 @@ rule train_std:
         precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
+        tokens=bind(inputs.tokens),
         batches="<results>/batches/{model}/seed{seed}.json",
         probe=bind(inputs.probe),
         selection=bind(inputs.selection),
@@ -63,10 +66,10 @@ rule train_std:
         *TRAIN,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
-        "--precision {input.precision:q} --probe {input.probe:q} --selection {input.selection:q} "
-        "--batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} --seed {wildcards.seed} "
-        "--threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard {resources.tensorboard} "
-        "--events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
+        "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} "
+        "--selection {input.selection:q} --batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} "
+        "--seed {wildcards.seed} --threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard "
+        "{resources.tensorboard} --events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
         "--out {output.run:q} --adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 

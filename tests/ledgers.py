@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from aletheia.analysis.ledger import build_ledger
-from aletheia.provenance.artifacts import canonical_bytes, enveloped
+from aletheia.provenance.artifacts import canonical_bytes, enveloped, sha256_file
 from aletheia.provenance.lineage import ROOT, SCRIPTS, compact_json
 
 SEEDS = (42, 123, 999)
@@ -168,6 +170,42 @@ def sealed(path: Path, kind: str, payload: dict[str, Any], **observed: Any) -> P
     seen = {"ended": ENDED, **observed}
     path.write_bytes(canonical_bytes(enveloped(kind, payload, LINEAGE, seen, path)))
     return path
+
+
+def locked_rows(
+    folder: Path, tokenizer: Any, train: list[dict], heldout: list[dict], **config: Any
+) -> tuple[str, Path, str, Path]:
+    """Write a model (what is read before its weights) and a data set; return the arguments that name their locks."""
+    (folder / "mine").mkdir(parents=True)
+    tokenizer.save_pretrained(folder / "tiny")
+    about = {"model_type": "llama", "max_position_embeddings": 256, **config}
+    (folder / "tiny" / "config.json").write_text(json.dumps(about))
+    for name, rows in (("train", train), ("heldout", heldout)):
+        (folder / "mine" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {}
+    for place in ("tiny", "mine"):
+        paths = [path for path in (folder / place).iterdir() if path.is_file()]
+        files[place] = {p.name: {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in paths}
+    origin = {"source": {"type": "local", "path": "x"}, "revision": None, "licence": None}
+    model = {"model": "tiny", **origin, "files": files["tiny"], "parameters": 1, "layers": 1, "family": "llama"}
+    rows = {name: {**facts, "rows": 1} for name, facts in files["mine"].items()}
+    mine = {"data": "mine", **origin, "files": rows, "format": "rows"}
+    return (
+        *("--model-lock", sealed(folder / "tiny.lock.json", "model_lock", {**model, "tokenizer_class": None})),
+        *("--data-lock", sealed(folder / "mine.lock.json", "data_lock", mine)),
+    )
+
+
+def run_here(monkeypatch: Any, capsys: Any, name: str, *arguments: Any) -> tuple[int, str]:
+    """Run one script in this process; return how it ended and what it printed."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPTS / name), *map(str, arguments)])
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        ended = 0
+    except SystemExit as end:
+        ended = end.code
+    printed = capsys.readouterr()
+    return ended, printed.out + printed.err
 
 
 def write_study(folder: Path, campaigns: list[dict], runs: dict, evaluations: dict) -> list[str]:

@@ -22,6 +22,7 @@ from conftest import ROOT, STUDY, append, as_ordinary_user, copy_study, edit, sn
 
 NOTHING = "nothing to do: every artifact is whole, and made by the present code and settings\n"
 PROBE = "results/probe/tiny-neox/seed1.json"
+ENCODED = "results/tokens/tiny-neox.safetensors"
 TABLE = "results/tables/table1.md"
 FIGURE = "results/figures/fig1.pdf"
 DRAW = "results/stability/tiny-neox/seed0.json"
@@ -217,10 +218,9 @@ def test_files_that_are_newer_by_their_time_alone_are_kept_by_touching(unrecorde
     before = snapshot(unrecorded)
     found, whole = rows(unrecorded)
     assert {row["kind"] for row in found.values()} == {"newer"}
-    assert found[PROBE]["changes"] == [
-        "newer by its time alone: resources/models/tiny-neox.lock.json",
-        "same code, settings and inputs; newer by time alone",
-    ]
+    kept = "same code, settings and inputs; newer by time alone"
+    assert found[ENCODED]["changes"] == ["newer by its time alone: resources/models/tiny-neox.lock.json", kept]
+    assert found[PROBE]["changes"] == ["follows tokens (2 files)", kept]
     assert found[PROBE]["seconds"] == seconds(unrecorded / PROBE)
     assert whole["seconds"] == pytest.approx(sum(row["seconds"] for row in found.values()))
     assert "results/train/tiny-llama/std/seed1/run.json" not in found

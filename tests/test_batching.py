@@ -5,6 +5,7 @@ import pytest
 from aletheia.errors import UserError
 from aletheia.study.arms import ROOM, steps_of_plan
 from aletheia.training.batch_plan import batches_payload, first_batches, plan_batches
+from aletheia.training.encoded_rows import Encoded
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
 
@@ -59,9 +60,10 @@ def test_the_plan_has_room_for_arms_that_come_later(arm, steps):
 
 
 def payload(steps=4):
-    examples = [{"input_ids": [0] * n, "row": 2 * i} for i, n in enumerate(LENGTHS)]
+    examples = [{"input_ids": [0] * n, "labels": [0] * n, "row": 2 * i} for i, n in enumerate(LENGTHS)]
+    encoded = Encoded.of(examples, [length for n in LENGTHS for length in (n, 0)], [])
     settings = {"batch_size": 2, "accumulation": 2}
-    return batches_payload(examples, model="tiny", seed=7, steps=steps, settings=settings)
+    return batches_payload(encoded, model="tiny", seed=7, steps=steps, settings=settings)
 
 
 def test_a_plan_names_rows_of_the_file_and_counts_its_tokens():

@@ -262,7 +262,8 @@ def test_the_dry_run_lists_every_job(paper, tmp_path):
     counted = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", said(done), flags=re.MULTILINE)}
     kinds = Counter(run.kind for run in paper.runs.values())
     assert kinds == {"train_std": 54, "train_ale": 60, "train_cm": 9}
-    wanted = {**kinds, "stage_model": 18, "stage_data": 4, "probe": 54, "batches": 54, "select": 69, "aggregate": 1}
+    wanted = {**kinds, "stage_model": 18, "stage_data": 4, "tokens": 18, "aggregate": 1}
+    wanted |= {"probe": 54, "batches": 54, "select": 69}
     # A run with HumanEval has a job that judges its programs; so has its base model.
     asked = [model for model in paper.used_models() if "humaneval" in paper.model_benchmarks(model)]
     wanted["score_code"] = len(asked) + sum(run.model in asked for run in paper.runs.values())

@@ -223,6 +223,8 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     plans = [tmp_path / "batches" / "smollm2-135m" / f"seed{seed}.json" for seed in SEEDS]
     made = {path: ("batches", plan("smollm2-135m", seed)) for path, seed in zip(plans, SEEDS, strict=True)}
     made[precision] = ("precision", {"dtype": "fp32", "candidates": ["fp32"]})
+    tokens = tmp_path / "tokens" / "smollm2-135m.safetensors.lineage.json"
+    made[tokens] = ("file", {"name": "smollm2-135m.safetensors", "files": {}, "about": {}})
     for path, (kind, payload) in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         sealed(path, kind, payload)
@@ -230,7 +232,7 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(read_ledger(tmp_path / "aggregate" / "ledger.csv")) == 9
     # What all arms of a model share makes their rows too.
-    for path in (plans[1], precision):
+    for path in (plans[1], precision, tokens):
         kind, payload = made[path]
         sealed(path, kind, payload, code_edited_meanwhile=["aletheia.training.batch_plan"])
         done = script("aggregate.py", *arguments)

@@ -18,6 +18,7 @@ FIGURE = "results/figures/fig1.pdf"
 SVG = "{http://www.w3.org/2000/svg}"
 STEPS = [
     "stage",
+    "tokens",
     "batches",
     "precision",
     "probe",
@@ -52,7 +53,7 @@ def test_the_tree_reaches_weights_data_code_and_machine(finished):
     assert any(re.fullmatch(rf"  aletheia\.method\.probe +{digest}  probe", line) for line in lines)
     assert any(line.startswith("  tiny-llama: random") for line in lines)
     (gpu,) = (line for line in lines if re.search(r"envs/gpu\.yaml \w{16} ", line))
-    assert set(gpu.split("  ")[-1].strip().split(", ")) == {"train", "batches", "precision", "probe"}
+    assert set(gpu.split("  ")[-1].strip().split(", ")) == {"train", "tokens", "batches", "precision", "probe"}
 
 
 def test_the_json_holds_every_edge_that_the_artifacts_record(finished):

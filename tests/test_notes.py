@@ -8,8 +8,8 @@ from aletheia.controller.notes import NoteWatcher
 
 def test_notes_are_handed_on_once_whatever_seed_repeats_them(tmp_path):
     told = []
-    watcher = NoteWatcher([tmp_path / "batches", tmp_path / "absent"], told.append)
-    log = tmp_path / "batches" / "tiny-seed1.log"
+    watcher = NoteWatcher([tmp_path / "tokens", tmp_path / "absent"], told.append)
+    log = tmp_path / "tokens" / "tiny-seed1.log"
     log.parent.mkdir()
     log.write_text("loading\nnote: rows: 8 of 41 rows left out\nnote: half a li")
     watcher.look()

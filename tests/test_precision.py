@@ -14,6 +14,7 @@ from aletheia.method.loading import load_tokenizer
 from aletheia.provenance import artifacts
 from aletheia.staging import convert
 from aletheia.training.precision import SECONDS, Measurement, Shape, measured, sentence, typical_shape
+from aletheia.training.token_table import StagedRows
 from conftest import SCRIPTS, tiny_model
 from damaged import LLAMA
 from stage_step import fork, staged
@@ -38,21 +39,26 @@ def rows(*lengths):
     return [{"instruction": "a", "input": "", "output": "b" * (length - 3)} for length in lengths]
 
 
-def test_the_shape_is_that_of_the_datas_micro_batches(tokenizer):
-    encoding = {**PLAIN, "max_tokens": 512}
+def shape_of(folder, rows, tokenizer, max_tokens, **sizes):
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    staged_rows = StagedRows(folder, lambda: tokenizer, {**PLAIN, "max_tokens": max_tokens})
+    return typical_shape(staged_rows, **sizes)
+
+
+def test_the_shape_is_that_of_the_datas_micro_batches(tmp_path, tokenizer):
     # One row a micro-batch: the median row.
-    shape = typical_shape(rows(*range(20, 61)), tokenizer, encoding, batch_size=1, accumulation=1)
+    shape = shape_of(tmp_path, rows(*range(20, 61)), tokenizer, 512, batch_size=1, accumulation=1)
     assert shape == Shape(1, 40)
     # As long as the longest of each pair; dealt by length within a step, the padding is less.
     lengths = [20] * 32 + [60] * 32
-    alone = typical_shape(rows(*lengths), tokenizer, encoding, batch_size=2, accumulation=1)
-    dealt = typical_shape(rows(*lengths), tokenizer, encoding, batch_size=2, accumulation=32)
+    alone = shape_of(tmp_path, rows(*lengths), tokenizer, 512, batch_size=2, accumulation=1)
+    dealt = shape_of(tmp_path, rows(*lengths), tokenizer, 512, batch_size=2, accumulation=32)
     assert (alone, dealt) == (Shape(2, 60), Shape(2, 40))
     # Never longer than rows are cut.
-    assert typical_shape(rows(300), tokenizer, {**PLAIN, "max_tokens": 64}, batch_size=1, accumulation=1).tokens == 64
+    assert shape_of(tmp_path, rows(300), tokenizer, 64, batch_size=1, accumulation=1).tokens == 64
 
 
-def test_more_rows_than_the_sample_are_not_encoded(tokenizer):
+def test_more_rows_than_the_sample_are_not_encoded(tmp_path, tokenizer):
     counted = []
 
     class Counting:
@@ -63,14 +69,13 @@ def test_more_rows_than_the_sample_are_not_encoded(tokenizer):
             counted.append(len(texts))
             return tokenizer(texts, **options)
 
-    encoding = {**PLAIN, "max_tokens": 64}
-    typical_shape(rows(*[30] * 5000), Counting(), encoding, batch_size=4, accumulation=2)
+    shape_of(tmp_path, rows(*[30] * 5000), Counting(), 64, batch_size=4, accumulation=2)
     assert len(counted) <= 257  # one more asks for the token that begins a text
 
 
-def test_too_few_rows_are_refused(tokenizer):
+def test_too_few_rows_are_refused(tmp_path, tokenizer):
     with pytest.raises(UserError, match=r"has 1 usable rows, fewer than training\.batch_size=4"):
-        typical_shape(rows(30), tokenizer, {**PLAIN, "max_tokens": 64}, batch_size=4, accumulation=1)
+        shape_of(tmp_path, rows(30), tokenizer, 64, batch_size=4, accumulation=1)
 
 
 def test_passes_fit_the_time():

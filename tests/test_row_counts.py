@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import runpy
-import sys
-
 import pytest
 
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 from aletheia.staging.convert import byte_tokenizer
 from aletheia.training import encoding, row_counts
-from conftest import SCRIPTS
-from ledgers import sealed
+from ledgers import locked_rows, run_here
 
 WHOLE = {"instruction": "Say it.", "input": "", "output": "ok", "source_row": 0}
 CUT = {**WHOLE, "output": "ok " * 30}
@@ -120,49 +115,16 @@ def test_rows_that_hold_a_special_token_are_counted_and_told(capsys):
     assert encoding.encode_rows(rows, tokenizer, 64, prompt="plain").counts()["special"] == 0
 
 
-def staged(folder, tokenizer, train, heldout):
-    """Locks of a model (as much of it as the step reads) and of a data set."""
-    folder.mkdir(exist_ok=True)
-    files = {}
-    tokenizer.save_pretrained(folder / "tiny")
-    (folder / "tiny" / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 256}')
-    (folder / "mine").mkdir()
-    for name, rows in (("train", train), ("heldout", heldout)):
-        (folder / "mine" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for place in ("tiny", "mine"):
-        paths = [path for path in (folder / place).iterdir() if path.is_file()]
-        files[place] = {p.name: {"sha256": artifacts.sha256_file(p), "bytes": p.stat().st_size} for p in paths}
-    about = {"source": {"type": "local", "path": "x"}, "revision": None, "licence": None}
-    model = {"model": "tiny", **about, "files": files["tiny"], "parameters": 1, "layers": 1, "family": "llama"}
-    rows = {name: {**facts, "rows": 1} for name, facts in files["mine"].items()}
-    mine = {"data": "mine", **about, "files": rows, "format": "rows"}
-    return [
-        *("--model-lock", sealed(folder / "tiny.lock.json", "model_lock", {**model, "tokenizer_class": None})),
-        *("--data-lock", sealed(folder / "mine.lock.json", "data_lock", mine)),
-    ]
+PLAN = ("encoding.prompt=plain", "batches.steps=2", "batches.batch_size=1")
 
 
-def draw(monkeypatch, capsys, locks, out, *more):
-    """Run the script in this process; return how it ended and what it printed."""
-    script = str(SCRIPTS / "draw_batches.py")
-    plan = ("batches.steps=2", "batches.batch_size=1", "encoding.prompt=plain")
-    arguments = [*locks, "--out", out, "--set", *plan, *more]
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    try:
-        runpy.run_path(script, run_name="__main__")
-        ended = 0
-    except SystemExit as end:
-        ended = end.code
-    printed = capsys.readouterr()
-    return ended, printed.out + printed.err
-
-
-def test_the_batches_step_counts_and_says_the_same_for_each_seed(tmp_path, monkeypatch, capsys, tokenizer):
-    locks = staged(tmp_path, tokenizer, [WHOLE, CUT, GONE, WHOLE], [WHOLE, GONE])
+def test_the_batches_step_by_hand_counts_and_says_the_same_for_each_seed(tmp_path, monkeypatch, capsys, tokenizer):
+    locks = locked_rows(tmp_path, tokenizer, [WHOLE, CUT, GONE, WHOLE], [WHOLE, GONE])
     said = []
     for seed in (1, 2):
-        locks_and_seed, out = [*locks, "--seed", seed], tmp_path / f"{seed}.json"
-        ended, text = draw(monkeypatch, capsys, locks_and_seed, out, "encoding.max_tokens=64")
+        out = tmp_path / f"{seed}.json"
+        call = [*locks, "--seed", seed, "--out", out, "--set", *PLAN, "encoding.max_tokens=64"]
+        ended, text = run_here(monkeypatch, capsys, "draw_batches.py", *call)
         assert ended == 0, text
         said.append([line for line in text.splitlines() if line.startswith("note: ")])
     assert said[0] == said[1]
@@ -181,8 +143,8 @@ def test_what_cannot_be_trained_is_refused_where_it_costs_nothing(tmp_path, monk
     strict = byte_tokenizer()
     strict.chat_template = "{% if messages[1].role == 'user' %}{{ raise_exception('Turns must alternate') }}{% endif %}"
     turns = [{"role": role, "content": "x"} for role in ("user", "user", "assistant")]
-    chat = staged(tmp_path / "chat", strict, [WHOLE, {"messages": turns, "source_row": 7}], [WHOLE])
-    gone = staged(tmp_path / "gone", tokenizer, [WHOLE], [GONE])
+    chat = locked_rows(tmp_path / "chat", strict, [WHOLE, {"messages": turns, "source_row": 7}], [WHOLE])
+    gone = locked_rows(tmp_path / "gone", tokenizer, [WHOLE], [GONE])
     for locks, tokens, sentence in (
         (gone, 300, "error: encoding.max_tokens is 300, and the model's context has 256 tokens; lower encoding.max_to"),
         (gone, 64, "none of the 1 held-out rows keeps any of its response within max_tokens=64; raise encoding.max_to"),
@@ -193,9 +155,11 @@ def test_what_cannot_be_trained_is_refused_where_it_costs_nothing(tmp_path, monk
             "(user, user): Turns must alternate; change or remove the row",
         ),
     ):
-        out = tmp_path / "out.json"
-        ended, text = draw(monkeypatch, capsys, [*locks, "--seed", 1], out, f"encoding.max_tokens={tokens}")
-        assert (ended, sentence in text, out.exists()) == (2, True, False), text
+        for script, more in (("tokenise.py", PLAN[:1]), ("draw_batches.py", PLAN)):
+            seed, out = ["--seed", 1] * (script == "draw_batches.py"), tmp_path / "out"
+            call = [*locks, *seed, "--out", out, "--set", *more, f"encoding.max_tokens={tokens}"]
+            ended, text = run_here(monkeypatch, capsys, script, *call)
+            assert (ended, sentence in text, out.exists()) == (2, True, False), text
 
 
 def test_a_lock_of_questions_in_the_place_of_rows_is_one_sentence(tmp_path):

@@ -180,7 +180,7 @@ JUDGED = {"score_code", *REPORTED}
 EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval", *JUDGED}
 SELECTED = {"select", "train_ale", "train_cm", *EVALUATED}
 TRAINED = {"train_std", *SELECTED} - {"select"}
-STAGED = {"stage_model", "stage_data", "precision", "batches", "probe", *SELECTED, *TRAINED}
+STAGED = {"stage_model", "stage_data", "tokens", "precision", "batches", "probe", *SELECTED, *TRAINED}
 LIBRARY = "workflow/scripts/aletheia"
 
 
@@ -213,7 +213,7 @@ def test_edited_prose_plans_nothing(study):
         (f"{LIBRARY}/report/plot_style.py", {"figures"}),
         # Nothing that a rule runs imports it.
         (f"{LIBRARY}/audit/verification.py", set()),
-        ("envs/gpu.yaml", {"precision", "batches", "probe", *SELECTED, *TRAINED}),
+        ("envs/gpu.yaml", {"tokens", "precision", "batches", "probe", *SELECTED, *TRAINED}),
         ("envs/light.yaml", SELECTED),
     ],
 )
@@ -333,6 +333,16 @@ IDLE = {
 }
 
 
+# For a key, steps that run again with another value, and steps that do not.
+TOKENS_FOLLOW = {
+    "encoding.prompt": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
+    "encoding.max_tokens": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
+    "probe.batches": ({"probe", "select", "train_ale"}, {"tokens", "precision", "batches", "train_std"}),
+    "training.steps": ({"batches", "train_std"}, {"tokens", "precision", "probe", "select"}),
+    "training.eval_rows": ({"train_std"}, {"tokens", "precision", "probe", "batches"}),
+}
+
+
 def keys(node, prefix=""):
     """Yield the dotted name of each key that a schema's sections hold."""
     for name, child in node.get("properties", {}).items():
@@ -370,12 +380,17 @@ def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
         (study / f"{key}.config.yaml").write_text(yaml.safe_dump(config))
         done = snakemake(study, "-n", "--configfile", f"{key}.config.yaml")
         assert done.returncode == 0, said(done)
-        return NOTHING not in said(done)
+        planned = set(re.findall(r"^(?:local)?rule (\w+):$", said(done), flags=re.MULTILINE))
+        assert bool(planned) is (NOTHING not in said(done))
+        return planned
 
     with ThreadPoolExecutor(2) as pool:
         seen = dict(zip([*OTHERS, *IDLE], pool.map(rerun, [*OTHERS, *IDLE]), strict=True))
     assert [key for key in OTHERS if not seen[key]] == []
     assert [key for key in IDLE if seen[key]] == []
+    # Rows are encoded once for all that reads them; what does not decide the encoding leaves it, and the others, alone.
+    for key, (others, same) in TOKENS_FOLLOW.items():
+        assert (others - seen[key], same & seen[key]) == (set(), set()), key
 
 
 @pytest.mark.slow

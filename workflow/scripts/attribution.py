@@ -20,13 +20,14 @@ def main() -> None:
     parser = step_parser("attribution", __doc__, script=__file__, sections=SECTIONS)
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--tokens", type=Path, nargs="?", help="table of the tokens step; encoded here without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--probe", type=Path, required=True, help="artifact of the probe, for the arm gradient50")
     parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    inputs = [args.model_lock, args.data_lock, args.probe, *filter(None, [args.precision])]
+    inputs = [args.model_lock, args.data_lock, args.probe, *filter(None, [args.tokens, args.precision])]
     with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
@@ -42,6 +43,7 @@ def main() -> None:
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),
             seed=args.seed,
+            tokens=args.tokens,
             precision=job.input(args.precision, "precision"),
             probe=job.input(args.probe, "probe"),
         )

@@ -14,28 +14,23 @@ def main() -> None:
     parser = step_parser("batches", __doc__, script=__file__, sections=("encoding", "batches"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--tokens", type=Path, nargs="?", help="table of the tokens step; encoded here without it")
     parser.add_argument("--seed", type=SEED, required=True, help="of the order")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args.step, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
+    inputs = [args.model_lock, args.data_lock, *filter(None, [args.tokens])]
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia.method import loading
-        from aletheia.provenance import staged_files
-        from aletheia.training import batch_plan, row_counts
+        from aletheia.provenance import start
+        from aletheia.training import batch_plan, token_table
 
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
-        model, name = model_lock.payload["model"], data_lock.payload["data"]
-        folder, encoding = staged_files.checked_folder(model_lock), job.config["encoding"]
-        context = loading.context_of(folder)
-        loading.check_length(encoding["max_tokens"], context)
-        tokenizer = loading.load_tokenizer(folder)
-        encoded = row_counts.encode_all(staged_files.checked_folder(data_lock), tokenizer, encoding)
-        # First, since it explains why few rows are left for a plan.
-        row_counts.tell(encoded, data=name, model=model, max_tokens=encoding["max_tokens"], context=context)
-        settings = job.config["batches"]
+        encoded = token_table.encoded_data(args.tokens, model_lock, data_lock, job.config.get("encoding", {}))
+        start.work_begins()
+        model, settings = model_lock.payload["model"], job.config["batches"]
         payload = batch_plan.batches_payload(
-            encoded["train"].examples, model=model, seed=args.seed, steps=settings["steps"], settings=settings
+            encoded["train"], model=model, seed=args.seed, steps=settings["steps"], settings=settings
         )
         payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}
         padding = 1 - payload["tokens"] / payload["padded_tokens"]

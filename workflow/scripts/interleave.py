@@ -16,6 +16,7 @@ def main() -> None:
     parser = step_parser("paired", __doc__, script=__file__, sections=SECTIONS)
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--tokens", type=Path, nargs="?", help="table of the tokens step; encoded here without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--selection", type=Path, required=True, help="artifact of the select step")
     parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time the arm pays for")
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    inputs = [args.model_lock, args.data_lock, args.selection, *filter(None, [args.precision, args.probe])]
+    inputs = [args.model_lock, args.data_lock, args.selection, *filter(None, [args.tokens, args.precision, args.probe])]
     with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
@@ -39,6 +40,7 @@ def main() -> None:
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),
             seed=args.seed,
+            tokens=args.tokens,
             precision=job.input(args.precision, "precision"),
             selection=job.input(args.selection, "selection"),
             probe=job.input(args.probe, "probe"),

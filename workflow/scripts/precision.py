@@ -17,21 +17,28 @@ def main() -> None:
     parser = step_parser("precision", __doc__, script=__file__, sections=("encoding", "precision"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--tokens", type=Path, nargs="?", help="table of the tokens step; encoded here without it")
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    with Job(args.step, inputs=[args.model_lock, args.data_lock], outputs=[args.out]) as job:
+    inputs = [args.model_lock, args.data_lock, *filter(None, [args.tokens])]
+    with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading
         from aletheia.provenance import staged_files, start
-        from aletheia.training import precision
+        from aletheia.training import precision, token_table
 
         loading.use_threads(args.threads)
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
-        tokenizer = loading.load_tokenizer(staged_files.checked_folder(model_lock))
-        rows = staged_files.read_rows(staged_files.checked_folder(data_lock) / "train.jsonl")
-        shape = precision.typical_shape(rows, tokenizer, job.config["encoding"], **job.config["precision"])
+        rows = token_table.token_rows(
+            args.tokens,
+            model_lock=model_lock,
+            data_lock=data_lock,
+            encoding=job.config["encoding"],
+            tokenizer=lambda: loading.load_tokenizer(staged_files.checked_folder(model_lock)),
+        )
+        shape = precision.typical_shape(rows, **job.config["precision"])
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}
         if dtype is None:

@@ -15,6 +15,7 @@ def main() -> None:
     parser = step_parser("probe", __doc__, script=__file__, sections=("model", "encoding", "probe"))
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--tokens", type=Path, nargs="?", help="table of the tokens step; encoded here without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--seed", type=SEED, required=True, help="draws the probe's batches")
     parser.add_argument(
@@ -23,23 +24,24 @@ def main() -> None:
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--out", type=Path, required=True, help="artifact to write")
     args = parser.parse_args()
-    inputs = [args.model_lock, args.data_lock, *([args.precision] if args.precision else [])]
+    inputs = [args.model_lock, args.data_lock, *filter(None, [args.tokens, args.precision])]
     with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
         from aletheia.method import loading, probe
-        from aletheia.provenance import machine_load, staged_files, start
-        from aletheia.training import encoding, row_counts
+        from aletheia.provenance import machine_load, start
+        from aletheia.training import encoding, row_counts, token_table
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
+        locks, own = {"model_lock": model_lock, "data_lock": data_lock}, job.config["encoding"]
+        rows = token_table.token_rows(args.tokens, **locks, encoding=own, tokenizer=lambda: tokenizer)
         dtype = loading.resolved_dtype(job.config["model"], job.input(args.precision, "precision"))
         model, tokenizer = loading.load(model_lock, dtype=dtype, **loading.loading(job.config["model"]))
-        loading.check_context(model, job.config["encoding"]["max_tokens"])
-        rows = staged_files.read_rows(staged_files.checked_folder(data_lock) / "train.jsonl")
-        encoded = encoding.encode_rows(rows, tokenizer, what="training rows", **job.config["encoding"])
-        print(row_counts.in_words(encoded.counts(), "training rows", job.config["encoding"]["max_tokens"]))
+        loading.check_context(model, own["max_tokens"])
+        encoded = rows.encoded("train")
+        print(row_counts.in_words(encoded.counts(), "training rows", own["max_tokens"]))
         settings = dict(job.config["probe"])
         method = settings.pop("method")
         if settings.pop("gradient_checkpointing"):

@@ -17,6 +17,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--data-lock", type=Path, required=True, help="lock file of the staged training data")
+    parser.add_argument("--tokens", type=Path, nargs="?", help="table of the tokens step; encoded here without it")
     parser.add_argument("--precision", type=Path, nargs="?", help="artifact of the precision step (model.dtype auto)")
     parser.add_argument("--selection", type=Path, nargs="?", help="artifact of the select step; all layers without it")
     parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time counts for this arm")
@@ -43,7 +44,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the step."""
     args = arguments()
-    optional = [args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
+    optional = [args.tokens, args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
     # run.json is written last: where it stands, the adapter is whole.
     with Job(args.step, inputs=inputs, outputs=[args.out, args.adapter]) as job:
@@ -59,6 +60,7 @@ def main() -> None:
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),
             seed=args.seed,
+            tokens=args.tokens,
             precision=job.input(args.precision, "precision"),
             selection=job.input(args.selection, "selection"),
             probe=job.input(args.probe, "probe"),

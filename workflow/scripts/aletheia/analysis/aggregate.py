@@ -79,6 +79,7 @@ class _Envelopes:
         self.evaluations = self._by_payload(found.evaluations, "evaluation", "model", "arm", "seed", "benchmark")
         self.probes = {key: self._read(path, "probe") for key, path in found.probes.items()}
         self.selections = {key: self._read(path, "selection") for key, path in found.selections.items()}
+        self.tokens = {model: self._read(path, "file") for model, path in found.tokens.items()}
         self.plans = {key: self._read(path, "batches") for key, path in found.plans.items()}
         self.precisions = {model: self._read(path, "precision") for model, path in found.precisions.items()}
         self.generations = {key: self._read(path, "file") for key, path in found.generations.items()}
@@ -90,7 +91,7 @@ class _Envelopes:
         own = [self.probes.get(key), self.selections.get(key), self.plans.get((model, seed)), self.runs.get(key)]
         own.append(self.generations.get(key))
         own += [self.evaluations.get((*key, benchmark)) for benchmark in benchmarks]
-        shared = [self.precisions.get(model), self.generations.get(base)]
+        shared = [self.tokens.get(model), self.precisions.get(model), self.generations.get(base)]
         shared += [self.evaluations.get((*base, name)) for name in benchmarks]
         return [
             Maker(*self._paths[id(envelope)], shared=group is shared)

@@ -223,6 +223,9 @@ def add_member(path: Path, members: set[str], omitted: dict[str, dict[str, Any]]
     """
     if path.is_dir():
         _add_folder(path, members, omitted, weights=weights)
+    elif path.suffix in WEIGHTS:
+        # A table of token ids, as large as weights: the data that it is made of goes in.
+        omitted |= {path.as_posix(): artifacts.payload(artifacts.sidecar(path), "file")["files"][path.name]}
     elif path.exists():
         members.add(path.as_posix())
     if path.name.endswith(LOCK):

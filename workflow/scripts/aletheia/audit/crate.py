@@ -35,7 +35,7 @@ TERMS = {name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sh
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
 # One job makes what shares a stem; these make all of a folder; the others run once.
 BY_STEM = (
-    *("stage_model", "stage_data", "precision", "batches", "probe", "select", "figures"),
+    *("stage_model", "stage_data", "tokens", "precision", "batches", "probe", "select", "figures"),
     *("probe_draw", "interleave", "attribute"),
 )
 BY_FOLDER = ("train", "evaluate", "generate", "score_code")

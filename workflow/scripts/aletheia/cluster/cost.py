@@ -16,7 +16,8 @@ where a row's forward pass is forward = FORWARD / (batch_size · accumulation) o
 weights; those in 4 bits are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as
 the standard one with the matched number of steps: selecting arms take less, and the compute-matched one is meant to
 take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all constants
-but the step times are chosen by hand and have not been measured. Judging generated code needs no GPU and is left out.
+but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code need no GPU
+and are left out.
 """
 
 from __future__ import annotations

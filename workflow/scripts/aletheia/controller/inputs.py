@@ -38,6 +38,11 @@ def training_data(study: Study, paths: Paths, model: str) -> str:
     return paths.data_lock(study.shared[model]["data"])
 
 
+def tokens(paths: Paths, model: str) -> list[str]:
+    """Return the table of a model's rows as token ids, then its sidecar."""
+    return list(outputs.with_sidecar(paths.tokens(model)))
+
+
 def precision(study: Study, paths: Paths, model: str) -> str | list[str]:
     """Return the measured choice of precision, for a model with dtype auto."""
     return paths.precision(model) if study.models[model]["dtype"] == "auto" else NOTHING

@@ -30,6 +30,8 @@ class CampaignArtifacts:
         Files of kind ``run`` and ``evaluation``.
     probes, selections
         By (model, arm, seed), of the arms that have one.
+    tokens
+        Sidecars of the token tables, by model.
     plans
         Of batches, by (model, seed).
     precisions
@@ -43,6 +45,7 @@ class CampaignArtifacts:
     evaluations: list[Path]
     probes: dict[RunKey, Path] = field(default_factory=dict)
     selections: dict[RunKey, Path] = field(default_factory=dict)
+    tokens: dict[str, Path] = field(default_factory=dict)
     plans: dict[tuple[str, int], Path] = field(default_factory=dict)
     precisions: dict[str, Path] = field(default_factory=dict)
     generations: dict[tuple[str, str, int | None], Path] = field(default_factory=dict)
@@ -50,7 +53,7 @@ class CampaignArtifacts:
     @property
     def paths(self) -> list[Path]:
         """All of them, each once."""
-        others = (self.probes, self.selections, self.plans, self.precisions, self.generations)
+        others = (self.probes, self.selections, self.tokens, self.plans, self.precisions, self.generations)
         found = [*self.runs, *self.evaluations, *(path for group in others for path in group.values())]
         return list(dict.fromkeys(found))
 
@@ -72,8 +75,8 @@ def campaign_artifacts(
     paths
         The study's.
     runs, evaluations
-        In place of the study's own; with runs, which plans of batches they read is not known, and with evaluations what
-        wrote the answers.
+        In place of the study's own; with runs, which tokens and plans of batches they read is not known, and with
+        evaluations what wrote the answers.
     """
     trained: dict[Path, None] = {}
     evaluated: dict[Path, None] = {}
@@ -83,6 +86,7 @@ def campaign_artifacts(
             model, arm, seed = key = (run["model"], run["arm"], run["seed"])
             trained[Path(paths.run(*key))] = None
             if runs is None:
+                found.tokens[model] = Path(paths.tokens(model) + SIDECAR)
                 found.plans[model, seed] = Path(paths.batches(model, seed))
                 if run.get("measured_precision"):
                     found.precisions[model] = Path(paths.precision(model))

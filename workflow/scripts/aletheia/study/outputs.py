@@ -121,9 +121,10 @@ def _targets(study: Study, paths: Paths) -> dict[str, str]:
 
 
 def _trained(run: Run, paths: Paths) -> dict[str, str]:
-    """Return what one run's batches, probe, selection and training leave."""
+    """Return what one run's tokens, batches, probe, selection and training leave."""
     key = (run.model, run.arm, run.seed)
-    files = {paths.batches(run.model, run.seed): "batches"}
+    files = dict.fromkeys(with_sidecar(paths.tokens(run.model)), "tokens")
+    files[paths.batches(run.model, run.seed)] = "batches"
     if run.probes:
         files[paths.probe(run.model, run.seed)] = "probe"
     if run.selects:

@@ -37,6 +37,10 @@ class Paths:
         """Return the lock of a staged data set."""
         return f"{self.resources}/data/{data}.lock.json"
 
+    def tokens(self, model: str) -> str:
+        """Return the table of a model's training data and held-out rows as token ids."""
+        return f"{self.results}/tokens/{model}.safetensors"
+
     def precision(self, model: str) -> str:
         """Return the measured choice of precision of a model with ``dtype: auto``."""
         return f"{self.results}/precision/{model}.json"

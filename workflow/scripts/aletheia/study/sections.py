@@ -26,6 +26,11 @@ def encoding(study: Study, model: str) -> Section:
     return study.shared[model]["encoding"]
 
 
+def token_limit(study: Study, model: str) -> Section:
+    """Return what a step that reads the token table needs to know of it: the longest sequence."""
+    return {"max_tokens": encoding(study, model)["max_tokens"]}
+
+
 def loading(study: Study, model: str) -> Section:
     """Return how a model is loaded."""
     return {key: study.models[model][key] for key in ("dtype", "quantization", "attention")}

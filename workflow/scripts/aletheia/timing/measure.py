@@ -13,7 +13,6 @@ from aletheia.method.loading import check_context, load, loading, resolved_dtype
 from aletheia.method.selection import select_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
-from aletheia.provenance.staged_files import checked_folder
 from aletheia.timing.interleaving import WARMUP_ROUNDS, take_turns, total_steps, twin
 from aletheia.timing.paired import STD, ratios_payload, status_of
 from aletheia.timing.rounds import Turns
@@ -176,6 +175,7 @@ def _loaded(inputs: RunInputs, config: Mapping[str, Any], dtype: str) -> Work | 
     The batches begin the plan that the study's runs of this model and seed read: a longer one begins with a shorter.
     """
     section, training = config["interleaving"], config["training"]
+    rows = inputs.rows(config, lambda: tokenizer)
     try:
         model, tokenizer = load(inputs.model_lock, dtype=dtype, **loading(config["model"]))
     except (RuntimeError, MemoryError) as error:
@@ -183,8 +183,8 @@ def _loaded(inputs: RunInputs, config: Mapping[str, Any], dtype: str) -> Work | 
         record.fail_by(error)
         return record
     check_context(model, config["encoding"]["max_tokens"])
-    folder = checked_folder(inputs.data_lock, "data_lock")
-    plan = planned_batches(folder, tokenizer, config, plan=None, steps=total_steps(section), seed=inputs.seed)
+    drawn = {"plan": None, "steps": total_steps(section), "seed": inputs.seed}
+    plan = planned_batches(rows, tokenizer.pad_token_id, training, **drawn)
     stepped = positions(plan.batches, accumulation=training["accumulation"], steps=section["steps"])
     return Work(model, plan.batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": stepped})
 

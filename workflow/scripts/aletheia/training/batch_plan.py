@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
-from aletheia.provenance.staged_files import read_rows
 from aletheia.seeded_order import ranked
-from aletheia.training.encoding import collate, encode_rows
+from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoding import collate
+from aletheia.training.token_table import TokenRows
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class PlannedBatches:
     sha256
         Of which rows they hold.
     row_counts
-        What became of the training rows (:meth:`aletheia.training.encoding.Encoded.counts`); None where a plan of an
-        earlier version does not say.
+        What became of the training rows (:meth:`aletheia.training.encoded_rows.Encoded.counts`); None where a plan of
+        an earlier version does not say.
     """
 
     batches: list[TokenBatch]
@@ -91,14 +91,14 @@ def plan_batches(
 
 
 def batches_payload(
-    examples: Sequence[Mapping[str, Any]], *, model: str | None, seed: int, steps: int, settings: Mapping[str, Any]
+    encoded: Encoded, *, model: str | None, seed: int, steps: int, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the payload of a ``batches`` artifact.
 
     Parameters
     ----------
-    examples
-        Encoded rows (:func:`aletheia.training.encoding.encode_rows`).
+    encoded
+        The training rows.
     model, seed
         Whose plan it is.
     steps
@@ -106,7 +106,7 @@ def batches_payload(
     settings
         ``batch_size`` and ``accumulation``.
     """
-    lengths = [len(example["input_ids"]) for example in examples]
+    lengths, rows = encoded.example_lengths, encoded.rows.tolist()
     shape = {key: settings[key] for key in ("batch_size", "accumulation")}
     plan = plan_batches(lengths, steps=steps, seed=seed, **shape)
     return {
@@ -114,10 +114,10 @@ def batches_payload(
         "seed": seed,
         "steps": steps,
         **shape,
-        "examples": len(examples),
+        "examples": len(rows),
         "tokens": sum(lengths[i] for micro in plan for i in micro),
         "padded_tokens": sum(len(micro) * max(lengths[i] for i in micro) for micro in plan),
-        "rows": [[examples[i]["row"] for i in micro] for micro in plan],
+        "rows": [[rows[i] for i in micro] for micro in plan],
     }
 
 
@@ -149,9 +149,9 @@ def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings
 
 
 def planned_batches(
-    folder: Path,
-    tokenizer: Any,
-    config: Mapping[str, Any],
+    rows: TokenRows,
+    pad_token_id: int,
+    settings: Mapping[str, Any],
     *,
     plan: artifacts.Source | None,
     steps: int,
@@ -161,12 +161,12 @@ def planned_batches(
 
     Parameters
     ----------
-    folder
-        The staged training data.
-    tokenizer
-        The model's.
-    config
-        Sections ``encoding`` and ``training``.
+    rows
+        Of the training data (:func:`aletheia.training.token_table.token_rows`).
+    pad_token_id
+        Token that fills a batch up.
+    settings
+        The section ``training``.
     plan
         The ``batches`` artifact, which all arms of the model and seed read; drawn here when None, as by hand.
     steps, seed
@@ -177,28 +177,27 @@ def planned_batches(
     UserError
         When the plan is another's, is too short, or names rows that the data has not.
     """
-    settings = config["training"]
-    rows = read_rows(folder / "train.jsonl")
     if plan:
         payload = artifacts.payload(plan, "batches")
         micro_batches = first_batches(payload, steps=steps, seed=seed, settings=settings)
-        wanted = sorted({row for micro in micro_batches for row in micro})
-        if wanted[-1] >= len(rows):
-            raise UserError(f"{plan}: row {wanted[-1]} is not in {folder}, which has {len(rows)}; draw one anew")
-        encoded = encode_rows([rows[row] for row in wanted], tokenizer, **config["encoding"])
+        wanted, number = sorted({row for micro in micro_batches for row in micro}), rows.number("train")
+        if wanted[-1] >= number:
+            raise UserError(f"{plan}: row {wanted[-1]} is not in {rows.folder}, which has {number}; draw one anew")
+        encoded = rows.encoded("train", wanted, what="rows")
         examples = {wanted[example["row"]]: example for example in encoded.examples}
         counts = payload["row_counts"]["train"] if "row_counts" in payload else None
         lost = next((row for row in wanted if row not in examples), None)
         if lost is not None:
             raise UserError(f"{plan}: row {lost} keeps no target with these encoding settings; draw one anew")
     else:
-        encoded = encode_rows(rows, tokenizer, what="training rows", **config["encoding"])
-        drawn = batches_payload(encoded.examples, model=None, seed=seed, steps=steps, settings=settings)
+        encoded = rows.encoded("train")
+        drawn = batches_payload(encoded, model=None, seed=seed, steps=steps, settings=settings)
         micro_batches = first_batches(drawn, steps=steps, seed=seed, settings=settings)
-        examples = {example["row"]: example for example in encoded.examples}
+        used = {row for micro in micro_batches for row in micro}
+        examples = {row: encoded.examples[index] for index, row in enumerate(encoded.rows.tolist()) if row in used}
         counts = encoded.counts()
     return PlannedBatches(
-        [collate([examples[row] for row in micro], tokenizer.pad_token_id) for micro in micro_batches],
+        [collate([examples[row] for row in micro], pad_token_id) for micro in micro_batches],
         hashlib.sha256(compact_json(micro_batches).encode()).hexdigest(),
         counts,
     )

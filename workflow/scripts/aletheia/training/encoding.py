@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.method.token_batch import TokenBatch
 from aletheia.method.token_loss import IGNORE
 from aletheia.seeded_order import ranked
+from aletheia.training.encoded_rows import Encoded
 from aletheia.training.prompts import PROMPTS, own_texts, rendered
 
 LOSS_ON = ("response", "all")
@@ -27,40 +27,6 @@ def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 def _special_prefix(tokenizer: Any) -> list[int]:
     """Return the beginning-of-sequence token where this tokenizer puts one before every text."""
     return [t for t in tokenizer("")["input_ids"] if t == tokenizer.bos_token_id][:1]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Rows as token ids, and what became of each.
-
-    Attributes
-    ----------
-    examples
-        ``input_ids``, ``labels`` (equal lengths) and ``row``, the index in the rows that were given.
-    lengths
-        Tokens of each row that has something to learn from, before the token limit.
-    cut
-        Rows that lost their end to the token limit and kept a target.
-    no_target_left
-        Rows left out because all of their response lies beyond the token limit.
-    empty
-        Rows left out because there is nothing to learn from: the tokenizer makes no token of their response, or none
-        but special ones (a script that it does not know).
-    special
-        Kept rows whose own text holds a special token's (``</s>``), which the tokenizer reads as that token.
-    """
-
-    examples: list[dict[str, Any]]
-    lengths: list[int]
-    cut: int
-    no_target_left: int
-    empty: int
-    special: int
-
-    def counts(self) -> dict[str, int]:
-        """Return how many rows there were, and how many of them were cut, were left out, or hold special tokens."""
-        rows = len(self.examples) + self.no_target_left + self.empty
-        return {"rows": rows, **{key: getattr(self, key) for key in ("cut", "no_target_left", "empty", "special")}}
 
 
 def encode_rows(
@@ -107,32 +73,22 @@ def encode_rows(
     for name, value, known in (("prompt", prompt, PROMPTS), ("loss_on", loss_on, LOSS_ON)):
         if value not in known:
             raise UserError(f"encoding.{name}: expected one of {', '.join(known)}, found {value!r}")
-    rows, bos = list(rows), _special_prefix(tokenizer)
-    if not rows:
-        raise UserError("expected at least one row and found none; set held_out (or rows) in the data registry")
-    examples, lengths, cut, empty, special, tokens = [], [], 0, 0, 0, _special_texts(tokenizer)
+    rows, bos, tokens = list(rows), _special_prefix(tokenizer), _special_texts(tokenizer)
+    examples: list[dict[str, Any]] = []
+    row_lengths, special = [0] * len(rows), []
     for index, row in enumerate(rows):
         text, spans, templated = _rendered(row, tokenizer, prompt, f"{what}, number {index + 1}")
         # A chat template writes its own beginning-of-sequence token.
         whole = _encode(text, spans, tokenizer, [] if templated else bos, loss_on)
         if not _teaches(whole["labels"], tokenizer):
-            empty += 1
             continue
-        lengths.append(len(whole["input_ids"]))
+        row_lengths[index] = len(whole["input_ids"])
         example = {key: value[:max_tokens] for key, value in whole.items()}
         if _has_target(example["labels"]):
             examples.append({**example, "row": index})
-            cut += lengths[-1] > max_tokens
-            special += any(tokens.search(own) for own in own_texts(row))
-    if not lengths:
-        raise UserError(f"the tokenizer makes no token that it knows of any response of the {len(rows)} {what}")
-    if not examples:
-        raise UserError(
-            f"none of the {len(rows)} {what} keeps any of its response within max_tokens={max_tokens}; raise "
-            f"encoding.max_tokens (the shortest has {min(lengths)} tokens), choose a shorter encoding.prompt (plain, "
-            "text), or shorten the rows"
-        )
-    return Encoded(examples, lengths, cut, len(lengths) - len(examples), empty, special)
+            if any(tokens.search(own) for own in own_texts(row)):
+                special.append(index)
+    return Encoded.of(examples, row_lengths, special).checked(what, max_tokens)
 
 
 def _special_texts(tokenizer: Any) -> re.Pattern[str]:

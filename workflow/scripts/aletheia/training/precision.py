@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from aletheia.training.token_table import TokenRows
 
 CANDIDATES = ("bf16", "fp32")
 # Chosen by hand: long enough for a few passes of a model that a CPU can train at all.
@@ -55,14 +57,7 @@ class Measurement:
         return min(self.seconds, key=lambda name: self.seconds[name])
 
 
-def typical_shape(
-    rows: Sequence[Mapping[str, Any]],
-    tokenizer: Any,
-    encoding: Mapping[str, Any],
-    *,
-    batch_size: int,
-    accumulation: int,
-) -> Shape:
+def typical_shape(rows: TokenRows, *, batch_size: int, accumulation: int) -> Shape:
     """Return the shape that micro-batches of this data usually have.
 
     That is ``batch_size`` sequences of the median length to which the micro-batches of a seeded sample of
@@ -71,11 +66,7 @@ def typical_shape(
     Parameters
     ----------
     rows
-        The staged training data.
-    tokenizer
-        The model's.
-    encoding
-        The campaign's ``encoding`` section; rows are cut at its ``max_tokens``.
+        Of the training data (:func:`aletheia.training.token_table.token_rows`).
     batch_size, accumulation
         Of the training.
 
@@ -86,12 +77,10 @@ def typical_shape(
     """
     from aletheia.seeded_order import ranked
     from aletheia.training.batch_plan import plan_batches
-    from aletheia.training.encoding import encode_rows
 
     size = batch_size * accumulation
-    drawn = ranked(range(len(rows)), seed="precision")[: max(SAMPLE, size)]
-    examples = encode_rows([rows[index] for index in drawn], tokenizer, **encoding).examples
-    lengths = [len(example["input_ids"]) for example in examples]
+    drawn = ranked(range(rows.number("train")), seed="precision")[: max(SAMPLE, size)]
+    lengths = rows.encoded("train", drawn, what="rows").example_lengths
     steps = max(1, len(lengths) // size)
     plan = plan_batches(lengths, steps=steps, batch_size=batch_size, accumulation=accumulation, seed=0)
     return Shape(batch_size, round(statistics.median(max(lengths[index] for index in micro) for micro in plan)))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.provenance.staged_files import read_rows
-from aletheia.training.encoding import Encoded, encode_rows
+from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoding import encode_rows
 
 ROWS = {"train": "training rows", "heldout": "held-out rows"}  # by the name of their file
 FEW = 0.05  # the share of rows that needs no advice; chosen by hand
@@ -27,7 +28,11 @@ def encode_all(folder: Path, tokenizer: Any, encoding: Mapping[str, Any]) -> dic
         As of :func:`aletheia.training.encoding.encode_rows`.
     """
     there = {name: read_rows(folder / f"{name}.jsonl") for name in ROWS}
-    return {name: encode_rows(rows, tokenizer, what=ROWS[name], **encoding) for name, rows in there.items() if rows}
+    return {
+        name: encode_rows(rows, tokenizer, what=ROWS[name], **encoding)
+        for name, rows in there.items()
+        if rows or name == "train"
+    }
 
 
 def in_words(counts: Mapping[str, int], what: str, max_tokens: int) -> str:
@@ -36,7 +41,7 @@ def in_words(counts: Mapping[str, int], what: str, max_tokens: int) -> str:
     Parameters
     ----------
     counts
-        Of :meth:`aletheia.training.encoding.Encoded.counts`.
+        Of :meth:`aletheia.training.encoded_rows.Encoded.counts`.
     what
         Which rows they are: "training rows".
     max_tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,16 +17,16 @@ from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
-from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
-from aletheia.training.encoding import Encoded, encode_rows
+from aletheia.training.encoded_rows import Encoded
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import Curves
+from aletheia.training.token_table import TokenRows, token_rows
 from aletheia.training.trainer import (
     TrainingRecord,
     measured_times,
@@ -58,6 +58,8 @@ class RunInputs:
         Of the precision step, where the model's dtype is ``auto``.
     selection
         Of the select step; adapters in all layers without it.
+    tokens
+        Table of the tokens step; rows are encoded anew without it.
     probe
         The probe whose time counts for this arm.
     batches
@@ -69,12 +71,18 @@ class RunInputs:
     model_lock: Source
     data_lock: Source
     seed: int
+    tokens: Path | None = None
     precision: Source | None = None
     selection: Source | None = None
     probe: Source | None = None
     batches: Source | None = None
     std_run: Source | None = None
     ale_run: Source | None = None
+
+    def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
+        """Return the rows of the data, of the table or to be encoded by a tokenizer that is loaded meanwhile."""
+        locks = {"model_lock": self.model_lock, "data_lock": self.data_lock}
+        return token_rows(self.tokens, **locks, encoding=config["encoding"], tokenizer=tokenizer)
 
     @property
     def probe_seconds(self) -> float:
@@ -115,13 +123,13 @@ class TrainingRun:
         self, inputs: RunInputs, config: Mapping[str, Any], selection: Any, checkpoint: Checkpoint, events: Path | None
     ) -> None:
         """Load, place, train and evaluate."""
-        settings = config["training"]
+        settings, rows = config["training"], inputs.rows(config, lambda: tokenizer)
         model, tokenizer = load(inputs.model_lock, dtype=self.facts["dtype"], **loading(config["model"]))
         self.base = base_model(artifacts.payload(inputs.model_lock, "model_lock"))
         self.model, audited = placed(model, selection, config, seed=inputs.seed)
         self.trainable_parameters = audited.pop("trainable_parameters")
         self.placement = audited
-        heldout, batches = self._examples(inputs, tokenizer, config)
+        heldout, batches = self._examples(inputs, rows, tokenizer.pad_token_id, config)
         loop = Loop(
             self.model,
             batches,
@@ -135,26 +143,26 @@ class TrainingRun:
         self._step_by_step(loop, inputs, settings, checkpoint, events)
         if self.record.status == "ok":
             size = settings["batch_size"] * 4
-            rows = row_losses(self.model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
-            self.eval_loss = mean_loss(chain.from_iterable(rows))
+            losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
+            self.eval_loss = mean_loss(chain.from_iterable(losses))
             if self.eval_loss is None:
                 self.record.fail("diverged", "the held-out loss at the end is not finite")
 
     def _examples(
-        self, inputs: RunInputs, tokenizer: Any, config: Mapping[str, Any]
-    ) -> tuple[list[dict[str, Any]], list[TokenBatch]]:
+        self, inputs: RunInputs, rows: TokenRows, pad_token_id: int, config: Mapping[str, Any]
+    ) -> tuple[Sequence[dict[str, Any]], list[TokenBatch]]:
         """Return held-out examples and micro-batches; note and say what became of their rows."""
         wanted, max_tokens = config["training"]["eval_rows"], config["encoding"]["max_tokens"]
-        folder = checked_folder(inputs.data_lock, "data_lock")
         # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
-        heldout = _heldout_examples(folder, tokenizer, config)
+        heldout = _heldout_examples(rows, wanted)
         self.eval_rows = len(heldout.examples)
         if self.eval_rows < wanted:
             # A number that a campaign states is refused before; this is a default, or a setting by hand.
             print(f"note: held-out loss over {self.eval_rows} rows, fewer than training.eval_rows={wanted}", flush=True)
         check_context(self.model, max_tokens)
         steps = self.facts["steps"]
-        plan = planned_batches(folder, tokenizer, config, plan=inputs.batches, steps=steps, seed=inputs.seed)
+        settings = config["training"]
+        plan = planned_batches(rows, pad_token_id, settings, plan=inputs.batches, steps=steps, seed=inputs.seed)
         self.batch_plan_sha256 = plan.sha256
         counts = {"train": plan.row_counts, "heldout": heldout.counts()}
         self.row_counts = {name: each for name, each in counts.items() if each is not None}
@@ -310,10 +318,10 @@ def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) 
     return model, audit(model, plan)
 
 
-def _heldout_examples(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> Encoded:
+def _heldout_examples(rows: TokenRows, wanted: int) -> Encoded:
     """Return the first held-out rows, encoded; refuse data that has none."""
-    path = folder / "heldout.jsonl"
-    rows = read_rows(path)[: config["training"]["eval_rows"]] if path.is_file() else []
-    if not rows:
+    there = rows.number("heldout")
+    if not there:
+        path = rows.folder / "heldout.jsonl"
         raise UserError(f"{path}: expected held-out rows and found none; give the data held_out rows in its registry")
-    return encode_rows(rows, tokenizer, what="held-out rows", **config["encoding"])
+    return rows.encoded("heldout", range(min(wanted, there)))

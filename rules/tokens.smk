@@ -1,0 +1,22 @@
+# Tokens: a model's training data and held-out rows as token ids, once for all that reads them. It loads no weights, so
+# it needs no GPU. What the token limit does to the rows is said here.
+
+
+rule tokens:
+    input:
+        model="<resources>/models/{model}.lock.json",
+        data=bind(inputs.training_data),
+    output:
+        table="<results>/tokens/{model}.safetensors",
+        sidecar="<results>/tokens/{model}.safetensors.lineage.json",
+    log:
+        "logs/tokens/{model}.log",
+    conda:
+        "../envs/gpu.yaml"
+    resources:
+        **machine.on_cpu(),
+    params:
+        *lineage("tokenise.py", "gpu", encoding=sections.encoding),
+    shell:
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/tokenise.py" --model-lock {input.model:q} --data-lock {input.data:q} '
+        "--out {output.table:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,0 +1,236 @@
+"""Rows as token ids for every step that reads them: out of the tokens step's table, or encoded where there is none.
+
+The table is a safetensors file with the arrays of :class:`aletheia.training.encoded_rows.Encoded` for each kind of rows
+(``train``, ``heldout``). Its sidecar says which model, data and settings it is of. To read it takes no tokenizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.method import loading
+from aletheia.provenance import artifacts
+from aletheia.provenance.staged_files import checked_folder, folder_of, read_rows
+from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoding import encode_rows
+from aletheia.training.row_counts import ROWS, encode_all, tell
+
+ARRAYS = tuple(field.name for field in dataclasses.fields(Encoded))
+LOCKED = ("model", "data")
+
+
+def write_table(path: Path, encoded: Mapping[str, Encoded]) -> None:
+    """Write rows of each kind; equal rows give equal bytes."""
+    from safetensors.numpy import save
+
+    arrays = {f"{kind}.{name}": getattr(rows, name) for kind, rows in encoded.items() for name in ARRAYS}
+    # Its own files are the user's alone to read.
+    path.write_bytes(save(arrays))
+
+
+def read_table(path: Path) -> dict[str, Encoded]:
+    """Return the rows of each kind that :func:`write_table` wrote."""
+    from safetensors.numpy import load_file
+
+    arrays = load_file(path)
+    kinds = dict.fromkeys(name.partition(".")[0] for name in arrays)
+    return {kind: Encoded(**{name: arrays[f"{kind}.{name}"] for name in ARRAYS}) for kind in ROWS if kind in kinds}
+
+
+def encode_data(
+    model_lock: artifacts.Source, data_lock: artifacts.Source, encoding: Mapping[str, Any]
+) -> dict[str, Encoded]:
+    """Return all rows of a data set as a model's token ids, and say what became of them.
+
+    Parameters
+    ----------
+    model_lock, data_lock
+        Locks of the staged model and of the training data.
+    encoding
+        As of :func:`aletheia.training.encoding.encode_rows`.
+
+    Raises
+    ------
+    UserError
+        When the token limit lies beyond the model's context, or no row of a kind is left.
+    """
+    folder, max_tokens = checked_folder(model_lock, "model_lock"), encoding["max_tokens"]
+    context = loading.context_of(folder)
+    loading.check_length(max_tokens, context)
+    tokenizer = loading.load_tokenizer(folder)
+    encoded = encode_all(checked_folder(data_lock, "data_lock"), tokenizer, encoding)
+    model, data = (_locked(lock, name)[0] for lock, name in ((model_lock, "model"), (data_lock, "data")))
+    # Before anything is made of the rows, since it explains why few are left.
+    tell(encoded, data=data, model=model, max_tokens=max_tokens, context=context)
+    return encoded
+
+
+def encoded_data(
+    table: Path | None, model_lock: artifacts.Source, data_lock: artifacts.Source, encoding: Mapping[str, Any]
+) -> dict[str, Encoded]:
+    """Return all rows of a data set by kind: out of a table, or by :func:`encode_data` where there is none."""
+    if table is None:
+        return encode_data(model_lock, data_lock, encoding)
+    return _table_rows(table, model_lock, data_lock, encoding).kinds
+
+
+def about_table(
+    model_lock: artifacts.Source,
+    data_lock: artifacts.Source,
+    encoding: Mapping[str, Any],
+    encoded: Mapping[str, Encoded],
+) -> dict[str, Any]:
+    """Return what a table's sidecar says of it: whose it is, the settings, and what became of the rows."""
+    about: dict[str, Any] = {
+        "encoding": dict(encoding),
+        "rows": {kind: rows.counts() for kind, rows in encoded.items()},
+    }
+    for name, lock in zip(LOCKED, (model_lock, data_lock), strict=True):
+        about[name], about[f"{name}_lock"] = _locked(lock, name)
+    return about
+
+
+def _locked(lock: artifacts.Source, name: str) -> tuple[str, str]:
+    """Return the name of what a lock describes, and the hash of all that it says of it."""
+    envelope = artifacts.read(lock, f"{name}_lock")
+    return envelope["payload"][name], envelope["payload_sha256"]
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows out of a table.
+
+    Attributes
+    ----------
+    folder
+        The staged data, for sentences.
+    max_tokens
+        The limit that they were cut at.
+    kinds
+        Of :func:`read_table`.
+    """
+
+    folder: Path
+    max_tokens: int
+    kinds: dict[str, Encoded]
+
+    def number(self, kind: str) -> int:
+        """Return how many rows of a kind (``train``, ``heldout``) the data has."""
+        return len(self.kinds[kind].row_lengths) if kind in self.kinds else 0
+
+    def encoded(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> Encoded:
+        """Return all rows of a kind, or those that are chosen alone, numbered from 0 on.
+
+        Parameters
+        ----------
+        kind
+            ``train`` or ``heldout``; of one that the data has.
+        chosen
+            Indices of rows.
+        what
+            Which rows they are, for sentences; "training rows" or "held-out rows" without it.
+
+        Raises
+        ------
+        UserError
+            When no row is left.
+        """
+        if chosen is None:
+            return self.kinds[kind]
+        return self.kinds[kind].chosen(chosen).checked(what or ROWS[kind], self.max_tokens)
+
+
+class StagedRows:
+    """Rows that are encoded when they are asked for: as :class:`TableRows`, without a table.
+
+    Parameters
+    ----------
+    folder
+        The staged data.
+    tokenizer
+        Gives the model's; called once there is something to encode.
+    encoding
+        As of :func:`aletheia.training.encoding.encode_rows`.
+    """
+
+    def __init__(self, folder: Path, tokenizer: Callable[[], Any], encoding: Mapping[str, Any]) -> None:
+        self.folder, self._tokenizer, self._encoding = folder, tokenizer, encoding
+        self._read: dict[str, list[dict[str, Any]]] = {}
+
+    def number(self, kind: str) -> int:
+        """Return how many rows of a kind the data has; none where it has no such file and trains without one."""
+        return len(self._rows(kind))
+
+    def encoded(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> Encoded:
+        """Return rows as :meth:`TableRows.encoded` does."""
+        rows = self._rows(kind)
+        rows = rows if chosen is None else [rows[index] for index in chosen]
+        return encode_rows(rows, self._tokenizer(), what=what or ROWS[kind], **self._encoding)
+
+    def _rows(self, kind: str) -> list[dict[str, Any]]:
+        if kind not in self._read:
+            path = self.folder / f"{kind}.jsonl"
+            self._read[kind] = read_rows(path) if kind == "train" or path.is_file() else []
+        return self._read[kind]
+
+
+TokenRows = TableRows | StagedRows
+
+
+def token_rows(
+    table: Path | None,
+    *,
+    model_lock: artifacts.Source,
+    data_lock: artifacts.Source,
+    encoding: Mapping[str, Any],
+    tokenizer: Callable[[], Any],
+) -> TokenRows:
+    """Return the rows of a data set: out of a table, or encoded here where there is none.
+
+    Parameters
+    ----------
+    table
+        Of the tokens step; one of the job's inputs, so that its bytes were held against its sidecar.
+    model_lock, data_lock
+        Locks of the model and of the data whose rows are wanted.
+    encoding
+        The settings that are wanted; a rule whose table has them may state a part of them, or none.
+    tokenizer
+        Gives the model's, where rows are encoded here.
+
+    Raises
+    ------
+    UserError
+        When the table is of another model, of other data, or of other settings.
+    """
+    if table is None:
+        return StagedRows(checked_folder(data_lock, "data_lock"), tokenizer, encoding)
+    return _table_rows(table, model_lock, data_lock, encoding)
+
+
+def _table_rows(
+    table: Path, model_lock: artifacts.Source, data_lock: artifacts.Source, encoding: Mapping[str, Any]
+) -> TableRows:
+    """Return the rows of a table, once it is known to be of these locks and settings."""
+    about = artifacts.payload(artifacts.sidecar(table), "file")["about"]
+    if not {"encoding", *(f"{name}_lock" for name in LOCKED)} <= about.keys():
+        raise UserError(f"{table}: expected a table of the tokens step, found another file; name that of this model")
+    for name, lock in zip(LOCKED, (model_lock, data_lock), strict=True):
+        wanted, sha256 = _locked(lock, name)
+        if about[f"{name}_lock"] != sha256:
+            raise UserError(
+                f"{table}: expected the tokens of the {name} {wanted} that {lock} describes, found those of "
+                f"{'another ' * (about[name] == wanted)}{about[name]}; run the tokens step with this lock"
+            )
+    for key, wanted in encoding.items():
+        if about["encoding"][key] != wanted:
+            raise UserError(
+                f"{table}: expected rows encoded with encoding.{key}={wanted}, found {about['encoding'][key]}; run the "
+                "tokens step with this setting, or give this step the table's"
+            )
+    return TableRows(folder_of(data_lock), about["encoding"]["max_tokens"], read_table(table))
