@@ -1,8 +1,8 @@
 """How long jobs take to start: this tree against the commit before jobs were made to start lighter, in turns.
 
-First a training of SmolLM2-135M, from the start of its process to the end of a first step of one row of 16 tokens: as it
-was, in an interpreter of its own now, and as a fork of a warm process. Then the study of the tests whole, whose models
-are so small that nearly all of its time is starting: seconds by the clock, less those of training, probing and
+First a training of SmolLM2-135M, from the start of its process to the end of a first step of one row of 16 tokens: as
+it was, in an interpreter of its own now, and as a fork of a warm process. Then the study of the tests whole, whose
+models are so small that nearly all of its time is starting: seconds by the clock, less those of training, probing and
 evaluating that its artifacts name.
 """
 
@@ -121,10 +121,9 @@ def working_seconds(results: Path) -> float:
     total = 0.0
     for path in results.rglob("*.json"):
         envelope = json.loads(path.read_text(encoding="utf-8"))
-        observed, kind = envelope.get("observed", {}), envelope.get("schema")
-        total += {
-            "run": lambda: observed["time"]["training_seconds"] if "time" in observed else 0,
-            "probe": lambda: observed["probe_seconds"],
-            "evaluation": lambda: observed.get("benchmark_seconds", 0),
-        }.get(kind, lambda: 0)()
+        observed = envelope.get("observed", {})
+        if envelope.get("schema") == "run":
+            total += observed["time"]["training_seconds"] if "time" in observed else 0
+        else:
+            total += observed.get("probe_seconds", 0) + observed.get("benchmark_seconds", 0)
     return total

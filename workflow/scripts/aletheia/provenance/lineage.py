@@ -52,7 +52,13 @@ def file_digest(path: Path) -> str:
 @functools.cache
 def _parsed(path: Path) -> tuple[str, frozenset[str]]:
     """Return a module's digest, and the library modules that it names in any import statement, at any depth."""
-    tree, names = ast.parse(path.read_bytes()), set[str]()
+    return _parsed_source(path.read_bytes())
+
+
+@functools.cache
+def _parsed_source(source: bytes) -> tuple[str, frozenset[str]]:
+    """Return what :func:`_parsed` does; whoever looks again whether a module was edited parses it only if it was."""
+    tree, names = ast.parse(source), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -125,7 +131,7 @@ def _digest_now(name: str) -> str | None:
     if path is None:
         return None
     try:
-        return _parsed.__wrapped__(path)[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
+        return _parsed_source(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
     except SyntaxError:
         return None  # an edit in progress
 
@@ -171,8 +177,9 @@ def environment() -> dict[str, Any]:
     packages: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         # What a broken installation leaves has no name. Of two with one name, the first on the path is imported.
-        if name := distribution.metadata.get("Name"):
-            packages.setdefault(name.lower(), distribution.version)
+        metadata = distribution.metadata  # read and parsed anew each time that it is asked for
+        if name := metadata.get("Name"):
+            packages.setdefault(name.lower(), metadata["Version"])
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
