@@ -223,7 +223,7 @@ def test_snakemake_leaves_no_process_and_no_socket(finished):
     log = finished / ".snakemake" / "fork_server.log"
     assert log.read_text() == ""
     left = [p for p in psutil.process_iter(["cmdline", "cwd"]) if "server.py" in str(p.info["cmdline"])]
-    assert not [p for p in left if p.info["cwd"] == str(finished)]
+    assert all(gone(p.pid) for p in left if p.info["cwd"] == str(finished))
 
 
 def test_a_job_is_as_old_as_its_client(script, server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ def start() -> None:
     assert server.stdout.readline() == b"ready\n"
     os.environ |= {"ALETHEIA_FORK_SERVER": path, "ALETHEIA_INTERPRETER": sys.executable}
     atexit.register(server.stdin.close)
+
+
+def imports() -> dict[str, tuple[str, ...]]:
+    """Return what the project's server imports for each script."""
+    return runpy.run_path(str(FOLDER / "server.py"))["IMPORTS"]
 
 
 if __name__ == "__main__":
