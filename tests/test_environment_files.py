@@ -327,6 +327,8 @@ def test_every_rule_runs_in_its_own_environment(project, tmp_path):
     subprocess.run([sys.executable, str(STAND_IN), "install", str(conda)], check=True)
     # A test times nothing, so two jobs may run at a time.
     options = ("--sdm", "conda", "--conda-prefix", str(tmp_path / "made"), "--max-threads", "1")
+    # Else Snakemake takes PYTHONPATH away, which brings what notes the imports.
+    options += ("--conda-not-block-search-path-envvars",)
     noting = {"PYTHONPATH": note_imports(tmp_path), "IMPORTS_SEEN": str(tmp_path)}
     ran = snakemake(project, "all", *ON_DEMAND, *STUDY, *options, PATH=f"{conda}/bin:/usr/bin:/bin", **noting)
     assert ran.returncode == 0, said(ran)[-4000:]
