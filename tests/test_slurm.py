@@ -226,6 +226,7 @@ def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
 def test_what_needs_no_gpu_runs_where_it_is_free(campaign):
     folder, _, records = campaign
     paths = ["aggregate/ledger.csv.lineage.json", "stats/summary.json", "evaluate/qwen2.5-0.5b/base/humaneval.json"]
+    paths.append("tokens/qwen2.5-0.5b.safetensors.lineage.json")
     for path in paths:
         record = records[int(observed(folder / "results" / path)["slurm_job"])]
         assert record.partition == "lrd_all_serial"

@@ -29,7 +29,7 @@ def write_table(path: Path, encoded: Mapping[str, Encoded]) -> None:
     from safetensors.numpy import save
 
     arrays = {f"{kind}.{name}": getattr(rows, name) for kind, rows in encoded.items() for name in ARRAYS}
-    # Its own files are the user's alone to read.
+    # Not save_file, whose files (0600) other users of a shared results tree could not read.
     path.write_bytes(save(arrays))
 
 
@@ -163,7 +163,7 @@ class StagedRows:
         self._read: dict[str, list[dict[str, Any]]] = {}
 
     def number(self, kind: str) -> int:
-        """Return how many rows of a kind the data has; none where it has no such file and trains without one."""
+        """Return how many rows of a kind the data has; it may have no held-out ones."""
         return len(self._rows(kind))
 
     def encoded(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> Encoded:
