@@ -254,11 +254,12 @@ HEAVY = {
     *("bitsandbytes", "datasets", "lm_eval", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "rocrate", "scipy"),
     *("seaborn", "sklearn", "statsmodels", "tokenizers", "torch", "transformers", "vllm"),
 }
-MODEL = {"numpy", "scipy", "tokenizers", "torch", "transformers"}
-TABLES = {"numpy", "pandas", "scipy"}
-FIGURES = TABLES | {"matplotlib", "seaborn"}
+MODEL = {"numpy", "tokenizers", "torch", "transformers"}
+TABLES = {"numpy", "pandas", "pyarrow"}
+STATISTICS = TABLES | {"scipy", "statsmodels"}
+FIGURES = STATISTICS | {"matplotlib", "seaborn"}
 MAY_IMPORT = {
-    "stage.py": MODEL | {"pandas", "pyarrow"},
+    "stage.py": MODEL,
     "tokenise.py": MODEL,
     "draw_batches.py": {"numpy"},
     "select_layers.py": set(),
@@ -267,10 +268,10 @@ MAY_IMPORT = {
     "train.py": MODEL | {"peft"},
     "interleave.py": MODEL | {"peft"},
     "attribution.py": MODEL | {"peft"},
-    "evaluate_run.py": MODEL | {"peft", "datasets", "lm_eval", "pandas", "pyarrow", "sklearn"},
-    "score_code.py": {"numpy", "pandas", "pyarrow"},
+    "evaluate_run.py": MODEL | {"datasets", "lm_eval", "pandas", "peft", "pyarrow", "scipy"},
+    "score_code.py": {"pyarrow"},
     "aggregate.py": TABLES,
-    "stats.py": TABLES,
+    "stats.py": STATISTICS,
     "paired_summary.py": TABLES,
     "figures.py": FIGURES,
     "stability.py": FIGURES,
