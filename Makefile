@@ -41,7 +41,7 @@ format: $(VENV)/.installed  ## Bring the code into form
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
-bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one run (ARGS=evaluation: an hour, needs ALETHEIA_TEST_DATA)
+bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one run (ARGS=evaluation: an hour, needs ALETHEIA_TEST_DATA; ARGS=start)
 	$(BIN)/snakemake results/select/smollm2-135m/ale/seed42.json --quiet all
 	$(BIN)/python benchmarks/run.py $(ARGS)
 

@@ -24,8 +24,9 @@ sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
 from aletheia.provenance import machine  # noqa: E402
 
 CASES = ("training", "scale", "probe")
-# Takes an hour, and files that ALETHEIA_TEST_DATA names; has parts.
-BY_NAME = ("evaluation",)
+# Evaluation takes an hour, and files that ALETHEIA_TEST_DATA names; has parts. Start takes a quarter, and the history of
+# this repository.
+BY_NAME = ("evaluation", "start")
 
 
 def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int, fill: bool = True) -> dict[str, list[float]]:
