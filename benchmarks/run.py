@@ -24,8 +24,8 @@ sys.path[:0] = [str(HERE.parent / "workflow" / "scripts"), str(HERE)]
 from aletheia.provenance import machine  # noqa: E402
 
 CASES = ("training", "scale", "probe")
-# Evaluation takes an hour, and files that ALETHEIA_TEST_DATA names; has parts. Start takes a quarter, and the history of
-# this repository.
+# Evaluation takes an hour, and files that ALETHEIA_TEST_DATA names; has parts. Start takes a quarter of one, and the
+# history of this repository.
 BY_NAME = ("evaluation", "start")
 
 
