@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import runpy
 import subprocess
@@ -34,8 +35,7 @@ def imports() -> dict[str, tuple[str, ...]]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(FOLDER))
-    import server
-
+    server = importlib.import_module("server")
     server.IMPORTS["snakemake"] = SNAKEMAKE
     server.KEPT = 8
     server.main()
