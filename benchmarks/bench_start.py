@@ -27,7 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BEFORE = "2499b1d"
 TREE = ("Snakefile", "rules", "workflow", "config", "envs", "profiles", "tests/study", "pyproject.toml")
 STUDY_ROUNDS = 2
-STEP = ("training.steps=2", "training.warmup_steps=0", "training.batch_size=1", "training.accumulation=1")
+STEP = (
+    "training.steps=2",
+    "training.warmup_steps=0",
+    "training.timing_warmup_steps=0",
+    "training.batch_size=1",
+    "training.accumulation=1",
+)
 
 
 def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
