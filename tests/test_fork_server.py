@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
 import pytest
 
+from aletheia.controller import fork_server
 from conftest import SCRIPTS
 from warm_server import FOLDER, LAUNCHER
 
@@ -243,3 +245,17 @@ def test_a_job_is_as_old_as_its_client(script, server):
         f"{str(SCRIPTS)!r}}}, capture_output=True, text=True).stdout)"
     )
     assert float(run(script, "time.sleep(1.0)\n" + child, **server)[1]) < 1.0
+
+
+@pytest.mark.parametrize("name", ["missing", "t" * 120])
+def test_without_a_place_for_the_socket_jobs_do_without(tmp_path, monkeypatch, name):
+    """A temporary folder that is not there, or whose name is too long for a socket."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ALETHEIA_FORK_SERVER")
+    (tmp_path / ".snakemake").mkdir()
+    if name != "missing":
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    fork_server.ForkServer().start()
+    assert "ALETHEIA_FORK_SERVER" not in os.environ
+    assert name == "missing" or not list((tmp_path / name).iterdir())

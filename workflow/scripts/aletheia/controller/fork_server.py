@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,11 @@ class ForkServer:
         if not sys.platform.startswith("linux") or gpu or os.environ.get(SOCKET):
             return
         # Not in the study's folder: a socket's path has at most 107 bytes.
-        path = os.path.join(tempfile.mkdtemp(prefix="aletheia-"), "socket")
+        try:
+            folder = tempfile.mkdtemp(prefix="aletheia-")
+        except OSError:
+            return  # nowhere to put it, and jobs do without
+        path = os.path.join(folder, "socket")
         with open(".snakemake/fork_server.log", "wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-s", FOLDER / "server.py", path],
@@ -42,3 +47,6 @@ class ForkServer:
             )
         if self._process.stdout.readline():
             os.environ[SOCKET] = path
+        else:
+            # It said why in its log: a temporary folder of too long a name, say.
+            shutil.rmtree(folder, ignore_errors=True)
