@@ -13,7 +13,7 @@ from aletheia.method.token_batch import TokenBatch
 from aletheia.study.schema import section_defaults
 from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.heldout_loss import RowLoss, mean_loss, row_losses
-from aletheia.training.loop import Loop
+from aletheia.training.loop import Loop, schedule
 from aletheia.training.trainer import TrainingRecord, planned_steps, timing, train
 from conftest import random_batch, tiny_model
 
@@ -207,3 +207,52 @@ def test_held_out_loss_equals_the_models_own():
     assert mean_loss(found) == pytest.approx(sum(row.total for row in found) / 18)
     assert mean_loss([]) is None
     assert mean_loss([*found, RowLoss(3, 1, math.nan)]) is None
+
+
+@pytest.mark.parametrize(("warmup_from", "rates"), [(0, [0, 1 / 3, 2 / 3, 1]), ("first_step", [1 / 3, 2 / 3, 1])])
+@pytest.mark.parametrize("name", ["cosine", "linear", "constant_with_warmup"])
+def test_a_warm_up_begins_at_zero_or_at_its_first_rise(name, warmup_from, rates):
+    """As written out; and from the first step on it is the other schedule of one step more, without its first."""
+    found = {}
+    for begins, steps in ((warmup_from, 8), (0, 9)):
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.AdamW([weight], lr=1.0)
+        settings = {"schedule": name, "warmup_steps": 3, "warmup_from": begins}
+        made = schedule(optimizer, settings, steps)
+        for _ in range(steps):
+            found.setdefault((begins, steps), []).append(made.get_last_lr()[0])
+            optimizer.step()
+            made.step()
+    assert found[warmup_from, 8][: len(rates)] == pytest.approx(rates)
+    if warmup_from == "first_step":
+        assert found[warmup_from, 8] == found[0, 9][1:]
+        assert found[warmup_from, 8][-1] > 0, "the last step teaches too"
+
+
+def test_held_out_losses_on_the_way_change_nothing_and_stand_outside_the_clock():
+    plain = trained([0, 2], dropout=0.1)[1]
+    loop, _ = looped([0, 2], dropout=0.1)
+    examples = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}]
+
+    def slow_loss():
+        time.sleep(0.2)
+        return mean_loss(row for rows in row_losses(loop.model, examples, batch_size=1, pad_token_id=0) for row in rows)
+
+    record = train(loop, TrainingRecord(), heldout=slow_loss, curve_every=2, time_limit=60)
+    assert record.losses == plain.losses
+    assert [point["step"] for point in record.curve] == [0, 2], "the last one is the caller's"
+    assert record.curve[0]["heldout_loss"] != record.curve[1]["heldout_loss"]
+    assert math.fsum(record.step_seconds) < 2 * 0.2 + math.fsum(plain.step_seconds)
+
+
+def test_a_time_limit_is_on_training_and_not_on_held_out_losses():
+    loop, _ = looped([0], steps=4)
+    record = train(loop, TrainingRecord(), heldout=lambda: time.sleep(0.4), curve_every=1, time_limit=0.9)
+    assert (record.status, len(record.curve)) == ("ok", 4)
+    assert record.curve[0] == {"step": 0, "heldout_loss": None}
+
+
+def test_a_resumed_curve_begins_once():
+    loop, _ = looped([0], steps=4)
+    record = TrainingRecord(curve=[{"step": 0, "heldout_loss": 3.0}])
+    assert [point["step"] for point in train(loop, record, heldout=lambda: 2.0, curve_every=3).curve] == [0, 3]

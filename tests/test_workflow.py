@@ -288,6 +288,8 @@ OTHERS = {
     "training.learning_rate": 0.1,
     "training.schedule": "linear",
     "training.warmup_steps": 0,
+    "training.warmup_from": "first_step",
+    "training.curve_every": 1,
     "training.max_grad_norm": 0,
     "training.optimizer.beta1": 0.8,
     "training.optimizer.beta2": 0.9,

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, ledger_columns, measured_by
+from aletheia.analysis.time_to_loss import RATIO, SECONDS, add_times_to_loss
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import busy_reason
@@ -73,9 +74,13 @@ _RUN_COLUMNS = {
 }
 _END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
-# Those of every ledger; and all that a ledger may have, with the benchmarks that some campaigns ask besides.
+# Those of every ledger; and all that a ledger may have, with what only some campaigns ask besides.
 COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
-ALL_COLUMNS = COLUMNS | {name: kind for benchmark in BENCHMARKS for name, kind in ledger_columns(benchmark).items()}
+ALL_COLUMNS = (
+    COLUMNS
+    | {name: kind for benchmark in BENCHMARKS for name, kind in ledger_columns(benchmark).items()}
+    | dict.fromkeys((SECONDS, RATIO), _REAL)
+)
 KEY = ["campaign", "model", "arm", "seed"]
 
 
@@ -102,7 +107,7 @@ def build_ledger(
     -------
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then those
-        of further benchmarks that some campaign asks.
+        of further benchmarks that some campaign asks, then those of held-out losses on the way where some run has them.
 
     Raises
     ------
@@ -119,7 +124,7 @@ def build_ledger(
     ledger["paired"] = _paired(ledger, runs)
     keys = ledger[KEY].itertuples(index=False, name=None)
     ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
-    return ledger
+    return add_times_to_loss(ledger, runs, KEY)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

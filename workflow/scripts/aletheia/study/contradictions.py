@@ -187,6 +187,15 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: S
             f"found {warmup} beside schedule: constant, which has no warm-up; take it out, or write "
             "schedule: constant_with_warmup",
         )
+    if given.get("warmup_from") and (settings["schedule"] == "constant" or not warmup):
+        beside = "schedule: constant" if settings["schedule"] == "constant" else "warmup_steps: 0"
+        raise say("warmup_from", f"found {given['warmup_from']} beside {beside}: no warm-up; take one of both out")
+    if (settings["curve_every"] or 0) >= steps:
+        raise say(
+            "curve_every",
+            f"expected less than training.steps ({steps}), found {settings['curve_every']}: no loss would be taken on "
+            f"the way; write {max(1, steps // 10)}",
+        )
     for key, (value, effect, better) in first.items():
         if value >= steps and key in given:
             raise say(key, f"expected less than training.steps ({steps}), found {value}: {effect}; write {better}")

@@ -15,7 +15,7 @@ Section = dict[str, Any]
 # What decides a training step, and the number of steps, among which the probe's time is divided.
 TIMED = (
     *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
-    *("learning_rate", "schedule", "warmup_steps"),
+    *("learning_rate", "schedule", "warmup_steps", "warmup_from"),
 )
 # What decides no result is a resource, whose change reruns nothing.
 NO_RESULT = ("checkpoint_seconds", "tensorboard")

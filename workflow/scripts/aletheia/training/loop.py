@@ -104,6 +104,35 @@ def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) 
     found |= {"frozen_layers": lowest, "compute_dtype": str(seen["dtype"]).removeprefix("torch.")}
 
 
+def schedule(optimizer: Any, settings: Mapping[str, Any], steps: int) -> Any:
+    """Return the learning-rate schedule of a run.
+
+    Parameters
+    ----------
+    optimizer
+        Whose rate is the peak.
+    settings
+        ``schedule``, ``warmup_steps`` and ``warmup_from`` of the campaign's ``training`` section.
+    steps
+        Optimiser steps of the run.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LambdaLR
+        Of step i, counted from 0, a warm-up of w steps takes i / w of the peak from 0 on, as Trainer does, and
+        (i + 1) / w from the first step on, which is Trainer's schedule of one step more, without its first.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
+    from transformers import get_scheduler
+
+    sooner = int(settings["warmup_from"] == "first_step")
+    made = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + sooner)
+    if not sooner:
+        return made
+    (rate,) = made.lr_lambdas
+    return LambdaLR(optimizer, lambda done: rate(done + sooner))
+
+
 class Loop:
     """One arm's model, batches and optimiser.
 
@@ -145,7 +174,6 @@ class Loop:
         placement: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
-        from transformers import get_scheduler
 
         from aletheia.method.loading import torch_dtype
 
@@ -169,8 +197,7 @@ class Loop:
             weight_decay=own["weight_decay"],
             fused=True,
         )
-        warmup = min(settings["warmup_steps"], steps)
-        self._schedule = get_scheduler(settings["schedule"], self._optimizer, warmup, steps)
+        self._schedule = schedule(self._optimizer, settings, steps)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=dtype == "fp16")
         self._skipped = 0  # in a row
         torch.manual_seed(seed)

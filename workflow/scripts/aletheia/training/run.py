@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -140,13 +141,20 @@ class TrainingRun:
             seed=inputs.seed,
             placement=self.placement,
         )
-        self._step_by_step(loop, inputs, settings, checkpoint, events)
+        size, pad = settings["batch_size"] * 4, tokenizer.pad_token_id
+
+        def heldout_loss() -> float | None:
+            losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=pad)
+            return mean_loss(chain.from_iterable(losses))
+
+        self._step_by_step(loop, inputs, settings, checkpoint, events, heldout=heldout_loss)
         if self.record.status == "ok":
-            size = settings["batch_size"] * 4
-            losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=tokenizer.pad_token_id)
-            self.eval_loss = mean_loss(chain.from_iterable(losses))
+            self.eval_loss = heldout_loss()
             if self.eval_loss is None:
                 self.record.fail("diverged", "the held-out loss at the end is not finite")
+            if settings["curve_every"]:
+                self.record.curve.append({"step": loop.done, "heldout_loss": self.eval_loss})
+        self.observed["curve_seconds"] = self._curve_seconds()
 
     def _examples(
         self, inputs: RunInputs, rows: TokenRows, pad_token_id: int, config: Mapping[str, Any]
@@ -171,7 +179,14 @@ class TrainingRun:
         return heldout.examples, plan.batches
 
     def _step_by_step(
-        self, loop: Loop, inputs: RunInputs, settings: Mapping[str, Any], checkpoint: Checkpoint, events: Path | None
+        self,
+        loop: Loop,
+        inputs: RunInputs,
+        settings: Mapping[str, Any],
+        checkpoint: Checkpoint,
+        events: Path | None,
+        *,
+        heldout: Callable[[], float | None],
     ) -> None:
         """Run the loop on the clock, from its checkpoint where there is one; note times, memory and conditions."""
         record, warmup = self.record, settings["timing_warmup_steps"]
@@ -187,6 +202,8 @@ class TrainingRun:
                 checkpoint=checkpoint,
                 curves=curves,
                 halfway=lambda: conditions.update(halfway=machine.conditions()),
+                heldout=heldout,
+                curve_every=settings["curve_every"],
             )
         machine_load = meter.shares()
         settled = record.step_seconds[warmup:]
@@ -202,6 +219,10 @@ class TrainingRun:
             "conditions": conditions,
             "load": machine_load,
         }
+
+    def _curve_seconds(self) -> list[float]:
+        """Return the training seconds at each point of the curve."""
+        return [math.fsum(self.record.step_seconds[: point["step"]]) for point in self.record.curve]
 
     def save_adapter(self, folder: Path, card: str | None) -> None:
         """Write the adapter in PEFT's format with its card; a run that failed leaves an empty folder."""
@@ -237,6 +258,7 @@ class TrainingRun:
             "step": len(self.record.losses),
             "skipped_steps": self.record.skipped_steps,
             "train_loss": self.record.losses,
+            "curve": self.record.curve,
             "final_train_loss": self.record.losses[-1] if self.record.losses else None,
             "adapter": {"files": {name: entry["sha256"] for name, entry in sidecar["files"].items()}},
             **self._found(),

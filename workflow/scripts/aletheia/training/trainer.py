@@ -42,6 +42,8 @@ class TrainingRecord:
         Wall-clock seconds of each optimiser step, one device synchronisation at its end.
     skipped_steps
         Steps whose gradient overflowed in fp16, so that loss scaling left the adapters as they were.
+    curve
+        Held-out losses on the way: ``step``, the steps done by then, and ``heldout_loss``, None where it is not finite.
     resumed_at
         Steps that were done when the run went on from a checkpoint, once for each time.
     """
@@ -51,6 +53,7 @@ class TrainingRecord:
     losses: list[float] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     skipped_steps: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
 
     def fail(self, status: str, reason: str) -> None:
@@ -137,6 +140,8 @@ def train(
     checkpoint: Checkpoint | None = None,
     curves: Curves | None = None,
     halfway: Callable[[], None] | None = None,
+    heldout: Callable[[], float | None] | None = None,
+    curve_every: int | None = None,
 ) -> TrainingRecord:
     """Run a loop to its end.
 
@@ -154,6 +159,9 @@ def train(
         Where to write the training curves.
     halfway
         Called once between two steps in mid-run, outside their clocks.
+    heldout, curve_every
+        What gives the held-out loss, and after how many steps it is asked, outside their clocks; also before the first
+        one. The one after the last is the caller's.
 
     Returns
     -------
@@ -161,6 +169,8 @@ def train(
         ``record``. A non-finite loss, exhausted memory, a passed time limit or a crash is a status.
     """
     work_begins()
+    if curve_every and not record.curve:
+        record.curve.append({"step": loop.done, "heldout_loss": heldout()})
     end = deadline(time_limit, spent=math.fsum(record.step_seconds))
     while loop.done < loop.steps and record.status == "ok":
         start = time.perf_counter()
@@ -181,6 +191,10 @@ def train(
         print(f"step {loop.done}/{loop.steps} loss {step.loss:.4f} {seconds:.2f} s", flush=True)
         if curves is not None:
             curves.add(loop.done, step, seconds)
+        if curve_every and loop.done % curve_every == 0 and loop.done < loop.steps:
+            record.curve.append({"step": loop.done, "heldout_loss": heldout()})
+            # The limit is on training.
+            end = deadline(time_limit, spent=math.fsum(record.step_seconds))
         if loop.done < loop.steps and end.passed():
             record.fail("timeout", end.reason)
         elif checkpoint is not None and (checkpoint.due() or (checkpoint.wanted() and loop.done == loop.steps)):
