@@ -14,7 +14,7 @@ rule select:
     resources:
         **machine.in_turn(minutes.small),
     params:
-        *lineage("select_layers.py", "light", arm=sections.arm, adapter=sections.ranks),
+        *lineage("select_layers.py", "light", arm=sections.arm, adapter=sections.adapted),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --model-lock {input.model:q} --seed {wildcards.seed} '
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

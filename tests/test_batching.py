@@ -4,7 +4,7 @@ import pytest
 
 from aletheia.errors import UserError
 from aletheia.study.arms import ROOM, steps_of_plan
-from aletheia.training.batch_plan import batches_payload, first_batches, plan_batches
+from aletheia.training.batch_plan import batches_payload, cut, first_batches, plan_batches
 from aletheia.training.encoded_rows import Encoded
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
@@ -56,7 +56,8 @@ def test_too_few_rows_for_a_batch_is_one_sentence():
     [({}, ROOM * 200), ({"extra_steps_percent": 25}, ROOM * 200), ({"extra_steps_percent": 400}, 1000)],
 )
 def test_the_plan_has_room_for_arms_that_come_later(arm, steps):
-    assert steps_of_plan(200, arm) == steps
+    shape = {"steps": 200, "batch_size": 4, "accumulation": 2}
+    assert steps_of_plan(shape, shape, arm) == steps
 
 
 def payload(steps=4):
@@ -82,9 +83,36 @@ def test_an_arm_reads_the_beginning_and_no_more_than_there_is():
         first_batches(payload(), steps=5, **own)
 
 
-@pytest.mark.parametrize("other", [{"seed": 8}, {"batch_size": 4}, {"accumulation": 1}])
-def test_a_plan_of_another_run_is_one_sentence(other):
-    own = {"seed": 7, "batch_size": 2, "accumulation": 2, **other}
-    (key,) = other
-    with pytest.raises(UserError, match=f"expected a plan with {key} {other[key]}, found"):
-        first_batches(payload(), steps=3, seed=own["seed"], settings=own)
+def test_a_plan_of_another_seed_is_one_sentence():
+    with pytest.raises(UserError, match="expected a plan with seed 8, found 7; draw one anew"):
+        first_batches(payload(), steps=3, seed=8, settings={"batch_size": 2, "accumulation": 2})
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (4, 2), (2, 1), (8, 1)])
+def test_an_arm_of_another_shape_cuts_the_same_order_of_rows_otherwise(shape):
+    batch_size, accumulation = shape
+    settings = {"batch_size": batch_size, "accumulation": accumulation}
+    size, plan = batch_size * accumulation, payload(steps=6)
+    lengths = {2 * i: n for i, n in enumerate(LENGTHS)}
+    (order,) = first_batches(plan, steps=24 // size, seed=7, settings=settings)
+    assert order == plan["order"]
+    micro = cut(order, lengths, **settings)
+    assert {len(rows) for rows in micro} == {batch_size}
+    for step in range(24 // size):
+        mine = [row for rows in micro[step * accumulation : (step + 1) * accumulation] for row in rows]
+        assert sorted(mine) == sorted(plan["order"][step * size : (step + 1) * size])
+        assert [lengths[row] for row in mine] == sorted(lengths[row] for row in mine)
+    with pytest.raises(UserError, match=f"of at least {24 // size + 1} steps, found {24 // size}; "):
+        first_batches(plan, steps=24 // size + 1, seed=7, settings=settings)
+
+
+def test_the_plans_own_shape_is_its_order_cut():
+    plan, lengths = payload(steps=6), {2 * i: n for i, n in enumerate(LENGTHS)}
+    assert cut(plan["order"], lengths, batch_size=2, accumulation=2) == plan["rows"]
+
+
+def test_a_plan_of_an_earlier_version_serves_arms_of_its_shape_alone():
+    plan = {key: value for key, value in payload().items() if key != "order"}
+    assert first_batches(plan, steps=3, seed=7, settings={"batch_size": 2, "accumulation": 2}) == plan["rows"][:6]
+    with pytest.raises(UserError, match="found an earlier one; draw it anew"):
+        first_batches(plan, steps=3, seed=7, settings={"batch_size": 4, "accumulation": 1})

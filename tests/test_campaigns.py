@@ -119,7 +119,17 @@ def test_the_closeout_is_12_and_18_runs_and_llama_70b_on_every_benchmark(paper, 
     # Only what no campaign has is trained for it.
     new = set(planned["closeout"]) - set(planned["campaign1"]) - set(planned["campaign2"])
     assert new == rows(["qwen2.5-3b"], ["budget25", "budget75"]) | rows(FURTHER, ["std", "ale"])
-    assert len(paper.runs) == 99 + len(new) == 123
+    assert len(paper.runs) == 99 + len(new) + 30 == 153
+
+
+def test_asymmetric_ranks_are_30_further_trainings_of_campaign_1s_models(paper, planned):
+    assert set(planned["asymmetric"]) == rows(CAMPAIGN_1, ["std", "ale", "ale_asym"])
+    own = rows(CAMPAIGN_1, ["ale_asym"])
+    assert set(planned["asymmetric"]) - own == set(planned["campaign1"])
+    for model, arm, seed in own:
+        theirs, ale = paper.runs[model, arm, seed], paper.runs[model, "ale", seed]
+        assert theirs.settings["adapter"] == {**ale.settings["adapter"], "rank": {"attention": 16, "mlp": 64}}
+        assert (theirs.settings["training"], theirs.arm_settings) == (ale.settings["training"], ale.arm_settings)
 
 
 def test_the_ledger_and_the_tables_take_the_papers_campaigns(paper):
@@ -132,7 +142,10 @@ def test_the_ledger_and_the_tables_take_the_papers_campaigns(paper):
     asked |= {(model, "base", None, b) for model in paper.used_models() for b in paper.model_benchmarks(model)}
     evaluations = {key: ledgers.evaluation(*key, score=0.5) for key in asked}
     ledger = build_ledger(paper.campaign_index(), runs, evaluations)
-    assert ledger["campaign"].value_counts().to_dict() == {"campaign1": 60, "campaign2": 51, "closeout": 36}
+    assert ledger["campaign"].value_counts().to_dict() == {
+        **{"campaign1": 60, "campaign2": 51, "closeout": 36},
+        "asymmetric": 90,
+    }
     assert len(pairs.results_master(ledger)) == 30
     assert set(pairs.results_master(ledger)["model"]) == set(CAMPAIGN_1)
     second = pairs.results_runs(ledger)
@@ -148,10 +161,11 @@ def test_the_protocol_is_the_papers(paper):
     """Section 3.4: the values that it states, in each run."""
     for run in paper.runs.values():
         training, adapter = run.settings["training"], run.settings["adapter"]
-        optimizer = {"beta1": 0.9, "beta2": 0.95, "epsilon": 1e-7, "weight_decay": 0.01}
+        optimizer = {"beta1": 0.9, "beta2": 0.95, "epsilon": 1e-7, "weight_decay": 0.01, "loraplus_lr_ratio": 1}
         assert (training["optimizer"], training["accumulation"]) == (optimizer, 2)
         assert (training["steps"], training["schedule"], training["warmup_steps"]) == (200, "cosine", 20)
-        assert (training["learning_rate"], adapter["rank"], adapter["alpha"]) == (5e-4, 16, 32)
+        rank = {"attention": 16, "mlp": 64} if run.arm == "ale_asym" else 16
+        assert (training["learning_rate"], adapter["rank"], adapter["alpha"]) == (5e-4, rank, 32)
         assert paper.shared[run.model]["probe"]["batches"] == 5
         assert planned_steps(training, run.arm_settings) == (250 if run.arm == "cm" else 200)
     sizes = {name: entry.get("rows") for name, entry in paper.data.items() if name in paper.used_data()}
@@ -261,12 +275,13 @@ def test_the_dry_run_lists_every_job(paper, tmp_path):
     assert done.returncode == 0, said(done)[-2000:]
     counted = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", said(done), flags=re.MULTILINE)}
     kinds = Counter(run.kind for run in paper.runs.values())
-    assert kinds == {"train_std": 54, "train_ale": 60, "train_cm": 9}
+    assert kinds == {"train_std": 54, "train_ale": 90, "train_cm": 9}
     wanted = {**kinds, "stage_model": 18, "stage_data": 4, "tokens": 18, "aggregate": 1}
-    wanted |= {"probe": 54, "batches": 54, "select": 69}
+    wanted |= {"probe": 54, "batches": 54, "select": 99}
     # A run with HumanEval has a job that judges its programs; so has its base model.
-    asked = [model for model in paper.used_models() if "humaneval" in paper.model_benchmarks(model)]
-    wanted["score_code"] = len(asked) + sum(run.model in asked for run in paper.runs.values())
+    planned = [run for campaign in paper.campaign_index() for run in planned_runs(campaign)]
+    judged = {(run["model"], run["arm"], run["seed"]) for run in planned if "humaneval" in run["benchmarks"]}
+    wanted["score_code"] = len(judged) + len({model for model, *_ in judged})
     assert {rule: counted[rule] for rule in wanted} == wanted
     evaluations = sum(number for rule, number in counted.items() if rule.startswith("evaluate_"))
     assert evaluations == len(paper.used_models()) + len(paper.runs)

@@ -35,7 +35,7 @@ def test_each_job_counts_once(paper):
     by_campaign: Counter[str] = Counter()
     for cost in costs:
         by_campaign[cost.campaign] += cost.trainings
-    assert by_campaign == {"campaign1": 60, "campaign2": 39, "closeout": 24}
+    assert by_campaign == {"campaign1": 60, "campaign2": 39, "closeout": 24, "asymmetric": 30}
 
 
 def test_probes_and_small_jobs_count_once_a_model_and_seed(paper):
@@ -93,7 +93,7 @@ def test_the_table_sums_up_and_holds_the_budget():
     shown = run()
     assert shown.returncode == 0
     last = shown.stdout.splitlines()[-1].split()
-    assert last[:4] == ["all", "all", "123", "141"]
+    assert last[:4] == ["all", "all", "153", "171"]
     assert float(last[-2]) == pytest.approx(found["gpu_hours"], abs=0.06)
     beyond = run("--budget", str(found["gpu_hours"] - 1))
     assert beyond.returncode == 1

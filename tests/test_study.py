@@ -69,10 +69,16 @@ def test_runs_are_models_times_arms_times_seeds(study):
 
 def test_defaults_are_the_papers(study):
     settings = study(CAMPAIGN).runs["small", "std", 1].settings
-    assert settings["adapter"] == {"rank": 16, "alpha": 32, "dropout": 0}
+    assert settings["adapter"] == {"rank": 16, "alpha": 32, "modules": "all", "scaling": "standard", "dropout": 0}
     training = settings["training"]
     assert (training["steps"], training["accumulation"], training["warmup_steps"]) == (200, 2, 20)
-    assert training["optimizer"] == {"beta1": 0.9, "beta2": 0.95, "epsilon": 1e-7, "weight_decay": 0.01}
+    assert training["optimizer"] == {
+        "beta1": 0.9,
+        "beta2": 0.95,
+        "epsilon": 1e-7,
+        "weight_decay": 0.01,
+        "loraplus_lr_ratio": 1,
+    }
     assert settings["probe"]["batches"] == 5
 
 

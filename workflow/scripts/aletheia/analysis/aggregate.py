@@ -22,7 +22,8 @@ def tables(campaigns: Campaigns) -> list[str]:
     """Return the names of the tables that :func:`gathered` makes of these campaigns."""
     reports = {report for campaign in campaigns for report in campaign["reports"]}
     wanted = [name for name, (_, needs) in VIEWS.items() if not needs or reports & needs]
-    return wanted + ([LAYER_TABLE] if any(probing_arms(campaign) for campaign in campaigns) else [])
+    probing = (run["arm"] in probing_arms(one, run["model"]) for one in campaigns for run in planned_runs(one))
+    return wanted + ([LAYER_TABLE] if any(probing) else [])
 
 
 def gathered(
@@ -48,7 +49,7 @@ def gathered(
     mixed: dict[tuple[Any, ...], str] = {}
     for campaign in campaigns:
         rows = {key: study.makers(key, run["benchmarks"]) for key, run in _by_key(campaign)}
-        otherwise = deviations(rows)
+        otherwise = deviations(rows, campaign)
         check_uniform(campaign, otherwise)
         for path, what in otherwise.items():
             print(f"note: campaign {campaign['name']}: {path} was made by other {what}")

@@ -14,6 +14,8 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT, TASKS, compact_json
+from aletheia.study.planned_runs import of_arms
+from aletheia.study.recipes import SECTIONS
 
 # Sections that differ between rows by design: the run's own name.
 OWN = {"run"}
@@ -43,35 +45,40 @@ class Maker:
     shared: bool = False
 
 
-def deviations(rows: Mapping[Key, Sequence[Maker]]) -> dict[str, str]:
+def deviations(rows: Mapping[Key, Sequence[Maker]], campaign: Mapping[str, Any] | None = None) -> dict[str, str]:
     """Return what sets an artifact apart from most others of its campaign, by path; uniform ones are left out.
 
     Parameters
     ----------
     rows
         By (model, arm, seed): the artifacts that a row of one campaign is made of.
+    campaign
+        As the study's index has it: which settings an arm states itself, and which arms are one model's own.
 
     Returns
     -------
     dict
         The differing modules and settings keys: "code aletheia.training.trainer, settings training.batch_size". Code
-        is held against the whole campaign, step by step; an arm's settings against the same arm; all other settings
+        is held against the whole campaign, step by step; what an arm states against the same arm; all other settings
         against the same model. Of two versions that are equally frequent, the one that comes first counts as the usual
         one.
     """
+    campaign = campaign or {}
     makers = {maker.path: (key, maker) for key, row in rows.items() for maker in row}
     own: dict[Hashable, Counter[str]] = {}
     shared: dict[Hashable, Counter[str]] = {}
     values: dict[str, Any] = {}
     for key, maker in makers.values():
-        for name, value in _facts(key, maker):
+        for name, value in _facts(key, maker, campaign):
             text = compact_json(value)
             values[text] = value
             (shared if maker.shared else own).setdefault(name, Counter())[text] += 1
     usual = {name: values[counts.most_common(1)[0][0]] for name, counts in (shared | own).items()}
     found = {}
     for path, (key, maker) in makers.items():
-        differing = [part for name, value in _facts(key, maker) for part in _differing(name, usual[name], value)]
+        differing = [
+            part for name, value in _facts(key, maker, campaign) for part in _differing(name, usual[name], value)
+        ]
         edited = maker.envelope.get("observed", {}).get("code_edited_meanwhile") or []
         differing += [f"code {module} (edited while the job ran)" for module in edited]
         if differing:
@@ -104,7 +111,7 @@ def check_uniform(campaign: Mapping[str, Any], found: Mapping[str, str]) -> None
     )
 
 
-def _facts(key: Key, maker: Maker) -> Iterable[tuple[Hashable, Any]]:
+def _facts(key: Key, maker: Maker, campaign: Mapping[str, Any]) -> Iterable[tuple[Hashable, Any]]:
     """Yield ``(what is compared, with whom), value`` for an artifact's code and settings."""
     model, arm, _ = key
     lineage = maker.envelope["lineage"]
@@ -114,17 +121,24 @@ def _facts(key: Key, maker: Maker) -> Iterable[tuple[Hashable, Any]]:
     yield ("code", step), {name: digest for name, digest in lineage["code"].items() if name not in tasks}
     for name, digest in tasks.items():
         yield ("code", step, name), {name: digest}
+    stated = (of_arms(campaign, model, "recipes") or {}).get(arm, {})
+    of_one_model = arm in (of_arms(campaign, model, "own_arms") or [])
     for section, value in lineage["config"].items():
-        if section not in OWN:
+        if section == "arm":
+            yield ("settings", step, section, (model, arm) if of_one_model else arm), value
+        elif section in SECTIONS:
+            for name, one in value.items():
+                yield ("settings", step, section, (model, arm) if name in stated.get(section, []) else model, name), one
+        elif section not in OWN:
             own = OWN_KEYS.get(section, set())
             kept = {key: one for key, one in value.items() if key not in own} if own else value
-            yield ("settings", step, section, arm if section == "arm" else model), kept
+            yield ("settings", step, section, model), kept
 
 
 def _differing(name: Hashable, usual: Any, value: Any) -> Iterable[str]:
     """Yield the names of the modules, or of the settings, in which a value differs from the usual one."""
     kind, *_ = name
-    stem = "code " if kind == "code" else f"settings {name[2]}."
+    stem = "code " if kind == "code" else f"settings {'.'.join([name[2], *name[4:]])}."
     if isinstance(usual, Mapping) and isinstance(value, Mapping):
         for part in sorted({*usual, *value}):
             if usual.get(part) != value.get(part):

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, ledger_columns, measured_by
+from aletheia.analysis.equal_settings import COLUMN, add_differences
 from aletheia.analysis.time_to_loss import RATIO, SECONDS, add_times_to_loss
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import compact_json
@@ -80,6 +81,7 @@ ALL_COLUMNS = (
     COLUMNS
     | {name: kind for benchmark in BENCHMARKS for name, kind in ledger_columns(benchmark).items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
+    | {COLUMN: _TEXT}
 )
 KEY = ["campaign", "model", "arm", "seed"]
 
@@ -107,7 +109,8 @@ def build_ledger(
     -------
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then those
-        of further benchmarks that some campaign asks, then those of held-out losses on the way where some run has them.
+        of further benchmarks that some campaign asks, of held-out losses on the way where some run has them, and what
+        differs from std.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def build_ledger(
     ledger["paired"] = _paired(ledger, runs)
     keys = ledger[KEY].itertuples(index=False, name=None)
     ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
-    return add_times_to_loss(ledger, runs, KEY)
+    return add_differences(add_times_to_loss(ledger, runs, KEY), runs)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,18 +6,18 @@ a GPU,
     load        START + 2 bytes a parameter / READ
     small       SMALL, of the batches and each selection, which take their turn on the same GPUs
     probe       load + batches · step / accumulation
-    train       load + (steps + eval_rows · forward) · step
+    train       load + (steps + losses · eval_rows · forward) · rows · step
     evaluate    load + heldout + Σ benchmarks
     heldout     rows · forward · step
     benchmark   questions · ((shots + 1) · example tokens / ROW_TOKENS · forward · step)
                 + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
 
-where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, and `bytes` are the loaded
-weights; those in 4 bits are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as
-the standard one with the matched number of steps: selecting arms take less, and the compute-matched one is meant to
-take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all constants
-but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code need no GPU
-and are left out.
+where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, `losses` is 1 and those on the
+way, `rows` is how many times the campaign's rows a step of the arm has, and `bytes` are the loaded weights; those in 4 bits
+are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as the standard one with its
+own number of steps: selecting arms take less, and the compute-matched one is meant to take as long. Answers count with
+their full length. So these are plans on the safe side, not predictions; all constants but the step times are chosen by hand
+and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.arms import SHAPE
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.study import Study
+from aletheia.study.study import Run, Study
 
 SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
 START = 60.0  # seconds until a job's interpreter and libraries are there
@@ -78,10 +79,17 @@ def load_seconds(entry: Mapping[str, Any]) -> float:
     return START + _sixteen_bits(entry) / READ
 
 
-def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
-    """Return the seconds of one training job."""
-    training, step = settings["training"], entry["time"]["seconds_per_step"]
-    return load_seconds(entry) + (training["steps"] + training["eval_rows"] * _forward(settings)) * step
+def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], share: float = 1.0) -> float:
+    """Return the seconds of one training job, whose step has so many times the rows of the registry's step."""
+    training, step = settings["training"], share * entry["time"]["seconds_per_step"]
+    losses = 1 + (1 + training["steps"] // training["curve_every"] if training["curve_every"] else 0)
+    return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward(settings)) * step
+
+
+def share_of_rows(study: Study, run: Run) -> float:
+    """Return how many times the rows of its campaign's step a run's step has."""
+    own, common = run.settings["training"], study.batches[run.model, run.seed]
+    return math.prod(own[key] / common[key] for key in SHAPE)
 
 
 def probe_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
@@ -157,7 +165,9 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
     small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
     evaluations = len(runs) + len(_new(seen, [("base", model)]))
     evaluation = evaluation_seconds(entry, settings, shared["evaluation"], questions_of(study, model))
-    training = sum(training_seconds(entry, study.runs[run].settings) for run in runs)
+    training = sum(
+        training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
+    )
     return Cost(
         campaign=campaign,
         model=model,

@@ -48,7 +48,10 @@ class WallTimes:
         """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
         entry, run = self.study.models[model], self.study.run(model, arm, seed)
         longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
-        return self.site.minutes(longer * cost.training_seconds(entry, run.settings) if "time" in entry else None)
+        share = cost.share_of_rows(self.study, run)
+        return self.site.minutes(
+            longer * cost.training_seconds(entry, run.settings, share) if "time" in entry else None
+        )
 
     def turns(self, model: str, *, arms: int) -> int:
         """Return the minutes of a job in which so many arms train in turns."""

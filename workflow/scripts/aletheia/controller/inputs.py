@@ -11,6 +11,7 @@ from aletheia.study import outputs, sections
 from aletheia.study.arms import BASELINE, BY_SCORE, MATCHED
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
+from aletheia.study.recipes import MEASURED
 from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.study import Study
 
@@ -65,7 +66,7 @@ def layers_of_model(study: Study, paths: Paths, model: str, arm: str, seed: int)
 
 def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *, of: str) -> str | list[str]:
     """Return the run of arm ``of``, whose measured time decides the steps of an arm with ``steps: measured``."""
-    measured = study.run(model, arm, seed).arm_settings.get("steps") == "measured"
+    measured = study.run(model, arm, seed).arm_settings.get("steps") == MEASURED
     return paths.run(model, of, seed) if measured else NOTHING
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 RANK, ALPHA = 16, 32  # the paper's section 3.4
+ALL, GROUPS = "all", ("attention", "mlp")
+STANDARD, RSLORA = "standard", "rslora"
 
 
 def placement_plan(
@@ -25,6 +27,7 @@ def placement_plan(
     *,
     rank: Mapping[str, int] | int = RANK,
     alpha: Mapping[str, int] | int = ALPHA,
+    modules: Sequence[str] | str = ALL,
 ) -> dict[str, Any]:
     """Return which modules of the selected layers get which rank and alpha.
 
@@ -35,7 +38,10 @@ def placement_plan(
     selected
         Indices of the layers to adapt.
     rank, alpha
-        One number for all modules, or ``{"attention": …, "mlp": …}``.
+        One number for all modules; or ``{"attention": …, "mlp": …}`` and numbers for kinds of modules, such as
+        ``"v_proj"``, which go before their group's.
+    modules
+        Which of a layer's modules: ``"all"``, ``"attention"``, ``"mlp"``, or a list of groups and kinds.
 
     Returns
     -------
@@ -46,27 +52,57 @@ def placement_plan(
     Raises
     ------
     UserError
-        When a layer is not in the model, or none is selected.
+        When a layer is not in the model, or none is selected; when a kind is named that the model has not, or no module
+        is left; when a module has no rank or alpha.
     """
     wanted = sorted(set(selected))
     depth = len(layers)
     outside = [i for i in wanted if not 0 <= i < depth]
     if outside or not wanted:
         raise UserError(f"layers {outside or wanted}: expected at least one layer from 0 to {depth - 1}")
-
-    def of(value: Mapping[str, int] | int, group: str) -> int:
-        return int(value[group]) if isinstance(value, Mapping) else int(value)
-
+    adapted = [modules] if isinstance(modules, str) else list(modules)
+    kinds = {_kind(name) for layer in layers for name in (*layer.attention, *layer.mlp, *layer.experts)}
+    for what, named in (("modules", adapted), ("rank", rank), ("alpha", alpha)):
+        _check_kinds(what, named if isinstance(named, Mapping | list) else (), kinds)
     plan: dict[str, Any] = {"layers": wanted, "target_modules": [], "target_parameters": []}
     ranks: dict[str, int] = {}
     alphas: dict[str, int] = {}
     for layer in (layers[i] for i in wanted):
-        plan["target_modules"] += [*layer.attention, *layer.mlp]
-        plan["target_parameters"] += layer.experts
-        for group, names in (("attention", layer.attention), ("mlp", [*layer.mlp, *layer.experts])):
-            ranks.update(dict.fromkeys(names, of(rank, group)))
-            alphas.update(dict.fromkeys(names, of(alpha, group)))
+        for group, key, names in (
+            ("attention", "target_modules", layer.attention),
+            ("mlp", "target_modules", layer.mlp),
+            ("mlp", "target_parameters", layer.experts),
+        ):
+            chosen = [name for name in names if {ALL, group, _kind(name)} & set(adapted)]
+            plan[key] += chosen
+            ranks |= {name: _number("rank", rank, group, name) for name in chosen}
+            alphas |= {name: _number("alpha", alpha, group, name) for name in chosen}
+    if not ranks:
+        raise UserError(f"modules {', '.join(adapted)}: expected some in layers {wanted}, found none; name others")
     return {**plan, "rank_pattern": ranks, "alpha_pattern": alphas}
+
+
+def _kind(name: str) -> str:
+    """Return the last part of a module's full name."""
+    return name.rpartition(".")[2]
+
+
+def _check_kinds(what: str, named: Iterable[str], kinds: set[str]) -> None:
+    """Refuse a kind of modules that the model has in none of its layers: its number would reach nothing."""
+    for kind in named:
+        if kind not in {ALL, *GROUPS, *kinds}:
+            known = ", ".join([*GROUPS, *sorted(kinds)])
+            raise UserError(f"{what}: expected a kind of the model's modules ({known}), found {kind}")
+
+
+def _number(what: str, value: Mapping[str, int] | int, group: str, name: str) -> int:
+    """Return the rank or alpha of a module: that of its kind, else that of its group."""
+    if not isinstance(value, Mapping):
+        return int(value)
+    found = value.get(_kind(name), value.get(group))
+    if found is None:
+        raise UserError(f"{what}: expected a number for {_kind(name)}, or for {group}, found neither ({name}); add one")
+    return int(found)
 
 
 def lora_config(
@@ -75,9 +111,11 @@ def lora_config(
     *,
     rank: Mapping[str, int] | int = RANK,
     alpha: Mapping[str, int] | int = ALPHA,
+    modules: Sequence[str] | str = ALL,
+    scaling: str = STANDARD,
     dropout: float = 0.0,
 ) -> LoraConfig:
-    """Return a ``peft.LoraConfig`` that adapts exactly the attention and MLP modules of the selected layers.
+    """Return a ``peft.LoraConfig`` that adapts exactly the named modules of the selected layers.
 
     Parameters
     ----------
@@ -86,19 +124,24 @@ def lora_config(
     selected
         Layer indices, as from :func:`aletheia.method.selection.select_layers`.
     rank, alpha
-        One number, or ``{"attention": …, "mlp": …}`` for the asymmetric allocation.
+        One number, or ``{"attention": …, "mlp": …}`` for the asymmetric allocation, or by kind of module.
+    modules
+        ``"all"``, ``"attention"``, ``"mlp"``, or a list of groups and kinds such as ``["v_proj", "down_proj"]``.
+    scaling
+        ``"standard"`` (alpha / rank) or ``"rslora"`` (alpha / √rank).
     dropout
         LoRA dropout; fused experts allow only 0.
 
     References
     ----------
-    The paper's section 3.4; Hu et al., "LoRA", arXiv:2106.09685.
+    The paper's section 3.4; Hu et al., "LoRA", arXiv:2106.09685; Kalajdzievski, "A rank stabilization scaling factor",
+    arXiv:2312.03732.
     """
-    plan = placement_plan(adaptable_layers(model), selected, rank=rank, alpha=alpha)
-    return config_from_plan(plan, dropout=dropout)
+    plan = placement_plan(adaptable_layers(model), selected, rank=rank, alpha=alpha, modules=modules)
+    return config_from_plan(plan, dropout=dropout, scaling=scaling)
 
 
-def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0) -> LoraConfig:
+def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0, scaling: str = STANDARD) -> LoraConfig:
     """Return the ``peft.LoraConfig`` of a placement plan (a selection artifact's payload has the same keys)."""
     from peft import LoraConfig
 
@@ -110,6 +153,7 @@ def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0) -> LoraCo
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=alpha,
+        use_rslora=scaling == RSLORA,
         lora_dropout=dropout,
         target_modules=list(plan["target_modules"]),
         target_parameters=list(plan.get("target_parameters") or []) or None,
@@ -127,7 +171,9 @@ def _anchored(name: str) -> str:
     return "^" + name.replace(".", r"\.")
 
 
-def attach(model: PreTrainedModel, plan: Mapping[str, Any], *, dropout: float, seed: int) -> PeftModel:
+def attach(
+    model: PreTrainedModel, plan: Mapping[str, Any], *, dropout: float, seed: int, scaling: str = STANDARD
+) -> PeftModel:
     """Wrap ``model`` with the plan's adapters, start them from (seed, module name), and audit the placement.
 
     Raises
@@ -144,9 +190,9 @@ def attach(model: PreTrainedModel, plan: Mapping[str, Any], *, dropout: float, s
             f"expected a selection of this model's modules, found {lost[0]} and {len(lost) - 1} more that it does not "
             f"have ({model.config.model_type}); select its layers from its own probe"
         )
-    peft_model = get_peft_model(model, config_from_plan(plan, dropout=dropout))
+    peft_model = get_peft_model(model, config_from_plan(plan, dropout=dropout, scaling=scaling))
     seed_adapters(peft_model, seed)
-    audit(peft_model, plan)
+    audit(peft_model, plan, scaling=scaling)
     return peft_model
 
 
@@ -192,7 +238,7 @@ def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
     return placed
 
 
-def audit(peft_model: PeftModel, plan: Mapping[str, Any]) -> dict[str, Any]:
+def audit(peft_model: PeftModel, plan: Mapping[str, Any], *, scaling: str = STANDARD) -> dict[str, Any]:
     """Compare what carries adapters with the plan.
 
     Returns
@@ -203,7 +249,8 @@ def audit(peft_model: PeftModel, plan: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UserError
-        When a planned module has no adapter or another rank, or an unplanned one carries an adapter.
+        When a planned module has no adapter or another rank, or an unplanned one carries an adapter; when an adapter's
+        output is scaled otherwise.
     """
     placed = placed_modules(peft_model)
     planned = {
@@ -217,6 +264,7 @@ def audit(peft_model: PeftModel, plan: Mapping[str, Any]) -> dict[str, Any]:
             f"the adapters placed are not those planned: missing {missing[:3]}, unplanned {extra[:3]}, "
             f"other rank or alpha {other[:3]}; report this family ({peft_model.config.model_type})"
         )
+    _audit_scaling(peft_model, scaling)
     trainable = [p for p in peft_model.parameters() if p.requires_grad]
     layers = sorted({layer_index(name) for name in placed})
     return {
@@ -227,6 +275,20 @@ def audit(peft_model: PeftModel, plan: Mapping[str, Any]) -> dict[str, Any]:
         "dtype": str(trainable[0].dtype).removeprefix("torch."),
         "trainable_parameters": sum(p.numel() for p in trainable),
     }
+
+
+def _audit_scaling(peft_model: PeftModel, scaling: str) -> None:
+    from peft.tuners.lora.layer import LoraLayer
+
+    for name, module in peft_model.named_modules():
+        if isinstance(module, LoraLayer) and "default" in module.r:
+            rank, alpha, found = module.r["default"], module.lora_alpha["default"], module.scaling["default"]
+            expected = alpha / (math.sqrt(rank) if scaling == RSLORA else rank)
+            if not math.isclose(found, expected):
+                raise UserError(
+                    f"{name}: expected adapters scaled by {expected:g} ({scaling}, rank {rank}, alpha {alpha}), found "
+                    f"{found:g}; report this family ({peft_model.config.model_type})"
+                )
 
 
 def save_adapter(model: PeftModel, folder: Path, card: str, *, base: str, revision: str | None) -> None:

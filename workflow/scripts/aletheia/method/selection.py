@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.method.adapters import placement_plan
+from aletheia.method.adapters import ALL, placement_plan
 from aletheia.method.layers import Layer
 from aletheia.seeded_order import ranked
 
@@ -119,7 +119,7 @@ def selection_payload(
     arm
         The arm's entry in the campaign.
     adapter
-        The campaign's ``adapter`` section; the arm's ``rank`` and ``alpha`` win over it.
+        The run's ``adapter`` section; the arm's ``rank`` and ``alpha``, which it has by hand, win over it.
     seed
         The run's seed.
     probe
@@ -153,6 +153,7 @@ def selection_payload(
         choose_layers(len(layers), arm, seed=seed, scores=scores),
         rank=arm.get("rank", adapter["rank"]),
         alpha=arm.get("alpha", adapter["alpha"]),
+        modules=adapter.get("modules", ALL),
     )
     shares = held_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
     return {**payload, **plan, "lowest_layer": plan["layers"][0], **shares}

@@ -1,13 +1,18 @@
-"""Arms of a campaign: which rule trains each, which models have it, and which of its settings contradict each other."""
+"""Arms of a campaign: which rule trains each, which models have it, and which of its settings contradict each other.
+
+What an arm may state beside its layers is :mod:`aletheia.study.recipes`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.recipes import COMMON, MEASURED
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 
@@ -23,6 +28,7 @@ READERS = {
 }
 LONGER = ("steps", "extra_steps_percent")
 SHARES = ("budget_percent", "extra_steps_percent")
+SHAPE = ("batch_size", "accumulation")  # of an optimiser step
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ ROOM = 3
 
 def rule_of(arm: Mapping[str, Any]) -> str:
     """Return which rule trains an arm: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
-    if arm.get("steps") or arm.get("extra_steps_percent"):
+    if arm.get("steps") == MEASURED or arm.get("extra_steps_percent"):
         return "train_cm"
     return "train_std" if arm["layers"] == "all" else "train_ale"
 
@@ -59,14 +65,26 @@ def needs_probe(arm: Mapping[str, Any]) -> bool:
     return arm["layers"] in BY_SCORE
 
 
+def entries(campaign: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
+    """Return the arms that a model of a campaign has, by name.
+
+    Those that name it and those that name no models; an arm of the model's own overrides stands in the place of the
+    campaign's of that name, and further ones follow.
+    """
+    own = campaign["overrides"].get(model, {}).get("arms", {})
+    common = {arm: entry for arm, entry in campaign["arms"].items() if model in entry.get("models", campaign["models"])}
+    return {**common, **own}
+
+
 def arms_of(campaign: Mapping[str, Any], model: str) -> list[str]:
-    """Return the arms that a model of a campaign has: those that name it, and those that name no models."""
-    return [arm for arm, entry in campaign["arms"].items() if model in entry.get("models", campaign["models"])]
+    """Return the names of the arms that a model of a campaign has."""
+    return list(entries(campaign, model))
 
 
-def meaning(arm: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a run of an arm: all but which models have it."""
-    return {key: value for key, value in arm.items() if key != "models"}
+def place_of(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str, ...]:
+    """Return the keys that lead to an arm of a model in its campaign's file."""
+    own = arm in campaign["overrides"].get(model, {}).get("arms", {})
+    return ("overrides", model, "arms", arm) if own else ("arms", arm)
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
@@ -75,7 +93,7 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
     Parameters
     ----------
     campaign
-        With its ``path``, ``models``, ``arms``, and ``written``: what its file says.
+        With its ``path``, ``models``, ``arms``, ``overrides``, and ``written``: what its file says.
 
     Raises
     ------
@@ -84,25 +102,43 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
         when an arm of measured steps lacks the two arms that decide them.
     """
     path = Path(campaign["path"])
-    for arm, entry in campaign["written"]["arms"].items():
-        check_arm(arm, entry, lambda *said, arm=arm: UserError(f"{at(path, 'arms', arm, *said[:-1])}: {said[-1]}"))
-    for arm, entry in campaign["arms"].items():
+    written = [(("arms", arm), entry) for arm, entry in campaign["written"]["arms"].items()]
+    for model, own in campaign["written"].get("overrides", {}).items():
+        written += [(("overrides", model, "arms", arm), entry) for arm, entry in own.get("arms", {}).items()]
+    for place, entry in written:
+        check_arm(place[-1], entry, lambda *said, place=place: UserError(f"{at(path, *place, *said[:-1])}: {said[-1]}"))
         for number, model in enumerate(entry.get("models", [])):
-            if model not in campaign["models"]:
-                near = nearest(model, campaign["models"])
-                raise UserError(
-                    f"{at(path, 'arms', arm, 'models', number)}: {model!r} is no model of the campaign{near}"
-                )
-        for model in entry.get("models", campaign["models"]):
-            if entry.get("steps") and not {BASELINE, MATCHED} <= set(arms_of(campaign, model)):
-                raise UserError(
-                    f"{at(path, 'arms', arm, 'steps')}: measured needs the arms std and ale for {model} too"
-                )
+            _check_model(campaign, place, number, model)
     for number, model in enumerate(campaign["models"]):
-        if not arms_of(campaign, model):
+        if not entries(campaign, model):
             raise UserError(
                 f"{at(path, 'models', number)}: no arm has the model {model!r}; name it in one, or take it out"
             )
+        _check_bought(campaign, model)
+
+
+def _check_model(campaign: Mapping[str, Any], place: tuple[str, ...], number: int, model: str) -> None:
+    """Refuse a model that an arm names and its campaign has not, and any in an arm that is one model's."""
+    key = at(Path(campaign["path"]), *place, "models", number)
+    if place[0] == "overrides":
+        raise UserError(f"{key}: found {model!r}, but this arm is of {place[1]} alone; take models out")
+    if model not in campaign["models"]:
+        raise UserError(f"{key}: {model!r} is no model of the campaign{nearest(model, campaign['models'])}")
+
+
+def _check_bought(campaign: Mapping[str, Any], model: str) -> None:
+    """Refuse measured steps without the two arms that decide them, or of another shape than those of ale."""
+    arms = entries(campaign, model)
+    for arm in [arm for arm, entry in arms.items() if entry.get("steps") == MEASURED]:
+        place = at(Path(campaign["path"]), *place_of(campaign, model, arm), "steps")
+        if not {BASELINE, MATCHED} <= set(arms):
+            raise UserError(f"{place}: measured needs the arms std and ale for {model} too")
+        for key in SHAPE:
+            if arms[arm].get(key) != arms[MATCHED].get(key):
+                raise UserError(
+                    f"{place}: measured buys steps at the time of ale's, and this arm has another {key}; make "
+                    "it equal in both, or state a number of steps"
+                )
 
 
 def check_arm(arm: str, given: Mapping[str, Any], say: Say) -> None:
@@ -130,9 +166,12 @@ def check_arm(arm: str, given: Mapping[str, Any], say: Say) -> None:
         )
     for key in SHARES:
         check_share(given.get(key), lambda sentence, key=key: say(key, sentence))
+    for key in [key for key in COMMON if key in given]:
+        raise say(key, f"found {given[key]!r} in an arm, but all arms are measured alike; state it in training")
     if "steps" in given and "extra_steps_percent" in given:
-        raise say("extra_steps_percent", "found one beside steps: measured, which buys the steps; take one of both out")
-    if "steps" in given and layers == "all":
+        buys = ", which buys the steps" if given["steps"] == MEASURED else ""
+        raise say("extra_steps_percent", f"found one beside steps: {given['steps']}{buys}; take one of both out")
+    if given.get("steps") == MEASURED and layers == "all":
         raise say(
             "steps",
             "found measured beside layers: all, but the time of arm std buys an arm of all layers the steps of std; "
@@ -165,15 +204,19 @@ def check_share(value: float | None, say: Callable[[str], UserError]) -> None:
         raise say(f"expected a percentage of at least 1, found {value}; write {100 * value:g} (one half is 50)")
 
 
-def check_arms_of(campaign: Mapping[str, Any], model: str, settings: Mapping[str, Any], depth: int | None) -> None:
+def check_arms_of(
+    campaign: Mapping[str, Any], model: str, settings: Mapping[str, Mapping[str, Any]], depth: int | None
+) -> None:
     """Hold the arms of one model against its depth and steps, and against each other.
 
     Parameters
     ----------
     campaign
-        With its ``path`` and ``arms``, defaults filled in.
-    model, settings
-        Its name and settings.
+        With its ``path``, ``arms`` and ``overrides``, defaults filled in, and what is ``rehearsed``.
+    model
+        Its name.
+    settings
+        By arm: the sections of its runs.
     depth
         Its number of layers, where the registry says it.
 
@@ -182,52 +225,64 @@ def check_arms_of(campaign: Mapping[str, Any], model: str, settings: Mapping[str
     UserError
         When an arm names a layer that the model has not, has more steps that are none, or is another arm once more.
     """
-    path, steps = Path(campaign["path"]), settings["training"]["steps"]
+    path = Path(campaign["path"])
     seen: list[tuple[str, dict[str, Any]]] = []
-    for arm in arms_of(campaign, model):
-        entry = campaign["arms"][arm]
+    for arm, entry in entries(campaign, model).items():
+        place = place_of(campaign, model, arm)
         layers, percent = entry["layers"], entry.get("extra_steps_percent")
+        steps = settings[arm]["training"]["steps"]
         if depth and isinstance(layers, list) and max(layers) >= depth:
             raise UserError(
-                f"{at(path, 'arms', arm, 'layers')}: found layer {max(layers)}, and the registry says that {model} has "
+                f"{at(path, *place, 'layers')}: found layer {max(layers)}, and the registry says that {model} has "
                 f"{depth} (0 to {depth - 1}); name others"
             )
         if percent and round(steps * (1 + percent / 100)) == steps:
             raise UserError(
-                f"{at(path, 'arms', arm, 'extra_steps_percent')}: found {percent}, which adds no step to the {steps} "
+                f"{at(path, *place, 'extra_steps_percent')}: found {percent}, which adds no step to the {steps} "
                 f"of {model}; write {100 / steps:.3g} or more"
             )
-        effect = _effect(entry, settings["adapter"])
+        effect = _effect(entry, settings[arm])
         twin = next((other for other, there in seen if there == effect), None)
-        if twin:
+        # A rehearsal may level what sets two arms apart.
+        if twin and not campaign["rehearsed"]:
             raise UserError(
-                f"{at(path, 'arms', arm)}: for {model} it has the settings of arm {twin}, so it would be the same run "
+                f"{at(path, *place)}: for {model} it has the settings of arm {twin}, so it would be the same run "
                 "twice; take one out, or change it"
             )
         seen.append((arm, effect))
 
 
-def _effect(arm: Mapping[str, Any], adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of an arm that decide its run, each in one spelling."""
-    layers = arm["layers"]
-    read = {k: v for k, v in arm.items() if k != "models" and layers in READERS.get(k, (layers,))}
-    ranks = {key: _by_kind(arm.get(key, adapter[key])) for key in ("rank", "alpha")}
-    longer = {"extra_steps_percent": arm.get("extra_steps_percent") or 0}
-    return {**read, **ranks, **longer, "layers": sorted(layers) if isinstance(layers, list) else layers}
+def _effect(arm: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what decides a run of an arm, each in one spelling."""
+    layers, adapter = arm["layers"], settings["adapter"]
+    read = {key: arm[key] for key, readers in READERS.items() if key in arm and layers in readers}
+    ranks = {key: _by_kind(adapter[key]) for key in ("rank", "alpha")}
+    modules = sorted(adapter["modules"]) if isinstance(adapter["modules"], list) else adapter["modules"]
+    return {
+        **read,
+        "layers": sorted(layers) if isinstance(layers, list) else layers,
+        "longer": MEASURED if arm.get("steps") == MEASURED else arm.get("extra_steps_percent") or 0,
+        "adapter": {**adapter, **ranks, "modules": modules},
+        "training": settings["training"],
+    }
 
 
 def _by_kind(rank: int | Mapping[str, int]) -> dict[str, int]:
     return dict(rank) if isinstance(rank, Mapping) else {"attention": rank, "mlp": rank}
 
 
-def steps_of_plan(steps: int, arm: Mapping[str, Any]) -> int:
-    """Return how many steps a plan needs for an arm.
+def steps_of_plan(base: Mapping[str, int], training: Mapping[str, Any], arm: Mapping[str, Any]) -> int:
+    """Return how many steps of the campaign's shape a plan needs for an arm.
 
     Parameters
     ----------
-    steps
-        The matched number.
+    base
+        The campaign's ``steps``, ``batch_size`` and ``accumulation`` for the model.
+    training
+        The arm's own.
     arm
         Its entry in a campaign.
     """
-    return max(ROOM * steps, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
+    longest = round(training["steps"] * (1 + (arm.get("extra_steps_percent") or 0) / 100))
+    rows = longest * training["batch_size"] * training["accumulation"]
+    return max(ROOM * base["steps"], math.ceil(rows / (base["batch_size"] * base["accumulation"])))

@@ -14,7 +14,7 @@ from typing import Any
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study.benchmarks import HUMANEVAL, table_name
 from aletheia.study.paths import BASE, Paths, run_name
-from aletheia.study.planned_runs import planned_runs
+from aletheia.study.planned_runs import of_arms, planned_runs
 
 Campaigns = Sequence[Mapping[str, Any]]
 RunKey = tuple[str, str, int]  # model, arm, seed
@@ -58,9 +58,10 @@ class CampaignArtifacts:
         return list(dict.fromkeys(found))
 
 
-def probing_arms(campaign: Mapping[str, Any]) -> list[str]:
-    """Return a campaign's arms whose layers follow from a probe; of an index without that list, those that select."""
-    return campaign.get("probing", campaign.get("selecting", []))
+def probing_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
+    """Return a model's arms whose layers follow from a probe; of an index without that list, those that select."""
+    found = of_arms(campaign, model, "probing")
+    return found if found is not None else of_arms(campaign, model, "selecting") or []
 
 
 def campaign_artifacts(
@@ -96,9 +97,9 @@ def campaign_artifacts(
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
                 if HUMANEVAL in run["benchmarks"] and evaluations is None:
                     found.generations[asked] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
-            if arm in campaign.get("selecting", []):
+            if arm in (of_arms(campaign, model, "selecting") or []):
                 found.selections[key] = Path(paths.selection(*key))
-            if arm in probing_arms(campaign):
+            if arm in probing_arms(campaign, model):
                 found.probes[key] = Path(paths.probe(model, seed))
     found.runs.extend(sorted(trained) if runs is None else [])
     found.evaluations.extend(sorted(evaluated) if evaluations is None else [])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.rehearsal import unrehearsed
 from aletheia.study.schema import at, check, merged, read_yaml, schema, with_defaults
 
 
@@ -53,5 +54,15 @@ def _read(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     given = merged(written, rehearsed)
     root = schema("campaign")
     filled = with_defaults({**given, "overrides": {}}, root, root)
-    own = {"overrides": written.get("overrides", {}), "states_batch_size": "batch_size" in given.get("training", {})}
+    filled["arms"] = {arm: unrehearsed(entry, rehearsed) for arm, entry in filled["arms"].items()}
+    overrides = {model: _with_arms(entry, root) for model, entry in written.get("overrides", {}).items()}
+    own = {"overrides": overrides, "states_batch_size": "batch_size" in given.get("training", {})}
     return {**filled, **own, "path": str(path), "written": written, "rehearsed": rehearsed, "given": given}
+
+
+def _with_arms(override: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's override with its arms' defaults filled in; they replace the campaign's, the rest merges."""
+    if "arms" not in override:
+        return dict(override)
+    whole = root["properties"]["arms"]
+    return {**override, "arms": with_defaults(override["arms"], whole, root)}

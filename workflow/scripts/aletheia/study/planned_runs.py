@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+OF_ARMS = ("arms", "selecting", "probing", "own_arms", "recipes")
+
 
 def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return a campaign's runs, each ``{model, family, arm, seed, headline, benchmarks, …}``, with
@@ -15,13 +17,18 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     campaign
         Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
         headline, benchmarks, …, arms?}}}``, which means every model in every arm (or in its own) with every
-        seed.
+        seed. What else a model's entry says of its arms (:data:`OF_ARMS`) is no fact of a run.
     """
     if "runs" in campaign:
         return list(campaign["runs"])
     return [
-        {"model": model, "arm": arm, "seed": seed, **{key: fact for key, fact in facts.items() if key != "arms"}}
+        {"model": model, "arm": arm, "seed": seed, **{key: fact for key, fact in facts.items() if key not in OF_ARMS}}
         for model, facts in campaign["models"].items()
         for arm in facts.get("arms", campaign["arms"])
         for seed in campaign["seeds"]
     ]
+
+
+def of_arms(campaign: Mapping[str, Any], model: str, key: str) -> Any:
+    """Return what a campaign in short says of a model's arms: the model's own, or the campaign's; None if neither."""
+    return campaign.get("models", {}).get(model, {}).get(key, campaign.get(key))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.recipes import MEASURED, SECTIONS
 from aletheia.study.schema import check
 
 
@@ -33,6 +34,12 @@ def rehearsed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     check(settings, "campaign", "config: rehearsal", partly=True)
     return settings
+
+
+def unrehearsed(arm: Mapping[str, Any], rehearsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a campaign's arm without what a rehearsal states: its settings lie over the arm's too."""
+    stated = {key for section in SECTIONS for key in rehearsed.get(section, {})}
+    return {key: value for key, value in arm.items() if key not in stated or value == MEASURED}
 
 
 def stand_ins(

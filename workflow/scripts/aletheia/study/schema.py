@@ -16,6 +16,7 @@ from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT
 from aletheia.study.benchmark_settings import with_benchmarks
 from aletheia.study.benchmarks import HELDOUT, HUMANEVAL
+from aletheia.study.recipes import with_recipes
 from aletheia.study.schema_sentences import sentence
 from aletheia.study.strict_yaml import MisreadError, Place, parse, place
 
@@ -38,8 +39,9 @@ LARGEST = 1_000_000
 
 @functools.cache
 def schema(name: str) -> dict[str, Any]:
-    """Return the schema ``workflow/schemas/NAME.schema.yaml``, the benchmarks of the study filled in."""
-    return with_benchmarks(name, yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8")))
+    """Return the schema ``workflow/schemas/NAME.schema.yaml``, with what follows from benchmarks and from sections."""
+    read = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    return with_recipes(name, with_benchmarks(name, read))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

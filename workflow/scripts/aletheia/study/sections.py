@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import BASELINE, SHAPE
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
@@ -54,8 +54,8 @@ def data_source(study: Study, data: str) -> Section:
 
 def precision(study: Study, model: str) -> Section:
     """Return the micro-batches that the choice of precision is measured with."""
-    training_settings = next(run.settings["training"] for run in study.runs.values() if run.model == model)
-    return {key: training_settings[key] for key in ("batch_size", "accumulation")}
+    shape = next(shape for (name, _), shape in study.batches.items() if name == model)
+    return {key: shape[key] for key in SHAPE}
 
 
 def probe(study: Study, model: str) -> Section:
@@ -89,13 +89,13 @@ def baseline(study: Study, model: str, seed: int) -> Section:
 
 
 def adapter(study: Study, model: str, arm: str, seed: int) -> Section:
-    """Return ranks, alphas and dropout of a run's adapters."""
+    """Return where a run's adapters stand in each layer, and how they are made."""
     return study.run(model, arm, seed).settings["adapter"]
 
 
-def ranks(study: Study, model: str, arm: str, seed: int) -> Section:
-    """Return ranks and alphas, which a selection writes down."""
-    return {key: adapter(study, model, arm, seed)[key] for key in ("rank", "alpha")}
+def adapted(study: Study, model: str, arm: str, seed: int) -> Section:
+    """Return modules, ranks and alphas, which a selection writes down."""
+    return {key: adapter(study, model, arm, seed)[key] for key in ("modules", "rank", "alpha")}
 
 
 def run(model: str, arm: str) -> Section:

@@ -14,19 +14,20 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.arms import (
     BASELINE,
-    arms_of,
+    SHAPE,
     check_arms,
     check_arms_of,
-    meaning,
+    entries,
     needs_probe,
     rule_of,
     steps_of_plan,
 )
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
 from aletheia.study.campaign_files import read_campaigns
-from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.contradictions import CountRows, check_campaign, check_recipe, check_settings
 from aletheia.study.evaluation_jobs import check_served, jobs_of
 from aletheia.study.paths import BASE, run_name
+from aletheia.study.recipes import placement, recipe, stated_keys
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, stand_ins
 from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
@@ -40,7 +41,15 @@ OWN = ("adapter", "training")
 
 @dataclass
 class Run:
-    """One training run: its key and the sections that its rules read."""
+    """One training run: its key and the sections that its rules read.
+
+    Attributes
+    ----------
+    arm_settings
+        What chooses its layers and decides its steps.
+    settings
+        All sections; ``adapter`` and ``training`` with what the arm states over those of the campaign.
+    """
 
     model: str
     arm: str
@@ -77,7 +86,8 @@ class Study:
     runs
         By (model, arm, seed).
     batches
-        By (model, seed): steps, batch size and accumulation of the plan that all its arms read.
+        By (model, seed): steps, batch size and accumulation of the plan that all its arms read: the campaign's shape,
+        whatever that of an arm is.
     shared
         By model: what its probe and its evaluations read, the same for all its runs.
     figures
@@ -195,8 +205,7 @@ class Study:
                 "name": campaign["name"],
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
-                "selecting": [arm for arm, entry in campaign["arms"].items() if rule_of(entry) != "train_std"],
-                "probing": [arm for arm, entry in campaign["arms"].items() if needs_probe(entry)],
+                **_kinds(campaign["arms"]),
                 "arms": list(campaign["arms"]),
                 "seeds": campaign["seeds"],
                 "models": {
@@ -219,11 +228,16 @@ class Study:
         """Return a model's setting in a campaign: its override, or the campaign's."""
         return campaign["overrides"].get(model, {}).get(key, campaign[key])
 
-    @staticmethod
-    def _own_arms(campaign: Mapping[str, Any], model: str) -> dict[str, list[str]]:
-        """Return ``{arms: …}`` for a model that has not all arms of its campaign; nothing for others."""
-        arms = arms_of(campaign, model)
-        return {} if arms == list(campaign["arms"]) else {"arms": arms}
+    def _own_arms(self, campaign: Mapping[str, Any], model: str) -> dict[str, Any]:
+        """Return what of a model's arms its campaign does not say: names, kinds, and the keys that each states."""
+        arms, (seed, *_) = entries(campaign, model), campaign["seeds"]
+        found: dict[str, Any] = {} if list(arms) == list(campaign["arms"]) else {"arms": list(arms)}
+        own = campaign["overrides"].get(model, {}).get("arms")
+        if own:
+            found |= {**_kinds(arms), "own_arms": list(own)}
+        sections = {arm: stated_keys(entry, self.run(model, arm, seed).settings) for arm, entry in arms.items()}
+        recipes = {arm: stated for arm, stated in sections.items() if stated}
+        return {**found, **({"recipes": recipes} if recipes else {})}
 
     def reports(self) -> list[str]:
         """Return the reports that some campaign feeds, in their fixed order."""
@@ -286,12 +300,29 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         expect_data(campaign["path"], model, study.data, settings, questions)
         check_served(campaign["path"], model, study.models[model], settings)
         check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
-        check_arms_of(campaign, model, settings, study.models[model].get("layers"))
+        arms = entries(campaign, model)
+        own = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
+        for arm, sections in own.items():
+            check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
+        check_arms_of(campaign, model, own, study.models[model].get("layers"))
         _share(study, campaign, model, settings)
-        for arm in arms_of(campaign, model):
-            entry = meaning(campaign["arms"][arm])
+        for arm, entry in arms.items():
             for seed in campaign["seeds"]:
-                _add_run(study, campaign, Run(model, arm, seed, entry, settings))
+                run = Run(model, arm, seed, placement(entry, settings), own[arm])
+                _add_run(study, campaign, run, settings["training"])
+
+
+def _kinds(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return which arms have a selection of the layers, and which of these follows from a probe."""
+    return {
+        "selecting": [arm for arm, entry in arms.items() if rule_of(entry) != "train_std"],
+        "probing": [arm for arm, entry in arms.items() if needs_probe(entry)],
+    }
+
+
+def _recipe(arm: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections of an arm's runs: the model's, with what the arm states."""
+    return {section: merged(settings[section], stated) for section, stated in recipe(arm, settings).items()}
 
 
 def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,12 +356,18 @@ def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[st
     there["benchmarks"] = [b for b in BENCHMARKS if b in {*there["benchmarks"], *own["benchmarks"]}]
 
 
-def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
+def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
     there = study.runs.setdefault((run.model, run.arm, run.seed), run)
     if there.arm_settings != run.arm_settings:
         raise UserError(
             f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
             "give the arm another name in one of them"
+        )
+    other = next((one for one in study.runs.values() if one.arm == run.arm and one.kind != run.kind), None)
+    if other:
+        raise UserError(
+            f"{campaign['path']}: arm {run.arm!r} is one of rule {run.kind} for {run.model} and of {other.kind} for "
+            f"{other.model}; give it another name for one of them"
         )
     for section in OWN:
         if there.settings[section] != run.settings[section]:
@@ -338,18 +375,22 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run) -> None:
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
                 "earlier campaign; make them equal, or give the arm another name in one of them"
             )
-    _plan(study, campaign, run)
+    _plan(study, campaign, run, common)
 
 
-def _plan(study: Study, campaign: dict[str, Any], run: Run) -> None:
-    """Enter a run into the plan that all arms of its model and seed read; one plan serves them all."""
-    training = run.settings["training"]
-    shape = {key: training[key] for key in ("batch_size", "accumulation")}
+def _plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
+    """Enter a run into the plan that all arms of its model and seed read; one plan serves them all.
+
+    Its shape is that of ``common``, the campaign's section ``training`` for the model; an arm of another shape cuts the
+    plan's rows otherwise.
+    """
+    shape = {key: common[key] for key in SHAPE}
     there = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
     differing = [key for key, value in shape.items() if there[key] != value]
     if differing:
         raise UserError(
             f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
-            "seeds; its arms read one plan of batches, so make it equal, or enter the model under another name"
+            "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
         )
-    there["steps"] = max(there["steps"], steps_of_plan(training["steps"], run.arm_settings))
+    needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
+    there["steps"] = max(there["steps"], needed)

@@ -132,7 +132,7 @@ def measure_attribution(inputs: RunInputs, config: Mapping[str, Any]) -> dict[st
     makers, shapes = {}, {}
     for name, arm in planned.items():
         ranks = {key: scaled_rank(config["adapter"][key], arm.rank_factor) for key in ("rank", "alpha")}
-        plan = placement_plan(layers, arm.layers, **ranks)
+        plan = placement_plan(layers, arm.layers, **ranks, modules=config["adapter"]["modules"])
         rank = statistics.fmean(plan["rank_pattern"].values())
         shapes[name] = Shape(probe["layers_total"], len(arm.layers), arm.layers[0], rank, arm.recomputed)
         training = {**config["training"], "gradient_checkpointing": arm.recomputed}

@@ -12,6 +12,7 @@ from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
 from aletheia.seeded_order import ranked
+from aletheia.study.arms import SHAPE
 from aletheia.training.encoded_rows import Encoded
 from aletheia.training.encoding import collate
 from aletheia.training.token_table import TokenRows
@@ -37,17 +38,72 @@ class PlannedBatches:
     row_counts: dict[str, int] | None
 
 
-def plan_batches(
-    lengths: Sequence[int], *, steps: int, batch_size: int, accumulation: int, seed: int
-) -> list[list[int]]:
-    """Return which examples each micro-batch holds, in order.
+def drawn_order(examples: int, count: int, *, batch_size: int, seed: int) -> list[int]:
+    """Return which examples come one after another.
 
-    Each epoch is one permutation, drawn from (seed, epoch), cut into groups of ``batch_size``; what is left over is not
-    used in that epoch. So no example comes twice in an epoch, and a longer plan begins with the shorter one: the first
+    Each epoch is one permutation, drawn from (seed, epoch); what is left over of it by groups of ``batch_size`` is not
+    used in that epoch. So no example comes twice in an epoch, and a longer order begins with the shorter one: the first
     steps of every arm see the same examples in the same order.
+
+    Parameters
+    ----------
+    examples
+        How many there are.
+    count
+        How many are drawn, at least.
+    batch_size
+        Examples in a micro-batch.
+    seed
+        Of the order.
+
+    Raises
+    ------
+    UserError
+        When there are fewer examples than one micro-batch needs.
+    """
+    if examples < batch_size:
+        raise UserError(
+            f"the training data has {examples} usable rows, fewer than "
+            f"training.batch_size={batch_size}; lower the batch size or add rows"
+        )
+    drawn: list[int] = []
+    epoch = 0
+    while len(drawn) < count:
+        order = ranked(range(examples), seed=f"{seed}:epoch{epoch}")
+        drawn += order[: len(order) // batch_size * batch_size]
+        epoch += 1
+    return drawn[:count]
+
+
+def cut(
+    order: Sequence[int], lengths: Mapping[int, int] | Sequence[int], *, batch_size: int, accumulation: int
+) -> list[list[int]]:
+    """Return the micro-batches that an order of examples is cut into, of one shape or another.
 
     Within an optimiser step the examples are dealt to its micro-batches by length. The step's gradient is a sum over
     all of them, so that only the padding changes.
+
+    Parameters
+    ----------
+    order
+        Examples one after another; what is left over by whole steps is left out.
+    lengths
+        Tokens of each example.
+    batch_size, accumulation
+        Examples in a micro-batch, and micro-batches in an optimiser step.
+    """
+    size, plan = batch_size * accumulation, []
+    for first in range(0, len(order) // size * size, size):
+        # Stable: of equal lengths the first drawn comes first.
+        mine = sorted(order[first : first + size], key=lengths.__getitem__)
+        plan += [mine[start : start + batch_size] for start in range(0, size, batch_size)]
+    return plan
+
+
+def plan_batches(
+    lengths: Sequence[int], *, steps: int, batch_size: int, accumulation: int, seed: int
+) -> list[list[int]]:
+    """Return which examples each micro-batch holds, in order: ``steps * accumulation`` lists of indices.
 
     Parameters
     ----------
@@ -58,36 +114,10 @@ def plan_batches(
     batch_size
         Examples in a micro-batch.
     seed
-        Of the order.
-
-    Returns
-    -------
-    list of list of int
-        ``steps * accumulation`` micro-batches of indices.
-
-    Raises
-    ------
-    UserError
-        When there are fewer examples than one micro-batch needs.
+        Of the order (:func:`drawn_order`).
     """
-    if len(lengths) < batch_size:
-        raise UserError(
-            f"the training data has {len(lengths)} usable rows, fewer than "
-            f"training.batch_size={batch_size}; lower the batch size or add rows"
-        )
-    drawn: list[int] = []
-    epoch = 0
-    while len(drawn) < steps * accumulation * batch_size:
-        order = ranked(range(len(lengths)), seed=f"{seed}:epoch{epoch}")
-        drawn += order[: len(order) // batch_size * batch_size]
-        epoch += 1
-    plan = []
-    for step in range(steps):
-        size = batch_size * accumulation
-        # Stable: of equal lengths the first drawn comes first.
-        mine = sorted(drawn[step * size : (step + 1) * size], key=lengths.__getitem__)
-        plan += [mine[start : start + batch_size] for start in range(0, size, batch_size)]
-    return plan
+    order = drawn_order(len(lengths), steps * accumulation * batch_size, batch_size=batch_size, seed=seed)
+    return cut(order, lengths, batch_size=batch_size, accumulation=accumulation)
 
 
 def batches_payload(
@@ -107,8 +137,10 @@ def batches_payload(
         ``batch_size`` and ``accumulation``.
     """
     lengths, rows = encoded.example_lengths, encoded.rows.tolist()
-    shape = {key: settings[key] for key in ("batch_size", "accumulation")}
-    plan = plan_batches(lengths, steps=steps, seed=seed, **shape)
+    shape = {key: settings[key] for key in SHAPE}
+    count = steps * shape["accumulation"] * shape["batch_size"]
+    order = drawn_order(len(lengths), count, batch_size=shape["batch_size"], seed=seed)
+    plan = cut(order, lengths, **shape)
     return {
         "model": model,
         "seed": seed,
@@ -118,34 +150,48 @@ def batches_payload(
         "tokens": sum(lengths[i] for micro in plan for i in micro),
         "padded_tokens": sum(len(micro) * max(lengths[i] for i in micro) for micro in plan),
         "rows": [[rows[i] for i in micro] for micro in plan],
+        # As drawn, for arms that cut it into micro-batches of another shape.
+        "order": [rows[i] for i in order],
     }
 
 
 def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings: Mapping[str, Any]) -> list[list[int]]:
-    """Return the micro-batches of an arm's steps, as rows of the training data.
+    """Return the rows of the training data that an arm's steps read: micro-batches in the plan's shape, else one list.
 
     Parameters
     ----------
     payload
         Of a ``batches`` artifact.
     steps, seed, settings
-        Of the arm; the plan must be of this seed, batch size and accumulation.
+        Of the arm; the plan must be of this seed.
+
+    Returns
+    -------
+    list of list of int
+        The plan's micro-batches where the arm has its shape; one list of all rows as they were drawn where it has
+        another, which is then to be :func:`cut`.
 
     Raises
     ------
     UserError
         When the plan is another's, or the arm is longer than it.
     """
-    own = {"seed": seed, **{key: settings[key] for key in ("batch_size", "accumulation")}}
-    for key, expected in own.items():
-        if payload[key] != expected:
-            raise UserError(f"batches: expected a plan with {key} {expected}, found {payload[key]}; draw one anew")
-    if steps > payload["steps"]:
+    if payload["seed"] != seed:
+        raise UserError(f"batches: expected a plan with seed {seed}, found {payload['seed']}; draw one anew")
+    same = _has_shape(payload, settings)
+    if not same and "order" not in payload:
+        raise UserError("batches: expected a plan with the order of its rows, found an earlier one; draw it anew")
+    size = settings["batch_size"] * settings["accumulation"]
+    there = payload["steps"] * payload["batch_size"] * payload["accumulation"] // size
+    if steps > there:
         raise UserError(
-            f"batches: expected a plan of at least {steps} steps, found {payload['steps']}; "
-            "an arm may buy as many as the plan has"
+            f"batches: expected a plan of at least {steps} steps, found {there}; an arm may buy as many as the plan has"
         )
-    return payload["rows"][: steps * payload["accumulation"]]
+    return payload["rows"][: steps * payload["accumulation"]] if same else [payload["order"][: steps * size]]
+
+
+def _has_shape(payload: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    return all(payload[key] == settings[key] for key in SHAPE)
 
 
 def planned_batches(
@@ -168,7 +214,8 @@ def planned_batches(
     settings
         The section ``training``.
     plan
-        The ``batches`` artifact, which all arms of the model and seed read; drawn here when None, as by hand.
+        The ``batches`` artifact, which all arms of the model and seed read; drawn here when None, as by hand. An arm
+        whose shape is not the plan's cuts its rows into micro-batches of its own.
     steps, seed
         Of the run.
 
@@ -189,10 +236,12 @@ def planned_batches(
         lost = next((row for row in wanted if row not in examples), None)
         if lost is not None:
             raise UserError(f"{plan}: row {lost} keeps no target with these encoding settings; draw one anew")
+        if not _has_shape(payload, settings):
+            lengths = {row: len(example["input_ids"]) for row, example in examples.items()}
+            micro_batches = cut(micro_batches[0], lengths, **{key: settings[key] for key in SHAPE})
     else:
         encoded = rows.encoded("train")
-        drawn = batches_payload(encoded, model=None, seed=seed, steps=steps, settings=settings)
-        micro_batches = first_batches(drawn, steps=steps, seed=seed, settings=settings)
+        micro_batches = batches_payload(encoded, model=None, seed=seed, steps=steps, settings=settings)["rows"]
         used = {row for micro in micro_batches for row in micro}
         examples = {row: encoded.examples[index] for index, row in enumerate(encoded.rows.tolist()) if row in used}
         counts = encoded.counts()

@@ -129,8 +129,18 @@ def schedule(optimizer: Any, settings: Mapping[str, Any], steps: int) -> Any:
     made = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + sooner)
     if not sooner:
         return made
-    (rate,) = made.lr_lambdas
+    rate = made.lr_lambdas[0]  # each group's
     return LambdaLR(optimizer, lambda done: rate(done + sooner))
+
+
+def _groups(model: PeftModel, learning_rate: float, ratio: float) -> list[Any]:
+    """Return what AdamW updates: all adapters alike, or those of B at ``ratio`` times the rate of A's (LoRA+)."""
+    adapters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if ratio == 1:
+        return list(adapters.values())
+    faster = [parameter for name, parameter in adapters.items() if ".lora_B." in name]
+    others = [parameter for name, parameter in adapters.items() if ".lora_B." not in name]
+    return [{"params": others}, {"params": faster, "lr": learning_rate * ratio}]
 
 
 class Loop:
@@ -147,7 +157,7 @@ class Loop:
     steps
         Optimiser steps.
     learning_rate
-        Peak learning rate, the model's scale included.
+        Peak learning rate, the model's scale included: that of A where B has another.
     dtype
         ``bf16`` or ``fp16`` (autocast over fp32 adapters; fp16 with loss scaling) or ``fp32``.
     seed
@@ -190,7 +200,7 @@ class Loop:
         self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
         own = settings["optimizer"]
         self._optimizer = torch.optim.AdamW(
-            self._parameters,
+            _groups(model, learning_rate, own["loraplus_lr_ratio"]),
             lr=learning_rate,
             betas=(own["beta1"], own["beta2"]),
             eps=own["epsilon"],

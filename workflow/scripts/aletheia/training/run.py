@@ -331,13 +331,14 @@ def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) 
     seed
         Of the adapters' starting values.
     """
-    # The arm's own, else the campaign's.
-    ranks = {key: config["arm"].get(key, config["adapter"][key]) for key in ("rank", "alpha")}
-    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **ranks)
-    model = attach(model, plan, dropout=config["adapter"]["dropout"], seed=seed)
+    adapter = config["adapter"]
+    # The arm's own, which it has by hand, else the run's.
+    own = {key: config["arm"].get(key, adapter[key]) for key in ("modules", "rank", "alpha")}
+    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **own)
+    model = attach(model, plan, dropout=adapter["dropout"], seed=seed, scaling=adapter["scaling"])
     if config["training"]["gradient_checkpointing"]:
         checkpoint_activations(model)
-    return model, audit(model, plan)
+    return model, audit(model, plan, scaling=adapter["scaling"])
 
 
 def _heldout_examples(rows: TokenRows, wanted: int) -> Encoded:

@@ -17,6 +17,7 @@ from aletheia.errors import UserError
 from aletheia.method.loading import is_out_of_memory
 from aletheia.provenance import artifacts
 from aletheia.provenance.start import work_begins
+from aletheia.study.recipes import MEASURED
 from aletheia.training.deadlines import deadline
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def planned_steps(
     The paper's sections 3.4 (250 for 200 steps) and 5.5 (matched wall-clock time).
     """
     steps = int(settings["steps"])
-    if arm.get("steps") == "measured":
+    if arm.get("steps") == MEASURED:
         if not measured or not measured.get("std_seconds") or not measured.get("step_seconds"):
             raise UserError("steps: measured needs a finished std and ale run of the same model and seed")
         # The probe is part of what the arm costs, so it is paid first.

@@ -1,0 +1,79 @@
+"""An arm as a recipe: which keys it may state beside its layers, and whose settings they replace.
+
+An arm states any key of the sections ``adapter`` and ``training``, over those of its campaign and its model. What
+chooses layers and steps stays the arm's own section; the rest is part of the run's ``adapter`` and ``training``, which
+its steps read as they read the campaign's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+SECTIONS = ("adapter", "training")
+GROUPS = ["attention", "mlp"]  # of an adapted layer's modules
+MEASURED = "measured"  # the value of an arm's `steps` that is no number
+# Of all arms alike, or their losses could not be held against each other.
+COMMON = ("eval_rows",)
+
+
+def with_recipes(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with what an arm of a campaign may state, ``$defs/recipe``.
+
+    Parameters
+    ----------
+    name, schema
+        As of :func:`aletheia.study.schema.schema`; the mapping itself is changed.
+    """
+    if name != "campaign":
+        return schema
+    arm, properties = schema["$defs"]["arm"], schema["properties"]
+    stated: dict[str, Any] = {}
+    for section in SECTIONS:
+        stated |= {key: _without_default(node) for key, node in properties[section]["properties"].items()}
+    number = {key: value for key, value in stated["steps"].items() if key != "description"}
+    steps = {"anyOf": [arm["properties"]["steps"], number], "description": arm["properties"]["steps"]["description"]}
+    recipe = {**arm, "properties": {**stated, **arm["properties"], "steps": steps}}
+    schema["$defs"]["recipe"] = recipe
+    return schema
+
+
+def _without_default(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a key's schema without defaults at any depth: what an arm leaves out is its campaign's."""
+    kept = {key: copy.deepcopy(value) for key, value in node.items() if key != "default"}
+    if "properties" in kept:
+        kept["properties"] = {key: _without_default(value) for key, value in kept["properties"].items()}
+    return kept
+
+
+def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what an arm states of each section.
+
+    Parameters
+    ----------
+    arm
+        Its entry in a campaign.
+    keys
+        By section: its keys, such as a model's settings.
+
+    Returns
+    -------
+    dict
+        ``{adapter: {…}, training: {…}}``, each with the stated keys alone.
+    """
+    stated = {section: {key: arm[key] for key in arm if key in keys[section]} for section in SECTIONS}
+    if arm.get("steps") == MEASURED:
+        del stated["training"]["steps"]
+    return stated
+
+
+def placement(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rest of an arm: what chooses its layers and decides its steps; which models have it is left out."""
+    elsewhere = {key for own in recipe(arm, keys).values() for key in own} | {"models"}
+    return {key: value for key, value in arm.items() if key not in elsewhere}
+
+
+def stated_keys(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return ``{section: keys}`` that an arm states; sections of which it states nothing are left out."""
+    return {section: sorted(own) for section, own in recipe(arm, keys).items() if own}
