@@ -13,11 +13,11 @@ a GPU,
                 + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
 
 where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, `losses` is 1 and those on the
-way, `rows` is how many times the campaign's rows a step of the arm has, and `bytes` are the loaded weights; those in 4 bits
-are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as the standard one with its
-own number of steps: selecting arms take less, and the compute-matched one is meant to take as long. Answers count with
-their full length. So these are plans on the safe side, not predictions; all constants but the step times are chosen by hand
-and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
+way, `rows` is how many times the campaign's rows a step of the arm has, and `bytes` are the loaded weights; those in 4
+bits are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as the standard one
+with its own number of steps: selecting arms take less, and the compute-matched one is meant to take as long. Answers
+count with their full length. So these are plans on the safe side, not predictions; all constants but the step times are
+chosen by hand and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
 """
 
 from __future__ import annotations
