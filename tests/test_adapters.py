@@ -52,6 +52,72 @@ def test_asymmetric_ranks_reach_the_modules(family):
         assert values == ({"rank": 6, "alpha": 12} if ".mlp." in name else {"rank": 2, "alpha": 4})
 
 
+@pytest.mark.parametrize(
+    ("family", "modules", "kinds"),
+    [
+        ("llama", "attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        ("llama", ["v_proj", "o_proj", "down_proj"], {"v_proj", "o_proj", "down_proj"}),
+        ("llama", ["mlp", "v_proj"], {"gate_proj", "up_proj", "down_proj", "v_proj"}),
+        ("gpt_neox", "mlp", {"dense_h_to_4h", "dense_4h_to_h"}),
+        ("mixtral", ["down_proj"], {"down_proj"}),
+    ],
+)
+def test_modules_by_group_and_kind_carry_adapters_and_no_others(family, modules, kinds):
+    model = tiny_model(family)
+    plan = plan_for(model, [0, 2], modules=modules, rank=2, alpha=4)
+    found = audit(attach(model, plan, dropout=0, seed=1), plan)
+    assert {name.rpartition(".")[2] for name in found["modules"]} == kinds
+    assert found["layers"] == [0, 2]
+
+
+def test_a_kinds_own_rank_goes_before_its_groups():
+    model = tiny_model()
+    ranks = {"attention": 2, "v_proj": 8, "down_proj": 1}
+    plan = plan_for(model, [1], modules=["attention", "down_proj"], rank=ranks, alpha={"attention": 4, "mlp": 6})
+    placed = placed_modules(attach(model, plan, dropout=0, seed=1))
+    by_kind = {name.rpartition(".")[2]: values for name, values in placed.items()}
+    assert by_kind == {
+        **{kind: {"rank": 2, "alpha": 4} for kind in ("q_proj", "k_proj", "o_proj")},
+        "v_proj": {"rank": 8, "alpha": 4},
+        "down_proj": {"rank": 1, "alpha": 6},
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"modules": ["dwon_proj"]},
+            r"modules: expected a kind of the model's modules \(attention, mlp, down_proj, .*\)",
+        ),
+        ({"rank": {"attention": 2, "mlp": 2, "c_attn": 4}}, "rank: expected a kind of .*, found c_attn"),
+        (
+            {"alpha": {"attention": 2, "up_proj": 2}},
+            "alpha: expected a number for gate_proj, or for mlp, found neither",
+        ),
+    ],
+)
+def test_a_kind_that_a_model_has_not_is_one_sentence(options, says):
+    with pytest.raises(UserError, match=says):
+        plan_for(tiny_model(), [0], **options)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_rslora_scales_by_the_square_root_of_each_rank_and_the_audit_holds_it(family):
+    model = tiny_model(family)
+    plan = plan_for(model, [1], rank={"attention": 4, "mlp": 16}, alpha=8)
+    wrapped = attach(model, plan, dropout=0, seed=1, scaling="rslora")
+    found = {
+        module.r["default"]: module.scaling["default"] for module in wrapped.modules() if hasattr(module, "lora_A")
+    }
+    assert found == {4: pytest.approx(8 / 2), 16: pytest.approx(8 / 4)}
+    with pytest.raises(
+        UserError, match=r"expected adapters scaled by 2 \(standard, rank 4, alpha 8\), found 4; report"
+    ):
+        audit(wrapped, plan)
+    assert lora_config(tiny_model(), [1], scaling="rslora", modules=["v_proj"]).use_rslora
+
+
 def test_shared_modules_start_equally_whatever_else_is_adapted():
     def lora_a(layers):
         model = tiny_model()

@@ -241,6 +241,8 @@ BY_HAND = {
     "arm={layers: last}": "--set arm={layers: last}: expected SECTION.KEY=VALUE",
     "arm.layers=gradients": "--set: arm.layers: expected one of all, gradient, bottom, first, last, random",
     "model.dtype=bf61": "--set: model.dtype: expected one of auto, bf16, fp16, fp32, found 'bf61'",
+    "adapter.modules=down": "--set: adapter.modules: expected one of all, attention, mlp; or a value of type array",
+    "adapter.rank={attention: 4}": "--set: adapter.rank: expected the key 'mlp' too, or one number for all",
     "adapter.rank=.nan": "--set adapter.rank=.nan: found .nan, which is no finite number",
 }
 

@@ -256,3 +256,29 @@ def test_a_resumed_curve_begins_once():
     loop, _ = looped([0], steps=4)
     record = TrainingRecord(curve=[{"step": 0, "heldout_loss": 3.0}])
     assert [point["step"] for point in train(loop, record, heldout=lambda: 2.0, curve_every=3).curve] == [0, 3]
+
+
+@pytest.mark.parametrize("warmup_from", [0, "first_step"])
+def test_loraplus_steps_b_at_a_ratio_of_the_rate_of_a(warmup_from):
+    """B starts at zero and A's gradient with it, so the first step that has a rate moves B alone, by so many times."""
+
+    def matrices(ratio, done):
+        optimizer = {**SETTINGS["optimizer"], "loraplus_lr_ratio": ratio}
+        loop, _ = looped([0, 2], optimizer=optimizer, warmup_from=warmup_from, warmup_steps=1)
+        for _ in range(done):
+            loop.step()
+        return loop, {name: p.detach().clone() for name, p in loop.model.named_parameters() if p.requires_grad}
+
+    done = 2 if warmup_from == 0 else 1
+    (_, plain), (faster, scaled) = (matrices(ratio, done) for ratio in (1, 16))
+    for name, values in scaled.items():
+        factor = 16 if ".lora_B." in name else 1
+        assert torch.allclose(values, factor * plain[name], rtol=1e-5, atol=0), name
+    assert any(values.any() for name, values in scaled.items() if ".lora_B." in name)
+    # The schedule moves both rates alike, to the end and from a checkpoint on.
+    faster.step()
+    of_a, of_b = (group["lr"] for group in faster._optimizer.param_groups)
+    assert of_b == pytest.approx(16 * of_a)
+    resumed, _ = matrices(16, 0)
+    resumed.restore(faster.state())
+    assert resumed.step() == faster.step()

@@ -3,6 +3,7 @@
 import copy
 import fcntl
 import functools
+import hashlib
 import itertools
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.locking import locked
 from aletheia.study.schema import schema
 from conftest import STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
@@ -26,12 +28,15 @@ NOTHING = "Nothing to be done"
 def test_the_whole_chain_leaves_what_the_study_is_for(finished):
     results = finished / "results"
     ledger = pd.read_csv(results / "aggregate" / "ledger.csv")
-    assert len(ledger) == 6
+    assert len(ledger) == 7
     assert set(ledger["status"]) == {"ok"}
-    assert set(ledger["arm"]) == {"std", "ale", "cm"}
+    assert set(ledger["arm"]) == {"std", "ale", "cm", "lean"}
     by_arm = ledger[ledger["model"] == "tiny-llama"].set_index("arm")
-    assert by_arm["steps"].to_dict() == {"std": 4, "ale": 4, "cm": 6}
-    assert by_arm["layers_adapted"].to_dict() == {"std": 4, "ale": 2, "cm": 2}
+    assert by_arm["steps"].to_dict() == {"std": 4, "ale": 4, "cm": 6, "lean": 5}
+    assert by_arm["layers_adapted"].to_dict() == {"std": 4, "ale": 2, "cm": 2, "lean": 4}
+    differing = ["rank", "modules", "scaling", "batch_size", "learning_rate", "schedule", "warmup_from", "optimizer"]
+    assert by_arm["differs_from_std"]["ale"] == "layers"
+    assert set(by_arm["differs_from_std"]["lean"].split()) == {*differing, "curve_every", "steps"}
     assert by_arm["trainable_parameters"]["ale"] * 2 == by_arm["trainable_parameters"]["std"]
     for number in range(1, 6):
         assert (results / "tables" / f"table{number}.md").stat().st_size > 0
@@ -105,14 +110,33 @@ def test_the_arms_did_the_same_work(finished):
     assert set(runs["ale"]["placement"]["modules"]) < set(runs["std"]["placement"]["modules"])
 
 
-def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
+def test_an_arm_of_another_shape_trains_on_the_same_rows_in_the_same_order(finished):
+    plan = artifacts.payload(finished / "results/batches/tiny-llama/seed1.json", "batches")
+    lean = artifacts.payload(finished / "results/train/tiny-llama/lean/seed1/run.json", "run")
+    # Five steps of two micro-batches of one row: the plan's first ten rows, each pair by length.
+    cut = [[row] for row in plan["order"][:10]]
+    pairs = [cut[step : step + 2] for step in range(0, 10, 2)]
+    swapped = [[pair, pair[::-1]] for pair in pairs]
+    digests = {
+        hashlib.sha256(compact_json([row for pair in choice for row in pair]).encode()).hexdigest()
+        for choice in itertools.product(*swapped)
+    }
+    assert lean["batch_plan_sha256"] in digests
+    assert [point["step"] for point in lean["curve"]] == [0, 2, 4, 5]
+    assert {name.rpartition(".")[2] for name in lean["placement"]["modules"]} == {"v_proj", "o_proj", "down_proj"}
+    ranks = {name.rpartition(".")[2]: module["rank"] for name, module in lean["placement"]["modules"].items()}
+    assert ranks == {"v_proj": 2, "o_proj": 2, "down_proj": 4}
+
+
+@pytest.mark.parametrize("arm", ["ale", "lean"])
+def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished, arm):
     from peft import PeftModel
 
     from aletheia.method import loading
     from aletheia.provenance import staged_files
     from aletheia.training import encoding, heldout_loss
 
-    run = finished / "results/train/tiny-llama/ale/seed1/run.json"
+    run = finished / f"results/train/tiny-llama/{arm}/seed1/run.json"
     lock = finished / "resources/models/tiny-llama.lock.json"
     dtype = artifacts.payload(finished / "results/precision/tiny-llama.json", "precision")["dtype"]
     model, tokenizer = loading.load(lock, dtype=dtype)
@@ -125,12 +149,12 @@ def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished):
 
 
 def test_an_evaluation_loads_its_model_once(finished):
-    """As many loads as jobs, each of which answers all benchmarks of a run: two models' bases and their three arms."""
+    """As many loads as jobs, each of which answers all benchmarks of a run: two models' bases and their arms."""
     said = {path: path.read_text() for path in (finished / "logs/evaluate").rglob("*.log")}
-    assert len(said) == 8
-    assert [text.count("loaded resources/models/") for text in said.values()] == [1] * 8
+    assert len(said) == 9
+    assert [text.count("loaded resources/models/") for text in said.values()] == [1] * 9
     answered = [re.findall(r"^(\w+): ok, ", text, flags=re.MULTILINE) for text in said.values()]
-    assert sorted(answered) == [["heldout"]] * 4 + [["heldout", "mmlu", "humaneval"]] * 4
+    assert sorted(answered) == [["heldout"]] * 4 + [["heldout", "mmlu", "humaneval"]] * 5
 
 
 @pytest.mark.slow
@@ -169,7 +193,7 @@ def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
 def test_an_edited_module_is_named_in_the_reason(study):
     append(study / "workflow/scripts/aletheia/training/trainer.py")
     jobs, text = dry(study)
-    assert {"train_std": 2, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
+    assert {"train_std": 3, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
     assert re.search(
         r"before: 'code:aletheia\.training\.trainer=\w+' now: 'code:aletheia\.training\.trainer=\w+'", text
     )
@@ -282,6 +306,8 @@ OTHERS = {
     "adapter.rank": 1,
     "adapter.alpha": 1,
     "adapter.dropout": 0.1,
+    "adapter.modules": "mlp",
+    "adapter.scaling": "rslora",
     "training.steps": 5,
     "training.batch_size": 1,
     "training.accumulation": 1,
@@ -295,6 +321,7 @@ OTHERS = {
     "training.optimizer.beta2": 0.9,
     "training.optimizer.epsilon": 0.1,
     "training.optimizer.weight_decay": 0.1,
+    "training.optimizer.loraplus_lr_ratio": 2,
     "training.timing_warmup_steps": 0,
     "training.eval_rows": 4,
     "training.gradient_checkpointing": True,
@@ -310,10 +337,23 @@ OTHERS = {
     "evaluation.humaneval.max_new_tokens": 5,
     "evaluation.humaneval.sandbox": "bubblewrap",
 }
+# What only an arm of a campaign may state, as examples: which steps run again, and which do not.
+OTHER_ARMS = {"train_std", "train_cm", "probe", "batches", "tokens", "precision"}
+STATED = {
+    "arms.ale.learning_rate": (0.1, {"train_ale"}, {"select", *OTHER_ARMS}),
+    "arms.ale.batch_size": (1, {"train_ale"}, {"select", *OTHER_ARMS}),
+    "arms.ale.modules": (["v_proj"], {"select", "train_ale"}, OTHER_ARMS),
+    "overrides.tiny-llama.arms.lean.learning_rate": (
+        0.1,
+        {"train_std"},
+        {"train_ale", "train_cm", "select", "batches"},
+    ),
+}
 # What must change with some of them, for they would contradict it; None takes a key out.
 BESIDE = {
     "models": {"overrides": None},
     "arms.ale.draw": {"arms.ale.layers": "random"},
+    "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
@@ -369,7 +409,7 @@ def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
     def rerun(key):
         """Return the rules that a study with one other value would run."""
         other = copy.deepcopy(campaign)
-        for place, value in {key: {**OTHERS, **IDLE}[key], **BESIDE.get(key, {})}.items():
+        for place, value in {key: values[key], **BESIDE.get(key, {})}.items():
             *sections, name = place.split(".")
             section = functools.reduce(lambda inner, part: inner.setdefault(part, {}), sections, other)
             if value is None:
@@ -386,12 +426,13 @@ def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
         assert bool(planned) is (NOTHING not in said(done))
         return planned
 
+    values = {**OTHERS, **IDLE, **{key: value for key, (value, *_) in STATED.items()}}
     with ThreadPoolExecutor(2) as pool:
-        seen = dict(zip([*OTHERS, *IDLE], pool.map(rerun, [*OTHERS, *IDLE]), strict=True))
+        seen = dict(zip(values, pool.map(rerun, values), strict=True))
     assert [key for key in OTHERS if not seen[key]] == []
     assert [key for key in IDLE if seen[key]] == []
     # Rows are encoded once for all that reads them; what does not decide the encoding leaves it, and the others, alone.
-    for key, (others, same) in TOKENS_FOLLOW.items():
+    for key, (others, same) in {**TOKENS_FOLLOW, **{key: expected for key, (_, *expected) in STATED.items()}}.items():
         assert (others - seen[key], same & seen[key]) == (set(), set()), key
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import check_arm
-from aletheia.study.contradictions import check_training
+from aletheia.study.contradictions import check_ranks, check_training
 from aletheia.study.schema import section_schema, validate
 
 
@@ -33,6 +33,8 @@ def check_settings(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     if "arm" in given:
         arm = {"layers": config["arm"]["layers"], **given["arm"]}
         check_arm(config.get("run", {}).get("arm", ""), arm, lambda *said: _error("arm", *said))
+    if "adapter" in given:
+        check_ranks(given["adapter"], config["adapter"], lambda *said: _error("adapter", *said))
     if "training" in given:
         check_training(given["training"], config["training"], lambda *said: _error("training", *said))
 
