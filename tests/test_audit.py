@@ -322,7 +322,7 @@ def test_what_is_planned_for_an_archive_alone_is_made_with_it():
 
 def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):
     edit(study / "tests/study/campaign.yaml", "models: [tiny-llama, tiny-neox]", "models: [tiny-llama]")
-    edit(study / "tests/study/campaign.yaml", "overrides:\n  tiny-neox: {benchmarks: [heldout], headline: false}", "")
+    edit(study / "tests/study/campaign.yaml", "  tiny-neox: {benchmarks: [heldout], headline: false}\n", "")
     run = "results/train/tiny-neox/ale/seed1/run.json"
     tamper(study / run)
     (study / "results/notes.txt").write_text("mine")

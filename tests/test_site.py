@@ -164,13 +164,13 @@ def test_a_later_try_gets_more_and_the_allocation_stays_within_the_longest(site)
 
 
 def test_the_papers_allocations_follow_from_the_registry(paper):
-    # 200 steps of 0.7875 s, a probe of 5 batches of half a step, two selections; table 2's Qwen2.5-7B.
+    # 200 steps of 0.7875 s, a probe of 5 batches of half a step, three selections; table 2's Qwen2.5-7B.
     model, seed = "qwen2.5-7b", 42
     runs = [run for run in paper.study.runs.values() if (run.model, run.seed) == (model, seed)]
-    assert [run.arm for run in runs] == ["std", "ale", "cm"]
-    std, ale, cm = (paper.training(run.model, run.arm, run.seed) for run in runs)
+    assert [run.arm for run in runs] == ["std", "ale", "cm", "ale_asym"]
+    std, ale, cm, asym = (paper.training(run.model, run.arm, run.seed) for run in runs)
     assert std < cm
-    assert paper.allocation(model, seed) == 3 * paper.small() + paper.probe(model) + std + ale + cm
+    assert paper.allocation(model, seed) == 4 * paper.small() + paper.probe(model) + std + ale + cm + asym
 
 
 def test_every_job_of_the_paper_fits_a_day(paper):

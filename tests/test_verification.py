@@ -373,7 +373,7 @@ def test_a_half_done_study_is_a_few_lines(study):
 
 def test_another_campaigns_results_are_noted_and_a_smaller_study_is_whole(study):
     edit(study / "tests/study/campaign.yaml", "models: [tiny-llama, tiny-neox]", "models: [tiny-llama]")
-    edit(study / "tests/study/campaign.yaml", "overrides:\n  tiny-neox: {benchmarks: [heldout], headline: false}", "")
+    edit(study / "tests/study/campaign.yaml", "  tiny-neox: {benchmarks: [heldout], headline: false}\n", "")
     done = verify(study, *STUDY)
     assert done.returncode == 0, done.stdout
     assert re.search(
