@@ -16,7 +16,7 @@ from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes, enveloped
 from aletheia.report import analyses, arm_figures, plot_style, tables
 from aletheia.report.arms_table import arms_table
-from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, script, study
+from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, run_here, script, study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 MODEL = "smollm2-135m"
@@ -382,6 +382,22 @@ def test_curves_are_drawn_an_arm_a_line(drawn):
     assert "Training seconds" in said
     assert said.endswith("std | zz")
     assert "comparable times" in drawn(arm_figures.loss_curves, found.assign(seconds=np.nan))
+
+
+def test_figure_s5_without_its_table_is_one_sentence(monkeypatch, capsys, tmp_path):
+    options = (
+        "--ledger",
+        tmp_path / "x",
+        "--stats",
+        tmp_path / "y",
+        "--figure",
+        "figS5",
+        "--out-dir",
+        tmp_path / "out",
+    )
+    ended, said = run_here(monkeypatch, capsys, "figures.py", *options)
+    assert ended == 2
+    assert said.strip() == "error: figS5 shows curves: expected --curves with the curves.csv of aggregate, found none"
 
 
 @pytest.mark.slow

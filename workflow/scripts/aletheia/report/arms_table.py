@@ -32,12 +32,13 @@ _MEANS = {
     "probe_share_percent": ("Probe (% of the time)", 1),
 }
 NOTE = (
-    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. "
-    "Loss and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of "
-    "std against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
-    "reached it, as n of those planned. p: paired t-test of the loss, Holm-adjusted over the headline models of one "
-    "arm. Pairs: those of which both runs ended well, of those planned. Best: no other arm has both less time, the "
-    "probe counted, and less loss (figure S4). Over models each headline model's mean is one value."
+    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. Loss "
+    "and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of std "
+    "against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
+    "reached it, as n of those planned. Losses compare equal steps where Steps is 1. p: paired t-test of the loss, "
+    "Holm-adjusted over the headline models of one arm. Pairs: those of which both runs ended well, of those planned. "
+    "Best: no other arm has both less time, the probe counted, and less loss (figure S4). Over models each headline "
+    "model's mean is one value."
 )
 
 
