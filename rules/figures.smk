@@ -1,4 +1,4 @@
-# Figures: drawn from the ledger and the statistics alone; a change of style reruns nothing else.
+# Figures: drawn from the statistics and what aggregate wrote; a change of style reruns nothing else.
 
 
 rule figures:
@@ -7,6 +7,7 @@ rule figures:
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
         stats="<results>/stats/summary.json",
         layers=bind(inputs.layers),
+        curves=bind(inputs.curves),
     output:
         **figure_files("<results>/figures/{figure}", "figure", "{figure}"),
     log:
@@ -21,5 +22,5 @@ rule figures:
         *lineage("figures.py", "report", figures=sections.figures),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/figures.py" --ledger {input.ledger:q} --stats {input.stats:q} '
-        '--layers {input.layers:q} --figure {wildcards.figure} --out-dir "$(dirname {output.pdf:q})" '
+        '--layers {input.layers:q} --curves {input.curves:q} --figure {wildcards.figure} --out-dir "$(dirname {output.pdf:q})" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-# Stats: from the ledger to means, intervals and tests, the five tables and the two written analyses.
+# Stats: from the ledger to means, intervals and tests, every arm against std, the tables and the two written analyses.
 PUBLISHED = [f"config/published/table{number}.csv" for number in range(1, 6)]
 
 
@@ -9,6 +9,7 @@ rule stats:
         published=PUBLISHED,
     output:
         summary="<results>/stats/summary.json",
+        arms=with_sidecars([reported("<results>/stats/arms.csv", "Tables")]),
         analyses=with_sidecars(reported(f"<results>/stats/{name}", "Analyses") for name in STUDY.analyses()),
         tables=with_sidecars(
             reported(f"<results>/tables/table{number}.{suffix}", "Tables")

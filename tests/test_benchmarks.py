@@ -244,9 +244,15 @@ def test_statistics_tables_and_analyses_have_it_where_it_was_asked():
     summary = summarise(ledger_of(models, benchmarks=ASKED))
     artifacts.enveloped("stats", summary, LINEAGE, {}, "summary.json")
     model = summary["campaigns"][0]["models"][0]
-    assert (model["arms"]["std"]["benchmarks"]["piqa"]["unit"], model["extra"]["piqa"]["questions"]) == ("pp", 100)
+    assert (model["arms"]["std"]["benchmarks"]["piqa"]["unit"], model["extra"]["ale"]["piqa"]["questions"]) == (
+        "pp",
+        100,
+    )
     # Above what guessing between two scores; MMLU is not above what guessing between four does.
-    assert (model["extra"]["piqa"]["base_above_floor"], model["extra"]["mmlu"]["base_above_floor"]) == (True, False)
+    assert (model["extra"]["ale"]["piqa"]["base_above_floor"], model["extra"]["ale"]["mmlu"]["base_above_floor"]) == (
+        True,
+        False,
+    )
     found = tables.downstream_table(summary, {4: {}})
     assert "ΔPIQA (pp)" in markdown(found)
     text = analyses.forgetting_deltas(summary)

@@ -14,14 +14,16 @@ from conftest import STUDY, copy_study, missing, said, snakemake
 pytestmark = pytest.mark.slow
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FIGURES = ["fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS2"]
+FIGURES = ["fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS2", "figS4", "figS5"]
 SIDECARS = [
     *(f"results/figures/{name}.svg.lineage.json" for name in FIGURES),
     *(
         f"results/tables/table{number}.{suffix}.lineage.json"
-        for number in range(1, 6)
+        for number in (*range(1, 6), "S1")
         for suffix in ("csv", "md", "tex")
     ),
+    "results/stats/arms.csv.lineage.json",
+    "results/aggregate/curves.csv.lineage.json",
     "results/stats/FORGETTING_DELTAS_ANALYSIS.md.lineage.json",
     "results/aggregate/ledger.csv.lineage.json",
 ]
@@ -149,7 +151,8 @@ def test_a_sidecar_is_saved_from_the_page(report, visit, name):
 def test_tables_ledgers_and_analyses_are_listed(visit):
     assert "FORGETTING_DELTAS_ANALYSIS.md" in visit.lists["Analyses"]
     assert "ledger.csv" in visit.lists["Ledgers"]
-    assert all(f"table{number}.md" in visit.lists["Tables"] for number in range(1, 6))
+    assert all(f"table{number}.md" in visit.lists["Tables"] for number in (*range(1, 6), "S1"))
+    assert "arms.csv" in visit.lists["Tables"]
 
 
 def test_a_table_is_there_to_read(report, visit):

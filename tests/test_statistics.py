@@ -117,7 +117,7 @@ def test_a_failed_run_leaves_every_mean_of_pairs():
     ]
     model = found["models"][0]
     assert model["speed"]["std_seconds"]["n"] == 2
-    assert model["extra"]["mmlu"]["difference"]["n"] == 2
+    assert model["extra"]["ale"]["mmlu"]["difference"]["n"] == 2
     assert model["arms"]["std"]["training_seconds"]["n"] == 3
 
 
@@ -125,7 +125,7 @@ def test_one_seed_one_model_no_cm_no_benchmark():
     ledger = ledger_of(ONE, arms=("std", "ale"), seeds=(42,), benchmarks=())
     found = campaign_of(ledger)
     model = found["models"][0]
-    assert model["compute_matched"] is None
+    assert model["compute_matched"] == {}
     assert model["extra"] == {}
     assert model["speed"]["speedup_percent"] == {
         "n": 1,
@@ -211,8 +211,9 @@ def test_stats_as_a_rule_runs_it(tmp_path):
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")
     done = script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]')
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in (tmp_path / "stats").iterdir()} == {"summary.json"}
-    assert {p.name for p in (tmp_path / "tables").glob("*.tex")} == {"table1.tex", "table2.tex", "table3.tex"}
+    names = {"summary.json", "arms.csv", "arms.csv.lineage.json"}
+    assert {p.name for p in (tmp_path / "stats").iterdir()} == names
+    assert {p.name for p in (tmp_path / "tables").glob("*.tex")} == {f"table{n}.tex" for n in (1, 2, 3, "S1")}
     payload = json.loads((tmp_path / "stats" / "summary.json").read_text())["payload"]
     assert payload["confidence_level"] == 0.95
 
@@ -223,4 +224,4 @@ def test_stats_makes_every_report_of_the_ledger_by_itself(tmp_path):
     assert script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders).returncode == 0
     assert (tmp_path / "stats" / "FORGETTING_DELTAS_ANALYSIS.md").is_file()
     assert (tmp_path / "stats" / "COMPUTE_MATCHED_ANALYSIS.md").is_file()
-    assert len(list((tmp_path / "tables").glob("table?.csv"))) == 5
+    assert len(list((tmp_path / "tables").glob("table*.csv"))) == 6

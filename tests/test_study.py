@@ -126,9 +126,21 @@ def test_two_campaigns_share_equal_runs_and_the_model_gets_all_benchmarks(study)
 
 def test_reports_decide_tables_and_figures(study):
     loaded = study(changed(reports=["compute_matched"]))
-    assert (loaded.tables(), loaded.figure_names()) == ([1, 5], ["fig4", "figS1", "figS2"])
+    assert (loaded.tables(), loaded.figure_names()) == ([1, 5, "S1"], ["fig4", "figS1", "figS2", "figS4"])
     assert loaded.analyses() == ["COMPUTE_MATCHED_ANALYSIS.md"]
     assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv", "layers.csv"]
+
+
+def test_losses_on_the_way_bring_their_table_and_figure(study):
+    loaded = study(CAMPAIGN, changed(name="two", models=["large"], training={"curve_every": 1}))
+    assert loaded.result_tables()[-1] == "curves.csv"
+    assert loaded.figure_names()[-1] == "figS5"
+    assert [index.get("curves") for index in loaded.campaign_index()] == [None, True]
+
+
+def test_a_study_of_one_arm_compares_nothing(study):
+    loaded = study(changed(arms={"std": CAMPAIGN["arms"]["std"]}, reports=[]))
+    assert (loaded.tables(), loaded.figure_names()) == ([1], [])
 
 
 @pytest.mark.parametrize(
@@ -299,7 +311,7 @@ def test_the_default_study_loads(monkeypatch):
     monkeypatch.chdir(ROOT)
     loaded = load_study(yaml.safe_load(Path("config/config.yaml").read_text()))
     assert len(loaded.runs) == 18
-    assert loaded.tables() == [1, 2, 3, 4, 5]
+    assert loaded.tables() == [1, 2, 3, 4, 5, "S1"]
 
 
 @pytest.mark.parametrize(

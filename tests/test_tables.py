@@ -84,7 +84,8 @@ def test_downstream_table_shows_the_benchmarks_of_the_study():
 def test_compute_matched_table_and_none_without_cm():
     found = table(5, ledger_of())
     assert found.display.iloc[0]["Held-out loss, std (nats)"] == "2.010 ± 0.010"
-    assert found.display.iloc[0]["Wall-clock, cm / std"] == "1.02"
+    assert found.display.iloc[0]["Wall-clock, cm / std"] == "1.02 [1.02, 1.02]"
+    assert found.numbers["arm"].tolist() == ["cm", "cm"]
     assert table(5, ledger_of(arms=("std", "ale"))).display.empty
 
 
@@ -101,9 +102,15 @@ def test_several_campaigns_are_told_apart():
     assert list(table(1, both).display["Campaigns"]) == ["one, two"] * 2
 
 
+def test_the_models_table_says_what_std_trains():
+    assert list(table(1, ledger_of()).display["Trained parameters (std)"]) == ["12000", "12000"]
+    assert "Trained parameters (std)" in table(1, ledger_of(arms=("ale",))).display
+
+
 def test_reports_name_the_tables_and_analyses_that_can_be_made():
     assert report_contents.tables_of(report_contents.REPORTS) == sorted(TABLES)
     assert report_contents.tables_of([]) == [1]
+    assert report_contents.tables_of(["speed"], compared=True) == [1, 2, 3, "S1"]
     assert report_contents.analyses_of(["speed", "downstream"]) == {"downstream": "FORGETTING_DELTAS_ANALYSIS.md"}
 
 

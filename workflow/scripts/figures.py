@@ -1,4 +1,7 @@
-"""Draw the study's figures from the ledger and the statistics, figS1 and figS2 from layers.csv: as PDF, PNG and SVG."""
+"""Draw the study's figures as PDF, PNG and SVG.
+
+From the ledger and the statistics; figS1 and figS2 from layers.csv, figS5 from curves.csv.
+"""
 
 from pathlib import Path
 
@@ -6,7 +9,7 @@ from aletheia.cli import step_parser
 from aletheia.errors import UserError, guarded
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
-from aletheia.study.report_contents import LAYER_FIGURES, REPORTS, figures_of
+from aletheia.study.report_contents import ARMS_FIGURES, CURVE_FIGURES, LAYER_FIGURES, REPORTS, figures_of
 
 
 def main() -> None:
@@ -14,21 +17,24 @@ def main() -> None:
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--stats", type=Path, required=True, help="summary.json, from stats")
     parser.add_argument("--layers", type=Path, nargs="?", help="layers.csv, from aggregate, for figS1 and figS2")
-    choices = [*figures_of(REPORTS), *LAYER_FIGURES]
+    parser.add_argument("--curves", type=Path, nargs="?", help="curves.csv, from aggregate, for figS5")
+    choices = [*figures_of(REPORTS), *LAYER_FIGURES, *ARMS_FIGURES, *CURVE_FIGURES]
     parser.add_argument("--figure", nargs="+", choices=choices, required=True, help="which to draw")
     parser.add_argument("--out-dir", type=Path, default=Path("results/figures"))
     args = parser.parse_args()
     import matplotlib as mpl
 
-    from aletheia.analysis import layer_scores, ledger
-    from aletheia.report import figures, layer_figures, plot_style
+    from aletheia.analysis import curves, layer_scores, ledger
+    from aletheia.report import arm_figures, figures, layer_figures, plot_style
 
     outputs = [args.out_dir / f"{name}.{suffix}" for name in args.figure for suffix in plot_style.SUFFIXES]
     if args.layers is None and set(args.figure) & set(LAYER_FIGURES):
         raise UserError(
             "figS1 and figS2 show layer scores: expected --layers with the layers.csv of aggregate, found none"
         )
-    inputs = [args.ledger, args.stats, *([args.layers] if args.layers else [])]
+    if args.curves is None and set(args.figure) & set(CURVE_FIGURES):
+        raise UserError("figS5 shows curves: expected --curves with the curves.csv of aggregate, found none")
+    inputs = [args.ledger, args.stats, *(path for path in (args.layers, args.curves) if path)]
     with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
@@ -39,6 +45,10 @@ def main() -> None:
             for name in args.figure:
                 if name in LAYER_FIGURES:
                     figure = layer_figures.FIGURES[name](layer_scores.read_layer_table(args.layers), style)
+                elif name in CURVE_FIGURES:
+                    figure = arm_figures.loss_curves(curves.read_curve_table(args.curves), style)
+                elif name in ARMS_FIGURES:
+                    figure = arm_figures.frontier(summary, style)
                 else:
                     figure = figures.FIGURES[name](table, summary, style)
                 for suffix in plot_style.SUFFIXES:

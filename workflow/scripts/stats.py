@@ -1,4 +1,4 @@
-"""Compute the study's statistics from the ledger: summary.json, tables, written analyses.
+"""Compute the study's statistics from the ledger: summary.json, arms.csv, tables, written analyses.
 
 Which reports are made follows the settings section `reports`, or --reports, or what the ledger's campaigns
 name.
@@ -42,17 +42,19 @@ def main() -> None:
     parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
     parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
     args = parser.parse_args()
-    from aletheia.analysis import ledger, paper_tables, summary
+    from aletheia.analysis import arms, ledger, paper_tables, summary
     from aletheia.report import analyses as written
-    from aletheia.report import tables
+    from aletheia.report import arms_table, tables
 
     texts = {"downstream": written.forgetting_deltas, "compute_matched": written.compute_matched}
     table = ledger.read_ledger(args.ledger)
     # A study that feeds no report still has its summary and table 1.
     given = args.reports if args.reports is not None else args.config.get("reports")
     named = given if given is not None else " ".join(table["reports"].fillna("")).split()
-    wanted, analyses = report_contents.tables_of(named), report_contents.analyses_of(named)
-    outputs = [args.stats_dir / "summary.json", *(args.stats_dir / name for name in analyses.values())]
+    wanted = report_contents.tables_of(named, compared=arms.has_pairs(table))
+    analyses = report_contents.analyses_of(named)
+    first = [args.stats_dir / name for name in ("summary.json", report_contents.COMPARISONS)]
+    outputs = [*first, *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
     inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
     with Job(args.step, inputs=inputs, outputs=outputs) as job:
@@ -60,12 +62,17 @@ def main() -> None:
             return
         start.work_begins()
         found, paper = summary.summarise(table), paper_tables.load_published(args.published)
-        job.artifact(outputs[0], kind="stats", payload=found)
+        job.artifact(first[0], kind="stats", payload=found)
+        compared = arms.arm_table(found)
+        about = {"rows": len(compared), "columns": list(compared.columns)}
+        job.artifact(first[1], write=lambda path: ledger.write_csv(compared, path), about=about)
         for report, name in analyses.items():
             text = texts[report](found)
             job.artifact(args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8"))
         for number in wanted:
-            write_table(job, tables.TABLES[number](found, paper), args.tables_dir)
+            own = number == report_contents.ARMS_TABLE
+            made = arms_table.arms_table(found) if own else tables.TABLES[number](found, paper)
+            write_table(job, made, args.tables_dir)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of a study, made of its campaigns' artifacts: the ledger, its views, and the scores of layers."""
+"""The tables of a study, made of its campaigns' artifacts: the ledger, its views, the scores of layers, the curves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pandas as pd
 
 from aletheia.analysis import pairs
 from aletheia.analysis.consistency import Key, Maker, check_uniform, deviations, mixed_rows
+from aletheia.analysis.curves import curve_table
 from aletheia.analysis.layer_scores import layer_table
 from aletheia.analysis.ledger import BASE, build_ledger
 from aletheia.provenance import artifacts
 from aletheia.study.campaign_artifacts import CampaignArtifacts, Campaigns, probing_arms
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.report_contents import LAYER_TABLE
+from aletheia.study.report_contents import CURVE_TABLE, LAYER_TABLE
 
 
 def tables(campaigns: Campaigns) -> list[str]:
@@ -23,13 +24,14 @@ def tables(campaigns: Campaigns) -> list[str]:
     reports = {report for campaign in campaigns for report in campaign["reports"]}
     wanted = [name for name, (_, needs) in VIEWS.items() if not needs or reports & needs]
     probing = (run["arm"] in probing_arms(one, run["model"]) for one in campaigns for run in planned_runs(one))
-    return wanted + ([LAYER_TABLE] if any(probing) else [])
+    wanted += [LAYER_TABLE] if any(probing) else []
+    return wanted + ([CURVE_TABLE] if any(campaign.get("curves") for campaign in campaigns) else [])
 
 
 def gathered(
     campaigns: Campaigns, found: CampaignArtifacts, opened: Callable[[Path, str], artifacts.Artifact]
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables by file name: the ledger, its views, and the layers.
+    """Return the tables by file name: the ledger, its views, the layers, and the held-out losses on the way.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ def gathered(
     if study.probes:
         probes = {(model, seed): probe["payload"] for (model, _, seed), probe in study.probes.items()}
         frames[LAYER_TABLE] = layer_table(probes)
+    if CURVE_TABLE in tables(campaigns):
+        frames[CURVE_TABLE] = curve_table(campaigns, study.runs)
     return frames
 
 

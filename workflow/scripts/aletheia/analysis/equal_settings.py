@@ -11,6 +11,8 @@ from aletheia.study.arms import BASELINE
 from aletheia.study.recipes import SECTIONS
 
 COLUMN = "differs_from_std"
+# What a run is measured with, which changes none of its numbers.
+MEASURED_WITH = {"eval_rows", "curve_every", "timing_warmup_steps", "time_limit_seconds"}
 
 
 def add_differences(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.DataFrame:
@@ -27,7 +29,7 @@ def add_differences(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, A
     -------
     pandas.DataFrame
         The column names what differs from the standard run of the same model and seed: ``layers``, ``steps``, and keys
-        of the sections ``adapter`` and ``training``. What it does not name is equal: without ``batch_size`` and
+        of the sections ``adapter`` and ``training`` that decide a result. What it does not name is equal: without ``batch_size`` and
         ``accumulation``, both trained on the same micro-batches, for as many steps as the shorter one has. Empty for
         std itself, and where there is none.
     """
@@ -55,7 +57,8 @@ def _settings(envelope: Mapping[str, Any]) -> dict[str, Any]:
     payload, config = envelope["payload"], envelope.get("lineage", {}).get("config", {})
     arm = config.get("arm", {})
     layers = (payload.get("placement") or {}).get("layers")
-    stated = {key: value for section in SECTIONS for key, value in config.get(section, {}).items()}
+    sections = [config.get(section, {}) for section in SECTIONS]
+    stated = {key: value for own in sections for key, value in own.items() if key not in MEASURED_WITH}
     by_hand = {key: arm[key] for key in ("rank", "alpha") if key in arm}
     # Of a run that failed early nobody knows the layers, but how they are chosen.
     return {"layers": layers or arm.get("layers"), **stated, **by_hand, "steps": payload.get("steps")}

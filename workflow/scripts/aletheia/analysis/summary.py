@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
+from aletheia.analysis import arms
 from aletheia.analysis.benchmarks import SAID, measured_by, questions_in, stem_of
-from aletheia.analysis.pairs import MATCHED, SELECTED, pairs, reporting
+from aletheia.analysis.frontier import relative_time
+from aletheia.analysis.pairs import MATCHED, pairs, reporting
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
+from aletheia.study.arms import BASELINE
 from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.report_contents import REPORTS
 
@@ -26,36 +30,49 @@ def summarise(ledger: pd.DataFrame) -> dict[str, Any]:
 
 def _campaign(rows: pd.DataFrame) -> dict[str, Any]:
     speed = pairs(rows)
-    matched = pairs(rows, MATCHED)
-    models = [_model(rows[rows["model"] == m], speed, matched) for m in dict.fromkeys(rows["model"])]
-    for key in ("speed", "extra", "compute_matched"):
-        _adjust(models, key)
+    models = [_model(rows[rows["model"] == m], speed) for m in dict.fromkeys(rows["model"])]
+    _adjust(models)
     makes_speed = not reporting(rows, "speed").empty
+    headline = speed[speed["headline"].astype(bool)]
     return {
         "name": rows["campaign"].iloc[0],
         "reports": [r for r in REPORTS if not reporting(rows, r).empty],
         "runs": _counts(rows),
         "models": models,
-        "overall": _overall(speed[speed["headline"].astype(bool)]) if makes_speed else None,
-        "families": _families(speed) if makes_speed else [],
+        "against_std": arms.over_models(models),
+        "overall": _overall(headline) if makes_speed else None,
+        "families": _families(headline) if makes_speed else [],
     }
 
 
-def _adjust(models: list[dict[str, Any]], key: str) -> None:
-    """Add Holm's p over the models to each test (of speed; of each benchmark's extra; of the loss)."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+def _adjust(models: list[dict[str, Any]]) -> None:
+    """Add Holm's p over the headline models to each test: of speed, and of each arm's loss and extras.
+
+    A model outside the headline is no part of what is claimed, so it neither has an adjusted p nor adds to others'.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for model in models:
-        block = model[key]
-        tests = {"seconds": block["test"]} if key == "speed" and block else {}
-        if key == "extra" and block:
-            tests = dict(block)
-        if key == "compute_matched" and block:
-            tests = {"eval_loss": block["eval_loss"], **block["extra"]}
-        for name, test in tests.items():
-            groups.setdefault(name, []).append(test)
+        for name, test in _tests(model):
+            test["p_holm"] = None
+            if model["headline"]:
+                groups.setdefault(name, []).append(test)
     for tests in groups.values():
         for test, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
             test["p_holm"] = p
+
+
+def _tests(model: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield each test of a model with what it has in common with other models' tests."""
+    if model["speed"]:
+        yield ("speed",), model["speed"]["test"]
+    for arm, tests in model["extra"].items():
+        for benchmark, test in tests.items():
+            yield ("extra", arm, benchmark), test
+    for arm, block in model["compute_matched"].items():
+        yield ("compute_matched", arm), block["eval_loss"]
+    for arm, measures in model["against_std"].items():
+        if arm != BASELINE:
+            yield ("against_std", arm), measures[arms.LOSS]
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, Any]:
@@ -77,20 +94,37 @@ def _first(series: pd.Series) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _model(rows: pd.DataFrame, speed: pd.DataFrame, matched: pd.DataFrame) -> dict[str, Any]:
+def _model(rows: pd.DataFrame, speed: pd.DataFrame) -> dict[str, Any]:
     name = rows["model"].iloc[0]
-    ours, cm = speed[speed["model"] == name], matched[matched["model"] == name]
+    ours = speed[speed["model"] == name]
+    names = list(dict.fromkeys(rows["arm"]))
+    sides = {arm: arms.matched(rows, arm) for arm in names if arm != BASELINE}
+    compared = arms.against_std(rows)
+    extras = {arm: _extra(*pair) for arm, pair in sides.items()}
     return {
         "model": name,
         "family": rows["family"].iloc[0],
         "parameters": _first(rows["parameters"]),
         "layers_total": _first(rows["layers_total"]),
         "headline": bool(rows["headline"].iloc[0]),
-        "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in dict.fromkeys(rows["arm"])},
+        "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in names},
         "speed": _speed(ours) if len(ours) else None,
-        "extra": _extra(ours, SELECTED),
-        "compute_matched": _compute_matched(cm) if len(cm) else None,
+        "extra": {arm: tests for arm, tests in extras.items() if tests},
+        "compute_matched": {
+            arm: _compute_matched(*pair, compared[arm])
+            for arm, pair in sides.items()
+            if arm in compared and is_compute_matched(arm, *pair)
+        },
+        "against_std": compared,
     }
+
+
+def is_compute_matched(arm: str, std: pd.DataFrame, own: pd.DataFrame) -> bool:
+    """Tell whether an arm spends saved time on more steps: ``cm`` does by its name, another where it has more than std.
+
+    By its name too, since measured times may have bought it no step.
+    """
+    return arm == MATCHED or bool((own["steps"] > std["steps"]).fillna(False).any())
 
 
 def _arm(rows: pd.DataFrame) -> dict[str, Any]:
@@ -143,33 +177,34 @@ def _speed(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _extra(rows: pd.DataFrame, arm: str) -> dict[str, Any]:
-    """Return, for each question benchmark, the paired test of the arm's delta − std's, in points."""
+def _extra(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
+    """Return, for each question benchmark, the paired test of an arm's delta − std's, in points."""
     tests = {}
-    for name in questions_in(rows.columns):
-        ours, std = f"{name}_delta_{arm}_pp", f"{name}_delta_std_pp"
-        if rows[[ours, std]].notna().all(axis=1).any():
-            share = float(pd.concat([rows[f"{name}_{arm}"], rows[f"{name}_std"]]).mean())
-            questions = int(rows[f"{name}_n"].dropna().iloc[0])
+    for name in questions_in(own.columns):
+        base = std[f"{name}_base"]
+        ours, theirs = 100 * (own[name] - base), 100 * (std[name] - base)
+        if (ours.notna() & theirs.notna()).any():
+            share = float(pd.concat([own[name], std[name]]).mean())
+            questions = int(std[f"{name}_n"].dropna().iloc[0])
             tests[name] = {
-                **paired_test(rows[ours], rows[std]),
+                **paired_test(ours, theirs),
+                "planned": len(own),
                 "questions": questions,
                 "sampling_half_width_pp": sampling_half_width(share, questions),
-                "base_above_floor": above_floor(
-                    float(rows[f"{name}_base"].dropna().mean()), questions, SAID[name].chance
-                ),
+                "base_above_floor": above_floor(float(base.dropna().mean()), questions, SAID[name].chance),
             }
     return tests
 
 
-def _compute_matched(rows: pd.DataFrame) -> dict[str, Any]:
+def _compute_matched(std: pd.DataFrame, own: pd.DataFrame, measures: dict[str, Any]) -> dict[str, Any]:
+    share, how = relative_time(measures)
     return {
-        "std_eval_loss": estimate(rows["eval_loss_std"]),
-        "cm_eval_loss": estimate(rows[f"eval_loss_{MATCHED}"]),
-        "eval_loss": paired_test(rows[f"eval_loss_{MATCHED}"], rows["eval_loss_std"]),
-        # Wall-clock that cm used, as a share of std's, its probe counted: 1 is an even match.
-        "time_share": estimate(rows[f"{MATCHED}_total_seconds"] / rows["std_total_seconds"]),
-        "extra": _extra(rows, MATCHED),
+        "std_eval_loss": estimate(std["eval_loss"]),
+        "cm_eval_loss": estimate(own["eval_loss"]),
+        "eval_loss": {**paired_test(own["eval_loss"], std["eval_loss"]), "planned": len(own)},
+        # Time that the arm used, as a share of std's, its probe counted: 1 is an even match.
+        "time_share": share,
+        "time_taken": how,
     }
 
 
@@ -195,7 +230,7 @@ def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the speedup of each family over its models' means; of one model, over its seeds."""
+    """Return the speedup of each family over its headline models' means; of one model, over its seeds."""
     out = []
     both = rows.dropna(subset=["speedup_percent"])
     for family, group in both.groupby("family", sort=False):
@@ -206,7 +241,6 @@ def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 "family": family,
                 "models": len(means),
                 "unit": unit,
-                "headline": bool(group["headline"].any()),
                 "speedup_percent": estimate(values),
             }
         )

@@ -15,7 +15,7 @@ from aletheia.analysis.benchmarks import SAID, TITLES, questions_shown
 MARGIN_PP = 2.0
 # 1 % of perplexity, e^0.01: chosen by hand, before any number here was measured.
 MARGIN_NATS = 0.01
-# Two runs whose wall-clock differs by no more than this share count as compute-matched: chosen by hand.
+# Two arms whose times differ by no more than this share count as compute-matched: chosen by hand.
 MARGIN_TIME = 0.05
 
 FORGETTING_MARGIN = f"The margin is ±{MARGIN_PP:g} points, the paper's own bound, fixed before any number was measured."
@@ -35,12 +35,13 @@ _FORGETTING_RULES = (
 )
 LOSS_RULES = (
     f"The margin is ±{MARGIN_NATS:g} nats of held-out loss (1 % of perplexity), chosen by hand beforehand.",
-    "The interval is the 95 % t-interval of the paired difference cm − std over the seeds.",
+    "The interval is the 95 % t-interval of the paired difference, arm − std, over the seeds.",
     "Interval wholly inside the margin: *equal within the margin*; wholly beyond it: *worse* or *better*.",
     "Interval on one side of 0 but across a margin: *worse* (or *better*) *by an unsettled amount*.",
     "Otherwise *cannot tell at this n*; with fewer than two seeds there is no interval, so *cannot tell*.",
-    "Compute counts as matched when the wall-clock of cm, its probe counted, is within "
-    f"{100 * MARGIN_TIME:g} % of std's.",
+    "Compute counts as *matched* when the 95 % interval of the arm's time over std's, its probe counted, lies within "
+    f"{100 * MARGIN_TIME:g} % of 1; wholly beyond that it is *less* or *more time than std*; otherwise *cannot tell*.",
+    "Only where compute is matched does a verdict on the loss follow.",
 )
 
 
@@ -120,13 +121,41 @@ def loss(test: dict[str, Any]) -> str:
     return _LOSS[position(test["difference"], MARGIN_NATS)]
 
 
+_TIME = {
+    "none": "not measured",
+    "single": "cannot tell: one seed gives no interval",
+    "inside": "matched",
+    "below": "less time than std",
+    "above": "more time than std",
+}
+
+
 def time(share: dict[str, Any]) -> str:
-    """Return whether cm's wall-clock matches std's, given the estimate of t_cm / t_std."""
-    if share["mean"] is None:
-        return "not measured"
-    if abs(share["mean"] - 1) <= MARGIN_TIME:
-        return "matched"
-    return "less time than std" if share["mean"] < 1 else "more time than std"
+    """Return whether an arm's time matches std's, given the estimate of t_arm / t_std (see :data:`LOSS_RULES`)."""
+    return _TIME.get(position(_from_one(share), MARGIN_TIME), "cannot tell")
+
+
+def _from_one(share: dict[str, Any]) -> dict[str, Any]:
+    """Return the estimate of t_arm / t_std − 1."""
+    return {key: value if key == "n" or value is None else value - 1 for key, value in share.items()}
+
+
+def matched_loss(test: dict[str, Any], share: dict[str, Any]) -> str:
+    """Return the verdict on the loss at matched compute; where compute is not known to match, that this is so.
+
+    Parameters
+    ----------
+    test
+        The paired test of the losses.
+    share
+        The estimate of t_arm / t_std.
+    """
+    matched = time(share)
+    if matched == "matched":
+        return loss(test)
+    if matched.endswith("than std"):
+        return f"none: compute did not match ({matched})"
+    return "none: whether compute matched cannot be told"
 
 
 def downstream(extra: dict[str, Any]) -> str:

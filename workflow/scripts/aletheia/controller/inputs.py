@@ -12,7 +12,7 @@ from aletheia.study.arms import BASELINE, BY_SCORE, MATCHED
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.recipes import MEASURED
-from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE
+from aletheia.study.report_contents import CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.study import Study
 
 # Of an input that a job does not have.
@@ -108,6 +108,11 @@ def inputs_token(wildcards: object, input: Iterable[str]) -> str:
 def layers(paths: Paths, figure: str) -> str | list[str]:
     """Return the table of layer scores, for the figures that show it."""
     return paths.aggregated(LAYER_TABLE) if figure in LAYER_FIGURES else NOTHING
+
+
+def curves(paths: Paths, figure: str) -> str | list[str]:
+    """Return the table of held-out losses on the way, for the figures that show it."""
+    return paths.aggregated(CURVE_TABLE) if figure in CURVE_FIGURES else NOTHING
 
 
 def stability_draws(study: Study, paths: Paths) -> list[str]:

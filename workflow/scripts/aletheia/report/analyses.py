@@ -9,6 +9,9 @@ import pandas as pd
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.report.table_text import DASH, interval, markdown_rows, mean_sd, number, p_value
+from aletheia.study.arms import BASELINE
+
+PAIRS = "*Pairs*: those with a value, of those planned; a pair with a failed run is lost, and stands below."
 
 
 def _campaigns(summary: dict[str, Any], report: str) -> list[dict[str, Any]]:
@@ -41,30 +44,36 @@ def _tally(words: list[str]) -> str:
     return "; ".join(f"{word}: {count}" for word, count in counts.items())
 
 
+def _by_arm(words: dict[str, list[str]], compared: str) -> str:
+    """Return one line an arm, over how many comparisons and how many had each verdict; nothing without any."""
+    return "\n".join(f"- {arm}: of {len(own)} ({compared}), {_tally(own)}." for arm, own in words.items())
+
+
 def forgetting_deltas(summary: dict[str, Any]) -> str:
-    """Return FORGETTING_DELTAS_ANALYSIS.md: what fine-tuning did to each benchmark, and ale more than std."""
+    """Return FORGETTING_DELTAS_ANALYSIS.md: what fine-tuning did to each benchmark, and each arm more than std."""
     campaigns = _campaigns(summary, "downstream")
-    deltas, extras, words = [], [], []
+    deltas, extras, words = [], [], {}
     for campaign in campaigns:
         for model in campaign["models"]:
             deltas += _delta_rows(campaign, model)
-            for name, test in model["extra"].items():
-                words.append(verdicts.forgetting(test))
-                extras.append(_extra_row(campaign["name"], model["model"], name, test))
-    if words:
-        answer = f"Of {len(words)} comparisons (model × benchmark), {_tally(words)}."
-    else:
-        answer = "No benchmark of questions was measured in both arms: nothing to say of extra forgetting."
+            for arm, tests in model["extra"].items():
+                words.setdefault(arm, []).extend(verdicts.forgetting(test) for test in tests.values())
+                extras += _extra_rows(campaign["name"], model, arm)
+    answer = (
+        _by_arm(words, "model × benchmark")
+        or "No benchmark of questions was measured in std and another arm: nothing to say of extra forgetting."
+    )
     asked = {name for c in campaigns for m in c["models"] for arm in m["arms"].values() for name in arm["benchmarks"]}
     return (
         "# Forgetting deltas\n\n"
         f"{answer}\n\n"
-        "Delta = fine-tuned − base, extra = delta of ale − delta of std, in percentage points; a negative "
-        "extra is more forgetting under Aletheia.\n\n"
+        "Delta = fine-tuned − base, extra = delta of an arm − delta of std, in percentage points; a negative "
+        "extra is more forgetting than under std.\n\n"
         f"{_rules(verdicts.forgetting_rules(asked))}\n"
-        "## Extra, ale − std\n\n"
+        "## Extra, each arm − std\n\n"
         f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
-        "p: paired t-test over the seeds; Holm's correction runs over the models of one benchmark. "
+        "p: paired t-test over the seeds; Holm's correction runs over the headline models of one arm and benchmark. "
+        f"{PAIRS} "
         "*Questions alone* is the 95 % half-width that drawing questions puts on a difference of two scores, "
         "as an upper bound.\n\n"
         "## Deltas, fine-tuned − base\n\n"
@@ -75,19 +84,27 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
     )
 
 
-def _extra_row(campaign: str, model: str, name: str, test: dict[str, Any]) -> dict[str, str]:
-    return {
-        "Model": model,
-        "Campaign": campaign,
-        "Benchmark": TITLES[name],
-        "Extra (pp) [95 % interval]": interval(test["difference"], 2, "+"),
-        "Seeds": str(test["difference"]["n"]),
-        "Questions": str(test["questions"]),
-        "Questions alone (pp)": f"± {number(test['sampling_half_width_pp'], 1)}",
-        "p": p_value(test["p"]),
-        "p (Holm)": p_value(test["p_holm"]),
-        "Verdict": verdicts.forgetting(test),
-    }
+def _extra_rows(campaign: str, model: dict[str, Any], arm: str) -> list[dict[str, str]]:
+    return [
+        {
+            "Model": model["model"],
+            "Campaign": campaign,
+            "Arm": arm,
+            "Benchmark": TITLES[name],
+            "Extra (pp) [95 % interval]": interval(test["difference"], 2, "+"),
+            "Pairs": _pairs(test),
+            "Questions": str(test["questions"]),
+            "Questions alone (pp)": f"± {number(test['sampling_half_width_pp'], 1)}",
+            "p": p_value(test["p"]),
+            "p (Holm)": p_value(test["p_holm"]),
+            "Verdict": verdicts.forgetting(test),
+        }
+        for name, test in model["extra"].get(arm, {}).items()
+    ]
+
+
+def _pairs(test: dict[str, Any]) -> str:
+    return f"{test['difference']['n']} of {test['planned']}"
 
 
 def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[str, str]]:
@@ -113,27 +130,27 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
 def compute_matched(summary: dict[str, Any]) -> str:
     """Return COMPUTE_MATCHED_ANALYSIS.md: does the saved time, spent on more steps, buy back the loss?"""
     campaigns = _campaigns(summary, "compute_matched")
-    losses, extras, words = [], [], []
+    losses, extras, words = [], [], {}
     for campaign in campaigns:
         for model in campaign["models"]:
-            cm = model["compute_matched"]
-            if cm is None:
-                continue
-            words.append(verdicts.loss(cm["eval_loss"]))
-            losses.append(_loss_row(campaign["name"], model))
-            extras += [_extra_row(campaign["name"], model["model"], name, t) for name, t in cm["extra"].items()]
-    if words:
-        answer = f"Held-out loss of cm against std, over {len(words)} models: {_tally(words)}."
-    else:
-        answer = "No model has both a std and a cm run, so nothing can be said at equal compute."
+            for arm, cm in model["compute_matched"].items():
+                words.setdefault(arm, []).append(verdicts.matched_loss(cm["eval_loss"], cm["time_share"]))
+                losses.append(_loss_row(campaign["name"], model, arm))
+                extras += _extra_rows(campaign["name"], model, arm)
+    answer = (
+        _by_arm(words, "held-out loss of one model, against std")
+        or "No model has both a std and a cm run, so nothing can be said at equal compute."
+    )
     return (
         "# Compute-matched analysis\n\n"
         f"{answer}\n\n"
-        "cm trains the layers that ale trains, for more steps, so as to use the wall-clock that std uses.\n\n"
+        "A compute-matched arm trains for more steps than std, so as to use the time that std uses: cm trains the "
+        "layers that ale trains. Here it is cm, and every other arm whose steps exceed std's.\n\n"
         f"{_rules(verdicts.LOSS_RULES)}\n"
         "## Held-out loss and time\n\n"
         f"{_rows(losses, 'No pairs.')}\n"
-        "## Benchmarks, extra of cm over std\n\n"
+        f"p: paired t-test over the seeds, Holm-adjusted over the headline models of one arm. {PAIRS}\n\n"
+        "## Benchmarks, extra over std\n\n"
         f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
         f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_MARGIN} "
         "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
@@ -141,18 +158,20 @@ def compute_matched(summary: dict[str, Any]) -> str:
     )
 
 
-def _loss_row(campaign: str, model: dict[str, Any]) -> dict[str, str]:
-    cm, arms = model["compute_matched"], model["arms"]
-    steps = [arms[arm]["steps"]["mean"] if arm in arms else None for arm in ("std", "cm")]
+def _loss_row(campaign: str, model: dict[str, Any], arm: str) -> dict[str, str]:
+    cm, share = model["compute_matched"][arm], model["compute_matched"][arm]["time_share"]
+    steps = [model["arms"][name]["steps"]["mean"] for name in (BASELINE, arm)]
     return {
         "Model": model["model"],
         "Campaign": campaign,
+        "Arm": arm,
         "std loss (nats)": mean_sd(cm["std_eval_loss"], 3),
-        "cm loss (nats)": mean_sd(cm["cm_eval_loss"], 3),
-        "cm − std [95 % interval]": interval(cm["eval_loss"]["difference"], 3, "+"),
-        "Seeds": str(cm["eval_loss"]["difference"]["n"]),
+        "Arm's loss (nats)": mean_sd(cm["cm_eval_loss"], 3),
+        "Arm − std [95 % interval]": interval(cm["eval_loss"]["difference"], 3, "+"),
+        "Pairs": _pairs(cm["eval_loss"]),
         "p (Holm)": p_value(cm["eval_loss"]["p_holm"]),
-        "Steps std / cm": " / ".join(DASH if s is None else f"{s:.0f}" for s in steps),
-        "Wall-clock cm / std": f"{number(cm['time_share']['mean'], 2)} ({verdicts.time(cm['time_share'])})",
-        "Verdict": verdicts.loss(cm["eval_loss"]),
+        "Steps std / arm": " / ".join(DASH if s is None else f"{s:.0f}" for s in steps),
+        "Time arm / std": f"{interval(share, 2)} ({cm['time_taken']})",
+        "Compute": verdicts.time(share),
+        "Verdict": verdicts.matched_loss(cm["eval_loss"], share),
     }

@@ -182,15 +182,15 @@ def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style)
     """Figure 4: benchmark deltas of std, ale and cm, for the models that have cm."""
     names = {"std": "Standard", "ale": "Aletheia", "cm": "compute-matched"}
     rows = [row for row in _models(summary, "compute_matched") if "cm" in row[2]["arms"]]
-    return _deltas(rows, ("std", "ale", "cm"), names, "Benchmarks at equal compute", style)
+    return _deltas(rows, ("std", "ale", "cm"), names, "Benchmarks of compute-matched Aletheia", style)
 
 
 def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
-    """Figure 3: speedup by architecture family; of a family with one model, over its seeds."""
+    """Figure 3: speedup by architecture family, of the headline models; of a family with one model, over its seeds."""
     title = "Training speedup by architecture family"
     found = [f for c in summary["campaigns"] for f in c["families"] if f["speedup_percent"]["n"]]
     if not found:
-        return plot_style.empty(style, title, NOTHING)
+        return plot_style.empty(style, title, "No pair of runs of a headline model ended well.")
     found.sort(key=lambda family: -family["speedup_percent"]["mean"])
     colour = plot_style.colours(style, ["ale"])["ale"]
     figure, (axis,) = plot_style.canvas(style, len(found) * 1.15 + 0.3)
@@ -200,13 +200,11 @@ def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
         _percent_label(axis, family["speedup_percent"], y)
         n = family["speedup_percent"]["n"]
         count = f"{n} models" if family["unit"] == "models" else f"1 model, {n} seed{'' if n == 1 else 's'}"
-        labels.append(f"{family['family']}{'' if family['headline'] else MARK}\n{count}")
+        labels.append(f"{family['family']}\n{count}")
     plot_style.fit_labels(figure, [axis], labels)
     _room(axis, from_zero=True)
     axis.set_xlabel(SPEEDUP)
-    note = "Bars: 95 % t-interval; filled: over the family's models; open: one model, over its seeds."
-    if any(not family["headline"] for family in found):
-        note += f" {OUTSIDE}"
+    note = "Headline models. Bars: 95 % t-interval; filled: over the family's models; open: one model, over its seeds."
     plot_style.caption(figure, title, "Wall-clock of equal steps, the probe left out", note)
     return figure
 

@@ -15,7 +15,7 @@ DASH, MARK = "–", "†"
 class Table:
     """One table: ``numbers`` for machines (units in the column names), ``display`` for readers (strings)."""
 
-    number: int
+    number: int | str
     title: str
     note: str
     numbers: pd.DataFrame

@@ -9,11 +9,14 @@ import pandas as pd
 
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES, questions_shown
+from aletheia.analysis.frontier import IN_TURNS
+from aletheia.analysis.pairs import MATCHED, SELECTED
 from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
 from aletheia.provenance.machine_load import RULE
 from aletheia.report.table_text import DASH, MARK, Table, bounds, interval, mean_sd, number, p_value
+from aletheia.study.arms import BASELINE
 
 STATED = "Mean ± sample SD over n seeds."
 BUSY = "Pairs on a busy machine"
@@ -61,6 +64,7 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
     for row in by_model.values():
         model, paper = row["model"], published[1].get(model_key(row["model"]["model"]), {})
         facts = {"parameters": model["parameters"], "layers_total": model["layers_total"]}
+        facts["trainable_parameters_std"] = model["arms"].get(BASELINE, {}).get("trainable_parameters")
         numbers.append(
             {"model": model["model"], "family": model["family"], **facts, "headline": model["headline"]}
             | {"campaigns": " ".join(row["campaigns"]), "rows": row["runs"], "rows_ok": row["ok"]}
@@ -72,6 +76,7 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
                 "Family": model["family"],
                 "Parameters (millions)": number(model["parameters"] and model["parameters"] / 1e6, 1),
                 "Layers": number(model["layers_total"], 0),
+                "Trained parameters (std)": number(facts["trainable_parameters_std"], 0),
                 "Campaigns": ", ".join(row["campaigns"]),
                 "Ledger rows that ended well": f"{row['ok']} of {row['runs']}",
                 "Paper: layers": number(paper.get("layers"), 0),
@@ -175,7 +180,7 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         scores = {arm: model["arms"].get(arm, {}).get("benchmarks", {}).get("mmlu") for arm in ("std", "ale")}
         base = next((s["base"] for s in scores.values() if s and s["base"] is not None), None)
         asked = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
-        test = model["extra"].get("mmlu")
+        test = model["extra"].get(SELECTED, {}).get("mmlu")
         extra = test["difference"] if test else estimate([])
         row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
@@ -210,13 +215,13 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
     """Return table 4: the extra (ale − std) on each question benchmark."""
     numbers, display = [], []
     models = list(_models(summary, "downstream"))
-    asked = questions_shown(name for _, model in models for name in model["extra"])
+    asked = questions_shown(name for _, model in models for name in model["extra"].get(SELECTED, {}))
     for campaign, model in models:
         paper = published[4].get(model_key(model["model"]), {})
         row = {"campaign": campaign["name"], "model": model["model"]}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
         for name in asked:
-            test = model["extra"].get(name)
+            test = model["extra"].get(SELECTED, {}).get(name)
             extra = test["difference"] if test else estimate([])
             row |= _flat(f"{name}_extra_pp", extra)
             row |= {f"{name}_p_value": test and test["p"], f"{name}_p_holm": test and test["p_holm"]}
@@ -232,39 +237,51 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
 
 
 def compute_matched_table(summary: dict[str, Any], published: Published) -> Table:
-    """Return table 5: held-out loss of std and cm, wall-clock that cm used, and whether benchmarks match."""
+    """Return table 5: held-out loss of std and each compute-matched arm, its time, and whether benchmarks match."""
     numbers, display = [], []
     for campaign, model in _models(summary, "compute_matched"):
-        cm, paper = model["compute_matched"], published[5].get(model_key(model["model"]), {})
-        if cm is None:
-            continue
-        std, own, test = cm["std_eval_loss"], cm["cm_eval_loss"], cm["eval_loss"]
-        numbers.append(
-            {"campaign": campaign["name"], "model": model["model"]}
-            | {**_flat("std_eval_loss", std), **_flat("cm_eval_loss", own)}
-            | {**_flat("difference_nats", test["difference"]), "p_value": test["p"], "p_holm": test["p_holm"]}
-            | {**_flat("time_share", cm["time_share"]), "time": verdicts.time(cm["time_share"])}
-            | {"loss_verdict": verdicts.loss(test), "downstream_verdict": verdicts.downstream(cm["extra"])}
-            | {f"published_{k}": paper.get(k) for k in ("std_eval_loss", "cm_eval_loss", "downstream_match")}
-        )
-        losses = f"{number(paper.get('std_eval_loss'), 3)} / {number(paper.get('cm_eval_loss'), 3)}"
-        display.append(
-            {
-                "Campaign": campaign["name"],
-                "Model": _label(model),
-                "Held-out loss, std (nats)": mean_sd(std, 3),
-                "Held-out loss, cm (nats)": mean_sd(own, 3),
-                "cm − std [95 % interval]": interval(test["difference"], 3, "+"),
-                "n": str(test["difference"]["n"]),
-                "Wall-clock, cm / std": number(cm["time_share"]["mean"], 2),
-                "Loss": verdicts.loss(test),
-                "Benchmarks": verdicts.downstream(cm["extra"]),
-                "Paper: loss, std / cm": losses if paper else DASH,
-                "Paper: downstream": paper.get("downstream_match", DASH),
-            }
-        )
-    note = f"{STATED} The wall-clock counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
+        for arm, cm in model["compute_matched"].items():
+            extra = model["extra"].get(arm, {})
+            paper = published[5].get(model_key(model["model"]), {}) if arm == MATCHED else {}
+            numbers.append(
+                _matched_numbers({"campaign": campaign["name"], "model": model["model"]}, arm, cm, extra, paper)
+            )
+            head = {"Campaign": campaign["name"], "Model": _label(model), "Arm": arm}
+            display.append(head | _matched_display(cm, extra, paper))
+    note = f"{STATED} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
     return _table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
+
+
+def _matched_numbers(
+    first: dict[str, Any], arm: str, cm: dict[str, Any], extra: dict[str, Any], paper: dict[str, Any]
+) -> dict[str, Any]:
+    test, share = cm["eval_loss"], cm["time_share"]
+    return (
+        {**first, "arm": arm}
+        | {**_flat("std_eval_loss", cm["std_eval_loss"]), **_flat("cm_eval_loss", cm["cm_eval_loss"])}
+        | {**_flat("difference_nats", test["difference"]), "p_value": test["p"], "p_holm": test["p_holm"]}
+        | {"planned": test["planned"]}
+        | {**_flat("time_share", share), "time": verdicts.time(share), "time_taken": cm["time_taken"]}
+        | {"loss_verdict": verdicts.matched_loss(test, share), "downstream_verdict": verdicts.downstream(extra)}
+        | {f"published_{k}": paper.get(k) for k in ("std_eval_loss", "cm_eval_loss", "downstream_match")}
+    )
+
+
+def _matched_display(cm: dict[str, Any], extra: dict[str, Any], paper: dict[str, Any]) -> dict[str, str]:
+    test, share = cm["eval_loss"], cm["time_share"]
+    losses = f"{number(paper.get('std_eval_loss'), 3)} / {number(paper.get('cm_eval_loss'), 3)}"
+    return {
+        "Held-out loss, std (nats)": mean_sd(cm["std_eval_loss"], 3),
+        "Held-out loss, cm (nats)": mean_sd(cm["cm_eval_loss"], 3),
+        "cm − std [95 % interval]": interval(test["difference"], 3, "+"),
+        "n": f"{test['difference']['n']} of {test['planned']}",
+        "Wall-clock, cm / std": interval(share, 2) + (" (in turns)" if cm["time_taken"] == IN_TURNS else ""),
+        "Compute": verdicts.time(share),
+        "Loss": verdicts.matched_loss(test, share),
+        "Benchmarks": verdicts.downstream(extra),
+        "Paper: loss, std / cm": losses if paper else DASH,
+        "Paper: downstream": paper.get("downstream_match", DASH),
+    }
 
 
 # How each table is made; which of them a study has is in reporting.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.paths import Paths
+from aletheia.study.report_contents import COMPARISONS
 from aletheia.study.study import Run, Study
 
 PLOTTED = ("pdf", "png", "svg")
@@ -112,7 +113,7 @@ def _targets(study: Study, paths: Paths) -> dict[str, str]:
     """Return ``{path: rule}`` of the study's targets."""
     figures = [paths.figure(name, suffix) for name in study.figure_names() for suffix in PLOTTED]
     tables = [paths.table(number, suffix) for number in study.tables() for suffix in ("csv", "md", "tex")]
-    stats = [paths.stats(name) for name in ("summary.json", *study.analyses())]
+    stats = [paths.stats(name) for name in ("summary.json", COMPARISONS, *study.analyses())]
     return {
         **dict.fromkeys([paths.aggregated(name) for name in ("ledger.csv", *study.result_tables())], "aggregate"),
         **dict.fromkeys([*stats, *tables], "stats"),

@@ -74,11 +74,11 @@ class Paths:
         return f"{self.results}/aggregate/{table}"
 
     def stats(self, file: str) -> str:
-        """Return a file of the statistics: ``summary.json`` or a written analysis."""
+        """Return a file of the statistics: ``summary.json``, ``arms.csv`` or a written analysis."""
         return f"{self.results}/stats/{file}"
 
     def table(self, number: int | str, suffix: str) -> str:
-        """Return one of the paper's tables."""
+        """Return one of the paper's tables, or of the study's own (S1)."""
         return f"{self.results}/tables/table{number}.{suffix}"
 
     def figure(self, name: str, suffix: str) -> str:

@@ -37,15 +37,29 @@ REPORTS = {
 MODELS_TABLE = 1  # belongs to every study
 LAYER_FIGURES = ("figS1", "figS2")  # belong to every study that probes
 LAYER_TABLE = "layers.csv"
+# Belong to every study in which some model has the standard arm and another one.
+ARMS_TABLE, ARMS_FIGURES = "S1", ("figS4",)
+COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
+CURVE_FIGURES = ("figS5",)  # belong to every study with held-out losses on the way
+CURVE_TABLE = "curves.csv"
 
 
 def _chosen(reports: Collection[str]) -> list[Report]:
     return [report for name, report in REPORTS.items() if name in reports]
 
 
-def tables_of(reports: Collection[str]) -> list[int]:
-    """Return the numbers of the tables of a study with these reports."""
-    return sorted([MODELS_TABLE, *(number for report in _chosen(reports) for number in report.tables)])
+def tables_of(reports: Collection[str], *, compared: bool = False) -> list[int | str]:
+    """Return the numbers of the tables of a study with these reports.
+
+    Parameters
+    ----------
+    reports
+        Names of reports.
+    compared
+        Whether some model has the standard arm and another one.
+    """
+    numbers = sorted([MODELS_TABLE, *(number for report in _chosen(reports) for number in report.tables)])
+    return [*numbers, *([ARMS_TABLE] if compared else [])]
 
 
 def figures_of(reports: Collection[str]) -> list[str]:

@@ -30,7 +30,17 @@ from aletheia.study.paths import BASE, run_name
 from aletheia.study.recipes import placement, recipe, stated_keys
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, stand_ins
-from aletheia.study.report_contents import LAYER_FIGURES, LAYER_TABLE, REPORTS, analyses_of, figures_of, tables_of
+from aletheia.study.report_contents import (
+    ARMS_FIGURES,
+    CURVE_FIGURES,
+    CURVE_TABLE,
+    LAYER_FIGURES,
+    LAYER_TABLE,
+    REPORTS,
+    analyses_of,
+    figures_of,
+    tables_of,
+)
 from aletheia.study.schema import at, check, merged, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 
@@ -159,15 +169,25 @@ class Study:
         reports = set(self.reports())
         tables = {"RESULTS_MASTER.csv": {"speed"}, "RESULTS_CAMPAIGN2.csv": {"downstream", "compute_matched"}}
         names = [name for name, wanted in tables.items() if wanted & reports]
-        return names + ([LAYER_TABLE] if self.probed() else [])
+        return names + ([LAYER_TABLE] if self.probed() else []) + ([CURVE_TABLE] if self.curved() else [])
 
-    def tables(self) -> list[int]:
+    def tables(self) -> list[int | str]:
         """Return the numbers of the tables that the study has."""
-        return tables_of(self.reports())
+        return tables_of(self.reports(), compared=self.compared())
 
     def figure_names(self) -> list[str]:
         """Return the figures that the study has."""
-        return figures_of(self.reports()) + (list(LAYER_FIGURES) if self.probed() else [])
+        groups = ((LAYER_FIGURES, self.probed()), (ARMS_FIGURES, self.compared()), (CURVE_FIGURES, self.curved()))
+        return figures_of(self.reports()) + [name for names, there in groups if there for name in names]
+
+    def compared(self) -> bool:
+        """Tell whether some campaign has a model with the standard arm and another one."""
+        arms = [entries(campaign, model) for campaign in self.campaigns for model in campaign["models"]]
+        return any(BASELINE in own and len(own) > 1 for own in arms)
+
+    def curved(self) -> bool:
+        """Tell whether some run takes held-out losses on the way."""
+        return any(run.settings["training"]["curve_every"] for run in self.runs.values())
 
     def probed(self) -> list[tuple[str, int]]:
         """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
@@ -207,6 +227,7 @@ class Study:
                 "mixed": campaign["mixed"],
                 **_kinds(campaign["arms"]),
                 "arms": list(campaign["arms"]),
+                **self._curves(campaign),
                 "seeds": campaign["seeds"],
                 "models": {
                     model: {
@@ -238,6 +259,16 @@ class Study:
         sections = {arm: stated_keys(entry, self.run(model, arm, seed).settings) for arm, entry in arms.items()}
         recipes = {arm: stated for arm, stated in sections.items() if stated}
         return {**found, **({"recipes": recipes} if recipes else {})}
+
+    def _curves(self, campaign: Mapping[str, Any]) -> dict[str, bool]:
+        """Return ``{curves: true}`` for a campaign of which some run takes held-out losses on the way."""
+        keys = (
+            (model, arm, seed)
+            for model in campaign["models"]
+            for arm in entries(campaign, model)
+            for seed in campaign["seeds"]
+        )
+        return {"curves": True} if any(self.runs[key].settings["training"]["curve_every"] for key in keys) else {}
 
     def reports(self) -> list[str]:
         """Return the reports that some campaign feeds, in their fixed order."""

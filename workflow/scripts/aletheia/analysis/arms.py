@@ -1,0 +1,208 @@
+"""Every arm against the standard one of its model and seed, measure by measure, from the ledger alone.
+
+An arm may have any name; the standard one is :data:`aletheia.study.arms.BASELINE`. A comparison is an estimate with
+``unit`` (what n counts), ``planned`` (pairs that the campaign plans) and ``lost`` (those without a value: a run of the
+pair failed or was resumed, or never reached the loss).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aletheia.analysis.benchmarks import questions_in, stem_of
+from aletheia.analysis.stats import estimate, paired_test
+from aletheia.analysis.time_to_loss import RATIO
+from aletheia.study.arms import BASELINE
+from aletheia.study.benchmarks import HELDOUT
+
+Comparison = dict[str, Any]
+Comparisons = dict[str, dict[str, Comparison]]  # by arm, then by measure
+LOSS = "heldout_loss_difference"
+# What arms cost in time, as 100·(1 − t_arm / t_std): measured in turns, and what the runs themselves took.
+TURNS, TURNS_WITH_PROBE = "speedup_percent", "speedup_with_probe_percent"
+WALL_CLOCK, WALL_CLOCK_WITH_PROBE = "wall_clock_speedup_percent", "wall_clock_speedup_with_probe_percent"
+SAME_ARM = "aa_speedup_percent"  # std against itself, in turns: what the clock says where nothing differs
+_TURNS = {TURNS: "turns_ratio", TURNS_WITH_PROBE: "turns_ratio_with_probe"}
+COLUMNS = (
+    *("campaign", "model", "arm", "measure", "unit", "n", "mean", "low", "high"),
+    *("sd", "lost", "planned", "p", "p_holm"),
+)
+ALL_MODELS = "all"  # in the column model
+
+
+def matched(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of std and those of an arm, by the seeds that have both.
+
+    Parameters
+    ----------
+    rows
+        Of one campaign and model.
+    arm
+        Its name.
+    """
+    std, own = (rows[rows["arm"] == name].set_index("seed") for name in (BASELINE, arm))
+    seeds = own.index.intersection(std.index)
+    return std.loc[seeds], own.loc[seeds]
+
+
+def has_pairs(ledger: pd.DataFrame) -> bool:
+    """Tell whether some campaign has a model with the standard arm and another one."""
+    arms = ledger.groupby(["campaign", "model"])["arm"].agg(set)
+    return any(BASELINE in own and len(own) > 1 for own in arms)
+
+
+def against_std(rows: pd.DataFrame) -> Comparisons:
+    """Return ``{arm: {measure: comparison}}`` of one campaign and model; nothing where it has no standard arm.
+
+    Differences are arm − std and ratios arm / std, paired by seed. Of std itself: its change from the base model
+    (``…_from_base``), and where arms were timed in turns, its speed against itself.
+
+    Parameters
+    ----------
+    rows
+        The ledger's, of one campaign and model.
+    """
+    found: Comparisons = {}
+    for arm in dict.fromkeys(rows["arm"]):
+        std, own = matched(rows, arm)
+        if len(own):
+            found[arm] = _from_base(own) if arm == BASELINE else _differences(std, own)
+    return found
+
+
+def geometric(values: Iterable[float]) -> dict[str, Any]:
+    """Return the geometric mean of positive values, and the t-interval of the mean of their logarithms, as ratios.
+
+    Twice as long and half as long are then equally far from 1. ``sd`` is None: on this scale it is no difference.
+    """
+    logs = estimate(np.log(pd.Series(list(values), dtype="float64")))
+    shown = {key: None if logs[key] is None else float(np.exp(logs[key])) for key in ("mean", "low", "high")}
+    return {"n": logs["n"], "sd": None, **shown}
+
+
+# The others are averaged as they are.
+_HOW: dict[str, Callable[[Iterable[float]], dict[str, Any]]] = {RATIO: geometric}
+
+
+def _comparison(measure: str, values: pd.Series, *, unit: str = "seed") -> Comparison:
+    known = values.where(np.isfinite(values) & ((values > 0) | (measure not in _HOW)))
+    found = _HOW.get(measure, estimate)(known)
+    return {"unit": unit, **found, "lost": len(values) - found["n"], "planned": len(values)}
+
+
+def _from_base(std: pd.DataFrame) -> dict[str, Comparison]:
+    """Return what training changed in the standard arm, and in turns its speed against itself."""
+    found = {}
+    for name in (HELDOUT, *questions_in(std.columns)):
+        if std[f"{name}_status"].notna().any():
+            stem = stem_of(name)
+            change = std[stem] - std[f"{stem}_base"]
+            found[f"{stem}_from_base" if name == HELDOUT else f"{name}_pp_from_base"] = (
+                change if name == HELDOUT else 100 * change
+            )
+    compared = {measure: _comparison(measure, values) for measure, values in found.items()}
+    if _timed_in_turns(std):
+        compared[SAME_ARM] = _in_turns(std, "turns_ratio", std["status"] == "ok")
+    return compared
+
+
+def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
+    """Return an arm's comparisons with std; only pairs of runs that both ended well have values."""
+    well = (std["status"] == "ok") & (own["status"] == "ok")
+    timed = well & std["comparable"].fillna(False).astype(bool) & own["comparable"].fillna(False).astype(bool)
+    std, own = (side.assign(**_numbers(side)) for side in (std, own))
+
+    def ratio(name: str, where: pd.Series = well) -> pd.Series:
+        return own[name].where(where) / std[name]
+
+    values = {LOSS: (own["eval_loss"] - std["eval_loss"]).where(well)}
+    for name in questions_in(own.columns):
+        if own[f"{name}_status"].notna().any():
+            base = std[f"{name}_base"]
+            values[f"{name}_extra_pp"] = (100 * (own[name] - base) - 100 * (std[name] - base)).where(well)
+    values[WALL_CLOCK] = 100 * (1 - ratio("training_seconds", timed))
+    values[WALL_CLOCK_WITH_PROBE] = 100 * (1 - ratio("total_seconds", timed))
+    if RATIO in own and std[RATIO].notna().any():
+        values[RATIO] = own[RATIO].where(timed)
+    values["steps_ratio"] = ratio("steps")
+    values["trainable_parameters_ratio"] = ratio("trainable_parameters")
+    values["peak_memory_ratio"] = ratio("peak_memory_bytes")
+    values["probe_share_percent"] = 100 * (own["probe_seconds"] / own["total_seconds"]).where(timed)
+    found = {measure: _comparison(measure, of_seeds) for measure, of_seeds in values.items()}
+    found[LOSS]["p"] = paired_test(own["eval_loss"].where(well), std["eval_loss"].where(well))["p"]
+    if _timed_in_turns(own):
+        found |= {measure: _in_turns(own, column, well) for measure, column in _TURNS.items() if column in own}
+    return found
+
+
+def _numbers(side: pd.DataFrame) -> dict[str, pd.Series]:
+    return {name: side[name].astype("float64") for name in ("steps", "trainable_parameters", "peak_memory_bytes")}
+
+
+def _timed_in_turns(rows: pd.DataFrame) -> bool:
+    """Tell whether a campaign has arms timed in turns; other ledgers lack the columns, other campaigns the values."""
+    return any(name in rows and rows[name].notna().any() for name in ("turns_ratio", "turns_status"))
+
+
+def _in_turns(rows: pd.DataFrame, column: str, well: pd.Series) -> Comparison:
+    """Return the speedup, 100·(1 − 1/ratio) with ratio = t_std / t_arm, of arms that took turns.
+
+    Over seeds the t-interval of the seeds' speedups, which vary by their rounds too, so that it holds both parts; of
+    one seed the bootstrap interval over its rounds, and n counts these.
+    """
+    ratio = rows[column].astype("float64").where(well)
+    found = _comparison(TURNS, 100 * (1 - 1 / ratio))
+    if found["n"] == 1:
+        seed = ratio.first_valid_index()
+        low, high, rounds = (rows.at[seed, name] for name in (f"{column}_low", f"{column}_high", "turns_rounds"))
+        if pd.notna(low) and pd.notna(high) and pd.notna(rounds):
+            bounds = {"low": 100 * (1 - 1 / float(low)), "high": 100 * (1 - 1 / float(high))}
+            found |= {"unit": "round", "n": int(rounds), **bounds}
+    return found
+
+
+def over_models(models: Sequence[Mapping[str, Any]]) -> Comparisons:
+    """Return the comparisons over a campaign's headline models: each one's mean is one value.
+
+    Parameters
+    ----------
+    models
+        With ``headline`` and ``against_std``.
+    """
+    means: dict[str, dict[str, list[float | None]]] = {}
+    for model in models:
+        for arm, measures in model["against_std"].items() if model["headline"] else ():
+            for measure, found in measures.items():
+                means.setdefault(arm, {}).setdefault(measure, []).append(found["mean"])
+    return {
+        arm: {
+            measure: _comparison(measure, pd.Series(values, dtype="float64"), unit="model")
+            for measure, values in measures.items()
+        }
+        for arm, measures in means.items()
+    }
+
+
+def arm_table(summary: Mapping[str, Any]) -> pd.DataFrame:
+    """Return ``arms.csv``: one row a campaign, model (or all headline models), arm and measure.
+
+    Parameters
+    ----------
+    summary
+        What :func:`aletheia.analysis.summary.summarise` returned.
+    """
+    rows = [
+        {"campaign": campaign["name"], "model": model, "arm": arm, "measure": measure, **found}
+        for campaign in summary["campaigns"]
+        for model, compared in (
+            *((model["model"], model["against_std"]) for model in campaign["models"]),
+            (ALL_MODELS, campaign["against_std"]),
+        )
+        for arm, measures in compared.items()
+        for measure, found in measures.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))

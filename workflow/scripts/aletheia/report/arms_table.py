@@ -1,0 +1,141 @@
+"""Table S1: every arm of every model against the standard one, from the statistics alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from aletheia.analysis import arms
+from aletheia.analysis.benchmarks import TITLES
+from aletheia.analysis.frontier import pareto_set, points
+from aletheia.analysis.time_to_loss import RATIO
+from aletheia.report.table_text import DASH, MARK, Table, interval, number, p_value
+from aletheia.study.arms import BASELINE
+from aletheia.study.benchmarks import QUESTIONS
+from aletheia.study.report_contents import ARMS_TABLE
+
+OVER_MODELS = "Headline models"
+_PARTS = ("unit", "n", "mean", "low", "high", "lost")
+_SPEEDS = {
+    arms.TURNS: "Speedup in turns (%)",
+    arms.TURNS_WITH_PROBE: "Speedup in turns, with the probe (%)",
+    arms.WALL_CLOCK: "Wall-clock speedup (%)",
+    arms.WALL_CLOCK_WITH_PROBE: "Wall-clock speedup, with the probe (%)",
+}
+_MEANS = {
+    "steps_ratio": ("Steps, arm / std", 2),
+    "trainable_parameters_ratio": ("Trained parameters, arm / std", 3),
+    "peak_memory_ratio": ("Peak memory, arm / std", 2),
+    "probe_share_percent": ("Probe (% of the time)", 1),
+}
+NOTE = (
+    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. Loss "
+    "and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of std "
+    "against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
+    "reached it, as n of those planned. Losses compare equal steps where Steps is 1. p: paired t-test of the loss, "
+    "Holm-adjusted over the headline models of one arm. Pairs: those of which both runs ended well, of those planned. "
+    "Best: no other arm has both less time, the probe counted, and less loss (figure S4). Over models each headline "
+    "model's mean is one value."
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One arm of one model, or of a campaign's headline models.
+
+    Attributes
+    ----------
+    measures
+        Its comparisons with std.
+    best
+        Whether no other arm beats it; None where it has no point.
+    """
+
+    campaign: str
+    model: str
+    headline: bool
+    arm: str
+    measures: dict[str, Any]
+    best: bool | None = None
+
+    def of(self, measure: str) -> dict[str, Any] | None:
+        """Return a measure; in std's row what stands there where other arms have it."""
+        if self.arm == BASELINE:
+            own = {arms.LOSS: "heldout_loss_from_base", arms.TURNS: arms.SAME_ARM}
+            measure = own.get(measure, measure.replace("_extra_pp", "_pp_from_base"))
+        return self.measures.get(measure)
+
+
+def arms_table(summary: dict[str, Any]) -> Table:
+    """Return table S1: one row a campaign, model and arm, then a campaign's headline models together.
+
+    Parameters
+    ----------
+    summary
+        What :func:`aletheia.analysis.summary.summarise` returned.
+    """
+    rows = list(_rows(summary))
+    found = {measure for row in rows for measure in row.measures}
+    display = pd.DataFrame([_display(row, found) for row in rows])
+    if len(summary["campaigns"]) == 1:
+        display = display.drop(columns="Campaign")
+    silent = [name for name in display.columns if (display[name] == DASH).all()]
+    note = NOTE if all(row.headline for row in rows) else f"{NOTE} {MARK} shown, but no part of the headline."
+    numbers = pd.DataFrame([_numbers(row, found) for row in rows])
+    return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=silent))
+
+
+def _rows(summary: dict[str, Any]) -> Iterator[_Row]:
+    for campaign in summary["campaigns"]:
+        name = campaign["name"]
+        for model in campaign["models"]:
+            there, _ = points(model)
+            best = pareto_set(there)
+            for arm, measures in model["against_std"].items():
+                unbeaten = (arm in best) if arm in there else None
+                yield _Row(name, model["model"], model["headline"], arm, measures, unbeaten)
+        if sum(model["headline"] for model in campaign["models"]) > 1:
+            for arm, measures in campaign["against_std"].items():
+                yield _Row(name, arms.ALL_MODELS, True, arm, measures)
+
+
+def _asked(found: Iterable[str]) -> list[str]:
+    """Return the question benchmarks that some arm has a measure of."""
+    there = set(found)
+    return [name for name in QUESTIONS if {f"{name}_extra_pp", f"{name}_pp_from_base"} & there]
+
+
+def _numbers(row: _Row, found: set[str]) -> dict[str, Any]:
+    cells = {name: getattr(row, name) for name in ("campaign", "model", "arm", "headline")}
+    extras = [f"{name}_extra_pp" for name in _asked(found)]
+    cells["planned"] = max((own["planned"] for own in row.measures.values()), default=0)
+    for measure in (arms.LOSS, *extras, *(m for m in (*_SPEEDS, RATIO, *_MEANS) if m in found)):
+        own = row.of(measure) or {}
+        cells |= {f"{measure}_{part}": own.get(part) for part in _PARTS}
+    test = row.measures.get(arms.LOSS, {})
+    return cells | {"p_value": test.get("p"), "p_holm": test.get("p_holm"), "pareto": row.best}
+
+
+def _display(row: _Row, found: set[str]) -> dict[str, str]:
+    name = OVER_MODELS if row.model == arms.ALL_MODELS else row.model + ("" if row.headline else MARK)
+    shown = {"Campaign": row.campaign, "Model": name, "Arm": row.arm, "Held-out loss (nats)": _cell(row, arms.LOSS, 3)}
+    shown["p (Holm)"] = p_value(row.measures.get(arms.LOSS, {}).get("p_holm"))
+    shown |= {f"{TITLES[b]} (pp)": _cell(row, f"{b}_extra_pp", 2) for b in _asked(found)}
+    shown |= {title: _cell(row, measure, 1) for measure, title in _SPEEDS.items()}
+    to_loss = row.of(RATIO)
+    counted = f" ({to_loss['n']} of {to_loss['planned']})" if to_loss else ""
+    shown["Time to std's loss, arm / std"] = _cell(row, RATIO, 2, "") + counted
+    for measure, (title, digits) in _MEANS.items():
+        shown[title] = number((row.of(measure) or {"mean": None})["mean"], digits)
+    pairs = row.of(arms.LOSS)
+    unit = " models" if row.model == arms.ALL_MODELS else ""
+    shown["Pairs"] = f"{pairs['planned'] - pairs['lost']} of {pairs['planned']}{unit}" if pairs else DASH
+    return shown | {"Best": DASH if row.best is None else "yes" if row.best else "no"}
+
+
+def _cell(row: _Row, measure: str, digits: int, sign: str = "+") -> str:
+    own = row.of(measure)
+    return interval(own, digits, sign) if own else DASH
