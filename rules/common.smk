@@ -17,6 +17,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.audit import bundle
+from aletheia.cluster.cost import TIMED_TOGETHER
 from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
 from aletheia.controller.binding import Binder, one_of
