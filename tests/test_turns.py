@@ -1,11 +1,21 @@
 """Speed taken in turns: the ledger's columns, and what pairs, statistics, tables and figures show of them."""
 
+import json
+
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator
 
+from aletheia.analysis import pairs
 from aletheia.analysis import turns as columns
 from aletheia.analysis.ledger import COLUMNS, build_ledger, read_ledger, write_csv
-from ledgers import TWO_MODELS, ledger_of, study, turned
+from aletheia.analysis.summary import summarise
+from aletheia.provenance.lineage import ROOT
+from aletheia.report import figures, table_text
+from aletheia.report.headline import headline
+from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, pair, study, turned
+from test_figures import draw, words
+from test_tables import table
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 
@@ -45,8 +55,6 @@ def test_an_arm_of_more_steps_counts_them():
 
 
 def turned_pair(arm):
-    from ledgers import pair
-
     return pair("smollm2-135m", arm, 42, std=1.0, seconds=0.8, probe_seconds=2.0)
 
 
@@ -87,3 +95,129 @@ def test_the_order_is_when_each_arm_began():
     assert [order[arm, 42] for arm in ("std", "ale", "cm")] == [2, 3, 1]
     assert [order[arm, 123] for arm in ("std", "ale")] == [1, 2]
     assert pd.isna(order["cm", 123])
+
+
+# --- pairs and statistics ---------------------------------------------------------------------------------------------
+
+
+def test_a_pair_s_speedup_is_from_turns_and_the_wall_clock_s_stands_beside():
+    found = pairs.results_master(turned(ONE, fails=(("smollm2-135m", "ale", 123),))).set_index("seed")
+    first = found.loc[42]
+    assert first["speed"] == "turns"
+    assert first["ratio"] == pytest.approx(1 / 0.702)
+    assert first["speedup_percent"] == pytest.approx(100 * (1 - 0.702))
+    assert first["speedup_with_probe_percent"] == pytest.approx(100 * (1 - 0.752))
+    assert first["wall_clock_speedup_percent"] == pytest.approx(100 * (1 - 80 / 100))
+    assert first["wall_clock_ratio"] == pytest.approx(100 / 80)
+    assert first["speedup_percent_low"] < first["speedup_percent"] < first["speedup_percent_high"]
+    assert first["same_speedup_percent"] == pytest.approx(100 * (1 - 1 / 1.001))
+    # A measurement that failed is not made up for by the wall clock.
+    lost = found.loc[123]
+    assert pd.isna(lost["speedup_percent"])
+    assert pd.notna(lost["wall_clock_speedup_percent"])
+
+
+def test_a_wall_clock_campaign_beside_one_of_turns_keeps_its_own_times():
+    (one,), runs, evaluations = study(ONE, arms=("std", "ale"), benchmarks=(), seeds=(42,), name="one")
+    (two,), *_ = study(ONE, arms=("std", "ale"), benchmarks=(), seeds=(42,), name="two")
+    two["speed"] = "turns"
+    ledger = build_ledger([one, two], runs, evaluations, turns={("smollm2-135m", "ale", 42): turned_pair("ale")})
+    found = pairs.results_master(ledger).set_index("campaign")
+    assert found["speed"].to_dict() == {"one": "wall_clock", "two": "turns"}
+    assert found["ratio"].tolist() == pytest.approx([100 / 80, 1 / 0.8])
+    assert found["speedup_percent"].tolist() == pytest.approx([20, 20])
+    assert pd.isna(found.loc["one", "same_ratio"])
+    first, second = (campaign["models"][0]["speed"] for campaign in summarise(ledger)["campaigns"])
+    assert "turns" not in first
+    assert first["speedup_percent"]["low"] is None
+    assert second["turns"]["interval"] == "rounds"
+
+
+def test_over_seeds_the_interval_is_t_s_and_of_one_seed_the_rounds():
+    def speed(**how):
+        return summarise(turned(ONE, **how))["campaigns"][0]["models"][0]["speed"]
+
+    several = speed()
+    assert several["turns"]["interval"] == "values"
+    assert several["speedup_percent"]["n"] == 3
+    assert several["speedup_percent"]["sd"] > 0
+    assert several["test"]["difference"]["mean"] > 0  # of log ratios
+    assert several["test"]["p"] < 0.001
+    one = speed(seeds=(42,))
+    assert one["turns"]["interval"] == "rounds"
+    assert one["speedup_percent"]["sd"] is None
+    assert one["speedup_percent"]["low"] < one["speedup_percent"]["mean"] < one["speedup_percent"]["high"]
+    ends = [one["turns"]["same_speedup_percent"][end] for end in ("low", "high")]
+    assert ends == pytest.approx([100 * (1 - 1 / 0.99), 100 * (1 - 1 / 1.01)])
+
+
+@pytest.mark.parametrize("how", [{}, {"seeds": (42,)}, {"arms": ("std", "cm")}, {"fails": (("glasslm", "ale", 42),)}])
+def test_the_statistics_fit_their_schema(how):
+    schema = json.loads((ROOT / "workflow/schemas/stats.schema.json").read_text())
+    Draft202012Validator(schema).validate(summarise(turned(TWO_MODELS, **how)))
+
+
+# --- tables, figures, the sentence ------------------------------------------------------------------------------------
+
+
+def test_table_2_shows_std_against_std_and_the_wall_clock():
+    found = table(2, turned(TWO_MODELS, fails=(("smollm2-135m", "ale", 123),)))
+    first = found.display.iloc[0]
+    assert first["Speedup (%)"] == "29.5 ± 0.5"
+    assert first["Std against std (%)"] == "+0.1 [+0.1, +0.1]"
+    assert first["Wall clock (%)"] == "19.8 ± 0.3"
+    assert first["Faster"] == "2 of 3"
+    assert first["Trained parameters, std → ale"] == "12,000 → 6,000"
+    assert first["Peak memory, ale / std"] == "1.00"
+    assert first["Probe's share (%)"] == "2.4"
+    assert "taken in turns" in found.note
+    assert "bootstrap over rounds" not in found.note
+    assert "bootstrap over rounds" in table(2, turned(ONE, seeds=(42,))).note
+    assert found.numbers.loc[0, ["wall_clock_speedup_percent_n", "planned_pairs", "faster_pairs"]].tolist() == [2, 3, 2]
+    assert r"$\rightarrow$" in table_text.latex(found)
+
+
+def test_table_2_of_the_wall_clock_has_what_an_arm_costs_and_no_turns():
+    found = table(2, ledger_of())
+    assert found.display.iloc[0]["Faster"] == "3 of 3"
+    assert not {"Std against std (%)", "Wall clock (%)"} & set(found.display)
+    assert "turns" not in found.note
+    assert not [name for name in found.numbers if "same_" in name or "wall_clock" in name]
+
+
+@pytest.mark.parametrize("how", [{}, {"seeds": (42,)}, {"benchmarks": ()}, {"fails": (("smollm2-135m", "ale", 42),)}])
+def test_table_2_renders_for_every_shape_of_turns(how):
+    found = table(2, turned(ONE, **how))
+    text = table_text.markdown(found) + table_text.latex(found)
+    assert "nan" not in text.lower()
+    assert "None" not in text
+
+
+def test_figure_1_draws_std_against_std_as_a_band():
+    figure = draw("fig1", turned(TWO_MODELS))
+    assert "Grey band: std against std." in words(figure)
+    assert len(figure.axes[0].patches) == 2
+    assert "Runs' times by steps taken in turns" in words(figure)
+    assert "29.5 %" in words(figure)
+    assert "Bars: 95 % bootstrap over rounds" in words(draw("fig1", turned(ONE, seeds=(42,))))
+    plain = draw("fig1", ledger_of())
+    assert not plain.axes[0].patches
+    assert "std against std" not in words(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("how", [{}, {"seeds": (42,)}, {"arms": ("std", "ale"), "benchmarks": ()}])
+def test_every_figure_for_every_shape_of_turns(name, how):
+    drawn = words(draw(name, turned(TEN_MODELS, **how)))
+    assert ("turns" in drawn) == (name in ("fig1", "fig3", "fig5"))
+
+
+def test_the_headline_names_turns_the_floor_and_the_wall_clock():
+    said = headline(summarise(turned(ONE, seeds=(42,))))
+    assert "29.8 % (95 % interval" in said
+    assert "taken in turns by bootstrap over rounds" in said
+    assert "std against std 0.1 % (95 % interval -1.0 to 1.0)" in said
+    assert said.endswith("by the wall clock 20.0 % (one value, so no interval).")
+    assert "over rounds" not in headline(summarise(turned(ONE)))
+    assert "turns" not in headline(summarise(ledger_of(ONE)))
