@@ -26,6 +26,7 @@ from aletheia.controller.fork_server import LAUNCHER
 from aletheia.controller.lineage_params import lineage_params
 from aletheia.controller.messages import OneSentence
 from aletheia.controller.notes import NoteWatcher
+from aletheia.controller.priorities import Priorities
 from aletheia.controller.report_page import figure_files, reported, reported_sidecar, with_sidecars
 from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
 from aletheia.controller.startup import Startup, use_site_cores
@@ -64,6 +65,7 @@ bind = Binder(STUDY, Paths("<results>", "<resources>"))
 lineage = partial(lineage_params, bind)
 machine = JobResources(STUDY, SITE, bind, lambda: workflow.cores)
 minutes = machine.wall_times
+priorities = Priorities(STUDY, local=SITE is None)
 if SITE:
     use_site_cores(workflow, STUDY, SITE)
 

@@ -37,6 +37,7 @@ rule interleave:
         "logs/paired/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
         arm=one_of(dict.fromkeys(run.arm for run in STUDY.paired())),
+    priority: bind(priorities.measurement)
     conda:
         "../envs/gpu.yaml"
     threads: machine.all_cores
