@@ -17,6 +17,7 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.audit import bundle
+from aletheia.cluster.cost import TIMED_TOGETHER
 from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
 from aletheia.controller.binding import Binder, one_of
@@ -25,6 +26,7 @@ from aletheia.controller.fork_server import LAUNCHER
 from aletheia.controller.lineage_params import lineage_params
 from aletheia.controller.messages import OneSentence
 from aletheia.controller.notes import NoteWatcher
+from aletheia.controller.priorities import Priorities
 from aletheia.controller.report_page import figure_files, reported, reported_sidecar, with_sidecars
 from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
 from aletheia.controller.startup import Startup, use_site_cores
@@ -63,6 +65,7 @@ bind = Binder(STUDY, Paths("<results>", "<resources>"))
 lineage = partial(lineage_params, bind)
 machine = JobResources(STUDY, SITE, bind, lambda: workflow.cores)
 minutes = machine.wall_times
+priorities = Priorities(STUDY, local=SITE is None)
 if SITE:
     use_site_cores(workflow, STUDY, SITE)
 

@@ -23,6 +23,7 @@ for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generat
                 f"logs/{step}/{{model}}/{{run}}.log",
             wildcard_constraints:
                 model=one_of(models),
+            priority: bind(priorities.evaluation)
             conda:
                 f"../envs/{env}.yaml"
             threads: machine.all_cores
@@ -56,6 +57,7 @@ rule score_code:
         sidecar="<results>/evaluate/{model}/{run}/humaneval.parquet.lineage.json",
     log:
         "logs/score_code/{model}/{run}.log",
+    priority: bind(priorities.evaluation)
     conda:
         "../envs/score_code.yaml"
     threads: machine.several_cores

@@ -1,5 +1,7 @@
-# Interleaved: arms timed in turns in one process, for tighter ratios than those of the ledger's runs. Not part of the
-# default target; `snakemake paired` takes std and each selecting arm, `snakemake attribution` asks where a step's time goes.
+# Interleaved: arms timed in turns in one process, for tighter ratios than those of the ledger's runs. Part of the default
+# target where a campaign says `speed: turns`. `snakemake paired` takes std (twice, so that a measurement shows what it
+# cannot tell apart) and each other arm, a job an arm: what fails, and what an arm more makes, is that arm's alone.
+# `snakemake attribution` asks where a step's time goes.
 
 
 INTERLEAVE = lineage(
@@ -28,18 +30,19 @@ rule interleave:
         data=bind(inputs.training_data),
         tokens=bind(inputs.tokens),
         probe=bind(inputs.probe),
-        selection="<results>/select/{model}/{arm}/seed{seed}.json",
+        selection=bind(inputs.selection),
     output:
         "<results>/paired/{model}/{arm}/seed{seed}.json",
     log:
         "logs/paired/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=one_of(STUDY.arms_of_rule("train_ale")),
+        arm=one_of(dict.fromkeys(run.arm for run in STUDY.paired())),
+    priority: bind(priorities.measurement)
     conda:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.on_gpu(partial(minutes.turns, arms=2)),
+        **machine.on_gpu(partial(minutes.turns, arms=TIMED_TOGETHER)),
     params:
         *INTERLEAVE,
     shell:

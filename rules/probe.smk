@@ -11,6 +11,7 @@ rule precision:
         "<results>/precision/{model}.json",
     log:
         "logs/precision/{model}.log",
+    priority: bind(priorities.shared)
     conda:
         "../envs/gpu.yaml"
     threads: machine.all_cores
@@ -34,6 +35,7 @@ rule probe:
         "<results>/probe/{model}/seed{seed}.json",
     log:
         "logs/probe/{model}-seed{seed}.log",
+    priority: bind(priorities.preparation)
     conda:
         "../envs/gpu.yaml"
     threads: machine.all_cores

@@ -9,6 +9,7 @@ rule select:
         "<results>/select/{model}/{arm}/seed{seed}.json",
     log:
         "logs/select/{model}-{arm}-seed{seed}.log",
+    priority: bind(priorities.preparation)
     conda:
         "../envs/light.yaml"
     resources:

@@ -15,6 +15,7 @@ rule stage_model:
         "<resources>/models/{model}.lock.json",
     log:
         "logs/stage/model-{model}.log",
+    priority: bind(priorities.shared)
     conda:
         "../envs/stage.yaml"
     resources:
@@ -33,6 +34,7 @@ rule stage_data:
         "<resources>/data/{data}.lock.json",
     log:
         "logs/stage/data-{data}.log",
+    priority: bind(priorities.shared)
     conda:
         "../envs/stage.yaml"
     resources:

@@ -11,6 +11,7 @@ rule tokens:
         sidecar="<results>/tokens/{model}.safetensors.lineage.json",
     log:
         "logs/tokens/{model}.log",
+    priority: bind(priorities.shared)
     conda:
         "../envs/gpu.yaml"
     resources:

@@ -24,6 +24,7 @@ rule batches:
         "<results>/batches/{model}/seed{seed}.json",
     log:
         "logs/batches/{model}-seed{seed}.log",
+    priority: bind(priorities.preparation)
     conda:
         "../envs/gpu.yaml"
     resources:
@@ -55,6 +56,7 @@ rule train_std:
         "logs/train/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
         arm=one_of(STUDY.arms_of_rule("train_std")),
+    priority: bind(priorities.training)
     conda:
         "../envs/gpu.yaml"
     threads: machine.all_cores

@@ -159,6 +159,41 @@ def study(
     return [campaign], runs, evaluations
 
 
+def pair(model: str, arm: str, seed: int, *, std: float, seconds: float, rounds: int = 6, **changes: Any) -> dict:
+    """Return the envelope of an arm timed in turns with std, seconds of a step; the arm's rounds lie 1 % around it."""
+    own = {"status": "ok", "reason": None, "layers": None, "frozen_layers": None, "trainable_parameters": None}
+    times = {"std": [std] * rounds, arm: [seconds * (1 + 0.01 * (n % 3 - 1)) for n in range(rounds)]}
+    times["std-again"] = times["std"]
+    known = {"low": 0.99, "high": 1.01, "rounds": rounds, "steps": rounds}
+    payload = {
+        **{"model": model, "arm": arm, "seed": seed, "status": "ok", "reason": None, "rounds": rounds},
+        "probe_seconds": None,
+        "ratio": {"value": std / seconds, **known},
+        "same_ratio": {"value": 1.001, **known},
+        "arms": {name: {**own, "step_seconds": [[step] for step in steps]} for name, steps in times.items()},
+    }
+    return {"payload": payload | changes, "observed": {}, "lineage": {"step": "paired", "code": {}, "config": {}}}
+
+
+def turned(
+    models: dict[str, dict[str, Any]], *, arms: tuple[str, ...] = ("std", "ale", "cm"), fails: tuple = (), **how: Any
+):
+    """Return the ledger of :func:`study` with ``speed: turns``; in turns an arm takes 0.7 of std's step.
+
+    ``fails`` names (model, arm, seed) whose measurement ran out of memory.
+    """
+    (campaign,), runs, evaluations = study(models, arms=arms, **how)
+    campaign["speed"] = "turns"
+    turns = {}
+    for model, arm, seed in runs:
+        if arm != "std":
+            turns[model, arm, seed] = pair(model, arm, seed, std=1.0, seconds=0.7 + seed % 10 / 1000, probe_seconds=2.0)
+    for key in fails:
+        lost = {"status": "out_of_memory", "reason": "arm ale: none left", "ratio": None, "same_ratio": None}
+        turns[key]["payload"] |= {**lost, "arms": {}}
+    return build_ledger([campaign], runs, evaluations, turns=turns)
+
+
 def plan(model: str, seed: int) -> dict[str, Any]:
     """Return the payload of a plan of batches."""
     sizes = {"steps": 1, "batch_size": 1, "accumulation": 1, "examples": 1, "tokens": 1, "padded_tokens": 1}

@@ -14,27 +14,37 @@ from aletheia.study import outputs
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merged, read_yaml
 from aletheia.study.study import load_study
-from conftest import ROOT, copy_project, edit, said, snakemake
+from conftest import ROOT, copy_project, edit, run_script, said, snakemake
 
 CONTROL = ("--configfile", "tests/cluster/one.yaml")
 
 
 @pytest.mark.slow
 def test_a_control_arm_is_charged_no_probe(tmp_path):
-    """In the ledger, and in turns: with and without the probe its time is the same."""
+    """In the ledger, and in turns, which the campaign asks for: with and without the probe its time is the same."""
     folder = copy_project(tmp_path / "project")
     campaign = folder / "tests/cluster/one_campaign.yaml"
     edit(campaign, "ale: {layers: gradient,", "ale: {layers: last,")
     edit(campaign, "steps: 600", "steps: 4")
-    edit(campaign, "probe: {batches: 2}", "interleaving: {rounds: 2, steps: 2}")
-    done = snakemake(folder, "results/aggregate/ledger.csv", "paired", *CONTROL, "--max-threads", "1")
-    assert done.returncode == 0, said(done)[-4000:]
+    edit(campaign, "probe: {batches: 2}", "speed: turns\ninterleaving: {rounds: 2, steps: 2}")
+    for target in ("all", "paired"):
+        done = snakemake(folder, target, *CONTROL, "--max-threads", "1")
+        assert done.returncode == 0, said(done)[-4000:]
+        verified = run_script("verify.py", *CONTROL, cwd=folder)
+        assert verified.returncode == 0, said(verified)
     assert not (folder / "results/probe").exists()
     assert not (folder / "results/aggregate/layers.csv").exists()
     ledger = pd.read_csv(folder / "results/aggregate/ledger.csv").set_index("arm")
     assert list(ledger["status"]) == ["ok", "ok"]
     assert ledger.loc["ale", "probe_seconds"] == 0
     assert ledger.loc["ale", "total_seconds"] == ledger.loc["ale", "training_seconds"]
+    assert list(ledger["turns_status"]) == ["ok", "ok"]
+    assert ledger.loc["ale", "turns_ratio_with_probe"] == ledger.loc["ale", "turns_ratio"]
+    assert sorted(ledger["order"]) in ([1, 1], [1, 2])
+    table = pd.read_csv(folder / "results/tables/table2.csv")
+    assert table.loc[0, "ratio_mean"] == pytest.approx(ledger.loc["ale", "turns_ratio"])
+    assert table.loc[0, "wall_clock_speedup_percent_n"] == 1
+    assert (folder / "results/figures/fig1.pdf").is_file()
     pair = json.loads((folder / "results/paired/tiny-neox/ale/seed1.json").read_text())["payload"]
     assert pair["status"] == "ok"
     assert pair["probe_seconds"] is None

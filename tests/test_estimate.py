@@ -53,6 +53,20 @@ def test_probes_and_small_jobs_count_once_a_model_and_seed(paper):
         assert beyond == pytest.approx(expected, abs=1e-6)
 
 
+def test_turns_count_once_for_each_arm_beside_std(paper):
+    before = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
+    for campaign in paper.campaigns:
+        campaign["speed"] = "turns"
+    after = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
+    entry, pace = paper.models["qwen2.5-7b"], paper.shared["qwen2.5-7b"]["interleaving"]
+    one = load_seconds(entry) + 3 * 13 * entry["time"]["seconds_per_step"]
+    assert pace == {"rounds": 12, "steps": 1}
+    # Three seeds of ale in the first campaign; of cm in the second, which shares ale.
+    for campaign in ("campaign1", "campaign2"):
+        key = (campaign, "qwen2.5-7b")
+        assert after[key].training_seconds - before[key].training_seconds == pytest.approx(3 * one)
+
+
 def test_a_training_takes_the_published_seconds_and_what_stands_around_them(paper):
     for key, row in load_published(ROOT / "config/published")[2].items():
         if key == "overall":

@@ -1,6 +1,7 @@
 """Arms in turns in one process: shared weights, adapters of their own, alternating order, failures of their own."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -9,8 +10,17 @@ import pytest
 import torch
 
 from aletheia.provenance import artifacts
-from aletheia.timing.interleaving import take_turns, total_steps, twin
-from aletheia.timing.paired import COLUMNS, median_ratio, ratios_payload, status_of, step_ratios, summary_rows
+from aletheia.timing.interleaving import round_orders, take_turns, total_steps, twin
+from aletheia.timing.paired import (
+    AGAIN,
+    COLUMNS,
+    RATIOS,
+    StepSeconds,
+    ratios_payload,
+    run_ratios,
+    status_of,
+    summary_rows,
+)
 from aletheia.timing.rounds import Turns
 from aletheia.training.loop import Step
 from conftest import FAMILIES, STUDY, copy_project, random_batch, run_script, said, snakemake, tiny_model
@@ -113,10 +123,20 @@ def out_of_memory():
     raise torch.OutOfMemoryError("out of memory: tried to allocate 2 GiB")
 
 
-def test_every_other_round_takes_the_opposite_order_and_the_first_is_not_counted():
+def test_the_orders_of_six_rounds_are_balanced():
+    orders = round_orders("abc", 6)
+    assert ["".join(order) for order in orders] == ["abc", "cba", "bca", "acb", "cab", "bac"]
+    for place in range(3):
+        assert sorted(order[place] for order in orders) == list("aabbcc")
+    followed = [pair for order in orders for pair in itertools.pairwise(order)]
+    assert sorted(followed) == sorted([(a, b) for a in "abc" for b in "abc" if a != b] * 2)
+    assert ["".join(order) for order in round_orders("ab", 4)] == ["ab", "ba", "ba", "ab"]
+
+
+def test_each_round_has_its_order_and_the_first_is_not_counted():
     seen = []
     turns = take_turns({n: lambda n=n: Scripted(n, seen) for n in "abc"}, rounds=3, steps=2)
-    assert "".join(seen) == "aabbcc" + "ccbbaa" + "aabbcc" + "ccbbaa"
+    assert "".join(seen) == "aabbcc" + "aabbcc" + "ccbbaa" + "bbccaa"
     assert all(len(own.step_seconds) == 3 for own in turns.values())
     assert all(len(block) == 2 for own in turns.values() for block in own.step_seconds)
     assert total_steps({"rounds": 3, "steps": 2}) == 8
@@ -139,7 +159,9 @@ def test_an_arm_that_fails_ends_there_and_the_others_go_on(does, status, reason)
     assert (turns["b"].status, len(turns["b"].step_seconds)) == ("ok", 2)
     assert seen.count("a") == 3
     assert status_of(turns) == (status, f"arm a: {turns['a'].reason}")
-    assert ratios_payload({"std": turns["a"], "b": turns["b"]}, "b", probe=None)["ratio"] is None
+    for failed in ({"std": "a", AGAIN: "b"}, {"std": "b", AGAIN: "a"}):
+        three = {name: turns[which] for name, which in failed.items()} | {"b": turns["b"]}
+        assert ratios_payload(three, "b", probe=None) == dict.fromkeys(("ratio", "ratio_with_probe", "same_ratio"))
 
 
 def test_an_arm_that_does_not_fit_into_memory_from_the_start_is_a_status():
@@ -152,10 +174,10 @@ def test_real_loops_take_turns_and_divide_their_times():
     batches = [random_batch(2, 10, i) for i in range(2 * 3)]
     makers = {
         name: lambda layers=layers: looped(layers, model=twin(base), steps=3, batches=batches)[0]
-        for name, layers in {"std": [0, 1, 2], "ale": [2]}.items()
+        for name, layers in {"std": [0, 1, 2], "ale": [2], AGAIN: [0, 1, 2]}.items()
     }
     turns = take_turns(makers, rounds=2, steps=1)
-    assert {name: own.placement["frozen_layers"] for name, own in turns.items()} == {"std": 0, "ale": 2}
+    assert {name: own.placement["frozen_layers"] for name, own in turns.items()} == {"std": 0, "ale": 2, AGAIN: 0}
     found = ratios_payload(turns, "ale", probe=None)
     assert found["ratio"] == found["ratio_with_probe"]
     assert (found["ratio"]["rounds"], found["ratio"]["steps"]) == (2, 2)
@@ -168,23 +190,57 @@ def test_real_loops_take_turns_and_divide_their_times():
 def test_the_ratio_is_the_median_over_steps_and_its_interval_is_over_rounds():
     std = Turns(step_seconds=[[2.0, 4.0], [6.0, 9.0], [2.0, 2.0]])
     arm = Turns(step_seconds=[[1.0, 2.0], [2.0, 3.0], [2.0, 2.0]])
-    assert step_ratios(std, arm).tolist() == [[2, 2], [3, 3], [1, 1]]
-    found = median_ratio(step_ratios(std, arm))
+    found = ratios_payload({"std": std, "ale": arm, AGAIN: std}, "ale", probe=None)
+    assert found["same_ratio"]["value"] == found["same_ratio"]["low"] == found["same_ratio"]["high"] == 1
+    found = found["ratio"]
     # Every mean of rounds lies within; of 27 resamples of three rounds one each holds only the slowest and the fastest.
     assert found == {"value": 2.0, "low": 1.0, "high": 3.0, "rounds": 3, "steps": 6}
-    paid = ratios_payload({"std": std, "ale": arm}, "ale", probe={"seconds": 10.0, "steps": 10})["ratio_with_probe"]
+    three = {"std": std, "ale": arm, AGAIN: std}
+    paid = ratios_payload(three, "ale", probe={"seconds": 10.0, "steps": 10})["ratio_with_probe"]
     assert paid["value"] == np.median([2 / 2, 4 / 3, 6 / 3, 9 / 4, 2 / 3, 2 / 3])
+
+
+def test_the_ratio_takes_the_mean_of_both_standard_arms():
+    std, again, arm = (np.array([[2.0], [4.0]]), np.array([[4.0], [4.0]]), np.array([[1.0], [2.0]]))
+    seconds = StepSeconds(std, again, arm)
+    assert seconds.ratio()["value"] == np.median([3 / 1, 4 / 2])
+    assert seconds.same_ratio()["value"] == np.median([2 / 4, 4 / 4])
+
+
+def test_a_drift_within_rounds_moves_no_ratio():
+    """Each position of a round is 3 % slower than the one before, in all six orders."""
+    seconds = {"std": [], "ale": [], AGAIN: []}
+    for order in round_orders(("std", "ale", AGAIN), 6):
+        for place, name in enumerate(order):
+            seconds[name].append([(2.0 if name == "ale" else 3.0) * (1 + 0.03 * place)])
+    found = StepSeconds(*(np.array(seconds[name]) for name in ("std", AGAIN, "ale")))
+    assert found.ratio()["value"] == pytest.approx(1.5, rel=2e-3)
+    assert found.same_ratio()["value"] == pytest.approx(1, rel=2e-3)
+
+
+def test_a_run_counts_its_own_steps_and_pays_its_probe_once():
+    pair = {"arm": "cm", "probe_seconds": 30.0}
+    pair["arms"] = {
+        "std": {"step_seconds": [[3.0], [3.0]]},
+        AGAIN: {"step_seconds": [[3.0], [3.0]]},
+        "cm": {"step_seconds": [[2.0], [2.0]]},
+    }
+    found = run_ratios(pair, std_steps=100, arm_steps=125)
+    assert [found["ratio"][end] for end in ("value", "low", "high")] == pytest.approx([100 * 3 / (125 * 2)] * 3)
+    assert found["ratio_with_probe"]["value"] == pytest.approx(100 * 3 / (125 * 2 + 30))
+    assert run_ratios(pair, std_steps=100, arm_steps=100)["ratio"]["value"] == 1.5
+    assert run_ratios(pair | {"probe_seconds": None}, std_steps=10, arm_steps=10)["ratio_with_probe"]["value"] == 1.5
 
 
 def test_the_table_has_a_row_a_pair_and_empty_cells_where_one_failed():
     pair = {"model": "m", "arm": "ale", "seed": 1, "mode": "interleaved", "status": "ok", "reason": None}
     pair |= {"dtype": "bf16", "frozen_layers": 3, "rounds": 2, "steps_per_round": 1, "probe_seconds": 5.0}
     ratio = {"value": 1.5, "low": 1.4, "high": 1.6, "rounds": 2, "steps": 2}
-    pair |= {"ratio": ratio, "ratio_with_probe": {**ratio, "value": 1.2}}
+    pair |= {"ratio": ratio, "ratio_with_probe": {**ratio, "value": 1.2}, "same_ratio": {**ratio, "value": 1.0}}
     pair["arms"] = {"std": {"step_seconds": [[3.0], [5.0]]}, "ale": {"step_seconds": [[2.0], [4.0]]}}
-    failed = {**pair, "status": "diverged", "reason": "x", "ratio": None, "ratio_with_probe": None, "arms": {}}
+    failed = {**pair, "status": "diverged", "reason": "x", **dict.fromkeys(RATIOS), "arms": {}}
     table = pd.DataFrame(summary_rows([pair, failed]), columns=COLUMNS)
-    assert table.loc[0, ["ratio", "ratio_with_probe", "std_median_step_seconds"]].tolist() == [1.5, 1.2, 4.0]
+    assert table.loc[0, [*RATIOS, "std_median_step_seconds"]].tolist() == [1.5, 1.2, 1.0, 4.0]
     assert table.loc[0, "arm_median_step_seconds"] == 3.0
     assert table.loc[1, ["ratio", "ratio_low", "std_median_step_seconds", "arm_median_step_seconds"]].isna().all()
     assert table.columns.tolist() == list(COLUMNS)
@@ -203,15 +259,18 @@ def measured(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_paired_target_times_each_selecting_arm_beside_std(measured):
+def test_the_paired_target_times_each_arm_beside_std(measured):
     table = pd.read_csv(measured / "results/paired/summary.csv")
-    assert sorted(zip(table["model"], table["arm"], strict=True)) == [("tiny-llama", "ale"), ("tiny-neox", "ale")]
+    models_and_arms = [(model, arm) for model in ("tiny-llama", "tiny-neox") for arm in ("ale", "cm")]
+    assert sorted(zip(table["model"], table["arm"], strict=True)) == models_and_arms
     assert set(table["mode"]) == {"interleaved"}
     assert set(table["status"]) == {"ok"}
-    assert artifacts.payload(measured / "results/paired/summary.csv.lineage.json", "file")["about"]["rows"] == 2
+    assert artifacts.payload(measured / "results/paired/summary.csv.lineage.json", "file")["about"]["rows"] == 4
     pair = artifacts.payload(measured / "results/paired/tiny-llama/ale/seed1.json", "paired")
     assert "not those of the ledger's runs" in pair["about"]
-    assert {name: len(own["layers"]) for name, own in pair["arms"].items()} == {"std": 4, "ale": 2}
+    assert {name: len(own["layers"]) for name, own in pair["arms"].items()} == {"std": 4, "ale": 2, AGAIN: 4}
+    assert pair["order"] == [["std", "ale", AGAIN], [AGAIN, "ale", "std"]]
+    assert pair["same_ratio"]["low"] <= pair["same_ratio"]["value"] <= pair["same_ratio"]["high"]
     assert pair["frozen_layers"] == pair["arms"]["ale"]["layers"][0]
     assert np.array(pair["arms"]["std"]["step_seconds"]).shape == (2, 1)
     assert pair["ratio_with_probe"]["value"] < pair["ratio"]["value"]

@@ -26,6 +26,15 @@ def test_the_layout_is_the_rules_outputs_where_vllm_generates(tmp_path, monkeypa
     assert declared["results/evaluate/tiny-llama/base/mmlu.json"] == "evaluate_heldout_mmlu"
 
 
+def test_the_layout_is_the_rules_outputs_where_speed_is_taken_in_turns(tmp_path, monkeypatch):
+    folder = copy_project(tmp_path / "project")
+    edit(folder / "tests/study/campaign.yaml", "\nmodels:", "\nspeed: turns\nmodels:")
+    declared = hold_together(folder, STUDY[1], "all", monkeypatch)
+    assert sum(rule == "interleave" for rule in declared.values()) == 4
+    study = load_study(read_yaml(Path(STUDY[1])))
+    assert set(layout.paired_files(study).values()) == {"paired_summary"}
+
+
 def hold_together(folder, configuration, target, monkeypatch):
     """Hold the library's list of a target's files against what a dry run declares, and return that."""
     monkeypatch.chdir(folder)

@@ -8,7 +8,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from aletheia.errors import UserError
-from aletheia.study.planned_runs import planned_runs
+from aletheia.study.campaign_artifacts import campaign_artifacts
+from aletheia.study.paths import Paths
+from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.schema import schema, trees
 from aletheia.study.study import load_study
 from conftest import ROOT
@@ -115,6 +117,20 @@ def test_an_arm_may_belong_to_some_models_alone(study):
     # Which models have an arm decides no run, so both campaigns mean the same one; and no run carries the list.
     assert "models" not in loaded.runs["large", "cm", 1].arm_settings
     assert not any("arms" in run for run in planned_runs(one))
+
+
+def test_a_campaign_takes_its_speed_from_the_wall_clock_or_from_turns(study):
+    arms = {**CAMPAIGN["arms"], "random50": {"layers": "random"}}
+    loaded = study(changed(arms=arms), changed(name="two", arms=arms, seeds=[2], speed="turns"))
+    assert [campaign.get("speed") for campaign in loaded.campaign_index()] == [None, "turns"]
+    timed = [(run.arm, run.seed) for run in loaded.timed_in_turns()]
+    assert timed == [(arm, 2) for arm in arms if arm != "std"]
+    assert {run.arm for run in loaded.paired()} == set(arms) - {"std"}
+    declared = campaign_artifacts(loaded.campaign_index(), Paths()).turns
+    assert set(declared) == {("small", *key) for key in timed}
+    without = {arm: entry for arm, entry in arms.items() if arm != "std"}
+    (alone,) = study(changed(arms=without, reports=[])).campaign_index()
+    assert runs_in_turns({**alone, "speed": "turns"}) == []
 
 
 def test_two_campaigns_share_equal_runs_and_the_model_gets_all_benchmarks(study):

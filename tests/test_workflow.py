@@ -286,6 +286,7 @@ OTHERS = {
     "data": "other",
     "benchmarks": ["heldout", "mmlu"],
     "mixed": "mark",
+    "speed": "turns",
     "headline": False,
     "arms.ale.layers": "last",
     "arms.ale.budget_percent": 25,

@@ -56,7 +56,7 @@ def gathered(
         for path, what in otherwise.items():
             print(f"note: campaign {campaign['name']}: {path} was made by other {what}")
         mixed |= {(campaign["name"], *key): what for key, what in mixed_rows(rows, otherwise).items()}
-    ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed)
+    ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed, study.turns)
     frames = {name: VIEWS[name][0](ledger) for name in tables(campaigns) if name in VIEWS}
     if study.probes:
         probes = {(model, seed): probe["payload"] for (model, _, seed), probe in study.probes.items()}
@@ -88,13 +88,14 @@ class _Envelopes:
         self.plans = {key: self._read(path, "batches") for key, path in found.plans.items()}
         self.precisions = {model: self._read(path, "precision") for model, path in found.precisions.items()}
         self.generations = {key: self._read(path, "file") for key, path in found.generations.items()}
+        self.turns = {key: self._read(path, "paired") for key, path in found.turns.items()}
 
     def makers(self, key: Key, benchmarks: Iterable[str]) -> list[Maker]:
-        """Return the artifacts that make a row: probe to run, its evaluations and its base model's."""
+        """Return the artifacts that make a row: probe to run, its evaluations and its base model's, its turns."""
         model, _, seed = key
         base = (model, BASE, None)
         own = [self.probes.get(key), self.selections.get(key), self.plans.get((model, seed)), self.runs.get(key)]
-        own.append(self.generations.get(key))
+        own += [self.generations.get(key), self.turns.get(key)]
         own += [self.evaluations.get((*key, benchmark)) for benchmark in benchmarks]
         shared = [self.tokens.get(model), self.precisions.get(model), self.generations.get(base)]
         shared += [self.evaluations.get((*base, name)) for name in benchmarks]

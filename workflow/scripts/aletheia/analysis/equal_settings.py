@@ -28,10 +28,10 @@ def add_differences(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, A
     Returns
     -------
     pandas.DataFrame
-        The column names what differs from the standard run of the same model and seed: ``layers``, ``steps``, and keys
-        of the sections ``adapter`` and ``training`` that decide a result. What it does not name is equal: without ``batch_size`` and
-        ``accumulation``, both trained on the same micro-batches, for as many steps as the shorter one has. Empty for
-        std itself, and where there is none.
+        The column names what differs from the standard run of the same model and seed: ``layers``, ``steps``, and those
+        keys of the sections ``adapter`` and ``training`` that decide a result. What it does not name is equal: without
+        ``batch_size`` and ``accumulation``, both trained on the same micro-batches, for as many steps as the shorter
+        one has. Empty for std itself, and where there is none.
     """
     if not any(envelope.get("lineage", {}).get("config") for envelope in runs.values()):
         return ledger

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from aletheia.analysis import turns as turns_columns
 from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, ledger_columns, measured_by
 from aletheia.analysis.equal_settings import COLUMN, add_differences
 from aletheia.analysis.time_to_loss import RATIO, SECONDS, add_times_to_loss
@@ -72,6 +73,7 @@ _RUN_COLUMNS = {
     "device": _TEXT,
     "threads": _WHOLE,
     "paired": _TEXT,
+    "order": _WHOLE,
 }
 _END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
@@ -82,6 +84,7 @@ ALL_COLUMNS = (
     | {name: kind for benchmark in BENCHMARKS for name, kind in ledger_columns(benchmark).items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {COLUMN: _TEXT}
+    | turns_columns.COLUMNS
 )
 KEY = ["campaign", "model", "arm", "seed"]
 
@@ -91,6 +94,7 @@ def build_ledger(
     runs: Mapping[Hashable, Mapping[str, Any]],
     evaluations: Mapping[Hashable, Mapping[str, Any]],
     mixed: Mapping[Hashable, str] | None = None,
+    turns: Mapping[Hashable, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     """Return the ledger.
 
@@ -104,13 +108,15 @@ def build_ledger(
         Envelopes of kind ``evaluation`` by (model, arm, seed, benchmark); base: arm "base", seed None.
     mixed
         What sets a row apart from the others of its campaign, by (campaign, model, arm, seed).
+    turns
+        Envelopes of kind ``paired`` by (model, arm, seed), of campaigns with ``speed: turns``.
 
     Returns
     -------
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then those
-        of further benchmarks that some campaign asks, of held-out losses on the way where some run has them, and what
-        differs from std.
+        of further benchmarks that some campaign asks, of held-out losses on the way and of arms timed in turns where
+        there are some, and what differs from std.
 
     Raises
     ------
@@ -125,9 +131,12 @@ def build_ledger(
         name = "/".join(str(part) for part in twice[KEY].iloc[0])
         raise UserError(f"campaigns: expected each run once a campaign, found {name} twice; take one out")
     ledger["paired"] = _paired(ledger, runs)
+    ledger["order"] = _order(ledger, runs)
     keys = ledger[KEY].itertuples(index=False, name=None)
     ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
-    return add_differences(add_times_to_loss(ledger, runs, KEY), runs)
+    ledger = add_times_to_loss(ledger, runs, KEY)
+    ledger = turns_columns.add_turns(ledger, campaigns, runs, turns or {}, KEY)
+    return add_differences(ledger, runs)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -257,6 +266,18 @@ def _paired(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) ->
 def _place(envelope: Mapping[str, Any]) -> tuple[str | None, ...]:
     """Return where a run was: host, device, and its SLURM job where it had one."""
     return tuple(envelope.get("observed", {}).get(name) for name in ("host", "device", "slurm_job"))
+
+
+def _order(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:
+    """Return the position in time, from 1, of each run among the arms of its campaign, model and seed.
+
+    As it happened, by when the jobs started (to the second; then by when they ended), not as it was planned. Runs that
+    nothing tells apart share a position; one whose start is not known has none.
+    """
+    times = (runs[row.model, row.arm, row.seed].get("observed", {}) for row in ledger.itertuples())
+    began = [f"{seen['started']} {seen.get('ended', '')}" if seen.get("started") else None for seen in times]
+    among = [ledger[name] for name in ("campaign", "model", "seed")]
+    return pd.Series(began, index=ledger.index, dtype="object").groupby(among).rank(method="min").astype(_WHOLE)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from aletheia.analysis import turns
 from aletheia.analysis.benchmarks import SAID, ledger_columns, questions_in
 from aletheia.analysis.ledger import BASELINE
+from aletheia.study.planned_runs import TURNS
 
 SELECTED, MATCHED = "ale", "cm"
 
@@ -26,6 +28,9 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
         base and ``…_extra_pp`` is delta of ``arm`` − delta of std, in percentage points. Cells of a failed
         member are empty, and so are the times of a pair in which one run was killed and resumed. ``busy``: whether one
         of its times was taken on a busy machine (:data:`aletheia.provenance.machine_load.RULE`).
+
+        Where some campaign takes its speed from turns there are more columns (:func:`_with_turns`): in its rows
+        ``speedup_percent``, ``ratio`` and those with the probe are then of whole runs from turns.
     """
     on = ["campaign", "model", "seed"]
     std = ledger[ledger["arm"] == BASELINE]
@@ -47,10 +52,41 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
     frame["probe_seconds"] = both[f"probe_seconds_{arm}"]
     frame["speedup_with_probe_percent"] = 100 * (1 - with_probe / total)
     frame["ratio_with_probe"] = total / with_probe
+    if turns.STATUS in ledger.columns:
+        frame = _with_turns(frame, both, arm)
     for side in ("std", arm):
         frame[f"eval_loss_{side}"] = both[f"eval_loss_{side}"]
     frame["eval_loss_difference"] = frame[f"eval_loss_{arm}"] - frame["eval_loss_std"]
     return pd.concat([frame, _paired_scores(both, arm, questions_in(ledger.columns))], axis=1)
+
+
+def _with_turns(frame: pd.DataFrame, both: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Return the pairs with speedups from turns where their campaign has them, and the wall clock's beside.
+
+    ``speed`` says which it is; ``wall_clock_speedup_percent`` and its like are the ledger's runs' own times for all
+    rows. Of turns, ``…_low`` and ``…_high`` are a pair's 95 % interval over its rounds, and ``same_ratio`` and
+    ``same_speedup_percent`` are std against std (A/A), so that 0 % is what is to be expected.
+    """
+    measured = both[f"{turns.STATUS}_{arm}"].notna()
+    well = (both["status_std"] == "ok") & (both[f"status_{arm}"] == "ok")
+    new = {"speed": measured.map({True: TURNS, False: "wall_clock"}), turns.ROUNDS: both[f"{turns.ROUNDS}_{arm}"]}
+    for suffix, column in (("", turns.RATIO), ("_with_probe", turns.WITH_PROBE)):
+        ratio, speedup = f"ratio{suffix}", f"speedup{suffix}_percent"
+        new |= {f"wall_clock_{name}": frame[name] for name in (speedup, ratio)}
+        values = {end: both[f"{column}{end}_{arm}"].where(well) for end in turns.ENDS}
+        frame[ratio] = frame[ratio].where(~measured, values[""])
+        frame[speedup] = frame[speedup].where(~measured, speedup_percent(values[""]))
+        for end in ("_low", "_high"):
+            new |= {f"{ratio}{end}": values[end], f"{speedup}{end}": speedup_percent(values[end])}
+    for end in turns.ENDS:
+        new[f"same_ratio{end}"] = both[f"{turns.RATIO}{end}_std"].where(measured)
+        new[f"same_speedup_percent{end}"] = speedup_percent(new[f"same_ratio{end}"])
+    return pd.concat([frame, pd.DataFrame(new)], axis=1)
+
+
+def speedup_percent(ratio: pd.Series) -> pd.Series:
+    """Return 100·(1 − 1 / ratio), of ratios t_std / t_arm."""
+    return 100 * (1 - 1 / ratio)
 
 
 def _paired_scores(both: pd.DataFrame, arm: str, benchmarks: list[str]) -> pd.DataFrame:

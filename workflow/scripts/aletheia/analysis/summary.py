@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from aletheia.analysis import arms
@@ -14,9 +15,11 @@ from aletheia.analysis.pairs import MATCHED, pairs, reporting
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
 from aletheia.study.arms import BASELINE
 from aletheia.study.benchmarks import HELDOUT
+from aletheia.study.planned_runs import TURNS
 from aletheia.study.report_contents import REPORTS
 
 SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_probe")
+BESIDE_TURNS = ("wall_clock_speedup_percent", "wall_clock_speedup_with_probe_percent", "same_speedup_percent")
 
 
 def summarise(ledger: pd.DataFrame) -> dict[str, Any]:
@@ -163,17 +166,58 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _speed(rows: pd.DataFrame) -> dict[str, Any]:
-    both = rows.dropna(subset=["std_seconds", "ale_seconds"])
+    both = rows.dropna(subset=_needed(rows))
     kinds = sorted(set(both["paired"].dropna()))
     return {
         "std_seconds": estimate(both["std_seconds"]),
         "ale_seconds": estimate(both["ale_seconds"]),
-        **{name: estimate(both[name]) for name in SPEEDS},
+        **{name: _estimate(both, name) for name in SPEEDS},
+        **_turns(both),
         "probe_seconds": estimate(both["probe_seconds"]),
-        "test": paired_test(both["std_seconds"], both["ale_seconds"]),
+        "test": _time_test(both),
         "wins": int((both["speedup_percent"] > 0).sum()),
         "busy": int(both["busy"].sum()),
         "paired": kinds[0] if len(kinds) == 1 else " and ".join(kinds) or None,
+    }
+
+
+def in_turns(rows: pd.DataFrame) -> bool:
+    """Tell whether the pairs of a campaign, or of one of its models, take their speed from turns."""
+    return "speed" in rows and bool((rows["speed"] == TURNS).any())
+
+
+def _needed(rows: pd.DataFrame) -> list[str]:
+    """Return the columns without which a pair has no speedup."""
+    return ["ratio"] if in_turns(rows) else ["std_seconds", "ale_seconds"]
+
+
+def _time_test(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the paired test of the seconds; in turns of the log ratio, for the ratio is what was measured."""
+    if not in_turns(rows):
+        return paired_test(rows["std_seconds"], rows["ale_seconds"])
+    return paired_test(np.log(rows["ratio"]), np.zeros(len(rows)))
+
+
+def _estimate(rows: pd.DataFrame, name: str) -> dict[str, Any]:
+    """Return the estimate over seeds; of one pair timed in turns with the interval over its rounds."""
+    found = estimate(rows[name])
+    if found["n"] == 1 and f"{name}_low" in rows:
+        one = rows.dropna(subset=[name]).iloc[0]
+        ends = {end: one[f"{name}_{end}"] for end in ("low", "high")}
+        found |= {end: None if pd.isna(value) else float(value) for end, value in ends.items()}
+    return found
+
+
+def _turns(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return ``{turns: …}`` where speed is taken in turns: the wall clock's, std against std, what intervals span."""
+    if not in_turns(rows):
+        return {}
+    over_rounds = len(rows) == 1 and "speedup_percent_low" in rows
+    return {
+        "turns": {
+            **{name: _estimate(rows, name) for name in BESIDE_TURNS},
+            "interval": "values" if len(rows) > 1 else "rounds" if over_rounds else None,
+        }
     }
 
 
@@ -214,15 +258,18 @@ def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
     Seeds of one model repeat one model; they are no new sample of models. So only the first speaks of models
     to come.
     """
-    both = rows.dropna(subset=["std_seconds", "ale_seconds"])
+    both = rows.dropna(subset=_needed(rows))
     if both.empty:
         return None
-    measures = ["std_seconds", "ale_seconds", *SPEEDS]
+    measures = [name for name in both if name in ("std_seconds", "ale_seconds", *SPEEDS, *BESIDE_TURNS)]
     by_model = both.groupby("model", sort=False)[measures].mean()
+    if in_turns(both):
+        by_model["speed"] = TURNS
     return {
         unit: {
-            **{name: estimate(table[name]) for name in SPEEDS},
-            "test": paired_test(table["std_seconds"], table["ale_seconds"]),
+            **{name: _estimate(table, name) for name in SPEEDS},
+            **_turns(table),
+            "test": _time_test(table),
             "wins": int((table["speedup_percent"] > 0).sum()),
         }
         for unit, table in (("models", by_model), ("pairs", both))
@@ -241,7 +288,7 @@ def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 "family": family,
                 "models": len(means),
                 "unit": unit,
-                "speedup_percent": estimate(values),
+                "speedup_percent": estimate(values) if unit == "models" else _estimate(group, "speedup_percent"),
             }
         )
     return out

@@ -7,6 +7,7 @@ a GPU,
     small       SMALL, of the batches and each selection, which take their turn on the same GPUs
     probe       load + batches · step / accumulation
     train       load + (steps + losses · eval_rows · forward) · rows · step
+    turns       load + 3 · (rounds + 1) · steps · step, for each arm but std of a campaign with speed: turns
     evaluate    load + heldout + Σ benchmarks
     heldout     rows · forward · step
     benchmark   questions · ((shots + 1) · example tokens / ROW_TOKENS · forward · step)
@@ -30,7 +31,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.arms import SHAPE
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
-from aletheia.study.planned_runs import planned_runs
+from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.study import Run, Study
 
 SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
@@ -41,6 +42,7 @@ ROW_TOKENS = 150  # of an instruction row with its wording
 LAYER = 1e-3  # seconds to launch a layer's kernels for one token a sequence
 BANDWIDTH = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
 NF4 = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
+TIMED_TOGETHER = 3  # a measurement in turns: std, another arm, and std once more
 NEEDED = ("time", "parameters", "layers")
 
 
@@ -57,7 +59,7 @@ class Cost:
     trainings, evaluations
         Numbers of new jobs; a base model's evaluation is one.
     training_seconds, evaluation_seconds
-        Of these jobs together; batches, probes and selections with the trainings.
+        Of these jobs together; batches, probes, selections and measurements in turns with the trainings.
     """
 
     campaign: str
@@ -90,6 +92,12 @@ def share_of_rows(study: Study, run: Run) -> float:
     """Return how many times the rows of its campaign's step a run's step has."""
     own, common = run.settings["training"], study.batches[run.model, run.seed]
     return math.prod(own[key] / common[key] for key in SHAPE)
+
+
+def turns_seconds(entry: Mapping[str, Any], pace: Mapping[str, Any], *, arms: int) -> float:
+    """Return the seconds of a job in which so many arms train in turns, by a section ``interleaving``."""
+    steps = arms * (pace["rounds"] + 1) * pace["steps"]  # one round of warm-up
+    return load_seconds(entry) + steps * entry["time"]["seconds_per_step"]
 
 
 def probe_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
@@ -152,11 +160,16 @@ def estimated(study: Study) -> list[Cost]:
         planned = planned_runs(campaign)
         for model in campaign["models"]:
             runs = [(model, run["arm"], run["seed"]) for run in planned if run["model"] == model]
-            costs.append(_cost(study, campaign["name"], model, _new(seen, runs), seen))
+            timed = [("turns", *key) for key in runs_in_turns(campaign) if key[0] == model]
+            new, timed = _new(seen, runs), len(_new(seen, timed))
+            costs.append(_cost(study, campaign["name"], model, new, seen, timed=timed))
     return costs
 
 
-def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], seen: set[tuple[Any, ...]]) -> Cost:
+def _cost(
+    study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], seen: set[tuple[Any, ...]], *, timed: int
+) -> Cost:
+    """Return the cost of the runs of a model that are new, and of so many measurements in turns."""
     entry = study.models[model]
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
@@ -168,6 +181,7 @@ def _cost(study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], 
     training = sum(
         training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
     )
+    training += timed * turns_seconds(entry, shared["interleaving"], arms=TIMED_TOGETHER)
     return Cost(
         campaign=campaign,
         model=model,

@@ -56,10 +56,7 @@ class WallTimes:
     def turns(self, model: str, *, arms: int) -> int:
         """Return the minutes of a job in which so many arms train in turns."""
         entry, pace = self.study.models[model], self.study.shared[model]["interleaving"]
-        if "time" not in entry:
-            return self.site.minutes(None)
-        steps = arms * (pace["rounds"] + 1) * pace["steps"]
-        return self.site.minutes(cost.load_seconds(entry) + steps * entry["time"]["seconds_per_step"])
+        return self.site.minutes(cost.turns_seconds(entry, pace, arms=arms) if "time" in entry else None)
 
     def evaluation(self, model: str) -> int:
         """Return the minutes of one evaluation of all benchmarks that the model is asked."""

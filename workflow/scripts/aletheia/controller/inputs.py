@@ -133,7 +133,7 @@ def stability_draws(study: Study, paths: Paths) -> list[str]:
 
 
 def pairs(study: Study, paths: Paths) -> list[str]:
-    """Return the measurement in turns of each selecting run that has a standard one beside it."""
+    """Return the measurement in turns of each run that has a standard one beside it."""
     return [paths.pair(run.model, run.arm, run.seed) for run in study.paired()]
 
 

@@ -92,8 +92,12 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     figure, (axis,) = plot_style.canvas(style, len(blocks) + len(overall) + 0.3)
     for y, (_, speed, own) in enumerate(blocks):
         shown = own.dropna(subset=["speedup_percent"])
-        plot_style.ticks(axis, shown["speedup_percent"][~shown["busy"]], y - 0.14, colour)
-        plot_style.ticks(axis, shown["speedup_percent"][shown["busy"]], y - 0.14, colour, shape="x")
+        # Times in turns have each other's company alone, whatever the runs had.
+        crossed = shown["busy"] & ("turns" not in speed)
+        plot_style.ticks(axis, shown["speedup_percent"][~crossed], y - 0.14, colour)
+        plot_style.ticks(axis, shown["speedup_percent"][crossed], y - 0.14, colour, shape="x")
+        if "turns" in speed:
+            plot_style.band(axis, speed["turns"]["same_speedup_percent"], y)
         plot_style.mark(axis, speed["speedup_percent"], y - 0.14, colour)
         plot_style.mark(axis, speed["speedup_with_probe_percent"], y + 0.2, colour, filled=False)
         _percent_label(axis, speed["speedup_percent"], y - 0.14)
@@ -105,14 +109,32 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     plot_style.fit_labels(figure, [axis], [label for label, *_ in blocks] + [label for label, _ in overall])
     _room(axis, from_zero=True)
     axis.set_xlabel(SPEEDUP)
+    every = [block for _, block, _ in blocks]
     plot_style.key(figure, {"training": (colour, True), "with the probe": (colour, False)})
-    counts = [block["speedup_percent"]["n"] for _, block, _ in blocks]
-    seeds = _seeds(counts)
-    busy = sum(block["busy"] for _, block, _ in blocks)
-    note = f"{_over_seeds(counts)}{'; overall: over models' if overall else ''}. Ticks: single pairs."
+    counts = [block["speedup_percent"]["n"] for block in every]
+    busy = sum(block["busy"] for block in every if "turns" not in block)
+    note = f"{_bars_over(every)}{'; overall: over models' if overall else ''}. Ticks: single pairs."
+    note += " Grey band: std against std." if any("turns" in block for block in every) else ""
     note += f" Crosses: {busy} of {sum(counts)} pairs, timed on a busy machine." if busy else ""
-    plot_style.caption(figure, title, f"Wall-clock of equal steps, paired by seed, {seeds}", _marked(rows, note))
+    plot_style.caption(figure, title, f"{_timed(every)}, paired by seed, {_seeds(counts)}", _marked(rows, note))
     return figure
+
+
+def _timed(blocks: list[dict[str, Any]]) -> str:
+    """Return how the speedups of some models were taken."""
+    kinds = {"turns" in block for block in blocks}
+    if kinds == {True}:
+        return "Runs' times by steps taken in turns"
+    return "Wall-clock of equal steps" + (", or taken in turns beside a grey band" if True in kinds else "")
+
+
+def _bars_over(blocks: list[dict[str, Any]]) -> str:
+    """Return how to read the bars of speedups; of one seed in turns they are over rounds."""
+    counts = [block["speedup_percent"]["n"] for block in blocks]
+    if not any(block.get("turns", {}).get("interval") == "rounds" for block in blocks):
+        return _over_seeds(counts)
+    bootstrap = "95 % bootstrap over rounds"
+    return f"Bars: 95 % t-interval over seeds, of one seed {bootstrap}" if max(counts) > 1 else f"Bars: {bootstrap}"
 
 
 def _room(axis: Axes, *, from_zero: bool = False) -> None:
@@ -205,7 +227,8 @@ def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     _room(axis, from_zero=True)
     axis.set_xlabel(SPEEDUP)
     note = "Headline models. Bars: 95 % t-interval; filled: over the family's models; open: one model, over its seeds."
-    plot_style.caption(figure, title, "Wall-clock of equal steps, the probe left out", note)
+    timed = _timed([m["speed"] for c in summary["campaigns"] if c["families"] for m in c["models"] if m["speed"]])
+    plot_style.caption(figure, title, f"{timed}, the probe left out", note)
     return figure
 
 
@@ -216,8 +239,9 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     asked = bool(frame["mmlu_extra_pp"].notna().any())
     column = "mmlu_extra_pp" if asked else "eval_loss_difference"
     points = [
-        (label, estimate(own["speedup_percent"]), estimate(own[column]))
-        for label, own in ((label, _of(frame, campaign, model["model"])) for label, campaign, model in rows)
+        (label, model["speed"]["speedup_percent"], estimate(_of(frame, campaign, model["model"])[column]))
+        for label, campaign, model in rows
+        if model["speed"]
     ]
     points = [p for p in points if p[1]["n"] and p[2]["n"]]
     if not points:
@@ -241,6 +265,8 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     worse = "below 0: more forgetting than standard" if asked else "above 0: worse than standard; no MMLU in this study"
     seeds = [extra["n"] for _, _, extra in points]
     note = f"{_over_seeds(seeds)}, paired by seed.{band}"
+    if any("turns" in (model["speed"] or {}) for *_, model in rows):
+        note += " Speed taken in turns."
     if any(MARK in label for label, *_ in points):
         note += f" {OUTSIDE}"
     plot_style.caption(figure, title, f"One point a model, {_seeds(seeds)}; {worse}", note)

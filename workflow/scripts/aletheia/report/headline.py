@@ -25,10 +25,13 @@ def headline(summary: dict[str, Any]) -> str:
     blocks = [model["speed"] for model in campaign["models"] if model["headline"] and model["speed"]]
     busy = sum(block["busy"] for block in blocks)
     company = f" {busy} of {count} pairs were timed on a busy machine; make audit says how to time them again."
-    return (
-        f"Measured speedup ({campaign['name']}): {_interval(speed)}, {counted}; "
-        f"with the probe counted {_interval(probe)}.{company if busy else ''}"
-    )
+    measured = f"Measured speedup ({campaign['name']}): {_interval(speed)}, {counted}"
+    counting = f"with the probe counted {_interval(probe)}"
+    if "turns" in best:
+        over = " by bootstrap over rounds" if best["turns"]["interval"] == "rounds" else ""
+        same, clock = (_interval(best["turns"][f"{name}_speedup_percent"]) for name in ("same", "wall_clock"))
+        return f"{measured}, taken in turns{over}; {counting}; std against std {same}; by the wall clock {clock}."
+    return f"{measured}; {counting}.{company if busy else ''}"
 
 
 def _interval(value: dict[str, Any]) -> str:

@@ -161,6 +161,12 @@ def ticks(axis: Axes, values: Iterable[float], y: float, colour: Any, *, shape: 
     axis.plot(values, [y] * len(values), shape, color=colour, markersize=6, markeredgewidth=0.9, zorder=3)
 
 
+def band(axis: Axes, value: Mapping[str, Any], y: float) -> None:
+    """Draw an interval as a grey band of one row around height ``y``; nothing where there is none."""
+    if value["low"] is not None:
+        axis.barh(y, value["high"] - value["low"], 0.86, value["low"], color=BAND, linewidth=0, zorder=0)
+
+
 def zero_line(axis: Axes) -> None:
     """Draw the line of no difference."""
     axis.axvline(0, color=MUTED, linewidth=0.9, zorder=1)

@@ -15,6 +15,7 @@ from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
 from aletheia.provenance.machine_load import RULE
+from aletheia.report.speed_columns import COSTS, SAME, WALL_CLOCK, costs_display, costs_of, turns_note, turns_numbers
 from aletheia.report.table_text import DASH, MARK, Table, bounds, interval, mean_sd, number, p_value
 from aletheia.study.arms import BASELINE
 
@@ -45,7 +46,8 @@ def _table(index: int, title: str, note: str, numbers: list[dict], display: list
     shown = pd.DataFrame(display)
     if "Campaign" in shown and shown["Campaign"].nunique() == 1:
         shown = shown.drop(columns="Campaign")
-    empty = [c for c in shown.columns if c.startswith(("Paper", "Δ", BUSY)) and (shown[c] == DASH).all()]
+    sparse = ("Paper", "Δ", BUSY, WALL_CLOCK, SAME)
+    empty = [c for c in shown.columns if c.startswith(sparse) and (shown[c] == DASH).all()]
     if "Model" in shown and shown["Model"].str.contains(MARK).any():
         note = f"{note} {OUTSIDE}"
     return Table(index, title, note, pd.DataFrame(numbers), shown.drop(columns=empty))
@@ -87,7 +89,7 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
 
 
 def speed_table(summary: dict[str, Any], published: Published) -> Table:
-    """Return table 2: wall-clock of std and ale, speedup without and with the probe, ratio, paired test."""
+    """Return table 2: times of std and ale, speedup without and with the probe, ratio, paired test, and its cost."""
     numbers, display = [], []
     for campaign, model in _models(summary, "speed"):
         speed, paper = model["speed"], published[2].get(model_key(model["model"]), {})
@@ -96,29 +98,35 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
         first = {"campaign": campaign["name"], "model": model["model"], "headline": model["headline"]}
         flat = [_flat(k, speed[k]) for k in ("std_seconds", "ale_seconds", *SPEEDS)]
         first["busy_pairs"] = speed["busy"]
-        numbers.append(_speed_numbers(first, flat, speed["test"], speed["paired"], paper))
+        costs = costs_of(model)
+        row = _speed_numbers(first, flat, speed["test"], speed["paired"], paper)
+        numbers.append(row | costs | turns_numbers(speed))
         seconds = {"Std time (s)": speed["std_seconds"], "Ale time (s)": speed["ale_seconds"]}
         head = {"Campaign": campaign["name"], "Model": _label(model)}
         head |= {name: mean_sd(value, 1) for name, value in seconds.items()}
         shown = _speed_display(speed, speed["test"]["p_holm"], f"{speed['paired']}", paper)
-        display.append(head | shown | {BUSY: _busy_pairs(speed)})
+        display.append(head | shown | costs_display(costs) | {BUSY: _busy_pairs(speed)})
     for campaign in summary["campaigns"]:
         for unit, overall in (campaign["overall"] or {}).items():
             same = {model_key(m["model"]) for m in campaign["models"]} == set(published[2]) - {"overall"}
             paper = published[2]["overall"] if same else {}
             first = {"campaign": campaign["name"], "model": f"overall ({unit})", "headline": True}
             flat = [_flat(k, overall[k]) for k in SPEEDS]
-            numbers.append(_speed_numbers(first, flat, overall["test"], None, paper))
+            numbers.append(_speed_numbers(first, flat, overall["test"], None, paper) | turns_numbers(overall))
             head = {"Campaign": campaign["name"], "Model": f"Overall, unit: {unit}"}
             head |= {"Std time (s)": DASH, "Ale time (s)": DASH}
-            display.append(head | _speed_display(overall, overall["test"]["p"], DASH, paper) | {BUSY: DASH})
+            wins = f"{overall['wins']} of {overall['speedup_percent']['n']}"
+            shown = _speed_display(overall, overall["test"]["p"], DASH, paper)
+            display.append(head | shown | dict.fromkeys(COSTS, DASH) | {"Faster": wins, BUSY: DASH})
     note = (
         f"{STATED} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
         "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
-        "models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. The overall "
-        "rows take each model's mean as one value, or each pair as in the paper; seeds of one model are no "
-        "independent models, so only the first speaks of models to come."
+        "headline models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. Faster: in "
+        "how many of the planned pairs ale took less time; one that failed is none. Peak memory, and the probe's share "
+        "of ale's whole time, are of the runs. The overall rows take each model's mean as one value, or each pair as "
+        "in the paper; seeds of one model are no independent models, so only the first speaks of models to come."
     )
+    note += turns_note([model["speed"] for _, model in _models(summary, "speed") if model["speed"]])
     if any(model["speed"] and model["speed"]["busy"] for _, model in _models(summary, "speed")):
         note = f"{note} {BUSY}: {RULE}. Such pairs count; `make audit` says how to time them again."
     return _table(2, "Training speedup of Aletheia against standard LoRA.", note, numbers, display)
@@ -162,6 +170,8 @@ def _speed_display(block: dict[str, Any], p: float | None, paired: str, paper: d
     return {
         "Speedup (%)": mean_sd(block["speedup_percent"], 1),
         "95 % interval": bounds(block["speedup_percent"], 1),
+        SAME: interval(block["turns"]["same_speedup_percent"], 1, "+") if "turns" in block else DASH,
+        WALL_CLOCK: mean_sd(block["turns"]["wall_clock_speedup_percent"], 1) if "turns" in block else DASH,
         "With probe (%)": mean_sd(block["speedup_with_probe_percent"], 1),
         "Ratio": number(block["ratio"]["mean"], 3) + "×" * (block["ratio"]["mean"] is not None),
         "n": str(block["speedup_percent"]["n"]),

@@ -14,7 +14,7 @@ from typing import Any
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study.benchmarks import HUMANEVAL, table_name
 from aletheia.study.paths import BASE, Paths, run_name
-from aletheia.study.planned_runs import of_arms, planned_runs
+from aletheia.study.planned_runs import of_arms, planned_runs, runs_in_turns
 
 Campaigns = Sequence[Mapping[str, Any]]
 RunKey = tuple[str, str, int]  # model, arm, seed
@@ -39,6 +39,8 @@ class CampaignArtifacts:
     generations
         Sidecars of generated programs by (model, arm, seed), or (model, "base", None): what judged them stands in
         the evaluation, what wrote them only here.
+    turns
+        Measurements in turns with the standard arm by (model, arm, seed), of campaigns with ``speed: turns``.
     """
 
     runs: list[Path]
@@ -49,11 +51,12 @@ class CampaignArtifacts:
     plans: dict[tuple[str, int], Path] = field(default_factory=dict)
     precisions: dict[str, Path] = field(default_factory=dict)
     generations: dict[tuple[str, str, int | None], Path] = field(default_factory=dict)
+    turns: dict[RunKey, Path] = field(default_factory=dict)
 
     @property
     def paths(self) -> list[Path]:
         """All of them, each once."""
-        others = (self.probes, self.selections, self.tokens, self.plans, self.precisions, self.generations)
+        others = (self.probes, self.selections, self.tokens, self.plans, self.precisions, self.generations, self.turns)
         found = [*self.runs, *self.evaluations, *(path for group in others for path in group.values())]
         return list(dict.fromkeys(found))
 
@@ -83,6 +86,7 @@ def campaign_artifacts(
     evaluated: dict[Path, None] = {}
     found = CampaignArtifacts(runs or [], evaluations or [])
     for campaign in campaigns:
+        found.turns.update({key: Path(paths.pair(*key)) for key in runs_in_turns(campaign)})
         for run in planned_runs(campaign):
             model, arm, seed = key = (run["model"], run["arm"], run["seed"])
             trained[Path(paths.run(*key))] = None

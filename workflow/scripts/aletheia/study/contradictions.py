@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import Say, arms_of, check_share, entries, needs_probe, place_of
+from aletheia.study.arms import BASELINE, Say, arms_of, check_share, entries, needs_probe, place_of
 from aletheia.study.benchmarks import GENERATED, HELDOUT, QUESTIONS, either
+from aletheia.study.planned_runs import TURNS
 from aletheia.study.recipes import GROUPS, stated_keys
 from aletheia.study.report_contents import REPORTS
 from aletheia.study.schema import at, merged
@@ -43,6 +44,7 @@ def check_campaign(campaign: Mapping[str, Any]) -> None:
             near = nearest(model, campaign["models"])
             raise UserError(f"{at(path, 'overrides', model)}: {model!r} is no model of the campaign{near}")
     _check_reports(campaign, path)
+    _check_speed(campaign, path)
     _check_asked(campaign, path)
 
 
@@ -61,6 +63,16 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
                 f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add "
                 f"{either(QUESTIONS)} to it, or take the report out"
             )
+
+
+def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
+    """Refuse turns where no model has an arm that could take them with the standard one."""
+    arms = [arms_of(campaign, model) for model in campaign["models"]]
+    if campaign["speed"] == TURNS and not any(BASELINE in own and len(own) > 1 for own in arms):
+        raise UserError(
+            f"{at(path, 'speed')}: turns times each arm beside {BASELINE}, and no model has {BASELINE} and another "
+            "arm; add them to arms, or take it out"
+        )
 
 
 def benchmarks_of(campaign: Mapping[str, Any], model: str) -> list[str]:

@@ -39,6 +39,7 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     files |= {paths.precision(model): "precision" for model in study.measured_precisions()}
     for run in study.runs.values():
         files |= _trained(run, paths)
+    files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.timed_in_turns()}
     for model, run_name in study.evaluated():
         files |= {paths.evaluation(model, run_name, name): rule for name, rule in _evaluated(study, model).items()}
     for target, rule in _targets(study, paths).items():
@@ -56,9 +57,9 @@ def stability_files(study: Study, results: str = "results") -> dict[str, str]:
 
 
 def paired_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake paired`` leaves, which is no target of the study."""
-    paths = Paths(results)
-    files = {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.paired()}
+    """Return ``{path: rule}`` of what ``snakemake paired`` leaves beyond the study's own measurements in turns."""
+    paths, own = Paths(results), study.timed_in_turns()
+    files = {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.paired() if run not in own}
     return files | dict.fromkeys(with_sidecar(paths.paired()), "paired_summary")
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aletheia.study.arms import BASELINE
+
+TURNS = "turns"  # a campaign's ``speed``: arms timed alternately in one process; ``wall_clock`` is the runs' own times
 OF_ARMS = ("arms", "selecting", "probing", "own_arms", "recipes")
 
 
@@ -32,3 +35,20 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def of_arms(campaign: Mapping[str, Any], model: str, key: str) -> Any:
     """Return what a campaign in short says of a model's arms: the model's own, or the campaign's; None if neither."""
     return campaign.get("models", {}).get(model, {}).get(key, campaign.get(key))
+
+
+def runs_in_turns(campaign: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """Return (model, arm, seed) of the runs that a campaign with ``speed: turns`` has timed beside the standard arm.
+
+    All arms but ``std``, of the models and seeds that have it in the campaign; none of other campaigns.
+
+    Parameters
+    ----------
+    campaign
+        As of :func:`planned_runs`, with ``speed``.
+    """
+    if campaign.get("speed") != TURNS:
+        return []
+    keys = [(run["model"], run["arm"], run["seed"]) for run in planned_runs(campaign)]
+    with_std = {(model, seed) for model, arm, seed in keys if arm == BASELINE}
+    return [key for key in keys if key[1] != BASELINE and (key[0], key[2]) in with_std]

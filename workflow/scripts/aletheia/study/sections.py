@@ -84,8 +84,9 @@ def arm(study: Study, model: str, arm: str, seed: int) -> Section:
 
 
 def baseline(study: Study, model: str, seed: int) -> Section:
-    """Return what the standard arm of a pair means."""
-    return study.run(model, BASELINE, seed).arm_settings
+    """Return what the standard arm of a pair means, its adapters, and the settings of training that are read."""
+    run = study.run(model, BASELINE, seed)
+    return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timed(run)}
 
 
 def adapter(study: Study, model: str, arm: str, seed: int) -> Section:

@@ -27,6 +27,7 @@ from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_recipe, check_settings
 from aletheia.study.evaluation_jobs import check_served, jobs_of
 from aletheia.study.paths import BASE, run_name
+from aletheia.study.planned_runs import TURNS, runs_in_turns
 from aletheia.study.recipes import placement, recipe, stated_keys
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, stand_ins
@@ -202,9 +203,14 @@ class Study:
         return [model for model in self.used_models() if self.models[model]["dtype"] == "auto"]
 
     def paired(self) -> list[Run]:
-        """Return the runs that can be timed in turns with the standard arm: selecting arms of as many steps."""
-        selecting = (run for run in self.runs.values() if run.kind == "train_ale")
-        return [run for run in selecting if (run.model, BASELINE, run.seed) in self.runs]
+        """Return the runs that can be timed in turns with the standard arm: all others that have one beside them."""
+        others = (run for run in self.runs.values() if run.arm != BASELINE)
+        return [run for run in others if (run.model, BASELINE, run.seed) in self.runs]
+
+    def timed_in_turns(self) -> list[Run]:
+        """Return those of the runs of :meth:`paired` whose campaign takes its speed from turns."""
+        keys = dict.fromkeys(key for campaign in self.campaign_index() for key in runs_in_turns(campaign))
+        return [self.runs[key] for key in keys]
 
     def attributed(self) -> dict[str, Run]:
         """Return, by model, the first run of an arm that is probed: its attribution has that run's settings."""
@@ -225,6 +231,8 @@ class Study:
                 "name": campaign["name"],
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
+                # Only where it says so, so that other ledgers keep what made them.
+                **({"speed": TURNS} if campaign["speed"] == TURNS else {}),
                 **_kinds(campaign["arms"]),
                 "arms": list(campaign["arms"]),
                 **self._curves(campaign),

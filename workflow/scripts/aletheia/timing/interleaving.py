@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aletheia.provenance.start import work_begins
@@ -45,6 +45,35 @@ def twin(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(shared): shared for shared in [*tensors, *states]})
 
 
+def round_order(names: Sequence[str], number: int) -> list[str]:
+    """Return the order of the arms in a round.
+
+    Rounds come in twos, the second with the first one's order reversed, so that a drift meets all arms alike; the next
+    two begin one arm further. Over 2n rounds each of n arms has each position equally often. Of three arms these six
+    orders are a Williams design: each arm also follows each other one equally often.
+
+    Parameters
+    ----------
+    names
+        The arms.
+    number
+        Of the round, from 0.
+
+    References
+    ----------
+    Williams, "Experimental designs balanced for the estimation of residual effects of treatments", Australian Journal
+    of Scientific Research A 2 (1949).
+    """
+    start = number // 2 % len(names)
+    turned = [*names[start:], *names[:start]]
+    return turned if number % 2 == 0 else turned[::-1]
+
+
+def round_orders(names: Sequence[str], rounds: int) -> list[list[str]]:
+    """Return the order of the arms in each counted round."""
+    return [round_order(names, number) for number in range(rounds)]
+
+
 def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: int) -> dict[str, Turns]:
     """Run arms in alternating blocks.
 
@@ -54,8 +83,7 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
         By arm: a function that returns its loop, of :func:`total_steps` steps or more. All are made before the first
         block.
     rounds
-        Counted rounds. One more comes first, as warm-up. Every other round takes the arms in the opposite order (A, B,
-        B, A), so that a drift meets both alike.
+        Counted rounds, each in the order of :func:`round_order`. One more comes first, as warm-up.
     steps
         Optimiser steps of each arm in a round.
 
@@ -69,8 +97,8 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
     loops = {name: made.pop(name) for name in makers if made[name] is not None}
     work_begins()
     for number in range(WARMUP_ROUNDS + rounds):
-        order = list(loops) if number % 2 == 0 else list(loops)[::-1]
-        for name in order:
+        order = round_order(list(makers), max(0, number - WARMUP_ROUNDS))
+        for name in [name for name in order if name in loops]:
             block = _guarded(turns[name], lambda name=name: _block(turns[name], loops[name], steps))
             if block is None:
                 # Its gradients and moments go, so that the others have the memory.

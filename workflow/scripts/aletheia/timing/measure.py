@@ -1,4 +1,4 @@
-"""Interleaved measurements from staged inputs to payloads: the pair of std and a selecting arm, and the attribution."""
+"""Interleaved measurements from staged inputs to payloads: std with another arm, and the attribution."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aletheia.method.loading import check_context, load, loading, resolved_dtype
 from aletheia.method.selection import select_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
-from aletheia.timing.interleaving import WARMUP_ROUNDS, take_turns, total_steps, twin
-from aletheia.timing.paired import STD, ratios_payload, status_of
+from aletheia.timing.interleaving import WARMUP_ROUNDS, round_orders, take_turns, total_steps, twin
+from aletheia.timing.paired import AGAIN, RATIOS, STD, ratios_payload, status_of
 from aletheia.timing.rounds import Turns
 from aletheia.timing.step_attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
 from aletheia.timing.step_cost import Shape
@@ -37,30 +37,31 @@ class Work:
     model
         A base model without adapters.
     batches
-        Collated micro-batches in order.
+        Collated micro-batches in order, by batch size and accumulation: arms of another shape cut the same rows
+        otherwise.
     dtype
         That all arms compute in.
     facts
-        What the artifact says of the batches: the hash of their plan, and the positions of each counted step.
+        What the artifact says of its arm's batches: the hash of their plan, and the positions of each counted step.
     """
 
     model: Any
-    batches: list[TokenBatch]
+    batches: dict[tuple[int, int], list[TokenBatch]]
     dtype: str
     facts: dict[str, Any]
 
 
 def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Time std and a selecting arm in turns.
+    """Time std, once more std, and another arm in turns.
 
     Parameters
     ----------
     inputs
-        Model, data, selection, seed, and the probe whose time the arm pays for. As many batches are drawn as it takes,
-        whatever plan the runs read.
+        Model, data, the arm's selection where it has one, seed, and the probe whose time the arm pays for. As many
+        batches are drawn as it takes, whatever plan the runs read.
     config
         Sections ``run``, ``model``, ``encoding``, ``adapter``, ``arm``, ``training``, ``interleaving``, and ``std``,
-        the standard arm's entry.
+        the standard arm's own ``arm``, ``adapter`` and ``training``; without it std has the arm's, and all layers.
 
     Returns
     -------
@@ -68,21 +69,22 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
         Payload of a ``paired`` artifact; an arm that failed is a status in it.
     """
     name = config["run"]["arm"]
-    selection = artifacts.payload(inputs.selection, "selection")
+    selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
     probe = inputs.probe_seconds if inputs.probe else None
     facts = {**_facts(inputs, config), "arm": name, "probe_seconds": probe}
     facts["probe_shared_by_steps"] = config["training"]["steps"]
-    nothing = {"frozen_layers": None, "ratio": None, "ratio_with_probe": None, "arms": {}}
-    if selection["status"] != "ok":
+    # In this order they begin; each further round has its own.
+    order = (STD, name, AGAIN)
+    facts["order"] = round_orders(order, config["interleaving"]["rounds"])
+    nothing = {"frozen_layers": None, **dict.fromkeys(RATIOS), "arms": {}}
+    if selection and selection["status"] != "ok":
         return {**facts, **nothing, "status": selection["status"], "reason": f"probe: {selection['reason']}"}
-    work = _loaded(inputs, config, facts["dtype"])
+    std = {**config, "arm": {"layers": "all"}, **config.get("std", {})}
+    work = _loaded(inputs, config, facts["dtype"], std["training"])
     if isinstance(work, TrainingRecord):
         return {**facts, **nothing, "status": work.status, "reason": work.reason}
-    std = {**config, "arm": config.get("std", {"layers": "all"})}
-    makers = {
-        STD: _maker(work, None, std, seed=inputs.seed),
-        name: _maker(work, selection, config, seed=inputs.seed),
-    }
+    arms_of = {STD: (None, std), name: (selection, config), AGAIN: (None, std)}
+    makers = {each: _maker(work, *arms_of[each], seed=inputs.seed) for each in order}
     turns = take_turns(makers, **config["interleaving"])
     status, reason = status_of(turns)
     paid = {"seconds": probe, "steps": config["training"]["steps"]} if probe is not None else None
@@ -169,10 +171,13 @@ def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loaded(inputs: RunInputs, config: Mapping[str, Any], dtype: str) -> Work | TrainingRecord:
+def _loaded(
+    inputs: RunInputs, config: Mapping[str, Any], dtype: str, *others: Mapping[str, Any]
+) -> Work | TrainingRecord:
     """Load model and batches; where the model cannot be loaded return the record that says why.
 
     The batches begin the plan that the study's runs of this model and seed read: a longer one begins with a shorter.
+    Those of ``others``, further sections ``training``, are drawn too.
     """
     section, training = config["interleaving"], config["training"]
     rows = inputs.rows(config, lambda: tokenizer)
@@ -184,9 +189,16 @@ def _loaded(inputs: RunInputs, config: Mapping[str, Any], dtype: str) -> Work | 
         return record
     check_context(model, config["encoding"]["max_tokens"])
     drawn = {"plan": None, "steps": total_steps(section), "seed": inputs.seed}
-    plan = planned_batches(rows, tokenizer.pad_token_id, training, **drawn)
+    shapes = {_shape_of(each): each for each in (*others, training)}
+    plans = {shape: planned_batches(rows, tokenizer.pad_token_id, each, **drawn) for shape, each in shapes.items()}
+    plan = plans[_shape_of(training)]
     stepped = positions(plan.batches, accumulation=training["accumulation"], steps=section["steps"])
-    return Work(model, plan.batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": stepped})
+    batches = {shape: each.batches for shape, each in plans.items()}
+    return Work(model, batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": stepped})
+
+
+def _shape_of(training: Mapping[str, Any]) -> tuple[int, int]:
+    return training["batch_size"], training["accumulation"]
 
 
 def positions(batches: list[TokenBatch], *, accumulation: int, steps: int) -> list[list[int]]:
@@ -212,7 +224,7 @@ def _maker(work: Work, plan: Mapping[str, Any] | None, config: Mapping[str, Any]
         model, placement = placed(twin(work.model), plan, config, seed=seed)
         return Loop(
             model,
-            work.batches,
+            work.batches[_shape_of(settings)],
             settings=settings,
             steps=total_steps(config["interleaving"]),
             learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
