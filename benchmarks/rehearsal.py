@@ -31,8 +31,9 @@ ROOT = HERE.parent
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests")]
 
 from aletheia.provenance import machine  # noqa: E402
+from aletheia.study.load import load_study  # noqa: E402
 from aletheia.study.schema import read_yaml  # noqa: E402
-from aletheia.study.study import Study, load_study  # noqa: E402
+from aletheia.study.study import Study  # noqa: E402
 from slurm_cluster import Cluster, Job, lacking  # noqa: E402
 
 STUDY = ("--configfile", "config/rehearsal.yaml")

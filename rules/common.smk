@@ -38,7 +38,7 @@ from aletheia.study.configuration_files import read_configuration
 from aletheia.study.outputs import evaluation_outputs
 from aletheia.study.paths import Paths
 from aletheia.study.schema import trees
-from aletheia.study.study import load_study
+from aletheia.study.load import load_study
 
 # First, so that a mistake in the configuration is one sentence too.
 if workflow.is_main_process:

@@ -370,8 +370,9 @@ def test_curves_are_a_table_with_a_row_a_point(tmp_path):
 
 
 def test_aggregate_makes_the_table_where_a_campaign_has_curves():
-    assert "curves.csv" not in aggregate.tables([{"reports": []}])
-    assert aggregate.tables([{"reports": []}, {"reports": [], "curves": True}]) == ["ledger.csv", "curves.csv"]
+    campaign = {"reports": [], "models": {}}
+    assert "curves.csv" not in aggregate.tables([campaign])
+    assert aggregate.tables([campaign, {**campaign, "curves": True}]) == ["ledger.csv", "curves.csv"]
 
 
 def test_curves_are_drawn_an_arm_a_line(drawn):

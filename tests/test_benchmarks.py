@@ -35,9 +35,9 @@ from aletheia.study.benchmarks import (
     either,
     table_name,
 )
+from aletheia.study.load import load_study
 from aletheia.study.outputs import study_files
 from aletheia.study.schema import schema, section_defaults
-from aletheia.study.study import load_study
 from conftest import ROOT
 from ledgers import LINEAGE, TWO_MODELS, ledger_of
 from stage_step import make_wheel, stage

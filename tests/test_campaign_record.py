@@ -11,8 +11,8 @@ from aletheia.audit.inventory import read_configuration
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 from aletheia.study import results_tree
+from aletheia.study.load import load_study
 from aletheia.study.results_tree import other_campaigns, record_campaigns
-from aletheia.study.study import load_study
 from conftest import ROOT, STUDY, edit, said, snakemake
 
 CAMPAIGN = ROOT / "tests/study/campaign.yaml"

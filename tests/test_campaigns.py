@@ -16,9 +16,9 @@ import ledgers
 from aletheia.analysis import pairs
 from aletheia.analysis.ledger import build_ledger
 from aletheia.analysis.paper_tables import load_published
+from aletheia.study.load import load_study
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.schema import read_yaml, schema, with_defaults
-from aletheia.study.study import load_study
 from aletheia.training.trainer import planned_steps
 from conftest import ROOT, SCRIPTS, copy_project, said, snakemake
 

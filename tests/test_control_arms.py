@@ -11,9 +11,9 @@ from aletheia.cluster.wall_time import WallTimes
 from aletheia.controller import inputs
 from aletheia.errors import UserError
 from aletheia.study import outputs
+from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merged, read_yaml
-from aletheia.study.study import load_study
 from conftest import ROOT, copy_project, edit, run_script, said, snakemake
 
 CONTROL = ("--configfile", "tests/cluster/one.yaml")

@@ -12,8 +12,8 @@ import pytest
 from aletheia.analysis.paper_tables import load_published
 from aletheia.cluster.cost import SMALL, estimated, evaluation_seconds, load_seconds, training_seconds
 from aletheia.errors import UserError
+from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
-from aletheia.study.study import load_study
 from conftest import ROOT
 
 

@@ -14,8 +14,8 @@ from huggingface_hub import constants
 
 from aletheia.errors import UserError
 from aletheia.staging import convert, disk_space, hub
+from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
-from aletheia.study.study import load_study
 from conftest import ROOT, SCRIPTS, copy_project, said, snakemake
 from hub_server import COMMIT, NEWER, Hub, git_hash
 from stage_step import refused, stage, staged

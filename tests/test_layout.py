@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from aletheia.study import outputs as layout
+from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
-from aletheia.study.study import load_study
 from conftest import STUDY, copy_project, edit, said, snakemake
 
 
@@ -30,7 +30,7 @@ def test_the_layout_is_the_rules_outputs_where_speed_is_taken_in_turns(tmp_path,
     folder = copy_project(tmp_path / "project")
     edit(folder / "tests/study/campaign.yaml", "\nmodels:", "\nspeed: turns\nmodels:")
     declared = hold_together(folder, STUDY[1], "all", monkeypatch)
-    assert sum(rule == "interleave" for rule in declared.values()) == 4
+    assert sum(rule == "interleave" for rule in declared.values()) == 5
     study = load_study(read_yaml(Path(STUDY[1])))
     assert set(layout.paired_files(study).values()) == {"paired_summary"}
 

@@ -13,11 +13,11 @@ from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.cluster.cost import share_of_rows, training_seconds
 from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
+from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.recipes import COMMON, SECTIONS
 from aletheia.study.schema import schema
-from aletheia.study.study import load_study
 from ledgers import TWO_MODELS
 from ledgers import study as ledger_study
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from aletheia.method.layers import adaptable_layers
 from aletheia.provenance import artifacts
 from aletheia.staging import convert
+from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
-from aletheia.study.study import load_study
 from conftest import ROOT, copy_project, said, snakemake
 from evaluations import model_lock
 from ledgers import sealed

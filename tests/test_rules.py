@@ -12,9 +12,9 @@ from aletheia.controller.binding import Binder, one_of
 from aletheia.errors import UserError
 from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
+from aletheia.study.load import load_study
 from aletheia.study.paths import Paths, run_name
 from aletheia.study.schema import read_yaml
-from aletheia.study.study import load_study
 from conftest import ROOT, STUDY, edit, said, snakemake
 
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]

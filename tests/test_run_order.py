@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from aletheia.controller.priorities import Priorities
+from aletheia.study.load import load_study
 from aletheia.study.run_order import planned_order
 from aletheia.study.schema import read_yaml
-from aletheia.study.study import load_study
 from conftest import ROOT, STUDY, copy_project, edit, said, snakemake
 
 

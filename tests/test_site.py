@@ -15,7 +15,7 @@ from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
 from aletheia.errors import UserError
 from aletheia.sandbox import judge
-from aletheia.study.study import load_study
+from aletheia.study.load import load_study
 from conftest import ROOT, copy_project, said, snakemake
 
 LEONARDO = "profiles/leonardo/site.yaml"

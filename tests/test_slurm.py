@@ -30,8 +30,9 @@ from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
 from aletheia.provenance import artifacts
 from aletheia.sandbox import judge
+from aletheia.study.load import load_study
 from aletheia.study.schema import merged, read_yaml
-from aletheia.study.study import Study, load_study
+from aletheia.study.study import Study
 from conftest import ROOT, copy_project, snakemake
 from hashes import payload_hashes
 from slurm_configuration import ACCOUNT, QOS

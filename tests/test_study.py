@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator
 
 from aletheia.errors import UserError
 from aletheia.study.campaign_artifacts import campaign_artifacts
+from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.schema import schema, trees
-from aletheia.study.study import load_study
 from conftest import ROOT
 
 CAMPAIGN = {

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "scripts"))
 from aletheia.audit.inventory import read_configuration
 from aletheia.cluster.cost import Cost, estimated
 from aletheia.errors import UserError, guarded
-from aletheia.study.study import load_study
+from aletheia.study.load import load_study
 
 HEADINGS = ("campaign", "model", "GPUs", "trainings", "evaluations", "training h", "evaluation h", "GPU-h", "core-h")
 PAPER = Path("config/paper.yaml")

@@ -17,8 +17,9 @@ from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.provenance.staged_files import LOCK
 from aletheia.study import outputs
+from aletheia.study.load import load_study
 from aletheia.study.schema import schema, trees, with_defaults
-from aletheia.study.study import Study, load_study
+from aletheia.study.study import Study
 
 CONFIG = "config/config.yaml"
 # Where a bundle has the campaigns and registries that lie outside the project's folder.

@@ -12,9 +12,10 @@ from aletheia.audit.verification import Finding, Verified, verify_folders
 from aletheia.provenance import artifacts
 from aletheia.study import results_tree
 from aletheia.study.configuration_files import CONFIG, read_configuration
+from aletheia.study.load import load_study
 from aletheia.study.outputs import ON_DEMAND, study_files
 from aletheia.study.schema import trees
-from aletheia.study.study import Study, load_study
+from aletheia.study.study import Study
 
 # So many missing files of one rule are named one by one.
 NAMED = 3

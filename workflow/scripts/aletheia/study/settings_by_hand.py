@@ -7,7 +7,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import check_arm
-from aletheia.study.contradictions import check_ranks, check_training
+from aletheia.study.recipe_checks import check_ranks, check_training
 from aletheia.study.schema import section_schema, validate
 
 

@@ -5,32 +5,22 @@ A run is named by (model, arm, seed). Two campaigns share a run only when all th
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import (
     BASELINE,
-    SHAPE,
-    check_arms,
-    check_arms_of,
     entries,
     needs_probe,
     rule_of,
-    steps_of_plan,
 )
-from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
-from aletheia.study.campaign_files import read_campaigns
-from aletheia.study.contradictions import CountRows, check_campaign, check_recipe, check_settings
-from aletheia.study.evaluation_jobs import check_served, jobs_of
+from aletheia.study.benchmarks import HELDOUT
+from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.planned_runs import TURNS, runs_in_turns
-from aletheia.study.recipes import placement, recipe, stated_keys
-from aletheia.study.registries import expect_data, read_data, read_models
-from aletheia.study.rehearsal import rehearsed_settings, stand_ins
+from aletheia.study.recipes import stated_keys
 from aletheia.study.report_contents import (
     ARMS_FIGURES,
     CURVE_FIGURES,
@@ -42,12 +32,6 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
-from aletheia.study.schema import at, check, merged, schema, trees, with_defaults
-from aletheia.study.schema_sentences import nearest
-
-# Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
-SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
-OWN = ("adapter", "training")
 
 
 @dataclass
@@ -283,153 +267,9 @@ class Study:
         return [r for r in REPORTS if any(r in c["reports"] for c in self.campaigns)]
 
 
-def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
-    """Read registries and campaigns.
-
-    Parameters
-    ----------
-    config
-        The merged configuration that Snakemake holds (``config/config.yaml`` and overrides).
-    count_rows
-        Counts rows of a file, up to a number; where it is given, held-out files of the user's own must have as many
-        rows as a campaign states.
-
-    Returns
-    -------
-    Study
-        With every default filled in.
-
-    Raises
-    ------
-    UserError
-        For an unknown key, a wrong value, a name that no registry has, two campaigns that ask for the same run with
-        different settings, or a rehearsal of real models.
-    """
-    config = dict(config)
-    check(config, "config", "config")
-    trees(config)
-    root = schema("config")
-    config = with_defaults(config, root, root)
-    models, data = read_models(Path(config["models"])), read_data(Path(config["data"]))
-    rehearsed = rehearsed_settings(config)
-    campaigns = read_campaigns(config["campaigns"], rehearsed)
-    if config["stand_ins"]:
-        models = stand_ins(models, campaigns)
-    figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
-    study = Study(models, data, campaigns, figures)
-    for campaign in campaigns:
-        _add_campaign(study, campaign, count_rows)
-    return study
-
-
-def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows | None) -> None:
-    for number, model in enumerate(campaign["models"]):
-        if model not in study.models:
-            near = nearest(model, list(study.models))
-            raise UserError(
-                f"{at(Path(campaign['path']), 'models', number)}: model {model!r} is not in the registry{near}"
-            )
-    check_campaign(campaign)
-    check_arms(campaign)
-    common = {key: campaign[key] for key in (*SHARED, *OWN)}
-    for model in campaign["models"]:
-        settings = merged(common, _of_registry(campaign, study.models[model]))
-        settings = merged(settings, campaign["overrides"].get(model, {}))
-        questions = Study.question_sets(settings["benchmarks"], settings)
-        expect_data(campaign["path"], model, study.data, settings, questions)
-        check_served(campaign["path"], model, study.models[model], settings)
-        check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
-        arms = entries(campaign, model)
-        own = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
-        for arm, sections in own.items():
-            check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
-        check_arms_of(campaign, model, own, study.models[model].get("layers"))
-        _share(study, campaign, model, settings)
-        for arm, entry in arms.items():
-            for seed in campaign["seeds"]:
-                run = Run(model, arm, seed, placement(entry, settings), own[arm])
-                _add_run(study, campaign, run, settings["training"])
-
-
 def _kinds(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return which arms have a selection of the layers, and which of these follows from a probe."""
     return {
         "selecting": [arm for arm, entry in arms.items() if rule_of(entry) != "train_std"],
         "probing": [arm for arm, entry in arms.items() if needs_probe(entry)],
     }
-
-
-def _recipe(arm: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections of an arm's runs: the model's, with what the arm states."""
-    return {section: merged(settings[section], stated) for section, stated in recipe(arm, settings).items()}
-
-
-def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the registry has for a model, where the campaign says nothing of them."""
-    if campaign["states_batch_size"] or "batch_size" not in entry:
-        return {}
-    return {"training": {"batch_size": entry["batch_size"]}}
-
-
-def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
-    """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
-    own = copy.deepcopy({key: settings[key] for key in SHARED})
-    there = study.shared.setdefault(model, own)
-    both = {
-        "batch_size",
-        "generation",
-        "prompt",
-        "time_limit_seconds",
-        *(set(own["benchmarks"]) & set(there["benchmarks"])),
-    }
-    whole = ("data", "probe", "stability", "interleaving", "encoding")
-    differing = [key for key in whole if own[key] != there[key]]
-    differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]
-    if differing:
-        raise UserError(
-            f"{campaign['path']}: {model} has other {differing[0]} settings in an earlier campaign; all runs of a "
-            "model share them, so make them equal, or enter the model under another name"
-        )
-    for benchmark in set(own["benchmarks"]) - set(there["benchmarks"]):
-        there["evaluation"][benchmark] = own["evaluation"][benchmark]
-    there["benchmarks"] = [b for b in BENCHMARKS if b in {*there["benchmarks"], *own["benchmarks"]}]
-
-
-def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    there = study.runs.setdefault((run.model, run.arm, run.seed), run)
-    if there.arm_settings != run.arm_settings:
-        raise UserError(
-            f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
-            "give the arm another name in one of them"
-        )
-    other = next((one for one in study.runs.values() if one.arm == run.arm and one.kind != run.kind), None)
-    if other:
-        raise UserError(
-            f"{campaign['path']}: arm {run.arm!r} is one of rule {run.kind} for {run.model} and of {other.kind} for "
-            f"{other.model}; give it another name for one of them"
-        )
-    for section in OWN:
-        if there.settings[section] != run.settings[section]:
-            raise UserError(
-                f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
-                "earlier campaign; make them equal, or give the arm another name in one of them"
-            )
-    _plan(study, campaign, run, common)
-
-
-def _plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    """Enter a run into the plan that all arms of its model and seed read; one plan serves them all.
-
-    Its shape is that of ``common``, the campaign's section ``training`` for the model; an arm of another shape cuts the
-    plan's rows otherwise.
-    """
-    shape = {key: common[key] for key in SHAPE}
-    there = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
-    differing = [key for key, value in shape.items() if there[key] != value]
-    if differing:
-        raise UserError(
-            f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
-            "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
-        )
-    needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
-    there["steps"] = max(there["steps"], needed)
