@@ -122,9 +122,10 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
         f"{STATED} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
         "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
         "headline models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. "
-        "Faster: in how many of the planned pairs ale took less time; one that failed is none. Peak memory, and the probe's share "
-        "of ale's whole time, are of the runs. The overall rows take each model's mean as one value, or each pair as "
-        "in the paper; seeds of one model are no independent models, so only the first speaks of models to come."
+        "Faster: in how many of the planned pairs ale took less time; one that failed is none. Peak memory, and the "
+        "probe's share of ale's whole time, are of the runs. The overall rows take each model's mean as one value, or"
+        " each pair as in the paper; seeds of one model are no independent models, so only the first speaks of models"
+        " to come."
     )
     note += turns_note([model["speed"] for _, model in _models(summary, "speed") if model["speed"]])
     if any(model["speed"] and model["speed"]["busy"] for _, model in _models(summary, "speed")):
