@@ -20,7 +20,7 @@ from aletheia.audit import bundle
 from aletheia.cluster.cost import TIMED_TOGETHER
 from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
-from aletheia.controller.binding import Binder, one_of
+from aletheia.controller.binding import Binder, one_evaluated, one_of
 from aletheia.controller.failed_jobs import failed_sentences
 from aletheia.controller.fork_server import LAUNCHER
 from aletheia.controller.lineage_params import lineage_params

@@ -3,10 +3,10 @@
 # these are a second job, in its environment: the step generate.
 
 
-# A rule's outputs are fixed, so each set of benchmarks that some model needs has its own rule. A shell command is put
+# A rule's outputs are fixed, so each set of benchmarks that the runs of some arm answer has its own rule. A shell command is put
 # together when its job runs, from what a loop's variables are by then: nothing of a loop stands in one.
 for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generate", "generate.py", "vllm")):
-    for benchmarks, models in STUDY.benchmark_sets(step).items():
+    for benchmarks, evaluated in STUDY.benchmark_sets(step).items():
 
         rule:
             name:
@@ -22,7 +22,7 @@ for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generat
             log:
                 f"logs/{step}/{{model}}/{{run}}.log",
             wildcard_constraints:
-                model=one_of(models),
+                model=one_evaluated(evaluated),
             priority: bind(priorities.evaluation)
             conda:
                 f"../envs/{env}.yaml"

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from aletheia.analysis.consistency import Maker, deviations
 from aletheia.analysis.equal_settings import COLUMN, add_differences, differences
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.cluster.cost import share_of_rows, training_seconds
+from aletheia.controller.binding import one_evaluated
 from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
@@ -64,12 +66,16 @@ def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     number = itertools.count()
 
-    def loaded(registry=MODELS, config=(), **keys):
-        path = Path(f"campaign{next(number)}.yaml")
-        path.write_text(yaml.safe_dump({**CAMPAIGN, **keys}, sort_keys=False))
+    def loaded(registry=MODELS, data_registry=DATA, config=(), second=None, **keys):
+        campaigns = [{**CAMPAIGN, **keys}]
+        campaigns += [] if second is None else [{**campaigns[0], "name": "two", **second}]
+        paths = [Path(f"campaign{next(number)}.yaml") for _ in campaigns]
+        for path, campaign in zip(paths, campaigns, strict=True):
+            path.write_text(yaml.safe_dump(campaign, sort_keys=False))
         Path("models.yaml").write_text(yaml.safe_dump(registry))
-        Path("data.yaml").write_text(yaml.safe_dump(DATA))
-        return load_study({"campaigns": [str(path)], "models": "models.yaml", "data": "data.yaml", **dict(config)})
+        Path("data.yaml").write_text(yaml.safe_dump(data_registry))
+        places = {"campaigns": list(map(str, paths)), "models": "models.yaml", "data": "data.yaml"}
+        return load_study({**places, **dict(config)})
 
     return loaded
 
@@ -175,6 +181,42 @@ def test_a_rehearsal_lies_over_recipes_too(load):
     assert (training["steps"], training["warmup_steps"], training["learning_rate"]) == (4, 1, 0.01)
     # What sets two arms apart may be what the rehearsal levels.
     load(registry=models, config=config, arms={"std": {"layers": "all"}, "mine": {"layers": "all", "steps": 50}})
+
+
+def test_an_arm_may_answer_some_benchmarks_alone_and_other_campaigns_add_to_them(load):
+    data = {**DATA, "mmlu": {"source": {"type": "local", "path": "mmlu.jsonl", "format": "mmlu"}}}
+    evaluation = {"mmlu": {"num_fewshot": 0}}
+    keys = {"benchmarks": ["heldout", "mmlu"], "evaluation": evaluation, "data_registry": data}
+    study = load(arms=with_mine(rank=4, benchmarks=["heldout"]), **keys)
+    assert study.benchmarks_of("small", "mine") == ["heldout"]
+    assert study.benchmarks_of("small", "base") == study.benchmarks_of("small", "std") == ["heldout", "mmlu"]
+    assert study.benchmark_sets("evaluate") == {
+        ("heldout", "mmlu"): {"small": ["base", "std", "ale"]},
+        ("heldout",): {"small": ["mine"]},
+    }
+    (index,) = study.campaign_index()
+    asked = {run["arm"]: run["benchmarks"] for run in planned_runs(index)}
+    assert asked == {"std": ["heldout", "mmlu"], "ale": ["heldout", "mmlu"], "mine": ["heldout"]}
+    evaluations = [str(path) for path in campaign_artifacts([index], Paths(results="results")).evaluations]
+    assert "results/evaluate/small/mine/seed1/mmlu.json" not in evaluations
+    both = load(arms=with_mine(rank=4, benchmarks=["heldout"]), second={"arms": with_mine(rank=4)}, **keys)
+    assert both.benchmarks_of("small", "mine") == ["heldout", "mmlu"]
+
+
+@pytest.mark.parametrize(
+    ("path", "matches"),
+    [
+        ("a/base/x", True),
+        ("a/std/seed1/x", True),
+        ("a/stdx/seed1/x", False),
+        ("a/ale/seed1/x", False),
+        ("b/std/x", False),
+    ],
+)
+def test_a_models_pattern_looks_at_the_arm_that_follows(path, matches):
+    pattern = rf"(?P<model>{one_evaluated({'a': ['base', 'std'], 'b.c': ['ale']})})/(?P<run>.+)/x"
+    assert bool(re.fullmatch(pattern, path)) is matches
+    assert not re.match(one_evaluated({}), path)
 
 
 # --- what the ledger says of it ---------------------------------------------------------------------------------------

@@ -210,7 +210,8 @@ def test_pairs_of_one_allocation_are_known_as_such(campaign):
 def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
     folder, study, records = campaign
     jobs = {}
-    asked = [(f"{model}/{run}", name) for model, run in study.evaluated() for name in study.model_benchmarks(model)]
+    runs = [(model, run, run.partition("/")[0]) for model, run in study.evaluated()]
+    asked = [(f"{model}/{run}", name) for model, run, arm in runs for name in study.benchmarks_of(model, arm)]
     for place, benchmark in asked:
         suffix = "json" if benchmark != "humaneval" else "generations.parquet.lineage.json"
         jobs.setdefault(place, set()).add(

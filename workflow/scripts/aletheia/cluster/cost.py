@@ -146,7 +146,7 @@ def questions_of(study: Study, model: str) -> dict[str, int]:
 def estimated(study: Study) -> list[Cost]:
     """Return what each campaign's models cost, in their order; what two campaigns share counts in the first.
 
-    A model's evaluations count with all benchmarks that any campaign asks of it, for so they run.
+    An arm's evaluations count with all benchmarks that any campaign asks of it, for so they run.
 
     Raises
     ------
@@ -177,7 +177,11 @@ def _cost(
     probes = _new(seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes}))
     small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
     evaluations = len(runs) + len(_new(seen, [("base", model)]))
-    evaluation = evaluation_seconds(entry, settings, shared["evaluation"], questions_of(study, model))
+    asked = questions_of(study, model)
+    seconds = evaluation_seconds(entry, settings, shared["evaluation"], asked) * (evaluations - len(runs))
+    for _, arm, _ in runs:
+        own = {name: count for name, count in asked.items() if name in study.benchmarks_of(model, arm)}
+        seconds += evaluation_seconds(entry, settings, shared["evaluation"], own)
     training = sum(
         training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
     )
@@ -189,7 +193,7 @@ def _cost(
         trainings=len(runs),
         evaluations=evaluations,
         training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL,
-        evaluation_seconds=evaluations * evaluation,
+        evaluation_seconds=seconds,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
@@ -22,6 +22,17 @@ NUMBERS = ("seed",)  # wildcards that are whole numbers
 def one_of(names: Iterable[str]) -> str:
     """Return a wildcard's pattern of just these names; one that never matches where there is none."""
     return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def one_evaluated(evaluated: Mapping[str, Iterable[str]]) -> str:
+    """Return a model's pattern that matches just before the runs of some of its arms: ``MODEL/ARM/…`` in a path.
+
+    Parameters
+    ----------
+    evaluated
+        ``{model: arms}``, ``base`` for a base model.
+    """
+    return "|".join(f"{re.escape(model)}(?=/(?:{one_of(arms)})/)" for model, arms in evaluated.items()) or "(?!)"
 
 
 class Binder:

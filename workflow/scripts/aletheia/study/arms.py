@@ -109,6 +109,8 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
         check_arm(place[-1], entry, lambda *said, place=place: UserError(f"{at(path, *place, *said[:-1])}: {said[-1]}"))
         for number, model in enumerate(entry.get("models", [])):
             _check_model(campaign, place, number, model)
+    for place, entry in written:
+        _check_asked(campaign, place, entry)
     for number, model in enumerate(campaign["models"]):
         if not entries(campaign, model):
             raise UserError(
@@ -124,6 +126,19 @@ def _check_model(campaign: Mapping[str, Any], place: tuple[str, ...], number: in
         raise UserError(f"{key}: found {model!r}, but this arm is of {place[1]} alone; take models out")
     if model not in campaign["models"]:
         raise UserError(f"{key}: {model!r} is no model of the campaign{nearest(model, campaign['models'])}")
+
+
+def _check_asked(campaign: Mapping[str, Any], place: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+    """Refuse a benchmark of an arm that the campaign does not ask: its base model would have no score."""
+    models = [place[1]] if place[0] == "overrides" else entry.get("models", campaign["models"])
+    for number, benchmark in enumerate(entry.get("benchmarks", [])):
+        for model in models:
+            asked = campaign["overrides"].get(model, {}).get("benchmarks", campaign["benchmarks"])
+            if benchmark not in asked:
+                raise UserError(
+                    f"{at(Path(campaign['path']), *place, 'benchmarks', number)}: found {benchmark}, which {model} is "
+                    f"not asked ({', '.join(asked)}); add it to the campaign's benchmarks, or take it out here"
+                )
 
 
 def _check_bought(campaign: Mapping[str, Any], model: str) -> None:

@@ -89,6 +89,8 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         check_arms_of(campaign, model, own, study.models[model].get("layers"))
         _share(study, campaign, model, settings)
         for arm, entry in arms.items():
+            asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}
+            study.asked[model, arm] = [benchmark for benchmark in BENCHMARKS if benchmark in asked]
             for seed in campaign["seeds"]:
                 run = Run(model, arm, seed, placement(entry, settings), own[arm])
                 _add_run(study, campaign, run, settings["training"])

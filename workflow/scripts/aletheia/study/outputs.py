@@ -41,7 +41,8 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
         files |= _trained(run, paths)
     files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.timed_in_turns()}
     for model, run_name in study.evaluated():
-        files |= {paths.evaluation(model, run_name, name): rule for name, rule in _evaluated(study, model).items()}
+        arm = run_name.partition("/")[0]
+        files |= {paths.evaluation(model, run_name, name): rule for name, rule in _evaluated(study, model, arm).items()}
     for target, rule in _targets(study, paths).items():
         files |= dict.fromkeys(_whole(target), rule)
     return files
@@ -134,11 +135,11 @@ def _trained(run: Run, paths: Paths) -> dict[str, str]:
     return files | dict.fromkeys([paths.run(*key), *with_sidecar(paths.adapter(*key))], run.kind)
 
 
-def _evaluated(study: Study, model: str) -> dict[str, str]:
+def _evaluated(study: Study, model: str, arm: str) -> dict[str, str]:
     """Return ``{file: rule}`` of what the evaluations of a base model, or of one of its runs, leave."""
     files: dict[str, str] = {}
-    for step, asked in study.evaluation_jobs(model).items():
+    for step, asked in study.evaluation_jobs(model, arm).items():
         files |= dict.fromkeys(evaluation_outputs(asked), "_".join([step, *asked]))
-    for judged in [name for name in study.model_benchmarks(model) if BENCHMARKS[name].kind == CODE]:
+    for judged in [name for name in study.benchmarks_of(model, arm) if BENCHMARKS[name].kind == CODE]:
         files |= dict.fromkeys([f"{judged}.json", *with_sidecar(f"{judged}.parquet")], "score_code")
     return files

@@ -8,7 +8,7 @@ from typing import Any
 from aletheia.study.arms import BASELINE
 
 TURNS = "turns"  # a campaign's ``speed``: arms timed alternately in one process; ``wall_clock`` is the runs' own times
-OF_ARMS = ("arms", "selecting", "probing", "own_arms", "recipes")
+OF_ARMS = ("arms", "selecting", "probing", "own_arms", "recipes", "arm_benchmarks")
 
 
 def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -25,11 +25,18 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "runs" in campaign:
         return list(campaign["runs"])
     return [
-        {"model": model, "arm": arm, "seed": seed, **{key: fact for key, fact in facts.items() if key not in OF_ARMS}}
+        {"model": model, "arm": arm, "seed": seed, **_facts(facts, arm)}
         for model, facts in campaign["models"].items()
         for arm in facts.get("arms", campaign["arms"])
         for seed in campaign["seeds"]
     ]
+
+
+def _facts(model: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """Return what a run's entry says of its model, with the benchmarks of its arm where that has its own."""
+    own = {key: fact for key, fact in model.items() if key not in OF_ARMS}
+    asked = model.get("arm_benchmarks", {}).get(arm)
+    return own if asked is None else {**own, "benchmarks": asked}
 
 
 def of_arms(campaign: Mapping[str, Any], model: str, key: str) -> Any:

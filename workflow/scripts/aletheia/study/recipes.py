@@ -34,7 +34,11 @@ def with_recipes(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         stated |= {key: _without_default(node) for key, node in properties[section]["properties"].items()}
     number = {key: value for key, value in stated["steps"].items() if key != "description"}
     steps = {"anyOf": [arm["properties"]["steps"], number], "description": arm["properties"]["steps"]["description"]}
-    recipe = {**arm, "properties": {**stated, **arm["properties"], "steps": steps}}
+    asked = {
+        **_without_default(properties["benchmarks"]),
+        "description": "What its runs are evaluated on, of the campaign's benchmarks; all when absent.",
+    }
+    recipe = {**arm, "properties": {**stated, **arm["properties"], "steps": steps, "benchmarks": asked}}
     schema["$defs"]["recipe"] = recipe
     return schema
 
@@ -69,8 +73,8 @@ def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dic
 
 
 def placement(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the rest of an arm: what chooses its layers and decides its steps; which models have it is left out."""
-    elsewhere = {key for own in recipe(arm, keys).values() for key in own} | {"models"}
+    """Return the rest of an arm: what chooses its layers and decides its steps, and not who has it or what is asked."""
+    elsewhere = {key for own in recipe(arm, keys).values() for key in own} | {"models", "benchmarks"}
     return {key: value for key, value in arm.items() if key not in elsewhere}
 
 

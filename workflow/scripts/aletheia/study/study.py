@@ -85,6 +85,8 @@ class Study:
         whatever that of an arm is.
     shared
         By model: what its probe and its evaluations read, the same for all its runs.
+    asked
+        By (model, arm): the benchmarks that some campaign asks of its runs.
     figures
         Look of the figures.
     """
@@ -96,6 +98,7 @@ class Study:
     runs: dict[tuple[str, str, int], Run] = field(default_factory=dict)
     batches: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
     shared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def run(self, model: str, arm: str, seed: int) -> Run:
         """Return a run of some campaign.
@@ -114,19 +117,24 @@ class Study:
         return self.runs[model, arm, seed]
 
     def model_benchmarks(self, model: str) -> list[str]:
-        """Return every benchmark that some campaign asks of a model; its base model and all its runs answer them."""
+        """Return every benchmark that some campaign asks of a model; its base model answers them all."""
         return self.shared[model]["benchmarks"]
 
-    def evaluation_jobs(self, model: str) -> dict[str, list[str]]:
-        """Return ``{step: benchmarks}`` of the jobs that evaluate each of a model's runs."""
-        return jobs_of(self.model_benchmarks(model), self.shared[model]["evaluation"]["generation"])
+    def benchmarks_of(self, model: str, arm: str) -> list[str]:
+        """Return the benchmarks that the runs of an arm, or the base model, answer: all that some campaign asks."""
+        return self.model_benchmarks(model) if arm == BASE else self.asked[model, arm]
 
-    def benchmark_sets(self, step: str) -> dict[tuple[str, ...], list[str]]:
-        """Return ``{benchmarks: models}``: which models have which set answered by a job of a step."""
-        sets: dict[tuple[str, ...], list[str]] = {}
-        for model in self.used_models():
-            sets.setdefault(tuple(self.evaluation_jobs(model).get(step, [])), []).append(model)
-        return {benchmarks: models for benchmarks, models in sets.items() if benchmarks}
+    def evaluation_jobs(self, model: str, arm: str) -> dict[str, list[str]]:
+        """Return ``{step: benchmarks}`` of the jobs that evaluate a run of an arm, or the base model."""
+        return jobs_of(self.benchmarks_of(model, arm), self.shared[model]["evaluation"]["generation"])
+
+    def benchmark_sets(self, step: str) -> dict[tuple[str, ...], dict[str, list[str]]]:
+        """Return ``{benchmarks: {model: arms}}``: whose runs have which set answered by a job of a step."""
+        sets: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        for model, arm in [*((model, BASE) for model in self.used_models()), *self.asked]:
+            own = tuple(self.evaluation_jobs(model, arm).get(step, []))
+            sets.setdefault(own, {}).setdefault(model, []).append(arm)
+        return {benchmarks: evaluated for benchmarks, evaluated in sets.items() if benchmarks}
 
     def used_models(self) -> list[str]:
         """Return the models of all campaigns, in the order of first mention."""
@@ -250,7 +258,9 @@ class Study:
             found |= {**_kinds(arms), "own_arms": list(own)}
         sections = {arm: stated_keys(entry, self.run(model, arm, seed).settings) for arm, entry in arms.items()}
         recipes = {arm: stated for arm, stated in sections.items() if stated}
-        return {**found, **({"recipes": recipes} if recipes else {})}
+        found |= {"recipes": recipes} if recipes else {}
+        asked = {arm: entry["benchmarks"] for arm, entry in arms.items() if "benchmarks" in entry}
+        return found | ({"arm_benchmarks": asked} if asked else {})
 
     def _curves(self, campaign: Mapping[str, Any]) -> dict[str, bool]:
         """Return ``{curves: true}`` for a campaign of which some run takes held-out losses on the way."""
