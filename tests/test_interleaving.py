@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 
 import numpy as np
@@ -276,6 +277,33 @@ def test_the_paired_target_times_each_arm_beside_std(measured):
     assert pair["ratio_with_probe"]["value"] < pair["ratio"]["value"]
     # Three steps of the study's two micro-batches of two rows.
     assert (pair["micro_batches"], len(pair["positions"])) == (6, 2)
+
+
+@pytest.mark.slow
+def test_std_is_timed_by_its_own_recipe(measured, tmp_path):
+    """The rule gives std's own sections; where its micro-batches are others, it takes them from the same rows."""
+    kept = artifacts.read(measured / "results/paired/tiny-neox/ale/seed1.json")
+    config = copy.deepcopy(kept["lineage"]["config"])
+    assert config["std"]["arm"] == {"layers": "all", "budget_percent": 50, "score": "l2", "draw": 0}
+    assert config["std"]["adapter"] == config["adapter"]
+    assert config["std"]["training"] == config["training"]
+    config["std"]["adapter"] |= {"rank": 1}
+    config["std"]["training"] |= {"batch_size": 1, "accumulation": 4, "gradient_checkpointing": True}
+    done = run_script(
+        "interleave.py",
+        *("--model-lock", measured / "resources/models/tiny-neox.lock.json", "--seed", 1),
+        *("--data-lock", measured / "resources/data/rows.lock.json", "--out", tmp_path / "p.json"),
+        *("--selection", measured / "results/select/tiny-neox/ale/seed1.json"),
+        *("--lineage", *(f"config:{name}={json.dumps(section)}" for name, section in config.items())),
+    )
+    assert done.returncode == 0, said(done)
+    found = artifacts.payload(tmp_path / "p.json", "paired")
+    assert found["status"] == "ok", found["reason"]
+    parameters = {name: own["trainable_parameters"] for name, own in found["arms"].items()}
+    before = {name: own["trainable_parameters"] for name, own in kept["payload"]["arms"].items()}
+    assert parameters["ale"] == before["ale"]
+    assert parameters["std"] == parameters[AGAIN] == before["std"] / 2
+    assert found["batch_plan_sha256"] == kept["payload"]["batch_plan_sha256"]
 
 
 @pytest.mark.slow

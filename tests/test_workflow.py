@@ -383,6 +383,7 @@ TOKENS_FOLLOW = {
     "probe.batches": ({"probe", "select", "train_ale"}, {"tokens", "precision", "batches", "train_std"}),
     "training.steps": ({"batches", "train_std"}, {"tokens", "precision", "probe", "select"}),
     "training.eval_rows": ({"train_std"}, {"tokens", "precision", "probe", "batches"}),
+    "speed": ({"interleave", "aggregate", "stats"}, {"tokens", "probe", "select", "batches", "train_std", "train_ale"}),
 }
 
 

@@ -59,8 +59,10 @@ def stability_files(study: Study, results: str = "results") -> dict[str, str]:
 
 def paired_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake paired`` leaves beyond the study's own measurements in turns."""
-    paths, own = Paths(results), study.timed_in_turns()
-    files = {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.paired() if run not in own}
+    paths = Paths(results)
+    own = {(run.model, run.arm, run.seed) for run in study.timed_in_turns()}
+    others = [key for run in study.paired() if (key := (run.model, run.arm, run.seed)) not in own]
+    files = {paths.pair(*key): "interleave" for key in others}
     return files | dict.fromkeys(with_sidecar(paths.paired()), "paired_summary")
 
 
