@@ -117,6 +117,22 @@ def test_a_pair_s_speedup_is_from_turns_and_the_wall_clock_s_stands_beside():
     assert pd.notna(lost["wall_clock_speedup_percent"])
 
 
+def test_seeds_that_a_campaign_does_not_time_in_turns_have_no_speedup_and_are_not_lost():
+    (one,), runs, evaluations = study(ONE, arms=("std", "ale"), benchmarks=(), seeds=(42, 123, 999))
+    one |= {"speed": "turns", "timed_seeds": [42]}
+    ledger = build_ledger([one], runs, evaluations, turns={("smollm2-135m", "ale", 42): turned_pair("ale")})
+    found = pairs.results_master(ledger).set_index("seed")
+    assert found["speed"].tolist() == ["turns"] * 3
+    assert found["speedup_percent"].notna().to_dict() == {42: True, 123: False, 999: False}
+    assert found["wall_clock_speedup_percent"].notna().all()
+    (model,) = summarise(ledger)["campaigns"][0]["models"]
+    assert (model["speed"]["speedup_percent"]["n"], model["speed"]["turns"]["interval"]) == (1, "rounds")
+    against = model["against_std"]["ale"]
+    turns, clock = against["speedup_percent"], against["wall_clock_speedup_percent"]
+    assert (turns["unit"], turns["planned"], turns["lost"]) == ("round", 1, 0)
+    assert (clock["n"], clock["planned"]) == (3, 3)
+
+
 def test_a_wall_clock_campaign_beside_one_of_turns_keeps_its_own_times():
     (one,), runs, evaluations = study(ONE, arms=("std", "ale"), benchmarks=(), seeds=(42,), name="one")
     (two,), *_ = study(ONE, arms=("std", "ale"), benchmarks=(), seeds=(42,), name="two")

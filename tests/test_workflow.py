@@ -373,6 +373,7 @@ IDLE = {
     "stability.budget_percent": 25,
     "interleaving.rounds": 3,
     "interleaving.steps": 2,
+    "interleaving.seeds": 1,
 }
 
 

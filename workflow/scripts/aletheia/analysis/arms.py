@@ -155,6 +155,9 @@ def _in_turns(rows: pd.DataFrame, column: str, well: pd.Series) -> Comparison:
     one seed the bootstrap interval over its rounds, and n counts these.
     """
     ratio = rows[column].astype("float64").where(well)
+    if "turns_status" in rows:
+        # A campaign may time its first seeds alone; of the others nothing is lost.
+        ratio = ratio[rows["turns_status"].notna()]
     found = _comparison(TURNS, 100 * (1 - 1 / ratio))
     if found["n"] == 1:
         seed = ratio.first_valid_index()

@@ -67,7 +67,9 @@ def _with_turns(frame: pd.DataFrame, both: pd.DataFrame, arm: str) -> pd.DataFra
     rows. Of turns, ``…_low`` and ``…_high`` are a pair's 95 % interval over its rounds, and ``same_ratio`` and
     ``same_speedup_percent`` are std against std (A/A), so that 0 % is what is to be expected.
     """
-    measured = both[f"{turns.STATUS}_{arm}"].notna()
+    # All seeds of a model or none: one that its campaign does not time in turns has no speedup there.
+    status = both[f"{turns.STATUS}_{arm}"].notna()
+    measured = status.groupby([both["campaign"], both["model"]]).transform("any")
     well = (both["status_std"] == "ok") & (both[f"status_{arm}"] == "ok")
     new = {"speed": measured.map({True: TURNS, False: "wall_clock"}), turns.ROUNDS: both[f"{turns.ROUNDS}_{arm}"]}
     for suffix, column in (("", turns.RATIO), ("_with_probe", turns.WITH_PROBE)):

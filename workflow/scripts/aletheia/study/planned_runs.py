@@ -47,7 +47,8 @@ def of_arms(campaign: Mapping[str, Any], model: str, key: str) -> Any:
 def runs_in_turns(campaign: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     """Return (model, arm, seed) of the runs that a campaign with ``speed: turns`` has timed beside the standard arm.
 
-    All arms but ``std``, of the models and seeds that have it in the campaign; none of other campaigns.
+    All arms but ``std``, of the models and seeds that have it in the campaign, or of the first seeds where it times no
+    more; none of other campaigns.
 
     Parameters
     ----------
@@ -58,4 +59,6 @@ def runs_in_turns(campaign: Mapping[str, Any]) -> list[tuple[str, str, int]]:
         return []
     keys = [(run["model"], run["arm"], run["seed"]) for run in planned_runs(campaign)]
     with_std = {(model, seed) for model, arm, seed in keys if arm == BASELINE}
-    return [key for key in keys if key[1] != BASELINE and (key[0], key[2]) in with_std]
+    seeds = campaign.get("timed_seeds", campaign.get("seeds"))
+    timed = [key for key in keys if key[1] != BASELINE and (key[0], key[2]) in with_std]
+    return timed if seeds is None else [key for key in timed if key[2] in seeds]

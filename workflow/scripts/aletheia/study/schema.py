@@ -33,6 +33,8 @@ NAMES = {
     "data": "a registry of data",
     "site": "a site",
 }
+# Of the section interleaving, what a script reads; which seeds are timed is the study's to plan.
+PACE = ("rounds", "steps")
 # Weights or data named in a configuration's place are not read to their end.
 LARGEST = 1_000_000
 
@@ -122,7 +124,8 @@ def section_defaults(section: str) -> dict[str, Any]:
         without its source), ``run`` (its name), ``humaneval``, ``precision`` or ``figures``.
     """
     campaign = schema("campaign")
-    if section in campaign["properties"]:
+    pace = with_defaults({}, campaign["properties"]["interleaving"], campaign)
+    if section in campaign["properties"] and section != "interleaving":
         filled = with_defaults({}, campaign["properties"][section], campaign)
         # By hand the one that needs no questions.
         return {"benchmarks": [HELDOUT], **filled} if section == "evaluation" else filled
@@ -132,6 +135,7 @@ def section_defaults(section: str) -> dict[str, Any]:
         "run": lambda: {"model": None, "arm": "custom"},
         "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
         HUMANEVAL: lambda: section_defaults("evaluation")[HUMANEVAL],
+        "interleaving": lambda: {k: value for k, value in pace.items() if k in PACE},
         "precision": lambda: {k: section_defaults("training")[k] for k in ("batch_size", "accumulation")},
         "figures": lambda: with_defaults({}, *section_schema("figures")),
     }
@@ -149,6 +153,7 @@ def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         "model": ({**models["additionalProperties"], "required": []}, models),
         "batches": (_closed({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
         "precision": (_closed({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
+        "interleaving": (_closed({key: known["interleaving"]["properties"][key] for key in PACE}), campaign),
         # Which benchmarks is the campaign's to say; by hand it stands here.
         "evaluation": (_closed({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
         HUMANEVAL: (evaluation["properties"][HUMANEVAL], campaign),

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aletheia.study.arms import BASELINE, SHAPE
+from aletheia.study.schema import PACE
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
@@ -117,7 +118,7 @@ def timed_training(study: Study, model: str, arm: str, seed: int) -> Section:
 
 def interleaving(study: Study, model: str) -> Section:
     """Return how many rounds and steps arms take in turns."""
-    return study.shared[model]["interleaving"]
+    return {key: study.shared[model]["interleaving"][key] for key in PACE}
 
 
 def attributed_model(model: str) -> Section:

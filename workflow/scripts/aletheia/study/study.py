@@ -224,7 +224,7 @@ class Study:
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
                 # Only where it says so, so that other ledgers keep what made them.
-                **({"speed": TURNS} if campaign["speed"] == TURNS else {}),
+                **(self._turns(campaign) if campaign["speed"] == TURNS else {}),
                 **_kinds(campaign["arms"]),
                 "arms": list(campaign["arms"]),
                 **self._curves(campaign),
@@ -261,6 +261,12 @@ class Study:
         found |= {"recipes": recipes} if recipes else {}
         asked = {arm: entry["benchmarks"] for arm, entry in arms.items() if "benchmarks" in entry}
         return found | ({"arm_benchmarks": asked} if asked else {})
+
+    @staticmethod
+    def _turns(campaign: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how a campaign is timed in turns, and of which seeds where not of all."""
+        count = campaign["interleaving"]["seeds"]
+        return {"speed": TURNS} if count is None else {"speed": TURNS, "timed_seeds": campaign["seeds"][:count]}
 
     def _curves(self, campaign: Mapping[str, Any]) -> dict[str, bool]:
         """Return ``{curves: true}`` for a campaign of which some run takes held-out losses on the way."""
