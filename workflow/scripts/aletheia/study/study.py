@@ -22,7 +22,7 @@ from aletheia.study.arms import (
     rule_of,
     steps_of_plan,
 )
-from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
+from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_recipe, check_settings
 from aletheia.study.evaluation_jobs import check_served, jobs_of
@@ -146,8 +146,9 @@ class Study:
 
     @staticmethod
     def question_sets(benchmarks: Iterable[str], settings: Mapping[str, Any]) -> dict[str, str]:
-        """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions."""
-        return {b: settings["evaluation"][b]["questions"] for b in benchmarks if b != HELDOUT}
+        """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions, or passages."""
+        keys = {name: BENCHMARKS[name].named_by for name in benchmarks}
+        return {name: settings["evaluation"][name][key] for name, key in keys.items() if key}
 
     def evaluated(self) -> list[tuple[str, str]]:
         """Return (model, run) of all that is evaluated, as paths name them: base models first."""
