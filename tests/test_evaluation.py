@@ -15,7 +15,7 @@ import torch
 
 from aletheia.errors import UserError
 from aletheia.evaluation import evaluate as evaluation
-from aletheia.evaluation import evaluated_run, outcomes
+from aletheia.evaluation import evaluated_run, outcomes, row_losses
 from aletheia.evaluation.evaluate import Model
 from aletheia.provenance import artifacts
 from aletheia.sandbox.judge import resolve
@@ -48,8 +48,8 @@ def base(staged, tmp_path_factory):
 
 
 def test_the_script_writes_a_score_and_a_table_for_each_benchmark(base):
-    expected = {"heldout.json", "mmlu.json", "gsm8k.json", "humaneval.generations.parquet", "piqa.json"}
-    expected |= {"heldout.parquet", "mmlu.parquet", "gsm8k.parquet", "piqa.parquet"}
+    names = ("heldout", "mmlu", "gsm8k", "piqa", "openbookqa", "retention")
+    expected = {f"{name}.{kind}" for name in names for kind in ("json", "parquet")} | {"humaneval.generations.parquet"}
     found = {p.name for p in base.out.iterdir() if not p.name.startswith(".")}
     assert found == expected | {f"{name}.lineage.json" for name in expected if name.endswith(".parquet")}
     mmlu = artifacts.payload(base.out / "mmlu.json", "evaluation")
@@ -187,14 +187,16 @@ def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatc
     longer = [{**row, "question": "1 + " * 5 * i + "1?"} for i, row in enumerate(GSM8K)]
     programs = [{**row, "prompt": "# Add.\n" * i + row["prompt"]} for i, row in enumerate(HUMANEVAL)]
     questions = [staged["mmlu"], data_lock(tmp_path, "gsm8k", questions=longer)]
-    questions += [data_lock(tmp_path, "humaneval", questions=programs), staged["piqa"]]
+    questions += [data_lock(tmp_path, "humaneval", questions=programs)]
+    questions += [staged[name] for name in ("piqa", "openbookqa", "retention")]
     inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], questions)
     recorded = {}
     for one in evaluated_run.evaluations(inputs, CONFIG, tmp_path):
         recorded[one.facts["benchmark"]] = one.facts["padding"]
         assert sides == {one.facts["padding"]}
         sides.clear()
-    assert recorded == {"heldout": "right", "mmlu": "right", "gsm8k": "left", "humaneval": "left", "piqa": "right"}
+    written = {"gsm8k": "left", "humaneval": "left"}
+    assert recorded == {**dict.fromkeys(CONFIG["evaluation"]["benchmarks"], "right"), **written}
 
 
 def test_a_changed_adapter_is_refused(adapted, staged):
@@ -217,7 +219,7 @@ def test_a_run_of_another_model_is_refused(staged, tmp_path):
 # Statuses
 
 
-@pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval", "piqa"])
+@pytest.mark.parametrize("name", CONFIG["evaluation"]["benchmarks"])
 def test_a_passed_time_limit_is_a_status(loaded, name, staged):
     late = Model(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
     outcome = evaluate(late, name, staged)
@@ -225,7 +227,7 @@ def test_a_passed_time_limit_is_a_status(loaded, name, staged):
     assert outcome.reason == "too late"
 
 
-@pytest.mark.parametrize("name", ["heldout", "mmlu", "humaneval"])
+@pytest.mark.parametrize("name", ["heldout", "mmlu", "humaneval", "retention"])
 def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, monkeypatch):
     clock = iter([0.0, 0.0, 0.5])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
@@ -264,7 +266,7 @@ def test_a_second_try_ends_before_its_job_does(staged, tmp_path, monkeypatch, tr
     assert [(one.outcome.status, one.outcome.reason) for one in done] == [expected] * 2
 
 
-@pytest.mark.parametrize("name", ["heldout", "mmlu", "gsm8k", "humaneval", "piqa"])
+@pytest.mark.parametrize("name", CONFIG["evaluation"]["benchmarks"])
 def test_logits_that_are_not_numbers_are_a_status(loaded, name, staged, tmp_path):
     with torch.no_grad():
         loaded.model.get_input_embeddings().weight.fill_(math.nan)
@@ -326,7 +328,7 @@ def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tm
     def load(*_, **__):
         raise error
 
-    questions = [staged[name] for name in ("mmlu", "gsm8k", "humaneval", "piqa")]
+    questions = [staged[name] for name in CONFIG["evaluation"]["benchmarks"] if name != "heldout"]
     inputs = evaluated_run.EvaluationInputs(staged["model"], staged["data"], questions)
     if not isinstance(error, torch.OutOfMemoryError):
         with pytest.raises(RuntimeError, match="bad weights"):
@@ -386,15 +388,15 @@ def test_the_standard_error_of_the_loss():
     # Equal lengths: the ratio is a plain mean, and so is its error.
     sums = [3.0, 5.0, 4.0, 9.0]
     expected = np.std(np.array(sums) / 2, ddof=1) / 2
-    assert evaluation.ratio_stderr([2, 2, 2, 2], sums) == pytest.approx(expected)
+    assert row_losses.ratio_stderr([2, 2, 2, 2], sums) == pytest.approx(expected)
     # Unequal lengths: against many resamples of rows.
     generator = np.random.default_rng(0)
     tokens = generator.integers(5, 60, 200)
     sums = tokens * generator.normal(2.0, 0.5, 200)
     picks = generator.integers(0, 200, (4000, 200))
     resampled = (sums[picks].sum(axis=1) / tokens[picks].sum(axis=1)).std()
-    assert evaluation.ratio_stderr(tokens.tolist(), sums.tolist()) == pytest.approx(resampled, rel=0.06)
-    assert evaluation.ratio_stderr([3], [1.0]) is None
+    assert row_losses.ratio_stderr(tokens.tolist(), sums.tolist()) == pytest.approx(resampled, rel=0.06)
+    assert row_losses.ratio_stderr([3], [1.0]) is None
 
 
 def test_heldout_loss_is_the_models_own(loaded, staged):

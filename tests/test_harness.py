@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from aletheia.errors import UserError
 from aletheia.evaluation import harness, outcomes
@@ -22,6 +23,7 @@ from evaluations import (
     GSM8K,
     HUMANEVAL,
     MMLU,
+    OPENBOOKQA,
     PIQA,
     data_lock,
     definition,
@@ -61,43 +63,65 @@ def test_mmlu_equals_the_plain_harness(loaded, staged):
     assert np.array_equal(ours, [[r[0][0] for r in s["resps"]] for s in samples])
 
 
+def piqas_columns(question):
+    """Return a staged question in PIQA's own columns."""
+    solutions = dict(zip(SOLUTIONS, question["choices"], strict=True))
+    return {"goal": question["question"], "label": question["answer"], **solutions}
+
+
+def openbookqas_columns(question):
+    """Return a staged question in OpenBookQA's own columns, on the hub."""
+    choices = {"text": question["choices"], "label": list("ABCD")}
+    return {"question_stem": question["question"], "choices": choices, "answerKey": "ABCD"[question["answer"]]}
+
+
+OWN_COLUMNS = {"piqa": (PIQA, piqas_columns), "openbookqa": (OPENBOOKQA, openbookqas_columns)}
+
+
 @pytest.mark.parametrize("shots", [0, 2])
-def test_piqa_equals_the_task_that_the_harness_ships(loaded, tmp_path, shots):
+@pytest.mark.parametrize("name", OWN_COLUMNS)
+def test_whole_choices_equal_the_task_that_the_harness_ships(loaded, tmp_path, name, shots):
     """Its own definition on rows in its own columns, beside ours on the questions that are staged from them."""
     import lm_eval
     import yaml
     from lm_eval import simple_evaluate
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     from aletheia.staging.questions import read_questions
 
-    asked = [
-        {"goal": q["question"], "label": q["answer"], **dict(zip(SOLUTIONS, q["choices"], strict=True))} for q in PIQA
-    ]
-    solved = [{**row, "goal": f"keep {i}"} for i, row in enumerate(asked)]
+    staged_rows, columns = OWN_COLUMNS[name]
+    asked = [columns(question) for question in staged_rows]
+    solved = [columns({**question, "question": f"keep {i}"}) for i, question in enumerate(staged_rows)]
     files = {"validation": tmp_path / "valid.jsonl", "train": tmp_path / "train.jsonl"}
     for path, rows in zip(files.values(), (asked, solved), strict=True):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    theirs = yaml.safe_load((Path(lm_eval.__file__).parent / "tasks" / "piqa" / "piqa.yaml").read_text())
-    theirs |= {"dataset_path": "json", "num_fewshot": shots}
+    theirs = yaml.safe_load((Path(lm_eval.__file__).parent / "tasks" / name / f"{name}.yaml").read_text())
+    theirs |= {"dataset_path": "json", "dataset_name": None, "test_split": None, "num_fewshot": shots}
     theirs |= {"dataset_kwargs": {"data_files": {k: str(v) for k, v in files.items()}, "cache_dir": str(tmp_path)}}
     theirs |= {"fewshot_config": {"sampler": "first_n", "split": "train"}}
     lm = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4)
-    done = simple_evaluate(lm, tasks=[ConfigurableTask(config=theirs)], bootstrap_iters=0)
-    samples = sorted(done["samples"]["piqa"], key=lambda sample: sample["doc_id"])
+    # Without the index of all tasks that it ships, which takes longer than the questions.
+    manager = TaskManager(include_defaults=False)
+    done = simple_evaluate(lm, tasks=[ConfigurableTask(config=theirs)], task_manager=manager, bootstrap_iters=0)
+    samples = sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
 
-    questions, examples = (read_questions(path, "piqa")[0] for path in files.values())
-    lock = data_lock(tmp_path, "piqa", questions=questions, fewshot=examples)
-    outcome = evaluate(loaded, "piqa", {"piqa": lock}, piqa={"questions": "piqa", "num_fewshot": shots})
+    questions, examples = (read_questions(path, name)[0] for path in files.values())
+    lock = data_lock(tmp_path, name, questions=questions, fewshot=examples)
+    outcome = evaluate(loaded, name, {name: lock}, **{name: {"questions": name, "num_fewshot": shots}})
     prompts = [hashlib.sha256(s["arguments"][0][0].encode()).hexdigest() for s in samples]
     assert [row["prompt_sha256"] for row in outcome.rows] == prompts
-    assert np.abs(np.array([row["loglikelihoods"] for row in outcome.rows]) - likelihoods(samples)).max() < 1e-4
+    found = np.array([row["loglikelihoods"] for row in outcome.rows])
+    assert np.abs(found - likelihoods(samples)).max() < 1e-4
     assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
     assert [row["correct_normalised"] for row in outcome.rows] == [s["acc_norm"] == 1.0 for s in samples]
-    results = done["results"]["piqa"]
+    results = done["results"][name]
     assert (outcome.score, outcome.normalised_score) == (results["acc,none"], results["acc_norm,none"])
     assert [row["correct"] for row in outcome.rows] != [row["correct_normalised"] for row in outcome.rows]
+    right = [question["answer"] for question in questions]
+    expected = softmax(found, axis=1)[range(len(right)), right]
+    assert [row["probability"] for row in outcome.rows] == pytest.approx(expected.tolist())
 
 
 @pytest.mark.parametrize("name", ["humaneval", "gsm8k"])
@@ -286,6 +310,8 @@ def test_fewer_few_shot_examples_than_asked_for_are_one_sentence(loaded, tmp_pat
 
 def conversation(name, row):
     """Return the turns that put a question to a chat model; the last is the answer's beginning, where it has one."""
+    if name == "openbookqa":
+        return [("user", row["question"])]
     if name in ("gsm8k", "piqa"):
         return [("user", f"Question: {row['question']}\nAnswer:")]
     if name == "humaneval":
@@ -298,7 +324,10 @@ def conversation(name, row):
     return [("system", opening), ("user", f"{row['question']}\n{choices}Answer:")]
 
 
-@pytest.mark.parametrize(("name", "rows"), [("mmlu", MMLU), ("gsm8k", GSM8K), ("humaneval", HUMANEVAL), ("piqa", PIQA)])
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("mmlu", MMLU), ("gsm8k", GSM8K), ("humaneval", HUMANEVAL), ("piqa", PIQA), ("openbookqa", OPENBOOKQA)],
+)
 def test_chat_prompts_are_what_the_tokenizers_own_template_makes(loaded, staged, name, rows):
     outcome = evaluate(loaded, name, staged, prompt="chat")
     for row, found in zip(rows, outcome.rows, strict=True):

@@ -23,7 +23,7 @@ def test_the_layout_is_the_rules_outputs_where_vllm_generates(tmp_path, monkeypa
     edit(folder / "tests/study/campaign.yaml", "\nevaluation:\n", "\nevaluation:\n  generation: vllm\n")
     declared = hold_together(folder, STUDY[1], "all", monkeypatch)
     assert declared["results/evaluate/tiny-llama/base/humaneval.generations.parquet"] == "generate_humaneval"
-    assert declared["results/evaluate/tiny-llama/base/mmlu.json"] == "evaluate_heldout_mmlu"
+    assert declared["results/evaluate/tiny-llama/base/mmlu.json"] == "evaluate_heldout_mmlu_openbookqa_retention"
 
 
 def test_the_layout_is_the_rules_outputs_where_speed_is_taken_in_turns(tmp_path, monkeypatch):

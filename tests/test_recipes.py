@@ -252,6 +252,20 @@ def test_the_ledger_says_in_what_each_arm_differs_from_std(measured, tmp_path):
     assert add_differences(ledger, {}) is ledger
 
 
+def test_an_arm_that_answers_fewer_benchmarks_is_not_set_apart(measured):
+    index, runs = measured
+    rows = {}
+    for key, envelope in runs.items():
+        asked = ["heldout"] if key[1] == "mine" else ["heldout", "mmlu"]
+        config = {"evaluation": {"benchmarks": asked, "batch_size": 8, **{name: {"rows": 9} for name in asked}}}
+        one = {**envelope, "lineage": {"step": "evaluate", "code": {}, "config": config}}
+        rows[key] = [Maker("/".join(map(str, key)), envelope), Maker(f"evaluated {key}", one)]
+    assert deviations(rows, index) == {}
+    rows["small", "mine", 1][1].envelope["lineage"]["config"]["evaluation"]["heldout"] = {"rows": 8}
+    (found,) = deviations(rows, index).values()
+    assert found == "settings evaluation.heldout.rows"
+
+
 def test_settings_that_an_arm_states_set_no_row_apart_and_others_do(measured):
     index, runs = measured
     rows = {key: [Maker("/".join(map(str, key)), envelope)] for key, envelope in runs.items()}

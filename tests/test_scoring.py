@@ -54,6 +54,7 @@ def test_canonical_completions_score_one_and_wrong_ones_nothing(staged, tmp_path
     assert [row["verdict"] for row in rows] == ["passed", "wrong", "syntax"]
     assert payload["score"] == pytest.approx(1 / 3)
     assert payload["stderr"] == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / 2))
+    assert payload["degenerate"] == [{"kind": "syntax_error", "n": 1}]
 
 
 def test_what_follows_a_code_fence_is_no_code_in_a_chat_and_an_error_after_a_plain_prompt(staged, tmp_path):

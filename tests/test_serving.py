@@ -365,7 +365,7 @@ def test_a_dry_run_plans_both_jobs_of_a_run(project):
     text = said(done)
     assert done.returncode == 0, text[-2000:]
     # Base, std, ale and cm of one model; the other generates nothing.
-    for rule in ("evaluate_heldout_mmlu", "evaluate_heldout", "generate_humaneval", "score_code"):
+    for rule in ("evaluate_heldout_mmlu_openbookqa_retention", "evaluate_heldout", "generate_humaneval", "score_code"):
         assert f"\n{rule} " in text
     (commands,) = {line.strip() for line in text.splitlines() if "generate.py" in line and "tiny-llama/base" in line}
     assert '"generation":"vllm"' in commands

@@ -151,7 +151,8 @@ def test_fewer_examples_than_asked_for_are_refused_before_anything_is_trained(tm
 
 def test_few_shot_examples_of_training_rows_are_refused(tmp_path, local):
     sentence = refused("data", "mine", {**local, "fewshot": {"file": "mine.jsonl"}}, tmp_path)
-    assert sentence == "data mine: fewshot goes with source.format mmlu, gsm8k or piqa, found rows; take it out"
+    formats = "mmlu, gsm8k, piqa or openbookqa"
+    assert sentence == f"data mine: fewshot goes with source.format {formats}, found rows; take it out"
 
 
 def test_a_missing_file_of_examples_is_one_sentence(tmp_path):
@@ -284,7 +285,7 @@ def test_a_name_that_is_not_in_the_registry(tmp_path):
         (
             "data",
             {"source": {"type": "local", "path": "x", "format": "mmul"}},
-            "expected source.format to be one of rows, mmlu, gsm8k, humaneval, piqa, found 'mmul'",
+            "source.format to be one of rows, mmlu, gsm8k, humaneval, piqa, openbookqa, retention, found 'mmul'",
         ),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_study_of_one_arm_compares_nothing(study):
         ({"arms": {"ale": {"layers": "gradients"}}}, r"arms\.ale\.layers: expected one of all, gradient"),
         (
             {"benchmarks": ["mlu"]},
-            r"benchmarks\.0: expected one of heldout, mmlu, gsm8k, humaneval, piqa, found 'mlu'",
+            r"benchmarks\.0: expected one of heldout, mmlu, gsm8k, humaneval, piqa, openbookqa, retention, found 'mlu'",
         ),
         ({"models": ["smal"]}, r"model 'smal' is not in the registry; did you mean 'small'\?"),
         ({"data": "row"}, r"needs the data 'row', which is not in the registry; did you mean 'rows'\?"),

@@ -154,7 +154,11 @@ def test_an_evaluation_loads_its_model_once(finished):
     assert len(said) == 9
     assert [text.count("loaded resources/models/") for text in said.values()] == [1] * 9
     answered = [re.findall(r"^(\w+): ok, ", text, flags=re.MULTILINE) for text in said.values()]
-    assert sorted(answered) == [["heldout"]] * 5 + [["heldout", "mmlu", "humaneval"]] * 4
+    assert sorted(answered) == [
+        *[["heldout"]] * 4,
+        *[["heldout", "mmlu", "humaneval", "openbookqa", "retention"]] * 4,
+        ["heldout", "retention"],
+    ]
 
 
 @pytest.mark.slow
@@ -201,7 +205,7 @@ def test_an_edited_module_is_named_in_the_reason(study):
 
 REPORTED = {"aggregate", "stats", "figures"}
 JUDGED = {"score_code", *REPORTED}
-EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval", *JUDGED}
+EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval_openbookqa_retention", *JUDGED}
 SELECTED = {"select", "train_ale", "train_cm", *EVALUATED}
 TRAINED = {"train_std", *SELECTED} - {"select"}
 STAGED = {"stage_model", "stage_data", "tokens", "precision", "batches", "probe", *SELECTED, *TRAINED}
@@ -337,6 +341,11 @@ OTHERS = {
     "evaluation.humaneval.questions": "other_humaneval",
     "evaluation.humaneval.max_new_tokens": 5,
     "evaluation.humaneval.sandbox": "bubblewrap",
+    "evaluation.openbookqa.questions": "other_openbookqa",
+    "evaluation.openbookqa.num_fewshot": 1,
+    "evaluation.retention.passages": "other_retention",
+    "evaluation.retention.rows": 3,
+    "evaluation.retention.max_tokens": 16,
 }
 # What only an arm of a campaign may state, as examples: which steps run again, and which do not.
 OTHER_ARMS = {"train_std", "train_cm", "probe", "batches", "tokens", "precision"}
@@ -405,7 +414,8 @@ def test_each_key_of_a_campaign_has_another_value():
 @pytest.mark.slow
 def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
     registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
-    registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in ("mmlu", "humaneval")}}
+    asked = ("mmlu", "humaneval", "openbookqa", "retention")
+    registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
     (study / "registry.yaml").write_text(yaml.safe_dump(registry))
     campaign = yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
 

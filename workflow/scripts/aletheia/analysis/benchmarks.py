@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, QUESTIONS
+from aletheia.study.benchmarks import BENCHMARKS, CHOICES, LOSSES, QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ SAID = {
     "gsm8k": Said("GSM8K", in_every_ledger=True),
     "humaneval": Said("HumanEval", in_every_ledger=True),
     "piqa": Said("PIQA", chance=0.5),
+    "openbookqa": Said("OpenBookQA", chance=0.25),
+    "retention": Said("retention loss", stem="retention_loss"),
 }
 TITLES = {name: said.title for name, said in SAID.items()}
 IN_EVERY_LEDGER = tuple(name for name in BENCHMARKS if SAID[name].in_every_ledger)
@@ -65,9 +67,23 @@ def ledger_columns(benchmark: str) -> dict[str, str]:
     }
 
 
+def answer_columns(benchmark: str) -> dict[str, str]:
+    """Return ``{column: pandas type}`` of what else a ledger has of a benchmark's answers, where evaluations note it.
+
+    Of choices the mean probability of the right one, of the base model and of the run; of all answers what is
+    degenerate, of the run and of the base model. Evaluations of earlier versions noted neither.
+    """
+    likely = (f"{benchmark}_probability_base", f"{benchmark}_probability")
+    degenerate = (f"{benchmark}_degenerate", f"{benchmark}_base_degenerate")
+    return {
+        **dict.fromkeys(likely if BENCHMARKS[benchmark].kind == CHOICES else (), "float64"),
+        **dict.fromkeys(degenerate if benchmark in QUESTIONS else (), "str"),
+    }
+
+
 def measured_by(benchmark: str) -> tuple[str, str, float]:
     """Return a benchmark's measure in the evaluation's payload, the unit of its deltas, and the factor to it."""
-    return ("loss", "nats", 1.0) if benchmark == HELDOUT else ("score", "pp", 100.0)
+    return ("loss", "nats", 1.0) if benchmark in LOSSES else ("score", "pp", 100.0)
 
 
 def questions_in(columns: Collection[str]) -> list[str]:

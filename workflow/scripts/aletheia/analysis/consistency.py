@@ -14,6 +14,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT, TASKS, compact_json
+from aletheia.study.paths import BASE
 from aletheia.study.planned_runs import of_arms
 from aletheia.study.recipes import SECTIONS
 
@@ -129,6 +130,11 @@ def _facts(key: Key, maker: Maker, campaign: Mapping[str, Any]) -> Iterable[tupl
         elif section in SECTIONS:
             for name, one in value.items():
                 yield ("settings", step, section, (model, arm) if name in stated.get(section, []) else model, name), one
+        elif section == "evaluation":
+            # Which benchmarks is an arm's to say, or all of them for the base model; how one is asked is the model's.
+            asked = (model, BASE if maker.shared else arm)
+            for name, one in value.items():
+                yield ("settings", step, section, asked if name == "benchmarks" else model, name), one
         elif section not in OWN:
             own = OWN_KEYS.get(section, set())
             kept = {key: one for key, one in value.items() if key not in own} if own else value

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis import turns as turns_columns
-from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, ledger_columns, measured_by
+from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, answer_columns, ledger_columns, measured_by
 from aletheia.analysis.equal_settings import COLUMN, add_differences
+from aletheia.analysis.floors import degenerate_cell
 from aletheia.analysis.time_to_loss import RATIO, SECONDS, add_times_to_loss
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import compact_json
@@ -81,7 +82,7 @@ _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_c
 COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
 ALL_COLUMNS = (
     COLUMNS
-    | {name: kind for benchmark in BENCHMARKS for name, kind in ledger_columns(benchmark).items()}
+    | {n: kind for one in BENCHMARKS for n, kind in {**ledger_columns(one), **answer_columns(one)}.items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {COLUMN: _TEXT}
     | turns_columns.COLUMNS
@@ -115,8 +116,8 @@ def build_ledger(
     -------
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then those
-        of further benchmarks that some campaign asks, of held-out losses on the way and of arms timed in turns where
-        there are some, and what differs from std.
+        of further benchmarks that some campaign asks, of what evaluations note of answers, of held-out losses on the
+        way and of arms timed in turns where there are some, and what differs from std.
 
     Raises
     ------
@@ -242,7 +243,19 @@ def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str
         tuned["n"] if tuned["status"] == "ok" else None,
         tuned["status"] if base["status"] == "ok" else f"base {base['status']}",
     )
-    return dict(zip(ledger_columns(benchmark), cells, strict=True))
+    return dict(zip(ledger_columns(benchmark), cells, strict=True)) | _answer_cells(benchmark, base, tuned)
+
+
+def _answer_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what either evaluation notes of its answers beside their score, by :func:`answer_columns`."""
+    cells: dict[str, Any] = {}
+    if "probability" in base or "probability" in tuned:
+        cells |= {f"{benchmark}_probability_base": base.get("probability")}
+        cells |= {f"{benchmark}_probability": tuned.get("probability")}
+    if "degenerate" in base or "degenerate" in tuned:
+        cells |= {f"{benchmark}_degenerate": degenerate_cell(tuned.get("degenerate"))}
+        cells |= {f"{benchmark}_base_degenerate": degenerate_cell(base.get("degenerate"))}
+    return cells
 
 
 def _paired(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:

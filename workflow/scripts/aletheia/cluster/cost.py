@@ -10,6 +10,7 @@ a GPU,
     turns       load + 3 · (rounds + 1) · steps · step, for each arm but std of a campaign with speed: turns
     evaluate    load + heldout + Σ benchmarks
     heldout     rows · forward · step
+    retention   rows · longest piece in tokens / ROW_TOKENS · forward · step
     benchmark   questions · ((shots + 1) · example tokens / ROW_TOKENS · forward · step)
                 + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
 
@@ -30,7 +31,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import SHAPE
-from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
+from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, RETENTION
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.study import Run, Study
 
@@ -123,7 +124,7 @@ def evaluation_seconds(
     evaluation
         The settings of its benchmarks.
     questions
-        Number of questions of each benchmark but the held-out loss.
+        Number of questions, or passages, of each benchmark but the held-out loss.
     """
     row = _forward(settings) * entry["time"]["seconds_per_step"]
     seconds = load_seconds(entry) + evaluation[HELDOUT]["rows"] * row
@@ -131,16 +132,21 @@ def evaluation_seconds(
     for name, count in questions.items():
         asked = evaluation[name]
         examples = asked.get("num_fewshot", 0) + 1
-        seconds += count * examples * BENCHMARKS[name].example_tokens / ROW_TOKENS * row
+        tokens = asked.get("max_tokens", BENCHMARKS[name].example_tokens)
+        seconds += count * examples * tokens / ROW_TOKENS * row
         seconds += math.ceil(count / evaluation["batch_size"]) * asked.get("max_new_tokens", 0) * token
     return seconds
 
 
 def questions_of(study: Study, model: str) -> dict[str, int]:
-    """Return the number of questions of each benchmark that a model is asked, but the held-out loss."""
+    """Return the number of questions, or passages, of each benchmark that a model is asked, but the held-out loss."""
     shared = study.shared[model]
     sets = Study.question_sets(shared["benchmarks"], shared)
-    return {benchmark: study.data[name].get("rows") or BENCHMARKS[benchmark].size for benchmark, name in sets.items()}
+    passages = {RETENTION: shared["evaluation"][RETENTION]["rows"]}
+    return {
+        benchmark: passages.get(benchmark) or study.data[name].get("rows") or BENCHMARKS[benchmark].size
+        for benchmark, name in sets.items()
+    }
 
 
 def estimated(study: Study) -> list[Cost]:

@@ -5,7 +5,6 @@ Each benchmark gives one outcome: a status, a score or a loss with its standard 
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.evaluation.outcomes import TABLES, Outcome, scored
+from aletheia.evaluation.row_losses import encode_passages, outcome_of_losses
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder, read_rows
 from aletheia.staging.questions import too_few
-from aletheia.study.benchmarks import BENCHMARKS, HELDOUT
+from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, LOSSES
 from aletheia.training.deadlines import NEVER, Deadline
 from aletheia.training.encoding import encode_rows
 from aletheia.training.row_counts import in_words
@@ -66,23 +66,6 @@ def offline(folder: Path) -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-def ratio_stderr(tokens: Sequence[int], sums: Sequence[float]) -> float | None:
-    """Return the standard error of Σ sums / Σ tokens over n rows.
-
-    With R the ratio and e_i = sums_i − R·tokens_i, it is √(n/(n−1) · Σ e_i²) / Σ tokens.
-
-    References
-    ----------
-    Cochran, *Sampling Techniques*, 3rd ed., section 6.4 (sampling fraction taken as 0).
-    """
-    n, total = len(tokens), sum(tokens)
-    if n < 2:
-        return None
-    ratio = math.fsum(sums) / total
-    squares = math.fsum((s - ratio * t) ** 2 for t, s in zip(tokens, sums, strict=True))
-    return math.sqrt(n / (n - 1) * squares) / total
-
-
 def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str, Any]) -> Outcome:
     """Return the loss on held-out rows: summed cross-entropy over summed target tokens.
 
@@ -96,36 +79,46 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
         The campaign's section of that name (``prompt``, ``max_tokens``, ``loss_on``).
     """
     from aletheia.method.loading import check_context
-    from aletheia.training.heldout_loss import mean_loss, row_losses
 
     check_context(loaded.model, encoding["max_tokens"])
     encoded = encode_rows(rows, loaded.tokenizer, what="held-out rows", **encoding)
     print(in_words(encoded.counts(), "held-out rows", encoding["max_tokens"]), flush=True)
-    pad = loaded.tokenizer.pad_token_id
+    return outcome_of_losses(_losses(loaded, encoded.examples), encoded.examples, what="held-out rows")
+
+
+def retention(loaded: Model, passages: Sequence[dict[str, Any]], max_tokens: int) -> Outcome:
+    """Return the loss on passages of text that the training data does not resemble: each token counts, none prompts.
+
+    Parameters
+    ----------
+    loaded
+        Model and tokenizer.
+    passages
+        Staged rows, ``id`` and ``text``.
+    max_tokens
+        How much of each is read, from its beginning.
+    """
+    from aletheia.method.loading import check_context
+
+    check_context(loaded.model, max_tokens)
+    examples = encode_passages(passages, loaded.tokenizer, max_tokens)
+    print(f"{len(examples)} of {len(passages)} passages, each up to {max_tokens} tokens", flush=True)
+    ids = [passage["id"] for passage in passages]
+    return outcome_of_losses(_losses(loaded, examples), examples, what="passages", ids=ids)
+
+
+def _losses(loaded: Model, examples: Sequence[Mapping[str, Any]]) -> list[RowLoss]:
+    """Return the losses of encoded rows; the clock is looked at before each pass."""
+    from aletheia.training.heldout_loss import row_losses
+
     losses: list[RowLoss] = []
+    pad = loaded.tokenizer.pad_token_id
     _begin(loaded.deadline)
-    for batch in row_losses(loaded.model, encoded.examples, batch_size=loaded.batch_size, pad_token_id=pad):
+    for batch in row_losses(loaded.model, examples, batch_size=loaded.batch_size, pad_token_id=pad):
         losses += batch
-        if len(losses) < len(encoded.examples):
+        if len(losses) < len(examples):
             _begin(loaded.deadline)
-    losses.sort()
-    table = [_heldout_row(encoded.examples[loss.index]["row"], loss.tokens, loss.total) for loss in losses]
-    broken = sum(row["status"] != "ok" for row in table)
-    if broken:
-        reason = f"the loss of {broken} of {len(table)} held-out rows is not finite"
-        return Outcome("failed", reason, n=len(table), rows=table)
-    stderr = ratio_stderr([loss.tokens for loss in losses], [loss.total for loss in losses])
-    return Outcome(loss=mean_loss(losses), stderr=stderr, n=len(table), rows=table)
-
-
-def _heldout_row(row: int, tokens: int, total: float) -> dict[str, Any]:
-    finite = math.isfinite(total)
-    return {
-        "row": row,
-        "tokens": tokens,
-        "loss": total / tokens if finite else None,
-        "status": "ok" if finite else "nan",
-    }
+    return losses
 
 
 class _Late(Exception):
@@ -244,28 +237,35 @@ def evaluate(loaded: Model, name: str, lock: Source, *, config: Mapping[str, Any
     name
         One of :data:`aletheia.study.benchmarks.BENCHMARKS`.
     lock
-        Lock of its data: the training data's for ``heldout``, the questions' for the others.
+        Lock of its data: the training data's for ``heldout``, its questions' or passages' for the others.
     config
         Sections ``evaluation`` and ``encoding``.
     """
     settings = config["evaluation"]
     try:
         _begin(loaded.deadline)
-        if name == HELDOUT:
-            asked = settings[name]["rows"]
-            rows = read_rows(checked_folder(lock, "data_lock") / "heldout.jsonl")[:asked]
-            if len(rows) < asked:
-                # A number that a campaign states is refused before; this is a default, or a setting by hand.
-                print(
-                    f"note: held-out loss over {len(rows)} rows, fewer than evaluation.heldout.rows={asked}", flush=True
-                )
-            return heldout(loaded, rows, config["encoding"])
+        if name in LOSSES:
+            return _loss(loaded, name, lock, config)
         chat = settings["prompt"] == "chat"
         return harness(loaded, name, lock, settings=settings[name], chat=chat)
     except _Late:
         return Outcome("timeout", loaded.deadline.reason)
     except (RuntimeError, MemoryError) as error:
         return out_of_memory(error)
+
+
+def _loss(loaded: Model, name: str, lock: Source, config: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a benchmark that has rows, or passages, and no questions."""
+    asked = config["evaluation"][name]
+    rows = read_rows(checked_folder(lock, "data_lock") / BENCHMARKS[name].file)[: asked["rows"]]
+    if len(rows) < asked["rows"]:
+        # A number that a campaign states is refused before; this is a default, or a setting by hand.
+        what, things = {HELDOUT: ("held-out", "rows")}.get(name, (name, "passages"))
+        wanted = f"evaluation.{name}.rows={asked['rows']}"
+        print(f"note: {what} loss over {len(rows)} {things}, fewer than {wanted}", flush=True)
+    if name == HELDOUT:
+        return heldout(loaded, rows, config["encoding"])
+    return retention(loaded, rows, asked["max_tokens"])
 
 
 def out_of_memory(error: RuntimeError | MemoryError) -> Outcome:

@@ -15,7 +15,7 @@ from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.job import Job, Step
 from aletheia.provenance.start import work_begins
-from aletheia.study.benchmarks import BENCHMARKS, CODE, HELDOUT, table_name
+from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSSES, table_name
 from aletheia.training.deadlines import deadline
 
 BASE = "base"
@@ -32,7 +32,7 @@ class EvaluationInputs:
     model_lock, data_lock
         Locks of the staged model, and of the data with held-out rows.
     questions
-        Locks of the question sets.
+        Locks of the question sets, and of passages.
     run
         The ``run.json``; the base model is evaluated without it.
     precision
@@ -95,7 +95,7 @@ class Evaluated:
         )
         if score is not None:
             job.artifact(score, kind="evaluation", payload=payload, observed=observed)
-        value = payload["loss"] if name == HELDOUT else payload["score"]
+        value = payload["loss"] if name in LOSSES else payload["score"]
         print(f"{name}: {payload['status']}, {value}, n {payload['n']}, {self.seconds:.1f} s", flush=True)
 
 
@@ -218,7 +218,7 @@ def _who(model_lock: Source, run: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _what(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any]:
     files = artifacts.payload(lock, "data_lock")["files"]
-    asked = "heldout.jsonl" if name == HELDOUT else "questions.jsonl"
+    asked = BENCHMARKS[name].file
     if asked not in files:
         raise UserError(
             f"{lock}: expected {asked} for {name}, found {', '.join(files)}; name the lock of another data set"
@@ -230,16 +230,17 @@ def _what(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any
         "padding": BENCHMARKS[name].padding,
         "num_fewshot": settings[name].get("num_fewshot", 0),
         "fewshot_sha256": files.get("fewshot.jsonl", {}).get("sha256") if settings[name].get("num_fewshot") else None,
-        "prompt": None if name == HELDOUT else settings["prompt"],
+        "prompt": None if name in LOSSES else settings["prompt"],
         "sandbox": None,
     }
 
 
 def _lock(inputs: EvaluationInputs, settings: Mapping[str, Any], name: str) -> Source:
     """Return the lock of a benchmark's data."""
-    if name == HELDOUT:
+    named_by = BENCHMARKS[name].named_by
+    if named_by is None:
         return inputs.data_lock
-    wanted = settings[name]["questions"]
+    wanted = settings[name][named_by]
     for lock in inputs.questions:
         if Path(lock).name == f"{wanted}.lock.json":
             return lock

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import statistics
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from aletheia.evaluation.degenerate import degenerate_answers
 from aletheia.study.benchmarks import BENCHMARKS, CHOICES, CODE, HUMANEVAL, QUESTION_COLUMNS, TEXT
 
 LETTERS = string.ascii_uppercase
@@ -19,6 +21,9 @@ PASSED = f"{HUMANEVAL}_passed"
 COLUMNS = {name: benchmark.columns for name, benchmark in BENCHMARKS.items()} | {
     PASSED: {**QUESTION_COLUMNS, "passed": "bool", "verdict": "string", "error": "string"}
 }
+
+# Left out of a payload where there is none.
+OF_SOME = ("normalised_score", "probability", "probability_stderr", "probability_n", "degenerate")
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,14 @@ class Outcome:
     normalised_score
         The same where the answer is the choice that is likeliest a character; only of benchmarks that note it.
     loss
-        Mean cross-entropy a target token in nats (held-out rows only).
+        Mean cross-entropy a target token in nats (held-out rows and passages only).
     stderr
         Standard error of the score or the loss.
+    probability, probability_stderr, probability_n
+        Mean of what the right choice has of the probability of all choices, 0 to 1, its standard error, and over how
+        many questions: those whose numbers are finite. Only of benchmarks of choices.
+    degenerate
+        What of the answers is none (:mod:`aletheia.evaluation.degenerate`); only of benchmarks with answers.
     rows
         One mapping a question, with the benchmark's columns.
     """
@@ -47,6 +57,10 @@ class Outcome:
     loss: float | None = None
     normalised_score: float | None = None
     stderr: float | None = None
+    probability: float | None = None
+    probability_stderr: float | None = None
+    probability_n: int | None = None
+    degenerate: Sequence[Mapping[str, Any]] | None = None
     n: int = 0
     n_correct: int | None = None
     truncated: int = 0
@@ -54,9 +68,9 @@ class Outcome:
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def summary(self) -> dict[str, Any]:
-        """Return all but the rows, and but the normalised score where there is none."""
-        left_out = {"rows"} | ({"normalised_score"} if self.normalised_score is None else set())
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        """Return all but the rows, and but what only some benchmarks have where there is none."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        return {name: value for name, value in values.items() if value is not None or name not in OF_SOME}
 
 
 def proportion(correct: Sequence[bool]) -> tuple[float | None, float | None]:
@@ -66,6 +80,26 @@ def proportion(correct: Sequence[bool]) -> tuple[float | None, float | None]:
         return None, None
     p = sum(correct) / n
     return p, math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None
+
+
+def mean_probability(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return mean, standard error SD/√n and n of the probabilities in a table of choices, as an outcome has them.
+
+    A question whose numbers are not finite has none and is left out; nothing is returned where no question has one.
+    """
+    values = [row["probability"] for row in table if row.get("probability") is not None]
+    if not values:
+        return {}
+    n, mean = len(values), statistics.fmean(values)
+    stderr = statistics.stdev(values, mean) / math.sqrt(n) if n > 1 else None
+    return {"probability": mean, "probability_stderr": stderr, "probability_n": n}
+
+
+def share_of(place: int, loglikelihoods: Sequence[float]) -> float:
+    """Return what one choice has of the probability of all: exp(l_i) / Σ exp(l_j), the softmax over the choices."""
+    largest = max(loglikelihoods)
+    weights = [math.exp(value - largest) for value in loglikelihoods]
+    return weights[place] / math.fsum(weights)
 
 
 def _question(question: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, str]:
@@ -91,6 +125,7 @@ def _choices_table(questions: Any, samples: Any, notes: Any, *, normalised: bool
         row = {
             **_question(question, sample),
             "loglikelihoods": [v if math.isfinite(v) else None for v in values],
+            "probability": share_of(question["answer"], values) if finite else None,
             "prediction": best,
             "answer": answer,
             "correct": best == answer,
@@ -161,6 +196,7 @@ def scored(table: Sequence[Mapping[str, Any]], task_version: str | None = None) 
     }
     if broken and broken == len(table):
         return Outcome("failed", **common)
+    common |= {"degenerate": degenerate_answers(table), **mean_probability(table)}
     if any("correct" not in row for row in table):
         return Outcome(**common)
     correct = [row["correct"] for row in table]

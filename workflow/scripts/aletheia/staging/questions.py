@@ -181,7 +181,7 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
         )
     for name, kind in expected.items():
         if not isinstance(row[name], kind) or isinstance(row[name], bool):
-            wanted = {list: "a list", str: "text"}.get(kind, "a letter or a number")
+            wanted = {list: "a list", str: "text", dict: "a mapping"}.get(kind, "a letter or a number")
             raise UserError(f"{where}: expected {wanted} in the column {name}, found {kind_of(row[name])}")
         _check_cell(row[name], f"{where}: the {name}")
     subject = row.get("subject") if BENCHMARKS[question_format].by_subject else None
@@ -192,6 +192,10 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
 
 def _check_cell(value: Any, what: str) -> None:
     """Refuse text that is damaged, and a choice that is neither text nor a number."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_cell(inner, f"{what}' {key}")
+        return
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str):
             check_text(part, what)

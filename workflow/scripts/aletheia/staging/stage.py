@@ -23,8 +23,8 @@ MAKERS = {
     "model": ("staging.convert", "staging.glassllm"),
     "data": (
         "seeded_order",
-        *("staging.build", "staging.docstrings", "staging.questions", "staging.splits"),
-        *("staging.table_files", "staging.text_files", "staging.training_rows"),
+        *("staging.build", "staging.docstrings", "staging.passages", "staging.question_formats", "staging.questions"),
+        *("staging.splits", "staging.table_files", "staging.text_files", "staging.training_rows"),
     ),
 }
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
@@ -86,8 +86,8 @@ def stage_model(job: Job, name: str, lock_path: Path) -> None:
 def stage_data(job: Job, name: str, lock_path: Path) -> None:
     """Put a data set's rows beside ``lock_path`` and write the lock.
 
-    Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl`` and, where the entry
-    has few-shot examples, ``fewshot.jsonl``.
+    Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl`` (with
+    ``fewshot.jsonl`` where the entry has few-shot examples) or ``passages.jsonl``.
 
     Parameters
     ----------

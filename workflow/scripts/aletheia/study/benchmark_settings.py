@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSS, QUESTIONS
+from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSS, STAGED
 
 WORDED = "#/$defs/benchmark_settings/properties"
 
@@ -26,16 +26,17 @@ def with_benchmarks(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         properties["evaluation"]["properties"] |= {benchmark: _section(benchmark) for benchmark in BENCHMARKS}
     if name == "data":
         source = schema["additionalProperties"]["properties"]["source"]
-        source["properties"]["format"]["enum"] += QUESTIONS
+        source["properties"]["format"]["enum"] += STAGED
     return schema
 
 
 def _section(name: str) -> dict[str, Any]:
     """Return the schema of the settings of a benchmark, a section of ``evaluation``."""
     benchmark = BENCHMARKS[name]
-    settings = {"rows": {}} if benchmark.kind == LOSS else {"questions": {"default": name}}
-    limits = {"num_fewshot": benchmark.num_fewshot, "max_new_tokens": benchmark.max_new_tokens}
-    settings |= {key: {"default": value} for key, value in limits.items() if value is not None}
+    settings = {"rows": {}} if benchmark.kind == LOSS else {}
+    own = ("num_fewshot", "max_new_tokens", "rows", "max_tokens")
+    stated = {benchmark.named_by: name, **{key: getattr(benchmark, key) for key in own}}
+    settings |= {key: {"default": value} for key, value in stated.items() if key and value is not None}
     settings |= {"sandbox": {}} if benchmark.kind == CODE else {}
     return {
         "description": f"How {name} is asked.",

@@ -9,7 +9,8 @@ A benchmark is added in at most four places, and in nothing else of the library,
    in named columns need none: :class:`ChoiceColumns` says which columns they are.
 
 Its questions are then an entry of the registry of data with ``source.format: NAME``, and campaigns ask it by its name.
-A second benchmark of generated code, or answers that are judged in another way than those here, need more.
+A second benchmark of generated code, further losses, or answers that are judged in another way than those here, need
+more.
 """
 
 from __future__ import annotations
@@ -17,15 +18,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-# How a benchmark is answered: the mean loss of held-out rows; the choice of largest log-likelihood; a text whose last
-# part is the answer; a program that must pass its tests, in a sandbox.
-LOSS, CHOICES, TEXT, CODE = "loss", "choices", "text", "code"
+# How a benchmark is answered: the mean loss of held-out rows; that of passages of text, all tokens of them; the choice
+# of largest log-likelihood; a text whose last part is the answer; a program that must pass its tests, in a sandbox.
+LOSS, PASSAGES, CHOICES, TEXT, CODE = "loss", "passages", "choices", "text", "code"
 
 # Columns of a benchmark's table of questions; an evaluation that failed leaves them empty.
 QUESTION_COLUMNS = {"question_id": "string", "prompt_sha256": "string"}
 _GENERATION = {"generation": "string", "tokens": "int64", "truncated": "bool"}
 _STATUS = {"status": "string"}
-_LIKELIEST = {"loglikelihoods": "list<double>", "prediction": "string", "answer": "string", "correct": "bool"}
+_LIKELIEST = {
+    "loglikelihoods": "list<double>",
+    "probability": "double",
+    "prediction": "string",
+    "answer": "string",
+    "correct": "bool",
+}
+_ROW_LOSS = {"tokens": "int64", "loss": "double"}
 _NUMBERS = {"prediction": "string", "last_number": "string", "correct": "bool"}
 
 
@@ -53,17 +61,19 @@ class Benchmark:
     Attributes
     ----------
     kind
-        :data:`LOSS`, :data:`CHOICES`, :data:`TEXT` or :data:`CODE`.
+        :data:`LOSS`, :data:`PASSAGES`, :data:`CHOICES`, :data:`TEXT` or :data:`CODE`.
     columns
-        ``{name: Arrow type}`` of its table of questions.
+        ``{name: Arrow type}`` of its table of questions, rows or passages.
     size
-        Number of questions, where the registry draws no subset; None for held-out rows.
+        Number of questions, where the registry draws no subset; None for held-out rows and passages.
     example_tokens
         Tokens of a question with its solution, counted as often as the model reads them; chosen by hand, for plans.
     num_fewshot
         Solved examples before each question, where a campaign says nothing; None where there never are any.
     max_new_tokens
         Longest answer in tokens, where a campaign says nothing; None where none is written.
+    rows, max_tokens
+        Passages that are read, and the longest piece of each, where a campaign says nothing.
     normalised
         Whether choices differ in length, so that the likeliest one a character is noted beside the likeliest one.
     by_subject
@@ -80,6 +90,8 @@ class Benchmark:
     example_tokens: int | None = None
     num_fewshot: int | None = None
     max_new_tokens: int | None = None
+    rows: int | None = None
+    max_tokens: int | None = None
     normalised: bool = False
     by_subject: bool = False
     chat_task: str | None = None
@@ -89,6 +101,16 @@ class Benchmark:
     def generated(self) -> bool:
         """Whether its answers are written; the others are scored from log-likelihoods, by transformers always."""
         return self.kind in (TEXT, CODE)
+
+    @property
+    def named_by(self) -> str | None:
+        """The setting that names its data in the registry; None where it reads the training data's held-out rows."""
+        return {LOSS: None, PASSAGES: "passages"}.get(self.kind, "questions")
+
+    @property
+    def file(self) -> str:
+        """The file of its staged data that it reads."""
+        return f"{self.named_by or 'heldout'}.jsonl"
 
     @property
     def padding(self) -> str:
@@ -101,7 +123,7 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    "heldout": Benchmark(LOSS, columns={"row": "int64", "tokens": "int64", "loss": "double", **_STATUS}),
+    "heldout": Benchmark(LOSS, columns={"row": "int64", **_ROW_LOSS, **_STATUS}),
     "mmlu": Benchmark(
         CHOICES,
         columns={**QUESTION_COLUMNS, **_LIKELIEST, **_STATUS},
@@ -137,11 +159,31 @@ BENCHMARKS = {
         normalised=True,
         choice_columns=ChoiceColumns(question="goal", choices=("sol1", "sol2"), answer="label"),
     ),
+    # The fact that each question is about is not shown, as in the harness's task: no open book.
+    "openbookqa": Benchmark(
+        CHOICES,
+        columns={**QUESTION_COLUMNS, **_LIKELIEST, "correct_normalised": "bool", **_STATUS},
+        size=500,
+        example_tokens=80,
+        num_fewshot=0,
+        normalised=True,
+    ),
+    # Text that the training data does not resemble: what a model unlearns shows as loss, also where no answer flips.
+    "retention": Benchmark(
+        PASSAGES,
+        columns={"row": "int64", "id": "string", **_ROW_LOSS, **_STATUS},
+        rows=48,
+        max_tokens=128,
+    ),
 }
 (HELDOUT,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == LOSS)
 (HUMANEVAL,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == CODE)
-# Benchmarks scored 0 to 1, each a format of questions; the held-out loss has rows.
-QUESTIONS = tuple(name for name in BENCHMARKS if name != HELDOUT)
+(RETENTION,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == PASSAGES)
+LOSSES = (HELDOUT, RETENTION)
+# Benchmarks scored 0 to 1, each a format of questions.
+QUESTIONS = tuple(name for name in BENCHMARKS if name not in LOSSES)
+# Those with an entry of their own in the registry of data, whose source.format is their name.
+STAGED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.named_by is not None)
 GENERATED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.generated)
 SOLVED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.num_fewshot is not None)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import BASELINE, Say, arms_of, check_share, entries, needs_probe
-from aletheia.study.benchmarks import GENERATED, HELDOUT, QUESTIONS, either
+from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTIONS, either
 from aletheia.study.planned_runs import TURNS
 from aletheia.study.recipe_checks import check_ranks, check_training
 from aletheia.study.report_contents import REPORTS
@@ -58,7 +58,7 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
                 "them to arms, or take the report out"
             )
         asked = {benchmark for model in campaign["models"] for benchmark in benchmarks_of(campaign, model)}
-        if report.asks and asked <= {HELDOUT}:
+        if report.asks and asked <= set(LOSSES):
             raise UserError(
                 f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add "
                 f"{either(QUESTIONS)} to it, or take the report out"
@@ -111,7 +111,7 @@ def _expect_read(evaluation: Mapping[str, Any], asked: set[str], path: Path, key
             f"{at(path, *keys, 'generation')}: found {evaluation['generation']}, which writes the answers of "
             f"{' and '.join(GENERATED)}, and benchmarks names neither; add one, or take it out"
         )
-    if evaluation.get("prompt", "registry") != "registry" and asked <= {HELDOUT}:
+    if evaluation.get("prompt", "registry") != "registry" and asked <= set(LOSSES):
         raise UserError(
             f"{at(path, *keys, 'prompt')}: found {evaluation['prompt']}, which words questions, and benchmarks names "
             "none that has any; take it out (encoding.prompt words the held-out rows)"

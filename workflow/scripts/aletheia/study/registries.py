@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.benchmarks import QUESTIONS
+from aletheia.study.benchmarks import BENCHMARKS, RETENTION, STAGED
 from aletheia.study.registry_entries import check_source, format_of, held_out_mistake
 from aletheia.study.schema import at, check, load_checked
 from aletheia.study.schema_sentences import nearest
@@ -94,8 +94,8 @@ def expect_data(
     Raises
     ------
     UserError
-        For a name that is missing, questions in the place of training rows and the reverse, too few examples, and
-        training data without held-out rows.
+        For a name that is missing, questions in the place of training rows and the reverse, too few examples or
+        passages, and training data without held-out rows.
     """
     for name in [settings["data"], *questions.values()]:
         if name not in data:
@@ -104,7 +104,8 @@ def expect_data(
     entry = data[settings["data"]]
     _expect_format(f"{where}: data: {settings['data']}", entry, "rows")
     for benchmark, name in questions.items():
-        _expect_format(f"{where}: evaluation.{benchmark}.questions: {name}", data[name], benchmark)
+        key = BENCHMARKS[benchmark].named_by
+        _expect_format(f"{where}: evaluation.{benchmark}.{key}: {name}", data[name], benchmark)
         wanted = settings["evaluation"][benchmark].get("num_fewshot", 0)
         there = data[name].get("fewshot") or {"rows": 0}
         if wanted > there.get("rows", 5):
@@ -113,6 +114,8 @@ def expect_data(
                 "few-shot examples; give it fewshot (file, rows) in the registry of data, or set num_fewshot lower (0 "
                 "asks without examples)"
             )
+    if RETENTION in questions:
+        _expect_passages(where, settings["evaluation"][RETENTION], data)
     if not (entry.get("held_out") or entry.get("held_out_path")):
         raise UserError(
             f"{where}: {model} trains on {settings['data']!r}, which sets no rows aside for the held-out loss; give it "
@@ -120,8 +123,20 @@ def expect_data(
         )
 
 
+def _expect_passages(where: str, asked: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to read more passages than the registry draws."""
+    name, wanted = asked["passages"], asked["rows"]
+    there = data[name].get("rows")
+    if there is not None and wanted > there:
+        raise UserError(
+            f"{where}: evaluation.{RETENTION}.rows is {wanted}, and {name} has {there} passages (rows in the registry "
+            "of data); lower it, or raise rows there"
+        )
+
+
 def _expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
     found = format_of(entry)
     if found != wanted:
-        has, needs = (f"{kind} questions" if kind in QUESTIONS else "training rows" for kind in (found, wanted))
+        what = {name: f"{name} {BENCHMARKS[name].named_by}" for name in STAGED}
+        has, needs = (what.get(kind, "training rows") for kind in (found, wanted))
         raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")

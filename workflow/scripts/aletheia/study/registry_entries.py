@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.benchmarks import QUESTIONS, SOLVED, either
+from aletheia.study.benchmarks import BENCHMARKS, SOLVED, STAGED, either
 
 # What a source must say, and what it may say.
 SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
@@ -24,7 +24,7 @@ SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
         "stdlib": (set(), set()),
     },
 }
-FORMATS = {"model": ("gguf", "glasslm"), "data": ("rows", *QUESTIONS)}
+FORMATS = {"model": ("gguf", "glasslm"), "data": ("rows", *STAGED)}
 
 
 def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
@@ -77,13 +77,14 @@ def held_out_mistake(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the key of an entry's held-out rows that nothing reads, and why; None where there is none."""
     given = [key for key in ("held_out", "held_out_path") if entry.get(key)]
     kind = format_of(entry)
-    if given and kind in QUESTIONS:
-        return given[0], f"found it beside source.format: {kind}, whose questions are not trained on; take it out"
+    if given and kind in STAGED:
+        what = BENCHMARKS[kind].named_by
+        return given[0], f"found it beside source.format: {kind}, whose {what} are not trained on; take it out"
     if len(given) > 1:
         return given[0], "found it beside held_out_path, whose rows are the held-out ones; take one of both out"
     return None
 
 
 def format_of(entry: Mapping[str, Any]) -> str:
-    """Return what the rows of an entry are: ``rows`` to train on, or a benchmark's questions."""
+    """Return what the rows of an entry are: ``rows`` to train on, or a benchmark's questions or passages."""
     return entry["source"].get("format", "rows")

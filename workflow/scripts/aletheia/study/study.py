@@ -16,7 +16,7 @@ from aletheia.study.arms import (
     needs_probe,
     rule_of,
 )
-from aletheia.study.benchmarks import HELDOUT
+from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.planned_runs import TURNS, runs_in_turns
@@ -149,8 +149,9 @@ class Study:
 
     @staticmethod
     def question_sets(benchmarks: Iterable[str], settings: Mapping[str, Any]) -> dict[str, str]:
-        """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions."""
-        return {b: settings["evaluation"][b]["questions"] for b in benchmarks if b != HELDOUT}
+        """Return ``{benchmark: name in the registry of data}`` of the benchmarks that have questions, or passages."""
+        keys = {name: BENCHMARKS[name].named_by for name in benchmarks}
+        return {name: settings["evaluation"][name][key] for name, key in keys.items() if key}
 
     def evaluated(self) -> list[tuple[str, str]]:
         """Return (model, run) of all that is evaluated, as paths name them: base models first."""
