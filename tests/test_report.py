@@ -23,6 +23,7 @@ SIDECARS = [
         for suffix in ("csv", "md", "tex")
     ),
     "results/stats/arms.csv.lineage.json",
+    "results/stats/FINDINGS.md.lineage.json",
     "results/aggregate/curves.csv.lineage.json",
     "results/stats/FORGETTING_DELTAS_ANALYSIS.md.lineage.json",
     "results/aggregate/ledger.csv.lineage.json",
@@ -121,7 +122,12 @@ def test_nothing_goes_wrong_on_the_page(visit):
     assert visit.errors == []
 
 
-def test_the_first_page_says_what_the_study_is(visit):
+def test_the_first_page_says_what_was_found_and_what_the_study_is(report, visit):
+    found = (report.parent / "stats" / "FINDINGS.md").read_text(encoding="utf-8")
+    sentences = [line.partition(". ")[2].replace("**", "") for line in found.splitlines() if line[:1].isdigit()]
+    assert len(sentences) == 6
+    assert all(sentence in visit.first for sentence in sentences)
+    assert visit.first.index(sentences[0]) < visit.first.index(sentences[5]) < visit.first.index("Which layers of a")
     assert "Which layers of a language model should carry LoRA adapters?" in visit.first
     assert "stage → probe → select → train → evaluate → aggregate → stats → figures" in visit.first
 

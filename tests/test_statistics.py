@@ -12,7 +12,6 @@ from aletheia.analysis.stats import above_floor, estimate, holm, paired_test, sa
 from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes
 from aletheia.report import analyses
-from aletheia.report.headline import headline
 from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
@@ -137,21 +136,6 @@ def test_one_seed_one_model_no_cm_no_benchmark():
     canonical_bytes(summarise(ledger))  # refuses NaN
 
 
-@pytest.mark.slow
-def test_headline_says_what_n_counts():
-    many = headline(summarise(ledger_of(TEN_MODELS)))
-    assert "n = 10 models, 30 pairs" in many
-    assert "with the probe counted" in many
-    one = headline(summarise(ledger_of()))
-    assert "19.8 %" in one
-    assert "n = 3 seeds of one model" in one
-    assert "no interval" in headline(summarise(ledger_of(ONE, seeds=(42,))))
-
-
-def test_headline_without_any_pair():
-    assert "No speedup" in headline(summarise(ledger_of(ONE, arms=("ale",))))
-
-
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
@@ -211,7 +195,7 @@ def test_stats_as_a_rule_runs_it(tmp_path):
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")
     done = script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]')
     assert done.returncode == 0, done.stderr
-    names = {"summary.json", "arms.csv", "arms.csv.lineage.json"}
+    names = {"summary.json", *(name + end for name in ("arms.csv", "FINDINGS.md") for end in ("", ".lineage.json"))}
     assert {p.name for p in (tmp_path / "stats").iterdir()} == names
     assert {p.name for p in (tmp_path / "tables").glob("*.tex")} == {f"table{n}.tex" for n in (1, 2, 3, "S1")}
     payload = json.loads((tmp_path / "stats" / "summary.json").read_text())["payload"]

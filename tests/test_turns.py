@@ -12,7 +12,6 @@ from aletheia.analysis.ledger import COLUMNS, build_ledger, read_ledger, write_c
 from aletheia.analysis.summary import summarise
 from aletheia.provenance.lineage import ROOT
 from aletheia.report import figures, table_text
-from aletheia.report.headline import headline
 from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, pair, study, turned
 from test_figures import draw, words
 from test_tables import table
@@ -227,13 +226,3 @@ def test_figure_1_draws_std_against_std_as_a_band():
 def test_every_figure_for_every_shape_of_turns(name, how):
     drawn = words(draw(name, turned(TEN_MODELS, **how)))
     assert ("turns" in drawn) == (name in ("fig1", "fig3", "fig5"))
-
-
-def test_the_headline_names_turns_the_floor_and_the_wall_clock():
-    said = headline(summarise(turned(ONE, seeds=(42,))))
-    assert "29.8 % (95 % interval" in said
-    assert "taken in turns by bootstrap over rounds" in said
-    assert "std against std 0.1 % (95 % interval -1.0 to 1.0)" in said
-    assert said.endswith("by the wall clock 20.0 % (one value, so no interval).")
-    assert "over rounds" not in headline(summarise(turned(ONE)))
-    assert "turns" not in headline(summarise(ledger_of(ONE)))

@@ -1,4 +1,4 @@
-"""Compute the study's statistics from the ledger: summary.json, arms.csv, tables, written analyses.
+"""Compute the study's statistics from the ledger: summary.json, arms.csv, tables, written analyses, findings.
 
 Which reports are made follows the settings section `reports`, or --reports, or what the ledger's campaigns
 name.
@@ -45,14 +45,20 @@ def main() -> None:
     from aletheia.analysis import arms, ledger, paper_tables, summary
     from aletheia.report import analyses as written
     from aletheia.report import arms_table, tables
+    from aletheia.report.findings import findings_text
 
-    texts = {"downstream": written.forgetting_deltas, "compute_matched": written.compute_matched}
+    texts = {
+        "downstream": written.forgetting_deltas,
+        "compute_matched": written.compute_matched,
+        "findings": findings_text,
+    }
     table = ledger.read_ledger(args.ledger)
     # A study that feeds no report still has its summary and table 1.
     given = args.reports if args.reports is not None else args.config.get("reports")
     named = given if given is not None else " ".join(table["reports"].fillna("")).split()
-    wanted = report_contents.tables_of(named, compared=arms.has_pairs(table))
-    analyses = report_contents.analyses_of(named)
+    compares = arms.has_pairs(table)
+    wanted = report_contents.tables_of(named, compared=compares)
+    analyses = report_contents.analyses_of(named) | ({"findings": report_contents.FINDINGS} if compares else {})
     first = [args.stats_dir / name for name in ("summary.json", report_contents.COMPARISONS)]
     outputs = [*first, *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]

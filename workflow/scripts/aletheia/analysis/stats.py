@@ -9,7 +9,7 @@ t = mean(d) / (SD(d) / √n), and Cohen's d of paired values = mean(d) / SD(d) =
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,39 @@ def estimate(values: Iterable[float]) -> dict[str, Any]:
         known["mean"] = float(x.mean())
     if n > 1:
         sd = float(x.std(ddof=1))
-        half = float(stats.t.ppf(0.5 + CONFIDENCE_LEVEL / 2, n - 1)) * sd / n**0.5
+        half = _quantile(n) * sd / n**0.5
         known |= {"sd": sd, "low": known["mean"] - half, "high": known["mean"] + half}
     return known
+
+
+def values_needed(found: Mapping[str, Any], margin: float, *, most: int = 1000) -> int | None:
+    """Return how many values would give the mean an interval of half-width ``margin``, at the SD that was seen.
+
+    The smallest n with t(0.975, n − 1)·SD/√n ≤ margin. The SD follows from the interval, which all estimates have; one
+    over rounds is scaled as if it were a t-interval.
+
+    Parameters
+    ----------
+    found
+        ``{n, low, high}``.
+    margin
+        In the interval's unit.
+    most
+        Where the search ends.
+
+    Returns
+    -------
+    int or None
+        None without an interval, and where more than ``most`` would be needed.
+    """
+    if found["low"] is None or found["n"] < 2:
+        return None
+    sd = (found["high"] - found["low"]) / 2 * found["n"] ** 0.5 / _quantile(found["n"])
+    return next((n for n in range(2, most + 1) if _quantile(n) * sd / n**0.5 <= margin), None)
+
+
+def _quantile(n: int) -> float:
+    return float(stats.t.ppf(0.5 + CONFIDENCE_LEVEL / 2, n - 1))
 
 
 def paired_test(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aletheia.analysis import arms
+from aletheia.analysis import arms, controls
 from aletheia.analysis.benchmarks import SAID, measured_by, questions_in, stem_of
 from aletheia.analysis.frontier import relative_time
 from aletheia.analysis.pairs import MATCHED, pairs, reporting
@@ -33,7 +33,8 @@ def summarise(ledger: pd.DataFrame) -> dict[str, Any]:
 
 def _campaign(rows: pd.DataFrame) -> dict[str, Any]:
     speed = pairs(rows)
-    models = [_model(rows[rows["model"] == m], speed) for m in dict.fromkeys(rows["model"])]
+    selecting = controls.selecting_arm(rows)
+    models = [_model(rows[rows["model"] == m], speed, selecting) for m in dict.fromkeys(rows["model"])]
     _adjust(models)
     makes_speed = not reporting(rows, "speed").empty
     headline = speed[speed["headline"].astype(bool)]
@@ -43,6 +44,8 @@ def _campaign(rows: pd.DataFrame) -> dict[str, Any]:
         "runs": _counts(rows),
         "models": models,
         "against_std": arms.over_models(models),
+        "selecting_arm": selecting,
+        "against_controls": controls.over_models(models),
         "overall": _overall(headline) if makes_speed else None,
         "families": _families(headline) if makes_speed else [],
     }
@@ -97,7 +100,7 @@ def _first(series: pd.Series) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _model(rows: pd.DataFrame, speed: pd.DataFrame) -> dict[str, Any]:
+def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> dict[str, Any]:
     name = rows["model"].iloc[0]
     ours = speed[speed["model"] == name]
     names = list(dict.fromkeys(rows["arm"]))
@@ -119,6 +122,7 @@ def _model(rows: pd.DataFrame, speed: pd.DataFrame) -> dict[str, Any]:
             if arm in compared and is_compute_matched(arm, *pair)
         },
         "against_std": compared,
+        "against_controls": controls.against_controls(rows, selecting),
     }
 
 

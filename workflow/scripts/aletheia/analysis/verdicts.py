@@ -121,6 +121,32 @@ def loss(test: dict[str, Any]) -> str:
     return _LOSS[position(test["difference"], MARGIN_NATS)]
 
 
+def speed(speedup: dict[str, Any], same: dict[str, Any] | None = None) -> str:
+    """Return the verdict on a speedup over std, in percent.
+
+    Parameters
+    ----------
+    speedup
+        The estimate.
+    same
+        That of std over itself, taken in the same way, where there is one: a speedup whose interval meets it is none.
+
+    Returns
+    -------
+    str
+        "faster", "slower", "equal within 5 %", or why it cannot be told.
+    """
+    where = position(speedup, 100 * MARGIN_TIME)
+    low, high = speedup["low"], speedup["high"]
+    if where in ("none", "single"):
+        return "not measured" if where == "none" else "cannot tell: one value gives no interval"
+    if low <= 0 <= high:
+        return f"equal within {100 * MARGIN_TIME:g} %" if where == "inside" else "cannot tell at this n"
+    if same and same["low"] is not None and low <= same["high"] and same["low"] <= high:
+        return "cannot tell: std differs as much from itself"
+    return "faster" if low > 0 else "slower"
+
+
 _TIME = {
     "none": "not measured",
     "single": "cannot tell: one seed gives no interval",
@@ -132,12 +158,13 @@ _TIME = {
 
 def time(share: dict[str, Any]) -> str:
     """Return whether an arm's time matches std's, given the estimate of t_arm / t_std (see :data:`LOSS_RULES`)."""
-    return _TIME.get(position(_from_one(share), MARGIN_TIME), "cannot tell")
+    return _TIME.get(position(from_one(share), MARGIN_TIME), "cannot tell")
 
 
-def _from_one(share: dict[str, Any]) -> dict[str, Any]:
+def from_one(share: dict[str, Any]) -> dict[str, Any]:
     """Return the estimate of t_arm / t_std − 1."""
-    return {key: value if key == "n" or value is None else value - 1 for key, value in share.items()}
+    ends = {end: None if share[end] is None else share[end] - 1 for end in ("mean", "low", "high")}
+    return {**share, **ends}
 
 
 def matched_loss(test: dict[str, Any], share: dict[str, Any]) -> str:

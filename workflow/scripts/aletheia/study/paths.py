@@ -74,7 +74,7 @@ class Paths:
         return f"{self.results}/aggregate/{table}"
 
     def stats(self, file: str) -> str:
-        """Return a file of the statistics: ``summary.json``, ``arms.csv`` or a written analysis."""
+        """Return a file of the statistics: ``summary.json``, ``arms.csv``, ``FINDINGS.md`` or an analysis."""
         return f"{self.results}/stats/{file}"
 
     def table(self, number: int | str, suffix: str) -> str:

@@ -40,6 +40,7 @@ LAYER_TABLE = "layers.csv"
 # Belong to every study in which some model has the standard arm and another one.
 ARMS_TABLE, ARMS_FIGURES = "S1", ("figS4",)
 COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
+FINDINGS = "FINDINGS.md"  # what was found, in six sentences; belongs to the same studies as that table
 CURVE_FIGURES = ("figS5",)  # belong to every study with held-out losses on the way
 CURVE_TABLE = "curves.csv"
 

@@ -25,6 +25,7 @@ from aletheia.study.report_contents import (
     ARMS_FIGURES,
     CURVE_FIGURES,
     CURVE_TABLE,
+    FINDINGS,
     LAYER_FIGURES,
     LAYER_TABLE,
     REPORTS,
@@ -214,8 +215,8 @@ class Study:
         return first
 
     def analyses(self) -> list[str]:
-        """Return the written analyses that the study has."""
-        return list(analyses_of(self.reports()).values())
+        """Return the written analyses that the study has, what it found first."""
+        return [*([FINDINGS] if self.compared() else []), *analyses_of(self.reports()).values()]
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""
