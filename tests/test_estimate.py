@@ -60,7 +60,7 @@ def test_turns_count_once_for_each_arm_beside_std(paper):
     after = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
     entry, pace = paper.models["qwen2.5-7b"], paper.shared["qwen2.5-7b"]["interleaving"]
     one = load_seconds(entry) + 3 * 13 * entry["time"]["seconds_per_step"]
-    assert pace == {"rounds": 12, "steps": 1}
+    assert pace == {"rounds": 12, "steps": 1, "seeds": None}
     # Three seeds of ale in the first campaign; of cm in the second, which shares ale.
     for campaign in ("campaign1", "campaign2"):
         key = (campaign, "qwen2.5-7b")
