@@ -86,9 +86,11 @@ def _differences(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, arms.Compa
     well = (own["status"] == "ok") & (other["status"] == "ok")
     timed = well & own["comparable"].fillna(False).astype(bool) & other["comparable"].fillna(False).astype(bool)
     values = {arms.LOSS: (own["eval_loss"] - other["eval_loss"]).where(well)}
-    if all(turns.WITH_PROBE in side and side[turns.WITH_PROBE].notna().any() for side in (own, other)):
-        ratio = own[turns.WITH_PROBE] / other[turns.WITH_PROBE]
-        values[arms.TURNS_WITH_PROBE] = speedup_percent(ratio.where(well))
+    if turns.STATUS in own and all(side[turns.WITH_PROBE].notna().any() for side in (own, other)):
+        ratio = (own[turns.WITH_PROBE] / other[turns.WITH_PROBE]).where(well)
+        # A campaign may time its first seeds alone; of the others nothing is lost.
+        timed_in_turns = own[turns.STATUS].notna() & other[turns.STATUS].notna()
+        values[arms.TURNS_WITH_PROBE] = speedup_percent(ratio[timed_in_turns])
     else:
         ratio = other["total_seconds"] / own["total_seconds"]
         values[arms.WALL_CLOCK_WITH_PROBE] = speedup_percent(ratio.where(timed))
