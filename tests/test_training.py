@@ -13,7 +13,8 @@ from aletheia.method.token_batch import TokenBatch
 from aletheia.study.schema import section_defaults
 from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.heldout_loss import RowLoss, mean_loss, row_losses
-from aletheia.training.loop import Loop, schedule
+from aletheia.training.loop import Loop
+from aletheia.training.optimizer import schedule
 from aletheia.training.trainer import TrainingRecord, planned_steps, timing, train
 from conftest import random_batch, tiny_model
 

@@ -20,7 +20,8 @@ from aletheia.timing.step_attribution import BUDGET_PERCENT, arms, attribution, 
 from aletheia.timing.step_cost import Shape
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.loop import Loop
-from aletheia.training.run import RunInputs, placed
+from aletheia.training.placement import placed
+from aletheia.training.run import RunInputs
 from aletheia.training.trainer import TrainingRecord
 
 # What the artifact of every interleaved measurement says of itself.

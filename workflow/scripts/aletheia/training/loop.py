@@ -18,6 +18,7 @@ from aletheia.method.attention import kernel_for
 from aletheia.method.layers import decoder_layers
 from aletheia.method.token_loss import token_losses
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
+from aletheia.training.optimizer import adamw, schedule
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -104,45 +105,6 @@ def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) 
     found |= {"frozen_layers": lowest, "compute_dtype": str(seen["dtype"]).removeprefix("torch.")}
 
 
-def schedule(optimizer: Any, settings: Mapping[str, Any], steps: int) -> Any:
-    """Return the learning-rate schedule of a run.
-
-    Parameters
-    ----------
-    optimizer
-        Whose rate is the peak.
-    settings
-        ``schedule``, ``warmup_steps`` and ``warmup_from`` of the campaign's ``training`` section.
-    steps
-        Optimiser steps of the run.
-
-    Returns
-    -------
-    torch.optim.lr_scheduler.LambdaLR
-        Of step i, counted from 0, a warm-up of w steps takes i / w of the peak from 0 on, as Trainer does, and
-        (i + 1) / w from the first step on, which is Trainer's schedule of one step more, without its first.
-    """
-    from torch.optim.lr_scheduler import LambdaLR
-    from transformers import get_scheduler
-
-    sooner = int(settings["warmup_from"] == "first_step")
-    made = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + sooner)
-    if not sooner:
-        return made
-    rate = made.lr_lambdas[0]  # each group's
-    return LambdaLR(optimizer, lambda done: rate(done + sooner))
-
-
-def _groups(model: PeftModel, learning_rate: float, ratio: float) -> list[Any]:
-    """Return what AdamW updates: all adapters alike, or those of B at ``ratio`` times the rate of A's (LoRA+)."""
-    adapters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if ratio == 1:
-        return list(adapters.values())
-    faster = [parameter for name, parameter in adapters.items() if ".lora_B." in name]
-    others = [parameter for name, parameter in adapters.items() if ".lora_B." not in name]
-    return [{"params": others}, {"params": faster, "lr": learning_rate * ratio}]
-
-
 class Loop:
     """One arm's model, batches and optimiser.
 
@@ -198,15 +160,7 @@ class Loop:
         self._audited = placement is None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
-        own = settings["optimizer"]
-        self._optimizer = torch.optim.AdamW(
-            _groups(model, learning_rate, own["loraplus_lr_ratio"]),
-            lr=learning_rate,
-            betas=(own["beta1"], own["beta2"]),
-            eps=own["epsilon"],
-            weight_decay=own["weight_decay"],
-            fused=True,
-        )
+        self._optimizer = adamw(model, learning_rate, settings["optimizer"])
         self._schedule = schedule(self._optimizer, settings, steps)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=dtype == "fp16")
         self._skipped = 0  # in a row

@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.method.adapters import attach, audit, placement_plan, save_adapter
-from aletheia.method.layers import adaptable_layers
+from aletheia.method.adapters import save_adapter
 from aletheia.method.loading import check_context, load, loading, resolved_dtype
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
-from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
 from aletheia.training.encoded_rows import Encoded
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
+from aletheia.training.placement import placed
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import Curves
 from aletheia.training.token_table import TokenRows, token_rows
@@ -315,30 +314,6 @@ def execute(
         # While loading or in the held-out loss; training itself reports on its own.
         run.record.fail_by(error)
     return run
-
-
-def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:
-    """Return a loaded model with the adapters of an arm, and their audit.
-
-    Parameters
-    ----------
-    model
-        A base model.
-    selection
-        Payload of a selection; None for all layers.
-    config
-        Sections ``adapter``, ``arm`` and ``training``.
-    seed
-        Of the adapters' starting values.
-    """
-    adapter = config["adapter"]
-    # The arm's own, which it has by hand, else the run's.
-    own = {key: config["arm"].get(key, adapter[key]) for key in ("modules", "rank", "alpha")}
-    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **own)
-    model = attach(model, plan, dropout=adapter["dropout"], seed=seed, scaling=adapter["scaling"])
-    if config["training"]["gradient_checkpointing"]:
-        checkpoint_activations(model)
-    return model, audit(model, plan, scaling=adapter["scaling"])
 
 
 def _heldout_examples(rows: TokenRows, wanted: int) -> Encoded:
