@@ -15,7 +15,6 @@ from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.finding_scopes import (
     RETENTION,
     Scope,
-    counted,
     first_with,
     main_scopes,
     matched_scopes,
@@ -141,7 +140,7 @@ def _time_to_loss(scope: Scope) -> str:
             "comparable times."
         )
     own = scope.by_model(RATIO)
-    planned = counted(sum(measures[RATIO]["planned"] for measures in own), "planned seed")
+    planned = f"{sum(measures[RATIO]['planned'] for measures in own)} planned seeds"
     # Pairs without comparable times have no value either, and nobody knows when these reached it.
     never = sum(measures[RATIO]["lost"] - measures[arms.WALL_CLOCK_WITH_PROBE]["lost"] for measures in own)
     if found["mean"] is None:
@@ -155,7 +154,8 @@ def _time_to_loss(scope: Scope) -> str:
     when = when or "but it cannot be told whether sooner or later than std"
     reached = f"{arm} reached the loss that std ends at, {when}"
     missed = f"in {never} of {planned} it never did" + (" (not in the mean)" if never else "")
-    return f"{reached}: after {said(found, 'of the time of std')}, probe counted, by the wall clock; {missed}."
+    share = said(found, "of the time of std", beside="; geometric mean")
+    return f"{reached}: after {share}, probe counted, by the wall clock; {missed}."
 
 
 def _matched(summary: Mapping[str, Any], beside: Scope) -> str:
