@@ -32,9 +32,9 @@ _MEANS = {
     "probe_share_percent": ("Probe (% of the time)", 1),
 }
 NOTE = (
-    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. Loss "
-    "and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of std "
-    "against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
+    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. "
+    "Losses and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of "
+    "std against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
     "reached it, as n of those planned. Losses compare equal steps where Steps is 1. p: paired t-test of the loss, "
     "Holm-adjusted over the headline models of one arm. Pairs: those of which both runs ended well, of those planned. "
     "Best: no other arm has both less time, the probe counted, and less loss (figure S4). Over models each headline "
@@ -64,7 +64,11 @@ class _Row:
     def of(self, measure: str) -> dict[str, Any] | None:
         """Return a measure; in std's row what stands there where other arms have it."""
         if self.arm == BASELINE:
-            own = {arms.LOSS: "heldout_loss_from_base", arms.TURNS: arms.SAME_ARM}
+            own = {
+                arms.LOSS: "heldout_loss_from_base",
+                arms.RETENTION_LOSS: arms.RETENTION_FROM_BASE,
+                arms.TURNS: arms.SAME_ARM,
+            }
             measure = own.get(measure, measure.replace("_extra_pp", "_pp_from_base"))
         return self.measures.get(measure)
 
@@ -112,7 +116,9 @@ def _numbers(row: _Row, found: set[str]) -> dict[str, Any]:
     cells = {name: getattr(row, name) for name in ("campaign", "model", "arm", "headline")}
     extras = [f"{name}_extra_pp" for name in _asked(found)]
     cells["planned"] = max((own["planned"] for own in row.measures.values()), default=0)
-    for measure in (arms.LOSS, *extras, *(m for m in (*_SPEEDS, RATIO, *_MEANS) if m in found)):
+    likely = [f"{name}_probability_extra_pp" for name in _asked(found)]
+    where_found = (arms.RETENTION_LOSS, *likely, *_SPEEDS, RATIO, *_MEANS)
+    for measure in (arms.LOSS, *extras, *(m for m in where_found if m in found)):
         own = row.of(measure) or {}
         cells |= {f"{measure}_{part}": own.get(part) for part in _PARTS}
     test = row.measures.get(arms.LOSS, {})
@@ -123,6 +129,7 @@ def _display(row: _Row, found: set[str]) -> dict[str, str]:
     name = OVER_MODELS if row.model == arms.ALL_MODELS else row.model + ("" if row.headline else MARK)
     shown = {"Campaign": row.campaign, "Model": name, "Arm": row.arm, "Held-out loss (nats)": _cell(row, arms.LOSS, 3)}
     shown["p (Holm)"] = p_value(row.measures.get(arms.LOSS, {}).get("p_holm"))
+    shown["Retention loss (nats)"] = _cell(row, arms.RETENTION_LOSS, 3)
     shown |= {f"{TITLES[b]} (pp)": _cell(row, f"{b}_extra_pp", 2) for b in _asked(found)}
     shown |= {title: _cell(row, measure, 1) for measure, title in _SPEEDS.items()}
     to_loss = row.of(RATIO)
