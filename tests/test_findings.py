@@ -420,3 +420,9 @@ def test_a_finished_study_has_six(finished):
     lines = (finished / "results" / "stats" / "FINDINGS.md").read_text(encoding="utf-8").splitlines()
     assert [line[:2] for line in lines if line[:1].isdigit()] == [f"{n}." for n in range(1, 7)]
     assert "(tiny-llama, campaign tiny)" in lines[2]
+    assert "Training std" in lines[6]
+    assert "the loss on general text" in lines[6]
+    arms = pd.read_csv(finished / "results" / "stats" / "arms.csv").set_index(["model", "arm", "measure"])
+    retention = arms.loc[("tiny-llama", "ale", "retention_loss_difference")]
+    assert (retention["unit"], retention["n"]) == ("seed", 1)
+    assert ("tiny-llama", "std", "retention_loss_from_base") in arms.index
