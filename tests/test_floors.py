@@ -159,24 +159,24 @@ def always_b(*, base="one_choice B: 24", own=None):
 
 
 def model_of(ledger):
-    summary = summarise(ledger)
-    enveloped("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
-    return summary["campaigns"][0]["models"][0]
+    return summarise(ledger)["campaigns"][0]["models"][0]
 
 
 def test_a_base_that_says_one_letter_has_nothing_to_forget_whatever_it_scores():
     old = ledger_of(ONE).assign(mmlu_n=24, mmlu_base=11 / 24, mmlu=0.5)
     for ledger, at_the_floor in ((always_b(), True), (always_b(base=None), False), (old, False)):
-        model = model_of(ledger)
+        summary = summarise(ledger[ledger["arm"] != "cm"])
+        model = summary["campaigns"][0]["models"][0]
         test = model["extra"]["ale"]["mmlu"]
         assert (test["base_above_floor"], test["flagged"]) == (not at_the_floor, at_the_floor)
         scores = model["arms"]["ale"]["benchmarks"]
         assert (scores["mmlu"]["base_flagged"], scores["mmlu"]["flagged"]) == (at_the_floor, at_the_floor)
         assert not scores["humaneval"]["flagged"]
         assert not scores["heldout"]["flagged"]
-        found = findings(summarise(ledger))
+        found = findings(summary)
         assert ("MMLU" in found[4]) is not at_the_floor
         assert ("At the floor" in found[5]) is at_the_floor
+    enveloped("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
 
 
 def test_an_arm_s_own_answers_are_flagged_and_the_base_is_not():
