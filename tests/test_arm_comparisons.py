@@ -113,6 +113,51 @@ def test_a_resumed_pair_has_a_loss_and_no_time():
     assert (found["heldout_loss_difference"]["lost"], found["wall_clock_speedup_percent"]["lost"]) == (0, 1)
 
 
+# What general text and the right choices became likely to the model
+
+
+def test_retention_and_probabilities_by_hand(tmp_path):
+    ledger = ledger_of(ONE, arms=("std", "zz"), benchmarks=("heldout", "mmlu", "retention"))
+    before = compared(ledger)
+    assert not [measure for measure in before if "probability" in measure]
+    cells = {
+        "retention_loss_base": [3.0] * 6,
+        "retention_loss": [3.1, 3.2, 3.3, 3.05, 3.2, 3.2],
+        "mmlu_probability_base": [0.5] * 6,
+        "mmlu_probability": [0.4, 0.45, 0.5, 0.42, 0.46, 0.53],
+    }
+    ledger = ledger.assign(**cells)
+    own, std = compared(ledger), compared(ledger, "std")
+    differences = {
+        "retention_loss_difference": (own, [-0.05, 0.0, -0.1]),
+        "retention_loss_from_base": (std, [0.1, 0.2, 0.3]),
+        "mmlu_probability_extra_pp": (own, [2.0, 1.0, 3.0]),
+        "mmlu_probability_pp_from_base": (std, [-10.0, -5.0, 0.0]),
+    }
+    for measure, (found, values) in differences.items():
+        expected = {"unit": "seed", **estimate(values), "lost": 0, "planned": 3}
+        assert {k: found[measure][k] for k in expected} == pytest.approx(expected), measure
+    ledger.loc[ledger["arm"] == "zz", "status"] = ["crashed", "ok", "ok"]
+    lost = compared(ledger)
+    assert {lost[name]["lost"] for name, (found, _) in differences.items() if found is own} == {1}
+    write_csv(ledger, tmp_path / "ledger.csv")
+    rows = table(read_ledger(tmp_path / "ledger.csv"))
+    assert rows.loc[(MODEL, "std", "retention_loss_from_base"), "mean"] == pytest.approx(0.2)
+
+
+def test_table_s1_shows_the_retention_loss_and_keeps_probabilities_to_its_numbers():
+    ledger = ledger_of(ONE, arms=("std", "zz"), benchmarks=("heldout", "mmlu", "retention"))
+    found = arms_table(summarise(ledger.assign(mmlu_probability_base=0.5, mmlu_probability=0.4)))
+    shown = found.display.set_index("Arm")["Retention loss (nats)"]
+    # By the laws of the synthetic study: std 0.02, 0.01 and 0 below the base; zz 0.005 above std in each seed.
+    assert shown["std"] == "−0.010 [−0.035, +0.015]"
+    assert shown["zz"].startswith("+0.005 [+0.005, +0.005]")
+    assert not [name for name in found.display if "robab" in name]
+    numbers = found.numbers.set_index("arm")["mmlu_probability_extra_pp_mean"]
+    assert numbers.to_dict() == pytest.approx({"std": -10.0, "zz": 0.0})
+    assert "Retention loss (nats)" not in arms_table(summarise(ledger_of(ONE, arms=("std", "zz")))).display
+
+
 # Arms timed in turns
 
 

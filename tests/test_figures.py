@@ -106,6 +106,25 @@ def test_scripts_draw_the_same_bytes_twice(tmp_path):
         assert (tmp_path / "a" / f"{name}.lineage.json").is_file()
 
 
+def test_an_interval_without_width_is_a_cap_with_its_mark():
+    _, (axis,) = plot_style.canvas(STYLE, 2)
+    drawn = {}
+    for name, low, high in (("none", None, None), ("cap", 0.3, 0.3 + 1e-16), ("bar", 0.2, 0.4)):
+        before = len(axis.lines)
+        plot_style.mark(axis, {"mean": 0.3, "low": low, "high": high}, 1.0, "black")
+        drawn[name] = [(line.get_marker(), len(line.get_xdata())) for line in axis.lines[before:]]
+    assert drawn == {"none": [("o", 1)], "cap": [("|", 1), ("o", 1)], "bar": [("None", 2), ("o", 1)]}
+    cap, point = axis.lines[1:3]
+    assert cap.get_markersize() > point.get_markersize()
+    assert (list(cap.get_xdata()), list(cap.get_ydata())) == ([0.3], [1.0])
+
+
+def test_caps_are_explained_where_there_are_some():
+    assert figures.CAPS not in words(draw("fig2", ledger_of(ONE)))
+    said = words(draw("fig2", ledger_of(ONE).assign(mmlu=0.41)))
+    assert figures.CAPS in said.replace("\n", " ")
+
+
 @pytest.mark.parametrize("palette", ["nope", "light:nope", "ch:turns=2", ""])
 def test_an_unknown_palette_is_said_in_one_sentence(palette):
     with pytest.raises(UserError, match=r"figures\.palette .*: expected the name of a seaborn palette") as caught:

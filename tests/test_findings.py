@@ -283,6 +283,16 @@ def test_general_text_comes_first_where_it_was_measured():
     assert "loss of ale on general text" in wide[OPEN]
 
 
+def test_the_loss_on_general_text_comes_from_the_ledger():
+    found = told(ledger_of(ONE, arms=("std", "ale"), benchmarks=("heldout", "mmlu", "retention")))
+    assert (
+        "Training std is not known to have changed the loss on general text: −0.010 nats (95 % interval −0.035 to "
+        "+0.015, n = 3 seeds)." in found[FORGETTING]
+    )
+    assert "it cannot be told whether ale ends better or worse than std: ale − std +0.007 nats" in found[FORGETTING]
+    assert "loss of ale on general text (about" in found[OPEN]
+
+
 def test_benchmarks_stand_in_where_their_base_is_above_the_floor():
     found = told(ledger_of({MODEL: {**ONE[MODEL], "mmlu": 0.25}}))
     assert "HumanEval +0.7 points (95 % interval −0.8 to +2.1, n = 3 seeds): cannot tell at this n" in found[FORGETTING]
@@ -410,3 +420,9 @@ def test_a_finished_study_has_six(finished):
     lines = (finished / "results" / "stats" / "FINDINGS.md").read_text(encoding="utf-8").splitlines()
     assert [line[:2] for line in lines if line[:1].isdigit()] == [f"{n}." for n in range(1, 7)]
     assert "(tiny-llama, campaign tiny)" in lines[2]
+    assert "Training std" in lines[6]
+    assert "the loss on general text" in lines[6]
+    arms = pd.read_csv(finished / "results" / "stats" / "arms.csv").set_index(["model", "arm", "measure"])
+    retention = arms.loc[("tiny-llama", "ale", "retention_loss_difference")]
+    assert (retention["unit"], retention["n"]) == ("seed", 1)
+    assert ("tiny-llama", "std", "retention_loss_from_base") in arms.index

@@ -6,16 +6,23 @@ import math
 import random
 import statistics
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 
 from aletheia.analysis.floors import at_floor, degenerate_cell
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.analysis.stats import above_floor
+from aletheia.analysis.summary import summarise
 from aletheia.evaluation.degenerate import degenerate_answers, unparsed_programs
 from aletheia.evaluation.outcomes import TABLES, Outcome, mean_probability, scored, share_of
-from ledgers import TWO_MODELS, study
+from aletheia.provenance.artifacts import enveloped
+from aletheia.report import analyses, figures, plot_style, table_text, tables
+from aletheia.report.arms_table import arms_table
+from aletheia.report.findings import findings
+from ledgers import LINEAGE, TWO_MODELS, ledger_of, study
 
+ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 # The right answers of the 24 questions of MMLU that the default study asks: eleven are B.
 KEY = "B" * 11 + "A" * 4 + "C" * 5 + "D" * 4
 
@@ -137,3 +144,88 @@ def test_the_ledger_has_both_where_evaluations_note_them(tmp_path):
     pd.testing.assert_frame_equal(read_ledger(tmp_path / "ledger.csv"), ledger)
     write_csv(before, tmp_path / "old.csv")
     pd.testing.assert_frame_equal(read_ledger(tmp_path / "old.csv"), before)
+
+
+# In the statistics and wherever a score is shown
+
+
+def always_b(*, base="one_choice B: 24", own=None):
+    """Return a ledger in which the base model scores 11 of 24, and what is degenerate of its answers and of std's."""
+    ledger = ledger_of(ONE).assign(mmlu_n=24, mmlu_base=11 / 24, mmlu=0.5)
+    ledger["mmlu_base_degenerate"] = pd.Series([base] * len(ledger), index=ledger.index, dtype="str")
+    of_std = (ledger["arm"] == "std") & (ledger["seed"] == 42)
+    ledger["mmlu_degenerate"] = pd.Series([own if here else None for here in of_std], index=ledger.index, dtype="str")
+    return ledger
+
+
+def model_of(ledger):
+    return summarise(ledger)["campaigns"][0]["models"][0]
+
+
+def test_a_base_that_says_one_letter_has_nothing_to_forget_whatever_it_scores():
+    old = ledger_of(ONE).assign(mmlu_n=24, mmlu_base=11 / 24, mmlu=0.5)
+    for ledger, at_the_floor in ((always_b(), True), (always_b(base=None), False), (old, False)):
+        summary = summarise(ledger[ledger["arm"] != "cm"])
+        model = summary["campaigns"][0]["models"][0]
+        test = model["extra"]["ale"]["mmlu"]
+        assert (test["base_above_floor"], test["flagged"]) == (not at_the_floor, at_the_floor)
+        scores = model["arms"]["ale"]["benchmarks"]
+        assert (scores["mmlu"]["base_flagged"], scores["mmlu"]["flagged"]) == (at_the_floor, at_the_floor)
+        assert not scores["humaneval"]["flagged"]
+        assert not scores["heldout"]["flagged"]
+        found = findings(summary)
+        assert ("MMLU" in found[4]) is not at_the_floor
+        assert ("At the floor" in found[5]) is at_the_floor
+    enveloped("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
+
+
+def test_an_arm_s_own_answers_are_flagged_and_the_base_is_not():
+    model = model_of(always_b(base=None, own="one_choice A: 24"))
+    scores = {arm: own["benchmarks"]["mmlu"] for arm, own in model["arms"].items()}
+    assert {arm: score["flagged"] for arm, score in scores.items()} == {"std": True, "ale": False, "cm": False}
+    assert not any(score["base_flagged"] for score in scores.values())
+    # The extra of ale is a difference from std's.
+    assert (model["extra"]["ale"]["mmlu"]["base_above_floor"], model["extra"]["ale"]["mmlu"]["flagged"]) == (True, True)
+    guesses = always_b(base=None)
+    guesses.loc[guesses["arm"] == "ale", "mmlu"] = 0.25
+    assert model_of(guesses)["arms"]["ale"]["benchmarks"]["mmlu"]["flagged"]
+
+
+def test_a_few_empty_answers_are_wrong_ones_and_most_of_them_none():
+    for cell, flagged in (("empty: 3; syntax_error: 9", False), ("empty: 4; syntax_error: 9", True)):
+        model = model_of(always_b(base=None, own=cell))
+        assert model["arms"]["std"]["benchmarks"]["mmlu"]["flagged"] is flagged
+
+
+def shown(ledger):
+    """Return what a reader sees of scores: tables 3, 4, 5 and S1, both analyses and figures 2, 4 and 5."""
+    summary = summarise(ledger)
+    published = {number: {} for number in range(1, 6)}
+    found = {f"table{n}": table_text.markdown(tables.TABLES[n](summary, published)) for n in (3, 4, 5)}
+    found["tableS1"] = table_text.markdown(arms_table(summary))
+    found |= {"forgetting": analyses.forgetting_deltas(summary), "matched": analyses.compute_matched(summary)}
+    style = {**plot_style.STYLE, "dots_per_inch": 60}
+    with mpl.rc_context(plot_style.rc(style)):
+        for name in ("fig2", "fig4", "fig5"):
+            figure = figures.FIGURES[name](ledger, summary, style)
+            inside = [text for axis in figure.axes for text in axis.texts]
+            found[name] = "\n".join(text.get_text() for text in (*inside, *figure.texts))
+    return found
+
+
+def test_the_flag_stands_beside_every_score_and_is_explained_where_it_is_used():
+    marked, plain = shown(always_b()), shown(always_b(base=None))
+    for name, text in marked.items():
+        assert table_text.FLOOR_NOTE in text.replace("\n", " "), name
+        assert text.count(table_text.FLOOR) > text.replace("\n", " ").count(table_text.FLOOR_NOTE), name
+        assert table_text.FLOOR not in plain[name], name
+    assert "45.8‡ | 50.0‡ | +4.2 ± 0.0‡ | 50.0‡ | +4.2 ± 0.0‡ | 0.0 [0.0, 0.0]‡ |" in marked["table3"]
+    assert "0.00 [0.00, 0.00]‡ (n = 3)" in marked["table4"]
+    assert "more forgetting" in plain["fig5"]
+    assert "forgetting" not in marked["fig5"].replace(table_text.FLOOR_NOTE, "")
+    assert "smollm2-135m‡" in marked["fig5"]
+    row = next(line for line in marked["forgetting"].splitlines() if "| ale | MMLU | 0.00" in line)
+    assert row.endswith("| says nothing: the base model only guesses |")
+    # One mark an arm and benchmark; HumanEval has none.
+    assert [marked[name].count(table_text.FLOOR) - 1 for name in ("fig2", "fig4")] == [2, 3]
+    assert table_text.tex_text("45.8‡") == r"45.8$^\ddagger$"

@@ -17,9 +17,9 @@ from aletheia.evaluation import row_losses
 from aletheia.evaluation.evaluate import Model
 from aletheia.staging import build
 from aletheia.staging.passages import read_passages
+from aletheia.study.load import load_study
 from aletheia.study.outputs import study_files
 from aletheia.study.registry_entries import check_source
-from aletheia.study.study import load_study
 from conftest import ROOT
 from evaluations import CONFIG, PASSAGES, ROWS, data_lock, evaluate
 from ledgers import ledger_of

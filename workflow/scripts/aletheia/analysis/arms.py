@@ -17,11 +17,13 @@ from aletheia.analysis.benchmarks import questions_in, stem_of
 from aletheia.analysis.stats import estimate, paired_test
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.study.arms import BASELINE
-from aletheia.study.benchmarks import HELDOUT
+from aletheia.study.benchmarks import HELDOUT, RETENTION
 
 Comparison = dict[str, Any]
 Comparisons = dict[str, dict[str, Comparison]]  # by arm, then by measure
 LOSS = "heldout_loss_difference"
+# Of the loss on general text: what an arm changed more than std, and what std changed.
+RETENTION_LOSS, RETENTION_FROM_BASE = "retention_loss_difference", "retention_loss_from_base"
 # What arms cost in time, as 100·(1 − t_arm / t_std): measured in turns, and what the runs themselves took.
 TURNS, TURNS_WITH_PROBE = "speedup_percent", "speedup_with_probe_percent"
 WALL_CLOCK, WALL_CLOCK_WITH_PROBE = "wall_clock_speedup_percent", "wall_clock_speedup_with_probe_percent"
@@ -97,13 +99,16 @@ def _comparison(measure: str, values: pd.Series, *, unit: str = "seed") -> Compa
 def _from_base(std: pd.DataFrame) -> dict[str, Comparison]:
     """Return what training changed in the standard arm, and in turns its speed against itself."""
     found = {}
-    for name in (HELDOUT, *questions_in(std.columns)):
-        if std[f"{name}_status"].notna().any():
-            stem = stem_of(name)
-            change = std[stem] - std[f"{stem}_base"]
-            found[f"{stem}_from_base" if name == HELDOUT else f"{name}_pp_from_base"] = (
-                change if name == HELDOUT else 100 * change
-            )
+    for name in (HELDOUT, RETENTION):
+        stem = stem_of(name)
+        if _was_asked(std, name):
+            found[f"{stem}_from_base"] = std[stem] - std[f"{stem}_base"]
+    for name in questions_in(std.columns):
+        if _was_asked(std, name):
+            found[f"{name}_pp_from_base"] = 100 * (std[name] - std[f"{name}_base"])
+        if _has_probability(std, name):
+            change = std[f"{name}_probability"] - std[f"{name}_probability_base"]
+            found[f"{name}_probability_pp_from_base"] = 100 * change
     compared = {measure: _comparison(measure, values) for measure, values in found.items()}
     if _timed_in_turns(std):
         compared[SAME_ARM] = _in_turns(std, "turns_ratio", std["status"] == "ok")
@@ -120,10 +125,16 @@ def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
         return own[name].where(where) / std[name]
 
     values = {LOSS: (own["eval_loss"] - std["eval_loss"]).where(well)}
+    if _was_asked(own, RETENTION):
+        stem = stem_of(RETENTION)
+        values[RETENTION_LOSS] = (own[stem] - std[stem]).where(well)
     for name in questions_in(own.columns):
-        if own[f"{name}_status"].notna().any():
+        if _was_asked(own, name):
             base = std[f"{name}_base"]
             values[f"{name}_extra_pp"] = (100 * (own[name] - base) - 100 * (std[name] - base)).where(well)
+        if _has_probability(own, name):
+            likely = f"{name}_probability"
+            values[f"{likely}_extra_pp"] = (100 * (own[likely] - std[likely])).where(well)
     values[WALL_CLOCK] = 100 * (1 - ratio("training_seconds", timed))
     values[WALL_CLOCK_WITH_PROBE] = 100 * (1 - ratio("total_seconds", timed))
     if RATIO in own and std[RATIO].notna().any():
@@ -137,6 +148,18 @@ def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
     if _timed_in_turns(own):
         found |= {measure: _in_turns(own, column, well) for measure, column in _TURNS.items() if column in own}
     return found
+
+
+def _was_asked(rows: pd.DataFrame, benchmark: str) -> bool:
+    """Tell whether these runs were evaluated on a benchmark; a ledger lacks the columns of what no campaign asks."""
+    status = f"{benchmark}_status"
+    return status in rows and bool(rows[status].notna().any())
+
+
+def _has_probability(rows: pd.DataFrame, benchmark: str) -> bool:
+    """Tell whether the probability of the right choice is known; earlier evaluations noted none."""
+    likely = f"{benchmark}_probability"
+    return likely in rows and bool(rows[likely].notna().any())
 
 
 def _numbers(side: pd.DataFrame) -> dict[str, pd.Series]:

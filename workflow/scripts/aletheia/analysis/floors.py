@@ -1,5 +1,7 @@
 """Which scores say nothing: those that guessing reaches too, and those of a model that answers without reading.
 
+A score is flagged where it is at the floor, or where most of its answers are none.
+
 How degenerate answers are counted stands in :mod:`aletheia.evaluation.degenerate`.
 """
 
@@ -8,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from aletheia.analysis.benchmarks import SAID
 from aletheia.analysis.stats import above_floor
 
 ONE_CHOICE = "one_choice"
+# More than this share of the answers must be empty, or no programs, before a score is flagged for it; chosen by hand. A
+# few such answers are wrong ones like others.
+MOSTLY = 0.5
 
 
 def degenerate_cell(degenerate: Sequence[Mapping[str, Any]] | None) -> str | None:
@@ -37,6 +45,53 @@ def at_floor(*, n: int, n_correct: int, chance: float, degenerate: str | None = 
     degenerate
         The ledger's cell; None, or the NaN of an empty cell, where no answer is degenerate or none was looked for.
     """
-    if isinstance(degenerate, str) and any(part.startswith(ONE_CHOICE) for part in degenerate.split("; ")):
-        return True
-    return not above_floor(n_correct / n, n, chance)
+    return ONE_CHOICE in _counts(degenerate) or not above_floor(n_correct / n, n, chance)
+
+
+def _counts(degenerate: Any) -> dict[str, int]:
+    """Return how many answers are degenerate, by kind, of a cell of the ledger."""
+    if not isinstance(degenerate, str):
+        return {}
+    parts = (part.rsplit(": ", 1) for part in degenerate.split("; "))
+    return {kind.split()[0]: int(n) for kind, n in parts}
+
+
+def base_at_floor(rows: pd.DataFrame, benchmark: str) -> bool:
+    """Tell whether the base model of some runs is at the floor of a benchmark; False where it has no score.
+
+    Parameters
+    ----------
+    rows
+        The ledger's, of one model. A ledger of an earlier version does not say which answers are degenerate.
+    benchmark
+        One with questions.
+    """
+    return _is_at_floor(rows, benchmark, f"{benchmark}_base", f"{benchmark}_base_degenerate")
+
+
+def is_base_flagged(rows: pd.DataFrame, benchmark: str) -> bool:
+    """Tell whether the base model's score is flagged; parameters as of :func:`base_at_floor`."""
+    return base_at_floor(rows, benchmark) or _is_mostly_none(rows, benchmark, f"{benchmark}_base_degenerate")
+
+
+def is_flagged(rows: pd.DataFrame, benchmark: str) -> bool:
+    """Tell whether what some runs of an arm score is flagged: by their mean, or by the answers of any of them.
+
+    Parameters are as of :func:`base_at_floor`; the base model's own flag is :func:`is_base_flagged`.
+    """
+    cells = f"{benchmark}_degenerate"
+    return _is_at_floor(rows, benchmark, benchmark, cells) or _is_mostly_none(rows, benchmark, cells)
+
+
+def _is_at_floor(rows: pd.DataFrame, benchmark: str, score: str, cells: str) -> bool:
+    share, n = rows[score].mean(), rows[f"{benchmark}_n"].max()
+    if pd.isna(share) or pd.isna(n):
+        return False
+    asked = {"n": int(n), "n_correct": round(share * n), "chance": SAID[benchmark].chance}
+    one_choice = next((cell for cell in rows.get(cells, ()) if ONE_CHOICE in _counts(cell)), None)
+    return at_floor(**asked, degenerate=one_choice)
+
+
+def _is_mostly_none(rows: pd.DataFrame, benchmark: str, cells: str) -> bool:
+    n = rows[f"{benchmark}_n"].max()
+    return any(sum(_counts(cell).values()) > MOSTLY * n for cell in rows.get(cells, ()))

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from aletheia.analysis import arms, controls
-from aletheia.analysis.benchmarks import SAID, measured_by, questions_in, stem_of
+from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
+from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
 from aletheia.analysis.pairs import MATCHED, pairs, reporting
-from aletheia.analysis.stats import CONFIDENCE_LEVEL, above_floor, estimate, holm, paired_test, sampling_half_width
+from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, holm, paired_test, sampling_half_width
 from aletheia.study.arms import BASELINE
 from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.planned_runs import TURNS
@@ -151,12 +152,15 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
     for name in (HELDOUT, *questions_in(rows.columns)):
         stem, (_, unit, scale) = stem_of(name), measured_by(name)
         if rows[f"{name}_status"].notna().any():
+            of_base = name != HELDOUT and is_base_flagged(rows, name)
             scores[name] = {
                 "questions": _first(rows[f"{name}_n"]),
                 "base": _first(rows[f"{stem}_base"]),
                 "score": estimate(rows[stem]),
                 "delta": estimate(scale * (rows[stem] - rows[f"{stem}_base"])),
                 "unit": unit,
+                "base_flagged": of_base,
+                "flagged": of_base or (name != HELDOUT and is_flagged(rows, name)),
             }
     return {
         "runs": len(rows),
@@ -239,7 +243,8 @@ def _extra(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
                 "planned": len(own),
                 "questions": questions,
                 "sampling_half_width_pp": sampling_half_width(share, questions),
-                "base_above_floor": above_floor(float(base.dropna().mean()), questions, SAID[name].chance),
+                "base_above_floor": not base_at_floor(std, name),
+                "flagged": is_base_flagged(std, name) or is_flagged(std, name) or is_flagged(own, name),
             }
     return tests
 

@@ -27,8 +27,8 @@ _FORGETTING_RULES = (
     "Interval on one side of 0 but across a margin: *extra forgetting* (or *gain*) *of unsettled size*.",
     "Interval across 0 and across a margin: *cannot tell at this n*.",
     "Fewer than two seeds: *cannot tell*, there is no interval.",
-    "Base model not above guessing ({guessed}, one-sided exact binomial test at 5 %; generated answers: none right): "
-    "*says nothing*, since there is nothing to forget.",
+    "Base model not above guessing ({guessed}, one-sided exact binomial test at 5 %; generated answers: none right), "
+    "or saying one choice whatever is asked: *says nothing*, since there is nothing to forget.",
     "Each verdict speaks of the questions that were asked. Where drawing other questions could move the "
     "difference by more than the margin (an upper bound that takes both scores as independent), it says "
     "*on these questions*.",

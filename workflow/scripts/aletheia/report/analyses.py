@@ -8,7 +8,17 @@ import pandas as pd
 
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES
-from aletheia.report.table_text import DASH, interval, markdown_rows, mean_sd, number, p_value
+from aletheia.report.table_text import (
+    DASH,
+    FLOOR,
+    FLOOR_NOTE,
+    flagged,
+    interval,
+    markdown_rows,
+    mean_sd,
+    number,
+    p_value,
+)
 from aletheia.study.arms import BASELINE
 
 PAIRS = "*Pairs*: those with a value, of those planned; a pair with a failed run is lost, and stands below."
@@ -37,6 +47,11 @@ def _failed(campaigns: list[dict[str, Any]]) -> str:
     rows, ended = sum(c["runs"]["rows"] for c in campaigns), sum(c["runs"]["ok"] for c in campaigns)
     text = f"## Runs\n\n{ended} of {rows} runs ended well.\n"
     return text + ("\nThe others are in no mean above:\n\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+def _floor_note(rows: list[dict[str, str]]) -> str:
+    """Return what the mark of the floor means, as a further sentence, where a row has it."""
+    return f" {FLOOR_NOTE}" if any(FLOOR in cell for row in rows for cell in row.values()) else ""
 
 
 def _tally(words: list[str]) -> str:
@@ -75,11 +90,11 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
         "p: paired t-test over the seeds; Holm's correction runs over the headline models of one arm and benchmark. "
         f"{PAIRS} "
         "*Questions alone* is the 95 % half-width that drawing questions puts on a difference of two scores, "
-        "as an upper bound.\n\n"
+        f"as an upper bound.{_floor_note(extras)}\n\n"
         "## Deltas, fine-tuned − base\n\n"
         f"{_rows(deltas, 'Nothing was evaluated.')}\n"
         "Held-out loss is in nats, where a negative delta is an improvement; the others are in points. "
-        "Mean ± sample SD over the seeds.\n\n"
+        f"Mean ± sample SD over the seeds.{_floor_note(deltas)}\n\n"
         f"{_failed(campaigns)}"
     )
 
@@ -91,7 +106,7 @@ def _extra_rows(campaign: str, model: dict[str, Any], arm: str) -> list[dict[str
             "Campaign": campaign,
             "Arm": arm,
             "Benchmark": TITLES[name],
-            "Extra (pp) [95 % interval]": interval(test["difference"], 2, "+"),
+            "Extra (pp) [95 % interval]": flagged(interval(test["difference"], 2, "+"), test["flagged"]),
             "Pairs": _pairs(test),
             "Questions": str(test["questions"]),
             "Questions alone (pp)": f"± {number(test['sampling_half_width_pp'], 1)}",
@@ -113,14 +128,15 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
         for name, score in measured["benchmarks"].items():
             points = score["unit"] == "pp"
             base = score["base"] if score["base"] is None or not points else 100 * score["base"]
+            of_base = number(base, 1 if points else 3) + (" %" if points and base is not None else "")
             rows.append(
                 {
                     "Model": model["model"],
                     "Campaign": campaign["name"],
                     "Arm": arm,
                     "Benchmark": TITLES[name],
-                    "Base": number(base, 1 if points else 3) + (" %" if points and base is not None else ""),
-                    "Delta": mean_sd(score["delta"], 1 if points else 3, "+"),
+                    "Base": flagged(of_base, score["base_flagged"]),
+                    "Delta": flagged(mean_sd(score["delta"], 1 if points else 3, "+"), score["flagged"]),
                     "Seeds": str(score["delta"]["n"]),
                 }
             )
@@ -153,7 +169,8 @@ def compute_matched(summary: dict[str, Any]) -> str:
         "## Benchmarks, extra over std\n\n"
         f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
         f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_MARGIN} "
-        "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
+        "A loss can differ where no benchmark does, and the reverse; neither stands for the other."
+        f"{_floor_note(extras)}\n\n"
         f"{_failed(campaigns)}"
     )
 

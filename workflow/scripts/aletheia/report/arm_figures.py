@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from aletheia.report import plot_style
 from aletheia.report.table_text import MARK
 
 PANELS, WIDE_PANELS = 4, 2  # side by side: more would be too narrow to read; so many have room for a long label
-LINE_INCHES = 0.14  # a line of small print
 NAMED = 6  # arms that a note names for each panel
 SHAPES = "osD^vP*X<>"  # once the palette's colours are used up, shapes still tell arms apart
 Style = Mapping[str, Any]
@@ -154,7 +152,4 @@ def _caption(figure: Figure, title: str, subtitle: str, note: str, *, further: i
     """
     note += f" {MARK} no part of the headline." if marked else ""
     note += f" {further} further models: tables/tableS1.csv." if further else ""
-    lines = textwrap.wrap(note, 122)
-    room = plot_style.FOOT_INCHES + LINE_INCHES * (len(lines) - 1)
-    figure.subplots_adjust(bottom=room / figure.get_figheight())
-    plot_style.caption(figure, title, subtitle, "\n".join(lines))
+    plot_style.caption(figure, title, subtitle, plot_style.fit_note(figure, note))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from aletheia.analysis import arms
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.frontier import pareto_set, points
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.report.table_text import DASH, MARK, Table, interval, number, p_value
+from aletheia.report.table_text import DASH, FLOOR, FLOOR_NOTE, MARK, Table, flagged, interval, number, p_value
 from aletheia.study.arms import BASELINE
 from aletheia.study.benchmarks import QUESTIONS
 from aletheia.study.report_contents import ARMS_TABLE
@@ -32,9 +32,9 @@ _MEANS = {
     "probe_share_percent": ("Probe (% of the time)", 1),
 }
 NOTE = (
-    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. Loss "
-    "and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of std "
-    "against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
+    "Mean [95 % t-interval over n seeds], paired by seed; in turns, one seed has its rounds' bootstrap interval. "
+    "Losses and points: arm − std; the rows of std are its own change from the base model, and its speedup is that of "
+    "std against itself. Speedup = 100·(1 − t_arm / t_std) %. Time to std's loss: geometric mean over the pairs that "
     "reached it, as n of those planned. Losses compare equal steps where Steps is 1. p: paired t-test of the loss, "
     "Holm-adjusted over the headline models of one arm. Pairs: those of which both runs ended well, of those planned. "
     "Best: no other arm has both less time, the probe counted, and less loss (figure S4). Over models each headline "
@@ -52,6 +52,8 @@ class _Row:
         Its comparisons with std.
     best
         Whether no other arm beats it; None where it has no point.
+    floors
+        Benchmarks whose scores are flagged: of this arm, of std or of the base model; over models, of any of them.
     """
 
     campaign: str
@@ -60,11 +62,16 @@ class _Row:
     arm: str
     measures: dict[str, Any]
     best: bool | None = None
+    floors: frozenset[str] = frozenset()
 
     def of(self, measure: str) -> dict[str, Any] | None:
         """Return a measure; in std's row what stands there where other arms have it."""
         if self.arm == BASELINE:
-            own = {arms.LOSS: "heldout_loss_from_base", arms.TURNS: arms.SAME_ARM}
+            own = {
+                arms.LOSS: "heldout_loss_from_base",
+                arms.RETENTION_LOSS: arms.RETENTION_FROM_BASE,
+                arms.TURNS: arms.SAME_ARM,
+            }
             measure = own.get(measure, measure.replace("_extra_pp", "_pp_from_base"))
         return self.measures.get(measure)
 
@@ -85,6 +92,8 @@ def arms_table(summary: dict[str, Any]) -> Table:
     silent = [name for name in display.columns if (display[name] == DASH).all()]
     note = NOTE if all(row.headline for row in rows) else f"{NOTE} {MARK} shown, but no part of the headline."
     numbers = pd.DataFrame([_numbers(row, found) for row in rows])
+    if any(FLOOR in cell for column in display for cell in display[column]):
+        note = f"{note} {FLOOR_NOTE}"
     return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=silent))
 
 
@@ -96,10 +105,20 @@ def _rows(summary: dict[str, Any]) -> Iterator[_Row]:
             best = pareto_set(there)
             for arm, measures in model["against_std"].items():
                 unbeaten = (arm in best) if arm in there else None
-                yield _Row(name, model["model"], model["headline"], arm, measures, unbeaten)
-        if sum(model["headline"] for model in campaign["models"]) > 1:
+                yield _Row(name, model["model"], model["headline"], arm, measures, unbeaten, _floors([model], arm))
+        headline = [model for model in campaign["models"] if model["headline"]]
+        if len(headline) > 1:
             for arm, measures in campaign["against_std"].items():
-                yield _Row(name, arms.ALL_MODELS, True, arm, measures)
+                yield _Row(name, arms.ALL_MODELS, True, arm, measures, floors=_floors(headline, arm))
+
+
+def _floors(models: Iterable[Mapping[str, Any]], arm: str) -> frozenset[str]:
+    """Return the benchmarks whose scores are flagged in an arm of some model."""
+    scores = (
+        model["arms"].get(arm, {}).get("benchmarks", {}) if arm == BASELINE else model["extra"].get(arm, {})
+        for model in models
+    )
+    return frozenset(name for own in scores for name, score in own.items() if score["flagged"])
 
 
 def _asked(found: Iterable[str]) -> list[str]:
@@ -112,9 +131,12 @@ def _numbers(row: _Row, found: set[str]) -> dict[str, Any]:
     cells = {name: getattr(row, name) for name in ("campaign", "model", "arm", "headline")}
     extras = [f"{name}_extra_pp" for name in _asked(found)]
     cells["planned"] = max((own["planned"] for own in row.measures.values()), default=0)
-    for measure in (arms.LOSS, *extras, *(m for m in (*_SPEEDS, RATIO, *_MEANS) if m in found)):
+    likely = [f"{name}_probability_extra_pp" for name in _asked(found)]
+    where_found = (arms.RETENTION_LOSS, *likely, *_SPEEDS, RATIO, *_MEANS)
+    for measure in (arms.LOSS, *extras, *(m for m in where_found if m in found)):
         own = row.of(measure) or {}
         cells |= {f"{measure}_{part}": own.get(part) for part in _PARTS}
+    cells |= {f"{name}_flagged": name in row.floors for name in _asked(found)}
     test = row.measures.get(arms.LOSS, {})
     return cells | {"p_value": test.get("p"), "p_holm": test.get("p_holm"), "pareto": row.best}
 
@@ -123,7 +145,8 @@ def _display(row: _Row, found: set[str]) -> dict[str, str]:
     name = OVER_MODELS if row.model == arms.ALL_MODELS else row.model + ("" if row.headline else MARK)
     shown = {"Campaign": row.campaign, "Model": name, "Arm": row.arm, "Held-out loss (nats)": _cell(row, arms.LOSS, 3)}
     shown["p (Holm)"] = p_value(row.measures.get(arms.LOSS, {}).get("p_holm"))
-    shown |= {f"{TITLES[b]} (pp)": _cell(row, f"{b}_extra_pp", 2) for b in _asked(found)}
+    shown["Retention loss (nats)"] = _cell(row, arms.RETENTION_LOSS, 3)
+    shown |= {f"{TITLES[b]} (pp)": flagged(_cell(row, f"{b}_extra_pp", 2), b in row.floors) for b in _asked(found)}
     shown |= {title: _cell(row, measure, 1) for measure, title in _SPEEDS.items()}
     to_loss = row.of(RATIO)
     counted = f" ({to_loss['n']} of {to_loss['planned']})" if to_loss else ""

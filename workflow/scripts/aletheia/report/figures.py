@@ -15,11 +15,12 @@ from aletheia.analysis.pairs import pairs, reporting
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.verdicts import MARGIN_PP
 from aletheia.report import plot_style
-from aletheia.report.table_text import MARK, number
+from aletheia.report.table_text import FLOOR, FLOOR_NOTE, MARK, number
 from aletheia.study.benchmarks import HELDOUT, QUESTIONS
 
 SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
 NOTHING = "No pair of runs ended well."
+CAPS = "Upright caps: all seeds gave one value, so the interval has no width."
 OUTSIDE = f"{MARK} no part of the overall speedup."
 Summary = Mapping[str, Any]
 Style = Mapping[str, Any]
@@ -168,15 +169,18 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
     figure, axes = plot_style.canvas(
         style, len(rows) * (1.3 if len(arms) > 2 else 1.1) + 0.3, len(benchmarks), titled=True
     )
-    seeds = []
+    drawn = []
     for axis, benchmark in zip(axes, benchmarks, strict=True):
         asked = set()
         for y, (_, _, model) in enumerate(rows):
             for i, arm in enumerate(arms):
                 score = model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].get(benchmark)
                 if score and score["delta"]["n"]:
-                    plot_style.mark(axis, score["delta"], y + (i - (len(arms) - 1) / 2) * 0.24, colours[arm])
-                    seeds.append(score["delta"]["n"])
+                    height = y + (i - (len(arms) - 1) / 2) * 0.24
+                    plot_style.mark(axis, score["delta"], height, colours[arm])
+                    if score["flagged"]:
+                        plot_style.flag(axis, score["delta"], height, FLOOR)
+                    drawn.append(score)
                     asked.add(score["questions"])
         _, unit, _ = measured_by(benchmark)
         things = "rows" if benchmark == HELDOUT else "questions"
@@ -187,10 +191,13 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
         _room(axis)
     plot_style.fit_labels(figure, axes, [label for label, *_ in rows])
     plot_style.key(figure, {names[arm]: (colours[arm], True) for arm in arms})
-    band = f" Grey band: ±{MARGIN_PP:g} points." if benchmarks != [HELDOUT] else ""
-    note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it).{band}"
+    seeds = [score["delta"]["n"] for score in drawn]
+    note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it)."
+    note += f" Grey band: ±{MARGIN_PP:g} points." if benchmarks != [HELDOUT] else ""
+    note += f" {CAPS}" if any(plot_style.has_no_width(score["delta"]) for score in drawn) else ""
+    note += f" {FLOOR_NOTE}" if any(score["flagged"] for score in drawn) else ""
     subtitle = f"Change against the base model, mean of {_seeds(seeds)}"
-    plot_style.caption(figure, title, subtitle, note)
+    plot_style.caption(figure, title, subtitle, plot_style.fit_note(figure, note))
     return figure
 
 
@@ -238,9 +245,14 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     frame, rows = pairs(reporting(ledger, "speed")), _models(summary, "speed")
     asked = bool(frame["mmlu_extra_pp"].notna().any())
     column = "mmlu_extra_pp" if asked else "eval_loss_difference"
+    tests = [model["extra"].get("ale", {}).get("mmlu") if asked else None for *_, model in rows]
     points = [
-        (label, model["speed"]["speedup_percent"], estimate(_of(frame, campaign, model["model"])[column]))
-        for label, campaign, model in rows
+        (
+            label + (FLOOR if test and test["flagged"] else ""),
+            model["speed"]["speedup_percent"],
+            estimate(_of(frame, campaign, model["model"])[column]),
+        )
+        for (label, campaign, model), test in zip(rows, tests, strict=True)
         if model["speed"]
     ]
     points = [p for p in points if p[1]["n"] and p[2]["n"]]
@@ -262,13 +274,20 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     axis.set_xlabel(SPEEDUP)
     axis.set_ylabel("Extra MMLU, ale − std (pp)" if asked else "Held-out loss, ale − std (nats)")
     band = f" Grey band: ±{MARGIN_PP:g} points." if asked else ""
-    worse = "below 0: more forgetting than standard" if asked else "above 0: worse than standard; no MMLU in this study"
+    if asked:
+        telling = any(test and test["base_above_floor"] for test in tests)
+        worse = "below 0: more forgetting than standard" if telling else "MMLU of every base model at the floor"
+    else:
+        worse = "above 0: worse than standard; no MMLU in this study"
     seeds = [extra["n"] for _, _, extra in points]
     note = f"{_over_seeds(seeds)}, paired by seed.{band}"
     if any("turns" in (model["speed"] or {}) for *_, model in rows):
         note += " Speed taken in turns."
     if any(MARK in label for label, *_ in points):
         note += f" {OUTSIDE}"
+    if any(FLOOR in label for label, *_ in points):
+        note += f" {FLOOR_NOTE}"
+    note = plot_style.fit_note(figure, note)
     plot_style.caption(figure, title, f"One point a model, {_seeds(seeds)}; {worse}", note)
     return figure
 

@@ -17,7 +17,6 @@ from aletheia.study.arms import BASELINE
 
 # From so many headline models on a finding speaks over models; of fewer an interval over models says next to nothing.
 FEWEST_MODELS = 3
-RETENTION = "retention_loss_difference"  # an arm's loss on general text − std's
 _MOST_DIGITS = 6
 _NO_WIDTH = 1e-9
 _NOTHING: Mapping[str, Any] = {}

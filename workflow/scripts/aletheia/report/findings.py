@@ -13,7 +13,6 @@ from aletheia.analysis import arms, verdicts
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.finding_scopes import (
-    RETENTION,
     Scope,
     first_with,
     main_scopes,
@@ -25,7 +24,6 @@ from aletheia.report.finding_scopes import (
 from aletheia.report.open_questions import open_questions
 from aletheia.study.arms import BASELINE
 
-RETENTION_FROM_BASE = "retention_loss_from_base"
 _NAMED = 4  # as many controls are named one by one; of more, the two ends
 _MARGIN = f"±{verdicts.MARGIN_NATS:g} nats"
 _NO_PAIR = "No seed has both std and another arm, so there is nothing to compare."
@@ -54,7 +52,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
     loss = first_with(scopes, lambda scope: scope.has(arms.LOSS))
     timed = first_with(scopes, lambda scope: scope.has(RATIO))
     controlled = first_with(scopes, Scope.controls)
-    kept = first_with(scopes, lambda scope: scope.has(RETENTION) or telling_extras(scope))
+    kept = first_with(scopes, lambda scope: scope.has(arms.RETENTION_LOSS) or telling_extras(scope))
     return [
         f"**Speed** ({speed.name}). {_speed(speed)}",
         f"**Loss at equal steps** ({loss.name}). {_loss(loss)}",
@@ -224,12 +222,12 @@ def _listed(names: Sequence[str]) -> str:
 def _forgetting(scope: Scope) -> str:
     """Return what training did to general text; else to the benchmarks that the base model answers above guessing."""
     arm = scope.arm
-    if scope.has(RETENTION):
+    if scope.has(arms.RETENTION_LOSS):
         changed = ""
-        if scope.has(RETENTION_FROM_BASE, BASELINE):
-            base = scope.of(RETENTION_FROM_BASE, BASELINE)
+        if scope.has(arms.RETENTION_FROM_BASE, BASELINE):
+            base = scope.of(arms.RETENTION_FROM_BASE, BASELINE)
             changed = f"Training std {_moved(base)} the loss on general text: {said(base, 'nats', sign='+')}. "
-        found = scope.of(RETENTION)
+        found = scope.of(arms.RETENTION_LOSS)
         more = f"On it {_ended(arm, found)}: {arm} − std {said(found, 'nats', sign='+')}"
         return f"{changed}{more}. The margin is {_MARGIN}."
     tests = telling_extras(scope)

@@ -10,7 +10,7 @@ from aletheia.analysis import arms, verdicts
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.stats import values_needed
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.report.finding_scopes import RETENTION, Scope, counted, matched_scopes, telling_extras, time_share
+from aletheia.report.finding_scopes import Scope, counted, matched_scopes, telling_extras, time_share
 from aletheia.study.arms import BASELINE
 
 _MOST = 1000
@@ -82,8 +82,8 @@ def _of_arm(scope: Scope) -> Iterator[_Question]:
     if scope.of(RATIO):
         name = f"time of {arm} to the loss that std ends at"
         yield _question(name, scope.of(RATIO), verdicts.MARGIN_TIME, "of the time of std", one=True)
-    if scope.of(RETENTION):
-        yield _question(f"loss of {arm} on general text", scope.of(RETENTION), verdicts.MARGIN_NATS, "nats")
+    if scope.of(arms.RETENTION_LOSS):
+        yield _question(f"loss of {arm} on general text", scope.of(arms.RETENTION_LOSS), verdicts.MARGIN_NATS, "nats")
 
 
 def _of_other_arms(scope: Scope, matched: Sequence[Scope]) -> Iterator[_Question]:

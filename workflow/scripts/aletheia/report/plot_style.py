@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ INK, MUTED, FAINT, BAND = "#222222", "#6e6e6e", "#e9e9e9", "#f1f1f1"
 ROW_INCHES = 0.34  # one row of a dot plot
 HEAD_INCHES, FOOT_INCHES = 0.62, 0.66
 TITLE_INCHES = 0.2  # more, where each panel has a title
+LINE_INCHES = 0.14  # a line of small print
+LINE_LENGTH = 122  # its characters, at the width and the font size of STYLE
+NO_WIDTH = 1e-9  # a narrower interval is one of equal values, and what is left of its width rounding
 # What a file says of its making would differ from one save to the next.
 _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
@@ -118,6 +122,18 @@ def caption(figure: Figure, title: str, subtitle: str, note: str) -> None:
     figure.text(0.012, 0.05 / height, note, fontsize=size - 2, color=MUTED, va="bottom", linespacing=1.35)
 
 
+def fit_note(figure: Figure, note: str) -> str:
+    """Return the small print in lines that fit the figure, and give it the room that these take."""
+    size, wide = (
+        (mpl.rcParams["font.size"] - 2) / (STYLE["font_size"] - 2),
+        figure.get_figwidth() / STYLE["width_inches"],
+    )
+    lines = textwrap.wrap(note, max(1, int(LINE_LENGTH * wide / size)))
+    room = FOOT_INCHES + LINE_INCHES * max(0, len(lines) - 1)
+    figure.subplots_adjust(bottom=room / figure.get_figheight())
+    return "\n".join(lines)
+
+
 def fit_labels(figure: Figure, axes: Sequence[Axes], labels: Sequence[str]) -> None:
     """Give the row labels the room that the longest of them takes."""
     size = mpl.rcParams["ytick.labelsize"]
@@ -130,10 +146,15 @@ def fit_labels(figure: Figure, axes: Sequence[Axes], labels: Sequence[str]) -> N
 
 
 def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled: bool = True, shape: str = "o") -> None:
-    """Draw a mean and its interval at height ``y``; nothing where there is no mean."""
+    """Draw a mean and its interval at height ``y``; nothing where there is no mean.
+
+    An interval without width is an upright cap that stands out of the mean's mark, so that it is no missing one.
+    """
     if value["mean"] is None:
         return
-    if value["low"] is not None:
+    if has_no_width(value):
+        axis.plot([value["mean"]], [y], "|", color=colour, markersize=11, markeredgewidth=1.4, zorder=3)
+    elif value["low"] is not None:
         axis.plot(
             [value["low"], value["high"]],
             [y, y],
@@ -152,6 +173,19 @@ def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled:
         markersize=5.5,
         markeredgewidth=1.3,
         zorder=4,
+    )
+
+
+def has_no_width(value: Mapping[str, Any]) -> bool:
+    """Tell whether an interval is that of equal values; False where there is none."""
+    return value["low"] is not None and value["high"] - value["low"] <= NO_WIDTH * max(1.0, abs(value["mean"]))
+
+
+def flag(axis: Axes, value: Mapping[str, Any], y: float, text: str) -> None:
+    """Write a mark just right of an interval at height ``y``."""
+    right = value["mean"] if value["high"] is None else value["high"]
+    axis.annotate(
+        text, (right, y), xytext=(4, 1), textcoords="offset points", va="center", fontsize="x-small", color=MUTED
     )
 
 

@@ -9,6 +9,11 @@ from typing import Any
 import pandas as pd
 
 DASH, MARK = "–", "†"
+FLOOR = "‡"
+FLOOR_NOTE = (
+    f"{FLOOR} at the floor: answers of the base model or after training are no better than guessing, or mostly none; "
+    "a base model there has nothing to forget."
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ def number(value: float | None, digits: int, sign: str = "") -> str:
         return DASH
     text = f"{value:{sign}.{digits}f}"
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
+
+
+def flagged(text: str, at_floor: bool) -> str:
+    """Return a score or a difference of scores with the mark of the floor; what is missing has none."""
+    return text + FLOOR if at_floor and text != DASH else text
 
 
 def mean_sd(value: dict[str, Any], digits: int, sign: str = "") -> str:
@@ -94,6 +104,7 @@ _TEX = {
     ">": r"$>$",
     "–": "--",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "→": r"$\rightarrow$",
 }
 

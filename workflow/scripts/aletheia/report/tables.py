@@ -16,7 +16,19 @@ from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
 from aletheia.provenance.machine_load import RULE
 from aletheia.report.speed_columns import COSTS, SAME, WALL_CLOCK, costs_display, costs_of, turns_note, turns_numbers
-from aletheia.report.table_text import DASH, MARK, Table, bounds, interval, mean_sd, number, p_value
+from aletheia.report.table_text import (
+    DASH,
+    FLOOR,
+    FLOOR_NOTE,
+    MARK,
+    Table,
+    bounds,
+    flagged,
+    interval,
+    mean_sd,
+    number,
+    p_value,
+)
 from aletheia.study.arms import BASELINE
 
 STATED = "Mean ± sample SD over n seeds."
@@ -50,6 +62,8 @@ def _table(index: int, title: str, note: str, numbers: list[dict], display: list
     empty = [c for c in shown.columns if c.startswith(sparse) and (shown[c] == DASH).all()]
     if "Model" in shown and shown["Model"].str.contains(MARK).any():
         note = f"{note} {OUTSIDE}"
+    if any(FLOOR in cell for row in display for cell in row.values()):
+        note = f"{note} {FLOOR_NOTE}"
     return Table(index, title, note, pd.DataFrame(numbers), shown.drop(columns=empty))
 
 
@@ -195,23 +209,25 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         extra = test["difference"] if test else estimate([])
         row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
-        shown["Base (%)"] = number(base and 100 * base, 1)
+        of_base = any(score["base_flagged"] for score in scores.values() if score)
+        shown["Base (%)"] = flagged(number(base and 100 * base, 1), of_base)
         for arm, score in scores.items():
             mean = score["score"]["mean"] if score else None
             percent = None if mean is None else 100 * mean
             delta = score["delta"] if score else estimate([])
             row |= {f"{arm}_percent": percent, **_flat(f"{arm}_delta_pp", delta)}
             shown |= {
-                f"{arm.title()} (%)": number(percent, 1),
-                f"{arm.title()} Δ (pp)": mean_sd(delta, 1, "+"),
+                f"{arm.title()} (%)": flagged(number(percent, 1), bool(score and score["flagged"])),
+                f"{arm.title()} Δ (pp)": flagged(mean_sd(delta, 1, "+"), bool(score and score["flagged"])),
             }
         tested = {"p_value": test["p"] if test else None, "p_holm": test["p_holm"] if test else None}
         numbers.append(
             row
-            | {**_flat("extra_pp", extra), **tested, "questions": asked}
+            | {**_flat("extra_pp", extra), **tested, "questions": asked, "flagged": test and test["flagged"]}
             | {f"published_{k}": paper.get(k) for k in ("std_delta_pp", "ale_delta_pp", "extra_pp")}
         )
-        shown |= {"Extra (pp) [95 % interval]": interval(extra, 1, "+"), "Seeds": str(extra["n"])}
+        marked = flagged(interval(extra, 1, "+"), bool(test and test["flagged"]))
+        shown |= {"Extra (pp) [95 % interval]": marked, "Seeds": str(extra["n"])}
         display.append(
             shown | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
         )
@@ -236,10 +252,10 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
             extra = test["difference"] if test else estimate([])
             row |= _flat(f"{name}_extra_pp", extra)
             row |= {f"{name}_p_value": test and test["p"], f"{name}_p_holm": test and test["p_holm"]}
-            row |= {f"{name}_questions": test and test["questions"]}
+            row |= {f"{name}_{part}": test and test[part] for part in ("questions", "flagged")}
             row[f"published_{name}_extra_pp"] = paper.get(f"{name}_extra_pp")
             seeds = f" (n = {extra['n']})" if extra["n"] else ""
-            shown[f"Δ{TITLES[name]} (pp)"] = interval(extra, 2, "+") + seeds
+            shown[f"Δ{TITLES[name]} (pp)"] = flagged(interval(extra, 2, "+"), bool(test and test["flagged"])) + seeds
             shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
         numbers.append(row)
         display.append(shown)
@@ -289,7 +305,7 @@ def _matched_display(cm: dict[str, Any], extra: dict[str, Any], paper: dict[str,
         "Wall-clock, cm / std": interval(share, 2) + (" (in turns)" if cm["time_taken"] == IN_TURNS else ""),
         "Compute": verdicts.time(share),
         "Loss": verdicts.matched_loss(test, share),
-        "Benchmarks": verdicts.downstream(extra),
+        "Benchmarks": flagged(verdicts.downstream(extra), any(own["flagged"] for own in extra.values())),
         "Paper: loss, std / cm": losses if paper else DASH,
         "Paper: downstream": paper.get("downstream_match", DASH),
     }
