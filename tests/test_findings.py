@@ -276,7 +276,7 @@ def test_general_text_comes_first_where_it_was_measured():
     assert (
         "Training std raised the loss on general text: +0.110 nats (95 % interval +0.085 to +0.135" in found[FORGETTING]
     )
-    assert "On it ale ends better than std: ale − std −0.055 nats" in found[FORGETTING]
+    assert "There ale ends better than std: ale − std −0.055 nats" in found[FORGETTING]
     assert "MMLU" not in found[FORGETTING]
     wide = findings(with_retention(ledger_of(ONE), [0.1, -0.12, 0.11], [-0.05, 0.06, 0.0]))
     assert "Training std is not known to have changed the loss on general text" in wide[FORGETTING]

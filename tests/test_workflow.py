@@ -207,7 +207,8 @@ REPORTED = {"aggregate", "stats", "figures"}
 JUDGED = {"score_code", *REPORTED}
 EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval_openbookqa_retention", *JUDGED}
 SELECTED = {"select", "train_ale", "train_cm", *EVALUATED}
-TRAINED = {"train_std", *SELECTED} - {"select"}
+# An arm of all layers answers two benchmarks alone.
+TRAINED = {"train_std", "evaluate_heldout_retention", *SELECTED} - {"select"}
 STAGED = {"stage_model", "stage_data", "tokens", "precision", "batches", "probe", *SELECTED, *TRAINED}
 LIBRARY = "workflow/scripts/aletheia"
 

@@ -228,7 +228,8 @@ def _forgetting(scope: Scope) -> str:
             base = scope.of(arms.RETENTION_FROM_BASE, BASELINE)
             changed = f"Training std {_moved(base)} the loss on general text: {said(base, 'nats', sign='+')}. "
         found = scope.of(arms.RETENTION_LOSS)
-        more = f"On it {_ended(arm, found)}: {arm} − std {said(found, 'nats', sign='+')}"
+        where = "There" if changed else "On general text"
+        more = f"{where} {_ended(arm, found)}: {arm} − std {said(found, 'nats', sign='+')}"
         return f"{changed}{more}. The margin is {_MARGIN}."
     tests = telling_extras(scope)
     if not tests:
