@@ -10,7 +10,8 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from aletheia.analysis.floors import at_floor, degenerate_cell
+from aletheia.analysis.degenerate_answers import degenerate_cell
+from aletheia.analysis.floors import at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.analysis.stats import above_floor
 from aletheia.analysis.summary import summarise
@@ -229,3 +230,10 @@ def test_the_flag_stands_beside_every_score_and_is_explained_where_it_is_used():
     # One mark an arm and benchmark; HumanEval has none.
     assert [marked[name].count(table_text.FLOOR) - 1 for name in ("fig2", "fig4")] == [2, 3]
     assert table_text.tex_text("45.8‡") == r"45.8$^\ddagger$"
+
+
+def test_a_model_whose_evaluations_all_failed_has_no_flag():
+    """Its cells are NA, as those of a model that diverged: neither a number nor a flag follows from them."""
+    rows = pd.DataFrame({"humaneval_n": pd.array([None], "Int64"), "humaneval": [None], "humaneval_base": [None]})
+    rows = rows.assign(humaneval_degenerate=[None], humaneval_base_degenerate=["empty: 2; syntax_error: 5"])
+    assert (is_base_flagged(rows, "humaneval"), is_flagged(rows, "humaneval")) == (False, False)

@@ -7,27 +7,16 @@ How degenerate answers are counted stands in :mod:`aletheia.evaluation.degenerat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import pandas as pd
 
 from aletheia.analysis.benchmarks import SAID
+from aletheia.analysis.degenerate_answers import degenerate_counts
 from aletheia.analysis.stats import above_floor
 
 ONE_CHOICE = "one_choice"
 # More than this share of the answers must be empty, or no programs, before a score is flagged for it; chosen by hand. A
 # few such answers are wrong ones like others.
 MOSTLY = 0.5
-
-
-def degenerate_cell(degenerate: Sequence[Mapping[str, Any]] | None) -> str | None:
-    """Return an evaluation's ``degenerate`` as a cell of the ledger: ``one_choice A: 24``; None where nothing is.
-
-    Several kinds are parted by ``"; "``.
-    """
-    parts = [" ".join(filter(None, (one["kind"], one.get("answer")))) + f": {one['n']}" for one in degenerate or ()]
-    return "; ".join(parts) or None
 
 
 def at_floor(*, n: int, n_correct: int, chance: float, degenerate: str | None = None) -> bool:
@@ -45,15 +34,7 @@ def at_floor(*, n: int, n_correct: int, chance: float, degenerate: str | None = 
     degenerate
         The ledger's cell; None, or the NaN of an empty cell, where no answer is degenerate or none was looked for.
     """
-    return ONE_CHOICE in _counts(degenerate) or not above_floor(n_correct / n, n, chance)
-
-
-def _counts(degenerate: Any) -> dict[str, int]:
-    """Return how many answers are degenerate, by kind, of a cell of the ledger."""
-    if not isinstance(degenerate, str):
-        return {}
-    parts = (part.rsplit(": ", 1) for part in degenerate.split("; "))
-    return {kind.split()[0]: int(n) for kind, n in parts}
+    return ONE_CHOICE in degenerate_counts(degenerate) or not above_floor(n_correct / n, n, chance)
 
 
 def base_at_floor(rows: pd.DataFrame, benchmark: str) -> bool:
@@ -88,10 +69,10 @@ def _is_at_floor(rows: pd.DataFrame, benchmark: str, score: str, cells: str) -> 
     if pd.isna(share) or pd.isna(n):
         return False
     asked = {"n": int(n), "n_correct": round(share * n), "chance": SAID[benchmark].chance}
-    one_choice = next((cell for cell in rows.get(cells, ()) if ONE_CHOICE in _counts(cell)), None)
+    one_choice = next((cell for cell in rows.get(cells, ()) if ONE_CHOICE in degenerate_counts(cell)), None)
     return at_floor(**asked, degenerate=one_choice)
 
 
 def _is_mostly_none(rows: pd.DataFrame, benchmark: str, cells: str) -> bool:
     n = rows[f"{benchmark}_n"].max()
-    return any(sum(_counts(cell).values()) > MOSTLY * n for cell in rows.get(cells, ()))
+    return not pd.isna(n) and any(sum(degenerate_counts(cell).values()) > MOSTLY * n for cell in rows.get(cells, ()))

@@ -15,8 +15,8 @@ import pandas as pd
 
 from aletheia.analysis import turns as turns_columns
 from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, answer_columns, ledger_columns, measured_by
+from aletheia.analysis.degenerate_answers import degenerate_cell
 from aletheia.analysis.equal_settings import COLUMN, add_differences
-from aletheia.analysis.floors import degenerate_cell
 from aletheia.analysis.time_to_loss import RATIO, SECONDS, add_times_to_loss
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import compact_json
