@@ -363,6 +363,7 @@ STATED = {
 # What must change with some of them, for they would contradict it; None takes a key out.
 BESIDE = {
     "models": {"overrides": None},
+    "benchmarks": {"overrides.tiny-llama.arms.lean.benchmarks": None},
     "arms.ale.draw": {"arms.ale.layers": "random"},
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
