@@ -1,6 +1,7 @@
 """Whole runs through train.py: equal arms, a kill and what follows, failures as rows, adapters that others can load."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -264,11 +265,17 @@ def test_precision_and_quantisation_come_from_the_settings(finished, tmp_path, c
 
 
 @pytest.mark.slow
-def test_a_plan_of_another_shape_or_seed_is_one_sentence(finished, tmp_path):
-    plan = ("--batches", finished / "results/batches/tiny-llama/seed1.json")
-    done = run_script("train.py", *arguments(finished, tmp_path, *plan, *settings("training.accumulation=1")))
+def test_a_plan_of_another_seed_is_one_sentence_and_one_of_another_shape_is_cut(finished, tmp_path):
+    path = finished / "results/batches/tiny-llama/seed1.json"
+    done = run_script("train.py", *arguments(finished, tmp_path, "--batches", path, *settings(), "--seed", 2))
     assert done.returncode == 2
-    assert "expected a plan with accumulation 1, found 2" in done.stderr.splitlines()[-1]
+    assert "expected a plan with seed 2, found 1" in done.stderr.splitlines()[-1]
+    run = train(finished, tmp_path, "--batches", path, *settings("training.accumulation=1"))["payload"]
+    order = artifacts.payload(path, "batches")["order"][:12]
+    # Six steps of one micro-batch of two rows, each pair by length.
+    pairs = [(order[i : i + 2], order[i : i + 2][::-1]) for i in range(0, 12, 2)]
+    digests = {hashlib.sha256(compact_json(list(choice)).encode()).hexdigest() for choice in itertools.product(*pairs)}
+    assert run["batch_plan_sha256"] in digests
 
 
 @pytest.mark.slow

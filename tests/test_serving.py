@@ -364,7 +364,7 @@ def test_a_dry_run_plans_both_jobs_of_a_run(project):
     done = snakemake(project, "-n", "-p", *STUDY)
     text = said(done)
     assert done.returncode == 0, text[-2000:]
-    # Base, std, ale and cm of one model; the other generates nothing.
+    # Base, std, ale and cm of one model, whose fifth arm answers other benchmarks; the other model generates nothing.
     for rule in ("evaluate_heldout_mmlu_openbookqa_retention", "evaluate_heldout", "generate_humaneval", "score_code"):
         assert f"\n{rule} " in text
     (commands,) = {line.strip() for line in text.splitlines() if "generate.py" in line and "tiny-llama/base" in line}
@@ -372,7 +372,7 @@ def test_a_dry_run_plans_both_jobs_of_a_run(project):
     assert '"benchmarks":["humaneval"]' in commands
     assert "env:envs/vllm.yaml=" in commands
     others = [line for line in text.splitlines() if "evaluate_run.py --" in line]
-    assert len(others) == 8
+    assert len(others) == 9
     assert not any("vllm" in line for line in others)
 
 
