@@ -66,13 +66,17 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
-    """Refuse turns where no model has an arm that could take them with the standard one."""
+    """Refuse turns that no model has an arm to take with the standard one, and those of more seeds than there are."""
     arms = [arms_of(campaign, model) for model in campaign["models"]]
     if campaign["speed"] == TURNS and not any(BASELINE in own and len(own) > 1 for own in arms):
         raise UserError(
             f"{at(path, 'speed')}: turns times each arm beside {BASELINE}, and no model has {BASELINE} and another "
             "arm; add them to arms, or take it out"
         )
+    timed, seeds = campaign["interleaving"]["seeds"], len(campaign["seeds"])
+    if timed is not None and timed > seeds:
+        where = at(path, "interleaving", "seeds")
+        raise UserError(f"{where}: expected at most {seeds}, the campaign's seeds, found {timed}; lower it")
 
 
 def benchmarks_of(campaign: Mapping[str, Any], model: str) -> list[str]:
