@@ -567,7 +567,7 @@ def test_an_unknown_run_is_one_sentence(study):
 
 
 def test_too_old_a_python_says_so(tmp_path):
-    code = Path(__file__).parent.parent / "workflow" / "check_python.py"
+    code = Path(__file__).parent.parent / "workflow" / "scripts" / "check_python.py"
     done = subprocess.run(
         [
             sys.executable,
