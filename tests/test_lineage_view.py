@@ -1,18 +1,23 @@
 """What a file was made from, shown three ways: as a tree, as JSON, as a picture."""
 
+import io
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 
-from aletheia.audit import lineage_graph, lineage_svg
+from aletheia.audit import lineage_graph, lineage_summary, lineage_svg, lineage_text
 from aletheia.provenance import artifacts
 from conftest import SCRIPTS, run_script
+from ledgers import sealed
 
 FIGURE = "results/figures/fig1.pdf"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -42,7 +47,8 @@ def test_the_tree_reaches_weights_data_code_and_machine(finished):
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout, "plain in a pipe"
     lines = done.stdout.splitlines()
-    assert lines[0].startswith(f"{FIGURE}  figures · sha256 {artifacts.sha256_file(finished / FIGURE)[:12]}")
+    (root,) = (line for line in lines if line.startswith(FIGURE))
+    assert root.startswith(f"{FIGURE}  figures · sha256 {artifacts.sha256_file(finished / FIGURE)[:12]}")
     weights = [line for line in lines if "resources/models/tiny-llama/model.safetensors" in line]
     assert len(weights) == 1, "a repeated subtree is shown once"
     ledger = [line for line in lines if "results/aggregate/ledger.csv" in line]
@@ -54,6 +60,128 @@ def test_the_tree_reaches_weights_data_code_and_machine(finished):
     assert any(line.startswith("  tiny-llama: random") for line in lines)
     (gpu,) = (line for line in lines if re.search(r"envs/gpu\.yaml \w{16} ", line))
     assert set(gpu.split("  ")[-1].strip().split(", ")) == {"train", "tokens", "batches", "precision", "probe"}
+
+
+def test_a_summary_leads_the_tree(finished):
+    head, tree = lineage(finished, FIGURE).stdout.split("\n\n", 1)
+    assert tree.startswith(FIGURE)
+    title, *lines = head.splitlines()
+    assert title == "Summary"
+    said = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in lines)
+    graph = json.loads(lineage(finished, FIGURE, "--json").stdout)
+    made = [node for node in graph["nodes"] if node["step"]]
+    steps = Counter(node["step"] for node in made)
+    number, by_step = said["artifacts"].split(": ")
+    assert int(number) == len(made)
+    assert Counter({step: int(n) for n, step in (entry.split() for entry in by_step.split(", "))}) == steps
+    assert said["other files"] == f"{len(graph['nodes']) - len(made)}, given or staged"
+    assert said["models"] == "2: tiny-llama, tiny-neox"
+    assert "rows" in said["data sets"].split(": ")[1].split(", ")
+    assert said["machines"] == f"1: {made[0]['host']} ({made[0]['device']})"
+    assert said["commits"] == "1: unknown (no git repository)"
+    assert said["packages"] == "1 set"
+    assert said["status"] == f"{len(graph['nodes'])} ok"
+    assert f"({graph['summary']['newest']['path']})" in said["made"]
+    assert graph["summary"]["steps"] == steps
+
+
+def test_a_summary_names_what_differs():
+    newer = {"python": "3.11", "packages": {"numpy": "2.3.1", "yaml": "6"}}
+    older = {"python": "3.11", "packages": {"numpy": "2.2.6", "torch": "2.13.0"}}
+    clean, dirty = {"commit": "a" * 40, "dirty": False}, {"commit": "b" * 40, "dirty": True}
+    nodes = {}
+    for path, host, time, environment, commit in (
+        ("b.json", "node1", "2026-01-02", newer, clean),
+        ("a.json", "node2", "2026-01-03", older, dirty),
+        ("c.json", "node1", "2026-01-01", newer, clean),
+    ):
+        node = made(path, "run", "train", model="m")
+        observed = node.observed | {"host": host, "ended": time}
+        nodes[path] = replace(node, observed=observed, environment=environment, facts=node.facts | commit)
+    nodes["x"] = lineage_graph.Node("x", status="changed", problem="y")
+    graph = lineage_graph.Graph(list(nodes), nodes, [])
+    found = lineage_summary.summarise(graph)
+    assert (found["artifacts"], found["other_files"], found["package_sets"]) == (3, 1, 2)
+    assert found["packages_that_differ"] == {"numpy": ["2.2.6", "2.3.1"]}
+    said = "\n".join(lineage_text.summary(graph))
+    for sentence in (
+        "2: node1 (processor), node2 (processor)",
+        f"2: {'a' * 12}, {'b' * 12} with uncommitted changes",
+        "2 sets, which differ in numpy 2.2.6 and 2.3.1",
+        "2026-01-01 (c.json) to 2026-01-03 (a.json)",
+        "3 ok; 1 changed: x",
+    ):
+        assert sentence in said
+
+
+def test_a_depth_cuts_the_tree_and_says_what_lies_below(finished):
+    graph = json.loads(lineage(finished, FIGURE, "--json").stdout)
+    sources = {}
+    for edge in graph["edges"]:
+        sources.setdefault(edge["target"], set()).add(edge["source"])
+
+    def ancestors(path):
+        return set().union(*({source} | ancestors(source) for source in sources.get(path, ())))
+
+    _, tree, *_ = lineage(finished, FIGURE, "--depth", "1").stdout.split("\n\n")
+    root, *lines, last = tree.splitlines()
+    assert root.startswith(FIGURE)
+    assert {re.split(r"  ", line[4:])[0] for line in lines} == sources[FIGURE]
+    for line in lines:
+        below = len(ancestors(re.split(r"  ", line[4:])[0]))
+        assert line.endswith(f"  ({below} files below)") == (below > 1)
+    assert last == f"{len(graph['nodes']) - 1 - len(lines)} more files lie below level 1"
+    _, alone, *_ = lineage(finished, FIGURE, "--depth", "0").stdout.split("\n\n")
+    assert alone.splitlines()[0].endswith(f"  ({len(graph['nodes']) - 1} files below)")
+    assert len(alone.splitlines()) == 2
+    _, deep, *_ = lineage(finished, FIGURE, "--depth", "99").stdout.split("\n\n")
+    _, whole, *_ = lineage(finished, FIGURE).stdout.split("\n\n")
+    assert deep == whole
+
+
+def test_what_a_depth_cut_is_shown_where_it_stands_higher():
+    """The tree of root ← a ← b ← c and root ← b: at depth 2, b is first met where it is cut."""
+    names = ("root", "a", "b", "c")
+    edges = [("a", "root"), ("b", "a"), ("c", "b"), ("b", "root")]
+    nodes = {name: lineage_graph.Node(name) for name in names}
+    graph = lineage_graph.Graph(["root"], nodes, [lineage_graph.Edge(*edge, "0" * 64) for edge in edges])
+    console = Console(width=80, record=True, file=io.StringIO())
+    lineage_text.print_ancestry(graph, console, depth=2)
+    tree = [line.rstrip() for line in console.export_text().split("\n\n")[1].splitlines()]
+    assert [line.strip(" │├└─").split("  ")[0] for line in tree] == ["root", "a", "b", "b", "c"]
+    assert [line.endswith("(1 file below)") for line in tree] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--depth", "-1"), "argument --depth: expected a whole number of at least 0, found -1"),
+        (("--depth", "two"), "argument --depth: expected a whole number of at least 0, found 'two'"),
+        (("--depth", "1", "--json"), "--depth: expected no --json and no --svg beside it"),
+    ],
+)
+def test_a_wrong_depth_is_one_sentence(arguments, sentence):
+    done = run_script("lineage.py", FIGURE, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert sentence in done.stderr.splitlines()[-1]
+
+
+def test_a_measurement_in_turns_has_its_lineage(tmp_path):
+    """Its payload says in a sentence what its times are."""
+    nothing = ("reason", "quantization", "batch_plan_sha256", "positions", "probe_seconds", "frozen_layers")
+    lost = dict.fromkeys([*nothing, "ratio", "ratio_with_probe", "same_ratio"])
+    sizes = {"rounds": 2, "steps_per_round": 1, "warmup_rounds": 0, "micro_batches": 1, "probe_shared_by_steps": 1}
+    about = {
+        "about": "Times in turns.",
+        "mode": "interleaved",
+        "model": "m",
+        "arm": "ale",
+        "seed": 1,
+        "status": "crashed",
+    }
+    payload = {**lost, **sizes, **about, "dtype": "bf16", "gradient_checkpointing": False, "order": [], "arms": {}}
+    path = sealed(tmp_path / "paired.json", "paired", payload).as_posix()
+    assert lineage_graph.trace([path]).nodes[path].about == {"model": "m", "arm": "ale", "seed": 1}
 
 
 def test_the_json_holds_every_edge_that_the_artifacts_record(finished):

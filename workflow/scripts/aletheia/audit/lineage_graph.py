@@ -90,6 +90,16 @@ class Graph:
         """Return what a file was made from."""
         return self._sources.get(path, [])
 
+    def ancestors(self, path: str) -> set[str]:
+        """Return all files that a file comes from, over any number of steps."""
+        found: set[str] = set()
+        pending = [path]
+        while pending:
+            new = set(self.sources(pending.pop())) - found
+            found |= new
+            pending += new
+        return found
+
     def __post_init__(self) -> None:
         sources: dict[str, list[str]] = {}
         for edge in self.edges:
@@ -188,12 +198,14 @@ def _read(path: str, omitted: Mapping[str, str]) -> tuple[Node, dict[str, str]]:
     except UserError as error:
         return replace(there, kind="damaged", status="changed", problem=problem_of(error, holder)), {}
     lineage, payload = envelope["lineage"], envelope["payload"]
+    # A sidecar's `about` holds facts; that of a measurement is a sentence.
+    facts = payload["about"] if envelope["schema"] == "file" else {}
     node = replace(
         there,
         kind=envelope["schema"],
         step=lineage["step"],
         payload_sha256=envelope["payload_sha256"],
-        about={key: payload[key] for key in _ABOUT if key in payload} | dict(payload.get("about", {})),
+        about={key: payload[key] for key in _ABOUT if key in payload} | facts,
         facts={key: lineage[key] for key in FACTS},
         environment=lineage["environment"],
         observed={key: envelope["observed"].get(key) for key in OBSERVED},

@@ -1,8 +1,8 @@
-"""The ancestry of files as text: a tree, then the weights, code, environments and machines that it comes down to."""
+"""The ancestry of files as text: a summary, a tree, then the weights, code, environments and machines in full."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,35 +10,88 @@ from rich.text import Text
 from rich.tree import Tree
 
 from aletheia.audit.lineage_graph import Graph, Node
+from aletheia.audit.lineage_summary import summarise
 
 HASH_CHARACTERS = 12  # enough to recognise a file; --json has all 64
+NAMES = 12  # of a kind that the summary lists; --json has all
 LOCKS = ("model_lock", "data_lock")
 STYLES = {"ok": "", "changed": "bold red", "missing": "bold red", "omitted": "yellow"}
 
 
-def print_ancestry(graph: Graph, console: Console) -> None:
-    """Print the tree of each root, and the summary; a subtree that came before is only referred to."""
-    seen: set[str] = set()
+def print_ancestry(graph: Graph, console: Console, *, depth: int | None = None) -> None:
+    """Print a summary, the tree of each root, and the details.
+
+    Parameters
+    ----------
+    graph, console
+        What is printed, and where.
+    depth
+        Levels of the tree below a root; all of them where None.
+    """
+    _print_lines(console, "Summary", summary(graph))
+    trees = _Trees(graph, depth)
     for root in graph.roots:
-        trunk = Tree(_label(graph.nodes[root]), guide_style="dim")
-        console.print(_branch(graph, root, trunk, seen))
-    for title, lines in summary(graph).items():
-        console.print(Text(f"\n{title}", style="bold"))
-        for line in lines:
-            console.print(Text(f"  {line}"))
+        console.print()
+        console.print(trees.root(root))
+    if below := len(graph.nodes) - len(trees.levels):
+        line = f"{below} more file{'s lie' if below > 1 else ' lies'} below level {depth}"
+        console.print(Text(line, style="dim"))
+    for title, lines in details(graph).items():
+        console.print()
+        _print_lines(console, title, lines)
 
 
-def _branch(graph: Graph, path: str, tree: Tree, seen: set[str]) -> Tree:
-    seen.add(path)
-    for source in graph.sources(path):
-        again = source in seen and bool(graph.sources(source))
-        label = _label(graph.nodes[source])
-        if again:
-            label.append("  (its ancestry stands above)", style="dim")
-        child = tree.add(label)
-        if not again:
-            _branch(graph, source, child, seen)
-    return tree
+def _print_lines(console: Console, title: str, lines: Iterable[str]) -> None:
+    console.print(Text(title, style="bold"))
+    for line in lines:
+        console.print(Text(f"  {line}"))
+
+
+class _Trees:
+    """The trees of some roots; a subtree that was shown before is only referred to.
+
+    Attributes
+    ----------
+    levels
+        The level of each file that is shown, the root's being 0; of a file shown more than once, the least.
+    whole
+        The files of whose ancestry nothing was cut.
+    """
+
+    def __init__(self, graph: Graph, depth: int | None) -> None:
+        self.graph, self.depth = graph, depth
+        self.levels: dict[str, int] = {}
+        self.whole: set[str] = set()
+
+    def root(self, path: str) -> Tree:
+        tree = Tree(_label(self.graph.nodes[path]), guide_style="dim")
+        self._grow(tree, tree.label, path, 0)
+        return tree
+
+    def _grow(self, tree: Tree, label: Text, path: str, level: int) -> None:
+        """Add what a file was made from; at the last level say how much that is."""
+        self.levels[path] = level
+        sources = self.graph.sources(path)
+        if sources and level == self.depth:
+            below = len(self.graph.ancestors(path))
+            label.append(f"  ({below} file{'s' if below > 1 else ''} below)", style="dim")
+            return
+        for source in sources:
+            own = _label(self.graph.nodes[source])
+            child = tree.add(own)
+            if self._stands_above(source, level + 1):
+                own.append("  (its ancestry stands above)", style="dim")
+            else:
+                self._grow(child, own, source, level + 1)
+        if self.whole.issuperset(sources):
+            self.whole.add(path)
+
+    def _stands_above(self, path: str, level: int) -> bool:
+        """Tell whether a file's ancestry was shown, whole or to a depth that is no less than here."""
+        before = self.levels.get(path)
+        if before is None or not self.graph.sources(path):
+            return False
+        return self.depth is None or path in self.whole or before < level or before == level < self.depth
 
 
 def _label(node: Node) -> Text:
@@ -56,8 +109,45 @@ def _label(node: Node) -> Text:
     return text
 
 
-def summary(graph: Graph) -> dict[str, list[str]]:
-    """Return what the chain comes down to, as lines under headings."""
+def summary(graph: Graph) -> list[str]:
+    """Return the ancestry in a few numbers, as lines."""
+    found = summarise(graph)
+    differing = [f"{name} {' and '.join(versions)}" for name, versions in found["packages_that_differ"].items()]
+    sets = f"{found['package_sets']} set{'' if found['package_sets'] == 1 else 's'}"
+    times = [f"{place['ended']} ({place['path']})" for place in (found["oldest"], found["newest"]) if place]
+    lines = {
+        "artifacts": _listed([f"{number} {step}" for step, number in found["steps"].items()], found["artifacts"]),
+        "other files": f"{found['other_files']}, given or staged",
+        "models": _listed(found["models"]),
+        "data sets": _listed(found["data"]),
+        "machines": _listed([f"{machine['host']} ({machine['device']})" for machine in found["machines"]]),
+        "commits": _listed([_commit(**commit) for commit in found["commits"]]),
+        "packages": sets + (f", which differ in {_first(differing)}" if differing else ""),
+        "made": " to ".join(dict.fromkeys(times)) or "at an unknown time",
+    }
+    status = [_count(list(graph.nodes.values()), status) for status in STYLES if status in found["status"]]
+    return [f"{name:<11}  {line}" for name, line in {**lines, "status": "; ".join(status)}.items()]
+
+
+def _listed(names: Sequence[str], count: int | None = None) -> str:
+    """Return how many, and the first of their names: "2: rows, mmlu"."""
+    number = len(names) if count is None else count
+    return f"{number}: {_first(names)}" if names else f"{number}"
+
+
+def _first(names: Sequence[str]) -> str:
+    further = len(names) - NAMES
+    return ", ".join(names[:NAMES]) + (f" and {further} more" if further > 0 else "")
+
+
+def _commit(commit: str | None, dirty: bool | None) -> str:
+    if commit is None:
+        return "unknown (no git repository)"
+    return commit[:HASH_CHARACTERS] + (" with uncommitted changes" if dirty else "")
+
+
+def details(graph: Graph) -> dict[str, list[str]]:
+    """Return what the ancestry comes down to, as lines under headings."""
     nodes = list(graph.nodes.values())
     made = [node for node in nodes if node.step]
     return {
@@ -71,7 +161,6 @@ def summary(graph: Graph) -> dict[str, list[str]]:
         "Machines (host, device, steps)": _columns(
             (str(node.observed["host"]), str(node.observed["device"]), node.step) for node in made
         ),
-        "Status": [_count(nodes, status) for status in STYLES if any(n.status == status for n in nodes)],
     }
 
 
