@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from aletheia.evaluation import evaluate as evaluation
 from aletheia.evaluation import evaluated_run
 from aletheia.evaluation.evaluate import Model
 from aletheia.provenance import artifacts
 from aletheia.staging.convert import random_model
+from conftest import ROOT, run_script
 from ledgers import sealed
 
 SUBJECTS = ["abstract_algebra", "anatomy"]
@@ -58,6 +60,7 @@ OPENBOOKQA = [
     }
     for i in range(5)
 ]
+KINDS = {"model": "models", "data": "data"}
 # One is cut, one is as long as the limit, the others end before it.
 PASSAGES = [{"id": f"passage/{i}", "text": "It is warm. " * n} for i, n in enumerate((1, 2, 3, 5))]
 PASSAGES.insert(1, {"id": "passage/whole", "text": "x" * 24})
@@ -131,6 +134,18 @@ def run_json(folder, *, status="ok", files=None, model="tiny"):
         "adapter": {"files": files or {}},
     }
     return sealed(folder / "run.json", "run", payload)
+
+
+def lock_of(kind, name, folder):
+    """Return the lock of a registry's model or data, staged before or now."""
+    lock = ROOT / "resources" / KINDS[kind] / f"{name}.lock.json"
+    if not lock.is_file():
+        lock = folder / KINDS[kind] / lock.name
+        entry = yaml.safe_load((ROOT / "config" / f"{KINDS[kind]}.yaml").read_text(encoding="utf-8"))[name]
+        section = f"config:{kind}={json.dumps(entry)}"
+        done = run_script("stage.py", kind, name, "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
+        assert done.returncode == 0, done.stderr
+    return lock
 
 
 @pytest.fixture(scope="session")

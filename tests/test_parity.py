@@ -19,8 +19,7 @@ from aletheia.method import loading
 from aletheia.provenance.staged_files import read_rows
 from aletheia.staging import splits
 from aletheia.staging.questions import read_examples, read_questions
-from conftest import ROOT, run_script
-from evaluations import CONFIG, data_lock, definition
+from evaluations import CONFIG, data_lock, definition, lock_of
 
 # Twenty questions of each subject, by the number of solved examples before each. These subjects have short prompts,
 # which keeps the command line's part to a minute; those of the history subjects have thousands of tokens.
@@ -29,21 +28,7 @@ QUESTIONS, SHOTS, BATCH = 20, 2, 8
 NEW_TOKENS = {"gsm8k": 48, "humaneval": 48}
 FILES = {"gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
 
-KINDS = {"model": "models", "data": "data"}
-
 pytestmark = pytest.mark.slow
-
-
-def lock_of(kind, name, folder):
-    """Return the lock of a registry's model or data, staged before or now."""
-    lock = ROOT / "resources" / KINDS[kind] / f"{name}.lock.json"
-    if not lock.is_file():
-        lock = folder / KINDS[kind] / lock.name
-        entry = yaml.safe_load((ROOT / "config" / f"{KINDS[kind]}.yaml").read_text(encoding="utf-8"))[name]
-        section = f"config:{kind}={json.dumps(entry)}"
-        done = run_script("stage.py", kind, name, "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
-        assert done.returncode == 0, done.stderr
-    return lock
 
 
 @pytest.fixture(scope="module")
