@@ -17,17 +17,17 @@ PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.audit import bundle
-from aletheia.cluster.cost import TIMED_TOGETHER
+from aletheia.cluster.cost import ARMS_PER_MEASUREMENT
 from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
-from aletheia.controller.binding import Binder, one_evaluated, one_of
+from aletheia.controller.binding import Binder, model_with_arms, one_of
 from aletheia.controller.failed_jobs import failed_sentences
 from aletheia.controller.fork_server import LAUNCHER
 from aletheia.controller.lineage_params import lineage_params
-from aletheia.controller.messages import OneSentence
+from aletheia.controller.messages import OneSentenceFilter
 from aletheia.controller.notes import NoteWatcher
 from aletheia.controller.priorities import Priorities
-from aletheia.controller.report_page import figure_files, reported, reported_sidecar, with_sidecars
+from aletheia.controller.report_page import figure_files, mark_for_report, mark_sidecar_for_report, with_sidecars
 from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
@@ -42,7 +42,7 @@ from aletheia.study.load import load_study
 
 # First, so that a mistake in the configuration is one sentence too.
 if workflow.is_main_process:
-    logger.addFilter(OneSentence(lambda target: startup.explain_target(target)))
+    logger.addFilter(OneSentenceFilter(lambda target: startup.explain_target(target)))
 
 # Jobs and files of a large study are millions of objects that live to the end: looking for garbage among them less often
 # took a fifth off the processor time of a dry run of 1,556 jobs (4.8 to 3.9 s), and its peak memory stayed.

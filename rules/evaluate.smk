@@ -22,13 +22,13 @@ for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generat
             log:
                 f"logs/{step}/{{model}}/{{run}}.log",
             wildcard_constraints:
-                model=one_evaluated(evaluated),
+                model=model_with_arms(evaluated),
             priority: bind(priorities.evaluation)
             conda:
                 f"../envs/{env}.yaml"
             threads: machine.all_cores
             resources:
-                **machine.on_gpu(minutes.evaluation),
+                **machine.gpu_resources(minutes.evaluation),
                 script=script,
             params:
                 *lineage(
@@ -62,7 +62,7 @@ rule score_code:
         "../envs/score_code.yaml"
     threads: machine.several_cores
     resources:
-        **machine.on_cpu(programs=True),
+        **machine.cpu_resources(programs=True),
     params:
         *lineage("score_code.py", "score_code", humaneval=sections.judging),
     shell:

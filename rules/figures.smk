@@ -17,7 +17,7 @@ rule figures:
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("figures.py", "report", figures=sections.figures),
     shell:

@@ -15,7 +15,7 @@ rule tokens:
     conda:
         "../envs/gpu.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("tokenise.py", "gpu", encoding=sections.encoding),
     shell:

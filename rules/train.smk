@@ -28,7 +28,7 @@ rule batches:
     conda:
         "../envs/gpu.yaml"
     resources:
-        **machine.in_turn(minutes.small),
+        **machine.gpu_resources_in_allocation(minutes.small),
     params:
         *lineage("draw_batches.py", "gpu", batches=sections.batches),
     shell:
@@ -61,7 +61,7 @@ rule train_std:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.in_turn(minutes.training),
+        **machine.gpu_resources_in_allocation(minutes.training),
         checkpoint_seconds=bind(checkpoint_seconds),
         tensorboard=bind(tensorboard),
     params:

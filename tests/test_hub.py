@@ -297,7 +297,7 @@ def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_p
 
 @pytest.mark.slow
 def test_a_hub_that_fails_for_long_is_one_sentence_and_the_next_call_goes_on(tmp_path, repositories, files):
-    tries = 1 + len(hub.PAUSES)
+    tries = 1 + len(hub.PAUSES_SECONDS)
     with Hub(repositories, failing={WEIGHTS: [503] * tries}) as server:
         sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **forked(server))
         assert sentence.startswith(f"model them/tiny: {server.endpoint} is out of order (503); run again later")
@@ -426,8 +426,8 @@ def test_only_what_has_come_of_the_same_file_needs_no_room(tmp_path):
 
 
 def test_a_file_above_what_plain_http_serves_is_one_sentence():
-    parts = {"rfilename": "part-1", "size": hub.LARGEST}
-    whole = {"rfilename": WEIGHTS, "size": hub.LARGEST + 1}
+    parts = {"rfilename": "part-1", "size": hub.MAX_HTTP_BYTES}
+    whole = {"rfilename": WEIGHTS, "size": hub.MAX_HTTP_BYTES + 1}
     hub._require_parts([parts], "model them/tiny")
     with pytest.raises(UserError, match=rf"model them/tiny: {WEIGHTS} has 46\.6 GiB, .* weights in several files"):
         hub._require_parts([parts, whole], "model them/tiny")

@@ -46,7 +46,7 @@ class StepParser(argparse.ArgumentParser):
             "--lineage",
             nargs="*",
             default=[],
-            metavar="TOKEN",
+            metavar="FACT",
             help="what a rule passes: code:NAME=DIGEST, env:FILE=DIGEST, config:SECTION=JSON, inputs:declared=DIGEST",
         )
         group.add_argument("--attempt", type=int, default=1, help="which try of the job this is (default: %(default)s)")
@@ -63,8 +63,8 @@ class StepParser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
         """Parse, and gather ``--lineage``, ``--set``, ``--attempt`` and ``--seed`` into ``step``."""
         parsed = super().parse_args(args, namespace)
-        tokens = lineage.parse_tokens(parsed.lineage)
-        parsed.config, parsed.declared_inputs = tokens["config"], tokens["inputs"].get("declared")
+        facts = lineage.parse_facts(parsed.lineage)
+        parsed.config, parsed.declared_inputs = facts["config"], facts["inputs"].get("declared")
         by_hand = not parsed.lineage and bool(self.sections)
         if by_hand:
             # Only by hand (lineage.NOT_DECISIVE): a rule brings every setting.
@@ -76,7 +76,7 @@ class StepParser(argparse.ArgumentParser):
             name=self.step,
             script=self.script,
             config=parsed.config,
-            environment=tokens["env"],
+            environment=facts["env"],
             seed=getattr(parsed, "seed", None),
             attempt=parsed.attempt,
         )

@@ -9,7 +9,7 @@ from typing import TypeVar
 Item = TypeVar("Item", bound=Hashable)
 
 
-def ranked(items: Iterable[Item], *, seed: int | str) -> list[Item]:
+def seeded_order(items: Iterable[Item], *, seed: int | str) -> list[Item]:
     """Return ``items`` in a random order that depends only on their text and on ``seed``.
 
     The order is that of sha256("seed:item"). Unlike a generator's shuffle it is the same in every version of

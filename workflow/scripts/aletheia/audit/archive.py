@@ -20,7 +20,7 @@ from aletheia.audit.bundle import CONFIG, Bundle, is_artifact
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
 
-SUMS = "SHA256SUMS"
+SUMS_NAME = "SHA256SUMS"
 
 
 def envelopes(bundle: Bundle) -> dict[str, dict[str, Any]]:
@@ -43,10 +43,10 @@ def generated_files(bundle: Bundle, lineage: Mapping[str, Any], date: datetime) 
         {"path": path, "sha256": recorded["sha256"], "bytes": recorded["bytes"]}
         for path, recorded in bundle.omitted.items()
     ]
-    name = f"{bundle.results}/{bundle_omissions.NAME}"
+    name = f"{bundle.results}/{bundle_omissions.LIST_NAME}"
     own = {key: lineage[key] for key in ("step", "code", "config", "environment", "commit", "dirty")}
     made_by, observed = {**own, "inputs": {}, "output": name}, {"ended": date.isoformat()}
-    listing = artifacts.enveloped("omitted", {"files": files}, made_by, observed, name)
+    listing = artifacts.make_envelope("omitted", {"files": files}, made_by, observed, name)
     header = "# The configuration of the study in this bundle, merged from all its files, defaults filled in.\n"
     text = header + yaml.safe_dump(bundle.configuration, allow_unicode=True)
     elsewhere = {member: Path(path).read_bytes() for member, path in bundle.given.items()}

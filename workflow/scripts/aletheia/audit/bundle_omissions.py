@@ -12,7 +12,7 @@ from pathlib import Path
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 
-NAME = "evidence/omitted.json"
+LIST_NAME = "evidence/omitted.json"
 
 
 def find_omitted(results: Path | str = "results") -> dict[str, str]:
@@ -25,7 +25,7 @@ def find_omitted(results: Path | str = "results") -> dict[str, str]:
     results
         The results folder, which holds the list.
     """
-    path = Path(results) / NAME
+    path = Path(results) / LIST_NAME
     if not os.path.isfile(path):
         return {}
     try:

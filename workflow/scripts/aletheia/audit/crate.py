@@ -19,12 +19,12 @@ from rocrate.rocrate import ROCrate
 from aletheia.audit.bundle import Bundle
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.provenance.behaviour import CHARACTERS
+from aletheia.provenance.behaviour import DIGEST_CHARACTERS
 from aletheia.provenance.lineage import file_digest
 from aletheia.provenance.staged_files import LOCK
 from aletheia.study.outputs import study_targets
 
-FILE = "ro-crate-metadata.json"
+METADATA_NAME = "ro-crate-metadata.json"
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
@@ -34,11 +34,11 @@ PROFILES = {
 TERMS = {name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "environment")}
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
 # One job makes what shares a stem; these make all of a folder; the others run once.
-BY_STEM = (
+RULES_BY_STEM = (
     *("stage_model", "stage_data", "tokens", "precision", "batches", "probe", "select", "figures"),
     *("probe_draw", "interleave", "attribute"),
 )
-BY_FOLDER = ("train", "evaluate", "generate", "score_code")
+RULES_BY_FOLDER = ("train", "evaluate", "generate", "score_code")
 MEDIA_TYPES = {
     "": "text/plain",
     ".csv": "text/csv",
@@ -84,7 +84,7 @@ def describe(
     crate.metadata["conformsTo"] = [{"@id": "https://w3id.org/ro/crate/1.1"}, {"@id": list(PROFILES)[-1]}]
     workflow = crate.add_workflow("Snakefile", "Snakefile", main=True, lang="snakemake", properties=_facts("Snakefile"))
     workflow["name"] = "Aletheia study"
-    workflow["version"] = workflow["sha256"][:CHARACTERS]
+    workflow["version"] = workflow["sha256"][:DIGEST_CHARACTERS]
     for path in bundle.members:
         if path != "Snakefile":
             crate.add_file(path, path, properties=_facts(path))
@@ -103,10 +103,10 @@ def jobs(bundle: Bundle, found: Mapping[str, Mapping[str, Any]]) -> dict[tuple[s
         if path not in found:
             continue
         file = Path(path)
-        if rule in BY_STEM:
+        if rule in RULES_BY_STEM:
             stem = file.name.removesuffix(LOCK) if file.name.endswith(LOCK) else file.stem
             key = (rule, file.parent.as_posix(), stem)
-        elif rule.startswith(BY_FOLDER):
+        elif rule.startswith(RULES_BY_FOLDER):
             key = (rule, file.parent.as_posix())
         else:
             key = (rule,)

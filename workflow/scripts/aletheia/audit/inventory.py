@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aletheia.audit.file_cache import Contents
+from aletheia.audit.file_cache import FileCache
 from aletheia.audit.verification import Finding, Verified, verify_folders
 from aletheia.provenance import artifacts
 from aletheia.study import results_tree
@@ -18,7 +18,7 @@ from aletheia.study.schema import trees
 from aletheia.study.study import Study
 
 # So many missing files of one rule are named one by one.
-NAMED = 3
+MAX_NAMED_FILES = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     config = read_configuration(configfiles)
     study, (results, resources) = load_study(config), trees(config)
     files, demanded = study_files(study, results, resources), dict[str, str]()
-    record = os.path.join(results, results_tree.NAME)
+    record = os.path.join(results, results_tree.RECORD_NAME)
     # No rule makes it, and nothing follows from it: it need not be there.
     files |= {record: ""} if os.path.exists(record) else {}
     for target, on_demand in ON_DEMAND.items():
@@ -76,7 +76,7 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     return Inventory(study, results, resources, files, demanded)
 
 
-def verify_study(inventory: Inventory, contents: Contents | None = None) -> Verified:
+def verify_study(inventory: Inventory, contents: FileCache | None = None) -> Verified:
     """Check every artifact of a study, and that the study's files, and no others, are there.
 
     Parameters
@@ -119,7 +119,7 @@ def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | 
     )
 
 
-def condensed(findings: Collection[Finding]) -> list[str]:
+def condense(findings: Collection[Finding]) -> list[str]:
     """Return findings as lines; where many of a kind (missing files of one rule) there are, the first and a count."""
     lines, many = [], dict[tuple[str, str], list[Finding]]()
     for finding in findings:
@@ -128,7 +128,7 @@ def condensed(findings: Collection[Finding]) -> list[str]:
         else:
             lines.append(str(finding))
     for (_, rule), group in many.items():
-        if len(group) <= NAMED:
+        if len(group) <= MAX_NAMED_FILES:
             lines += [f"{finding}{f'; rule {rule} makes it' if rule else ''}" for finding in group]
         else:
             made_by = f"; rule {rule} makes them" if rule else ""

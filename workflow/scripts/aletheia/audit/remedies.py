@@ -28,7 +28,7 @@ class Remedies:
         configured = ["--configfile", *self._configfiles] if self._configfiles else []
         return shlex.join(["snakemake", *words, *configured])
 
-    def again(self, path: str) -> str:
+    def make_again(self, path: str) -> str:
         """Return how to make again what Snakemake plans; empty where Snakemake without a target does it.
 
         An archive needs every file of the study, and is planned with it once it is there.
@@ -39,24 +39,24 @@ class Remedies:
     def touch(self, paths: Iterable[str]) -> str:
         """Return how to keep all that is planned, which the paths are of."""
         targets = sorted({self._demanded[path] for path in paths if path in self._demanded})
-        return self._kept(*(["all", *targets] if targets else []))
+        return self._touch_command(*(["all", *targets] if targets else []))
 
     def touch_one(self, path: str) -> str:
         """Return how to keep one of the outputs that are planned."""
-        return self._kept(path)
+        return self._touch_command(path)
 
-    def _kept(self, *targets: str) -> str:
+    def _touch_command(self, *targets: str) -> str:
         return f"to keep it, run {self.snakemake('--touch', *targets)}"
 
     def time_again(self, runs: Iterable[str]) -> str:
         """Return how to train runs once more, whose times were taken on a busy machine."""
         return f"run {self.snakemake(*runs, '--force')}, then {self.snakemake()}"
 
-    def unseen(self, path: str) -> str:
+    def make_again_unrecorded(self, path: str) -> str:
         """Return how to make again what Snakemake has no record of."""
         return f"delete it and run {self.snakemake(path)}; Snakemake has no record of how it was made"
 
-    def found(self, finding: Finding) -> str:
+    def for_finding(self, finding: Finding) -> str:
         """Return what to do about a finding."""
         if finding.kind == "misplaced":
             return f"move it back to {finding.expected}"

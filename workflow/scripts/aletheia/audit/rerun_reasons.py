@@ -10,7 +10,7 @@ from typing import Any
 
 from aletheia.audit.dry_run import Job
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.provenance.lineage import environment, parse_tokens
+from aletheia.provenance.lineage import environment, parse_facts
 
 # Snakemake's reasons, each with how it begins.
 REASONS = {
@@ -30,8 +30,8 @@ WORDS = {
     "command": "the command of rule {job.rule}",
     "forced": "forced",
 }
-NAMED = 3
-EARLIER = "code of an earlier version, before its modules had packages"
+MAX_NAMES = 3
+EARLIER_CODE = "code of an earlier version, before its modules had packages"
 ABSENT = "absent"
 
 
@@ -61,7 +61,7 @@ def changes(
         )
     ]
     # Snakemake looks no further where a job follows another one, so its own changes are always added.
-    own = differences(recorded, job.tokens) if recorded else []
+    own = differences(recorded, job.facts) if recorded else []
     # Where the set of inputs is another, so is its digest among the params.
     if REASONS["params"] in parts and REASONS["inputs"] not in parts and not own:
         own = ["code or settings, as Snakemake recorded them"]
@@ -75,35 +75,35 @@ def _in_words(
     if kind == "missing":
         # A sidecar goes without saying beside its file.
         named = [f for f in files if f.removesuffix(SIDECAR) == f or f.removesuffix(SIDECAR) not in files]
-        yield f"missing: {listed(named)}" if made else "not there"
+        yield f"missing: {shorten_list(named)}" if made else "not there"
     elif kind == "updated":
         same = [f for f in files if f.removesuffix(SIDECAR) in unchanged]
         others = [f for f in files if f not in same]
-        yield from [f"another input: {listed(others)}"] if others else []
-        yield from [f"newer by its time alone: {listed(same)}"] if same else []
+        yield from [f"another input: {shorten_list(others)}"] if others else []
+        yield from [f"newer by its time alone: {shorten_list(same)}"] if same else []
     elif kind == "follows":
         rules = Counter(makers[name].rule for name in files if name in makers)
-        yield "follows " + listed(f"{rule} ({n} files)" if n > 1 else rule for rule, n in rules.items())
+        yield "follows " + shorten_list(f"{rule} ({n} files)" if n > 1 else rule for rule, n in rules.items())
     elif kind in WORDS:
         yield WORDS[kind].format(job=job)
 
 
-def listed(names: Iterable[str]) -> str:
+def shorten_list(names: Iterable[str]) -> str:
     """Return the first names, and how many more there are."""
     names = list(names)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
-def differences(recorded: Mapping[str, Any], tokens: Iterable[str]) -> list[str]:
+def differences(recorded: Mapping[str, Any], facts: Iterable[str]) -> list[str]:
     """Return what differs between an artifact's lineage and what its rule would pass now.
 
     Parameters
     ----------
     recorded
         The artifact's ``lineage``.
-    tokens
-        The rule's lineage now, as :func:`aletheia.provenance.lineage.parse_tokens` reads it.
+    facts
+        The rule's lineage now, as :func:`aletheia.provenance.lineage.parse_facts` reads it.
 
     Returns
     -------
@@ -111,8 +111,8 @@ def differences(recorded: Mapping[str, Any], tokens: Iterable[str]) -> list[str]
         ``code aletheia.method.probe`` for a module, ``envs/gpu.yaml`` for an environment, ``training.steps: 4 → 5``
         for a key; of code from before the library had packages one line, whatever the modules.
     """
-    now = parse_tokens(tokens)
-    found = [EARLIER] if _flat_modules(recorded["code"]) else []
+    now = parse_facts(facts)
+    found = [EARLIER_CODE] if _flat_modules(recorded["code"]) else []
     found = found or [f"code {name}" for name in _differing(recorded["code"], now["code"])]
     environments = {name: digest for name, digest in recorded["environment"].items() if name.startswith("envs/")}
     found += list(_differing(environments, now["env"]))
@@ -159,7 +159,7 @@ def _keys(before: Any, now: Any) -> Iterator[str]:
     """Yield each differing key of two configurations with its values."""
     flat_before, flat_now = dict(_flat(before)), dict(_flat(now))
     for key in sorted({*flat_before, *flat_now}):
-        values = [_shown(flat[key]) if key in flat else ABSENT for flat in (flat_before, flat_now)]
+        values = [_show_value(flat[key]) if key in flat else ABSENT for flat in (flat_before, flat_now)]
         if values[0] != values[1] or flat_before.get(key) != flat_now.get(key):
             yield f"{key}: {values[0]} → {values[1]}"
 
@@ -175,6 +175,6 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _shown(value: Any) -> str:
+def _show_value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Names of files and folders, whole: any other hidden name is somebody's.
-SCRATCH = re.compile(
+TEMPORARY_NAME = re.compile(
     r"""
     \.snakemake_timestamp               # Snakemake's, in each folder that is an output
     | \..+\.lock                        # held by a job (aletheia.provenance.locking)
@@ -20,15 +20,15 @@ SCRATCH = re.compile(
 )
 
 
-def is_scratch(path: Path) -> bool:
+def is_temporary(path: Path) -> bool:
     """Tell whether a file is what a job has there for a while: by its name, or a folder's that it lies in.
 
     The path begins below a tree's root.
     """
-    return any(SCRATCH.fullmatch(part) for part in path.parts)
+    return any(TEMPORARY_NAME.fullmatch(part) for part in path.parts)
 
 
-def passed_over(roots: Sequence[Path]) -> list[Path]:
+def exempt_paths(roots: Sequence[Path]) -> list[Path]:
     """Return paths that verification leaves out: the report page, and the wheel caches.
 
     A wheel is held against the sha256 in the registry whenever it is used.

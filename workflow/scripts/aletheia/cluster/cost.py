@@ -3,8 +3,8 @@
 An optimiser step of the standard arm takes the registry's ``time.seconds_per_step``. From it follow, for each job on
 a GPU,
 
-    load        START + 2 bytes a parameter / READ
-    small       SMALL, of the batches and each selection, which take their turn on the same GPUs
+    load        START_SECONDS + 2 bytes a parameter / READ_GIB_PER_SECOND
+    small       SMALL_JOB_SECONDS, of the batches and each selection, which run in turn on the same GPUs
     probe       load + batches · step / accumulation
     train       load + (steps + losses · eval_rows · forward) · rows · step
     turns       load + 3 · (rounds + 1) · steps · step, for each arm but std of a campaign with speed: turns
@@ -12,14 +12,16 @@ a GPU,
     heldout     rows · forward · step
     retention   rows · longest piece in tokens / ROW_TOKENS · forward · step
     benchmark   questions · ((shots + 1) · example tokens / ROW_TOKENS · forward · step)
-                + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
+                + ⌈questions / batch⌉ · answer tokens
+                · (layers · LAYER_LAUNCH_SECONDS + bytes / MEMORY_GIB_PER_SECOND)
 
-where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, `losses` is 1 and those on the
-way, `rows` is how many times the campaign's rows a step of the arm has, and `bytes` are the loaded weights; those in 4
-bits are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as the standard one
-with its own number of steps: selecting arms take less, and the compute-matched one is meant to take as long. Answers
-count with their full length. So these are plans on the safe side, not predictions; all constants but the step times are
-chosen by hand and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
+where a row's forward pass takes the share forward = FORWARD_SHARE_OF_STEP / (batch_size · accumulation) of a step,
+`losses` is 1 plus the number of losses taken on the way, `rows` is the arm's rows a step divided by the campaign's, and
+`bytes` are the loaded weights; those in 4 bits are unpacked in each pass, which adds twice their 16-bit size. Every arm
+counts as the standard one with its own number of steps: selecting arms take less, and the compute-matched one is meant
+to take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all
+constants but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code
+need no GPU and are left out.
 """
 
 from __future__ import annotations
@@ -35,16 +37,18 @@ from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, RETENTION
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.study import Run, Study
 
-SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
-START = 60.0  # seconds until a job's interpreter and libraries are there
-READ = 1.0  # GiB of weights a second, from a shared file system
-FORWARD = 0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
+SMALL_JOB_SECONDS = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
+START_SECONDS = 60.0  # seconds until a job's interpreter and libraries are there
+READ_GIB_PER_SECOND = 1.0  # GiB of weights a second, from a shared file system
+FORWARD_SHARE_OF_STEP = (
+    0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
+)
 ROW_TOKENS = 150  # of an instruction row with its wording
-LAYER = 1e-3  # seconds to launch a layer's kernels for one token a sequence
-BANDWIDTH = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
-NF4 = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
-TIMED_TOGETHER = 3  # a measurement in turns: std, another arm, and std once more
-NEEDED = ("time", "parameters", "layers")
+LAYER_LAUNCH_SECONDS = 1e-3  # seconds to launch a layer's kernels for one token a sequence
+MEMORY_GIB_PER_SECOND = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
+NF4_SHARE_OF_16_BIT = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
+ARMS_PER_MEASUREMENT = 3  # a measurement in turns: std, another arm, and std once more
+REQUIRED_KEYS = ("time", "parameters", "layers")
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,14 @@ class Cost:
 
 def load_seconds(entry: Mapping[str, Any]) -> float:
     """Return the seconds until a model is loaded."""
-    return START + _sixteen_bits(entry) / READ
+    return START_SECONDS + _sixteen_bit_gib(entry) / READ_GIB_PER_SECOND
 
 
 def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], share: float = 1.0) -> float:
     """Return the seconds of one training job, whose step has so many times the rows of the registry's step."""
     training, step = settings["training"], share * entry["time"]["seconds_per_step"]
     losses = 1 + (1 + training["steps"] // training["curve_every"] if training["curve_every"] else 0)
-    return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward(settings)) * step
+    return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward_share(settings)) * step
 
 
 def share_of_rows(study: Study, run: Run) -> float:
@@ -126,9 +130,9 @@ def evaluation_seconds(
     questions
         Number of questions, or passages, of each benchmark but the held-out loss.
     """
-    row = _forward(settings) * entry["time"]["seconds_per_step"]
+    row = _forward_share(settings) * entry["time"]["seconds_per_step"]
     seconds = load_seconds(entry) + evaluation[HELDOUT]["rows"] * row
-    token = entry["layers"] * LAYER + _moved(entry) / BANDWIDTH
+    token = entry["layers"] * LAYER_LAUNCH_SECONDS + _gib_per_pass(entry) / MEMORY_GIB_PER_SECOND
     for name, count in questions.items():
         asked = evaluation[name]
         examples = asked.get("num_fewshot", 0) + 1
@@ -149,7 +153,7 @@ def questions_of(study: Study, model: str) -> dict[str, int]:
     }
 
 
-def estimated(study: Study) -> list[Cost]:
+def estimate_costs(study: Study) -> list[Cost]:
     """Return what each campaign's models cost, in their order; what two campaigns share counts in the first.
 
     An arm's evaluations count with all benchmarks that any campaign asks of it, for so they run.
@@ -167,7 +171,7 @@ def estimated(study: Study) -> list[Cost]:
         for model in campaign["models"]:
             runs = [(model, run["arm"], run["seed"]) for run in planned if run["model"] == model]
             timed = [("turns", *key) for key in runs_in_turns(campaign) if key[0] == model]
-            new, timed = _new(seen, runs), len(_new(seen, timed))
+            new, timed = _take_unseen(seen, runs), len(_take_unseen(seen, timed))
             costs.append(_cost(study, campaign["name"], model, new, seen, timed=timed))
     return costs
 
@@ -180,9 +184,11 @@ def _cost(
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
     selecting = [run for run in runs if study.runs[run].selects]
-    probes = _new(seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes}))
-    small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
-    evaluations = len(runs) + len(_new(seen, [("base", model)]))
+    probes = _take_unseen(
+        seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes})
+    )
+    small = len(selecting) + len(_take_unseen(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
+    evaluations = len(runs) + len(_take_unseen(seen, [("base", model)]))
     asked = questions_of(study, model)
     seconds = evaluation_seconds(entry, settings, shared["evaluation"], asked) * (evaluations - len(runs))
     for _, arm, _ in runs:
@@ -191,46 +197,46 @@ def _cost(
     training = sum(
         training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
     )
-    training += timed * turns_seconds(entry, shared["interleaving"], arms=TIMED_TOGETHER)
+    training += timed * turns_seconds(entry, shared["interleaving"], arms=ARMS_PER_MEASUREMENT)
     return Cost(
         campaign=campaign,
         model=model,
         gpus=entry["gpus"],
         trainings=len(runs),
         evaluations=evaluations,
-        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL,
+        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL_JOB_SECONDS,
         evaluation_seconds=seconds,
     )
 
 
-def _new(seen: set[tuple[Any, ...]], keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def _take_unseen(seen: set[tuple[Any, ...]], keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return the keys that were not seen, and remember them."""
     new = [key for key in keys if key not in seen]
     seen.update(new)
     return new
 
 
-def _forward(settings: Mapping[str, Any]) -> float:
+def _forward_share(settings: Mapping[str, Any]) -> float:
     """Return the share of a step that one row's forward pass takes."""
-    return FORWARD / (settings["training"]["batch_size"] * settings["training"]["accumulation"])
+    return FORWARD_SHARE_OF_STEP / (settings["training"]["batch_size"] * settings["training"]["accumulation"])
 
 
-def _sixteen_bits(entry: Mapping[str, Any]) -> float:
+def _sixteen_bit_gib(entry: Mapping[str, Any]) -> float:
     return 2 * entry["parameters"] / 2**30
 
 
-def _moved(entry: Mapping[str, Any]) -> float:
+def _gib_per_pass(entry: Mapping[str, Any]) -> float:
     """Return the GiB that one pass reads and writes; the memory that is saved tells what part is in 4 bits."""
-    whole = _sixteen_bits(entry)
+    whole = _sixteen_bit_gib(entry)
     if entry["quantization"] is None:
         return whole
-    loaded = entry.get("memory_gib", NF4 * whole)
-    return loaded + 2 * (whole - loaded) / (1 - NF4)
+    loaded = entry.get("memory_gib", NF4_SHARE_OF_16_BIT * whole)
+    return loaded + 2 * (whole - loaded) / (1 - NF4_SHARE_OF_16_BIT)
 
 
 def _require(study: Study) -> None:
     for model in study.used_models():
-        missing = [key for key in NEEDED if key not in study.models[model]]
+        missing = [key for key in REQUIRED_KEYS if key not in study.models[model]]
         if missing:
             raise UserError(
                 f"model {model}: the registry lacks {' and '.join(missing)}, from which its time is estimated; add it "

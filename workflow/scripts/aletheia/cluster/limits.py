@@ -14,7 +14,7 @@ from aletheia.errors import UserError
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "NOT_SET", "Partition_Limit")
 # Seconds for which `squeue` has to know ended jobs: the executor looks every 180 s where none ends for long, and a look
 # may be late. Below 120 s it asks sacct, which hides that a job was cancelled.
-REMEMBERED = 240
+MIN_JOB_AGE_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,11 @@ def _settings() -> dict[str, str]:
     pairs = [line.split("=", 1) for line in answer(["scontrol", "show", "config"]).splitlines() if "=" in line]
     settings = {name.strip(): value.strip() for name, value in pairs}
     kept = re.match(r"\d+", settings.get("MinJobAge", ""))
-    if kept and int(kept[0]) < REMEMBERED:
+    if kept and int(kept[0]) < MIN_JOB_AGE_SECONDS:
         print(
-            f"this cluster forgets ended jobs after {kept[0]} s (MinJobAge; expected at least {REMEMBERED}), so it may "
-            "not be noticed that one was cancelled: where the controller seems to wait for ever, stop and start it",
+            f"this cluster forgets ended jobs after {kept[0]} s (MinJobAge; expected at least {MIN_JOB_AGE_SECONDS}), "
+            "so it may not be noticed that one was cancelled: where the controller seems to wait for "
+            "ever, stop and start it",
             file=sys.stderr,
         )
     return settings

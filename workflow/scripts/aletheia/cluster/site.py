@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.schema import at, load_checked
+from aletheia.study.schema import at, read_validated
 
 # Jobs get this many times what the time model says, and this many minutes to be started in.
-MARGIN = 2.0
+TIME_MARGIN_FACTOR = 2.0
 START_MINUTES = 5
 
 
@@ -41,9 +41,9 @@ class Site:
 
     def minutes(self, seconds: float | None) -> int:
         """Return the wall time of a job's first try in minutes; None stands for a model without a known time."""
-        return self.gpu["minutes"] if seconds is None else START_MINUTES + math.ceil(MARGIN * seconds / 60)
+        return self.gpu["minutes"] if seconds is None else START_MINUTES + math.ceil(TIME_MARGIN_FACTOR * seconds / 60)
 
-    def scaled(self, minutes: int, attempt: int, together: int) -> int:
+    def minutes_of_attempt(self, minutes: int, attempt: int, together: int) -> int:
         """Return the wall time of a later try, in minutes.
 
         Parameters
@@ -67,7 +67,7 @@ class Site:
 
     def qos(self, together: int, attempt: int = 1) -> str | None:
         """Return the first quality of service that is long enough for a try of an allocation, or the longest."""
-        lengths, minutes = self.gpu["qos"], self.scaled(together, attempt, together)
+        lengths, minutes = self.gpu["qos"], self.minutes_of_attempt(together, attempt, together)
         return next((entry for entry in lengths if minutes <= entry["minutes"]), lengths[-1])["name"]
 
 
@@ -81,7 +81,7 @@ def read_site(path: str | None) -> Site | None:
     """
     if path is None:
         return None
-    content = load_checked(Path(path), "site")
+    content = read_validated(Path(path), "site")
     lengths = [entry["minutes"] for entry in content["gpu"]["qos"]]
     if lengths != sorted(lengths):
         raise UserError(

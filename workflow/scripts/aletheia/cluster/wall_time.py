@@ -26,7 +26,7 @@ class WallTimes:
 
     def small(self) -> int:
         """Return the minutes of the batches or a selection."""
-        return self.site.minutes(cost.SMALL)
+        return self.site.minutes(cost.SMALL_JOB_SECONDS)
 
     def probe(self, model: str, batches: int | None = None) -> int:
         """Return the minutes of a probe, of so many batches or of the campaign's number."""
@@ -38,7 +38,7 @@ class WallTimes:
     def precision(self, model: str) -> int:
         """Return the minutes of the choice of precision: half a minute at most once the model is loaded."""
         entry = self.study.models[model]
-        return self.site.minutes(cost.load_seconds(entry) + cost.SMALL if "time" in entry else None)
+        return self.site.minutes(cost.load_seconds(entry) + cost.SMALL_JOB_SECONDS if "time" in entry else None)
 
     def stability_draw(self, model: str) -> int:
         """Return the minutes of one draw of the study of the probe's stability."""

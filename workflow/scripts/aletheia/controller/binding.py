@@ -24,7 +24,7 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def one_evaluated(evaluated: Mapping[str, Iterable[str]]) -> str:
+def model_with_arms(evaluated: Mapping[str, Iterable[str]]) -> str:
     """Return a model's pattern that matches just before the runs of some of its arms: ``MODEL/ARM/…`` in a path.
 
     Parameters

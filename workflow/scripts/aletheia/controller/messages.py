@@ -25,7 +25,7 @@ LINEAGE = re.compile(r" --lineage .*? (?=> )", re.DOTALL)
 EXPORTS = re.compile(r"set -euo pipefail; export ALETHEIA_SCRIPTS=.*?;\s+")
 
 
-class OneSentence(logging.Filter):
+class OneSentenceFilter(logging.Filter):
     """Rewrite records of Snakemake's logger that are about a mistake of the user's.
 
     Parameters
@@ -41,21 +41,21 @@ class OneSentence(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Change a record where there is more to say, and let every record pass."""
         if getattr(record, "exception", None):
-            record.msg = self._rewritten(record.exception, str(record.msg))
+            record.msg = self._rewrite(record.exception, str(record.msg))
         elif record.levelno >= logging.ERROR and getattr(record, "shellcmd", None):
-            record.shellcmd = shortened(record.shellcmd)
+            record.shellcmd = shorten_command(record.shellcmd)
         return True
 
-    def _rewritten(self, exception: str, text: str) -> str:
+    def _rewrite(self, exception: str, text: str) -> str:
         if exception == "MissingRuleException" and (missing := MISSING_RULE.search(text)):
             try:
                 self._check_target(missing["target"])
             except UserError as error:
                 return f"error: {error}"
         ours = OURS.match(text)
-        return f"error: {ours['sentence']}" if ours else shortened(text)
+        return f"error: {ours['sentence']}" if ours else shorten_command(text)
 
 
-def shortened(text: str) -> str:
+def shorten_command(text: str) -> str:
     """Return a failed job's command without its lineage, which ``snakemake --printshellcmds`` shows in full."""
     return EXPORTS.sub("", LINEAGE.sub(" --lineage … ", text))

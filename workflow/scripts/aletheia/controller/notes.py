@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-SAID = "note: "
+NOTE_PREFIX = "note: "
 INTERVAL_SECONDS = 2.0
 
 
@@ -61,7 +61,7 @@ class NoteWatcher:
         whole = content.rfind(b"\n") + 1
         self._read[path] = position + whole
         for line in content[:whole].decode("utf-8", errors="replace").splitlines():
-            note = line.removeprefix(SAID)
+            note = line.removeprefix(NOTE_PREFIX)
             if note != line and note not in self._said:
                 self._said.add(note)
                 self._tell(note)

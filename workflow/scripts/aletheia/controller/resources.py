@@ -71,7 +71,7 @@ class JobResources:
         """Return the cores of a job that can use several and loads no model."""
         return self._site.cpu["cores"] if self._site else self._cores() or 1
 
-    def on_gpu(self, minutes: Minutes, allocation: Minutes | None = None, qos: str | None = None) -> Resources:
+    def gpu_resources(self, minutes: Minutes, allocation: Minutes | None = None, qos: str | None = None) -> Resources:
         """Return the resources of a rule that loads a model, or shares an allocation with one that does.
 
         The minutes are of the job, and of all jobs in its allocation. `turn` makes these follow each other, since a
@@ -90,18 +90,18 @@ class JobResources:
             # Threads may be cut on the command line (--max-threads); this is not.
             "cpus_per_task": lambda wildcards: site.gpu["cores"] * self.gpus(wildcards),
             "mem_mb": lambda wildcards, attempt: site.memory_mb(self.gpus(wildcards), attempt),
-            "runtime": lambda wildcards, attempt: site.scaled(own(wildcards), attempt, together(wildcards)),
+            "runtime": lambda wildcards, attempt: site.minutes_of_attempt(own(wildcards), attempt, together(wildcards)),
             "qos": lambda wildcards, attempt: qos or site.qos(together(wildcards), attempt),
             **_account(),
             **self._partition("gpu"),
             **(gres if site.gpu["request"] == "gres" else {"gpu": self.gpus}),
         }
 
-    def in_turn(self, minutes: Minutes) -> Resources:
+    def gpu_resources_in_allocation(self, minutes: Minutes) -> Resources:
         """Return the resources of a rule whose jobs share an allocation with the arms of their model and seed."""
-        return self.on_gpu(minutes, self.wall_times.allocation)
+        return self.gpu_resources(minutes, self.wall_times.allocation)
 
-    def on_cpu(self, *, programs: bool = False) -> Resources:
+    def cpu_resources(self, *, programs: bool = False) -> Resources:
         """Return the resources of a rule that loads no model, or of the one that runs programs, one on each core."""
         site = self._site
         if site is None:

@@ -34,10 +34,10 @@ def check_target(target: str, study: Study, *, results: str, resources: str, rul
     known = [*rules, *study_files(study, results, resources)]
     known += [path for asked in ON_DEMAND.values() for path in asked(study, results)]
     if target not in known:
-        raise UserError(_unknown(target, study, known))
+        raise UserError(_unknown_target(target, study, known))
 
 
-def _unknown(target: str, study: Study, known: Collection[str]) -> str:
+def _unknown_target(target: str, study: Study, known: Collection[str]) -> str:
     report = _report_of(target)
     if report and report not in study.reports():
         why = f"found one that belongs to the report {report}, which no campaign makes; add it to a campaign's reports"

@@ -20,10 +20,10 @@ from aletheia.provenance.file_walk import files_below
 
 SCHEMAS = lineage.ROOT / "workflow" / "schemas"
 SIDECAR = ".lineage.json"
-VERSION = 1
+SCHEMA_VERSION = 1
 # Snakemake keeps this file inside each `directory()` output; it is no part of the content.
-IGNORED = {".snakemake_timestamp"}
-BEGINNING = b'{\n "lineage"'  # of every envelope, as :func:`canonical_bytes` writes it
+IGNORED_NAMES = {".snakemake_timestamp"}
+ENVELOPE_PREFIX = b'{\n "lineage"'  # of every envelope, as :func:`canonical_bytes` writes it
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def sha256_file(path: Path) -> str:
 
 def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``{relative path: {"sha256", "bytes"}}`` for each file below ``folder``, sorted."""
-    files = [p for p in files_below(folder) if p.name not in IGNORED]
+    files = [p for p in files_below(folder) if p.name not in IGNORED_NAMES]
     return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files}
 
 
@@ -127,15 +127,15 @@ def _check_schema(kind: str, payload: Any, path: Path) -> None:
 
 
 def _payload_hash(kind: str, payload: Any) -> str:
-    return hashlib.sha256(canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})).hexdigest()
+    return hashlib.sha256(canonical_bytes({"schema": kind, "version": SCHEMA_VERSION, "payload": payload})).hexdigest()
 
 
-def sealed(envelope: dict[str, Any]) -> dict[str, Any]:
+def seal(envelope: dict[str, Any]) -> dict[str, Any]:
     """Return an envelope with its own sha256."""
     return {**envelope, "sha256": hashlib.sha256(canonical_bytes(envelope)).hexdigest()}
 
 
-def enveloped(
+def make_envelope(
     kind: str, payload: Any, lineage: dict[str, Any], observed: dict[str, Any], path: Path | str
 ) -> dict[str, Any]:
     """Return a whole artifact, sealed with its own hash.
@@ -155,11 +155,16 @@ def enveloped(
         When the payload does not fit its schema.
     """
     _check_schema(kind, payload, path)
-    body = {"schema": kind, "version": VERSION, "payload": payload, "payload_sha256": _payload_hash(kind, payload)}
-    return sealed({**body, "lineage": lineage, "observed": observed})
+    body = {
+        "schema": kind,
+        "version": SCHEMA_VERSION,
+        "payload": payload,
+        "payload_sha256": _payload_hash(kind, payload),
+    }
+    return seal({**body, "lineage": lineage, "observed": observed})
 
 
-def opened(path: Path | str, kind: str | None = None) -> Artifact:
+def read_artifact(path: Path | str, kind: str | None = None) -> Artifact:
     """Return an artifact, after checking its bytes against its own hash and schema.
 
     Parameters
@@ -176,7 +181,7 @@ def opened(path: Path | str, kind: str | None = None) -> Artifact:
         or was written by another version of the code.
     """
     path = Path(path)
-    return _checked(path, _bytes(path), kind)
+    return _check_bytes(path, _bytes(path), kind)
 
 
 def _bytes(path: Path) -> bytes:
@@ -188,7 +193,7 @@ def _bytes(path: Path) -> bytes:
         raise Unreadable(path, error) from None
 
 
-def _checked(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
+def _check_bytes(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
     try:
         envelope = json.loads(raw)
         claimed = envelope["sha256"]
@@ -203,7 +208,7 @@ def _checked(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
         )
     _expect_kind(path, schema, kind)
     version = envelope.get("version")
-    if version != VERSION or not _schema_file(schema).is_file():
+    if version != SCHEMA_VERSION or not _schema_file(schema).is_file():
         raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
     # Its hash is right, so other code wrote it; what reads a lineage trusts that its parts are there.
     _check_schema("envelope", envelope, path)
@@ -229,10 +234,10 @@ def read(source: Source, kind: str | None = None) -> dict[str, Any]:
     Raises
     ------
     UserError
-        As :func:`opened`.
+        As :func:`read_artifact`.
     """
     if not isinstance(source, Artifact):
-        return opened(source, kind).envelope
+        return read_artifact(source, kind).envelope
     _expect_kind(source.path, source.envelope["schema"], kind)
     return source.envelope
 
@@ -249,7 +254,7 @@ def is_envelope(path: Path) -> bool:
     """
     try:
         with path.open("rb") as handle:
-            return handle.read(len(BEGINNING)) == BEGINNING
+            return handle.read(len(ENVELOPE_PREFIX)) == ENVELOPE_PREFIX
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
 
@@ -274,9 +279,9 @@ def read_input(path: Path) -> tuple[dict[str, Any], Artifact | None]:
     beside = sidecar(path)
     if path.suffix == ".json" and not beside.is_file():
         raw = _bytes(path)
-        if not raw.startswith(BEGINNING):
+        if not raw.startswith(ENVELOPE_PREFIX):
             return {"sha256": hashlib.sha256(raw).hexdigest()}, None
-        artifact = _checked(path, raw)
+        artifact = _check_bytes(path, raw)
         return {"sha256": artifact.sha256, "payload_sha256": artifact.envelope["payload_sha256"]}, artifact
     described = {"sha256": sha256_file(path)}
     if beside.is_file():

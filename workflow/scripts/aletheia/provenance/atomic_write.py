@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def placed(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path to fill, and put it in the place of ``path`` when the block ends well.
 
     What is there when the block fails goes; the old ``path`` then stays. The caller holds the lock of ``path``.
@@ -47,11 +47,11 @@ def clear_leftovers(path: Path) -> None:
     of ``a.json``.
     """
     aside = re.compile(rf"\.{re.escape(path.name)}\.\d+\.old")
-    for beside in [*unplaced(path), *(p for p in path.parent.iterdir() if aside.fullmatch(p.name))]:
+    for beside in [*abandoned_paths(path), *(p for p in path.parent.iterdir() if aside.fullmatch(p.name))]:
         _discard(beside)
 
 
-def unplaced(path: Path) -> list[Path]:
+def abandoned_paths(path: Path) -> list[Path]:
     """Return what killed jobs had filled for ``path`` and not put in its place; the caller holds its lock."""
     pattern = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.tmp{re.escape(path.suffix)}")
     return sorted(beside for beside in path.parent.iterdir() if pattern.fullmatch(beside.name))

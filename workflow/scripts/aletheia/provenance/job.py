@@ -16,19 +16,19 @@ from aletheia.provenance import lineage, machine, start
 from aletheia.provenance.artifacts import (
     Artifact,
     canonical_bytes,
-    enveloped,
     folder_files,
-    opened,
+    make_envelope,
     read,
+    read_artifact,
     read_input,
     sha256_file,
     sidecar,
 )
-from aletheia.provenance.atomic_write import clear_leftovers, placed
-from aletheia.provenance.locking import locked
+from aletheia.provenance.atomic_write import atomic_path, clear_leftovers
+from aletheia.provenance.locking import hold_lock
 
 # The parts of a lineage that decide what a job writes.
-DECIDES = ("inputs", "code", "config", "environment", "seed")
+DECISIVE_PARTS = ("inputs", "code", "config", "environment", "seed")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Job:
             # In one order everywhere, so that two jobs which share outputs never wait for each other.
             for path in sorted(set(self.outputs)):
                 _make_folder(path.parent)
-                locks.enter_context(locked(path))
+                locks.enter_context(hold_lock(path))
             self._begin()
             self._locks = locks.pop_all()
         return self
@@ -116,7 +116,7 @@ class Job:
             "seed": self.step.seed,
             **lineage.commit(),
         }
-        decides = {key: self.lineage[key] for key in DECIDES}
+        decides = {key: self.lineage[key] for key in DECISIVE_PARTS}
         self.fingerprint = hashlib.sha256(canonical_bytes(decides)).hexdigest()
         self.done = all(self._same(path) for path in self.outputs)
         if self.done:
@@ -142,7 +142,7 @@ class Job:
         artifact = self._artifacts.get(path)
         if artifact is None:
             # Not known as an artifact by its name or its first bytes.
-            artifact = self._artifacts[path] = opened(path)
+            artifact = self._artifacts[path] = read_artifact(path)
             if artifact.sha256 != self.lineage["inputs"][path.as_posix()]["sha256"]:
                 raise UserError(f"{path}: changed since this job began; run it again")
         read(artifact, kind)
@@ -159,28 +159,52 @@ class Job:
                 return False
         except UserError:
             return False
-        return all(there["lineage"].get(key) == self.lineage[key] for key in DECIDES)
+        return all(there["lineage"].get(key) == self.lineage[key] for key in DECISIVE_PARTS)
 
-    def artifact(
-        self,
-        path: Path,
-        *,
-        kind: str | None = None,
-        payload: dict[str, Any] | None = None,
-        write: Callable[[Path], Any] | None = None,
-        about: dict[str, Any] | None = None,
-        observed: dict[str, Any] | None = None,
+    def write_json(
+        self, path: Path, *, kind: str, payload: dict[str, Any], observed: dict[str, Any] | None = None
     ) -> Path:
-        """Write one artifact whole or not at all.
+        """Write a JSON artifact, whole or not at all.
 
         Parameters
         ----------
         path
             Where it goes.
         kind, payload
-            For a JSON artifact: the schema's name and the content.
+            The schema's name, and the content.
+        observed
+            What was measured; stays outside the payload's hash.
+
+        Returns
+        -------
+        pathlib.Path
+            ``path``.
+
+        Raises
+        ------
+        UserError
+            When the payload does not fit its schema.
+        """
+        path = _begin_output(path)
+        self._write_envelope(path, path, kind, payload, observed)
+        return path
+
+    def write_file(
+        self,
+        path: Path,
+        *,
+        write: Callable[[Path], Any],
+        about: dict[str, Any] | None = None,
+        observed: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write any other file, or a folder, whole or not at all; then its sidecar.
+
+        Parameters
+        ----------
+        path
+            Where it goes.
         write
-            For any other file or folder: called with a temporary path, which it fills; a sidecar is added.
+            Called with a temporary path, which it fills.
         about
             Facts for the sidecar (rows, columns, caption).
         observed
@@ -191,21 +215,18 @@ class Job:
         pathlib.Path
             ``path``.
         """
-        path = Path(path)
-        start.work_begins()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if write is None:
-            self._envelope(path, path, kind, payload, observed)
-            return path
-        with placed(path) as temporary:
+        path = _begin_output(path)
+        with atomic_path(path) as temporary:
             write(temporary)
             # The old sidecar goes first: at no moment does a sidecar vouch for other bytes.
             sidecar(path).unlink(missing_ok=True)
         content = {"name": path.name, "files": _content(path), "about": about or {}}
-        self._envelope(sidecar(path), path, "file", content, observed)
+        self._write_envelope(sidecar(path), path, "file", content, observed)
         return path
 
-    def _envelope(self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
+    def _write_envelope(
+        self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None
+    ) -> None:
         # Its own place, so that two whole artifacts that were exchanged, or one that was renamed, show it.
         own = {**self.lineage, "output": os.path.normpath(output)}
         seen = {
@@ -220,9 +241,17 @@ class Job:
             **machine.machine(),
             **(observed or {}),
         }
-        content = enveloped(kind, content, own, seen, path)
-        with placed(path) as temporary:
+        content = make_envelope(kind, content, own, seen, path)
+        with atomic_path(path) as temporary:
             temporary.write_bytes(canonical_bytes(content))
+
+
+def _begin_output(path: Path) -> Path:
+    """Note that the job's own work has begun, and return the path of an output, whose folder is there."""
+    start.work_begins()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _make_folder(folder: Path) -> None:

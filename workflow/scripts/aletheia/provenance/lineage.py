@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia.provenance.behaviour import CHARACTERS, behaviour_digest
+from aletheia.provenance.behaviour import DIGEST_CHARACTERS, behaviour_digest
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 ROOT = SCRIPTS.parent.parent
@@ -45,19 +45,19 @@ def compact_json(value: Any) -> str:
 def file_digest(path: Path) -> str:
     """Return the digest of a small source file: of a Python module's behaviour, of any other file's bytes."""
     if path.suffix == ".py":
-        return _parsed(path)[0]
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:CHARACTERS]
+        return _parse_module(path)[0]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 @functools.cache
-def _parsed(path: Path) -> tuple[str, frozenset[str]]:
+def _parse_module(path: Path) -> tuple[str, frozenset[str]]:
     """Return a module's digest, and the library modules that it names in any import statement, at any depth."""
-    return _parsed_source(path.read_bytes())
+    return _parse_source(path.read_bytes())
 
 
 @functools.cache
-def _parsed_source(source: bytes) -> tuple[str, frozenset[str]]:
-    """Return what :func:`_parsed` does; whoever looks again whether a module was edited parses it only if it was."""
+def _parse_source(source: bytes) -> tuple[str, frozenset[str]]:
+    """Do :func:`_parse_module` for a source: a module that is read again is parsed again only if it was edited."""
     tree, names = ast.parse(source), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -103,7 +103,7 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
     pending = [(script, SCRIPTS / script)]
     while pending:
         importer, path = pending.pop()
-        for name in _parsed(path)[1] - NOT_DECISIVE.get(importer, set()):
+        for name in _parse_module(path)[1] - NOT_DECISIVE.get(importer, set()):
             if name not in found:
                 there = _module_path(name)
                 found[name] = file_digest(there)
@@ -131,7 +131,7 @@ def _digest_now(name: str) -> str | None:
     if path is None:
         return None
     try:
-        return _parsed_source(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
+        return _parse_source(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
     except SyntaxError:
         return None  # an edit in progress
 
@@ -145,17 +145,17 @@ def task_files(benchmarks: Iterable[str]) -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in paths if path.is_file())
 
 
-def code_tokens(script: str, extra: Iterable[str] = ()) -> list[str]:
+def code_facts(script: str, extra: Iterable[str] = ()) -> list[str]:
     """Return :func:`code_digests` as the strings that a rule passes: ``["code:aletheia.method.probe=03…", …]``."""
     return [f"code:{name}={digest}" for name, digest in code_digests(script, tuple(extra)).items()]
 
 
-def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
+def parse_facts(facts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Read the strings that a rule passes as ``--lineage``.
 
     Parameters
     ----------
-    tokens
+    facts
         ``code:NAME=DIGEST``, ``config:SECTION=JSON``, ``env:FILE=DIGEST`` or ``inputs:declared=DIGEST``.
 
     Returns
@@ -164,8 +164,8 @@ def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
         ``{"code": {…}, "config": {section: value}, "env": {…}, "inputs": {…}}``.
     """
     parsed: dict[str, dict[str, Any]] = {"code": {}, "config": {}, "env": {}, "inputs": {}}
-    for token in tokens:
-        head, _, value = token.partition("=")
+    for fact in facts:
+        head, _, value = fact.partition("=")
         group, _, name = head.partition(":")
         parsed[group][name] = json.loads(value) if group == "config" else value
     return parsed

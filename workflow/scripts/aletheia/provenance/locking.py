@@ -20,7 +20,7 @@ def without_locks(folder: Path, error: OSError) -> UserError:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold the lock of ``path`` while the block runs; wait for another holder.
 
     The lock is ``flock`` on a small file beside ``path``. The file is removed on release, and whoever waited for it

@@ -17,7 +17,7 @@ from typing import Any
 OTHERS_SHARE = 0.10
 STEAL_SHARE = 0.05
 STEP_SPREAD = 1.5
-RULE = (
+BUSY_RULE = (
     f"other processes took more than {OTHERS_SHARE:.0%} of the time of the run's cores, or the hypervisor more than "
     f"{STEAL_SHARE:.0%}, or one step in ten took more than {STEP_SPREAD:g} times the median step"
 )

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 # What a forked job's start was: "PID:ticks" (workflow/fork_server/server.py). Believed by that process alone.
-VARIABLE = "ALETHEIA_STARTED"
+START_VARIABLE = "ALETHEIA_STARTED"
 _seconds: list[float | None] = []
 
 
@@ -31,7 +31,7 @@ def start_seconds() -> float | None:
 
 def _age() -> float | None:
     """Return the age of this process in seconds; of its client, where it is a fork."""
-    process, _, ticks = os.environ.get(VARIABLE, "").partition(":")
+    process, _, ticks = os.environ.get(START_VARIABLE, "").partition(":")
     try:
         if process != str(os.getpid()):
             # After the name, which may hold anything, field 22 of proc(5): clock ticks from the system's start.

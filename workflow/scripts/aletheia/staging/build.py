@@ -156,7 +156,7 @@ def _tables(
         return tables, dropped, revision, notes
     if kind == RETENTION:
         found, dropped = passages.read_passages(path)
-        return {"passages": splits.drawn(found, entry.get("rows"), seed=seed)}, dropped, revision, []
+        return {"passages": splits.draw_rows(found, entry.get("rows"), seed=seed)}, dropped, revision, []
     found, dropped = questions.read_questions(path, kind)
     said = questions.dropped_note(path, kind, len(found), dropped)
     fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
@@ -164,7 +164,7 @@ def _tables(
     unsolved = [row for row in found if questions.content(row) not in solved]
     if len(unsolved) < len(found):
         dropped["few-shot example"] = len(found) - len(unsolved)
-    tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
+    tables = {"questions": splits.draw_rows(unsolved, entry.get("rows"), seed=seed, by="subject")}
     if shots:
         _check_examples(fewshot, tables["questions"], shots)
         tables["fewshot"] = fewshot
@@ -195,7 +195,7 @@ def _training_tables(
 def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:
     """Refuse a file of examples that is too short, before anything is trained."""
     wanted = shots.get("rows", 5)
-    found = questions.too_few(examples, asked, wanted)
+    found = questions.missing_examples(examples, asked, wanted)
     if found is not None:
         raise UserError(
             f"{shots['file']}: expected {wanted} few-shot examples before each question (fewshot.rows), found {found}; "

@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.errors import UserError
 
 GIB = 2**30
-BYTES = 2  # a parameter, as nearly all models on the hub have; a few have 4
+BYTES_PER_PARAMETER = 2  # a parameter, as nearly all models on the hub have; a few have 4
 
 
 def require_space(wanted: int, folder: Path, what: str) -> None:
@@ -59,7 +59,9 @@ def staging_space(models: Mapping[str, Mapping[str, Any]], folder: Path) -> str 
         Where there is too little room for them all.
     """
     weights = {
-        name: BYTES * entry.get("parameters", 0) for name, entry in models.items() if entry["source"]["type"] == "hub"
+        name: BYTES_PER_PARAMETER * entry.get("parameters", 0)
+        for name, entry in models.items()
+        if entry["source"]["type"] == "hub"
     }
     if not weights:
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 
 # Not the library itself: tests, third-party packages, generated or vendored code.
 SKIPPED_FOLDERS = {
@@ -112,7 +112,7 @@ def _file_rows(path: Path, library: Path) -> Iterator[dict[str, Any]]:
         docstring = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
         if OUTPUT_CHARACTERS[0] <= len(docstring) <= OUTPUT_CHARACTERS[1]:
             identifier = f"{module}:{name}"
-            wording = ranked(INSTRUCTIONS, seed=identifier)[0]
+            wording = seeded_order(INSTRUCTIONS, seed=identifier)[0]
             yield {
                 "id": identifier,
                 "instruction": wording.format(kind=kind, name=name, module=module),

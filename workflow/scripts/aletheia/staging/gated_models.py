@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.errors import UserError
 
 # Any of them gives the hub's client a token.
-VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE")
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE")
 
 
 def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -49,7 +49,7 @@ def has_token() -> bool:
 
     Whether the token is good only the hub can tell.
     """
-    if any(os.environ.get(name, "").strip() for name in VARIABLES):
+    if any(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES):
         return True
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{cache}/huggingface"

@@ -22,10 +22,10 @@ from aletheia.staging.disk_space import GIB, require_space
 from aletheia.staging.repository_files import model_files
 
 BUSY = (429, 500, 502, 503, 504)  # worth waiting for; 429 with the time that the hub asks for
-PAUSES = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve (5xx) is asked for again
-LARGEST = 50 * 10**9  # bytes of a file that the hub serves over plain HTTP
+PAUSES_SECONDS = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve (5xx) is asked for again
+MAX_HTTP_BYTES = 50 * 10**9  # bytes of a file that the hub serves over plain HTTP
 TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2")  # raise errors of their own where a connection fails
-SUFFIX = ".part"
+PARTIAL_SUFFIX = ".part"
 WEIGHTS = ".safetensors"
 
 
@@ -64,7 +64,7 @@ def hub_snapshot(
         No network, not found, gated, refused, too little space, or bytes that differ from the hub's own hash.
     """
     what, identifier, revision = f"{repo_type} {source['id']}", source["id"], source.get("revision")
-    with _explained(what, revision):
+    with _explain_refusals(what, revision):
         commit, entries = _listing(identifier, repo_type, revision)
         names = model_files(list(entries), what) if repo_type == "model" else [source["member"], *also]
         unknown = [name for name in names if name not in entries]
@@ -118,17 +118,18 @@ def _listing(identifier: str, repo_type: str, revision: str | None) -> tuple[str
 
 def _require_parts(entries: Sequence[Mapping[str, Any]], what: str) -> None:
     for entry in entries:
-        if entry["size"] > LARGEST:
+        if entry["size"] > MAX_HTTP_BYTES:
             raise UserError(
                 f"{what}: {entry['rfilename']} has {entry['size'] / GIB:.1f} GiB, and the hub serves files above "
-                f"{LARGEST / GIB:.1f} GiB by its own client alone; take a repository with the weights in several files"
+                f"{MAX_HTTP_BYTES / GIB:.1f} GiB by its own client alone; take a repository with the weights in "
+                "several files"
             )
 
 
 def _partial(entry: Mapping[str, Any], folder: Path) -> Path:
     """Return where a file grows; its name tells its content, so that nothing goes on with another commit's file."""
     target = folder / entry["rfilename"]
-    return target.with_name(f".{target.name}.{_digest(entry)[:16]}{SUFFIX}")
+    return target.with_name(f".{target.name}.{_digest(entry)[:16]}{PARTIAL_SUFFIX}")
 
 
 def _to_come(entry: Mapping[str, Any], folder: Path) -> int:
@@ -199,7 +200,7 @@ def _transfer(url: str, file: BinaryIO, size: int) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    for pause in (*PAUSES, None):
+    for pause in (*PAUSES_SECONDS, None):
         try:
             return http_get(url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=size)
         except HfHubHTTPError as error:
@@ -240,7 +241,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _explained(what: str, revision: str | None) -> Iterator[None]:
+def _explain_refusals(what: str, revision: str | None) -> Iterator[None]:
     """Turn the hub's refusals into one sentence each."""
     from huggingface_hub import errors
 
@@ -262,7 +263,7 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
             "none, an earlier staging took this one: delete NAME.lock.json and NAME.lineage.json to take the newest)"
         ) from None
     except errors.HfHubHTTPError as error:
-        raise UserError(_refused(what, site, error.response.status_code)) from None
+        raise UserError(_refusal(what, site, error.response.status_code)) from None
     except Exception as error:
         if not _is_transport(error):
             raise
@@ -272,7 +273,7 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
         ) from None
 
 
-def _refused(what: str, site: str, status: int) -> str:
+def _refusal(what: str, site: str, status: int) -> str:
     """Return the sentence of an answer that says no."""
     if status == 401:
         return (

@@ -16,7 +16,7 @@ from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.registry_entries import check_source, format_of
 
 # What decides a staged folder; a lock of other values is another entry's.
-DECIDES = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
+DECISIVE_KEYS = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
 
 
 def named_paths(entry: Mapping[str, Any]) -> dict[str, str]:
@@ -151,4 +151,4 @@ def _staged_from(lock: Path, what: str, entry: Mapping[str, Any]) -> bool:
     except UserError:
         return False
     # By hand a default may not be written out.
-    return all((there.get(key) or None) == (entry.get(key) or None) for key in DECIDES)
+    return all((there.get(key) or None) == (entry.get(key) or None) for key in DECISIVE_KEYS)

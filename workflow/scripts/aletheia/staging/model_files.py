@@ -44,7 +44,7 @@ def described_model(folder: Path, *, named: str, remedy: str) -> PreTrainedModel
     """
     with quiet():
         config = _config(folder, named=named, remedy=remedy)
-        model = _shaped(config, named=named, remedy=remedy)
+        model = _model_of_config(config, named=named, remedy=remedy)
         _check_tokenizer(folder, model, named=named, remedy=remedy)
     return model
 
@@ -63,7 +63,7 @@ def adaptable_names(folder: Path, *, named: str, remedy: str) -> list[dict[str, 
         When its family has no layers that are known (see :func:`aletheia.method.layers.adaptable_layers`).
     """
     with quiet():
-        model = _shaped(_config(folder, named=named, remedy=remedy), named=named, remedy=remedy)
+        model = _model_of_config(_config(folder, named=named, remedy=remedy), named=named, remedy=remedy)
     return [layer.names() for layer in adaptable_layers(model)]
 
 
@@ -130,7 +130,7 @@ def _config(folder: Path, *, named: str, remedy: str) -> Any:
         raise UserError(f"{named}: config.json: {family} refuses it ({reason(error)}); {remedy}") from None
 
 
-def _shaped(config: Any, *, named: str, remedy: str) -> PreTrainedModel:
+def _model_of_config(config: Any, *, named: str, remedy: str) -> PreTrainedModel:
     """Return the causal language model of a configuration, on the meta device."""
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoModelForCausalLM

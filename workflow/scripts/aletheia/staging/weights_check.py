@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aletheia.errors import UserError
 from aletheia.staging.model_files import described_model, quiet
-from aletheia.staging.weight_files import listed, tensor_shapes, weight_files
+from aletheia.staging.weight_files import shorten_list, tensor_shapes, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,9 @@ HARMLESS = re.compile(
 )
 CONVERSION = re.compile(r"^(\S+) +\| CONVERSION", re.MULTILINE)  # a row of Transformers' report
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-OTHER = 0.9  # of a model's parameters: where more have no tensor, what is there is another architecture's
+OTHER_ARCHITECTURE_SHARE = (
+    0.9  # of a model's parameters: where more have no tensor, what is there is another architecture's
+)
 
 
 class Report(NamedTuple):
@@ -135,7 +137,10 @@ def check_shapes(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: 
     if sentence:
         raise UserError(f"{named}: {sentence}; {remedy}")
     if harmless:
-        print(f"note: {named}: {listed(harmless)} have no place in {type(model).__name__} and are not used", flush=True)
+        print(
+            f"note: {named}: {shorten_list(harmless)} have no place in {type(model).__name__} and are not used",
+            flush=True,
+        )
 
 
 def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: str) -> Report:
@@ -173,8 +178,8 @@ def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, r
             if not parameters:
                 raise
             raise UserError(
-                f"{named}: the tensors that become {listed(parameters)} of {type(model).__name__} do not fit together "
-                f"(some are missing, or of other shapes); {remedy}"
+                f"{named}: the tensors that become {shorten_list(parameters)} of {type(model).__name__} do not fit "
+                f"together (some are missing, or of other shapes); {remedy}"
             ) from None
     other = {name: (tuple(found), tuple(wanted)) for name, found, wanted in info["mismatched_keys"]}
     return Report(sorted(info["missing_keys"]), other, sorted(info["unexpected_keys"]), len(model.state_dict()))
@@ -182,14 +187,14 @@ def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, r
 
 def misfit(report: Report, architecture: str) -> str | None:
     """Return in words how a checkpoint does not fit; None where it does."""
-    if report.left_over and len(report.missing) > OTHER * report.parameters:
+    if report.left_over and len(report.missing) > OTHER_ARCHITECTURE_SHARE * report.parameters:
         return (
-            f"the tensors in its weight files ({listed(report.left_over)}) are not those of the {architecture} that "
-            "config.json describes: they are another architecture's"
+            f"the tensors in its weight files ({shorten_list(report.left_over)}) are not those of the {architecture} "
+            "that config.json describes: they are another architecture's"
         )
     parts = []
     if report.missing:
-        parts.append(f"it has parameters that the files lack ({listed(report.missing)})")
+        parts.append(f"it has parameters that the files lack ({shorten_list(report.missing)})")
     if report.other_shapes:
         name, (found, wanted) = min(report.other_shapes.items())
         more = f" and {len(report.other_shapes) - 1} more" if len(report.other_shapes) > 1 else ""
@@ -197,7 +202,7 @@ def misfit(report: Report, architecture: str) -> str | None:
             f"it has parameters of other shapes than the files ({name}: {_size(wanted)}, found {_size(found)}{more})"
         )
     if report.left_over:
-        parts.append(f"the files have tensors that have no place in it ({listed(report.left_over)})")
+        parts.append(f"the files have tensors that have no place in it ({shorten_list(report.left_over)})")
     if not parts:
         return None
     return f"the weights are not those of the {architecture} that config.json describes: {', and '.join(parts)}"

@@ -181,7 +181,7 @@ BENCHMARKS = {
 (RETENTION,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == PASSAGES)
 LOSSES = (HELDOUT, RETENTION)
 # Benchmarks scored 0 to 1, each a format of questions.
-QUESTIONS = tuple(name for name in BENCHMARKS if name not in LOSSES)
+QUESTION_BENCHMARKS = tuple(name for name in BENCHMARKS if name not in LOSSES)
 # Those with an entry of their own in the registry of data, whose source.format is their name.
 STAGED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.named_by is not None)
 GENERATED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.generated)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.schema import at, check, merged, read_yaml
+from aletheia.study.schema import at, check, merge, read_yaml
 
 # The Snakefile's own, which the others are laid over.
 CONFIG = Path("config/config.yaml")
@@ -41,7 +41,7 @@ def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
                     f"{at(later, *keys)} would replace the list of {earlier}, for lists do not add up; name one of the "
                     "two files, or write one that has the entries of both"
                 )
-    return functools.reduce(merged, contents, {})
+    return functools.reduce(merge, contents, {})
 
 
 def _replaced_list(below: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:

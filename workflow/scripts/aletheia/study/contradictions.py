@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import BASELINE, Say, arms_of, check_share, entries, needs_probe
-from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTIONS, either
+from aletheia.study.arms import STD, MakeError, arms_of, check_percentage, entries, needs_probe
+from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTION_BENCHMARKS, either
 from aletheia.study.planned_runs import TURNS
 from aletheia.study.recipe_checks import check_ranks, check_training
 from aletheia.study.report_contents import REPORTS
-from aletheia.study.schema import at, merged
+from aletheia.study.schema import at, merge
 from aletheia.study.schema_sentences import nearest
 
 # (file, most) → its rows, counted up to so many; None where it cannot be read.
@@ -38,14 +38,14 @@ def check_campaign(campaign: Mapping[str, Any]) -> None:
     """
     path, written = Path(campaign["path"]), campaign["written"]
     share = written.get("stability", {}).get("budget_percent")
-    check_share(share, lambda said: UserError(f"{at(path, 'stability', 'budget_percent')}: {said}"))
+    check_percentage(share, lambda said: UserError(f"{at(path, 'stability', 'budget_percent')}: {said}"))
     for model in campaign["overrides"]:
         if model not in campaign["models"]:
             near = nearest(model, campaign["models"])
             raise UserError(f"{at(path, 'overrides', model)}: {model!r} is no model of the campaign{near}")
     _check_reports(campaign, path)
     _check_speed(campaign, path)
-    _check_asked(campaign, path)
+    _check_benchmark_settings(campaign, path)
 
 
 def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
@@ -61,16 +61,16 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
         if report.asks and asked <= set(LOSSES):
             raise UserError(
                 f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add "
-                f"{either(QUESTIONS)} to it, or take the report out"
+                f"{either(QUESTION_BENCHMARKS)} to it, or take the report out"
             )
 
 
 def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
     """Refuse turns that no model has an arm to take with the standard one, and those of more seeds than there are."""
     arms = [arms_of(campaign, model) for model in campaign["models"]]
-    if campaign["speed"] == TURNS and not any(BASELINE in own and len(own) > 1 for own in arms):
+    if campaign["speed"] == TURNS and not any(STD in own and len(own) > 1 for own in arms):
         raise UserError(
-            f"{at(path, 'speed')}: turns times each arm beside {BASELINE}, and no model has {BASELINE} and another "
+            f"{at(path, 'speed')}: turns times each arm beside {STD}, and no model has {STD} and another "
             "arm; add them to arms, or take it out"
         )
     timed, seeds = campaign["interleaving"]["seeds"], len(campaign["seeds"])
@@ -84,7 +84,7 @@ def benchmarks_of(campaign: Mapping[str, Any], model: str) -> list[str]:
     return campaign["overrides"].get(model, {}).get("benchmarks", campaign["benchmarks"])
 
 
-def _check_asked(campaign: Mapping[str, Any], path: Path) -> None:
+def _check_benchmark_settings(campaign: Mapping[str, Any], path: Path) -> None:
     """Refuse settings of benchmarks that nobody is asked.
 
     Of the campaign itself only where its file names no benchmarks at all: beside a list that leaves one out, its
@@ -93,15 +93,15 @@ def _check_asked(campaign: Mapping[str, Any], path: Path) -> None:
     written = campaign["written"]
     models = {model: set(benchmarks_of(campaign, model)) for model in campaign["models"]}
     if "benchmarks" not in written:
-        _expect_asked(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
-    _expect_read(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
+        _refuse_unasked(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
+    _refuse_unread(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
     for model, own in campaign["overrides"].items():
         evaluation, keys = own.get("evaluation", {}), ["overrides", model, "evaluation"]
-        _expect_asked(evaluation, models[model], path, keys)
-        _expect_read(evaluation, models[model], path, keys)
+        _refuse_unasked(evaluation, models[model], path, keys)
+        _refuse_unread(evaluation, models[model], path, keys)
 
 
-def _expect_asked(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
+def _refuse_unasked(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
     for benchmark in [key for key, value in evaluation.items() if isinstance(value, dict) and key not in asked]:
         raise UserError(
             f"{at(path, *keys, benchmark)}: found settings of {benchmark}, which benchmarks does not name (there are "
@@ -109,7 +109,7 @@ def _expect_asked(evaluation: Mapping[str, Any], asked: set[str], path: Path, ke
         )
 
 
-def _expect_read(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
+def _refuse_unread(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
     if evaluation.get("generation", "transformers") != "transformers" and not asked & set(GENERATED):
         raise UserError(
             f"{at(path, *keys, 'generation')}: found {evaluation['generation']}, which writes the answers of "
@@ -163,7 +163,7 @@ def check_settings(
         return UserError(f"{place}: {said[-1]}")
 
     sections = ("adapter", "training", "evaluation")
-    given = {name: merged(campaign["given"].get(name, {}), own.get(name, {})) for name in sections}
+    given = {name: merge(campaign["given"].get(name, {}), own.get(name, {})) for name in sections}
     check_training(given["training"], settings["training"], lambda *said: say("training", *said))
     _check_heldout(given, settings, data, say, count_rows)
     check_ranks(given.get("adapter", {}), settings["adapter"], lambda *said: say("adapter", *said))
@@ -183,7 +183,7 @@ def _check_heldout(
     given: Mapping[str, Any],
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
-    say: Say,
+    say: MakeError,
     count_rows: CountRows | None,
 ) -> None:
     """Refuse a given number of held-out rows that the data does not have; a default takes what is there."""
@@ -203,7 +203,7 @@ def _check_heldout(
             )
 
 
-def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: Say, *, probed: bool) -> None:
+def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: MakeError, *, probed: bool) -> None:
     """Refuse a subset of training rows that is smaller than one micro-batch, or than what the probe reads."""
     rows, probe = data.get("rows"), settings["probe"]
     needs = {("training", "batch_size"): settings["training"]["batch_size"]}

@@ -12,18 +12,18 @@ from aletheia.study.arms import SHAPE, check_arms, check_arms_of, entries, steps
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
-from aletheia.study.evaluation_jobs import check_served
+from aletheia.study.evaluation_jobs import check_vllm_serves
 from aletheia.study.recipe_checks import check_recipe
-from aletheia.study.recipes import placement, recipe
+from aletheia.study.recipes import layers_and_steps, recipe
 from aletheia.study.registries import expect_data, read_data, read_models
-from aletheia.study.rehearsal import rehearsed_settings, stand_ins
-from aletheia.study.schema import at, check, merged, schema, trees, with_defaults
+from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
+from aletheia.study.schema import at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.study import Run, Study
 
 # Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
-OWN = ("adapter", "training")
+PER_RUN = ("adapter", "training")
 
 
 def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
@@ -57,7 +57,7 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     rehearsed = rehearsed_settings(config)
     campaigns = read_campaigns(config["campaigns"], rehearsed)
     if config["stand_ins"]:
-        models = stand_ins(models, campaigns)
+        models = with_stand_ins(models, campaigns)
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
@@ -74,41 +74,41 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
             )
     check_campaign(campaign)
     check_arms(campaign)
-    common = {key: campaign[key] for key in (*SHARED, *OWN)}
+    common = {key: campaign[key] for key in (*SHARED, *PER_RUN)}
     for model in campaign["models"]:
-        settings = merged(common, _of_registry(campaign, study.models[model]))
-        settings = merged(settings, campaign["overrides"].get(model, {}))
+        settings = merge(common, _registry_settings(campaign, study.models[model]))
+        settings = merge(settings, campaign["overrides"].get(model, {}))
         questions = Study.question_sets(settings["benchmarks"], settings)
         expect_data(campaign["path"], model, study.data, settings, questions)
-        check_served(campaign["path"], model, study.models[model], settings)
+        check_vllm_serves(campaign["path"], model, study.models[model], settings)
         check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
         arms = entries(campaign, model)
         own = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
         for arm, sections in own.items():
             check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
         check_arms_of(campaign, model, own, study.models[model].get("layers"))
-        _share(study, campaign, model, settings)
+        _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}
             study.asked[model, arm] = [benchmark for benchmark in BENCHMARKS if benchmark in asked]
             for seed in campaign["seeds"]:
-                run = Run(model, arm, seed, placement(entry, settings), own[arm])
+                run = Run(model, arm, seed, layers_and_steps(entry, settings), own[arm])
                 _add_run(study, campaign, run, settings["training"])
 
 
 def _recipe(arm: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of an arm's runs: the model's, with what the arm states."""
-    return {section: merged(settings[section], stated) for section, stated in recipe(arm, settings).items()}
+    return {section: merge(settings[section], stated) for section, stated in recipe(arm, settings).items()}
 
 
-def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+def _registry_settings(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the registry has for a model, where the campaign says nothing of them."""
     if campaign["states_batch_size"] or "batch_size" not in entry:
         return {}
     return {"training": {"batch_size": entry["batch_size"]}}
 
 
-def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
+def _enter_shared(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
     """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
     own = copy.deepcopy({key: settings[key] for key in SHARED})
     there = study.shared.setdefault(model, own)
@@ -145,16 +145,16 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[s
             f"{campaign['path']}: arm {run.arm!r} is one of rule {run.kind} for {run.model} and of {other.kind} for "
             f"{other.model}; give it another name for one of them"
         )
-    for section in OWN:
+    for section in PER_RUN:
         if there.settings[section] != run.settings[section]:
             raise UserError(
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
                 "earlier campaign; make them equal, or give the arm another name in one of them"
             )
-    _plan(study, campaign, run, common)
+    _enter_plan(study, campaign, run, common)
 
 
-def _plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
+def _enter_plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
     """Enter a run into the plan that all arms of its model and seed read; one plan serves them all.
 
     Its shape is that of ``common``, the campaign's section ``training`` for the model; an arm of another shape cuts the

@@ -15,7 +15,7 @@ from aletheia.study.paths import Paths
 from aletheia.study.report_contents import COMPARISONS
 from aletheia.study.study import Run, Study
 
-PLOTTED = ("pdf", "png", "svg")
+FIGURE_SUFFIXES = ("pdf", "png", "svg")
 
 
 def study_targets(study: Study, results: str = "results") -> list[str]:
@@ -38,11 +38,13 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     files |= {paths.data_lock(name): "stage_data" for name in study.used_data()}
     files |= {paths.precision(model): "precision" for model in study.measured_precisions()}
     for run in study.runs.values():
-        files |= _trained(run, paths)
-    files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.timed_in_turns()}
-    for model, run_name in study.evaluated():
+        files |= _training_files(run, paths)
+    files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.runs_timed_in_turns()}
+    for model, run_name in study.evaluated_runs():
         arm = run_name.partition("/")[0]
-        files |= {paths.evaluation(model, run_name, name): rule for name, rule in _evaluated(study, model, arm).items()}
+        files |= {
+            paths.evaluation(model, run_name, name): rule for name, rule in _evaluation_files(study, model, arm).items()
+        }
     for target, rule in _targets(study, paths).items():
         files |= dict.fromkeys(_whole(target), rule)
     return files
@@ -51,26 +53,26 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
 def stability_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake stability`` leaves, which is no target of the study."""
     paths = Paths(results)
-    draws = {model: study.shared[model]["stability"]["draws"] for model, _ in study.probed()}
+    draws = {model: study.shared[model]["stability"]["draws"] for model, _ in study.probe_keys()}
     files = {paths.stability_draw(model, draw): "probe_draw" for model, n in draws.items() for draw in range(n)}
-    plots = [path for suffix in PLOTTED for path in with_sidecar(paths.stability(f"stability.{suffix}"))]
+    plots = [path for suffix in FIGURE_SUFFIXES for path in with_sidecar(paths.stability(f"stability.{suffix}"))]
     return files | dict.fromkeys([paths.stability("summary.json"), *plots], "stability_summary")
 
 
 def paired_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake paired`` leaves beyond the study's own measurements in turns."""
     paths = Paths(results)
-    own = {(run.model, run.arm, run.seed) for run in study.timed_in_turns()}
-    others = [key for run in study.paired() if (key := (run.model, run.arm, run.seed)) not in own]
+    own = {(run.model, run.arm, run.seed) for run in study.runs_timed_in_turns()}
+    others = [key for run in study.paired_runs() if (key := (run.model, run.arm, run.seed)) not in own]
     files = {paths.pair(*key): "interleave" for key in others}
-    return files | dict.fromkeys(with_sidecar(paths.paired()), "paired_summary")
+    return files | dict.fromkeys(with_sidecar(paths.paired_summary()), "paired_summary")
 
 
 def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake attribution`` leaves, which is no target of the study."""
     paths = Paths(results)
-    files = {paths.attribution(model, run.seed): "attribute" for model, run in study.attributed().items()}
-    plots = [path for suffix in PLOTTED for path in with_sidecar(paths.attribution_figure(suffix))]
+    files = {paths.attribution(model, run.seed): "attribute" for model, run in study.attributed_runs().items()}
+    plots = [path for suffix in FIGURE_SUFFIXES for path in with_sidecar(paths.attribution_figure(suffix))]
     return files | dict.fromkeys(plots, "draw_attribution")
 
 
@@ -88,7 +90,7 @@ RESULTS_ON_DEMAND: dict[str, Callable[..., dict[str, str]]] = {
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 
 
-def demanded_files(study: Study, results: str = "results") -> dict[str, str]:
+def made_on_demand(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of the results on demand that are there, each target's only where none is missing."""
     asked = (on_demand(study, results) for on_demand in RESULTS_ON_DEMAND.values())
     return {path: rule for files in asked if all(map(os.path.exists, files)) for path, rule in files.items()}
@@ -115,17 +117,17 @@ def _whole(name: str) -> Iterable[str]:
 
 def _targets(study: Study, paths: Paths) -> dict[str, str]:
     """Return ``{path: rule}`` of the study's targets."""
-    figures = [paths.figure(name, suffix) for name in study.figure_names() for suffix in PLOTTED]
+    figures = [paths.figure(name, suffix) for name in study.figure_names() for suffix in FIGURE_SUFFIXES]
     tables = [paths.table(number, suffix) for number in study.tables() for suffix in ("csv", "md", "tex")]
     stats = [paths.stats(name) for name in ("summary.json", COMPARISONS, *study.analyses())]
     return {
-        **dict.fromkeys([paths.aggregated(name) for name in ("ledger.csv", *study.result_tables())], "aggregate"),
+        **dict.fromkeys([paths.aggregate_table(name) for name in ("ledger.csv", *study.result_tables())], "aggregate"),
         **dict.fromkeys([*stats, *tables], "stats"),
         **dict.fromkeys(figures, "figures"),
     }
 
 
-def _trained(run: Run, paths: Paths) -> dict[str, str]:
+def _training_files(run: Run, paths: Paths) -> dict[str, str]:
     """Return what one run's tokens, batches, probe, selection and training leave."""
     key = (run.model, run.arm, run.seed)
     files = dict.fromkeys(with_sidecar(paths.tokens(run.model)), "tokens")
@@ -137,7 +139,7 @@ def _trained(run: Run, paths: Paths) -> dict[str, str]:
     return files | dict.fromkeys([paths.run(*key), *with_sidecar(paths.adapter(*key))], run.kind)
 
 
-def _evaluated(study: Study, model: str, arm: str) -> dict[str, str]:
+def _evaluation_files(study: Study, model: str, arm: str) -> dict[str, str]:
     """Return ``{file: rule}`` of what the evaluations of a base model, or of one of its runs, leave."""
     files: dict[str, str] = {}
     for step, asked in study.evaluation_jobs(model, arm).items():

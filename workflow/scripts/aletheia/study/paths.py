@@ -69,7 +69,7 @@ class Paths:
         """Return a file of the evaluations of a run (``ARM/seedN``), or of the base model (``base``)."""
         return f"{self.results}/evaluate/{model}/{run}/{file}"
 
-    def aggregated(self, table: str) -> str:
+    def aggregate_table(self, table: str) -> str:
         """Return a table that aggregate writes: ``ledger.csv`` and those made of it."""
         return f"{self.results}/aggregate/{table}"
 
@@ -97,7 +97,7 @@ class Paths:
         """Return the measurement of an arm in turns with the standard one."""
         return f"{self.results}/paired/{model}/{arm}/seed{seed}.json"
 
-    def paired(self) -> str:
+    def paired_summary(self) -> str:
         """Return the table of the arms that were timed in turns."""
         return f"{self.results}/paired/summary.csv"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 TURNS = "turns"  # a campaign's ``speed``: arms timed alternately in one process; ``wall_clock`` is the runs' own times
 OF_ARMS = ("arms", "selecting", "probing", "own_arms", "recipes", "arm_benchmarks")
@@ -25,14 +25,14 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "runs" in campaign:
         return list(campaign["runs"])
     return [
-        {"model": model, "arm": arm, "seed": seed, **_facts(facts, arm)}
+        {"model": model, "arm": arm, "seed": seed, **_run_facts(facts, arm)}
         for model, facts in campaign["models"].items()
         for arm in facts.get("arms", campaign["arms"])
         for seed in campaign["seeds"]
     ]
 
 
-def _facts(model: Mapping[str, Any], arm: str) -> dict[str, Any]:
+def _run_facts(model: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """Return what a run's entry says of its model, with the benchmarks of its arm where that has its own."""
     own = {key: fact for key, fact in model.items() if key not in OF_ARMS}
     asked = model.get("arm_benchmarks", {}).get(arm)
@@ -58,7 +58,7 @@ def runs_in_turns(campaign: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     if campaign.get("speed") != TURNS:
         return []
     keys = [(run["model"], run["arm"], run["seed"]) for run in planned_runs(campaign)]
-    with_std = {(model, seed) for model, arm, seed in keys if arm == BASELINE}
+    with_std = {(model, seed) for model, arm, seed in keys if arm == STD}
     seeds = campaign.get("timed_seeds", campaign.get("seeds"))
-    timed = [key for key in keys if key[1] != BASELINE and (key[0], key[2]) in with_std]
+    timed = [key for key in keys if key[1] != STD and (key[0], key[2]) in with_std]
     return timed if seeds is None else [key for key in timed if key[2] in seeds]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import Say, entries, place_of
+from aletheia.study.arms import MakeError, entries, keys_of_arm
 from aletheia.study.recipes import GROUPS, stated_keys
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
@@ -33,7 +33,7 @@ def check_recipe(
         With file and key, and what to write instead.
     """
     entry = entries(campaign, model)[arm]
-    path, place = Path(campaign["path"]), place_of(campaign, model, arm)
+    path, place = Path(campaign["path"]), keys_of_arm(campaign, model, arm)
 
     def say(*said: str) -> UserError:
         """Return the error, at the arm's key where it states it, else at the arm."""
@@ -50,7 +50,7 @@ def check_recipe(
             raise say("batch_size", f"needs {needed} rows, and {settings['data']} has {rows}; lower it")
 
 
-def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: Say) -> None:
+def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: MakeError) -> None:
     """Refuse ranks by kind of module that leave out a group, or that speak of modules which carry no adapters.
 
     Whether a model has modules of a kind is seen where adapters are placed.
@@ -85,7 +85,7 @@ def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: Say) 
             raise say(key, f"expected the key {missing[0]!r} too, or one number for all modules; add it")
 
 
-def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: Say) -> None:
+def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: MakeError) -> None:
     """Refuse a schedule that is all warm-up, or that reads none, and a run without a step to time.
 
     Parameters

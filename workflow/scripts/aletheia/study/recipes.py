@@ -15,7 +15,7 @@ SECTIONS = ("adapter", "training")
 GROUPS = ["attention", "mlp"]  # of an adapted layer's modules
 MEASURED = "measured"  # the value of an arm's `steps` that is no number
 # Of all arms alike, or their losses could not be held against each other.
-COMMON = ("eval_rows",)
+NOT_OF_AN_ARM = ("eval_rows",)
 
 
 def with_recipes(name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dic
     return stated
 
 
-def placement(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def layers_and_steps(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the rest of an arm: what chooses its layers and decides its steps, and not who has it or what is asked."""
     elsewhere = {key for own in recipe(arm, keys).values() for key in own} | {"models", "benchmarks"}
     return {key: value for key, value in arm.items() if key not in elsewhere}

@@ -9,7 +9,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.benchmarks import BENCHMARKS, RETENTION, STAGED
 from aletheia.study.registry_entries import check_source, format_of, held_out_mistake
-from aletheia.study.schema import at, check, load_checked
+from aletheia.study.schema import at, check, read_validated
 from aletheia.study.schema_sentences import nearest
 
 
@@ -21,7 +21,7 @@ def read_models(path: Path) -> dict[str, dict[str, Any]]:
     UserError
         For an unknown key, a wrong value, or a key that the kind of source does not read.
     """
-    models = load_checked(path, "models")
+    models = read_validated(path, "models")
     for name, entry in models.items():
         kind = entry["source"]["type"]
         if entry.get("gated") and kind != "hub":
@@ -40,7 +40,7 @@ def read_data(path: Path) -> dict[str, dict[str, Any]]:
     UserError
         For an unknown key, a wrong value, or a key that such a source or such rows do not read.
     """
-    data = load_checked(path, "data")
+    data = read_validated(path, "data")
     for name, entry in data.items():
         key, mistake = held_out_mistake(entry) or (None, None)
         if key:

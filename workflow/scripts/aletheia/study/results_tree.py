@@ -10,15 +10,15 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts, lineage, machine
-from aletheia.provenance.atomic_write import placed
+from aletheia.provenance.atomic_write import atomic_path
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.study import Study
 
-NAME = "campaigns.json"
+RECORD_NAME = "campaigns.json"
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredCampaign:
     """One campaign of a results tree.
 
     Attributes
@@ -52,7 +52,7 @@ def other_campaigns(results: Path | str, study: Study) -> str | None:
     UserError
         When the tree's record is damaged.
     """
-    held, asked = campaigns_held(results), _asked(study)
+    held, asked = stored_campaigns(results), _study_campaigns(study)
     files = {one.file for one in asked.values()}
     others = {
         name: one
@@ -68,24 +68,24 @@ def other_campaigns(results: Path | str, study: Study) -> str | None:
     return (
         f"{results}: expected the results of campaign{'s' if len(asked) > 1 else ''} {', '.join(asked)}, or none, "
         f"found those of {found}, whose ledger, tables and figures would be replaced{rename}; give this study a tree "
-        f"of its own (pathvars: {{results: {own}}} in its configuration), or delete {Path(results) / NAME} if it "
-        "shall take this one over"
+        f"of its own (pathvars: {{results: {own}}} in its configuration), or delete {Path(results) / RECORD_NAME} if "
+        "it shall take this one over"
     )
 
 
-def campaigns_held(results: Path | str) -> dict[str, Held]:
+def stored_campaigns(results: Path | str) -> dict[str, StoredCampaign]:
     """Return the campaigns that a results tree holds, by name; of one without a record, those of its ledger."""
-    path = Path(results) / NAME
+    path = Path(results) / RECORD_NAME
     if not path.exists():
-        return {name: Held(None, runs) for name, runs in _of_ledger(results).items()}
+        return {name: StoredCampaign(None, runs) for name, runs in _of_ledger(results).items()}
     campaigns = artifacts.payload(path, "campaigns")["campaigns"]
-    return {name: Held(entry["file"], frozenset(entry["runs"])) for name, entry in campaigns.items()}
+    return {name: StoredCampaign(entry["file"], frozenset(entry["runs"])) for name, entry in campaigns.items()}
 
 
 def record_campaigns(results: Path | str, study: Study) -> None:
     """Write down which campaigns a results tree holds; call it once :func:`other_campaigns` had nothing to say."""
-    path, asked = Path(results) / NAME, _asked(study)
-    if path.exists() and campaigns_held(results) == asked:
+    path, asked = Path(results) / RECORD_NAME, _study_campaigns(study)
+    if path.exists() and stored_campaigns(results) == asked:
         return
     payload = {name: {"file": one.file, "runs": sorted(one.runs)} for name, one in asked.items()}
     made = {
@@ -94,15 +94,17 @@ def record_campaigns(results: Path | str, study: Study) -> None:
         **lineage.commit(),
         "output": os.path.normpath(path),
     }
-    whole = artifacts.enveloped("campaigns", {"campaigns": payload}, made, {"ended": machine.now()}, path)
+    whole = artifacts.make_envelope("campaigns", {"campaigns": payload}, made, {"ended": machine.now()}, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with placed(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(artifacts.canonical_bytes(whole))
 
 
-def _asked(study: Study) -> dict[str, Held]:
+def _study_campaigns(study: Study) -> dict[str, StoredCampaign]:
     indexed = zip(study.campaigns, study.campaign_index(), strict=True)
-    return {index["name"]: Held(os.path.normpath(campaign["path"]), _runs(index)) for campaign, index in indexed}
+    return {
+        index["name"]: StoredCampaign(os.path.normpath(campaign["path"]), _runs(index)) for campaign, index in indexed
+    }
 
 
 def _runs(index: Mapping[str, Any]) -> frozenset[str]:

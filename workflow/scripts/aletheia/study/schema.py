@@ -18,15 +18,15 @@ from aletheia.study.benchmark_settings import with_benchmarks
 from aletheia.study.benchmarks import HELDOUT, HUMANEVAL
 from aletheia.study.recipes import with_recipes
 from aletheia.study.schema_sentences import sentence
-from aletheia.study.strict_yaml import MisreadError, Place, parse, place
+from aletheia.study.strict_yaml import MisreadError, Position, find_position, parse
 
 SCHEMAS = ROOT / "workflow" / "schemas"
 # What a file plainly is, by keys that it alone has; and what to do where it stands in another's place.
-KINDS = {
+OTHER_KINDS = {
     "campaign": ({"arms", "seeds"}, "a campaign; name it in a configuration (campaigns: [FILE])"),
     "config": ({"campaigns"}, "a study's configuration; give it to --configfile"),
 }
-NAMES = {
+KIND_NAMES = {
     "campaign": "a campaign",
     "config": "a study's configuration",
     "models": "a registry of models",
@@ -36,7 +36,7 @@ NAMES = {
 # Of the section interleaving, what a script reads; which seeds are timed is the study's to plan.
 PACE = ("rounds", "steps")
 # Weights or data named in a configuration's place are not read to their end.
-LARGEST = 1_000_000
+MAX_FILE_BYTES = 1_000_000
 
 
 @functools.cache
@@ -71,7 +71,7 @@ def _read_text(path: Path) -> str:
         mode, size = path.stat().st_mode, path.stat().st_size
         if stat.S_ISDIR(mode):
             raise UserError(f"{path}: expected a configuration file, found a folder; name a file in it")
-        if not stat.S_ISREG(mode) or size > LARGEST:
+        if not stat.S_ISREG(mode) or size > MAX_FILE_BYTES:
             kind = f"one of {size / 1e6:,.0f} MB" if stat.S_ISREG(mode) else "a device or a pipe"
             raise UserError(f"{path}: expected a configuration file, found {kind}")
         return path.read_text(encoding="utf-8-sig")
@@ -151,18 +151,18 @@ def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         "arm": (campaign["$defs"]["arm"], campaign),
         # Without its source, which the lock names.
         "model": ({**models["additionalProperties"], "required": []}, models),
-        "batches": (_closed({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
-        "precision": (_closed({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
-        "interleaving": (_closed({key: known["interleaving"]["properties"][key] for key in PACE}), campaign),
+        "batches": (_closed_object({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
+        "precision": (_closed_object({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
+        "interleaving": (_closed_object({key: known["interleaving"]["properties"][key] for key in PACE}), campaign),
         # Which benchmarks is the campaign's to say; by hand it stands here.
-        "evaluation": (_closed({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
+        "evaluation": (_closed_object({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
         HUMANEVAL: (evaluation["properties"][HUMANEVAL], campaign),
         "figures": (config["properties"]["figures"], config),
     }
     return places.get(section) or (known.get(section, {}), campaign)
 
 
-def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+def _closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -202,9 +202,9 @@ def check(value: Any, schema_name: str, where: str | Path, *, partly: bool = Fal
         With the key, what was expected, what came and what to write; for an unknown key also the nearest right one.
     """
     root = {**schema(schema_name), "required": []} if partly else schema(schema_name)
-    for kind, (keys, advice) in KINDS.items():
+    for kind, (keys, advice) in OTHER_KINDS.items():
         if kind != schema_name and isinstance(value, dict) and keys <= set(value):
-            raise UserError(f"{where}: expected {NAMES[schema_name]}, found {advice}")
+            raise UserError(f"{where}: expected {KIND_NAMES[schema_name]}, found {advice}")
     if schema_name == "config" and isinstance(value, dict):
         of_campaign = set(value) & (set(schema("campaign")["properties"]) - set(root["properties"]))
         if of_campaign:
@@ -217,7 +217,7 @@ def validate(value: Any, root: Mapping[str, Any], where: str | Path) -> None:
     """Validate ``value`` against a schema as data; else as :func:`check`."""
     errors = list(_validator()(root).iter_errors(value))
     if errors:
-        spot, said = sentence(errors, lambda keys: _place(where, keys))
+        spot, said = sentence(errors, lambda keys: _position(where, keys))
         raise UserError(f"{where}{f', line {spot.line}' if spot else ''}: {said}")
 
 
@@ -232,16 +232,16 @@ def _validator() -> Any:
     return validators.extend(Draft202012Validator, type_checker=plain)
 
 
-def _place(where: str | Path, keys: Sequence[str | int]) -> Place | None:
+def _position(where: str | Path, keys: Sequence[str | int]) -> Position | None:
     """Return where a value stands in its file; None where no file is known, or it is read no second time."""
     if not (isinstance(where, Path) and where.is_file()):
         return None
-    return place(_read_text(where), keys)
+    return find_position(_read_text(where), keys)
 
 
 def at(path: Path, *keys: str | int) -> str:
     """Return where a setting stands, for a sentence: file, line, and the keys that lead to it."""
-    spot = _place(path, keys)
+    spot = _position(path, keys)
     return f"{path}{f', line {spot.line}' if spot else ''}: {'.'.join(map(str, keys))}"
 
 
@@ -279,7 +279,7 @@ def trees(config: Mapping[str, Any]) -> tuple[str, str]:
     return found["results"], found["resources"]
 
 
-def load_checked(path: Path, schema_name: str) -> dict[str, Any]:
+def read_validated(path: Path, schema_name: str) -> dict[str, Any]:
     """Return a YAML file, validated against its schema, with defaults filled in."""
     content = read_yaml(path)
     check(content, schema_name, path)
@@ -287,10 +287,10 @@ def load_checked(path: Path, schema_name: str) -> dict[str, Any]:
     return with_defaults(content, root, root)
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``over`` on top; mappings merge, all else replaces."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+        result[key] = merge(result[key], value) if both else copy.deepcopy(value)
     return result

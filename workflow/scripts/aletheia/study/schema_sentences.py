@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from aletheia.study.strict_yaml import Place
+from aletheia.study.strict_yaml import Position
 
 # What jsonschema calls each rule, in words.
 EXPECTED = {
@@ -26,12 +26,14 @@ EXPECTED = {
     "required": "the keys {}",
     "additionalProperties": "no other keys",
 }
-LONGEST = 100
+MAX_SHOWN_CHARACTERS = 100
 SWITCHES = ("yes", "no", "on", "off", "true", "false")
 NUMBER = re.compile(r"(?P<digits>[-+]?[0-9]+)([.,](?P<decimals>[0-9]+))?([eE](?P<exponent>[-+]?[0-9]+))?")
 
 
-def sentence(errors: Iterable[Any], find: Callable[[Sequence[str | int]], Place | None]) -> tuple[Place | None, str]:
+def sentence(
+    errors: Iterable[Any], find: Callable[[Sequence[str | int]], Position | None]
+) -> tuple[Position | None, str]:
     """Return where the mistake stands that explains most, and its sentence.
 
     Parameters
@@ -49,10 +51,10 @@ def sentence(errors: Iterable[Any], find: Callable[[Sequence[str | int]], Place 
     error = _clearest(list(errors))
     keys = list(error.absolute_path)
     # An unknown key, or one with a bad name, stands below the mapping that the error is of.
-    named = error.instance if "propertyNames" in list(error.absolute_schema_path)[-2:] else _unknown(error)
+    named = error.instance if "propertyNames" in list(error.absolute_schema_path)[-2:] else _unknown_key(error)
     spot = find(keys if named is None else [*keys, named])
     at = f"{'.'.join(map(str, keys))}: " if keys else ""
-    return spot, at + _said(error, spot)
+    return spot, at + _sentence(error, spot)
 
 
 def _clearest(errors: list[Any]) -> Any:
@@ -82,29 +84,29 @@ def _another_kind(error: Any) -> bool:
     )
 
 
-def _unknown(error: Any) -> str | None:
+def _unknown_key(error: Any) -> str | None:
     known = error.schema.get("properties", {}) if error.validator == "additionalProperties" else {}
     found = error.instance if error.validator == "additionalProperties" else ()
     return next((key for key in found if key not in known), None)
 
 
-def _said(error: Any, spot: Place | None) -> str:
-    unknown = _unknown(error)
+def _sentence(error: Any, spot: Position | None) -> str:
+    unknown = _unknown_key(error)
     if unknown is not None:
         return f"unknown key {unknown!r}{nearest(unknown, list(error.schema.get('properties', {})))}"
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"expected the key {missing[0]!r}, which is missing"
     if error.validator in ("anyOf", "oneOf"):
-        choices = "; or ".join(dict.fromkeys(_expected(one) for one in error.context if not one.path))
+        choices = "; or ".join(dict.fromkeys(_expectation(one) for one in error.context if not one.path))
         expected = choices or error.schema.get("description", "another value")
         rule = next((one for one in error.context if one.validator_value == "integer"), error)
     else:
-        expected, rule = _expected(error), error
-    return f"expected {expected}, found {_found(error, spot)}{_remedy(rule, spot)}"
+        expected, rule = _expectation(error), error
+    return f"expected {expected}, found {_value_in_words(error, spot)}{_remedy(rule, spot)}"
 
 
-def _expected(error: Any) -> str:
+def _expectation(error: Any) -> str:
     value = error.validator_value
     if error.validator == "pattern":
         return error.schema.get("$comment", f"a name like {value}")
@@ -114,7 +116,7 @@ def _expected(error: Any) -> str:
     return EXPECTED.get(error.validator, error.message).format(shown)
 
 
-def _found(error: Any, spot: Place | None) -> str:
+def _value_in_words(error: Any, spot: Position | None) -> str:
     value = error.instance
     if error.validator == "uniqueItems":
         return next(f"{one!r} twice" for i, one in enumerate(value) if one in value[:i])
@@ -125,10 +127,10 @@ def _found(error: Any, spot: Place | None) -> str:
         written = spot.written if spot and spot.written else plain
         return plain if written.lower() == plain else f"{written}, which YAML reads as {plain}"
     shown = repr(value)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+    return shown if len(shown) <= MAX_SHOWN_CHARACTERS else f"{shown[:MAX_SHOWN_CHARACTERS]}…"
 
 
-def _remedy(error: Any, spot: Place | None) -> str:
+def _remedy(error: Any, spot: Position | None) -> str:
     """Return what to write, where the value itself says what was meant; else nothing."""
     value, wanted = error.instance, error.validator_value
     wanted = ([wanted] if isinstance(wanted, str) else wanted) if error.validator == "type" else []

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aletheia.study.arms import BASELINE, SHAPE
+from aletheia.study.arms import SHAPE, STD
 from aletheia.study.schema import PACE
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
 # What decides a training step, and the number of steps, among which the probe's time is divided.
-TIMED = (
+TIMING_KEYS = (
     *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
     *("learning_rate", "schedule", "warmup_steps", "warmup_from"),
 )
 # What decides no result is a resource, whose change reruns nothing.
-NO_RESULT = ("checkpoint_seconds", "tensorboard")
+INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard")
 
 
 def encoding(study: Study, model: str) -> Section:
@@ -71,7 +71,9 @@ def stability_draw(study: Study, model: str) -> Section:
 
 def stability(study: Study) -> Section:
     """Return draws and counts of each model that is probed."""
-    return {model: study.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in study.probed())}
+    return {
+        model: study.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in study.probe_keys())
+    }
 
 
 def batches(study: Study, model: str, seed: int) -> Section:
@@ -84,10 +86,10 @@ def arm(study: Study, model: str, arm: str, seed: int) -> Section:
     return study.run(model, arm, seed).arm_settings
 
 
-def baseline(study: Study, model: str, seed: int) -> Section:
+def standard_arm(study: Study, model: str, seed: int) -> Section:
     """Return what the standard arm of a pair means, its adapters, and the settings of training that are read."""
-    run = study.run(model, BASELINE, seed)
-    return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timed(run)}
+    run = study.run(model, STD, seed)
+    return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timing_settings(run)}
 
 
 def adapter(study: Study, model: str, arm: str, seed: int) -> Section:
@@ -95,7 +97,7 @@ def adapter(study: Study, model: str, arm: str, seed: int) -> Section:
     return study.run(model, arm, seed).settings["adapter"]
 
 
-def adapted(study: Study, model: str, arm: str, seed: int) -> Section:
+def adapter_shape(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return modules, ranks and alphas, which a selection writes down."""
     return {key: adapter(study, model, arm, seed)[key] for key in ("modules", "rank", "alpha")}
 
@@ -108,12 +110,12 @@ def run(model: str, arm: str) -> Section:
 def training(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the optimisation's settings."""
     settings = study.run(model, arm, seed).settings["training"]
-    return {key: value for key, value in settings.items() if key not in NO_RESULT}
+    return {key: value for key, value in settings.items() if key not in INDECISIVE_KEYS}
 
 
 def timed_training(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the settings of training that a measurement in turns reads."""
-    return _timed(study.run(model, arm, seed))
+    return _timing_settings(study.run(model, arm, seed))
 
 
 def interleaving(study: Study, model: str) -> Section:
@@ -128,12 +130,12 @@ def attributed_model(model: str) -> Section:
 
 def attributed_adapter(study: Study, model: str) -> Section:
     """Return ranks, alphas and dropout of a model's adapters, for its attribution."""
-    return study.attributed()[model].settings["adapter"]
+    return study.attributed_runs()[model].settings["adapter"]
 
 
 def attributed_training(study: Study, model: str) -> Section:
     """Return the settings of training that a model's attribution reads."""
-    return _timed(study.attributed()[model])
+    return _timing_settings(study.attributed_runs()[model])
 
 
 def evaluation(study: Study, model: str, *, step: str, benchmarks: Iterable[str]) -> Section:
@@ -167,5 +169,5 @@ def figures(study: Study) -> Section:
     return study.figures
 
 
-def _timed(run: Run) -> Section:
-    return {key: run.settings["training"][key] for key in TIMED}
+def _timing_settings(run: Run) -> Section:
+    return {key: run.settings["training"][key] for key in TIMING_KEYS}

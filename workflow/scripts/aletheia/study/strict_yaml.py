@@ -16,9 +16,9 @@ DECIMAL = {"int": re.compile(r"[-+]?(0|[1-9][0-9]*)"), "float": re.compile(r"[-+
 # Neither a file's name nor UTF-8 can hold these, which a text in double quotes may name by their number.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # More do not fit the 64 bits that libraries give a whole number.
-DIGITS = 18
+MAX_DIGITS = 18
 # Chosen by hand, each many times what a study needs. Snakemake, jsonschema and PyYAML recurse over what is nested.
-DEEPEST, MOST = 50, 100_000
+MAX_LEVELS, MAX_VALUES = 50, 100_000
 READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
 KNOWN = ("str", "null", *READ_AS)
 # What to do about some of PyYAML's findings.
@@ -50,7 +50,7 @@ class MisreadError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where a value stands in a text: its line from 1, and the scalar as it is written there (None for others)."""
 
     line: int
@@ -77,18 +77,18 @@ def parse(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _Examination(loader).of_document(node)
+        _NodeCheck(loader).of_document(node)
         return loader.construct_document(node)
     except RecursionError:
-        raise MisreadError(f"expected at most {DEEPEST} levels of nesting, found more") from None
+        raise MisreadError(f"expected at most {MAX_LEVELS} levels of nesting, found more") from None
     except yaml.MarkedYAMLError as error:
-        raise _broken(error) from None
+        raise _syntax_error(error) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else None
         raise MisreadError(f"expected YAML, found the character {_shown_character(error)}; delete it", line) from None
 
 
-def place(text: str, keys: Sequence[str | int]) -> Place | None:
+def find_position(text: str, keys: Sequence[str | int]) -> Position | None:
     """Return where the value below some keys stands, or the nearest one above it; None where a text is no YAML.
 
     Parameters
@@ -108,12 +108,12 @@ def place(text: str, keys: Sequence[str | int]) -> Place | None:
     for key in keys:
         found = _child(node, key)
         if found is None:
-            return Place(line)
+            return Position(line)
         named, node = found
         line = named.start_mark.line + 1
     if not isinstance(node, yaml.ScalarNode):
-        return Place(line)
-    return Place(line, node.value, quoted=node.style in ("'", '"'))
+        return Position(line)
+    return Position(line, node.value, quoted=node.style in ("'", '"'))
 
 
 def _child(node: yaml.Node, key: str | int) -> tuple[yaml.Node, yaml.Node] | None:
@@ -134,7 +134,7 @@ def _parts(node: yaml.Node) -> Sequence[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else [node]
 
 
-def _broken(error: yaml.MarkedYAMLError) -> MisreadError:
+def _syntax_error(error: yaml.MarkedYAMLError) -> MisreadError:
     """Return PyYAML's own finding, in words that say what to do where it alone would not."""
     mark, problem, context = error.problem_mark, str(error.problem), str(error.context)
     if "end of stream" in problem and error.context_mark:
@@ -156,7 +156,7 @@ def _shown_character(error: yaml.reader.ReaderError) -> str:
 
 
 @dataclass
-class _Examination:
+class _NodeCheck:
     """One pass over the nodes of a document, each once, however many aliases name it."""
 
     loader: yaml.SafeLoader
@@ -166,10 +166,10 @@ class _Examination:
 
     def of_document(self, root: yaml.Node) -> None:
         values, levels = self._examine(root)
-        if levels > DEEPEST:
-            raise MisreadError(f"expected at most {DEEPEST} levels of nesting, found {levels}")
-        if values > MOST:
-            raise MisreadError(f"expected at most {MOST:,} values, found {values:,} once every alias is unfolded")
+        if levels > MAX_LEVELS:
+            raise MisreadError(f"expected at most {MAX_LEVELS} levels of nesting, found {levels}")
+        if values > MAX_VALUES:
+            raise MisreadError(f"expected at most {MAX_VALUES:,} values, found {values:,} once every alias is unfolded")
 
     def _examine(self, node: yaml.Node) -> tuple[int, int]:
         if id(node) in self.within:
@@ -179,7 +179,7 @@ class _Examination:
             if isinstance(node, yaml.ScalarNode):
                 self._scalar(node)
             elif node.tag not in (f"{TAG}map", f"{TAG}seq"):
-                raise _tagged(node)
+                raise _tag_error(node)
             if isinstance(node, yaml.MappingNode):
                 _keys(node)
             sizes = [self._examine(child) for child in _children(node)]
@@ -196,7 +196,7 @@ class _Examination:
             return
         # A tag of its own may claim what its text is not.
         if kind not in KNOWN or self.loader.resolve(yaml.ScalarNode, text, (True, False)) != node.tag:
-            raise _tagged(node)
+            raise _tag_error(node)
         if kind == "timestamp":
             raise MisreadError(f"found {text}, which YAML reads as a date; put it in quotes: '{text}'", _line(node))
         if kind in DECIMAL:
@@ -219,8 +219,8 @@ def misread_number(text: str, kind: str) -> str | None:
     quoted = f"or put it in quotes where text is meant: '{shown}'"
     if not any(character.isdigit() for character in text) or (kind == "float" and not _finite(text)):
         return f"found {shown}, which is no finite number; write one"
-    if kind == "int" and DECIMAL[kind].fullmatch(text) and len(text.lstrip("+-")) > DIGITS:
-        return f"found a number of {len(text.lstrip('+-'))} digits; expected at most {DIGITS}, {quoted}"
+    if kind == "int" and DECIMAL[kind].fullmatch(text) and len(text.lstrip("+-")) > MAX_DIGITS:
+        return f"found a number of {len(text.lstrip('+-'))} digits; expected at most {MAX_DIGITS}, {quoted}"
     if not DECIMAL[kind].fullmatch(text):
         try:
             value = yaml.safe_load(text)
@@ -253,7 +253,7 @@ def _keys(node: yaml.MappingNode) -> None:
         if kind not in ("str", "merge"):
             as_what = f", which YAML reads as {READ_AS[kind]}" if kind in READ_AS else ""
             shown = name.value or "without a name"
-            raise MisreadError(f"found the key {shown}{as_what}; {_named(name, value)}", _line(name))
+            raise MisreadError(f"found the key {shown}{as_what}; {_key_remedy(name, value)}", _line(name))
         if name.value in seen:
             again = "write << once, with a list: <<: [*a, *b]" if kind == "merge" else "keep one of them"
             raise MisreadError(
@@ -262,7 +262,7 @@ def _keys(node: yaml.MappingNode) -> None:
         seen[name.value] = _line(name)
 
 
-def _named(name: yaml.ScalarNode, value: yaml.Node) -> str:
+def _key_remedy(name: yaml.ScalarNode, value: yaml.Node) -> str:
     if not name.value:
         return "give it one"
     # {rate: 0,5} has the entries rate: 0 and 5.
@@ -278,7 +278,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from node.value
 
 
-def _tagged(node: yaml.Node) -> MisreadError:
+def _tag_error(node: yaml.Node) -> MisreadError:
     if node.tag == f"{TAG}value":
         return MisreadError("found =, which means something else in YAML; put it in quotes: '='", _line(node))
     tag = node.tag.replace(TAG, "!!")

@@ -11,7 +11,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import (
-    BASELINE,
+    STD,
     entries,
     needs_probe,
     rule_of,
@@ -154,7 +154,7 @@ class Study:
         keys = {name: BENCHMARKS[name].named_by for name in benchmarks}
         return {name: settings["evaluation"][name][key] for name, key in keys.items() if key}
 
-    def evaluated(self) -> list[tuple[str, str]]:
+    def evaluated_runs(self) -> list[tuple[str, str]]:
         """Return (model, run) of all that is evaluated, as paths name them: base models first."""
         models = [(model, BASE) for model in self.used_models()]
         return models + [(run.model, run_name(run.arm, run.seed)) for run in self.runs.values()]
@@ -164,27 +164,31 @@ class Study:
         reports = set(self.reports())
         tables = {"RESULTS_MASTER.csv": {"speed"}, "RESULTS_CAMPAIGN2.csv": {"downstream", "compute_matched"}}
         names = [name for name, wanted in tables.items() if wanted & reports]
-        return names + ([LAYER_TABLE] if self.probed() else []) + ([CURVE_TABLE] if self.curved() else [])
+        return names + ([LAYER_TABLE] if self.probe_keys() else []) + ([CURVE_TABLE] if self.has_curves() else [])
 
     def tables(self) -> list[int | str]:
         """Return the numbers of the tables that the study has."""
-        return tables_of(self.reports(), compared=self.compared())
+        return tables_of(self.reports(), compared=self.compares_arms())
 
     def figure_names(self) -> list[str]:
         """Return the figures that the study has."""
-        groups = ((LAYER_FIGURES, self.probed()), (ARMS_FIGURES, self.compared()), (CURVE_FIGURES, self.curved()))
+        groups = (
+            (LAYER_FIGURES, self.probe_keys()),
+            (ARMS_FIGURES, self.compares_arms()),
+            (CURVE_FIGURES, self.has_curves()),
+        )
         return figures_of(self.reports()) + [name for names, there in groups if there for name in names]
 
-    def compared(self) -> bool:
+    def compares_arms(self) -> bool:
         """Tell whether some campaign has a model with the standard arm and another one."""
         arms = [entries(campaign, model) for campaign in self.campaigns for model in campaign["models"]]
-        return any(BASELINE in own and len(own) > 1 for own in arms)
+        return any(STD in own and len(own) > 1 for own in arms)
 
-    def curved(self) -> bool:
+    def has_curves(self) -> bool:
         """Tell whether some run takes held-out losses on the way."""
         return any(run.settings["training"]["curve_every"] for run in self.runs.values())
 
-    def probed(self) -> list[tuple[str, int]]:
+    def probe_keys(self) -> list[tuple[str, int]]:
         """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
         return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.probes))
 
@@ -196,17 +200,17 @@ class Study:
         """Return the models whose precision is measured."""
         return [model for model in self.used_models() if self.models[model]["dtype"] == "auto"]
 
-    def paired(self) -> list[Run]:
+    def paired_runs(self) -> list[Run]:
         """Return the runs that can be timed in turns with the standard arm: all others that have one beside them."""
-        others = (run for run in self.runs.values() if run.arm != BASELINE)
-        return [run for run in others if (run.model, BASELINE, run.seed) in self.runs]
+        others = (run for run in self.runs.values() if run.arm != STD)
+        return [run for run in others if (run.model, STD, run.seed) in self.runs]
 
-    def timed_in_turns(self) -> list[Run]:
-        """Return those of the runs of :meth:`paired` whose campaign takes its speed from turns."""
+    def runs_timed_in_turns(self) -> list[Run]:
+        """Return those of the runs of :meth:`paired_runs` whose campaign takes its speed from turns."""
         keys = dict.fromkeys(key for campaign in self.campaign_index() for key in runs_in_turns(campaign))
         return [self.runs[key] for key in keys]
 
-    def attributed(self) -> dict[str, Run]:
+    def attributed_runs(self) -> dict[str, Run]:
         """Return, by model, the first run of an arm that is probed: its attribution has that run's settings."""
         first: dict[str, Run] = {}
         for run in self.runs.values():
@@ -216,7 +220,7 @@ class Study:
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has, what it found first."""
-        return [*([FINDINGS] if self.compared() else []), *analyses_of(self.reports()).values()]
+        return [*([FINDINGS] if self.compares_arms() else []), *analyses_of(self.reports()).values()]
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""
