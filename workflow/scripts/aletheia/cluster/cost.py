@@ -37,34 +37,33 @@ from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, RETENTION
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.study import Run, Study
 
-SMALL_JOB_SECONDS = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
-START_SECONDS = 60.0  # seconds until a job's interpreter and libraries are there
-READ_GIB_PER_SECOND = 1.0  # GiB of weights a second, from a shared file system
-FORWARD_SHARE_OF_STEP = (
-    0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
-)
-ROW_TOKENS = 150  # of an instruction row with its wording
-LAYER_LAUNCH_SECONDS = 1e-3  # seconds to launch a layer's kernels for one token a sequence
-MEMORY_GIB_PER_SECOND = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
-NF4_SHARE_OF_16_BIT = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
-ARMS_PER_MEASUREMENT = 3  # a measurement in turns: std, another arm, and std once more
+SMALL_JOB_SECONDS = 60.0  # of a job that loads no model, inside an allocation with jobs that do
+START_SECONDS = 60.0  # until a job's interpreter and libraries are loaded
+READ_GIB_PER_SECOND = 1.0  # of weights, from a shared file system
+# Frozen weights have no gradients, so backward costs about as much as forward.
+FORWARD_SHARE_OF_STEP = 0.5
+ROW_TOKENS = 150  # tokens of an instruction row with its wording
+LAYER_LAUNCH_SECONDS = 1e-3  # to launch a layer's kernels for one new token of each sequence
+MEMORY_GIB_PER_SECOND = 1000.0  # an A100's memory, at about two thirds of its peak
+NF4_SHARE_OF_16_BIT = 4.127 / 16  # of a model's size, with double quantisation (arXiv:2305.14314, section 3)
+ARMS_PER_MEASUREMENT = 3  # in turns: std, another arm, and std once more
 REQUIRED_KEYS = ("time", "parameters", "layers")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs in a campaign beyond what an earlier campaign has already made.
+    """The cost of a model in a campaign, without the runs that an earlier campaign has already made.
 
     Attributes
     ----------
     campaign, model
-        Whose.
+        Their names.
     gpus
-        Of each job.
+        GPUs of each job.
     trainings, evaluations
-        Numbers of new jobs; a base model's evaluation is one.
+        Numbers of new jobs; the base model's evaluation counts as one.
     training_seconds, evaluation_seconds
-        Of these jobs together; batches, probes, selections and measurements in turns with the trainings.
+        Wall time of all these jobs; the first includes batches, probes, selections and measurements in turns.
     """
 
     campaign: str
@@ -77,30 +76,30 @@ class Cost:
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of a GPU: a job of four GPUs counts four times."""
+        """GPU-hours: an hour of a job with four GPUs counts as four."""
         return (self.training_seconds + self.evaluation_seconds) * self.gpus / 3600
 
 
 def load_seconds(entry: Mapping[str, Any]) -> float:
-    """Return the seconds until a model is loaded."""
+    """Return the seconds from a job's start until its model is loaded."""
     return START_SECONDS + _sixteen_bit_gib(entry) / READ_GIB_PER_SECOND
 
 
 def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], share: float = 1.0) -> float:
-    """Return the seconds of one training job, whose step has so many times the rows of the registry's step."""
+    """Return the seconds of one training job; ``share`` is the rows of its step over those of the registry's step."""
     training, step = settings["training"], share * entry["time"]["seconds_per_step"]
     losses = 1 + (1 + training["steps"] // training["curve_every"] if training["curve_every"] else 0)
     return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward_share(settings)) * step
 
 
 def share_of_rows(study: Study, run: Run) -> float:
-    """Return how many times the rows of its campaign's step a run's step has."""
+    """Return the rows of a run's optimiser step over those of its campaign's step."""
     own, common = run.settings["training"], study.batches[run.model, run.seed]
     return math.prod(own[key] / common[key] for key in SHAPE)
 
 
 def turns_seconds(entry: Mapping[str, Any], pace: Mapping[str, Any], *, arms: int) -> float:
-    """Return the seconds of a job in which so many arms train in turns, by a section ``interleaving``."""
+    """Return the seconds of a job in which ``arms`` arms train in turns; ``pace`` is a section ``interleaving``."""
     steps = arms * (pace["rounds"] + 1) * pace["steps"]  # one round of warm-up
     return load_seconds(entry) + steps * entry["time"]["seconds_per_step"]
 
@@ -124,7 +123,7 @@ def evaluation_seconds(
     entry
         The model's, in the registry.
     settings
-        Of a run of the model.
+        The sections of a run of the model.
     evaluation
         The settings of its benchmarks.
     questions
@@ -134,11 +133,11 @@ def evaluation_seconds(
     seconds = load_seconds(entry) + evaluation[HELDOUT]["rows"] * row
     token = entry["layers"] * LAYER_LAUNCH_SECONDS + _gib_per_pass(entry) / MEMORY_GIB_PER_SECOND
     for name, count in questions.items():
-        asked = evaluation[name]
-        examples = asked.get("num_fewshot", 0) + 1
-        tokens = asked.get("max_tokens", BENCHMARKS[name].example_tokens)
+        benchmark = evaluation[name]
+        examples = benchmark.get("num_fewshot", 0) + 1
+        tokens = benchmark.get("max_tokens", BENCHMARKS[name].example_tokens)
         seconds += count * examples * tokens / ROW_TOKENS * row
-        seconds += math.ceil(count / evaluation["batch_size"]) * asked.get("max_new_tokens", 0) * token
+        seconds += math.ceil(count / evaluation["batch_size"]) * benchmark.get("max_new_tokens", 0) * token
     return seconds
 
 
@@ -154,9 +153,9 @@ def questions_of(study: Study, model: str) -> dict[str, int]:
 
 
 def estimate_costs(study: Study) -> list[Cost]:
-    """Return what each campaign's models cost, in their order; what two campaigns share counts in the first.
+    """Return the cost of each campaign's models, in their order; a run that two campaigns share counts in the first.
 
-    An arm's evaluations count with all benchmarks that any campaign asks of it, for so they run.
+    An arm's evaluation counts with the benchmarks of all campaigns, since one job asks them all.
 
     Raises
     ------
@@ -179,7 +178,7 @@ def estimate_costs(study: Study) -> list[Cost]:
 def _cost(
     study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], seen: set[tuple[Any, ...]], *, timed: int
 ) -> Cost:
-    """Return the cost of the runs of a model that are new, and of so many measurements in turns."""
+    """Return the cost of a model's new runs and of ``timed`` measurements in turns."""
     entry = study.models[model]
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
@@ -189,11 +188,11 @@ def _cost(
     )
     small = len(selecting) + len(_take_unseen(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
     evaluations = len(runs) + len(_take_unseen(seen, [("base", model)]))
-    asked = questions_of(study, model)
-    seconds = evaluation_seconds(entry, settings, shared["evaluation"], asked) * (evaluations - len(runs))
+    questions = questions_of(study, model)
+    seconds = evaluation_seconds(entry, settings, shared["evaluation"], questions) * (evaluations - len(runs))
     for _, arm, _ in runs:
-        own = {name: count for name, count in asked.items() if name in study.benchmarks_of(model, arm)}
-        seconds += evaluation_seconds(entry, settings, shared["evaluation"], own)
+        of_arm = {name: count for name, count in questions.items() if name in study.benchmarks_of(model, arm)}
+        seconds += evaluation_seconds(entry, settings, shared["evaluation"], of_arm)
     training = sum(
         training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
     )
@@ -210,7 +209,7 @@ def _cost(
 
 
 def _take_unseen(seen: set[tuple[Any, ...]], keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return the keys that were not seen, and remember them."""
+    """Return the keys that are not in ``seen`` yet, and add them to it."""
     new = [key for key in keys if key not in seen]
     seen.update(new)
     return new
@@ -226,7 +225,10 @@ def _sixteen_bit_gib(entry: Mapping[str, Any]) -> float:
 
 
 def _gib_per_pass(entry: Mapping[str, Any]) -> float:
-    """Return the GiB that one pass reads and writes; the memory that is saved tells what part is in 4 bits."""
+    """Return the GiB of memory that one pass reads and writes; 4-bit weights are unpacked in each pass.
+
+    The registry's ``memory_gib`` tells which part of the weights is in 4 bits.
+    """
     whole = _sixteen_bit_gib(entry)
     if entry["quantization"] is None:
         return whole

@@ -26,7 +26,7 @@ SCRIPTS = Path(__file__).resolve().parents[2]
 ROOT = SCRIPTS.parent.parent
 PACKAGE = "aletheia"
 TASKS = ROOT / "workflow" / "tasks"
-# What a module imports for calls by hand alone, where no rule brings every setting: no rule's result depends on it.
+# Imports that only calls by hand use, to which no rule passes every setting: no rule's result depends on them.
 NOT_DECISIVE = {
     "aletheia.cli": {
         *("aletheia.study.schema", "aletheia.study.schema_sentences", "aletheia.study.settings_by_hand"),
@@ -69,7 +69,7 @@ def _parse_source(source: bytes) -> tuple[str, frozenset[str]]:
 
 
 def _is_ours(name: str) -> bool:
-    """Tell whether a name is of a library module; a package below the library's holds nothing but words."""
+    """Tell whether a name is a library module; not a subpackage, whose ``__init__`` holds a docstring alone."""
     path = _module_path(name) if name.split(".", maxsplit=1)[0] == PACKAGE else None
     return path is not None and (path.name != "__init__.py" or name == PACKAGE)
 
@@ -99,28 +99,28 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
     dict
         ``{"probe.py": "9f…", "aletheia.method.probe": "03…", …}``, sorted by name.
     """
-    found = {script: file_digest(SCRIPTS / script)}
+    digests = {script: file_digest(SCRIPTS / script)}
     pending = [(script, SCRIPTS / script)]
     while pending:
         importer, path = pending.pop()
         for name in _parse_module(path)[1] - NOT_DECISIVE.get(importer, set()):
-            if name not in found:
-                there = _module_path(name)
-                found[name] = file_digest(there)
-                pending.append((name, there))
-    found.update({name: file_digest(ROOT / name) for name in extra})
-    return dict(sorted(found.items()))
+            if name not in digests:
+                module = _module_path(name)
+                digests[name] = file_digest(module)
+                pending.append((name, module))
+    digests.update({name: file_digest(ROOT / name) for name in extra})
+    return dict(sorted(digests.items()))
 
 
 def edited_since(code: Mapping[str, str]) -> list[str]:
-    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files do something else by now."""
+    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files behave otherwise by now."""
     return [name for name, recorded in code.items() if _digest_now(name) != recorded]
 
 
 def yet_to_run(code: Mapping[str, str]) -> dict[str, str]:
     """Return the present digests of those in ``code`` that this process has neither imported nor read so far.
 
-    Scripts import the modules that compute inside their job, after it may have waited for another's locks.
+    Scripts import the modules that compute inside their job, which may have waited for another job's locks before.
     """
     names = [name for name in code if name not in sys.modules and not (SCRIPTS / name).is_file()]
     return {name: digest for name in names if (digest := _digest_now(name))}
@@ -139,7 +139,7 @@ def _digest_now(name: str) -> str | None:
 def task_files(benchmarks: Iterable[str]) -> list[str]:
     """Return benchmarks' task definitions (paths relative to the project): they decide what is asked, so they are code.
 
-    A benchmark has ``NAME.yaml``, and ``NAME_chat.yaml`` where it is another one through a chat template.
+    A benchmark has ``NAME.yaml``, and ``NAME_chat.yaml`` where another task asks it through a chat template.
     """
     paths = [TASKS / f"{name}{form}.yaml" for name in benchmarks for form in ("", "_chat")]
     return sorted(path.relative_to(ROOT).as_posix() for path in paths if path.is_file())
@@ -176,7 +176,7 @@ def environment() -> dict[str, Any]:
     """Return the interpreter and the exact version of every installed distribution."""
     packages: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        # What a broken installation leaves has no name. Of two with one name, the first on the path is imported.
+        # A broken installation may have no name. Of two with the same name, the first on the path is imported.
         metadata = distribution.metadata  # read and parsed anew each time that it is asked for
         if name := metadata.get("Name"):
             packages.setdefault(name.lower(), metadata["Version"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.provenance.atomic_write import as_users_files
+from aletheia.provenance.atomic_write import apply_umask
 from aletheia.staging.repository_files import model_files
 
 
@@ -47,7 +47,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer to ``folder``, readable as the user's other files are."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    as_users_files(folder)
+    apply_umask(folder)
 
 
 def byte_tokenizer(max_len: int | None = None) -> Any:
