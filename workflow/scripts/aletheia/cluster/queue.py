@@ -110,7 +110,5 @@ def answer(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [done.returncode])[-1]
-        raise UserError(
-            f"{command[0]} failed ({reason}); is SLURM up? Try again later"
-        )
+        raise UserError(f"{command[0]} failed ({reason}); is SLURM up? Try again later")
     return done.stdout

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.recipes import MEASURED, NOT_OF_AN_ARM
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 
 STD = "std"
 ALE = "ale"
-# Values of `layers` that choose by the probe's scores; the others are controls, which need none and pay for none.
+# Values of `layers` that choose by the probe's scores; the others are controls, which need no probe.
 BY_SCORE = ("gradient", "bottom")
-# Which values of `layers` read a key of an arm; beside another value it would change nothing.
+# The values of `layers` that read a key of an arm; beside any other the key would change nothing.
 READERS = {
     "budget_percent": (*BY_SCORE, "first", "last", "random"),
     "score": BY_SCORE,
@@ -33,7 +33,17 @@ SHAPE = ("batch_size", "accumulation")  # of an optimiser step
 
 @dataclass(frozen=True)
 class NamedArm:
-    """What the name of one of the study's own arms promises in every table."""
+    """The meaning of one of the study's own arm names, on which every table relies.
+
+    Attributes
+    ----------
+    words
+        What the arm is, for error messages.
+    all_layers
+        Whether it adapts all layers.
+    longer
+        Whether it takes more steps than the matched number.
+    """
 
     words: str
     all_layers: bool
@@ -45,16 +55,16 @@ NAMED_ARMS = {
     ALE: NamedArm("the arm of selected layers at the matched number of steps", all_layers=False, longer=False),
     "cm": NamedArm("the compute-matched arm of selected layers", all_layers=False, longer=True),
 }
-# Makes the error of a mistake: say(*keys, sentence), with the keys that lead to it.
+# say(*keys, sentence) returns the error about a mistake; the keys lead to its place.
 MakeError = Callable[..., UserError]
-# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for
-# longer arms that a campaign gains later, which then draw nothing anew that finished ones have read. (Matched steps
-# that grow, or an arm of more than this, do draw a longer plan, and every arm that reads it runs again.)
+# A plan of batches is this many times as long as the matched number of steps: room for an arm with measured steps, and
+# for longer arms that a campaign gains later, which can then read the plan that finished runs have read. (More matched
+# steps, or an arm longer than this, need a longer plan, and every arm that reads it runs again.)
 PLAN_LENGTH_FACTOR = 3
 
 
 def rule_of(arm: Mapping[str, Any]) -> str:
-    """Return which rule trains an arm: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
+    """Return the rule that trains an arm: ``train_std`` (all layers), ``train_cm`` (more steps), else ``train_ale``."""
     if arm.get("steps") == MEASURED or arm.get("extra_steps_percent"):
         return "train_cm"
     return "train_std" if arm["layers"] == "all" else "train_ale"
@@ -68,8 +78,8 @@ def needs_probe(arm: Mapping[str, Any]) -> bool:
 def entries(campaign: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
     """Return the arms that a model of a campaign has, by name.
 
-    Those that name it and those that name no models; an arm of the model's own overrides stands in the place of the
-    campaign's of that name, and further ones follow.
+    These are the campaign's arms that name the model or no models at all; an arm in the model's overrides replaces the
+    campaign's of that name, or follows them.
     """
     own = campaign["overrides"].get(model, {}).get("arms", {})
     common = {arm: entry for arm, entry in campaign["arms"].items() if model in entry.get("models", campaign["models"])}
@@ -88,7 +98,7 @@ def keys_of_arm(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str,
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
-    """Hold a campaign's arms against themselves, their names and the campaign's models.
+    """Check a campaign's arms: each by itself, against its name, and against the campaign's models.
 
     Parameters
     ----------
@@ -98,8 +108,8 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
     Raises
     ------
     UserError
-        When an arm contradicts itself or its name, or names a model that the campaign has not; when a model has no arm;
-        when an arm of measured steps lacks the two arms that decide them.
+        When an arm contradicts itself or its name, or names a model that the campaign lacks; when a model has no arm;
+        when an arm with measured steps lacks the two arms whose times decide them.
     """
     path = Path(campaign["path"])
     written = [(("arms", arm), entry) for arm, entry in campaign["written"]["arms"].items()]
@@ -120,7 +130,7 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
 
 
 def _check_model(campaign: Mapping[str, Any], place: tuple[str, ...], number: int, model: str) -> None:
-    """Refuse a model that an arm names and its campaign has not, and any in an arm that is one model's."""
+    """Refuse a model that an arm names and its campaign lacks, and any model in an arm of a model's overrides."""
     key = at(Path(campaign["path"]), *place, "models", number)
     if place[0] == "overrides":
         raise UserError(f"{key}: found {model!r}, but this arm is of {place[1]} alone; take models out")
@@ -142,7 +152,7 @@ def _check_benchmarks(campaign: Mapping[str, Any], place: tuple[str, ...], entry
 
 
 def _check_measured_steps(campaign: Mapping[str, Any], model: str) -> None:
-    """Refuse measured steps without the two arms that decide them, or of another shape than those of ale."""
+    """Refuse measured steps without the two arms whose times decide them, or in another shape than ale's."""
     arms = entries(campaign, model)
     for arm in [arm for arm, entry in arms.items() if entry.get("steps") == MEASURED]:
         place = at(Path(campaign["path"]), *keys_of_arm(campaign, model, arm), "steps")
@@ -181,11 +191,11 @@ def check_arm(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
         )
     for key in PERCENT_KEYS:
         check_percentage(given.get(key), lambda sentence, key=key: say(key, sentence))
-    for key in [key for key in NOT_OF_AN_ARM if key in given]:
+    for key in [key for key in EQUAL_IN_ALL_ARMS if key in given]:
         raise say(key, f"found {given[key]!r} in an arm, but all arms are measured alike; state it in training")
     if "steps" in given and "extra_steps_percent" in given:
-        buys = ", which buys the steps" if given["steps"] == MEASURED else ""
-        raise say("extra_steps_percent", f"found one beside steps: {given['steps']}{buys}; take one of both out")
+        effect = ", which buys the steps" if given["steps"] == MEASURED else ""
+        raise say("extra_steps_percent", f"found one beside steps: {given['steps']}{effect}; take one of both out")
     if given.get("steps") == MEASURED and layers == "all":
         raise say(
             "steps",
@@ -222,7 +232,7 @@ def check_percentage(value: float | None, say: Callable[[str], UserError]) -> No
 def check_arms_of(
     campaign: Mapping[str, Any], model: str, settings: Mapping[str, Mapping[str, Any]], depth: int | None
 ) -> None:
-    """Hold the arms of one model against its depth and steps, and against each other.
+    """Check the arms of one model against its depth, its steps and each other.
 
     Parameters
     ----------
@@ -238,7 +248,7 @@ def check_arms_of(
     Raises
     ------
     UserError
-        When an arm names a layer that the model has not, has more steps that are none, or is another arm once more.
+        When an arm names a layer that the model lacks, has extra steps that add none, or equals another arm.
     """
     path = Path(campaign["path"])
     seen: list[tuple[str, dict[str, Any]]] = []
@@ -257,8 +267,8 @@ def check_arms_of(
                 f"of {model}; write {100 / steps:.3g} or more"
             )
         effect = _deciding_settings(entry, settings[arm])
-        twin = next((other for other, there in seen if there == effect), None)
-        # A rehearsal may level what sets two arms apart.
+        twin = next((other for other, settled in seen if settled == effect), None)
+        # A rehearsal may make equal what sets two arms apart.
         if twin and not campaign["rehearsed"]:
             raise UserError(
                 f"{at(path, *place)}: for {model} it has the settings of arm {twin}, so it would be the same run "
@@ -268,7 +278,7 @@ def check_arms_of(
 
 
 def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what decides a run of an arm, each in one spelling."""
+    """Return the settings that decide a run of an arm, spelled so that equal ones compare equal."""
     layers, adapter = arm["layers"], settings["adapter"]
     read = {key: arm[key] for key, readers in READERS.items() if key in arm and layers in readers}
     ranks = {key: _by_kind(adapter[key]) for key in ("rank", "alpha")}
@@ -287,14 +297,14 @@ def _by_kind(rank: int | Mapping[str, int]) -> dict[str, int]:
 
 
 def steps_of_plan(base: Mapping[str, int], training: Mapping[str, Any], arm: Mapping[str, Any]) -> int:
-    """Return how many steps of the campaign's shape a plan needs for an arm.
+    """Return the number of steps, in the campaign's shape, that a plan of batches needs for an arm.
 
     Parameters
     ----------
     base
         The campaign's ``steps``, ``batch_size`` and ``accumulation`` for the model.
     training
-        The arm's own.
+        The arm's section of that name.
     arm
         Its entry in a campaign.
     """

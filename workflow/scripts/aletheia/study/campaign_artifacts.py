@@ -1,4 +1,4 @@
-"""What the ledger is made of: the artifacts of every run that some campaign plans.
+"""The artifacts that the ledger is made of: those of every run that some campaign plans.
 
 The rule `aggregate` declares these as its inputs, and its script reads the same ones.
 """
@@ -37,8 +37,8 @@ class CampaignArtifacts:
     precisions
         Measured choices, by model with ``dtype: auto``.
     generations
-        Sidecars of generated programs by (model, arm, seed), or (model, "base", None): what judged them stands in
-        the evaluation, what wrote them only here.
+        Sidecars of generated programs by (model, arm, seed), or (model, "base", None): the evaluation says
+        what judged them, these alone what wrote them.
     turns
         Measurements in turns with the standard arm by (model, arm, seed), of campaigns with ``speed: turns``.
     """
@@ -70,7 +70,7 @@ def probing_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
 def campaign_artifacts(
     campaigns: Campaigns, paths: Paths, *, runs: list[Path] | None = None, evaluations: list[Path] | None = None
 ) -> CampaignArtifacts:
-    """Return what the ledger of some campaigns is made of.
+    """Return the artifacts that the ledger of some campaigns is made of.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def campaign_artifacts(
     paths
         The study's.
     runs, evaluations
-        In place of the study's own; with runs, which tokens and plans of batches they read is not known, and with
-        evaluations what wrote the answers.
+        Given in place of the study's own; which tokens and plans such runs read, and what wrote the answers of such
+        evaluations, is not known and left out.
     """
     trained: dict[Path, None] = {}
     evaluated: dict[Path, None] = {}
@@ -95,12 +95,12 @@ def campaign_artifacts(
                 found.plans[model, seed] = Path(paths.batches(model, seed))
                 if run.get("measured_precision"):
                     found.precisions[model] = Path(paths.precision(model))
-            for asked in (key, (model, BASE, None)):
-                name = run_name(*asked[1:])
+            for owner in (key, (model, BASE, None)):
+                name = run_name(*owner[1:])
                 for benchmark in run["benchmarks"]:
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
                 if HUMANEVAL in run["benchmarks"] and evaluations is None:
-                    found.generations[asked] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
+                    found.generations[owner] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
             if arm in (of_arms(campaign, model, "selecting") or []):
                 found.selections[key] = Path(paths.selection(*key))
             if arm in probing_arms(campaign, model):

@@ -1,7 +1,6 @@
-"""Settings of a campaign that contradict each other, or that nothing reads: each would quietly do something else.
+"""Settings of a campaign that contradict each other, or that nothing reads: each would silently do something else.
 
-What the user wrote is held against what it would do, before defaults are filled in: a default that nothing reads is no
-mistake.
+Only what the user wrote is checked, before defaults are filled in: a default that nothing reads is no mistake.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from aletheia.study.report_contents import REPORTS
 from aletheia.study.schema import at, merge
 from aletheia.study.schema_sentences import nearest
 
-# (file, most) → its rows, counted up to so many; None where it cannot be read.
+# (file, most) → number of its rows, counted up to `most`; None where it cannot be read.
 CountRows = Callable[[Path, int], int | None]
 
 
 def check_campaign(campaign: Mapping[str, Any]) -> None:
-    """Refuse what contradicts itself in a campaign, whatever its models are.
+    """Refuse settings of a campaign that contradict each other, whatever its models are.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
-    """Refuse turns that no model has an arm to take with the standard one, and those of more seeds than there are."""
+    """Refuse `speed: turns` where no model has the standard arm and another, and for more seeds than there are."""
     arms = [arms_of(campaign, model) for model in campaign["models"]]
     if campaign["speed"] == TURNS and not any(STD in own and len(own) > 1 for own in arms):
         raise UserError(
@@ -80,15 +79,15 @@ def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
 
 
 def benchmarks_of(campaign: Mapping[str, Any], model: str) -> list[str]:
-    """Return what a model of a campaign is evaluated on."""
+    """Return the benchmarks that a model of a campaign is evaluated on."""
     return campaign["overrides"].get(model, {}).get("benchmarks", campaign["benchmarks"])
 
 
 def _check_benchmark_settings(campaign: Mapping[str, Any], path: Path) -> None:
-    """Refuse settings of benchmarks that nobody is asked.
+    """Refuse settings of benchmarks that no model is asked.
 
-    Of the campaign itself only where its file names no benchmarks at all: beside a list that leaves one out, its
-    settings are kept for the day that it comes back.
+    In the campaign's own section only where its file has no list of benchmarks: the settings of one that a list leaves
+    out may stay there until it is asked again.
     """
     written = campaign["written"]
     models = {model: set(benchmarks_of(campaign, model)) for model in campaign["models"]}
@@ -129,7 +128,7 @@ def check_settings(
     data: Mapping[str, Any],
     count_rows: CountRows | None = None,
 ) -> None:
-    """Refuse what contradicts itself in the settings of one model of a campaign.
+    """Refuse settings of one model of a campaign that contradict each other.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ def check_settings(
     data
         The registry's entry of its training data.
     count_rows
-        Counts the rows of a held-out file of the user's own; without it a number of rows is not held against such one.
+        Counts the rows of a held-out file of the user's own; when None, a number of rows is not checked against it.
 
     Raises
     ------
@@ -186,19 +185,19 @@ def _check_heldout(
     say: MakeError,
     count_rows: CountRows | None,
 ) -> None:
-    """Refuse a given number of held-out rows that the data does not have; a default takes what is there."""
+    """Refuse a given number of held-out rows that the data does not have; a default takes as many as there are."""
     wanted = {("training", "eval_rows"): given["training"].get("eval_rows")}
     if HELDOUT in settings["benchmarks"]:
         wanted["evaluation", HELDOUT, "rows"] = given["evaluation"].get(HELDOUT, {}).get("rows")
     for keys, rows in wanted.items():
-        there = data.get("held_out")
+        available = data.get("held_out")
         if rows is not None and data.get("held_out_path"):
-            there = count_rows(Path(data["held_out_path"]), rows) if count_rows else None
-        if rows is not None and there is not None and rows > there:
+            available = count_rows(Path(data["held_out_path"]), rows) if count_rows else None
+        if rows is not None and available is not None and rows > available:
             origin = data.get("held_out_path") or "held_out in the registry of data"
             raise say(
                 *keys,
-                f"expected at most {there}, the held-out rows of {settings['data']} ({origin}), found {rows}; "
+                f"expected at most {available}, the held-out rows of {settings['data']} ({origin}), found {rows}; "
                 "lower it, or set more rows apart",
             )
 

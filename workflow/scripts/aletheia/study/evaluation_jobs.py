@@ -1,4 +1,4 @@
-"""Which step answers which benchmark: evaluate all, or generate, with vLLM, those whose answers are written."""
+"""Which step asks which benchmark: `evaluate` all, or `generate`, with vLLM, those whose answers are generated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aletheia.errors import UserError
 from aletheia.study.benchmarks import GENERATED
 
 VLLM = "vllm"
-# Its kernels for adapters are for 16 bits; its own 4-bit weights and attention would be other ones than in training.
+# vLLM's kernels for adapters are for 16 bits; its 4-bit weights and its attention differ from those in training.
 UNSERVED_SETTINGS = {"quantization": "nf4", "attention": "fp32", "dtype": "fp32"}
 
 

@@ -1,4 +1,4 @@
-"""A study from its configuration: registries and campaigns read, held against each other, and entered as runs."""
+"""Load a study from its configuration: read registries and campaigns, check them, and enter their runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aletheia.study.schema import at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.study import Run, Study
 
-# Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
+# Sections that all runs of a model share with its probe and its base model's evaluation; and those of each run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
 PER_RUN = ("adapter", "training")
 
@@ -102,51 +102,52 @@ def _recipe(arm: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _registry_settings(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the registry has for a model, where the campaign says nothing of them."""
+    """Return the settings that the registry has for a model, where the campaign does not state them."""
     if campaign["states_batch_size"] or "batch_size" not in entry:
         return {}
     return {"training": {"batch_size": entry["batch_size"]}}
 
 
 def _enter_shared(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
-    """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
-    own = copy.deepcopy({key: settings[key] for key in SHARED})
-    there = study.shared.setdefault(model, own)
-    both = {
+    """Enter the settings that all runs of a model share, or compare them with earlier ones; benchmarks add up."""
+    new = copy.deepcopy({key: settings[key] for key in SHARED})
+    entered = study.shared.setdefault(model, new)
+    compared = {
         "batch_size",
         "generation",
         "prompt",
         "time_limit_seconds",
-        *(set(own["benchmarks"]) & set(there["benchmarks"])),
+        *(set(new["benchmarks"]) & set(entered["benchmarks"])),
     }
     whole = ("data", "probe", "stability", "interleaving", "encoding")
-    differing = [key for key in whole if own[key] != there[key]]
-    differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]
+    differing = [key for key in whole if new[key] != entered[key]]
+    old_evaluation, evaluation = entered["evaluation"], new["evaluation"]
+    differing += [f"evaluation.{k}" for k in sorted(compared) if evaluation.get(k) != old_evaluation.get(k)]
     if differing:
         raise UserError(
             f"{campaign['path']}: {model} has other {differing[0]} settings in an earlier campaign; all runs of a "
             "model share them, so make them equal, or enter the model under another name"
         )
-    for benchmark in set(own["benchmarks"]) - set(there["benchmarks"]):
-        there["evaluation"][benchmark] = own["evaluation"][benchmark]
-    there["benchmarks"] = [b for b in BENCHMARKS if b in {*there["benchmarks"], *own["benchmarks"]}]
+    for benchmark in set(new["benchmarks"]) - set(entered["benchmarks"]):
+        old_evaluation[benchmark] = evaluation[benchmark]
+    entered["benchmarks"] = [b for b in BENCHMARKS if b in {*entered["benchmarks"], *new["benchmarks"]}]
 
 
 def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    there = study.runs.setdefault((run.model, run.arm, run.seed), run)
-    if there.arm_settings != run.arm_settings:
+    entered = study.runs.setdefault((run.model, run.arm, run.seed), run)
+    if entered.arm_settings != run.arm_settings:
         raise UserError(
             f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
             "give the arm another name in one of them"
         )
-    other = next((one for one in study.runs.values() if one.arm == run.arm and one.kind != run.kind), None)
+    other = next((each for each in study.runs.values() if each.arm == run.arm and each.kind != run.kind), None)
     if other:
         raise UserError(
             f"{campaign['path']}: arm {run.arm!r} is one of rule {run.kind} for {run.model} and of {other.kind} for "
             f"{other.model}; give it another name for one of them"
         )
     for section in PER_RUN:
-        if there.settings[section] != run.settings[section]:
+        if entered.settings[section] != run.settings[section]:
             raise UserError(
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
                 "earlier campaign; make them equal, or give the arm another name in one of them"
@@ -155,18 +156,18 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[s
 
 
 def _enter_plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    """Enter a run into the plan that all arms of its model and seed read; one plan serves them all.
+    """Enter a run into the plan of batches that all arms of its model and seed read.
 
     Its shape is that of ``common``, the campaign's section ``training`` for the model; an arm of another shape cuts the
     plan's rows otherwise.
     """
     shape = {key: common[key] for key in SHAPE}
-    there = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
-    differing = [key for key, value in shape.items() if there[key] != value]
+    plan = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
+    differing = [key for key, value in shape.items() if plan[key] != value]
     if differing:
         raise UserError(
             f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
             "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
         )
     needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
-    there["steps"] = max(there["steps"], needed)
+    plan["steps"] = max(plan["steps"], needed)

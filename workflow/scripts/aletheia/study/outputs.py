@@ -1,7 +1,7 @@
-"""Where each step of a study leaves its files: what a finished study consists of, and by which rule.
+"""The files of a finished study, each with the rule that writes it.
 
-The rules declare the same paths; a test holds the two against each other. Verify, audit and the evidence bundle read
-this, so that a deleted file is missed even where nothing else names it.
+The rules declare the same paths; a test compares both. Verify, audit and the evidence bundle read this, so that a
+deleted file is missed even where nothing else names it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FIGURE_SUFFIXES = ("pdf", "png", "svg")
 
 
 def study_targets(study: Study, results: str = "results") -> list[str]:
-    """Return what the study is for: ledgers, statistics, tables, analyses, figures."""
+    """Return the targets of the study: ledgers, statistics, tables, analyses, figures."""
     return list(_targets(study, Paths(results)))
 
 
@@ -51,7 +51,7 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
 
 
 def stability_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake stability`` leaves, which is no target of the study."""
+    """Return ``{path: rule}`` of what ``snakemake stability`` writes, which is not among the study's targets."""
     paths = Paths(results)
     draws = {model: study.shared[model]["stability"]["draws"] for model, _ in study.probe_keys()}
     files = {paths.stability_draw(model, draw): "probe_draw" for model, n in draws.items() for draw in range(n)}
@@ -60,7 +60,7 @@ def stability_files(study: Study, results: str = "results") -> dict[str, str]:
 
 
 def paired_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake paired`` leaves beyond the study's own measurements in turns."""
+    """Return ``{path: rule}`` of what ``snakemake paired`` writes beyond the study's own measurements in turns."""
     paths = Paths(results)
     own = {(run.model, run.arm, run.seed) for run in study.runs_timed_in_turns()}
     others = [key for run in study.paired_runs() if (key := (run.model, run.arm, run.seed)) not in own]
@@ -69,7 +69,7 @@ def paired_files(study: Study, results: str = "results") -> dict[str, str]:
 
 
 def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake attribution`` leaves, which is no target of the study."""
+    """Return ``{path: rule}`` of what ``snakemake attribution`` writes, which is not among the study's targets."""
     paths = Paths(results)
     files = {paths.attribution(model, run.seed): "attribute" for model, run in study.attributed_runs().items()}
     plots = [path for suffix in FIGURE_SUFFIXES for path in with_sidecar(paths.attribution_figure(suffix))]
@@ -77,7 +77,7 @@ def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
 
 
 def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake bundle`` leaves, whatever the study is."""
+    """Return ``{path: rule}`` of what ``snakemake bundle`` writes, whatever the study is."""
     return dict.fromkeys(with_sidecar(Paths(results).evidence()), "evidence")
 
 
@@ -91,9 +91,9 @@ ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 
 
 def made_on_demand(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of the results on demand that are there, each target's only where none is missing."""
-    asked = (on_demand(study, results) for on_demand in RESULTS_ON_DEMAND.values())
-    return {path: rule for files in asked if all(map(os.path.exists, files)) for path, rule in files.items()}
+    """Return ``{path: rule}`` of the results on demand that were made; none of a target that lacks a file."""
+    targets = (on_demand(study, results) for on_demand in RESULTS_ON_DEMAND.values())
+    return {path: rule for files in targets if all(map(os.path.exists, files)) for path, rule in files.items()}
 
 
 def with_sidecar(path: str) -> tuple[str, str]:
@@ -102,12 +102,12 @@ def with_sidecar(path: str) -> tuple[str, str]:
 
 
 def evaluation_outputs(benchmarks: Iterable[str]) -> list[str]:
-    """Return the files that the job which asks some benchmarks writes, with their sidecars.
+    """Return the files that a job which asks these benchmarks writes, with their sidecars.
 
     A score and a table each; of programs, which another job judges, the table alone.
     """
-    scores = [f"{one}.json" for one in benchmarks if BENCHMARKS[one].kind != CODE]
-    return [*scores, *(path for one in benchmarks for path in with_sidecar(table_name(one)))]
+    scores = [f"{benchmark}.json" for benchmark in benchmarks if BENCHMARKS[benchmark].kind != CODE]
+    return [*scores, *(path for benchmark in benchmarks for path in with_sidecar(table_name(benchmark)))]
 
 
 def _whole(name: str) -> Iterable[str]:
@@ -128,7 +128,7 @@ def _targets(study: Study, paths: Paths) -> dict[str, str]:
 
 
 def _training_files(run: Run, paths: Paths) -> dict[str, str]:
-    """Return what one run's tokens, batches, probe, selection and training leave."""
+    """Return ``{path: rule}`` of one run's tokens, batches, probe, selection and training."""
     key = (run.model, run.arm, run.seed)
     files = dict.fromkeys(with_sidecar(paths.tokens(run.model)), "tokens")
     files[paths.batches(run.model, run.seed)] = "batches"
@@ -140,10 +140,10 @@ def _training_files(run: Run, paths: Paths) -> dict[str, str]:
 
 
 def _evaluation_files(study: Study, model: str, arm: str) -> dict[str, str]:
-    """Return ``{file: rule}`` of what the evaluations of a base model, or of one of its runs, leave."""
+    """Return ``{file: rule}`` of the evaluations of a base model, or of one of its runs."""
     files: dict[str, str] = {}
-    for step, asked in study.evaluation_jobs(model, arm).items():
-        files |= dict.fromkeys(evaluation_outputs(asked), "_".join([step, *asked]))
+    for step, benchmarks in study.evaluation_jobs(model, arm).items():
+        files |= dict.fromkeys(evaluation_outputs(benchmarks), "_".join([step, *benchmarks]))
     for judged in [name for name in study.benchmarks_of(model, arm) if BENCHMARKS[name].kind == CODE]:
         files |= dict.fromkeys([f"{judged}.json", *with_sidecar(f"{judged}.parquet")], "score_code")
     return files

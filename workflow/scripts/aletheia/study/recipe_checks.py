@@ -16,12 +16,12 @@ from aletheia.study.schema_sentences import nearest
 def check_recipe(
     campaign: Mapping[str, Any], model: str, arm: str, settings: Mapping[str, Any], data: Mapping[str, Any]
 ) -> None:
-    """Refuse what contradicts itself in an arm of a model: in what it states, or between that and its campaign's.
+    """Refuse settings of an arm of a model that contradict each other, or its campaign's.
 
     Parameters
     ----------
     campaign, model, data
-        As of :func:`check_settings`, which has found the campaign's own settings in order.
+        As of :func:`aletheia.study.contradictions.check_settings`, which has checked the campaign's own settings.
     arm
         The arm's name.
     settings
@@ -86,7 +86,7 @@ def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: MakeE
 
 
 def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: MakeError) -> None:
-    """Refuse a schedule that is all warm-up, or that reads none, and a run without a step to time.
+    """Refuse a schedule that is all warm-up, a warm-up that no schedule reads, and a run without a step to time.
 
     Parameters
     ----------
@@ -100,12 +100,13 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: M
     Raises
     ------
     UserError
-        The paper's 20 steps of warm-up are a tenth of its 200: beside fewer steps the number is the user's to say.
+        With the key, and what to write instead. (The default of 20 warm-up steps is a tenth of the paper's 200 steps;
+        with fewer, the user has to state it.)
     """
     steps, warmup, timed = (settings[key] for key in ("steps", "warmup_steps", "timing_warmup_steps"))
-    first = {"timing_warmup_steps": (timed, "no step would be left to time", min(1, steps - 1))}
+    bounds = {"timing_warmup_steps": (timed, "no step would be left to time", min(1, steps - 1))}
     if settings["schedule"] != "constant":
-        first = {"warmup_steps": (warmup, "the rate would not fall", steps // 10), **first}
+        bounds = {"warmup_steps": (warmup, "the rate would not fall", steps // 10), **bounds}
     elif given.get("warmup_steps"):
         raise say(
             "warmup_steps",
@@ -121,7 +122,7 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: M
             f"expected less than training.steps ({steps}), found {settings['curve_every']}: no loss would be taken on "
             f"the way; write {max(1, steps // 10)}",
         )
-    for key, (value, effect, better) in first.items():
+    for key, (value, effect, better) in bounds.items():
         if value >= steps and key in given:
             raise say(key, f"expected less than training.steps ({steps}), found {value}: {effect}; write {better}")
         if value >= steps:

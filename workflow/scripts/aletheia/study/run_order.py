@@ -1,4 +1,4 @@
-"""In which order the arms of a model and a seed are planned to run on this machine: seeded, and balanced over seeds."""
+"""The order in which the arms of a model and a seed run on this machine: seeded, and balanced over seeds."""
 
 from __future__ import annotations
 

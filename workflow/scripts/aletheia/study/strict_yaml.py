@@ -1,4 +1,4 @@
-"""Read YAML as a person reads it: what YAML 1.1 would take otherwise than it looks is refused, with its line."""
+"""Read YAML as a person reads it: text that YAML 1.1 takes otherwise than it looks is refused, with its line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 TAG = "tag:yaml.org,2002:"
 # Whatever else YAML 1.1 takes for a number (042, 0x2a, 1_000, 1:30) reads otherwise to a person, or to YAML 1.2.
 DECIMAL = {"int": re.compile(r"[-+]?(0|[1-9][0-9]*)"), "float": re.compile(r"[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?")}
-# Neither a file's name nor UTF-8 can hold these, which a text in double quotes may name by their number.
+# File names and UTF-8 cannot hold these characters, which a text in double quotes can write as escapes.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # More do not fit the 64 bits that libraries give a whole number.
 MAX_DIGITS = 18
@@ -21,7 +21,7 @@ MAX_DIGITS = 18
 MAX_LEVELS, MAX_VALUES = 50, 100_000
 READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
 KNOWN = ("str", "null", *READ_AS)
-# What to do about some of PyYAML's findings.
+# Advice on some of PyYAML's errors.
 REMEDIES = {
     r"'\t'": "; indent with spaces, not with tabs",
     "mapping values are not allowed": "; put text with a colon in quotes, and indent the keys of a mapping equally",
@@ -34,7 +34,7 @@ REMEDIES = {
 
 
 class MisreadError(Exception):
-    """What a text of YAML says is refused.
+    """A text of YAML that is refused.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class MisreadError(Exception):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a value stands in a text: its line from 1, and the scalar as it is written there (None for others)."""
+    """A value's position in a text: its line from 1, and the scalar as it is written there (None for others)."""
 
     line: int
     written: str | None = None
@@ -89,7 +89,7 @@ def parse(text: str) -> Any:
 
 
 def find_position(text: str, keys: Sequence[str | int]) -> Position | None:
-    """Return where the value below some keys stands, or the nearest one above it; None where a text is no YAML.
+    """Return the position of the value below some keys, or of the nearest one above it; None where a text is no YAML.
 
     Parameters
     ----------
@@ -106,21 +106,24 @@ def find_position(text: str, keys: Sequence[str | int]) -> Position | None:
         return None
     line = node.start_mark.line + 1
     for key in keys:
-        found = _child(node, key)
-        if found is None:
+        child = _child(node, key)
+        if child is None:
             return Position(line)
-        named, node = found
-        line = named.start_mark.line + 1
+        name, node = child
+        line = name.start_mark.line + 1
     if not isinstance(node, yaml.ScalarNode):
         return Position(line)
     return Position(line, node.value, quoted=node.style in ("'", '"'))
 
 
 def _child(node: yaml.Node, key: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return what names a child (its key, or the entry itself) and the child; a merged one where there is no own."""
+    """Return the node that names a child (its key, or the list's entry itself), and the child.
+
+    Where a mapping has no such key of its own, one that comes from a merge key (``<<``).
+    """
     if isinstance(node, yaml.SequenceNode):
-        there = isinstance(key, int) and key < len(node.value)
-        return (node.value[key], node.value[key]) if there else None
+        within = isinstance(key, int) and key < len(node.value)
+        return (node.value[key], node.value[key]) if within else None
     if not isinstance(node, yaml.MappingNode):
         return None
     for name, value in node.value:
@@ -135,7 +138,7 @@ def _parts(node: yaml.Node) -> Sequence[yaml.Node]:
 
 
 def _syntax_error(error: yaml.MarkedYAMLError) -> MisreadError:
-    """Return PyYAML's own finding, in words that say what to do where it alone would not."""
+    """Return PyYAML's error as a sentence, with advice where there is some."""
     mark, problem, context = error.problem_mark, str(error.problem), str(error.context)
     if "end of stream" in problem and error.context_mark:
         # Where the quote opens says more than where the file ends.
@@ -181,7 +184,7 @@ class _NodeCheck:
             elif node.tag not in (f"{TAG}map", f"{TAG}seq"):
                 raise _tag_error(node)
             if isinstance(node, yaml.MappingNode):
-                _keys(node)
+                _check_keys(node)
             sizes = [self._examine(child) for child in _children(node)]
             self.within.discard(id(node))
             self.done[id(node)] = 1 + sum(n for n, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
@@ -206,7 +209,7 @@ class _NodeCheck:
 
 
 def misread_number(text: str, kind: str) -> str | None:
-    """Return what is wrong with the way a number is written; None where everybody reads the same.
+    """Return the sentence about a number that is easily misread; None where everybody reads the same.
 
     Parameters
     ----------
@@ -241,8 +244,8 @@ def _finite(text: str) -> bool:
         return True
 
 
-def _keys(node: yaml.MappingNode) -> None:
-    """Hold the keys of one mapping: text, and none twice."""
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Check the keys of one mapping: text, and none twice."""
     seen: dict[str, int] = {}
     for name, value in node.value:
         kind = name.tag.removeprefix(TAG)
