@@ -1,4 +1,4 @@
-"""Model weights in any accepted form, into safetensors with a tokenizer that loads offline."""
+"""Convert model weights of any accepted form to safetensors, with a tokenizer that loads offline."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def byte_tokenizer(max_len: int | None = None) -> Any:
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<pad>",
-        # No byte is unknown; where none is named, Qwen2's class would add one, for which there is no embedding.
+        # No byte is unknown; but where no such token is named, Qwen2's class adds one, which has no embedding.
         unk_token="<pad>",
         clean_up_tokenization_spaces=False,
         **limit,

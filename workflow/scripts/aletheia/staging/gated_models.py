@@ -1,4 +1,4 @@
-"""Terms of models that their makers give to known accounts alone: asked for before the first download begins."""
+"""Gated models, which the hub gives to accounts that have accepted terms: checked before the first download begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None
     models
         Entries in the registry of the models that are about to be staged.
     folder
-        ``resources/models``; what is there is asked for nothing.
+        ``resources/models``; a model that is there needs no token.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None
 
 
 def has_token() -> bool:
-    """Tell whether the hub's client would find a token, which it may lack here: it looks in the same places.
+    """Tell whether the hub's client would find a token; looks where the client looks, which may not be installed.
 
-    Whether the token is good only the hub can tell.
+    Only the hub can tell whether the token is valid.
     """
     if any(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES):
         return True

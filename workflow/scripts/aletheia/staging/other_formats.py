@@ -12,7 +12,7 @@ NAMES = {
     "output": ("output", "completion", "response", "answer", "solution", "chosen", "target", "label", "text"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat"),
 }
-# What rows of other tools may say beside our columns, and none of our prompts shows.
+# Columns that other tools' rows may have besides ours, and that none of our prompts shows.
 UNREAD = (
     *("system", "history", "context", "tools", "prompt", "question", "query", "completion", "response", "answer"),
     *NAMES["messages"][1:],

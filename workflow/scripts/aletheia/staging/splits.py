@@ -45,12 +45,12 @@ def draw_rows(rows: Sequence[Row], count: int | None, *, seed: int, by: str | No
 
 
 def _shares(sizes: dict[Any, int], count: int, *, seed: int) -> dict[Any, int]:
-    """Return how many of ``count`` rows each stratum gives: its share rounded down, the rest by largest remainder."""
+    """Return the number of rows that each stratum gives: its share of ``count`` rounded down, the rest by remainder."""
     total = sum(sizes.values())
     shares = {value: count * size // total for value, size in sizes.items()}
     # Equal remainders are common (subjects of equal size): the seed decides among them.
-    turns = {value: turn for turn, value in enumerate(seeded_order(sizes, seed=f"{seed}:strata"))}
-    largest = sorted(sizes, key=lambda value: (-(count * sizes[value] % total), turns[value]))
+    tie_order = {value: place for place, value in enumerate(seeded_order(sizes, seed=f"{seed}:strata"))}
+    largest = sorted(sizes, key=lambda value: (-(count * sizes[value] % total), tie_order[value]))
     for value in largest[: count - sum(shares.values())]:
         shares[value] += 1
     return shares
@@ -112,17 +112,17 @@ def split_rows(
 def _choose_held_out(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
     keys = [text_keys(row) for row in found]
     times = Counter(key for row in keys for key in row)
-    own = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
-    if count > len(own) or count >= len(found):
+    unique = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
+    if count > len(unique) or count >= len(found):
         raise UserError(
-            f"held_out: {count} asks for more rows than can be held out ({len(own)} of {len(found)} rows "
+            f"held_out: {count} asks for more rows than can be held out ({len(unique)} of {len(found)} rows "
             "have a text of their own, and some must stay to train on); lower held_out or add rows"
         )
-    return set(seeded_order(own, seed=f"{seed}:heldout")[:count])
+    return set(seeded_order(unique, seed=f"{seed}:heldout")[:count])
 
 
 def text_keys(row: Row) -> set[str]:
-    """Return what may not stand on both sides of a split; white space, case and forms of a character apart.
+    """Return the texts of a row that must not be on both sides of a split, apart from space, case and Unicode form.
 
     Each long answer is such a text by itself, and so is the whole row where it has no long one.
     """

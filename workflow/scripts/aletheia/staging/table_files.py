@@ -1,4 +1,4 @@
-"""Tables that users and benchmarks bring, row by row with its place: JSONL, JSON, CSV, TSV, Parquet."""
+"""Read the tables of users and benchmarks, row by row with its place: JSONL, JSON, CSV, TSV, Parquet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class RepeatedKeys(dict):
-    """A JSON object in which a key stands twice: ``json`` keeps the last value without a word."""
+    """A JSON object with a repeated key, of which ``json`` silently keeps the last value."""
 
     key: str = ""
 
@@ -62,7 +62,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_json(text: str, where: str) -> Any:
-    """Return a JSON value; a syntax error is the caller's to tell."""
+    """Return a JSON value; the caller reports a syntax error."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
@@ -112,7 +112,7 @@ def _jsonl(path: Path) -> Iterator[Located]:
 
 
 def _alone(error: json.JSONDecodeError) -> str:
-    """Say that a row stands on one line, where an object ends behind its line or another thing follows it."""
+    """Return advice on rows of one line, where an object goes on in the next line or something follows it."""
     unended = error.pos >= len(error.doc) or error.msg.startswith("Unterminated")
     return "; a row stands on one line, whole and alone" if unended or error.msg == "Extra data" else ""
 
@@ -135,7 +135,7 @@ def _json(path: Path) -> Iterator[Located]:
 
 
 def _array_inside(found: Any) -> str:
-    """Say how to come by the array, where an object holds it or its columns."""
+    """Return advice on how to write the array, where an object holds it or its columns."""
     if not isinstance(found, dict):
         return ""
     key = next((key for key, value in found.items() if isinstance(value, list) and value), None)

@@ -1,4 +1,4 @@
-"""The text of a file that a user brings: UTF-8, gzipped or not; anything else is one sentence that says what it is."""
+"""Read text files that users bring: UTF-8, gzipped or not; any other file is refused by its kind."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _refuse_other_kinds(raw: bytes, path: Path) -> None:
 
 
 def kind_of_bytes(raw: bytes) -> str | None:
-    """Return what kind of file begins with these bytes; None where none is known."""
+    """Return the kind of a file by its first bytes; None where it is not known."""
     if raw[257:262] == b"ustar":
         return "a tar archive"
     return next((kind for mark, kind in KINDS_BY_FIRST_BYTES.items() if raw.startswith(mark)), None)

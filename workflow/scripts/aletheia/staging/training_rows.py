@@ -18,13 +18,13 @@ COLUMNS = ("instruction", "input", "output")
 ROLES = ("system", "user", "assistant")
 # In CSV a missing value has no form of its own. These are what pandas writes for one: NaN, and <NA> in its newer types.
 CSV_MISSING = frozenset({"NaN", "nan", "<NA>"})
-# Words that may as well be meant (None answers a question, NA is Namibia's code): they are learnt, and told of.
+# Words that may be meant as such (None answers a question, NA is Namibia's code): they are kept, with a note.
 DOUBTFUL = frozenset({"none", "null", "na", "n/a", "nan", "<na>", "undefined"})
 FEW_COLUMNS = 12  # named in a sentence
 
 
 def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows of one training file, each either Alpaca-style or chat, and what its owner should hear of them.
+    """Return the rows of one training file, each either Alpaca-style or chat, and notes for its owner.
 
     A cell is missing where it is null or a NaN (Parquet, JSON), or where a CSV or TSV has nothing in it or ``NaN``,
     ``nan`` or ``<NA>``, which is how pandas writes a missing value. A missing input means that there is none; a missing
@@ -58,23 +58,23 @@ def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _notes(path: Path, located: Sequence[Located], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what is read otherwise than a user may think, a sentence each."""
+    """Return a sentence for each thing that is read otherwise than a user may think."""
     notes = []
     columns = dict.fromkeys(name for _, row in located for name in other_formats.unread(row))
     if any("messages" in row for row in rows):
-        both = (raw for (_, raw), row in zip(located, rows, strict=True) if "messages" in row)
-        columns |= dict.fromkeys(name for raw in both for name in COLUMNS if raw.get(name))
+        chats = (raw for (_, raw), row in zip(located, rows, strict=True) if "messages" in row)
+        columns |= dict.fromkeys(name for raw in chats for name in COLUMNS if raw.get(name))
     if columns:
         named = ", ".join(map(repr, columns))
         notes.append(f"{path}: not read, so not learnt: {named} (read are messages, or instruction, input and output)")
-    said = Counter(
+    doubtful = Counter(
         (name, row[name].strip())
         for row in rows
         for name in COLUMNS
         if name in row and row[name].strip().casefold() in DOUBTFUL
     )
-    if said:
-        cells = ", ".join(f"{times} × {word!r} in {name}" for (name, word), times in said.most_common())
+    if doubtful:
+        cells = ", ".join(f"{times} × {word!r} in {name}" for (name, word), times in doubtful.most_common())
         notes.append(f"{path}: learnt as text: {cells}; where nothing is meant, leave the cell empty")
     return notes
 

@@ -1,4 +1,4 @@
-"""What a model's weight files hold, from their headers and their index alone."""
+"""The tensors in a model's weight files, from headers and index alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tensor_shapes(folder: Path, *, named: str, remedy: str) -> dict[str, tuple[i
     shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(folder, [path.name for path in folder.iterdir()], named=named, remedy=remedy):
         try:
-            # For torch it would be mapped as memory to write to, of which there may be less than the file is large.
+            # For torch the file would be mapped as writable memory, of which there may be less than its size.
             with safe_open(folder / file, framework="np") as opened:
                 names = opened.keys()
                 shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in names}

@@ -1,9 +1,9 @@
-"""Whether the files of a model are what its ``config.json`` says, asked of Transformers before a lock vouches for them.
+"""Check with Transformers that a model's files fit its ``config.json``, before a lock vouches for them.
 
-Transformers fills what a checkpoint lacks with random numbers, and drops what it has no place for, with a warning at
-most. Here it is asked the same question on the meta device, where a tensor is a shape without numbers: what it says is
-what it would do when it loads, after its renaming and merging of older checkpoints' tensors, after tying, and after
-each class's own exceptions. Only the headers of the safetensors files are read, so 140 GB take seconds.
+Transformers fills missing tensors with random numbers, and drops those that have no place, with a warning at most. Here
+it loads the files on the meta device, where a tensor is a shape without numbers: its report is what it would do with
+the weights, after renaming and merging older checkpoints' tensors, after tying, and with each class's own exceptions.
+Only the headers of the safetensors files are read, so 140 GB take seconds.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ HARMLESS = re.compile(
 )
 CONVERSION = re.compile(r"^(\S+) +\| CONVERSION", re.MULTILINE)  # a row of Transformers' report
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-OTHER_ARCHITECTURE_SHARE = (
-    0.9  # of a model's parameters: where more have no tensor, what is there is another architecture's
-)
+# Where more of a model's parameters have no tensor, the weight files are another architecture's.
+OTHER_ARCHITECTURE_SHARE = 0.9
 
 
 class Report(NamedTuple):
-    """What Transformers says of a checkpoint: names of parameters and tensors.
+    """Transformers' report on a checkpoint: names of parameters and tensors.
 
     Attributes
     ----------
@@ -82,7 +81,7 @@ def check_model(folder: Path, *, named: str, remedy: str) -> None:
 
 
 def check_ahead(folder: Path, there: Collection[str], shapes: Shapes | None, *, named: str, remedy: str) -> None:
-    """Refuse what shows before the weights are downloaded.
+    """Refuse, before the weights are downloaded, what small files and headers already show.
 
     Parameters
     ----------
@@ -144,7 +143,7 @@ def check_shapes(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: 
 
 
 def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: str) -> Report:
-    """Return what Transformers says when it loads tensors of these shapes into a model of this kind.
+    """Return Transformers' report on loading tensors of these shapes into a model of this kind.
 
     Parameters
     ----------
@@ -160,7 +159,7 @@ def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, r
 
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # asks for packages, and for numbers
+        del config.quantization_config  # would need further packages, and real numbers
     state = {name: torch.empty(tuple(shape), dtype=torch.bfloat16, device="meta") for name, shape in shapes.items()}
     with quiet(), _captured_reports() as reports:
         try:
@@ -186,7 +185,7 @@ def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, r
 
 
 def misfit(report: Report, architecture: str) -> str | None:
-    """Return in words how a checkpoint does not fit; None where it does."""
+    """Return a sentence on how a checkpoint does not fit; None where it does."""
     if report.left_over and len(report.missing) > OTHER_ARCHITECTURE_SHARE * report.parameters:
         return (
             f"the tensors in its weight files ({shorten_list(report.left_over)}) are not those of the {architecture} "
@@ -209,7 +208,7 @@ def misfit(report: Report, architecture: str) -> str | None:
 
 
 def _without_quantised(report: Report, model: PreTrainedModel) -> Report:
-    """Return a report without the tensors of quantised modules: those that own one which the plain module has not."""
+    """Return a report without quantised modules: those that have a tensor which the plain module lacks."""
     modules = {name: module for name, module in model.named_modules() if any(True for _ in module.parameters(False))}
 
     def owner(tensor: str) -> str | None:
@@ -228,15 +227,15 @@ def _without_quantised(report: Report, model: PreTrainedModel) -> Report:
 @contextlib.contextmanager
 def _captured_reports() -> Iterator[list[str]]:
     """Collect Transformers' reports on loading instead of showing them: nothing else names a failed conversion."""
-    logger, said = logging.getLogger("transformers.modeling_utils"), []
+    logger, messages = logging.getLogger("transformers.modeling_utils"), []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING)
     logger.propagate = False
     try:
-        yield said
+        yield messages
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

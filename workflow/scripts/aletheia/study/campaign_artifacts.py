@@ -14,7 +14,7 @@ from typing import Any
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study.benchmarks import HUMANEVAL, table_name
 from aletheia.study.paths import BASE, Paths, run_name
-from aletheia.study.planned_runs import of_arms, planned_runs, runs_in_turns
+from aletheia.study.planned_runs import arms_entry, planned_runs, runs_in_turns
 
 Campaigns = Sequence[Mapping[str, Any]]
 RunKey = tuple[str, str, int]  # model, arm, seed
@@ -63,8 +63,8 @@ class CampaignArtifacts:
 
 def probing_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
     """Return a model's arms whose layers follow from a probe; of an index without that list, those that select."""
-    found = of_arms(campaign, model, "probing")
-    return found if found is not None else of_arms(campaign, model, "selecting") or []
+    found = arms_entry(campaign, model, "probing")
+    return found if found is not None else arms_entry(campaign, model, "selecting") or []
 
 
 def campaign_artifacts(
@@ -101,7 +101,7 @@ def campaign_artifacts(
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
                 if HUMANEVAL in run["benchmarks"] and evaluations is None:
                     found.generations[owner] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
-            if arm in (of_arms(campaign, model, "selecting") or []):
+            if arm in (arms_entry(campaign, model, "selecting") or []):
                 found.selections[key] = Path(paths.selection(*key))
             if arm in probing_arms(campaign, model):
                 found.probes[key] = Path(paths.probe(model, seed))

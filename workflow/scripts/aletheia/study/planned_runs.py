@@ -8,7 +8,7 @@ from typing import Any
 from aletheia.study.arms import STD
 
 TURNS = "turns"  # a campaign's ``speed``: arms timed alternately in one process; ``wall_clock`` is the runs' own times
-OF_ARMS = ("arms", "selecting", "probing", "own_arms", "recipes", "arm_benchmarks")
+ARM_KEYS = ("arms", "selecting", "probing", "own_arms", "recipes", "arm_benchmarks")
 
 
 def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -20,7 +20,7 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     campaign
         Either ``{…, runs: [each as above]}``, or in short ``{…, arms, seeds, models: {model: {family,
         headline, benchmarks, …, arms?}}}``, which means every model in every arm (or in its own) with every
-        seed. Other entries of a model about its arms (:data:`OF_ARMS`) are left out.
+        seed. Other entries of a model about its arms (:data:`ARM_KEYS`) are left out.
     """
     if "runs" in campaign:
         return list(campaign["runs"])
@@ -34,12 +34,12 @@ def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _run_facts(model: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """Return a run's facts about its model, with the benchmarks of its arm where that has its own."""
-    facts = {key: fact for key, fact in model.items() if key not in OF_ARMS}
+    facts = {key: fact for key, fact in model.items() if key not in ARM_KEYS}
     benchmarks = model.get("arm_benchmarks", {}).get(arm)
     return facts if benchmarks is None else {**facts, "benchmarks": benchmarks}
 
 
-def of_arms(campaign: Mapping[str, Any], model: str, key: str) -> Any:
+def arms_entry(campaign: Mapping[str, Any], model: str, key: str) -> Any:
     """Return an entry about a model's arms from a campaign in short: the model's own, or the campaign's, or None."""
     return campaign.get("models", {}).get(model, {}).get(key, campaign.get(key))
 
