@@ -1,4 +1,4 @@
-# Cluster: a look at the devices that its jobs see.
+# Cluster: print the devices that its jobs see.
 
 
 rule leonardo_smoke:

@@ -9,8 +9,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-# Snakemake imports pandas, which takes as long as half of all else, to see whether a param is one of its frames
-# (persistence/__init__.py of 9.27). None of ours is. To go once Snakemake looks without importing.
+# Snakemake imports pandas, which takes half as long as all else, to see whether a param is a data frame
+# (persistence/__init__.py of 9.27). None of ours is. Remove this once Snakemake looks without importing.
 sys.modules.setdefault("pandas", None)
 
 PROJECT = Path(workflow.basedir)
@@ -54,7 +54,7 @@ try:
     read_configuration(workflow.config_settings.configfiles)
     STUDY = load_study(config, count_rows)
     TREES = Paths(*trees(config))
-    # Before Snakemake misses a file: it would name the rule that reads it, and not the registry that says so.
+    # Before Snakemake reports a missing file: it would name the rule that reads it, and not the registry's entry.
     check_registries(STUDY, Path(TREES.resources))
     SITE = read_site(config.get("site"))
 except UserError as error:
@@ -75,9 +75,8 @@ if workflow.is_main_process:
 # Steps whose logs may hold a note for the user.
 notes = NoteWatcher([Path("logs") / step for step in ("stage", "tokens", "precision", "train")], logger.warning)
 
-# Without conda the interpreter that runs Snakemake runs the scripts, activated or not, and what stands for it starts them
-# at once. Exported here and not written into the shell commands, since there its path would be part of what triggers
-# reruns.
+# Without conda, scripts run in the interpreter that runs Snakemake, activated or not; LAUNCHER starts them in it at once.
+# Exported here and not written into the shell commands, since there its path would be part of what triggers reruns.
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 shell.prefix(
     "set -euo pipefail; "

@@ -3,8 +3,8 @@
 # these are a second job, in its environment: the step generate.
 
 
-# A rule's outputs are fixed, so each set of benchmarks that the runs of some arm answer has its own rule. A shell command is put
-# together when its job runs, from what a loop's variables are by then: nothing of a loop stands in one.
+# A rule's outputs are fixed, so each set of benchmarks that the runs of some arm answer has its own rule. A shell command
+# is formatted when its job runs, with the last values of a loop's variables: so it uses none of them.
 for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generate", "generate.py", "vllm")):
     for benchmarks, evaluated in STUDY.benchmark_sets(step).items():
 

@@ -1,4 +1,4 @@
-# Figures: drawn from the statistics and what aggregate wrote; a change of style reruns nothing else.
+# Figures: plotted from the statistics and the tables of aggregate; a change of style reruns nothing else.
 
 
 rule figures:

@@ -1,6 +1,6 @@
 # Interleaved: arms timed in turns in one process, for tighter ratios than those of the ledger's runs. Part of the default
 # target where a campaign says `speed: turns`. `snakemake paired` takes std (twice, so that a measurement shows what it
-# cannot tell apart) and each other arm, a job an arm: what fails, and what an arm more makes, is that arm's alone.
+# cannot tell apart) and each other arm, one job an arm: a failure, or a further arm, concerns that arm alone.
 # `snakemake attribution` asks where a step's time goes.
 
 

@@ -1,6 +1,6 @@
 # Train: the same work in every arm. `std` adapts all layers, `ale` the selection, `cm` the selection for more steps;
-# further arms reuse the rule that fits them. Each takes all cores, so that no timed job has company. What an arm does not
-# need (probe, selection, the runs that buy its steps) is no input of its job.
+# further arms reuse the rule that fits them. Each takes all cores, so that a timed job runs alone. What an arm does not
+# need (probe, selection, the runs that decide its number of steps) is no input of its job.
 
 
 TRAIN = lineage(

@@ -1,4 +1,4 @@
-"""What would have to be made again, why, and how long it took the last time."""
+"""The artifacts that would have to be made again, why, and how long each took the last time."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from aletheia.study.results_tree import other_campaigns
 
 @dataclass
 class AuditRow:
-    """One thing to do.
+    """One row of an audit: something to do.
 
     Attributes
     ----------
     artifact, rule
-        What would be made again, and by which rule; no rule for a file that none makes.
+        The artifact that would be made again, and its rule; empty for a file that no rule makes.
     changes
-        Why: the module, key or file that differs.
+        The reasons: the module, key or file that differs.
     remedy
-        What to do, its commands as they can be run; empty where Snakemake without a target does it.
+        What to do, with commands that can be run as they are; empty where Snakemake without a target does it.
     seconds
-        What making it took the last time; None where another row counts the same job, or nothing is known.
+        Time that its job took the last time; None where another row counts the same job, or nothing is known.
     estimated
         Whether ``seconds`` is the median of the rule's other jobs.
     kind
@@ -57,18 +57,18 @@ class AuditRow:
 
 @dataclass
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes
     ----------
     rows
         What is to be done.
     notes
-        What is worth a word without being a row.
+        Remarks that are no rows.
     busy
         Models and seeds that were timed on a busy machine, each with the command that times it again.
     other_study
-        Why a run would stop before its first job, since the results tree is another study's; None where it is not.
+        The reason why a run would stop before its first job, where the results tree is another study's; else None.
     """
 
     rows: list[AuditRow]
@@ -83,7 +83,7 @@ class Audit:
 
 
 def audit(configfiles: Iterable[Path] = ()) -> Audit:
-    """Hold a study against its configuration, its code, and its own records.
+    """Check a study's results against its configuration, its code, and its own records.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
     records = _Records(whole or jobs, contents)
     notes += [f"{shorten_list(n.path for n in verified.notes)}: {verified.notes[0].problem}"] if verified.notes else []
     other_study = other_campaigns(inventory.results, inventory.study)
-    # The same of a tree without a record, in other words.
+    # Such a finding says the same as `other_study`.
     findings = [f for f in verified.findings if not (other_study and f.kind == "configuration")]
     rows = _reruns(jobs, records, {f.owner for f in findings}, remedies)
     rows += _rows_of_findings(findings, jobs, records, remedies)
@@ -117,18 +117,18 @@ def audit(configfiles: Iterable[Path] = ()) -> Audit:
 
 
 def _busy_times(inventory: Inventory, contents: FileCache, remedies: Remedies) -> list[str]:
-    """Return each model and seed of which a run was timed on a busy machine, with how to time it again."""
-    found: dict[tuple[str, int], list[str]] = {}
+    """Return a sentence for each model and seed with runs timed on a busy machine, and how to time them again."""
+    busy_runs: dict[tuple[str, int], list[str]] = {}
     paths = {key: f"{inventory.results}/train/{key[0]}/{key[1]}/seed{key[2]}/run.json" for key in inventory.study.runs}
     for (model, arm, seed), path in paths.items():
         with contextlib.suppress(UserError):
             reason = busy_reason(contents.envelope(Path(path))["observed"].get("load", {}))
             if reason:
-                found.setdefault((model, seed), []).append(f"{arm}: {reason}")
+                busy_runs.setdefault((model, seed), []).append(f"{arm}: {reason}")
     return [
         f"{model}, seed {seed} was timed on a busy machine ({', '.join(busy)}); to time its arms again on a quiet one, "
         + remedies.time_again(path for key, path in paths.items() if (key[0], key[2]) == (model, seed))
-        for (model, seed), busy in found.items()
+        for (model, seed), busy in busy_runs.items()
     ]
 
 
@@ -155,7 +155,7 @@ def _every_job(configfiles: list[Path], targets: list[str]) -> tuple[list[Job], 
 
 
 class _Records:
-    """What artifacts say of how they were made."""
+    """The records of a study's artifacts about the jobs that made them."""
 
     def __init__(self, jobs: Iterable[Job], contents: FileCache) -> None:
         self.contents = contents
@@ -168,16 +168,17 @@ class _Records:
                 self._by_rule.setdefault(job.rule, []).append(seconds)
 
     def lineage(self, job: Job) -> Mapping[str, Any] | None:
-        """Return how the first of a job's outputs that can be read was made."""
+        """Return the lineage of the first of a job's outputs that can be read."""
         return next((e["lineage"] for e in self._envelopes(job)), None)
 
     def planned_whole(self, job: Job) -> Job:
-        """Return the same job as the study's whole plan has it."""
+        """Return the job of the whole plan that writes the same output."""
         return self.makers.get(job.outputs[0], job)
 
     def unchanged_inputs(self, lineage: Mapping[str, Any]) -> set[str]:
-        """Return the inputs that hold just what an artifact was made from."""
-        return {name for name, there in lineage["inputs"].items() if self._holds(Path(name), there["sha256"])}
+        """Return the inputs whose hash is the one that an artifact recorded."""
+        inputs = lineage["inputs"].items()
+        return {name for name, recorded in inputs if self._holds(Path(name), recorded["sha256"])}
 
     def _holds(self, path: Path, sha256: str) -> bool:
         try:
@@ -214,7 +215,7 @@ def _makers(jobs: Iterable[Job]) -> dict[str, Job]:
 def _reruns(jobs: Iterable[Job], records: _Records, faulty: Collection[str], remedies: Remedies) -> list[AuditRow]:
     """Return the rows of the jobs that Snakemake plans."""
     rows, makers, newer = [], _makers(jobs), set[str]()
-    # Producers come first, so that what follows a job that is newer alone can be so too.
+    # Producers come first: a job that follows one that is newer by time alone can be so too.
     for job in jobs:
         lineage = records.lineage(job)
         unchanged = records.unchanged_inputs(lineage) if lineage else set()
@@ -241,8 +242,8 @@ def _by_time(job: Job) -> bool:
 
 
 def _add_touch_remedies(rows: list[AuditRow], remedies: Remedies) -> list[AuditRow]:
-    """Add how to keep what is newer alone: Snakemake deletes a job's outputs before it runs it."""
-    # Without a target, all that is planned would pass as made by the present code.
+    """Add the command that keeps what is newer by time alone, which Snakemake would delete before running its job."""
+    # Without a target, --touch would mark all that is planned as made by the present code.
     alone = all(row.kind == "newer" for row in rows)
     for row in rows:
         if row.kind == "newer":
@@ -253,7 +254,7 @@ def _add_touch_remedies(rows: list[AuditRow], remedies: Remedies) -> list[AuditR
 def _rows_of_findings(
     findings: Iterable[Finding], jobs: Iterable[Job], records: _Records, remedies: Remedies
 ) -> list[AuditRow]:
-    """Return the rows of what verify found and the planned jobs do not mend anyway."""
+    """Return the rows of the findings that the planned jobs do not mend."""
     remade = set(_makers(jobs))
     rows = []
     for finding in findings:
@@ -267,20 +268,20 @@ def _rows_of_findings(
 
 
 def _unrecorded_changes(jobs: Iterable[Job], records: _Records, remedies: Remedies) -> list[AuditRow]:
-    """Return the rows of jobs that would now be done otherwise, where Snakemake has no record that shows it."""
+    """Return the rows of jobs that differ from what was recorded, where Snakemake has no record that shows it."""
     rows = []
     for job in jobs:
         recorded = records.lineage(job)
-        found = differences(recorded, job.facts) if recorded else []
-        if found:
+        differing = differences(recorded, job.facts) if recorded else []
+        if differing:
             output = job.outputs[0]
             remedy = remedies.make_again_unrecorded(output)
-            rows.append(AuditRow(output, job.rule, found, remedy, kind="unseen", **records.cost(job)))
+            rows.append(AuditRow(output, job.rule, differing, remedy, kind="unseen", **records.cost(job)))
     return rows
 
 
 def _following(whole: Iterable[Job], records: _Records, remedies: Remedies) -> list[AuditRow]:
-    """Return the rows of jobs that no other row counts, and that read what other rows make again."""
+    """Return the rows of the jobs that no other row counts and that read what other rows make again."""
     rows, makers = [], records.makers
     # Producers come first, so that one pass follows every chain.
     for job in whole:

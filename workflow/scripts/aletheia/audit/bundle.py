@@ -1,4 +1,4 @@
-"""What goes into an evidence bundle: a finished study's artifacts, the code and configuration that made them.
+"""The content of an evidence bundle: a finished study's artifacts, the code and configuration that made them.
 
 Weights stay out, named by hash (:mod:`aletheia.audit.bundle_omissions`).
 """
@@ -22,10 +22,10 @@ from aletheia.study.schema import schema, trees, with_defaults
 from aletheia.study.study import Study
 
 CONFIG = "config/config.yaml"
-# Where a bundle has the campaigns and registries that lie outside the project's folder.
+# The folder of a bundle for campaigns and registries that lie outside the project's folder.
 GIVEN_FOLDER = "config/given"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".gguf"}
-# What a bundle needs of the project, so that it can be checked, read and run again where it is unpacked.
+# The project's files that a bundle needs, to be checked, read and run again where it is unpacked.
 PROJECT_PATTERNS = (
     *("CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", "README.md", "Snakefile", "constraints.txt"),
     *("pyproject.toml", "config/**/*", "docs/**/*", "envs/*", "profiles/**/*", "rules/*", "workflow/**/*"),
@@ -124,7 +124,7 @@ def collect(configuration: Mapping[str, Any]) -> Bundle:
         add_member(path, members, omitted, weights=filled["evidence"]["adapters"])
     _add_given(members, omitted, rules)
     expect_unchanged(members, rules)
-    # Written anew: the study's own configuration takes the default one's place.
+    # The study's merged configuration is written in the default one's place.
     members.discard(CONFIG)
     given = _rename_given(filter(_outside, configured), members)
     members -= set(given.values())
@@ -133,7 +133,7 @@ def collect(configuration: Mapping[str, Any]) -> Bundle:
 
 
 def expect_whole(results: str, resources: str, files: Collection[str]) -> None:
-    """Stop where the study is not finished, or its trees have no name inside a bundle.
+    """Refuse a study that is not finished, or whose trees lie outside the project's folder.
 
     Raises
     ------
@@ -152,9 +152,9 @@ def expect_whole(results: str, resources: str, files: Collection[str]) -> None:
 
 
 def expect_unchanged(members: Collection[str], rules: Collection[str] = ()) -> None:
-    """Stop where a file is not what the artifact that vouches for it recorded: an adapter's, or staged data.
+    """Refuse a file whose hash is not the one that its artifact recorded: an adapter's, or staged data.
 
-    A file with a sidecar of its own is held against that where the bundle's lineage names it as an input.
+    A file with a sidecar of its own is checked where a lineage in the bundle names it as an input.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def add_member(path: Path, members: set[str], omitted: dict[str, dict[str, Any]]
     if path.is_dir():
         _add_folder(path, members, omitted, weights=weights)
     elif path.suffix in WEIGHTS:
-        # A table of token ids, as large as weights: the data that it is made of goes in.
+        # A table of token ids is as large as weights; the data that it is made of goes in.
         omitted |= {path.as_posix(): artifacts.payload(artifacts.sidecar(path), "file")["files"][path.name]}
     elif path.exists():
         members.add(path.as_posix())
@@ -258,7 +258,7 @@ def _add_staged(lock: Path, members: set[str], omitted: dict[str, dict[str, Any]
 
 
 def _add_given(members: set[str], omitted: dict[str, dict[str, Any]], rules: Collection[str]) -> None:
-    """Add what lineages name and no step made: a user's data, the published tables; files elsewhere stay out."""
+    """Add the inputs that no step made: a user's data, the published tables. Files elsewhere stay out."""
     for path in sorted(members):
         if not is_artifact(path, rules):
             continue

@@ -33,7 +33,7 @@ PROFILES = {
 # Terms beyond RO-Crate 1.1's context, spelled out so that none has to be fetched.
 TERMS = {name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "environment")}
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
-# One job makes what shares a stem; these make all of a folder; the others run once.
+# Rules of which one job makes all files of a stem, and rules of which one makes all of a folder; others run once.
 RULES_BY_STEM = (
     *("stage_model", "stage_data", "tokens", "precision", "batches", "probe", "select", "figures"),
     *("probe_draw", "interleave", "attribute"),
@@ -120,7 +120,7 @@ def _profile(crate: ROCrate, uri: str) -> ContextEntity:
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """Return what the crate says of a file."""
+    """Return the properties of a file in the crate."""
     file = Path(path)
     facts = {"name": path, "sha256": artifacts.sha256_file(file), "contentSize": str(file.stat().st_size)}
     if file.suffix == ".py":
@@ -134,9 +134,9 @@ def _format(path: str) -> dict[str, str]:
 
 def _reference(crate: ROCrate, path: str, sha256: str) -> Any:
     """Return a file of the bundle; one that it leaves out is named by hash, as no part of it."""
-    there = crate.get(path)
-    if there is not None:
-        return there
+    member = crate.get(path)
+    if member is not None:
+        return member
     name = f"#{path}"
     properties = {"@type": "CreativeWork", "name": path, "sha256": sha256}
     return crate.get(name) or crate.add(ContextEntity(crate, name, properties))
@@ -171,13 +171,13 @@ def _single(values: list[Any]) -> Any:
 
 
 def _results(crate: ROCrate, outputs: list[str]) -> list[Any]:
-    """Return what a job wrote, sidecars included; a folder by its sidecar."""
+    """Return the files that a job wrote, sidecars included; a folder by its sidecar."""
     names = [name for path in outputs for name in (path, path + SIDECAR)]
     return [entity for entity in map(crate.get, names) if entity is not None]
 
 
 def _status(made: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Return whether a job's runs ended well; a run that failed is a result with its reason."""
+    """Return the status of a job's action; a run that failed is a result with its reason."""
     failed = [e["payload"] for e in made if e["payload"].get("status", "ok") != "ok"]
     if not failed:
         return {"actionStatus": "http://schema.org/CompletedActionStatus"}
@@ -186,7 +186,7 @@ def _status(made: list[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _surroundings(envelope: Mapping[str, Any]) -> dict[str, str]:
-    """Return where a job ran, and with what."""
+    """Return a job's host, device, Python and environment files."""
     observed, environment = envelope["observed"], envelope["lineage"]["environment"]
     files = {name: str(digest) for name, digest in environment.items() if name.startswith("envs/")}
     python = f"{environment['implementation']} {environment['python']}"

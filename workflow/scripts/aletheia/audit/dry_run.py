@@ -1,4 +1,4 @@
-"""What Snakemake would run, as data: its own dry run, read through a logger plugin (``workflow/plugins``)."""
+"""The jobs that Snakemake would run, as data: its own dry run, read through a logger plugin (``workflow/plugins``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT
 
 PLUGINS = ROOT / "workflow" / "plugins"
-# What Snakemake says on the way to any end, and its own calls.
+# Lines that Snakemake prints in any case, and those of its tracebacks.
 CHATTER = re.compile(r"^(Using .*profile|host: |Building DAG|\s*File \"|None$|$)")
 
 
@@ -50,9 +50,9 @@ def planned_jobs(
     configfiles
         What ``--configfile`` names.
     targets
-        Planned beside the study's own.
+        Targets to plan besides the study's own.
     everything
-        Every job of the study, as though nothing were there.
+        Whether to return every job of the study, as though no output were there.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def planned_jobs(
 
 
 def _in_one_line(text: str) -> str:
-    """Return what Snakemake said in one line, without its chatter."""
+    """Return Snakemake's messages in one line, without those that it always prints."""
     lines = [line.strip() for line in text.splitlines() if not CHATTER.match(line)]
     return " ".join(lines)[:500] or "it says nothing of why"
 

@@ -1,4 +1,4 @@
-"""What files hold: their hashes and their envelopes, each read once."""
+"""A cache of files' hashes and envelopes, each read once."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class FileCache:
             list(pool.map(self._ahead, pending))
 
     def _ahead(self, path: Path) -> None:
-        # Whoever asks for this file will be told.
+        # The error is raised again where the file's hash is asked for.
         with contextlib.suppress(Unreadable):
             self.sha256(path)
 
     def sha256(self, path: Path) -> str | None:
-        """Return the sha256 of a file's bytes; None where there is no file, it goes just now, or is out of sight.
+        """Return the sha256 of a file's bytes; None where this user sees no file, or it is deleted meanwhile.
 
         Raises
         ------

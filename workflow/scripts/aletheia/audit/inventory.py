@@ -1,4 +1,4 @@
-"""What a study should consist of, held against what is there."""
+"""The files that a study should consist of, compared with what is there."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Inventory:
 
 
 def results_folder(configfiles: Iterable[Path] = ()) -> str:
-    """Return where the study leaves its results, as far as the configuration that is here says."""
+    """Return the study's results folder, by the configuration of this folder where there is one."""
     configfiles = list(configfiles)
     return trees(read_configuration(configfiles) if CONFIG.is_file() or configfiles else {})[0]
 
 
 def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
-    """Return what the study of a configuration should consist of.
+    """Return the files that the study of a configuration should consist of.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     # No rule makes it, and nothing follows from it: it need not be there.
     files |= {record: ""} if os.path.exists(record) else {}
     for target, on_demand in ON_DEMAND.items():
-        asked = on_demand(study, results)
+        of_target = on_demand(study, results)
         # Once one of its files is there, all are expected.
-        if any(map(os.path.exists, asked)):
-            files |= asked
-            demanded |= dict.fromkeys(asked, target)
+        if any(map(os.path.exists, of_target)):
+            files |= of_target
+            demanded |= dict.fromkeys(of_target, target)
     return Inventory(study, results, resources, files, demanded)
 
 
@@ -96,7 +96,7 @@ def verify_study(inventory: Inventory, contents: FileCache | None = None) -> Ver
     other = _other_configuration(inventory, verified)
     if other is None:
         return verified
-    # What such a tree lacks, and has beside, another configuration says; only what some artifact names is known.
+    # Another configuration decides what belongs into such a tree: only what some artifact names is known to be missing.
     known = [f for f in verified.findings if f.kind != "missing" or f.expected]
     return replace(verified, findings=sorted([other, *known]), notes=[])
 

@@ -1,6 +1,6 @@
 """The ancestry of files as a graph: each artifact with what it was made from, down to weights, data, code and machine.
 
-Pure: what is drawn of it stands in :mod:`aletheia.audit.lineage_text` and :mod:`aletheia.audit.lineage_svg`.
+It is shown by :mod:`aletheia.audit.lineage_text` and :mod:`aletheia.audit.lineage_svg`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from aletheia.provenance.artifacts import SIDECAR
 from aletheia.provenance.file_walk import closed_above
 from aletheia.provenance.staged_files import LOCK
 
-# What an artifact's lineage says beside its inputs, as a node shows it.
+# The keys of a lineage, besides its inputs, that a node shows.
 LINEAGE_KEYS = ("code", "config", "commit", "dirty")
-# What was observed while it was made.
+# The keys of `observed` that a node shows.
 OBSERVED_KEYS = ("host", "device", "started", "ended", "seconds")
 
 
@@ -87,7 +87,7 @@ class Graph:
     edges: list[Edge]
 
     def sources(self, path: str) -> list[str]:
-        """Return what a file was made from."""
+        """Return the files that a file was made from."""
         return self._sources.get(path, [])
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ def _subject(path: str) -> str:
 
 
 def _expect_at_home(root: str) -> None:
-    """Stop where the paths of a lineage, which are relative to the study's folder, lead nowhere."""
+    """Refuse a file outside its study's folder, to which the paths of its lineage are relative."""
     try:
         lineage = artifacts.read(envelope_of(Path(root)))["lineage"]
     except UserError:
@@ -179,17 +179,17 @@ def _expect_at_home(root: str) -> None:
 
 def _read(path: str, omitted: Mapping[str, str]) -> tuple[Node, dict[str, str]]:
     """Return a file's node and ``{input: recorded sha256}``."""
-    there = _node_of_file(path, omitted)
+    file_node = _node_of_file(path, omitted)
     holder = envelope_of(Path(path))
     if holder is None:
-        return there, {}
+        return file_node, {}
     try:
         envelope = artifacts.read(holder)
     except UserError as error:
-        return replace(there, kind="damaged", status="changed", problem=problem_of(error, holder)), {}
+        return replace(file_node, kind="damaged", status="changed", problem=problem_of(error, holder)), {}
     lineage, payload = envelope["lineage"], envelope["payload"]
     node = replace(
-        there,
+        file_node,
         kind=envelope["schema"],
         step=lineage["step"],
         payload_sha256=envelope["payload_sha256"],
@@ -215,7 +215,7 @@ def _is_sidecar_of(name: str, names: Iterable[str]) -> bool:
 
 
 def _check_own_files(node: Node, vouched: Mapping[str, str], omitted: Mapping[str, str]) -> Node:
-    """Hold an artifact's own files (a sidecar's, a run's adapter) against what it says of them."""
+    """Check the files that an artifact vouches for (a sidecar's, a run's adapter) against their recorded hashes."""
     if node.status != "ok":
         return node
     for part, expected in vouched.items():
@@ -226,7 +226,7 @@ def _check_own_files(node: Node, vouched: Mapping[str, str], omitted: Mapping[st
 
 
 def _node_of_file(path: str, omitted: Mapping[str, str]) -> Node:
-    """Return the node of what is there: with a file's hash, or with the reason why there is none."""
+    """Return a file's node, with its hash, or with the reason why it has none."""
     file = Path(path)
     try:
         # Of `os.path`: for pathlib a folder that this user may not enter is an error.
@@ -249,7 +249,7 @@ def _absent_node(node: Node, omitted: Mapping[str, str]) -> Node:
 
 
 def _check_recorded_hash(node: Node, edge: Edge, omitted: Mapping[str, str]) -> Node:
-    """Return a node with what one recorded hash shows of it."""
+    """Return a node with its status after a comparison with one recorded hash."""
     if edge.source.startswith(edge.target.removesuffix(LOCK) + "/") and edge.target.endswith(LOCK):
         kind = "weights" if "/models/" in edge.target else "staged data"
         node = replace(node, kind=kind, step=None)

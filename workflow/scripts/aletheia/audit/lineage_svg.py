@@ -21,7 +21,7 @@ from aletheia.audit.lineage_text import HASH_CHARACTERS, LOCKS, environment_name
 BOX_WIDTH, BOX_HEIGHT, GAP, COLUMN_GAP, MARGIN, HEAD, LINE = 200, 34, 10, 70, 24, 64, 12
 LINE_CHARACTERS = 33  # of 6 pixels, that fit into a box
 MAX_BOXES_PER_COLUMN = 12  # files a column; where there are more, they are grouped
-SWEEPS = 4  # of ordering each column by its neighbours; more change nothing visible
+SWEEPS = 4  # over all columns, each ordered by its neighbours; more change nothing visible
 GIVEN_STEP = "given and staged files"
 BORDERS = {"ok": "#4878a8", "omitted": "#c08a00", "missing": "#c62828", "changed": "#c62828"}
 FILLS = {"ok": "#f4f8fc", "omitted": "#fff8e1", "missing": "#fdecea", "changed": "#fdecea"}
@@ -64,7 +64,7 @@ class DiagramNode:
         return (f"{wrong} {self.status}" if wrong else ""), name
 
     def title(self) -> str:
-        """Return all that a pointer over the box shows."""
+        """Return the tooltip of the box."""
         return "\n".join(
             f"{n.path}\n  sha256 {n.sha256}" + (f"\n  {n.status}: {n.problem}" if n.problem else "") for n in self.nodes
         )
@@ -74,8 +74,8 @@ def render_svg(graph: Graph) -> bytes:
     """Return the picture of a graph as SVG."""
     steps = _steps(graph)
     columns = [_boxes([n for n in graph.nodes.values() if _step(n) == s], i) for i, s in enumerate(steps)]
-    home = {node.path: box for column in columns for box in column for node in box.nodes}
-    arrows = _arrows(graph, home)
+    box_of = {node.path: box for column in columns for box in column for node in box.nodes}
+    arrows = _arrows(graph, box_of)
     _lay_out(columns, arrows)
     panels = [_panel([n for n in graph.nodes.values() if _step(n) == step]) for step in steps]
     tallest = max(box.y + BOX_HEIGHT for column in columns for box in column)
@@ -94,7 +94,7 @@ def render_svg(graph: Graph) -> bytes:
         weight="bold",
     )
     for (source, target), count in arrows.items():
-        _add_arrow(svg, home[source], home[target], count)
+        _add_arrow(svg, box_of[source], box_of[target], count)
     for number, (step, column, panel) in enumerate(zip(steps, columns, panels, strict=True)):
         x = MARGIN + number * (BOX_WIDTH + COLUMN_GAP)
         _add_text(svg, x, HEAD - 14, step, size="12px", fill="#4878a8", weight="bold")
@@ -120,9 +120,9 @@ def _steps(graph: Graph) -> list[str]:
             before.setdefault(source, set())
     before |= {step: set() for step in map(_step, graph.nodes.values()) if step not in before}
     order = graphlib.TopologicalSorter({step: sorted(before[step]) for step in sorted(before)}).static_order()
-    there = set(map(_step, graph.nodes.values()))
-    # What nothing made stands at the left edge, whatever reads it.
-    return sorted((step for step in order if step in there), key=lambda step: step != GIVEN_STEP)
+    present = set(map(_step, graph.nodes.values()))
+    # Files that no step made are the leftmost column, whatever reads them.
+    return sorted((step for step in order if step in present), key=lambda step: step != GIVEN_STEP)
 
 
 def _boxes(nodes: list[Node], column: int) -> list[DiagramNode]:
@@ -136,11 +136,11 @@ def _boxes(nodes: list[Node], column: int) -> list[DiagramNode]:
     return [DiagramNode(group, column) for group in groups.values()]
 
 
-def _arrows(graph: Graph, home: dict[str, DiagramNode]) -> dict[tuple[str, str], int]:
-    """Return how many edges run between two boxes, each named by its first file."""
+def _arrows(graph: Graph, box_of: dict[str, DiagramNode]) -> dict[tuple[str, str], int]:
+    """Return the number of edges between two boxes, each named by its first file."""
     arrows: dict[tuple[str, str], int] = {}
     for edge in graph.edges:
-        source, target = home[edge.source], home[edge.target]
+        source, target = box_of[edge.source], box_of[edge.target]
         if source is not target:
             ends = source.nodes[0].path, target.nodes[0].path
             arrows[ends] = arrows.get(ends, 0) + 1

@@ -1,4 +1,4 @@
-"""Why a job would run again, in few words: the module, the key or the file that differs."""
+"""The reasons for which a job would run again, in few words: the module, the key or the file that differs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aletheia.audit.dry_run import Job
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.provenance.lineage import environment, parse_facts
 
-# Snakemake's reasons, each with how it begins.
+# The beginnings of Snakemake's reasons.
 REASONS = {
     "missing": "Missing output files: ",
     "incomplete": "Incomplete output files: ",
@@ -38,7 +38,7 @@ ABSENT = "absent"
 def changes(
     job: Job, recorded: Mapping[str, Any] | None, makers: Mapping[str, Job], unchanged: Collection[str] = ()
 ) -> list[str]:
-    """Return what makes a job run again.
+    """Return the reasons for which a job would run again.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def changes(
     """
     parts = _SPLIT.split(job.reason)
     kinds = {begins: kind for kind, begins in REASONS.items()}
-    said = [
+    reasons = [
         words
         for begins, rest in zip(parts[1::2], parts[2::2], strict=True)
         for words in _in_words(
@@ -61,11 +61,11 @@ def changes(
         )
     ]
     # Snakemake looks no further where a job follows another one, so its own changes are always added.
-    own = differences(recorded, job.facts) if recorded else []
-    # Where the set of inputs is another, so is its digest among the params.
-    if REASONS["params"] in parts and REASONS["inputs"] not in parts and not own:
-        own = ["code or settings, as Snakemake recorded them"]
-    return [*own, *said] or [job.reason]
+    differing = differences(recorded, job.facts) if recorded else []
+    # Another set of inputs has another digest among the params.
+    if REASONS["params"] in parts and REASONS["inputs"] not in parts and not differing:
+        differing = ["code or settings, as Snakemake recorded them"]
+    return [*differing, *reasons] or [job.reason]
 
 
 def _in_words(
@@ -73,7 +73,7 @@ def _in_words(
 ) -> Iterator[str]:
     """Yield one of Snakemake's reasons in few words; nothing for params, whose differences say more."""
     if kind == "missing":
-        # A sidecar goes without saying beside its file.
+        # A file that is named stands for its sidecar too.
         named = [f for f in files if f.removesuffix(SIDECAR) == f or f.removesuffix(SIDECAR) not in files]
         yield f"missing: {shorten_list(named)}" if made else "not there"
     elif kind == "updated":
@@ -96,7 +96,7 @@ def shorten_list(names: Iterable[str]) -> str:
 
 
 def differences(recorded: Mapping[str, Any], facts: Iterable[str]) -> list[str]:
-    """Return what differs between an artifact's lineage and what its rule would pass now.
+    """Return the differences between an artifact's lineage and the one that its rule would pass now.
 
     Parameters
     ----------
@@ -126,22 +126,21 @@ def _flat_modules(code: Mapping[str, str]) -> bool:
 
 
 def other_packages(recorded: Mapping[str, Any]) -> list[str]:
-    """Return the packages, and the interpreter, that are others here than where an artifact was made.
+    """Return the packages, and the interpreter, whose versions here are not those that an artifact was made with.
 
-    Nothing for an artifact that was made in an environment of its rule's own: that holds no Snakemake, as the one that
-    runs Snakemake always does. Such a job's packages are its environment file's to say, whose digest
-    :func:`differences` compares; those that are installed here decide nothing about it.
+    Empty for an artifact that was made in its rule's own environment, which is one without Snakemake. The packages of
+    such a job follow from its environment file, whose digest :func:`differences` compares, and not from those here.
 
     Parameters
     ----------
     recorded
         The artifact's ``lineage``.
     """
-    here, there = environment(), recorded["environment"]
-    if "snakemake" not in there["packages"]:
+    here, then = environment(), recorded["environment"]
+    if "snakemake" not in then["packages"]:
         return []
-    python = [] if here["python"] == there["python"] else [f"python {there['python']} → {here['python']}"]
-    return [*python, *_differing(there["packages"], here["packages"])]
+    python = [] if here["python"] == then["python"] else [f"python {then['python']} → {here['python']}"]
+    return [*python, *_differing(then["packages"], here["packages"])]
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

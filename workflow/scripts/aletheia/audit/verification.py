@@ -1,4 +1,4 @@
-"""Hold every artifact against its own hash, its place, what the others recorded of it, and what the study asks for."""
+"""Check every artifact against its own hash, its path, the hashes that others recorded, and the study's list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from aletheia.audit import bundle_omissions
 from aletheia.audit.file_cache import FileCache
-from aletheia.audit.sidecars import envelope_of, is_envelope, stands_beside, stands_empty, vouched_files
+from aletheia.audit.sidecars import described_path, envelope_of, is_envelope, stands_empty, vouched_files
 from aletheia.audit.temporary_files import exempt_paths, is_temporary
 from aletheia.errors import Unreadable, UserError
 from aletheia.provenance import artifacts
@@ -18,7 +18,7 @@ from aletheia.provenance.artifacts import SIDECAR
 from aletheia.provenance.file_walk import closed_above, files_below
 from aletheia.provenance.staged_files import LOCK
 
-# What a name that ends so says of the artifact's schema.
+# The schemas that an artifact may have whose name ends so, and what such an artifact is called.
 SCHEMAS_BY_ENDING = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
 OMITTED = "omitted"  # kind of a file that is rightly absent: counted, and not shown
 
@@ -39,7 +39,7 @@ class Finding:
         (no artifact vouches for it), ``unasked`` (whole, but no run of the study asks for it) or ``configuration`` (the
         study that made this is another).
     owner
-        The output whose making again would mend it; empty where none would.
+        The output that has to be made again to mend it; empty where that would not help.
     rule
         The rule that makes the owner.
     """
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclass
 class Verified:
-    """What a verification came to.
+    """The result of a verification.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class _Verification:
         files = list(files)
         # Of `os.path`: for pathlib a folder that this user may not enter is an error.
         self.files = [path for path in files if os.path.isfile(path)]
-        # A folder's files are its sidecar's to name.
+        # A folder is in neither list: its sidecar names its files.
         self.absent = [path for path in files if not os.path.exists(path)]
         # By file: the artifact that vouches for it.
         self.owners: dict[Path, Path] = {}
@@ -179,7 +179,7 @@ class _Verification:
             except UserError as error:
                 found.append(_finding_of_error(error, path))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
-                beside = stands_beside(path)
+                beside = described_path(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
                 continue
             found += self._check_artifact(path, envelopes[path])
@@ -189,7 +189,7 @@ class _Verification:
         return found + list(self._check_inputs(envelopes, {*faulty, *(finding.path for finding in found)}))
 
     def result(self, findings: Iterable[Finding], notes: Sequence[Finding] = ()) -> Verified:
-        """Return the result, each finding with the output that would have to be made again."""
+        """Return the result: each finding once, with the output that would have to be made again."""
         findings = list(findings)
         left_out = {finding.path for finding in findings if finding.kind == OMITTED}
         shown: dict[tuple[str, ...], Finding] = {}
@@ -200,27 +200,27 @@ class _Verification:
         return Verified(list(shown.values()), list(notes), self.checked, len(left_out))
 
     def unasked_artifacts(self, findings: Iterable[Finding]) -> Iterator[Finding]:
-        """Yield the whole artifacts that no run of the study asks for; what they vouch for goes without saying."""
+        """Yield the whole artifacts that no run of the study asks for; not the files that they vouch for."""
         known = {finding.path for finding in findings}
         for path in sorted(set(self.owners.values())):
-            subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
+            subject = described_path(path) if path.name.endswith(SIDECAR) else path
             staged = subject.with_name(subject.name + LOCK)
-            asked = {str(path), str(subject), str(staged)} & self.expected.keys()
-            if not asked and str(path) not in known and not subject.match(bundle_omissions.LIST_NAME):
+            expected = {str(path), str(subject), str(staged)} & self.expected.keys()
+            if not expected and str(path) not in known and not subject.match(bundle_omissions.LIST_NAME):
                 yield Finding(str(subject), "no run of this study asks for it", kind="unasked")
 
     def _with_owner(self, finding: Finding) -> Finding:
         """Return a finding with its owner and the owner's rule."""
         path = Path(finding.path)
         for candidate in (path, self.owners.get(path, path)):
-            beside = stands_beside(candidate)
+            beside = described_path(candidate)
             for output in map(str, (candidate, beside, beside.with_name(beside.name + LOCK))):
                 if output in self.expected:
                     return replace(finding, owner=output, rule=self.expected[output])
         return finding
 
     def _missing(self, path: Path, sha256: str = "") -> Finding | None:
-        """Return that a file is missing, or left out by a bundle; None for an empty folder, or one that is."""
+        """Return the finding that a file is missing or left out by a bundle; None for an empty folder."""
         if str(path) in self.omitted:
             return Finding(str(path), "left out of this bundle", kind=OMITTED)
         # Of a folder, a bundle leaves out the files one by one.
@@ -232,13 +232,13 @@ class _Verification:
         return Finding(str(path), "missing", sha256, "no file" if sha256 else "", kind="missing")
 
     def _check_artifact(self, path: Path, envelope: dict[str, Any]) -> Iterator[Finding]:
-        """Yield what is wrong with an artifact's name, its place, and the files that it vouches for."""
+        """Yield findings about an artifact's name, its path, and the files that it vouches for."""
         for suffix, (name, schemas) in SCHEMAS_BY_ENDING.items():
             if path.name.endswith(suffix) and envelope["schema"] not in schemas:
                 problem = f"is a {envelope['schema']} artifact, under the name of a {name}"
                 yield Finding(str(path), problem, kind="stray")
                 return
-        subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
+        subject = described_path(path) if path.name.endswith(SIDECAR) else path
         written = envelope["lineage"].get("output", str(subject))
         # It was renamed, or has changed places with another.
         if os.path.abspath(written) != os.path.abspath(subject):
@@ -247,14 +247,14 @@ class _Verification:
         recorded = vouched_files(path, envelope)
         self.owners |= {file: path for file in recorded if file not in self.owners}
         yield from filter(None, (self._compare_hash(file, sha256) for file, sha256 in recorded.items()))
-        own = artifacts.sidecar(stands_beside(path))
+        sidecar = artifacts.sidecar(described_path(path))
         # A staged folder's sidecar is no output of a rule, so nothing else would miss it.
-        if path.name.endswith(LOCK) and not own.is_file():
-            self.owners[own] = path
-            yield from filter(None, [self._missing(own)])
+        if path.name.endswith(LOCK) and not sidecar.is_file():
+            self.owners[sidecar] = path
+            yield from filter(None, [self._missing(sidecar)])
 
     def _compare_hash(self, file: Path, sha256: str) -> Finding | None:
-        """Return how a file differs from what was recorded of it; None where it is the same."""
+        """Return the finding that a file differs from its recorded hash; None where it is the same."""
         try:
             found = self.contents.sha256(file)
         except Unreadable as error:
@@ -264,16 +264,16 @@ class _Verification:
         return None if found == sha256 else Finding(str(file), "changed after it was written", sha256, found)
 
     def _check_inputs(self, envelopes: Mapping[Path, dict[str, Any]], faulty: set[str]) -> Iterator[Finding]:
-        """Yield the artifacts whose inputs are not, or no longer, what they were made from, and damaged inputs."""
+        """Yield findings about artifacts whose inputs have changed since, and about damaged inputs."""
         for path, envelope in envelopes.items():
-            inputs = {name: said for name, said in envelope["lineage"]["inputs"].items() if name not in faulty}
+            inputs = {name: entry for name, entry in envelope["lineage"]["inputs"].items() if name not in faulty}
             others = []
-            for name, said in inputs.items():
-                finding = self._compare_hash(Path(name), said["sha256"])
+            for name, recorded in inputs.items():
+                finding = self._compare_hash(Path(name), recorded["sha256"])
                 if finding is None or finding.kind != "changed":
                     yield from filter(None, [finding])
                     continue
-                damage = self._damage(Path(name)) if "payload_sha256" in said else None
+                damage = self._damage(Path(name)) if "payload_sha256" in recorded else None
                 if damage is None:
                     others.append(replace(finding, path=name))
                 else:
@@ -286,7 +286,7 @@ class _Verification:
                 yield Finding(str(path), problem, first.expected, first.found, kind="outdated")
 
     def _damage(self, source: Path) -> Finding | None:
-        """Return what is wrong with an artifact that no longer begins as one: only those who read it knew it as one."""
+        """Return the finding about an artifact that no longer begins as one; only lineages that name it tell it was."""
         if source.suffix != ".json":
             return None
         try:
@@ -304,5 +304,5 @@ def _finding_of_error(error: UserError, path: Path) -> Finding:
 
 
 def problem_of(error: UserError, path: Path) -> str:
-    """Return what an artifact's reader says of it, without its name and the advice, which holds for a step's input."""
+    """Return a reader's error without the artifact's path and the advice, which is meant for a step's input."""
     return str(error).removeprefix(f"{path}: ").removesuffix("; delete it and rerun")

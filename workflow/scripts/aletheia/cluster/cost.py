@@ -1,4 +1,4 @@
-"""What a study will cost before anything is submitted: GPU-hours by campaign and model, from the registry's time model.
+"""The cost of a study before anything is submitted: GPU-hours by campaign and model, from the registry's time model.
 
 An optimiser step of the standard arm takes the registry's ``time.seconds_per_step``. From it follow, for each job on
 a GPU,

@@ -15,12 +15,12 @@ from aletheia.study.recipes import MEASURED
 from aletheia.study.report_contents import CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.study import Study
 
-# Of an input that a job does not have.
+# For an input that a job does not have.
 NO_INPUT: list[str] = []
 
 
 def study_targets(study: Study, paths: Paths) -> list[str]:
-    """Return what the study is for: ledgers, statistics, tables, analyses, figures."""
+    """Return the targets of the study: ledgers, statistics, tables, analyses, figures."""
     return outputs.study_targets(study, paths.results)
 
 
@@ -71,12 +71,12 @@ def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *
 
 
 def std_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the standard run that buys an arm's measured steps."""
+    """Return the standard run, whose total time decides the number of an arm's measured steps."""
     return reference_run(study, paths, model, arm, seed, of=STD)
 
 
 def ale_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the run of selected layers whose step time an arm's measured steps are bought at."""
+    """Return the run of selected layers, whose time a step decides the number of an arm's measured steps."""
     return reference_run(study, paths, model, arm, seed, of=ALE)
 
 
@@ -101,7 +101,7 @@ def ledger_artifacts(study: Study, paths: Paths) -> list[str]:
 
 
 def inputs_fact(wildcards: object, input: Iterable[str]) -> str:
-    """Return what tells a script which inputs its rule declares: their digest, since a command has no room for all."""
+    """Return the fact about a rule's declared inputs: their digest, since a command has no room for all paths."""
     return f"inputs:declared={digest_of_paths(input)}"
 
 
@@ -121,7 +121,7 @@ def stability_draws(study: Study, paths: Paths) -> list[str]:
     Raises
     ------
     UserError
-        When no arm of the study is probed, so that there is no selection whose stability could be asked for.
+        When no arm of the study has layers that follow from a probe.
     """
     draws = {model: section["draws"] for model, section in sections.stability(study).items()}
     if not draws:

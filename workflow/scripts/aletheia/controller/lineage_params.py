@@ -1,4 +1,4 @@
-"""What made an artifact, as the params of its rule: Snakemake plans a job anew where one of them differs."""
+"""The lineage of an artifact as the params of its rule: Snakemake plans a job again where one of them differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What steps say to the user while a study runs: the lines of their logs that begin with ``note: ``."""
+"""Notes of steps to the user while a study runs: the lines of their logs that begin with ``note: ``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class NoteWatcher:
             self.look()
 
     def look(self) -> None:
-        """Hand on what has been written since the last look."""
+        """Hand on the notes that were written since the last look."""
         with self._busy:
             for path in (path for folder in self._folders if folder.is_dir() for path in folder.glob("**/*.log")):
                 self._look_into(path)

@@ -16,9 +16,9 @@ CAPTIONS = "../workflow/report"  # from the folder of the rules
 def mark_for_report(
     path: str, category: str, *, caption: str | None = None, labels: Mapping[str, str] | None = None
 ) -> Any:
-    """Mark a file, by default with the caption of its name.
+    """Mark a file for the report page, by default with the caption that is named after it.
 
-    With one label alone: of two files that differ in two labels, Snakemake 9.27 makes a switch that breaks its page.
+    A file has one label alone: for two files that differ in two, Snakemake 9.27 makes a switch that breaks its page.
     """
     name = caption or Path(path).stem
     return report(path, caption=f"{CAPTIONS}/{name}.rst", category=category, labels=labels or {"file": Path(path).name})

@@ -1,4 +1,4 @@
-"""What was observed while a job ran: times, memory, machine. None of it enters a payload's hash."""
+"""Observations while a job runs: times, memory, machine. None of them enters a payload's hash."""
 
 from __future__ import annotations
 
