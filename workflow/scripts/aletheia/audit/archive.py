@@ -25,11 +25,11 @@ SUMS_NAME = "SHA256SUMS"
 
 def envelopes(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """Return the envelope of each artifact in the bundle, by the path that it speaks for."""
-    found = {}
+    by_path = {}
     for path in bundle.members:
         if is_artifact(path, bundle.rules):
-            found[path.removesuffix(SIDECAR)] = artifacts.read(path)
-    return found
+            by_path[path.removesuffix(SIDECAR)] = artifacts.read(path)
+    return by_path
 
 
 def latest(made: Iterable[Mapping[str, Any]]) -> datetime:

@@ -66,9 +66,9 @@ class Bundle:
 
 def project_files() -> list[str]:
     """Return the project's files that belong into a bundle, relative to the working directory, sorted."""
-    found = {path for pattern in PROJECT_PATTERNS for path in Path().glob(pattern) if path.is_file()}
+    paths = {path for pattern in PROJECT_PATTERNS for path in Path().glob(pattern) if path.is_file()}
     hidden = (".", "__pycache__")
-    return sorted(p.as_posix() for p in found if not any(part.startswith(hidden) for part in p.parts) and _source(p))
+    return sorted(p.as_posix() for p in paths if not any(part.startswith(hidden) for part in p.parts) and _source(p))
 
 
 def _source(path: Path) -> bool:

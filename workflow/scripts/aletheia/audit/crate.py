@@ -57,7 +57,7 @@ MEDIA_TYPES = {
 
 
 def describe(
-    bundle: Bundle, found: Mapping[str, Mapping[str, Any]], generated: Mapping[str, bytes], date: datetime
+    bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]], generated: Mapping[str, bytes], date: datetime
 ) -> dict[str, Any]:
     """Return the crate's metadata.
 
@@ -65,7 +65,7 @@ def describe(
     ----------
     bundle
         What goes in.
-    found
+    envelopes
         The envelopes of its artifacts, by path.
     generated
         The files that only the bundle has.
@@ -91,16 +91,16 @@ def describe(
     for path, content in generated.items():
         properties = {"sha256": hashlib.sha256(content).hexdigest(), "contentSize": str(len(content))}
         crate.add_file(dest_path=path, properties={"name": path, **_format(path), **properties})
-    actions = [_action(crate, bundle, found, outputs) for outputs in jobs(bundle, found).values()]
-    root["mentions"] = [_run(crate, bundle, found, actions), *actions]
+    actions = [_action(crate, bundle, envelopes, outputs) for outputs in jobs(bundle, envelopes).values()]
+    root["mentions"] = [_run(crate, bundle, envelopes, actions), *actions]
     return crate.metadata.generate()
 
 
-def jobs(bundle: Bundle, found: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
+def jobs(bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
     """Return the paths that each job of the workflow wrote, by rule and place."""
     made: dict[tuple[str, ...], list[str]] = {}
     for path, rule in bundle.rules.items():
-        if path not in found:
+        if path not in envelopes:
             continue
         file = Path(path)
         if rule in RULES_BY_STEM:
@@ -142,9 +142,9 @@ def _reference(crate: ROCrate, path: str, sha256: str) -> Any:
     return crate.get(name) or crate.add(ContextEntity(crate, name, properties))
 
 
-def _action(crate: ROCrate, bundle: Bundle, found: Mapping[str, Mapping[str, Any]], outputs: list[str]) -> Any:
+def _action(crate: ROCrate, bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]], outputs: list[str]) -> Any:
     """Add the action of one job."""
-    first, made = found[outputs[0]], [found[path] for path in outputs]
+    first, made = envelopes[outputs[0]], [envelopes[path] for path in outputs]
     lineage, rule = first["lineage"], bundle.rules[outputs[0]]
     script = next(name for name in lineage["code"] if name.endswith(".py"))
     inputs = {name: described["sha256"] for name, described in lineage["inputs"].items()}
@@ -199,13 +199,13 @@ def _value(crate: ROCrate, name: str, value: str) -> Any:
     return crate.get(identity) or crate.add(ContextEntity(crate, identity, properties))
 
 
-def _run(crate: ROCrate, bundle: Bundle, found: Mapping[str, Mapping[str, Any]], actions: list[Any]) -> Any:
+def _run(crate: ROCrate, bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]], actions: list[Any]) -> Any:
     """Add the action of the whole run: from what was given to what the study is for."""
     given = {
         name: described["sha256"]
-        for path, envelope in found.items()
+        for path, envelope in envelopes.items()
         for name, described in envelope["lineage"]["inputs"].items()
-        if path in bundle.rules and name not in found and not name.endswith(SIDECAR)
+        if path in bundle.rules and name not in envelopes and not name.endswith(SIDECAR)
     }
     properties = {
         "@type": "CreateAction",

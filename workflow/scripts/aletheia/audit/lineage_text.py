@@ -106,5 +106,5 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _count(nodes: list[Node], status: str) -> str:
-    found = [node.path for node in nodes if node.status == status]
-    return f"{len(found)} {status}" + ("" if status == "ok" else f": {', '.join(found)}")
+    paths = [node.path for node in nodes if node.status == status]
+    return f"{len(paths)} {status}" + ("" if status == "ok" else f": {', '.join(paths)}")

@@ -51,12 +51,12 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
         When a named file has no lineage, and is no JSON that might be a damaged artifact.
     """
     named = [Path(p) for p in paths]
-    pending, found = list(named), dict[Path, None]()
+    pending, ancestors = list(named), dict[Path, None]()
     while pending:
         path = pending.pop(0)
-        if path in found:
+        if path in ancestors:
             continue
-        found[path] = None
+        ancestors[path] = None
         envelope = envelope_of(path)
         if envelope is not None:
             with contextlib.suppress(UserError):
@@ -65,7 +65,7 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
             raise closed_above(path) or UserError(
                 f"{path}: expected an artifact or a file with a sidecar, found neither"
             )
-    return list(found)
+    return list(ancestors)
 
 
 def _may_be_damaged(path: Path) -> bool:

@@ -170,23 +170,23 @@ class _Verification:
         known = {*map(Path, self.expected), *named}
         claims = [p for p in self.files if p.suffix == ".json" and (p in known or is_envelope(p))]
         self.checked = len(claims)
-        found = [*map(self._missing, self.absent)]
+        findings = [*map(self._missing, self.absent)]
         envelopes = {}
         for path in claims:
             self.owners.setdefault(path, path)
             try:
                 envelopes[path] = self.contents.envelope(path)
             except UserError as error:
-                found.append(_finding_of_error(error, path))
+                findings.append(_finding_of_error(error, path))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
                 beside = described_path(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
                 continue
-            found += self._check_artifact(path, envelopes[path])
-        found += [self._missing(Path(name)) for name in self.expected if not os.path.exists(name)]
-        found = [finding for finding in found if finding is not None]
+            findings += self._check_artifact(path, envelopes[path])
+        findings += [self._missing(Path(name)) for name in self.expected if not os.path.exists(name)]
+        findings = [finding for finding in findings if finding is not None]
         # An input with a fault of its own is named for that, and not once more for each of its consumers.
-        return found + list(self._check_inputs(envelopes, {*faulty, *(finding.path for finding in found)}))
+        return findings + list(self._check_inputs(envelopes, {*faulty, *(finding.path for finding in findings)}))
 
     def result(self, findings: Iterable[Finding], notes: Sequence[Finding] = ()) -> Verified:
         """Return the result: each finding once, with the output that would have to be made again."""

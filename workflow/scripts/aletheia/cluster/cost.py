@@ -94,8 +94,8 @@ def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], shar
 
 def share_of_rows(study: Study, run: Run) -> float:
     """Return the rows of a run's optimiser step over those of its campaign's step."""
-    own, common = run.settings["training"], study.batches[run.model, run.seed]
-    return math.prod(own[key] / common[key] for key in SHAPE)
+    of_run, of_campaign = run.settings["training"], study.batches[run.model, run.seed]
+    return math.prod(of_run[key] / of_campaign[key] for key in SHAPE)
 
 
 def turns_seconds(entry: Mapping[str, Any], pace: Mapping[str, Any], *, arms: int) -> float:

@@ -92,12 +92,12 @@ def _by_subject(entry: Mapping[str, Any]) -> bool:
 def _exists(path: Path, where: str) -> bool:
     """Tell whether a path leads anywhere; refuse one that this user may not read."""
     try:
-        there = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise UserError(f"{where}: expected a path that can be read, found {path} ({error.strerror})") from None
-    if there and not os.access(path, os.R_OK):
+    if exists and not os.access(path, os.R_OK):
         raise UserError(f"{where}: expected the right to read {path} and was refused; give it to this user")
-    return there
+    return exists
 
 
 def _hint(path: str) -> str:

@@ -46,15 +46,15 @@ def tensor_shapes(folder: Path, *, named: str, remedy: str) -> dict[str, tuple[i
     return shapes
 
 
-def weight_files(folder: Path, there: Collection[str], *, named: str, remedy: str) -> list[str]:
+def weight_files(folder: Path, present: Collection[str], *, named: str, remedy: str) -> list[str]:
     """Return the names of the safetensors files that Transformers would load.
 
     Parameters
     ----------
     folder
         Where the index is, if there is one.
-    there
-        Names of the files that are there, or will be.
+    present
+        Names of the files that are present, or will be.
     named, remedy
         As in :func:`tensor_shapes`.
 
@@ -63,13 +63,13 @@ def weight_files(folder: Path, there: Collection[str], *, named: str, remedy: st
     UserError
         When the index is damaged or missing, or names a file that is not there.
     """
-    if SINGLE in there:
+    if SINGLE in present:
         return [SINGLE]
-    if INDEX not in there:
+    if INDEX not in present:
         raise UserError(f"{named}: expected {INDEX} beside the parts of the weights and found none; {remedy}")
     try:
         names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        missing = [name for name in names if name not in there]
+        missing = [name for name in names if name not in present]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise UserError(f"{named}: {INDEX} is damaged (it has no JSON weight_map); {remedy}") from None
     if missing or not names:

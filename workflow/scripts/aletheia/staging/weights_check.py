@@ -80,14 +80,14 @@ def check_model(folder: Path, *, named: str, remedy: str) -> None:
     check_shapes(tensor_shapes(folder, named=named, remedy=remedy), model, named=named, remedy=remedy)
 
 
-def check_ahead(folder: Path, there: Collection[str], shapes: Shapes | None, *, named: str, remedy: str) -> None:
+def check_ahead(folder: Path, names: Collection[str], shapes: Shapes | None, *, named: str, remedy: str) -> None:
     """Refuse, before the weights are downloaded, what small files and headers already show.
 
     Parameters
     ----------
     folder
         The model's small files.
-    there
+    names
         Names of all its files.
     shapes
         Each tensor's shape by its name; None where that is not known yet.
@@ -100,7 +100,7 @@ def check_ahead(folder: Path, there: Collection[str], shapes: Shapes | None, *, 
         As in :func:`check_model`.
     """
     model = described_model(folder, named=named, remedy=remedy)
-    weight_files(folder, there, named=named, remedy=remedy)
+    weight_files(folder, names, named=named, remedy=remedy)
     if shapes is not None:
         check_shapes(shapes, model, named=named, remedy=remedy)
 
@@ -127,12 +127,12 @@ def check_shapes(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: 
     UserError
         When a parameter is missing, has another shape, or a tensor has no place.
     """
-    found = transformers_report(shapes, model, named=named, remedy=remedy)
+    report = transformers_report(shapes, model, named=named, remedy=remedy)
     if getattr(model.config, "quantization_config", None):
-        found = _without_quantised(found, model)
-    harmless = [name for name in found.left_over if HARMLESS.search(name)]
-    found = found._replace(left_over=[name for name in found.left_over if name not in harmless])
-    sentence = misfit(found, type(model).__name__)
+        report = _without_quantised(report, model)
+    harmless = [name for name in report.left_over if HARMLESS.search(name)]
+    report = report._replace(left_over=[name for name in report.left_over if name not in harmless])
+    sentence = misfit(report, type(model).__name__)
     if sentence:
         raise UserError(f"{named}: {sentence}; {remedy}")
     if harmless:

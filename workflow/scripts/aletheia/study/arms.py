@@ -81,9 +81,9 @@ def entries(campaign: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]
     These are the campaign's arms that name the model or no models at all; an arm in the model's overrides replaces the
     campaign's of that name, or follows them.
     """
-    own = campaign["overrides"].get(model, {}).get("arms", {})
+    overriding = campaign["overrides"].get(model, {}).get("arms", {})
     common = {arm: entry for arm, entry in campaign["arms"].items() if model in entry.get("models", campaign["models"])}
-    return {**common, **own}
+    return {**common, **overriding}
 
 
 def arms_of(campaign: Mapping[str, Any], model: str) -> list[str]:
@@ -93,8 +93,8 @@ def arms_of(campaign: Mapping[str, Any], model: str) -> list[str]:
 
 def keys_of_arm(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str, ...]:
     """Return the keys that lead to an arm of a model in its campaign's file."""
-    own = arm in campaign["overrides"].get(model, {}).get("arms", {})
-    return ("overrides", model, "arms", arm) if own else ("arms", arm)
+    overridden = arm in campaign["overrides"].get(model, {}).get("arms", {})
+    return ("overrides", model, "arms", arm) if overridden else ("arms", arm)
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
@@ -113,8 +113,8 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
     """
     path = Path(campaign["path"])
     written = [(("arms", arm), entry) for arm, entry in campaign["written"]["arms"].items()]
-    for model, own in campaign["written"].get("overrides", {}).items():
-        written += [(("overrides", model, "arms", arm), entry) for arm, entry in own.get("arms", {}).items()]
+    for model, override in campaign["written"].get("overrides", {}).items():
+        written += [(("overrides", model, "arms", arm), entry) for arm, entry in override.get("arms", {}).items()]
     for place, entry in written:
         check_arm(place[-1], entry, lambda *said, place=place: UserError(f"{at(path, *place, *said[:-1])}: {said[-1]}"))
         for number, model in enumerate(entry.get("models", [])):

@@ -63,8 +63,8 @@ class CampaignArtifacts:
 
 def probing_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
     """Return a model's arms whose layers follow from a probe; of an index without that list, those that select."""
-    found = arms_entry(campaign, model, "probing")
-    return found if found is not None else arms_entry(campaign, model, "selecting") or []
+    arms = arms_entry(campaign, model, "probing")
+    return arms if arms is not None else arms_entry(campaign, model, "selecting") or []
 
 
 def campaign_artifacts(
@@ -84,30 +84,30 @@ def campaign_artifacts(
     """
     trained: dict[Path, None] = {}
     evaluated: dict[Path, None] = {}
-    found = CampaignArtifacts(runs or [], evaluations or [])
+    artifacts = CampaignArtifacts(runs or [], evaluations or [])
     for campaign in campaigns:
-        found.turns.update({key: Path(paths.pair(*key)) for key in runs_in_turns(campaign)})
+        artifacts.turns.update({key: Path(paths.pair(*key)) for key in runs_in_turns(campaign)})
         for run in planned_runs(campaign):
             model, arm, seed = key = (run["model"], run["arm"], run["seed"])
             trained[Path(paths.run(*key))] = None
             if runs is None:
-                found.tokens[model] = Path(paths.tokens(model) + SIDECAR)
-                found.plans[model, seed] = Path(paths.batches(model, seed))
+                artifacts.tokens[model] = Path(paths.tokens(model) + SIDECAR)
+                artifacts.plans[model, seed] = Path(paths.batches(model, seed))
                 if run.get("measured_precision"):
-                    found.precisions[model] = Path(paths.precision(model))
+                    artifacts.precisions[model] = Path(paths.precision(model))
             for owner in (key, (model, BASE, None)):
                 name = run_name(*owner[1:])
                 for benchmark in run["benchmarks"]:
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
                 if HUMANEVAL in run["benchmarks"] and evaluations is None:
-                    found.generations[owner] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
+                    artifacts.generations[owner] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
             if arm in (arms_entry(campaign, model, "selecting") or []):
-                found.selections[key] = Path(paths.selection(*key))
+                artifacts.selections[key] = Path(paths.selection(*key))
             if arm in probing_arms(campaign, model):
-                found.probes[key] = Path(paths.probe(model, seed))
-    found.runs.extend(sorted(trained) if runs is None else [])
-    found.evaluations.extend(sorted(evaluated) if evaluations is None else [])
-    return found
+                artifacts.probes[key] = Path(paths.probe(model, seed))
+    artifacts.runs.extend(sorted(trained) if runs is None else [])
+    artifacts.evaluations.extend(sorted(evaluated) if evaluations is None else [])
+    return artifacts
 
 
 def digest_of_paths(paths: Iterable[Path | str]) -> str:

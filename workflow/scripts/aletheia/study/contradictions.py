@@ -67,7 +67,7 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
 def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
     """Refuse `speed: turns` where no model has the standard arm and another, and for more seeds than there are."""
     arms = [arms_of(campaign, model) for model in campaign["models"]]
-    if campaign["speed"] == TURNS and not any(STD in own and len(own) > 1 for own in arms):
+    if campaign["speed"] == TURNS and not any(STD in names and len(names) > 1 for names in arms):
         raise UserError(
             f"{at(path, 'speed')}: turns times each arm beside {STD}, and no model has {STD} and another "
             "arm; add them to arms, or take it out"
@@ -94,8 +94,8 @@ def _check_benchmark_settings(campaign: Mapping[str, Any], path: Path) -> None:
     if "benchmarks" not in written:
         _refuse_unasked(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
     _refuse_unread(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
-    for model, own in campaign["overrides"].items():
-        evaluation, keys = own.get("evaluation", {}), ["overrides", model, "evaluation"]
+    for model, override in campaign["overrides"].items():
+        evaluation, keys = override.get("evaluation", {}), ["overrides", model, "evaluation"]
         _refuse_unasked(evaluation, models[model], path, keys)
         _refuse_unread(evaluation, models[model], path, keys)
 
@@ -148,12 +148,12 @@ def check_settings(
     UserError
         With file and key, and what to write instead.
     """
-    path, own = Path(campaign["path"]), campaign["overrides"].get(model, {})
+    path, override = Path(campaign["path"]), campaign["overrides"].get(model, {})
 
     def say(*said: str) -> UserError:
         """Return the error, with the place that states the setting."""
         keys = said[:-1]
-        if _has(own, keys):
+        if _has(override, keys):
             place = at(path, "overrides", model, *keys)
         elif _has(campaign["rehearsed"], keys):
             place = f"config: {'.'.join(['rehearsal', *keys])}"
@@ -162,7 +162,7 @@ def check_settings(
         return UserError(f"{place}: {said[-1]}")
 
     sections = ("adapter", "training", "evaluation")
-    given = {name: merge(campaign["given"].get(name, {}), own.get(name, {})) for name in sections}
+    given = {name: merge(campaign["given"].get(name, {}), override.get(name, {})) for name in sections}
     check_training(given["training"], settings["training"], lambda *said: say("training", *said))
     _check_heldout(given, settings, data, say, count_rows)
     check_ranks(given.get("adapter", {}), settings["adapter"], lambda *said: say("adapter", *said))

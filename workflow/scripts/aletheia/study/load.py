@@ -83,16 +83,16 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         check_vllm_serves(campaign["path"], model, study.models[model], settings)
         check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
         arms = entries(campaign, model)
-        own = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
-        for arm, sections in own.items():
+        by_arm = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
+        for arm, sections in by_arm.items():
             check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
-        check_arms_of(campaign, model, own, study.models[model].get("layers"))
+        check_arms_of(campaign, model, by_arm, study.models[model].get("layers"))
         _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}
             study.asked[model, arm] = [benchmark for benchmark in BENCHMARKS if benchmark in asked]
             for seed in campaign["seeds"]:
-                run = Run(model, arm, seed, layers_and_steps(entry, settings), own[arm])
+                run = Run(model, arm, seed, layers_and_steps(entry, settings), by_arm[arm])
                 _add_run(study, campaign, run, settings["training"])
 
 

@@ -62,8 +62,8 @@ def stability_files(study: Study, results: str = "results") -> dict[str, str]:
 def paired_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake paired`` writes beyond the study's own measurements in turns."""
     paths = Paths(results)
-    own = {(run.model, run.arm, run.seed) for run in study.runs_timed_in_turns()}
-    others = [key for run in study.paired_runs() if (key := (run.model, run.arm, run.seed)) not in own]
+    in_study = {(run.model, run.arm, run.seed) for run in study.runs_timed_in_turns()}
+    others = [key for run in study.paired_runs() if (key := (run.model, run.arm, run.seed)) not in in_study]
     files = {paths.pair(*key): "interleave" for key in others}
     return files | dict.fromkeys(with_sidecar(paths.paired_summary()), "paired_summary")
 

@@ -74,10 +74,10 @@ def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dic
 
 def layers_and_steps(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the other keys of an arm, which choose its layers and steps, without ``models`` and ``benchmarks``."""
-    elsewhere = {key for own in recipe(arm, keys).values() for key in own} | {"models", "benchmarks"}
+    elsewhere = {key for stated in recipe(arm, keys).values() for key in stated} | {"models", "benchmarks"}
     return {key: value for key, value in arm.items() if key not in elsewhere}
 
 
 def stated_keys(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return ``{section: keys}`` that an arm states; sections without any are left out."""
-    return {section: sorted(own) for section, own in recipe(arm, keys).items() if own}
+    return {section: sorted(stated) for section, stated in recipe(arm, keys).items() if stated}

@@ -177,7 +177,7 @@ class Study:
             (ARMS_FIGURES, self.compares_arms()),
             (CURVE_FIGURES, self.has_curves()),
         )
-        return figures_of(self.reports()) + [name for names, there in groups if there for name in names]
+        return figures_of(self.reports()) + [name for names, wanted in groups if wanted for name in names]
 
     def compares_arms(self) -> bool:
         """Tell whether some campaign has a model with the standard arm and another one."""
