@@ -248,7 +248,7 @@ def test_nothing_of_the_default_study_is_in_the_papers(paper):
     own = leaves({s: raw[s] for s in sections if s in raw})
     scaled = {path: value for path, value in own if fresh[path] != value}
     assert len(scaled) >= 8
-    assert {("training", "steps"): 32, ("encoding", "max_tokens"): 128}.items() <= scaled.items()
+    assert {("training", "steps"): 24, ("encoding", "max_tokens"): 128}.items() <= scaled.items()
     for run in paper.runs.values():
         settings = dict(leaves({s: run.settings[s] for s in sections}))
         assert [path for path, value in scaled.items() if settings[path] == value] == []

@@ -285,6 +285,7 @@ def test_the_look_of_figures_touches_figures_alone(study):
 # Another value for each key of a campaign.
 OTHERS = {
     "name": "other",
+    "interleaving.seeds": 1,
     "reports": ["speed"],
     "models": ["tiny-llama"],
     "seeds": [2],
@@ -367,6 +368,7 @@ BESIDE = {
     "arms.ale.draw": {"arms.ale.layers": "random"},
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
+    "interleaving.seeds": {"speed": "turns"},
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
@@ -384,7 +386,6 @@ IDLE = {
     "stability.budget_percent": 25,
     "interleaving.rounds": 3,
     "interleaving.steps": 2,
-    "interleaving.seeds": 1,
 }
 
 

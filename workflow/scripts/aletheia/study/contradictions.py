@@ -73,8 +73,13 @@ def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
             "arm; add them to arms, or take it out"
         )
     timed, seeds = campaign["interleaving"]["seeds"], len(campaign["seeds"])
+    where = at(path, "interleaving", "seeds")
+    if timed is not None and campaign["speed"] != TURNS:
+        raise UserError(
+            f"{where}: found {timed} without speed: turns; `snakemake paired` takes all seeds; take it out, or write "
+            "speed: turns"
+        )
     if timed is not None and timed > seeds:
-        where = at(path, "interleaving", "seeds")
         raise UserError(f"{where}: expected at most {seeds}, the campaign's seeds, found {timed}; lower it")
 
 
