@@ -60,7 +60,7 @@ def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _notes(path: Path, located: Sequence[Located], rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return a sentence for each thing that is read otherwise than a user may think."""
     notes = []
-    columns = dict.fromkeys(name for _, row in located for name in other_formats.unread(row))
+    columns = dict.fromkeys(name for _, row in located for name in other_formats.unread_columns(row))
     if any("messages" in row for row in rows):
         chats = (raw for (_, raw), row in zip(located, rows, strict=True) if "messages" in row)
         columns |= dict.fromkeys(name for raw in chats for name in COLUMNS if raw.get(name))
