@@ -109,7 +109,7 @@ def study(folder: Path) -> Study:
 def loads(rehearsal: Study) -> dict[str, int]:
     """Return how often each step has to load a model: once for each run, each base model, and each seed's probe."""
     runs, models = len(rehearsal.runs), len(rehearsal.used_models())
-    return {"train": runs, "evaluate": runs + models, "probe": len(rehearsal.probed())}
+    return {"train": runs, "evaluate": runs + models, "probe": len(rehearsal.probe_keys())}
 
 
 def faults(measured: dict[str, Any], rehearsal: Study) -> list[str]:

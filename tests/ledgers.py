@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.analysis.ledger import build_ledger
-from aletheia.provenance.artifacts import canonical_bytes, enveloped, sha256_file
+from aletheia.provenance.artifacts import canonical_bytes, make_envelope, sha256_file
 from aletheia.provenance.lineage import ROOT, SCRIPTS, compact_json
 
 SEEDS = (42, 123, 999)
@@ -203,7 +203,7 @@ def plan(model: str, seed: int) -> dict[str, Any]:
 def sealed(path: Path, kind: str, payload: dict[str, Any], **observed: Any) -> Path:
     """Write an artifact without a script behind it."""
     seen = {"ended": ENDED, **observed}
-    path.write_bytes(canonical_bytes(enveloped(kind, payload, LINEAGE, seen, path)))
+    path.write_bytes(canonical_bytes(make_envelope(kind, payload, LINEAGE, seen, path)))
     return path
 
 

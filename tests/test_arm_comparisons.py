@@ -13,7 +13,7 @@ from aletheia.analysis.frontier import pareto_set, points, relative_time
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.analysis.stats import estimate, paired_test
 from aletheia.analysis.summary import summarise
-from aletheia.provenance.artifacts import canonical_bytes, enveloped
+from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report import analyses, arm_figures, plot_style, tables
 from aletheia.report.arms_table import arms_table
 from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, run_here, script, study
@@ -272,7 +272,7 @@ def test_families_hold_headline_models_alone():
 def test_every_shape_of_study_is_told_without_nan(how, seen):
     ledger = ledger_of(ONE, **how)
     summary = summarise(ledger)
-    whole = enveloped("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
+    whole = make_envelope("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
     assert b"NaN" not in canonical_bytes(whole)
     assert set(summary["campaigns"][0]["models"][0]["against_std"]) == set(seen)
     assert arms.has_pairs(ledger) is (len(seen) > 1)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from aletheia.audit.file_cache import Contents
-from aletheia.errors import UserError, guarded
+from aletheia.audit.file_cache import FileCache
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import read, sidecar
 from aletheia.provenance.job import Job, Step
-from aletheia.provenance.locking import locked
+from aletheia.provenance.locking import hold_lock
 
 PAYLOAD = {"dtype": "bf16", "candidates": ["bf16", "fp32"]}
 
@@ -28,7 +28,7 @@ def job(outputs, inputs=(), **config):
 
 def write(path, **config):
     with job([path], **config) as work:
-        work.artifact(path, kind="precision", payload=PAYLOAD)
+        work.write_json(path, kind="precision", payload=PAYLOAD)
     return path
 
 
@@ -37,7 +37,7 @@ def test_an_artifact_holds_what_made_it(tmp_path):
     source.write_text("rows")
     out = tmp_path / "out.json"
     with job([out], [source], precision={"batch_size": 2}) as work:
-        work.artifact(out, kind="precision", payload=PAYLOAD, observed={"pass_seconds": {}})
+        work.write_json(out, kind="precision", payload=PAYLOAD, observed={"pass_seconds": {}})
     envelope = read(out, "precision")
     assert envelope["payload"] == PAYLOAD
     lineage = envelope["lineage"]
@@ -75,7 +75,7 @@ def test_an_artifact_of_another_version_of_the_code_is_one_sentence(tmp_path, ot
     path = write(tmp_path / "out.json")
     envelope = {**read(path), **other}
     envelope.pop("sha256")
-    path.write_bytes(artifacts.canonical_bytes(artifacts.sealed(envelope)))
+    path.write_bytes(artifacts.canonical_bytes(artifacts.seal(envelope)))
     shown = f"schema {envelope['schema']} version {envelope['version']}"
     with pytest.raises(UserError, match=f"{shown} is not known to this version of the code"):
         read(path)
@@ -97,20 +97,20 @@ def test_an_artifact_that_does_not_say_what_made_it_is_one_sentence(tmp_path, mo
     Path("input.txt").write_text("rows")
     path = Path("out.json")
     with job([path], [Path("input.txt")]) as work:
-        work.artifact(path, kind="precision", payload=PAYLOAD)
+        work.write_json(path, kind="precision", payload=PAYLOAD)
     envelope = holder = read(path)
     for key in part[:-1]:
         holder = holder[key]
     del holder[part[-1]]
     envelope.pop("sha256")
-    path.write_bytes(artifacts.canonical_bytes(artifacts.sealed(envelope)))
+    path.write_bytes(artifacts.canonical_bytes(artifacts.seal(envelope)))
     with pytest.raises(UserError, match=rf"out\.json: .* at {place}: '{part[-1]}' is a required property"):
         read(path)
 
 
 def test_an_error_that_no_user_can_mend_has_its_traceback_and_a_status_of_its_own(capsys):
     with pytest.raises(SystemExit) as stop:
-        guarded(lambda: 1 / 0)
+        run_main(lambda: 1 / 0)
     # 1 says that verify, audit or lineage found something.
     assert stop.value.code == 3
     assert "ZeroDivisionError" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_a_file_that_the_disk_fails_to_read_is_one_sentence(tmp_path):
     # A process's memory has nothing at its start: reading there is an input/output error.
     path = tmp_path / "out.json"
     path.symlink_to("/proc/self/mem")
-    for reader in (read, artifacts.sha256_file, artifacts.read_input, Contents().sha256):
+    for reader in (read, artifacts.sha256_file, artifacts.read_input, FileCache().sha256):
         with pytest.raises(UserError, match=r"out\.json: cannot be read \(Input/output error\)$"):
             reader(path)
     assert artifacts.is_envelope(path)
@@ -141,14 +141,14 @@ def test_a_folder_that_is_replaced_need_not_be_read(tmp_path):
     for content in ("old", "new"):
         with job([folder]) as work:
             assert not work.done
-            work.artifact(folder, write=fill_folder(content))
+            work.write_file(folder, write=fill_folder(content))
         (folder / "memory").symlink_to("/proc/self/mem")
 
 
 def test_a_payload_that_does_not_fit_its_schema_is_never_written(tmp_path):
     out = tmp_path / "out.json"
     with pytest.raises(UserError, match="does not fit its schema at dtype"), job([out]) as work:
-        work.artifact(out, kind="precision", payload={"dtype": "int3", "candidates": []})
+        work.write_json(out, kind="precision", payload={"dtype": "int3", "candidates": []})
     with pytest.raises(ValueError, match="JSON compliant"):
         artifacts.canonical_bytes({"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
@@ -162,8 +162,8 @@ def test_files_and_folders_get_a_sidecar(tmp_path):
         (path / "deep" / "weights.bin").write_bytes(b"12")
 
     with job([table, folder]) as work:
-        work.artifact(table, write=lambda path: path.write_text("a,b\n"), about={"rows": 0})
-        work.artifact(folder, write=fill)
+        work.write_file(table, write=lambda path: path.write_text("a,b\n"), about={"rows": 0})
+        work.write_file(folder, write=fill)
     assert read(sidecar(table), "file")["payload"]["files"]["table.csv"]["bytes"] == 4
     assert list(read(sidecar(folder), "file")["payload"]["files"]) == ["deep/weights.bin"]
     # Snakemake's own time stamp is no content.
@@ -205,7 +205,7 @@ def test_the_same_work_is_not_done_twice(tmp_path):
     source.write_text("rows")
     with job([out], [source], a={"x": 1}) as work:
         assert not work.done
-        work.artifact(out, kind="precision", payload=PAYLOAD)
+        work.write_json(out, kind="precision", payload=PAYLOAD)
     with job([out], [source], a={"x": 1}) as work:
         assert work.done
     with job([out], [source], a={"x": 2}) as work:
@@ -220,7 +220,7 @@ def test_a_changed_file_beside_its_sidecar_is_not_taken_as_done(tmp_path):
     for content in ("a", "b"):
         with job([table]) as work:
             assert not work.done
-            work.artifact(table, write=lambda path, content=content: path.write_text(content))
+            work.write_file(table, write=lambda path, content=content: path.write_text(content))
         table.write_text("tampered")
 
 
@@ -233,10 +233,10 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, capsys):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
         with job([out]) as work:
-            work.artifact(out, write=full)
+            work.write_file(out, write=full)
 
     with pytest.raises(SystemExit) as stop:
-        guarded(main)
+        run_main(main)
     assert stop.value.code == 2
     assert "the disk is full" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -248,7 +248,7 @@ def _killed_while_writing(path):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with job([path]) as work:
-        work.artifact(path, write=slow)
+        work.write_file(path, write=slow)
 
 
 def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):
@@ -261,12 +261,12 @@ def test_a_killed_job_leaves_nothing_that_a_rerun_trusts(tmp_path):
     # Its lock died with it: nobody unlocks by hand.
     with job([out]) as work:
         assert not work.done
-        work.artifact(out, write=lambda path: path.write_text("whole"))
+        work.write_file(out, write=lambda path: path.write_text("whole"))
     assert out.read_text() == "whole"
 
 
 def _hold(path: Path, log: Path):
-    with locked(path):
+    with hold_lock(path):
         with log.open("a") as handle:
             handle.write("in ")
         time.sleep(0.05)
@@ -293,7 +293,7 @@ def _twin(outputs: list[Path], log: Path):
             handle.write("in ")
         time.sleep(0.2)
         for path in outputs:
-            work.artifact(path, write=lambda temporary: temporary.write_text("whole"))
+            work.write_file(path, write=lambda temporary: temporary.write_text("whole"))
         with log.open("a") as handle:
             handle.write("out ")
 
@@ -347,7 +347,7 @@ def _killed_while_held(path, log):
         time.sleep(60)
 
     with job([path]) as work:
-        work.artifact(path, write=slow)
+        work.write_file(path, write=slow)
 
 
 def test_leftovers_of_killed_jobs_go_and_those_of_other_artifacts_stay(tmp_path):
@@ -358,7 +358,7 @@ def test_leftovers_of_killed_jobs_go_and_those_of_other_artifacts_stay(tmp_path)
     (tmp_path / ".x.8.tmp.csv").mkdir()
     (tmp_path / ".x.csv.lock").touch()
     with job([tmp_path / "x.csv"]) as work:
-        work.artifact(tmp_path / "x.csv", write=lambda path: path.write_text("whole"))
+        work.write_file(tmp_path / "x.csv", write=lambda path: path.write_text("whole"))
     assert {p.name for p in tmp_path.iterdir()} == {*stay, "x.csv", "x.csv.lineage.json"}
 
 
@@ -375,7 +375,7 @@ def _folder(path, content, *, killed_after_renames=None):
 
     with job([path], content=content) as work:
         assert not work.done
-        work.artifact(path, write=fill_folder(content))
+        work.write_file(path, write=fill_folder(content))
 
 
 @pytest.mark.parametrize("killed_after_renames", [1, 2])
@@ -413,7 +413,7 @@ def test_a_folder_behind_a_link_is_replaced_and_its_target_stays(tmp_path):
     fill_folder("old")(target)
     folder.symlink_to(target)
     with job([folder]) as work:
-        work.artifact(folder, write=fill_folder("new"))
+        work.write_file(folder, write=fill_folder("new"))
     assert (folder / "weights").read_text() == "new"
     assert (target / "weights").read_text() == "old"
     assert {p.name for p in tmp_path.iterdir()} == {"adapter", "adapter.lineage.json", "scratch"}
@@ -430,7 +430,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(OSError, match="Input/output error"), job([folder]) as work:
-        work.artifact(folder, write=fill_folder("new"))
+        work.write_file(folder, write=fill_folder("new"))
     assert (folder / "weights").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
 
@@ -451,10 +451,10 @@ def test_a_full_disk_that_a_writer_hides_in_a_message_is_named(tmp_path, capsys)
             raise RuntimeError("I/O error: No space left on device (os error 28)")
 
         with job([tmp_path / "x.csv"]) as work:
-            work.artifact(tmp_path / "x.csv", write=full)
+            work.write_file(tmp_path / "x.csv", write=full)
 
     with pytest.raises(SystemExit):
-        guarded(main)
+        run_main(main)
     assert "the disk is full while writing" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -475,7 +475,7 @@ def _wrapped(how, number):
 @pytest.mark.parametrize("how", ["cause", "context", "message"])
 def test_a_full_disk_inside_another_error_is_named(capsys, how, number):
     with pytest.raises(SystemExit) as stop:
-        guarded(lambda: _wrapped(how, number))
+        run_main(lambda: _wrapped(how, number))
     assert stop.value.code == 2
     where = "" if how == "message" else " while writing x.bin"
     assert capsys.readouterr().err.startswith(f"error: the disk is full{where}; ")
@@ -483,7 +483,7 @@ def test_a_full_disk_inside_another_error_is_named(capsys, how, number):
 
 def test_an_error_of_another_kind_in_the_chain_keeps_its_traceback(capsys):
     with pytest.raises(SystemExit) as stop:
-        guarded(lambda: _wrapped("cause", errno.EIO))
+        run_main(lambda: _wrapped("cause", errno.EIO))
     assert stop.value.code == 3
     assert "cannot save" in capsys.readouterr().err
 
@@ -523,7 +523,7 @@ def test_an_input_beside_another_file_s_sidecar_is_one_sentence(tmp_path):
     mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
     for path in (mine, other):
         with job([path]) as work:
-            work.artifact(path, write=lambda temporary: temporary.write_text("a,b\n"))
+            work.write_file(path, write=lambda temporary: temporary.write_text("a,b\n"))
     artifacts.sidecar(other).replace(artifacts.sidecar(mine))
     with pytest.raises(UserError, match=r"mine\.csv: its sidecar mine\.csv\.lineage\.json is another file's"):
         artifacts.read_input(mine)

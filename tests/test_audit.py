@@ -271,7 +271,7 @@ def test_a_result_on_demand_that_is_there_is_held_against_code_and_settings(stud
     envelope = artifacts.read(study / PROBE)
     made = {**envelope["lineage"], "output": DRAW}
     made["code"] = {**made["code"], "aletheia.method.probe": "0" * 16}
-    sealed = artifacts.enveloped("probe", envelope["payload"], made, envelope["observed"], DRAW)
+    sealed = artifacts.make_envelope("probe", envelope["payload"], made, envelope["observed"], DRAW)
     (study / DRAW).parent.mkdir(parents=True)
     (study / DRAW).write_bytes(artifacts.canonical_bytes(sealed))
     found, _ = rows(study)
@@ -305,7 +305,7 @@ ZIP = "results/evidence/evidence.zip"
 )
 def test_a_remedy_names_the_configuration_and_the_archives_target(finding, remedy):
     demanded = {ZIP: "bundle", f"{ZIP}.lineage.json": "bundle"}
-    assert Remedies([Path("my study.yaml"), Path("more.yaml")], demanded).found(finding) == remedy
+    assert Remedies([Path("my study.yaml"), Path("more.yaml")], demanded).for_finding(finding) == remedy
 
 
 def test_keeping_all_names_the_targets_that_snakemake_does_not_take_by_itself():
@@ -316,10 +316,10 @@ def test_keeping_all_names_the_targets_that_snakemake_does_not_take_by_itself():
 
 def test_what_is_planned_for_an_archive_alone_is_made_with_it():
     """Snakemake without a target plans no intermediate that an up-to-date figure does not miss; an archive needs it."""
-    assert Remedies([], {}).again("results/probe/a.json") == ""
+    assert Remedies([], {}).make_again("results/probe/a.json") == ""
     demanded = {ZIP: "bundle", "b": "stability"}
-    assert Remedies([], demanded).again("results/probe/a.json") == "run snakemake bundle"
-    assert Remedies([], demanded).again("b") == "run snakemake stability"
+    assert Remedies([], demanded).make_again("results/probe/a.json") == "run snakemake bundle"
+    assert Remedies([], demanded).make_again("b") == "run snakemake stability"
 
 
 def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):
@@ -342,7 +342,7 @@ def test_a_run_of_a_busy_machine_is_a_note_with_the_command_that_times_it_again(
     content = json.loads(run.read_text())
     content["observed"]["load"] = {"others_share": 0.4, "steal_share": 0.0, "step_spread": None}
     del content["sha256"]
-    run.write_bytes(artifacts.canonical_bytes(artifacts.sealed(content)))
+    run.write_bytes(artifacts.canonical_bytes(artifacts.seal(content)))
     (note,) = [
         line for line in audit(study).stdout.splitlines() if line.startswith("note: tiny-neox, seed 1 was timed")
     ]

@@ -3,7 +3,7 @@
 import pytest
 
 from aletheia.errors import UserError
-from aletheia.study.arms import ROOM, steps_of_plan
+from aletheia.study.arms import PLAN_LENGTH_FACTOR, steps_of_plan
 from aletheia.training.batch_plan import batches_payload, cut, first_batches, plan_batches
 from aletheia.training.encoded_rows import Encoded
 
@@ -53,7 +53,11 @@ def test_too_few_rows_for_a_batch_is_one_sentence():
 
 @pytest.mark.parametrize(
     ("arm", "steps"),
-    [({}, ROOM * 200), ({"extra_steps_percent": 25}, ROOM * 200), ({"extra_steps_percent": 400}, 1000)],
+    [
+        ({}, PLAN_LENGTH_FACTOR * 200),
+        ({"extra_steps_percent": 25}, PLAN_LENGTH_FACTOR * 200),
+        ({"extra_steps_percent": 400}, 1000),
+    ],
 )
 def test_the_plan_has_room_for_arms_that_come_later(arm, steps):
     shape = {"steps": 200, "batch_size": 4, "accumulation": 2}

@@ -30,7 +30,7 @@ from aletheia.study.benchmarks import (
     CODE,
     LOSS,
     PASSAGES,
-    QUESTIONS,
+    QUESTION_BENCHMARKS,
     TEXT,
     ChoiceColumns,
     either,
@@ -78,7 +78,7 @@ def test_each_benchmark_is_whole(name):
 
 def test_both_modules_have_the_same_benchmarks_and_every_task_file_is_one_of_them():
     assert list(said.SAID) == list(BENCHMARKS)
-    known = {*QUESTIONS, *(record.chat_task for record in BENCHMARKS.values())}
+    known = {*QUESTION_BENCHMARKS, *(record.chat_task for record in BENCHMARKS.values())}
     assert {path.stem for path in lineage.TASKS.glob("*.yaml")} <= known
     # The rule that judges programs, and the sidecars that aggregate reads, are of one benchmark.
     assert [name for name, record in BENCHMARKS.items() if record.kind == CODE] == ["humaneval"]
@@ -145,7 +145,7 @@ def test_the_next_benchmark_of_choices_needs_no_parser():
     endings = choice_format("hellaswag", ChoiceColumns("ctx", ("endings",), "label"))
     row = {"ctx": "He", "endings": ["runs.", "sits.", "sings."], "label": "2"}
     assert endings.parse(row, 5) == {"id": "hellaswag/5", "question": "He", "choices": row["endings"], "answer": 2}
-    assert endings.expected({"options": "A. x"}) == {"ctx": str, "endings": list, "label": (str, int)}
+    assert endings.expected_columns({"options": "A. x"}) == {"ctx": str, "endings": list, "label": (str, int)}
     assert endings.parse({**row, "label": "3"}, 5) is None
 
 
@@ -278,7 +278,7 @@ def test_a_ledger_has_a_benchmarks_columns_at_its_end_where_a_campaign_asks_it(t
 def test_statistics_tables_and_analyses_have_it_where_it_was_asked():
     models = {name: {**law, "piqa": 0.8, "mmlu": 0.25} for name, law in TWO_MODELS.items()}
     summary = summarise(ledger_of(models, benchmarks=ASKED))
-    artifacts.enveloped("stats", summary, LINEAGE, {}, "summary.json")
+    artifacts.make_envelope("stats", summary, LINEAGE, {}, "summary.json")
     model = summary["campaigns"][0]["models"][0]
     assert (model["arms"]["std"]["benchmarks"]["piqa"]["unit"], model["extra"]["ale"]["piqa"]["questions"]) == (
         "pp",

@@ -94,7 +94,7 @@ def test_a_record_changed_by_hand_is_refused(written, tmp_path):
 def test_a_tree_without_a_record_goes_by_its_ledger(finished, tmp_path, written):
     results = tmp_path / "results"
     shutil.copytree(finished / "results/aggregate", results / "aggregate")
-    assert {*results_tree.campaigns_held(results)} == {"tiny"}
+    assert {*results_tree.stored_campaigns(results)} == {"tiny"}
     assert "found those of tiny" in other_campaigns(results, written(b={"name": "other"}))
     assert other_campaigns(results, written(b={"name": "tiny"})) is None
 

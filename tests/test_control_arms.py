@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from aletheia.cluster.cost import estimated, probe_seconds
+from aletheia.cluster.cost import estimate_costs, probe_seconds
 from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
 from aletheia.controller import inputs
@@ -13,7 +13,7 @@ from aletheia.errors import UserError
 from aletheia.study import outputs
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
-from aletheia.study.schema import merged, read_yaml
+from aletheia.study.schema import merge, read_yaml
 from conftest import ROOT, copy_project, edit, run_script, said, snakemake
 
 CONTROL = ("--configfile", "tests/cluster/one.yaml")
@@ -63,7 +63,7 @@ def with_layers(config, tmp_path, layers):
     campaign = read_yaml(ROOT / "tests/cluster/one_campaign.yaml")
     campaign["arms"]["ale"] = {"layers": layers} | ({} if isinstance(layers, list) else {"budget_percent": 50})
     (tmp_path / "campaign.yaml").write_text(json.dumps(campaign))
-    study = load_study(merged(config, {"campaigns": [str(tmp_path / "campaign.yaml")]}))
+    study = load_study(merge(config, {"campaigns": [str(tmp_path / "campaign.yaml")]}))
     study.models["tiny-neox"] |= {"time": {"seconds_per_step": 1.0}, "parameters": 10**9}
     return study
 
@@ -71,7 +71,7 @@ def with_layers(config, tmp_path, layers):
 @pytest.mark.parametrize("layers", ["first", "last", "random", [1]])
 def test_a_control_plans_no_probe(one, tmp_path, layers):
     study = with_layers(one, tmp_path, layers)
-    assert (study.probed(), study.attributed()) == ([], {})
+    assert (study.probe_keys(), study.attributed_runs()) == ([], {})
     files = outputs.study_files(study)
     assert "probe" not in files.values()
     assert "select" in files.values()
@@ -88,6 +88,6 @@ def test_a_control_pays_for_no_probe_in_wall_time_and_estimate(one, tmp_path):
     scored, control = (with_layers(one, tmp_path, layers) for layers in ("gradient", "last"))
     model, minutes = "tiny-neox", [WallTimes(study, site) for study in (scored, control)]
     assert minutes[0].allocation(model, 1) - minutes[1].allocation(model, 1) == minutes[0].probe(model) > 0
-    costs = [cost.training_seconds for study in (scored, control) for cost in estimated(study)]
+    costs = [cost.training_seconds for study in (scored, control) for cost in estimate_costs(study)]
     settings = scored.run(model, "ale", 1).settings
     assert costs[0] - costs[1] == pytest.approx(probe_seconds(scored.models[model], settings))

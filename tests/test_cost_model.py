@@ -184,7 +184,7 @@ def test_an_arm_that_failed_takes_only_what_needs_it_along():
 @pytest.mark.parametrize("failed", [(), ["every_other"], [SWITCHED], ["rank_doubled"], ["all"]])
 def test_every_outcome_fits_its_schema_and_can_be_drawn(failed, tmp_path):
     one = payload(failed=failed, noise=0.02)
-    envelope = artifacts.enveloped("attribution", one, {}, {}, tmp_path / "x.json")
+    envelope = artifacts.make_envelope("attribution", one, {}, {}, tmp_path / "x.json")
     assert artifacts.canonical_bytes(envelope)
     for found in ([one], [one, {**payload(noise=0.02), "model": "other"}], []):
         with mpl.rc_context(plot_style.rc(STYLE)):

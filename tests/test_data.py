@@ -10,7 +10,7 @@ import pytest
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 from aletheia.provenance.staged_files import checked_folder, read_rows
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 from aletheia.staging.convert import byte_tokenizer
 from aletheia.training import encoding
 from aletheia.training.batch_plan import plan_batches
@@ -36,17 +36,17 @@ def pair(example):
 
 
 def test_ranked_is_a_permutation_that_no_version_may_change():
-    assert ranked(range(8), seed=42) == [1, 0, 6, 4, 7, 5, 3, 2]
-    assert sorted(ranked(range(100), seed=1)) == list(range(100))
+    assert seeded_order(range(8), seed=42) == [1, 0, 6, 4, 7, 5, 3, 2]
+    assert sorted(seeded_order(range(100), seed=1)) == list(range(100))
 
 
 def test_ranked_subsets_nest():
-    small, large = ranked(range(50), seed=3), ranked(range(80), seed=3)
+    small, large = seeded_order(range(50), seed=3), seeded_order(range(80), seed=3)
     assert [i for i in large if i < 50] == small
 
 
 def test_seeds_give_other_orders():
-    assert ranked(range(20), seed=1) != ranked(range(20), seed=2)
+    assert seeded_order(range(20), seed=1) != seeded_order(range(20), seed=2)
 
 
 # Encoding

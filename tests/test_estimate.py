@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aletheia.analysis.paper_tables import load_published
-from aletheia.cluster.cost import SMALL, estimated, evaluation_seconds, load_seconds, training_seconds
+from aletheia.cluster.cost import SMALL_JOB_SECONDS, estimate_costs, evaluation_seconds, load_seconds, training_seconds
 from aletheia.errors import UserError
 from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
@@ -29,7 +29,7 @@ def run(*arguments):
 
 
 def test_each_job_counts_once(paper):
-    costs = estimated(paper)
+    costs = estimate_costs(paper)
     assert sum(cost.trainings for cost in costs) == len(paper.runs)
     assert sum(cost.evaluations for cost in costs) == len(paper.runs) + len(paper.used_models())
     by_campaign: Counter[str] = Counter()
@@ -40,7 +40,7 @@ def test_each_job_counts_once(paper):
 
 def test_probes_and_small_jobs_count_once_a_model_and_seed(paper):
     """What trainings cost beyond themselves: in the first campaign probes and batches of three seeds; selections."""
-    whole = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
+    whole = {(cost.campaign, cost.model): cost for cost in estimate_costs(paper)}
     for (campaign, model), probes, small in (
         (("campaign1", "qwen2.5-7b"), 3, 3 + 3),
         (("campaign2", "qwen2.5-7b"), 0, 3),
@@ -49,15 +49,17 @@ def test_probes_and_small_jobs_count_once_a_model_and_seed(paper):
         entry, settings = paper.models[model], paper.runs[model, "std", 42].settings
         cost = whole[campaign, model]
         beyond = cost.training_seconds - cost.trainings * training_seconds(entry, settings)
-        expected = probes * (load_seconds(entry) + 5 / 2 * entry["time"]["seconds_per_step"]) + small * SMALL
+        expected = (
+            probes * (load_seconds(entry) + 5 / 2 * entry["time"]["seconds_per_step"]) + small * SMALL_JOB_SECONDS
+        )
         assert beyond == pytest.approx(expected, abs=1e-6)
 
 
 def test_turns_count_once_for_each_arm_beside_std(paper):
-    before = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
+    before = {(cost.campaign, cost.model): cost for cost in estimate_costs(paper)}
     for campaign in paper.campaigns:
         campaign["speed"] = "turns"
-    after = {(cost.campaign, cost.model): cost for cost in estimated(paper)}
+    after = {(cost.campaign, cost.model): cost for cost in estimate_costs(paper)}
     entry, pace = paper.models["qwen2.5-7b"], paper.shared["qwen2.5-7b"]["interleaving"]
     one = load_seconds(entry) + 3 * 13 * entry["time"]["seconds_per_step"]
     assert pace == {"rounds": 12, "steps": 1, "seeds": None}
@@ -78,7 +80,7 @@ def test_a_training_takes_the_published_seconds_and_what_stands_around_them(pape
 
 
 def test_a_job_of_four_gpus_counts_four_times(paper):
-    mixtral = next(cost for cost in estimated(paper) if cost.model == "mixtral-8x7b")
+    mixtral = next(cost for cost in estimate_costs(paper) if cost.model == "mixtral-8x7b")
     assert mixtral.gpu_hours == pytest.approx(4 * (mixtral.training_seconds + mixtral.evaluation_seconds) / 3600)
 
 
@@ -118,7 +120,7 @@ def test_the_table_sums_up_and_holds_the_budget():
 def test_a_registry_without_times_is_one_sentence(paper):
     del paper.models["gpt-j-6b"]["time"]
     with pytest.raises(UserError, match="model gpt-j-6b: the registry lacks time, from which its time is estimated"):
-        estimated(paper)
+        estimate_costs(paper)
     done = run("--configfile", "config/config.yaml")
     assert done.returncode == 2
     assert done.stderr.startswith("error: model ")

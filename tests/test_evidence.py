@@ -330,7 +330,9 @@ def renamed(folder, old, new):
             lineage = json.loads(json.dumps(envelope["lineage"]).replace(f'"{old}/', f'"{new}/'))
             for described in lineage["inputs"].values():
                 described["sha256"] = hashes.get(described["sha256"], described["sha256"])
-            sealed = artifacts.enveloped(envelope["schema"], envelope["payload"], lineage, envelope["observed"], path)
+            sealed = artifacts.make_envelope(
+                envelope["schema"], envelope["payload"], lineage, envelope["observed"], path
+            )
             path.write_bytes(artifacts.canonical_bytes(sealed))
             hashes[before[path]] = artifacts.sha256_file(path)
         pending = [p for p in pending if p not in ready]
@@ -376,7 +378,7 @@ def like_the_probe(path, kind, payload):
     """Write an artifact that was made as a probe was, so that it can be described."""
     probe = artifacts.read("results/probe/tiny-llama/seed1.json")
     made = {**probe["lineage"], "output": str(path).removesuffix(SIDECAR)}
-    path.write_bytes(artifacts.canonical_bytes(artifacts.enveloped(kind, payload, made, probe["observed"], path)))
+    path.write_bytes(artifacts.canonical_bytes(artifacts.make_envelope(kind, payload, made, probe["observed"], path)))
 
 
 @pytest.mark.parametrize("tree", ["results", "resources"])

@@ -10,7 +10,7 @@ from aletheia.analysis import verdicts
 from aletheia.analysis.ledger import build_ledger
 from aletheia.analysis.stats import estimate, values_needed
 from aletheia.analysis.summary import summarise
-from aletheia.provenance.artifacts import canonical_bytes, enveloped
+from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report.finding_scopes import digits_of
 from aletheia.report.findings import findings, findings_text
 from conftest import ROOT
@@ -373,7 +373,9 @@ def test_numbers_have_two_digits_of_the_width(low, high, digits):
 
 
 def test_a_summary_keeps_its_schema_and_a_study_without_a_pair_one_sentence():
-    whole = enveloped("stats", summarise(ledger_of(ONE, arms=("std", "ale", "random50"))), LINEAGE, {}, "summary.json")
+    whole = make_envelope(
+        "stats", summarise(ledger_of(ONE, arms=("std", "ale", "random50"))), LINEAGE, {}, "summary.json"
+    )
     assert b"NaN" not in canonical_bytes(whole)
     assert "nothing to compare" in findings_text(summarise(ledger_of(ONE, arms=("ale",))))
 

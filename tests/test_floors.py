@@ -17,7 +17,7 @@ from aletheia.analysis.stats import above_floor
 from aletheia.analysis.summary import summarise
 from aletheia.evaluation.degenerate import degenerate_answers, unparsed_programs
 from aletheia.evaluation.outcomes import TABLES, Outcome, mean_probability, scored, share_of
-from aletheia.provenance.artifacts import enveloped
+from aletheia.provenance.artifacts import make_envelope
 from aletheia.report import analyses, figures, plot_style, table_text, tables
 from aletheia.report.arms_table import arms_table
 from aletheia.report.findings import findings
@@ -177,7 +177,7 @@ def test_a_base_that_says_one_letter_has_nothing_to_forget_whatever_it_scores():
         found = findings(summary)
         assert ("MMLU" in found[4]) is not at_the_floor
         assert ("At the floor" in found[5]) is at_the_floor
-    enveloped("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
+    make_envelope("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
 
 
 def test_an_arm_s_own_answers_are_flagged_and_the_base_is_not():

@@ -297,7 +297,7 @@ def test_a_hub_that_never_serves_is_one_sentence_and_the_next_call_goes_on(tmp_p
 
 @pytest.mark.slow
 def test_a_hub_that_fails_for_long_is_one_sentence_and_the_next_call_goes_on(tmp_path, repositories, files):
-    tries = 1 + len(hub.PAUSES)
+    tries = 1 + len(hub.PAUSES_SECONDS)
     with Hub(repositories, failing={WEIGHTS: [503] * tries}) as server:
         sentence = refused("model", "tiny", MODEL, tmp_path, patient=True, **forked(server))
         assert sentence.startswith(f"model them/tiny: {server.endpoint} is out of order (503); run again later")
@@ -414,23 +414,23 @@ def test_too_small_a_disk_is_one_sentence_before_any_file(tmp_path, repositories
 
 def test_only_what_has_come_of_the_same_file_needs_no_room(tmp_path):
     entry = {"rfilename": "a.safetensors", "size": 100, "lfs": {"sha256": "a" * 64}}
-    assert hub._to_come(entry, tmp_path) == 100
+    assert hub._missing_bytes(entry, tmp_path) == 100
     (tmp_path / f".a.safetensors.{'b' * 16}.part").write_bytes(bytes(90))  # another commit's
-    assert hub._to_come(entry, tmp_path) == 100
+    assert hub._missing_bytes(entry, tmp_path) == 100
     (tmp_path / f".a.safetensors.{'a' * 16}.part").write_bytes(bytes(90))
-    assert hub._to_come(entry, tmp_path) == 10
+    assert hub._missing_bytes(entry, tmp_path) == 10
     (tmp_path / "a.safetensors").write_bytes(bytes(99))
-    assert hub._to_come(entry, tmp_path) == 10
+    assert hub._missing_bytes(entry, tmp_path) == 10
     (tmp_path / "a.safetensors").write_bytes(bytes(100))
-    assert hub._to_come(entry, tmp_path) == 0
+    assert hub._missing_bytes(entry, tmp_path) == 0
 
 
 def test_a_file_above_what_plain_http_serves_is_one_sentence():
-    parts = {"rfilename": "part-1", "size": hub.LARGEST}
-    whole = {"rfilename": WEIGHTS, "size": hub.LARGEST + 1}
-    hub._require_parts([parts], "model them/tiny")
+    parts = {"rfilename": "part-1", "size": hub.MAX_HTTP_BYTES}
+    whole = {"rfilename": WEIGHTS, "size": hub.MAX_HTTP_BYTES + 1}
+    hub._refuse_large_files([parts], "model them/tiny")
     with pytest.raises(UserError, match=rf"model them/tiny: {WEIGHTS} has 46\.6 GiB, .* weights in several files"):
-        hub._require_parts([parts, whole], "model them/tiny")
+        hub._refuse_large_files([parts, whole], "model them/tiny")
 
 
 @pytest.fixture(scope="module")

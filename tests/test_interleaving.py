@@ -350,7 +350,7 @@ def test_a_probe_that_diverged_is_a_status_in_both(measured, tmp_path):
     broken = artifacts.read(source)
     body = copy.deepcopy(broken["payload"])
     body |= {"status": "diverged", "reason": "batch 0: loss is not finite", "scores": dict.fromkeys(body["scores"])}
-    envelope = artifacts.enveloped("probe", body, broken["lineage"], broken["observed"], source)
+    envelope = artifacts.make_envelope("probe", body, broken["lineage"], broken["observed"], source)
     path = tmp_path / "probe.json"
     path.write_bytes(artifacts.canonical_bytes(envelope))
     shared = ["--model-lock", measured / "resources/models/tiny-neox.lock.json", "--seed", 1]

@@ -10,7 +10,7 @@ import pytest
 from aletheia.cli import step_parser
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts, lineage
-from aletheia.provenance.locking import locked
+from aletheia.provenance.locking import hold_lock
 from conftest import ROOT, append
 
 
@@ -78,11 +78,11 @@ def test_a_step_does_not_depend_on_another_steps_module(script, foreign):
 
 
 def test_tokens_name_module_and_section():
-    names = [token.split("=")[0] for token in lineage.code_tokens("select_layers.py")]
+    names = [token.split("=")[0] for token in lineage.code_facts("select_layers.py")]
     assert {"code:select_layers.py", "code:aletheia.method.selection"} <= set(names)
     tokens = ["code:aletheia.x=ab", "env:envs/gpu.yaml=cd", 'config:training={"steps":3,"name":"a=b"}']
     tokens.append("inputs:declared=ef")
-    assert lineage.parse_tokens(tokens) == {
+    assert lineage.parse_facts(tokens) == {
         "code": {"aletheia.x": "ab"},
         "env": {"envs/gpu.yaml": "cd"},
         "config": {"training": {"steps": 3, "name": "a=b"}},
@@ -219,7 +219,7 @@ with job:
 
     print("holds", flush=True)
     sys.stdin.readline()
-    job.artifact(out, kind="precision", payload={"dtype": "fp32", "candidates": ["fp32"]})
+    job.write_json(out, kind="precision", payload={"dtype": "fp32", "candidates": ["fp32"]})
 """
 
 
@@ -248,7 +248,7 @@ def step(tmp_path):
 def test_a_module_that_is_edited_while_its_job_waits_is_recorded_as_it_ran(step):
     start, out, module = step
     ran = lineage.file_digest.__wrapped__(module)
-    with locked(out):
+    with hold_lock(out):
         process = start()
         assert process.stdout.readline() == "waits\n"
         later = module.parents[1] / "training" / "deadlines.py"

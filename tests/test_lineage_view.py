@@ -104,7 +104,7 @@ def test_a_picture_of_many_runs_groups_them():
         path = f"train/m{number % 11}/{arm}/seed{number}/run.json"
         nodes[path] = made(path, "run", "train", arm=arm)
     edges = [lineage_graph.Edge(path, "ledger.csv", "0" * 64) for path in nodes if path != "ledger.csv"]
-    drawn = ET.fromstring(lineage_svg.draw(lineage_graph.Graph(["ledger.csv"], nodes, edges)))
+    drawn = ET.fromstring(lineage_svg.render_svg(lineage_graph.Graph(["ledger.csv"], nodes, edges)))
     groups = [text.text for text in drawn.iter(f"{SVG}text") if text.text and "×" in text.text]
     assert sorted(groups) == ["run ale ×33", "run cm ×33", "run std ×33"]
     assert len(list(drawn.iter(f"{SVG}path"))) == 3

@@ -9,7 +9,7 @@ from aletheia.analysis.paper_tables import load_published
 from aletheia.analysis.summary import summarise
 from aletheia.provenance import machine_load
 from aletheia.provenance.lineage import ROOT
-from aletheia.provenance.machine_load import RULE, LoadMeter, busy_reason, step_spread
+from aletheia.provenance.machine_load import BUSY_RULE, LoadMeter, busy_reason, step_spread
 from aletheia.report import plot_style
 from aletheia.report.figures import FIGURES
 from aletheia.report.findings import findings
@@ -109,7 +109,7 @@ def test_table_figure_and_findings_say_how_many_pairs_were_busy():
         table = TABLES[2](summary, load_published(ROOT / "config" / "published"))
         assert table.numbers["busy_pairs"].iloc[0] == busy
         assert ("Pairs on a busy machine" in table.display) is bool(busy)
-        assert (RULE in table.note) is bool(busy)
+        assert (BUSY_RULE in table.note) is bool(busy)
         with mpl.rc_context(plot_style.rc(plot_style.STYLE)):
             figure = FIGURES["fig1"](found, summary, plot_style.STYLE)
         crosses = [len(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() == "x"]

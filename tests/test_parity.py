@@ -47,7 +47,9 @@ def asked(benchmark_data, tmp_path_factory):
     for shots, subjects in SUBJECTS.items():
         rows, examples = [], []
         for subject in subjects:
-            drawn = splits.drawn(read_questions(data / "test" / f"{subject}_test.csv", "mmlu")[0], QUESTIONS, seed=0)
+            drawn = splits.draw_rows(
+                read_questions(data / "test" / f"{subject}_test.csv", "mmlu")[0], QUESTIONS, seed=0
+            )
             own = read_examples(data / "dev" / f"{subject}_dev.csv", "mmlu", 5)
             lock = data_lock(folder / subject, "mmlu", questions=drawn)
             path = lock.parent / "mmlu" / "questions.jsonl"
@@ -57,7 +59,7 @@ def asked(benchmark_data, tmp_path_factory):
         staged = {"questions": rows, **({"fewshot": examples} if shots else {})}
         ours[f"mmlu_{shots}"] = data_lock(folder / f"{shots}_shot", "mmlu", **staged), {"num_fewshot": shots}
     for name, file in FILES.items():
-        staged = {"questions": splits.drawn(read_questions(benchmark_data / file, name)[0], QUESTIONS, seed=0)}
+        staged = {"questions": splits.draw_rows(read_questions(benchmark_data / file, name)[0], QUESTIONS, seed=0)}
         settings = {"max_new_tokens": NEW_TOKENS[name]}
         if name == "gsm8k":
             staged["fewshot"] = read_examples(benchmark_data / "gsm8k" / "train.jsonl.gz", name, SHOTS)

@@ -12,13 +12,13 @@ from aletheia.analysis.consistency import Maker, deviations
 from aletheia.analysis.equal_settings import COLUMN, add_differences, differences
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.cluster.cost import share_of_rows, training_seconds
-from aletheia.controller.binding import one_evaluated
+from aletheia.controller.binding import model_with_arms
 from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.recipes import COMMON, SECTIONS
+from aletheia.study.recipes import NOT_OF_AN_ARM, SECTIONS
 from aletheia.study.schema import schema
 from ledgers import TWO_MODELS
 from ledgers import study as ledger_study
@@ -88,7 +88,7 @@ def of_jobs(study, arm, seed=1):
     """Return the settings that the steps of a run read, by step."""
     key = ("small", arm, seed)
     return {
-        "select": {"arm": sections.arm(study, *key), "adapter": sections.adapted(study, *key)},
+        "select": {"arm": sections.arm(study, *key), "adapter": sections.adapter_shape(study, *key)},
         "train": {
             **{"arm": sections.arm(study, *key), "adapter": sections.adapter(study, *key)},
             "training": sections.training(study, *key),
@@ -102,7 +102,7 @@ def of_jobs(study, arm, seed=1):
 def test_every_key_of_the_two_sections_may_be_stated_but_for_what_measures_all_arms():
     properties = schema("campaign")["properties"]
     known = {f"{section}.{key}" for section in SECTIONS for key in properties[section]["properties"]}
-    assert set(STATED) == known - {f"training.{key}" for key in COMMON}
+    assert set(STATED) == known - {f"training.{key}" for key in NOT_OF_AN_ARM}
 
 
 @pytest.mark.parametrize("name", STATED)
@@ -214,9 +214,9 @@ def test_an_arm_may_answer_some_benchmarks_alone_and_other_campaigns_add_to_them
     ],
 )
 def test_a_models_pattern_looks_at_the_arm_that_follows(path, matches):
-    pattern = rf"(?P<model>{one_evaluated({'a': ['base', 'std'], 'b.c': ['ale']})})/(?P<run>.+)/x"
+    pattern = rf"(?P<model>{model_with_arms({'a': ['base', 'std'], 'b.c': ['ale']})})/(?P<run>.+)/x"
     assert bool(re.fullmatch(pattern, path)) is matches
-    assert not re.match(one_evaluated({}), path)
+    assert not re.match(model_with_arms({}), path)
 
 
 # --- what the ledger says of it ---------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_the_rehearsal_has_the_papers_runs(rehearsal, paper):
     assert list(rehearsal.runs) == list(paper.runs)
     assert (len(rehearsal.runs), len(rehearsal.used_models())) == (99, 15)
     assert rehearsal.campaign_index() == paper.campaign_index()
-    assert rehearsal.evaluated() == paper.evaluated()
+    assert rehearsal.evaluated_runs() == paper.evaluated_runs()
     assert rehearsal.used_data() == paper.used_data()
     assert {key: run.arm_settings for key, run in rehearsal.runs.items()} == {
         key: run.arm_settings for key, run in paper.runs.items()

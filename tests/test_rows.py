@@ -436,23 +436,23 @@ def test_real_alpaca_rows_are_read_whole(benchmark_data):
 def test_questions_are_drawn_by_subject_in_proportion():
     sizes = {"law": 60, "logic": 30, "virology": 10, "art": 10, "music": 10}
     rows = [{"question": f"{s} {i}", "subject": s} for s, size in sizes.items() for i in range(size)]
-    taken = splits.drawn(rows, 20, seed=0, by="subject")
+    taken = splits.draw_rows(rows, 20, seed=0, by="subject")
     counts = Counter(row["subject"] for row in taken)
     assert (counts["law"], counts["logic"]) == (10, 5)
     # 20/12 each of three: two get 2, one gets 1, and the seed decides which.
     assert sorted(counts[s] for s in ("virology", "art", "music")) == [1, 2, 2]
     lucky = {
         max(sizes, key=lambda s: (0 < c[s] < 2, s))
-        for c in (Counter(r["subject"] for r in splits.drawn(rows, 20, seed=k, by="subject")) for k in range(20))
+        for c in (Counter(r["subject"] for r in splits.draw_rows(rows, 20, seed=k, by="subject")) for k in range(20))
     }
     assert lucky == {"virology", "art", "music"}
     assert taken == [row for row in rows if row in taken]
-    assert len(splits.drawn(rows, 120, seed=0, by="subject")) == 120
+    assert len(splits.draw_rows(rows, 120, seed=0, by="subject")) == 120
 
 
 def test_without_subjects_the_draw_is_as_before():
     rows = [{"question": str(i), "subject": None} for i in range(50)]
-    assert splits.drawn(rows, 9, seed=3, by="subject") == splits.drawn(rows, 9, seed=3)
+    assert splits.draw_rows(rows, 9, seed=3, by="subject") == splits.draw_rows(rows, 9, seed=3)
 
 
 def test_examples_are_the_first_of_each_subject_and_may_repeat(tmp_path):

@@ -126,7 +126,7 @@ def test_a_run_has_just_the_inputs_that_it_needs(tiny):
 
 def test_what_decides_no_result_is_in_no_section(tiny):
     section = sections.training(tiny, "tiny-llama", "std", 1)
-    assert set(tiny.run("tiny-llama", "std", 1).settings["training"]) - set(section) == set(sections.NO_RESULT)
+    assert set(tiny.run("tiny-llama", "std", 1).settings["training"]) - set(section) == set(sections.INDECISIVE_KEYS)
 
 
 # Aggregate reads what it declares
@@ -134,10 +134,10 @@ def test_what_decides_no_result_is_in_no_section(tiny):
 
 def test_what_is_declared_is_what_is_read(tiny):
     paths = Paths()
-    assert inputs.aggregated(tiny, paths) == [
+    assert inputs.ledger_artifacts(tiny, paths) == [
         path.as_posix() for path in campaign_artifacts(tiny.campaign_index(), paths).paths
     ]
-    assert len(set(inputs.aggregated(tiny, paths))) == len(inputs.aggregated(tiny, paths)) > 30
+    assert len(set(inputs.ledger_artifacts(tiny, paths))) == len(inputs.ledger_artifacts(tiny, paths)) > 30
 
 
 def test_the_order_of_paths_is_none_of_their_digest():

@@ -131,7 +131,7 @@ def test_a_rank_agreement_that_is_not_defined_is_null(scores, tmp_path):
     assert found["by_batches"][0]["spearman"] == {**nothing, "n": 3, "pairs": 3}
     assert found["by_batches"][0]["jaccard"]["mean"] is not None
     # The artifact's schema and its writer, which refuses NaN, take it; the plot leaves a gap.
-    envelope = artifacts.enveloped("stability", {"models": {"m": found}}, {}, {}, tmp_path / "x.json")
+    envelope = artifacts.make_envelope("stability", {"models": {"m": found}}, {}, {}, tmp_path / "x.json")
     assert artifacts.canonical_bytes(envelope)
     with mpl.rc_context(plot_style.rc(STYLE)):
         figure = stability_figure.draw_stability({"m": found}, STYLE)

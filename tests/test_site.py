@@ -157,10 +157,10 @@ def test_wall_times_have_a_margin_and_a_limit(site):
 
 
 def test_a_later_try_gets_more_and_the_allocation_stays_within_the_longest(site):
-    assert site.scaled(100, 1, 200) == 100
-    assert site.scaled(100, 2, 200) == 200
-    assert site.scaled(3000, 2, 4000) == 4320  # 4000 minutes together may grow to 5760
-    assert site.scaled(6000, 2, 6000) == 6000  # beyond it from the start: the first check names it
+    assert site.minutes_of_attempt(100, 1, 200) == 100
+    assert site.minutes_of_attempt(100, 2, 200) == 200
+    assert site.minutes_of_attempt(3000, 2, 4000) == 4320  # 4000 minutes together may grow to 5760
+    assert site.minutes_of_attempt(6000, 2, 6000) == 6000  # beyond it from the start: the first check names it
 
 
 def test_the_papers_allocations_follow_from_the_registry(paper):

@@ -31,7 +31,7 @@ from aletheia.cluster.wall_time import WallTimes
 from aletheia.provenance import artifacts
 from aletheia.sandbox import judge
 from aletheia.study.load import load_study
-from aletheia.study.schema import merged, read_yaml
+from aletheia.study.schema import merge, read_yaml
 from aletheia.study.study import Study
 from conftest import ROOT, copy_project, snakemake
 from hashes import payload_hashes
@@ -139,7 +139,7 @@ def ledger(folder: Path) -> list[dict[str, str]]:
 def planned(folder: Path, study: str) -> Study:
     """The study as data."""
     config = yaml.safe_load((folder / study).read_text())
-    return load_study(merged(read_configuration([ROOT / "config/config.yaml"]), config))
+    return load_study(merge(read_configuration([ROOT / "config/config.yaml"]), config))
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_pairs_of_one_allocation_are_known_as_such(campaign):
 def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
     folder, study, records = campaign
     jobs = {}
-    runs = [(model, run, run.partition("/")[0]) for model, run in study.evaluated()]
+    runs = [(model, run, run.partition("/")[0]) for model, run in study.evaluated_runs()]
     asked = [(f"{model}/{run}", name) for model, run, arm in runs for name in study.benchmarks_of(model, arm)]
     for place, benchmark in asked:
         suffix = "json" if benchmark != "humaneval" else "generations.parquet.lineage.json"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from aletheia.controller.messages import OneSentence, shortened
+from aletheia.controller.messages import OneSentenceFilter, shorten_command
 from aletheia.errors import UserError
-from aletheia.provenance.locking import locked
+from aletheia.provenance.locking import hold_lock
 from conftest import STUDY, as_ordinary_user, copy_project, said, snakemake
 
 COMMAND = (
@@ -25,7 +25,7 @@ COMMAND = (
 def rewritten(exception, text, check=lambda target: None):
     record = logging.LogRecord("snakemake", logging.ERROR, "", 0, text, None, None)
     record.exception = exception
-    assert OneSentence(check).filter(record)
+    assert OneSentenceFilter(check).filter(record)
     return record.getMessage()
 
 
@@ -68,8 +68,8 @@ def test_an_unknown_target_is_what_the_study_says_of_it():
 
 
 def test_a_failed_command_is_shown_without_its_digests():
-    assert shortened(COMMAND) == '"$ALETHEIA_PYTHON" -s x.py --seed 1 --lineage … > logs/x.log 2>&1'
-    assert shortened("cp a b") == "cp a b"
+    assert shorten_command(COMMAND) == '"$ALETHEIA_PYTHON" -s x.py --seed 1 --lineage … > logs/x.log 2>&1'
+    assert shorten_command("cp a b") == "cp a b"
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_ctrl_c_is_one_sentence(tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     # The job is at work: it waits for the lock of its artifact.
     with (
-        locked(folder / target),
+        hold_lock(folder / target),
         subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes) as process,
     ):
         deadline = time.time() + 120

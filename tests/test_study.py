@@ -123,13 +123,13 @@ def test_a_campaign_takes_its_speed_from_the_wall_clock_or_from_turns(study):
     arms = {**CAMPAIGN["arms"], "random50": {"layers": "random"}}
     loaded = study(changed(arms=arms), changed(name="two", arms=arms, seeds=[2], speed="turns"))
     assert [campaign.get("speed") for campaign in loaded.campaign_index()] == [None, "turns"]
-    timed = [(run.arm, run.seed) for run in loaded.timed_in_turns()]
+    timed = [(run.arm, run.seed) for run in loaded.runs_timed_in_turns()]
     assert timed == [(arm, 2) for arm in arms if arm != "std"]
-    assert {run.arm for run in loaded.paired()} == set(arms) - {"std"}
+    assert {run.arm for run in loaded.paired_runs()} == set(arms) - {"std"}
     declared = campaign_artifacts(loaded.campaign_index(), Paths()).turns
     assert set(declared) == {("small", *key) for key in timed}
     first = study(changed(arms=arms, speed="turns", interleaving={"seeds": 1}))
-    assert [(run.arm, run.seed) for run in first.timed_in_turns()] == [(arm, 1) for arm in arms if arm != "std"]
+    assert [(run.arm, run.seed) for run in first.runs_timed_in_turns()] == [(arm, 1) for arm in arms if arm != "std"]
     without = {arm: entry for arm, entry in arms.items() if arm != "std"}
     (alone,) = study(changed(arms=without, reports=[])).campaign_index()
     assert runs_in_turns({**alone, "speed": "turns"}) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aletheia.audit import inventory
-from aletheia.audit.file_cache import Contents
+from aletheia.audit.file_cache import FileCache
 from aletheia.audit.sidecars import ancestry
 from aletheia.audit.verification import verify_files, verify_folders
 from aletheia.errors import UserError
@@ -34,7 +34,7 @@ class Verifier:
 
     def __init__(self, folder):
         self.folder = folder
-        self.contents = Contents()
+        self.contents = FileCache()
         self.inventory = inventory.load_inventory([Path(STUDY[1])])
         self.clock = 2_000_000_000_000_000_000
 
@@ -63,12 +63,12 @@ def verifier(study, monkeypatch):
 def tree():
     """Return every file that a finished study consists of."""
     files = [path for root in ("results", "resources") for path in sorted(Path(root).rglob("*")) if path.is_file()]
-    return [p for p in files if p.name not in artifacts.IGNORED and "downloads" not in p.parts]
+    return [p for p in files if p.name not in artifacts.IGNORED_NAMES and "downloads" not in p.parts]
 
 
 def needed():
     """Return those that are missed: the record of the tree's campaigns may be deleted."""
-    return [p for p in tree() if p.name != results_tree.NAME]
+    return [p for p in tree() if p.name != results_tree.RECORD_NAME]
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_an_input_that_is_whole_but_another_is_named_by_its_consumers(verifier):
     envelope = json.loads(selection.read_bytes())
     envelope["observed"]["seconds"] += 1
     body = {key: value for key, value in envelope.items() if key != "sha256"}
-    verifier.write(selection, artifacts.canonical_bytes(artifacts.sealed(body)))
+    verifier.write(selection, artifacts.canonical_bytes(artifacts.seal(body)))
     findings = verifier.verify().findings
     # Aggregate reads selections too.
     runs = [f.path for f in findings if not f.path.startswith("results/aggregate/")]
@@ -310,7 +310,7 @@ def test_files_that_go_meanwhile_are_no_error(verifier):
 
 
 def test_a_file_that_is_gone_when_it_is_read_has_no_hash(tmp_path):
-    contents, path = Contents(), tmp_path / "x.json"
+    contents, path = FileCache(), tmp_path / "x.json"
     contents.load([path, tmp_path])
     assert contents.sha256(path) is None
     assert contents.sha256(tmp_path) is None
@@ -540,9 +540,9 @@ def test_the_list_of_a_bundle_is_found_in_the_results_folder_of_its_configuratio
     weights.write_bytes(b"weights")
     left_out = {"path": str(weights), "sha256": artifacts.sha256_file(weights), "bytes": 7}
     with Job(step, inputs=[weights], outputs=[table]) as job:
-        job.artifact(table, write=lambda path: path.write_text("a,b\n"))
+        job.write_file(table, write=lambda path: path.write_text("a,b\n"))
     with Job(step, inputs=[], outputs=[omitted]) as job:
-        job.artifact(omitted, kind="omitted", payload={"files": [left_out]})
+        job.write_json(omitted, kind="omitted", payload={"files": [left_out]})
     weights.unlink()
     assert verify(tmp_path, table).returncode == 1
     Path("config").mkdir()

@@ -18,7 +18,7 @@ import yaml
 
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
-from aletheia.provenance.locking import locked
+from aletheia.provenance.locking import hold_lock
 from aletheia.study.schema import schema
 from conftest import STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
@@ -86,7 +86,7 @@ def test_of_two_controllers_the_second_stops_and_the_first_goes_on(tmp_path):
     (folder / lock).parent.mkdir(parents=True)
     command = [str(Path(sys.executable).parent / "snakemake"), lock, *STUDY]
     # The first one's job waits for the lock of its artifact.
-    with locked(folder / lock):
+    with hold_lock(folder / lock):
         first = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         before = list(itertools.takewhile(lambda line: "rule stage_data" not in line, first.stdout))
         second = snakemake(folder, "resources/data/mmlu.lock.json", *STUDY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import SEED, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -35,8 +35,8 @@ def main() -> None:
         payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}
         padding = 1 - payload["tokens"] / payload["padded_tokens"]
         print(f"batches: {payload['steps']} steps of {payload['examples']} examples, {padding:.1%} padding")
-        job.artifact(args.out, kind="batches", payload=payload)
+        job.write_json(args.out, kind="batches", payload=payload)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -53,8 +53,8 @@ def main() -> None:
             observed = {"pass_seconds": found.seconds, "repeats": found.repeats, "shape": vars(found.shape)}
         else:
             print(f"note: dtype auto: {dtype}, by what the GPU supports", flush=True)
-        job.artifact(args.out, kind="precision", payload={"dtype": dtype, **payload}, observed=observed)
+        job.write_json(args.out, kind="precision", payload={"dtype": dtype, **payload}, observed=observed)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -57,8 +57,8 @@ def main() -> None:
         if args.compare:
             payload["agreement"] = probe.compared(measured, model, drawn)
         print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")
-        job.artifact(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds, "load": shares})
+        job.write_json(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds, "load": shares})
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.cli import step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
@@ -44,12 +44,12 @@ def main() -> None:
         for model, settings in by_model.items():
             draws = [job.input(path, "probe").payload for path in args.draws if path.parent.name == model]
             models[model] = stability.model_stability(model, draws, **settings)
-        job.artifact(args.out, kind="stability", payload={"models": models})
+        job.write_json(args.out, kind="stability", payload={"models": models})
         with mpl.rc_context(plot_style.rc(style)):
             figure = stability_figure.draw_stability(models, style)
             for path in plots:
-                job.artifact(path, write=lambda path: plot_style.save(figure, path), about={"figure": "stability"})
+                job.write_file(path, write=lambda path: plot_style.save(figure, path), about={"figure": "stability"})
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.cli import step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.provenance.staged_files import LOCK, checked_folder
@@ -81,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -1,6 +1,6 @@
 """Every arm against the standard one of its model and seed, measure by measure, from the ledger alone.
 
-An arm may have any name; the standard one is :data:`aletheia.study.arms.BASELINE`. A comparison is an estimate with
+An arm may have any name; the standard one is :data:`aletheia.study.arms.STD`. A comparison is an estimate with
 ``unit`` (what n counts), ``planned`` (pairs that the campaign plans) and ``lost`` (those without a value: a run of the
 pair failed or was resumed, or never reached the loss).
 """
@@ -16,7 +16,7 @@ import pandas as pd
 from aletheia.analysis.benchmarks import questions_in, stem_of
 from aletheia.analysis.stats import estimate, paired_test
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT, RETENTION
 
 Comparison = dict[str, Any]
@@ -46,7 +46,7 @@ def matched(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     arm
         Its name.
     """
-    std, own = (rows[rows["arm"] == name].set_index("seed") for name in (BASELINE, arm))
+    std, own = (rows[rows["arm"] == name].set_index("seed") for name in (STD, arm))
     seeds = own.index.intersection(std.index)
     return std.loc[seeds], own.loc[seeds]
 
@@ -54,7 +54,7 @@ def matched(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def has_pairs(ledger: pd.DataFrame) -> bool:
     """Tell whether some campaign has a model with the standard arm and another one."""
     arms = ledger.groupby(["campaign", "model"])["arm"].agg(set)
-    return any(BASELINE in own and len(own) > 1 for own in arms)
+    return any(STD in own and len(own) > 1 for own in arms)
 
 
 def against_std(rows: pd.DataFrame) -> Comparisons:
@@ -72,7 +72,7 @@ def against_std(rows: pd.DataFrame) -> Comparisons:
     for arm in dict.fromkeys(rows["arm"]):
         std, own = matched(rows, arm)
         if len(own):
-            found[arm] = _from_base(own) if arm == BASELINE else _differences(std, own)
+            found[arm] = _from_base(own) if arm == STD else _differences(std, own)
     return found
 
 

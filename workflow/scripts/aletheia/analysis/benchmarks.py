@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from aletheia.study.benchmarks import BENCHMARKS, CHOICES, LOSSES, QUESTIONS
+from aletheia.study.benchmarks import BENCHMARKS, CHOICES, LOSSES, QUESTION_BENCHMARKS
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def answer_columns(benchmark: str) -> dict[str, str]:
     degenerate = (f"{benchmark}_degenerate", f"{benchmark}_base_degenerate")
     return {
         **dict.fromkeys(likely if BENCHMARKS[benchmark].kind == CHOICES else (), "float64"),
-        **dict.fromkeys(degenerate if benchmark in QUESTIONS else (), "str"),
+        **dict.fromkeys(degenerate if benchmark in QUESTION_BENCHMARKS else (), "str"),
     }
 
 
@@ -88,10 +88,10 @@ def measured_by(benchmark: str) -> tuple[str, str, float]:
 
 def questions_in(columns: Collection[str]) -> list[str]:
     """Return the benchmarks with questions that a ledger, or a table of its pairs, has columns of."""
-    return [name for name in QUESTIONS if f"{name}_n" in columns]
+    return [name for name in QUESTION_BENCHMARKS if f"{name}_n" in columns]
 
 
 def questions_shown(found: Iterable[str]) -> list[str]:
     """Return the benchmarks with questions that a table has columns of: those of every ledger, and those found."""
     there = {*IN_EVERY_LEDGER, *found}
-    return [name for name in QUESTIONS if name in there]
+    return [name for name in QUESTION_BENCHMARKS if name in there]

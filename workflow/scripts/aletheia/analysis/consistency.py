@@ -15,7 +15,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT, TASKS, compact_json
 from aletheia.study.paths import BASE
-from aletheia.study.planned_runs import of_arms
+from aletheia.study.planned_runs import arms_entry
 from aletheia.study.recipes import SECTIONS
 
 # Sections that differ between rows by design: the run's own name.
@@ -122,8 +122,8 @@ def _facts(key: Key, maker: Maker, campaign: Mapping[str, Any]) -> Iterable[tupl
     yield ("code", step), {name: digest for name, digest in lineage["code"].items() if name not in tasks}
     for name, digest in tasks.items():
         yield ("code", step, name), {name: digest}
-    stated = (of_arms(campaign, model, "recipes") or {}).get(arm, {})
-    of_one_model = arm in (of_arms(campaign, model, "own_arms") or [])
+    stated = (arms_entry(campaign, model, "recipes") or {}).get(arm, {})
+    of_one_model = arm in (arms_entry(campaign, model, "own_arms") or [])
     for section, value in lineage["config"].items():
         if section == "arm":
             yield ("settings", step, section, (model, arm) if of_one_model else arm), value

@@ -13,9 +13,9 @@ import pandas as pd
 
 from aletheia.analysis import arms, turns
 from aletheia.analysis.equal_settings import COLUMN
-from aletheia.analysis.pairs import MATCHED, SELECTED, speedup_percent
+from aletheia.analysis.pairs import ALE, CM, speedup_percent
 from aletheia.analysis.stats import estimate
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 
 def selecting_arm(rows: pd.DataFrame) -> str | None:
@@ -26,11 +26,11 @@ def selecting_arm(rows: pd.DataFrame) -> str | None:
     rows
         The ledger's, of one campaign. Of the arms that were probed, one with as many steps as std comes first.
     """
-    names = [arm for arm in dict.fromkeys(rows["arm"]) if arm != BASELINE]
-    if SELECTED in names:
-        return SELECTED
+    names = [arm for arm in dict.fromkeys(rows["arm"]) if arm != STD]
+    if ALE in names:
+        return ALE
     probed = [arm for arm in names if _is_probed(rows[rows["arm"] == arm])]
-    steps = rows.loc[rows["arm"] == BASELINE, "steps"].max()
+    steps = rows.loc[rows["arm"] == STD, "steps"].max()
     equal = [arm for arm in probed if rows.loc[rows["arm"] == arm, "steps"].max() == steps]
     return next(iter([*equal, *probed]), None)
 
@@ -54,14 +54,14 @@ def against_controls(rows: pd.DataFrame, arm: str | None) -> arms.Comparisons:
     arm
         As of :func:`selecting_arm`.
     """
-    own, std = (rows[rows["arm"] == name].set_index("seed") for name in (arm, BASELINE))
+    own, std = (rows[rows["arm"] == name].set_index("seed") for name in (arm, STD))
     if own.empty or std.empty:
         return {}
     found = {}
     for name in dict.fromkeys(rows["arm"]):
         other = rows[rows["arm"] == name].set_index("seed")
         seeds = own.index.intersection(other.index)
-        if name not in (arm, BASELINE, MATCHED) and len(seeds) and _is_control(other, own, std):
+        if name not in (arm, STD, CM) and len(seeds) and _is_control(other, own, std):
             found[name] = _differences(own.loc[seeds], other.loc[seeds])
     return found
 

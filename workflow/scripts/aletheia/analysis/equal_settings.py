@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.recipes import SECTIONS
 
 COLUMN = "differs_from_std"
@@ -35,11 +35,9 @@ def add_differences(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, A
     """
     if not any(envelope.get("lineage", {}).get("config") for envelope in runs.values()):
         return ledger
-    standard = set(
-        ledger.loc[ledger["arm"] == BASELINE, ["campaign", "model", "seed"]].itertuples(index=False, name=None)
-    )
+    standard = set(ledger.loc[ledger["arm"] == STD, ["campaign", "model", "seed"]].itertuples(index=False, name=None))
     said = [
-        " ".join(differences(runs[row.model, BASELINE, row.seed], runs[row.model, row.arm, row.seed])) or None
+        " ".join(differences(runs[row.model, STD, row.seed], runs[row.model, row.arm, row.seed])) or None
         if (row.campaign, row.model, row.seed) in standard
         else None
         for row in ledger.itertuples()

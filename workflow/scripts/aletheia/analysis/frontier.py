@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aletheia.analysis.arms import LOSS, TURNS_WITH_PROBE, WALL_CLOCK_WITH_PROBE
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 IN_TURNS, BY_CLOCK = "in turns", "wall clock"
 _STD = {"n": 0, "mean": 0.0, "sd": None, "low": None, "high": None}
@@ -53,13 +53,13 @@ def points(model: Mapping[str, Any]) -> tuple[dict[str, tuple[dict[str, Any], di
     model
         Of the summary, with ``against_std``.
     """
-    others = {arm: found for arm, found in model["against_std"].items() if arm != BASELINE}
+    others = {arm: found for arm, found in model["against_std"].items() if arm != STD}
     others = {arm: found for arm, found in others.items() if found[LOSS]["mean"] is not None}
     how = clock(others.values())
     measure = TURNS_WITH_PROBE if how == IN_TURNS else WALL_CLOCK_WITH_PROBE
     shown = {arm: (_share(found[measure]), found[LOSS]) for arm, found in others.items()}
     shown = {arm: point for arm, point in shown.items() if point[0]["mean"] is not None}
-    return ({BASELINE: ({**_STD, "mean": 1.0}, _STD), **shown} if shown else {}), how
+    return ({STD: ({**_STD, "mean": 1.0}, _STD), **shown} if shown else {}), how
 
 
 def pareto_set(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:

@@ -24,7 +24,7 @@ from aletheia.provenance.machine_load import busy_reason
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
 
-BASELINE, BASE = "std", "base"
+STD, BASE = "std", "base"
 # What must be equal in base and run for a delta to mean anything.
 ASKED_BY = (
     "questions_sha256",
@@ -264,14 +264,14 @@ def _paired(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) ->
     Nodes have several devices of one name. Of two SLURM jobs on a node nobody can tell whether they had the same, and
     they ran at different times; within one job all arms follow each other on its devices.
     """
-    std = ledger[ledger["arm"] == BASELINE]
+    std = ledger[ledger["arm"] == STD]
     pairs = set(std[["campaign", "model", "seed"]].itertuples(index=False, name=None))
     kinds = []
     for row in ledger.itertuples():
         if (row.campaign, row.model, row.seed) not in pairs:
             kinds.append(None)
             continue
-        own, other = (_place(runs[row.model, arm, row.seed]) for arm in (row.arm, BASELINE))
+        own, other = (_place(runs[row.model, arm, row.seed]) for arm in (row.arm, STD))
         kinds.append("device" if own == other and None not in own[:2] else "model")
     return pd.Series(kinds, index=ledger.index, dtype="str")
 

@@ -6,10 +6,10 @@ import pandas as pd
 
 from aletheia.analysis import turns
 from aletheia.analysis.benchmarks import SAID, ledger_columns, questions_in
-from aletheia.analysis.ledger import BASELINE
+from aletheia.analysis.ledger import STD
 from aletheia.study.planned_runs import TURNS
 
-SELECTED, MATCHED = "ale", "cm"
+ALE, CM = "ale", "cm"
 
 
 def reporting(ledger: pd.DataFrame, report: str) -> pd.DataFrame:
@@ -17,7 +17,7 @@ def reporting(ledger: pd.DataFrame, report: str) -> pd.DataFrame:
     return ledger[[report in str(reports).split() for reports in ledger["reports"]]]
 
 
-def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
+def pairs(ledger: pd.DataFrame, arm: str = ALE) -> pd.DataFrame:
     """Return one row for each campaign, model and seed that has both std and ``arm``, with paired measures.
 
     Returns
@@ -27,13 +27,13 @@ def pairs(ledger: pd.DataFrame, arm: str = SELECTED) -> pd.DataFrame:
         (warm-up and steps); the columns ``…_with_probe`` count the probe in t_arm. Deltas are fine-tuned −
         base and ``…_extra_pp`` is delta of ``arm`` − delta of std, in percentage points. Cells of a failed
         member are empty, and so are the times of a pair in which one run was killed and resumed. ``busy``: whether one
-        of its times was taken on a busy machine (:data:`aletheia.provenance.machine_load.RULE`).
+        of its times was taken on a busy machine (:data:`aletheia.provenance.machine_load.BUSY_RULE`).
 
         Where some campaign takes its speed from turns there are more columns (:func:`_with_turns`): in its rows
         ``speedup_percent``, ``ratio`` and those with the probe are then of whole runs from turns.
     """
     on = ["campaign", "model", "seed"]
-    std = ledger[ledger["arm"] == BASELINE]
+    std = ledger[ledger["arm"] == STD]
     other = ledger[ledger["arm"] == arm]
     both = std.merge(other, on=on, suffixes=("_std", f"_{arm}"), validate="one_to_one")
     frame = both[[*on]].copy()

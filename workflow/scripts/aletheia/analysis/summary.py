@@ -12,9 +12,9 @@ from aletheia.analysis import arms, controls
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
-from aletheia.analysis.pairs import MATCHED, pairs, reporting
+from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, holm, paired_test, sampling_half_width
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.planned_runs import TURNS
 from aletheia.study.report_contents import REPORTS
@@ -78,7 +78,7 @@ def _tests(model: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, A
     for arm, block in model["compute_matched"].items():
         yield ("compute_matched", arm), block["eval_loss"]
     for arm, measures in model["against_std"].items():
-        if arm != BASELINE:
+        if arm != STD:
             yield ("against_std", arm), measures[arms.LOSS]
 
 
@@ -105,7 +105,7 @@ def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> di
     name = rows["model"].iloc[0]
     ours = speed[speed["model"] == name]
     names = list(dict.fromkeys(rows["arm"]))
-    sides = {arm: arms.matched(rows, arm) for arm in names if arm != BASELINE}
+    sides = {arm: arms.matched(rows, arm) for arm in names if arm != STD}
     compared = arms.against_std(rows)
     extras = {arm: _extra(*pair) for arm, pair in sides.items()}
     return {
@@ -132,7 +132,7 @@ def is_compute_matched(arm: str, std: pd.DataFrame, own: pd.DataFrame) -> bool:
 
     By its name too, since measured times may have bought it no step.
     """
-    return arm == MATCHED or bool((own["steps"] > std["steps"]).fillna(False).any())
+    return arm == CM or bool((own["steps"] > std["steps"]).fillna(False).any())
 
 
 def _arm(rows: pd.DataFrame) -> dict[str, Any]:

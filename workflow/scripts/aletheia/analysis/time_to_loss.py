@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 SECONDS, RATIO = "seconds_to_std_loss", "seconds_to_std_loss_ratio"
 
@@ -66,7 +66,7 @@ def add_times_to_loss(
     ended = {
         (row.campaign, row.model, row.seed): row.eval_loss
         for row in ledger.itertuples()
-        if row.arm == BASELINE and row.status == "ok"
+        if row.arm == STD and row.status == "ok"
     }
     times: dict[tuple[Any, ...], float | None] = {}
     for row in ledger.itertuples():
@@ -80,5 +80,5 @@ def add_times_to_loss(
             times[row.campaign, row.model, row.arm, row.seed] = trained + (row.probe_seconds or 0)
     keys = list(ledger[list(key)].itertuples(index=False, name=None))
     own = pd.Series([times.get(each) for each in keys], index=ledger.index, dtype="float64")
-    std = pd.Series([times.get((*each[:2], BASELINE, each[3])) for each in keys], index=ledger.index, dtype="float64")
+    std = pd.Series([times.get((*each[:2], STD, each[3])) for each in keys], index=ledger.index, dtype="float64")
     return ledger.assign(**{SECONDS: own, RATIO: own / std})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.timing.paired import run_ratios
 
@@ -49,12 +49,12 @@ def add_turns(
     for campaign in campaigns:
         for model, arm, seed in runs_in_turns(campaign):
             pair = turns[model, arm, seed]["payload"]
-            steps = {name: runs[model, name, seed]["payload"].get("steps") for name in (BASELINE, arm)}
-            cells[campaign["name"], model, arm, seed] = _arm_cells(pair, steps[BASELINE], steps[arm])
+            steps = {name: runs[model, name, seed]["payload"].get("steps") for name in (STD, arm)}
+            cells[campaign["name"], model, arm, seed] = _arm_cells(pair, steps[STD], steps[arm])
         for model, seed in dict.fromkeys((run["model"], run["seed"]) for run in planned_runs(campaign)):
             own = [turns[key]["payload"] for key in runs_in_turns(campaign) if (key[0], key[2]) == (model, seed)]
             if own:
-                cells[campaign["name"], model, BASELINE, seed] = _same_cells(own)
+                cells[campaign["name"], model, STD, seed] = _same_cells(own)
     keys = ledger[list(key)].itertuples(index=False, name=None)
     found = pd.DataFrame([cells.get(each, {}) for each in keys], columns=list(COLUMNS), index=ledger.index)
     return pd.concat([ledger, found.astype(COLUMNS)], axis=1)

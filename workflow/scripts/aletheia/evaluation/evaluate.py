@@ -17,7 +17,7 @@ from aletheia.evaluation.outcomes import TABLES, Outcome, scored
 from aletheia.evaluation.row_losses import encode_passages, outcome_of_losses
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder, read_rows
-from aletheia.staging.questions import too_few
+from aletheia.staging.questions import missing_examples
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, LOSSES
 from aletheia.training.deadlines import NEVER, Deadline
 from aletheia.training.encoding import encode_rows
@@ -138,7 +138,7 @@ def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, An
     loaded
         Model and tokenizer.
     name
-        One of :data:`aletheia.study.benchmarks.QUESTIONS`.
+        One of :data:`aletheia.study.benchmarks.QUESTION_BENCHMARKS`.
     lock
         Lock of the staged questions: ``questions.jsonl``, and ``fewshot.jsonl`` where examples are asked for.
     settings
@@ -218,7 +218,7 @@ def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[
             "stage it with few-shot rows, or set num_fewshot to 0"
         )
     examples = read_rows(path)
-    found = too_few(examples, read_rows(folder / "questions.jsonl"), wanted)
+    found = missing_examples(examples, read_rows(folder / "questions.jsonl"), wanted)
     if found is not None:
         raise UserError(
             f"{path}: expected {wanted} few-shot examples before each question (evaluation.{name}.num_fewshot), found "

@@ -87,14 +87,14 @@ class Evaluated:
         observed = {"benchmark_seconds": round(self.seconds, 3)}
         table, score = paths(folder, name)
         about = payload if score is None else {"rows": len(self.outcome.rows)}
-        job.artifact(
+        job.write_file(
             table,
             write=lambda path: write_table(path, self.outcome.rows, COLUMNS[name]),
             about=about,
             observed=observed,
         )
         if score is not None:
-            job.artifact(score, kind="evaluation", payload=payload, observed=observed)
+            job.write_json(score, kind="evaluation", payload=payload, observed=observed)
         value = payload["loss"] if name in LOSSES else payload["score"]
         print(f"{name}: {payload['status']}, {value}, n {payload['n']}, {self.seconds:.1f} s", flush=True)
 

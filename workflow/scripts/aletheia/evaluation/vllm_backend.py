@@ -21,7 +21,7 @@ from aletheia.method.loading import load_tokenizer, original_window
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder
 from aletheia.study.benchmarks import GENERATED
-from aletheia.study.evaluation_jobs import unserved
+from aletheia.study.evaluation_jobs import unserved_setting
 
 if TYPE_CHECKING:
     from aletheia.evaluation.greedy import Generation
@@ -170,7 +170,7 @@ def load_served(
         )
     folder = checked_folder(lock, "model_lock")
     adapter = None if run is None else adapter_of(run)
-    refused = unserved({**config["model"], "dtype": dtype}) or unserved_family(folder)
+    refused = unserved_setting({**config["model"], "dtype": dtype}) or unserved_family(folder)
     refused = refused or (adapter and unserved_adapter(adapter))
     if refused:
         raise UserError(f"{lock}: vLLM does not serve {refused}; {REMEDY}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.method.layers import Layer, adaptable_layers, layer_index
-from aletheia.provenance.atomic_write import as_users_files
+from aletheia.provenance.atomic_write import apply_umask
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -313,4 +313,4 @@ def save_adapter(model: PeftModel, folder: Path, card: str, *, base: str, revisi
     # Embeddings are never adapted; to find out, PEFT would look for the base model by its name.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    as_users_files(folder)
+    apply_umask(folder)

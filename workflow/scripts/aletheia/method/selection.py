@@ -9,7 +9,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.method.adapters import ALL, placement_plan
 from aletheia.method.layers import Layer
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 
 SHARES = ("held_norm_share", "held_squared_share", "margin_at_cut")
 
@@ -98,7 +98,7 @@ def choose_layers(depth: int, arm: Mapping[str, Any], *, seed: int, scores: Sequ
         return select_layers([score if wanted == "gradient" else -score for score in scores], arm["budget_percent"])
     count = len(select_layers([0.0] * depth, arm["budget_percent"]))
     if wanted == "random":
-        return sorted(ranked(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
+        return sorted(seeded_order(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
     if wanted not in ("first", "last"):
         raise UserError(f"layers: {wanted}: expected a probe, whose scores it chooses by, found none; give --probe")
     return list(range(count)) if wanted == "first" else list(range(depth - count, depth))

@@ -19,7 +19,7 @@ from aletheia.report.table_text import (
     number,
     p_value,
 )
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 PAIRS = "*Pairs*: those with a value, of those planned; a pair with a failed run is lost, and stands below."
 
@@ -177,7 +177,7 @@ def compute_matched(summary: dict[str, Any]) -> str:
 
 def _loss_row(campaign: str, model: dict[str, Any], arm: str) -> dict[str, str]:
     cm, share = model["compute_matched"][arm], model["compute_matched"][arm]["time_share"]
-    steps = [model["arms"][name]["steps"]["mean"] for name in (BASELINE, arm)]
+    steps = [model["arms"][name]["steps"]["mean"] for name in (STD, arm)]
     return {
         "Model": model["model"],
         "Campaign": campaign,

@@ -13,8 +13,8 @@ from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.frontier import pareto_set, points
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.table_text import DASH, FLOOR, FLOOR_NOTE, MARK, Table, flagged, interval, number, p_value
-from aletheia.study.arms import BASELINE
-from aletheia.study.benchmarks import QUESTIONS
+from aletheia.study.arms import STD
+from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 from aletheia.study.report_contents import ARMS_TABLE
 
 OVER_MODELS = "Headline models"
@@ -66,7 +66,7 @@ class _Row:
 
     def of(self, measure: str) -> dict[str, Any] | None:
         """Return a measure; in std's row what stands there where other arms have it."""
-        if self.arm == BASELINE:
+        if self.arm == STD:
             own = {
                 arms.LOSS: "heldout_loss_from_base",
                 arms.RETENTION_LOSS: arms.RETENTION_FROM_BASE,
@@ -115,7 +115,7 @@ def _rows(summary: dict[str, Any]) -> Iterator[_Row]:
 def _floors(models: Iterable[Mapping[str, Any]], arm: str) -> frozenset[str]:
     """Return the benchmarks whose scores are flagged in an arm of some model."""
     scores = (
-        model["arms"].get(arm, {}).get("benchmarks", {}) if arm == BASELINE else model["extra"].get(arm, {})
+        model["arms"].get(arm, {}).get("benchmarks", {}) if arm == STD else model["extra"].get(arm, {})
         for model in models
     )
     return frozenset(name for own in scores for name, score in own.items() if score["flagged"])
@@ -124,7 +124,7 @@ def _floors(models: Iterable[Mapping[str, Any]], arm: str) -> frozenset[str]:
 def _asked(found: Iterable[str]) -> list[str]:
     """Return the question benchmarks that some arm has a measure of."""
     there = set(found)
-    return [name for name in QUESTIONS if {f"{name}_extra_pp", f"{name}_pp_from_base"} & there]
+    return [name for name in QUESTION_BENCHMARKS if {f"{name}_extra_pp", f"{name}_pp_from_base"} & there]
 
 
 def _numbers(row: _Row, found: set[str]) -> dict[str, Any]:

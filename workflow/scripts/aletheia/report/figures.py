@@ -16,7 +16,7 @@ from aletheia.analysis.stats import estimate
 from aletheia.analysis.verdicts import MARGIN_PP
 from aletheia.report import plot_style
 from aletheia.report.table_text import FLOOR, FLOOR_NOTE, MARK, number
-from aletheia.study.benchmarks import HELDOUT, QUESTIONS
+from aletheia.study.benchmarks import HELDOUT, QUESTION_BENCHMARKS
 
 SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
 NOTHING = "No pair of runs ended well."
@@ -156,7 +156,7 @@ def _benchmarks(rows: list[tuple[str, str, dict[str, Any]]], arms: tuple[str, ..
         for name, score in model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].items()
         if score["delta"]["n"]
     }
-    return [name for name in QUESTIONS if name in found] or [name for name in (HELDOUT,) if name in found]
+    return [name for name in QUESTION_BENCHMARKS if name in found] or [name for name in (HELDOUT,) if name in found]
 
 
 def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: str, style: Style) -> Figure:

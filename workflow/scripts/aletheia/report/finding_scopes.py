@@ -10,10 +10,10 @@ from typing import Any
 from aletheia.analysis import arms
 from aletheia.analysis.arms import Comparison
 from aletheia.analysis.frontier import IN_TURNS, relative_time
-from aletheia.analysis.pairs import MATCHED
+from aletheia.analysis.pairs import CM
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate
 from aletheia.report.table_text import number
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 # From so many headline models on a finding speaks over models; of fewer an interval over models says next to nothing.
 FEWEST_MODELS = 3
@@ -87,7 +87,7 @@ def scope_of(campaign: Mapping[str, Any], arm: str) -> Scope | None:
     All headline models that have it, from :data:`FEWEST_MODELS` on; else the first of them, or where none is of the
     headline the first model.
     """
-    there = [model for model in campaign["models"] if {arm, BASELINE} <= set(model["against_std"])]
+    there = [model for model in campaign["models"] if {arm, STD} <= set(model["against_std"])]
     headline = [model for model in there if model["headline"]]
     if len(headline) >= FEWEST_MODELS:
         return Scope(campaign, arm, headline)
@@ -98,7 +98,7 @@ def main_scopes(summary: Mapping[str, Any]) -> list[Scope]:
     """Return the scope of each campaign with a pair: of the arm that selects, else of the first beside std."""
     found = []
     for campaign in summary["campaigns"]:
-        names = dict.fromkeys(arm for model in campaign["models"] for arm in model["against_std"] if arm != BASELINE)
+        names = dict.fromkeys(arm for model in campaign["models"] for arm in model["against_std"] if arm != STD)
         scopes = [scope_of(campaign, arm) for arm in (campaign["selecting_arm"], *names) if arm]
         found += [scope for scope in scopes if scope][:1]
     return found
@@ -109,7 +109,7 @@ def matched_scopes(summary: Mapping[str, Any]) -> list[Scope]:
     found = []
     for campaign in summary["campaigns"]:
         names = dict.fromkeys(arm for model in campaign["models"] for arm in model["compute_matched"])
-        scopes = [scope_of(campaign, arm) for arm in ((MATCHED,) if MATCHED in names else names)]
+        scopes = [scope_of(campaign, arm) for arm in ((CM,) if CM in names else names)]
         found += [scope for scope in scopes if scope][:1]
     return found
 

@@ -22,7 +22,7 @@ from aletheia.report.finding_scopes import (
     time_share,
 )
 from aletheia.report.open_questions import open_questions
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 _NAMED = 4  # as many controls are named one by one; of more, the two ends
 _MARGIN = f"±{verdicts.MARGIN_NATS:g} nats"
@@ -77,7 +77,7 @@ def _speed(scope: Scope) -> str:
     failed = "" if turns or scope.of(arms.TURNS) is None else " (no measurement in turns ended well)"
     if found is None or found["mean"] is None:
         return f"No pair of {arm} and std has times that can be compared{failed}."
-    same = scope.of(arms.SAME_ARM, BASELINE) if turns else None
+    same = scope.of(arms.SAME_ARM, STD) if turns else None
     how = "In turns" if turns else f"By the wall clock{failed}"
     parts = [f"{how} {_faster(arm, verdicts.speed(found, same))}: speedup {said(found, '%')}"]
     if same is not None and same["mean"] is not None:
@@ -224,8 +224,8 @@ def _forgetting(scope: Scope) -> str:
     arm = scope.arm
     if scope.has(arms.RETENTION_LOSS):
         changed = ""
-        if scope.has(arms.RETENTION_FROM_BASE, BASELINE):
-            base = scope.of(arms.RETENTION_FROM_BASE, BASELINE)
+        if scope.has(arms.RETENTION_FROM_BASE, STD):
+            base = scope.of(arms.RETENTION_FROM_BASE, STD)
             changed = f"Training std {_moved(base)} the loss on general text: {said(base, 'nats', sign='+')}. "
         found = scope.of(arms.RETENTION_LOSS)
         where = "There" if changed else "On general text"

@@ -11,7 +11,7 @@ from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.stats import values_needed
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.finding_scopes import Scope, counted, matched_scopes, telling_extras, time_share
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 _MOST = 1000
 _NAMED = 6  # as many failed runs, or models at the floor, are named one by one
@@ -73,10 +73,10 @@ def _loss(arm: str, other: str, found: Mapping[str, Any]) -> _Question:
 def _of_arm(scope: Scope) -> Iterator[_Question]:
     arm = scope.arm
     turns = scope.has(arms.TURNS)
-    speed, same = scope.of(arms.TURNS if turns else arms.WALL_CLOCK), scope.of(arms.SAME_ARM, BASELINE)
+    speed, same = scope.of(arms.TURNS if turns else arms.WALL_CLOCK), scope.of(arms.SAME_ARM, STD)
     untold = verdicts.speed(speed, same if turns else None).startswith("cannot")
     yield _Question(f"speed of {arm} against std", speed, _PERCENT, "%", untold)
-    yield _loss(arm, BASELINE, scope.of(arms.LOSS))
+    yield _loss(arm, STD, scope.of(arms.LOSS))
     for control, measures in scope.controls().items():
         yield _loss(arm, control, measures[arms.LOSS])
     if scope.of(RATIO):
@@ -89,11 +89,11 @@ def _of_arm(scope: Scope) -> Iterator[_Question]:
 def _of_other_arms(scope: Scope, matched: Sequence[Scope]) -> Iterator[_Question]:
     """Yield the losses of further arms that took as many steps as std."""
     others = dict.fromkeys(arm for model in scope.models for arm in model["against_std"])
-    spoken_of = {BASELINE, scope.arm, *(other.arm for other in matched if other.campaign is scope.campaign)}
+    spoken_of = {STD, scope.arm, *(other.arm for other in matched if other.campaign is scope.campaign)}
     for arm in others:
         steps = scope.of("steps_ratio", arm)
         if arm not in spoken_of and steps and steps["mean"] == 1:
-            yield _loss(arm, BASELINE, scope.of(arms.LOSS, arm))
+            yield _loss(arm, STD, scope.of(arms.LOSS, arm))
 
 
 def _of_extras(scope: Scope) -> Iterator[_Question]:
@@ -106,7 +106,7 @@ def _of_matched(scope: Scope) -> Iterator[_Question]:
     share, _ = time_share(scope)
     verdict = verdicts.time(share)
     if verdict == "matched":
-        yield _loss(scope.arm, f"{BASELINE} at equal compute", scope.of(arms.LOSS))
+        yield _loss(scope.arm, f"{STD} at equal compute", scope.of(arms.LOSS))
     elif verdict.startswith("cannot"):
         name = f"whether {scope.arm} matches std in compute"
         question = _question(name, share, verdicts.MARGIN_TIME, "of the time of std", one=True)
@@ -149,7 +149,7 @@ def _failed(summary: Mapping[str, Any]) -> list[str]:
         for run in campaign["runs"]["failed"]:
             runs[run["model"], run["arm"], run["seed"]] = run["status"].replace("_", " ")
         for model in campaign["models"]:
-            others = {arm: own for arm, own in model["against_std"].items() if arm != BASELINE}
+            others = {arm: own for arm, own in model["against_std"].items() if arm != STD}
             lost |= {(model["model"], arm): own[arms.LOSS]["lost"] for arm, own in others.items()}
     if not runs:
         return []

@@ -10,11 +10,11 @@ import pandas as pd
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.frontier import IN_TURNS
-from aletheia.analysis.pairs import MATCHED, SELECTED
+from aletheia.analysis.pairs import ALE, CM
 from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
-from aletheia.provenance.machine_load import RULE
+from aletheia.provenance.machine_load import BUSY_RULE
 from aletheia.report.speed_columns import COSTS, SAME, WALL_CLOCK, costs_display, costs_of, turns_note, turns_numbers
 from aletheia.report.table_text import (
     DASH,
@@ -29,7 +29,7 @@ from aletheia.report.table_text import (
     number,
     p_value,
 )
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 STATED = "Mean ± sample SD over n seeds."
 BUSY = "Pairs on a busy machine"
@@ -80,7 +80,7 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
     for row in by_model.values():
         model, paper = row["model"], published[1].get(model_key(row["model"]["model"]), {})
         facts = {"parameters": model["parameters"], "layers_total": model["layers_total"]}
-        facts["trainable_parameters_std"] = model["arms"].get(BASELINE, {}).get("trainable_parameters")
+        facts["trainable_parameters_std"] = model["arms"].get(STD, {}).get("trainable_parameters")
         numbers.append(
             {"model": model["model"], "family": model["family"], **facts, "headline": model["headline"]}
             | {"campaigns": " ".join(row["campaigns"]), "rows": row["runs"], "rows_ok": row["ok"]}
@@ -143,7 +143,7 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
     )
     note += turns_note([model["speed"] for _, model in _models(summary, "speed") if model["speed"]])
     if any(model["speed"] and model["speed"]["busy"] for _, model in _models(summary, "speed")):
-        note = f"{note} {BUSY}: {RULE}. Such pairs count; `make audit` says how to time them again."
+        note = f"{note} {BUSY}: {BUSY_RULE}. Such pairs count; `make audit` says how to time them again."
     return _table(2, "Training speedup of Aletheia against standard LoRA.", note, numbers, display)
 
 
@@ -205,7 +205,7 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         scores = {arm: model["arms"].get(arm, {}).get("benchmarks", {}).get("mmlu") for arm in ("std", "ale")}
         base = next((s["base"] for s in scores.values() if s and s["base"] is not None), None)
         asked = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
-        test = model["extra"].get(SELECTED, {}).get("mmlu")
+        test = model["extra"].get(ALE, {}).get("mmlu")
         extra = test["difference"] if test else estimate([])
         row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
@@ -242,13 +242,13 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
     """Return table 4: the extra (ale − std) on each question benchmark."""
     numbers, display = [], []
     models = list(_models(summary, "downstream"))
-    asked = questions_shown(name for _, model in models for name in model["extra"].get(SELECTED, {}))
+    asked = questions_shown(name for _, model in models for name in model["extra"].get(ALE, {}))
     for campaign, model in models:
         paper = published[4].get(model_key(model["model"]), {})
         row = {"campaign": campaign["name"], "model": model["model"]}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
         for name in asked:
-            test = model["extra"].get(SELECTED, {}).get(name)
+            test = model["extra"].get(ALE, {}).get(name)
             extra = test["difference"] if test else estimate([])
             row |= _flat(f"{name}_extra_pp", extra)
             row |= {f"{name}_p_value": test and test["p"], f"{name}_p_holm": test and test["p_holm"]}
@@ -269,7 +269,7 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
     for campaign, model in _models(summary, "compute_matched"):
         for arm, cm in model["compute_matched"].items():
             extra = model["extra"].get(arm, {})
-            paper = published[5].get(model_key(model["model"]), {}) if arm == MATCHED else {}
+            paper = published[5].get(model_key(model["model"]), {}) if arm == CM else {}
             numbers.append(
                 _matched_numbers({"campaign": campaign["name"], "model": model["model"]}, arm, cm, extra, paper)
             )

@@ -11,7 +11,7 @@ from aletheia.errors import UserError
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 from aletheia.study.arms import SHAPE
 from aletheia.training.encoded_rows import Encoded
 from aletheia.training.encoding import collate
@@ -69,7 +69,7 @@ def drawn_order(examples: int, count: int, *, batch_size: int, seed: int) -> lis
     drawn: list[int] = []
     epoch = 0
     while len(drawn) < count:
-        order = ranked(range(examples), seed=f"{seed}:epoch{epoch}")
+        order = seeded_order(range(examples), seed=f"{seed}:epoch{epoch}")
         drawn += order[: len(order) // batch_size * batch_size]
         epoch += 1
     return drawn[:count]

@@ -9,7 +9,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.method.token_batch import TokenBatch
 from aletheia.method.token_loss import IGNORE
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 from aletheia.training.encoded_rows import Encoded
 from aletheia.training.prompts import PROMPTS, own_texts, rendered
 
@@ -169,7 +169,7 @@ def probe_batches(
             f"the probe needs {wanted} rows ({batches} batches of {batch_size}) and the training data has "
             f"{len(examples)} usable ones; lower probe.batches or add rows"
         )
-    order = ranked(range(len(examples)), seed=f"{seed}:probe")[:wanted]
+    order = seeded_order(range(len(examples)), seed=f"{seed}:probe")[:wanted]
     return [
         collate([examples[i] for i in order[start : start + batch_size]], pad_token_id)
         for start in range(0, wanted, batch_size)

@@ -75,11 +75,11 @@ def typical_shape(rows: TokenRows, *, batch_size: int, accumulation: int) -> Sha
     UserError
         When no row keeps a target, or there are fewer than one micro-batch needs.
     """
-    from aletheia.seeded_order import ranked
+    from aletheia.seeded_order import seeded_order
     from aletheia.training.batch_plan import plan_batches
 
     size = batch_size * accumulation
-    drawn = ranked(range(rows.number("train")), seed="precision")[: max(SAMPLE, size)]
+    drawn = seeded_order(range(rows.number("train")), seed="precision")[: max(SAMPLE, size)]
     lengths = rows.encoded("train", drawn, what="rows").example_lengths
     steps = max(1, len(lengths) // size)
     plan = plan_batches(lengths, steps=steps, batch_size=batch_size, accumulation=accumulation, seed=0)
