@@ -173,7 +173,7 @@ def evaluations(
     config = _with_prompt(config)
     settings = config["evaluation"]
     run = artifacts.payload(inputs.run, "run") if inputs.run else None
-    who = {**_who(inputs.model_lock, run), "dtype": loading.resolved_dtype(config["model"], inputs.precision), **facts}
+    who = {**_who(inputs.model_lock, run), "dtype": loading.resolve_dtype(config["model"], inputs.precision), **facts}
     locks = {name: _lock(inputs, settings, name) for name in settings["benchmarks"]}
     about = {name: {**_what(name, settings, lock), **who} for name, lock in locks.items()}
     if run is not None and run["status"] != "ok":
@@ -277,7 +277,7 @@ def load_model(lock: Source, run: Source | None, *, dtype: str, section: Mapping
     from aletheia.method import loading
 
     started = time.monotonic()
-    model, tokenizer = loading.load(lock, dtype=dtype, **loading.loading(section))
+    model, tokenizer = loading.load(lock, dtype=dtype, **loading.load_options(section))
     # Once a job, whatever the number of its benchmarks: a second line would be a second load.
     print(f"loaded {lock} in {time.monotonic() - started:.1f} s", flush=True)
     if run is not None:

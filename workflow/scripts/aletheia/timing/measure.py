@@ -9,7 +9,7 @@ from typing import Any
 
 from aletheia.method.adapters import placement_plan
 from aletheia.method.layers import adaptable_layers
-from aletheia.method.loading import check_context, load, loading, resolved_dtype
+from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.selection import select_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
@@ -160,7 +160,7 @@ def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
         # A rule names the model; by hand its lock does.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "seed": inputs.seed,
-        "dtype": resolved_dtype(config["model"], inputs.precision),
+        "dtype": resolve_dtype(config["model"], inputs.precision),
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": config["training"]["gradient_checkpointing"],
         "rounds": section["rounds"],
@@ -183,7 +183,7 @@ def _loaded(
     section, training = config["interleaving"], config["training"]
     rows = inputs.rows(config, lambda: tokenizer)
     try:
-        model, tokenizer = load(inputs.model_lock, dtype=dtype, **loading(config["model"]))
+        model, tokenizer = load(inputs.model_lock, dtype=dtype, **load_options(config["model"]))
     except (RuntimeError, MemoryError) as error:
         record = TrainingRecord()
         record.fail_by(error)

@@ -12,7 +12,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.method.adapters import save_adapter
-from aletheia.method.loading import check_context, load, loading, resolved_dtype
+from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.artifacts import Source
@@ -124,7 +124,7 @@ class TrainingRun:
     ) -> None:
         """Load, place, train and evaluate."""
         settings, rows = config["training"], inputs.rows(config, lambda: tokenizer)
-        model, tokenizer = load(inputs.model_lock, dtype=self.facts["dtype"], **loading(config["model"]))
+        model, tokenizer = load(inputs.model_lock, dtype=self.facts["dtype"], **load_options(config["model"]))
         self.base = base_model(artifacts.payload(inputs.model_lock, "model_lock"))
         self.model, audited = placed(model, selection, config, seed=inputs.seed)
         self.trainable_parameters = audited.pop("trainable_parameters")
@@ -290,7 +290,7 @@ def execute(
     """
     settings = config["training"]
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
-    dtype = resolved_dtype(config["model"], inputs.precision)
+    dtype = resolve_dtype(config["model"], inputs.precision)
     unpaid = unpaid_steps(inputs.std_run, inputs.ale_run)
     measured = measured_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds)
     facts = {
