@@ -40,7 +40,7 @@ def main() -> None:
         dtype = loading.resolve_dtype(job.config["model"], job.input(args.precision, "precision"))
         model, tokenizer = loading.load(model_lock, dtype=dtype, **loading.load_options(job.config["model"]))
         loading.check_context(model, own["max_tokens"])
-        encoded = rows.encoded("train")
+        encoded = rows.encoded_rows("train")
         print(row_counts.in_words(encoded.counts(), "training rows", own["max_tokens"]))
         settings = dict(job.config["probe"])
         method = settings.pop("method")

@@ -191,8 +191,8 @@ def attach(
     missing = sorted(plan["rank_pattern"].keys() - names)
     if missing:
         raise UserError(
-            f"expected a selection of this model's modules, found {missing[0]} and {len(missing) - 1} more that it does "
-            f"not have ({model.config.model_type}); select its layers from its own probe"
+            f"expected a selection of this model's modules, found {missing[0]} and {len(missing) - 1} more that it "
+            f"does not have ({model.config.model_type}); select its layers from its own probe"
         )
     peft_model = get_peft_model(model, config_from_plan(plan, dropout=dropout, scaling=scaling))
     seed_adapters(peft_model, seed)

@@ -205,7 +205,7 @@ def leave_out_bitsandbytes(lock: artifacts.Source, quantization: str | None) -> 
 
     PEFT 0.21 imports it wherever it is installed, and with it torch's compiler: a fifth of the import time of a
     training. A None in ``sys.modules`` makes its import fail, as if it were not installed, and PEFT and transformers do
-    without it. Delete this once PEFT imports it for quantised layers alone (peft/import_utils.py, ``is_bnb_available``).
+    without it. Delete this once PEFT imports it only for quantised layers (peft/import_utils.py, ``is_bnb_available``).
 
     Parameters
     ----------
