@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.analysis import arms
 from aletheia.analysis.arms import Comparison
 from aletheia.analysis.frontier import IN_TURNS, relative_time
-from aletheia.analysis.pairs import MATCHED
+from aletheia.analysis.pairs import CM
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate
 from aletheia.report.table_text import number
 from aletheia.study.arms import BASELINE
@@ -109,7 +109,7 @@ def matched_scopes(summary: Mapping[str, Any]) -> list[Scope]:
     found = []
     for campaign in summary["campaigns"]:
         names = dict.fromkeys(arm for model in campaign["models"] for arm in model["compute_matched"])
-        scopes = [scope_of(campaign, arm) for arm in ((MATCHED,) if MATCHED in names else names)]
+        scopes = [scope_of(campaign, arm) for arm in ((CM,) if CM in names else names)]
         found += [scope for scope in scopes if scope][:1]
     return found
 

@@ -10,7 +10,7 @@ import pandas as pd
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.frontier import IN_TURNS
-from aletheia.analysis.pairs import MATCHED, SELECTED
+from aletheia.analysis.pairs import CM, SELECTED
 from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
@@ -269,7 +269,7 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
     for campaign, model in _models(summary, "compute_matched"):
         for arm, cm in model["compute_matched"].items():
             extra = model["extra"].get(arm, {})
-            paper = published[5].get(model_key(model["model"]), {}) if arm == MATCHED else {}
+            paper = published[5].get(model_key(model["model"]), {}) if arm == CM else {}
             numbers.append(
                 _matched_numbers({"campaign": campaign["name"], "model": model["model"]}, arm, cm, extra, paper)
             )
