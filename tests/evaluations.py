@@ -9,7 +9,7 @@ import yaml
 
 from aletheia.evaluation import evaluate as evaluation
 from aletheia.evaluation import evaluated_run
-from aletheia.evaluation.evaluate import Model
+from aletheia.evaluation.evaluate import LoadedModel
 from aletheia.provenance import artifacts
 from aletheia.staging.convert import random_model
 from conftest import ROOT, run_script
@@ -168,7 +168,7 @@ def staged(tmp_path_factory):
 def loaded(staged):
     """Return the tiny model, loaded anew for each test."""
     model, tokenizer = evaluated_run.load_model(staged["model"], None, dtype="fp32", section=CONFIG["model"])
-    return Model(model, tokenizer, 4)
+    return LoadedModel(model, tokenizer, 4)
 
 
 def evaluate(loaded, name, staged, **changes):

@@ -18,7 +18,7 @@ GOOD = "def f(x):\n    return x + 1\n"
 @pytest.fixture(scope="module")
 def interpreters():
     """Where root's interpreter is its own alone, and so refused, run the weakest kind with one that all can read."""
-    python = attacks.readable_python() if os.geteuid() == 0 and judge.works("rlimits") is not None else None
+    python = attacks.readable_python() if os.geteuid() == 0 and judge.why_unusable("rlimits") is not None else None
     with pytest.MonkeyPatch.context() as patch:
         if python is not None:
             plain = command.command
@@ -39,7 +39,7 @@ def kind(request):
 
 def require(kind):
     """Skip a test whose kind of sandbox does not work here."""
-    if judge.works(kind) is not None:
+    if judge.why_unusable(kind) is not None:
         missing(kind, "run the tests on a machine that has it and whose kernel allows it")
 
 

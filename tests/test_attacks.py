@@ -36,7 +36,7 @@ BATTERIES = [
 def command(kind: str, who: str) -> list[str]:
     """Return the start of a command line: this interpreter, or one that another user can read, as that user."""
     if who == "self":
-        if kind != "rlimits" or os.geteuid() != 0 or judge.works(kind) is None:
+        if kind != "rlimits" or os.geteuid() != 0 or judge.why_unusable(kind) is None:
             return [sys.executable]
         become = []  # root's own interpreter is refused
     else:
@@ -83,7 +83,7 @@ def outcomes():
 
     @functools.cache
     def run(kind, who):
-        if kind != "rlimits" and judge.works(kind) is not None:
+        if kind != "rlimits" and judge.why_unusable(kind) is not None:
             missing(kind, "run the tests on a machine whose kernel has it and allows it")
         return battery(kind, who)
 
@@ -117,7 +117,7 @@ def test_the_battery_is_large_and_each_attack_can_only_fail():
 
 def test_the_limit_on_processes_holds_by_itself_for_root_and_for_a_user(monkeypatch):
     """Without the filter of system calls, a fork bomb still finds no room: the program's user is not root."""
-    if judge.works("bubblewrap") is not None:
+    if judge.why_unusable("bubblewrap") is not None:
         missing("bubblewrap", "install it on a machine that allows namespaces")
     rules = judge.command.rules
     monkeypatch.setattr(judge.command, "rules", lambda kind: {**rules(kind), "filter": None})
@@ -129,7 +129,7 @@ def test_the_limit_on_processes_holds_by_itself_for_root_and_for_a_user(monkeypa
 
 def test_what_got_past_the_filter_dies_with_the_sandbox(monkeypatch):
     """With neither filter nor limit, a daemon starts, and is gone when the verdict is there."""
-    if judge.works("bubblewrap") is not None:
+    if judge.why_unusable("bubblewrap") is not None:
         missing("bubblewrap", "install it on a machine that allows namespaces")
     rules, token = judge.command.rules, "battery-daemon-of-this-test"
     interpreter = judge.command.interpreter

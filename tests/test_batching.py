@@ -4,8 +4,8 @@ import pytest
 
 from aletheia.errors import UserError
 from aletheia.study.arms import PLAN_LENGTH_FACTOR, steps_of_plan
-from aletheia.training.batch_plan import batches_payload, cut, first_batches, plan_batches
-from aletheia.training.encoded_rows import Encoded
+from aletheia.training.batch_plan import batches_payload, first_batches, plan_batches, split_into_micro_batches
+from aletheia.training.encoded_rows import EncodedRows
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
 
@@ -66,7 +66,7 @@ def test_the_plan_has_room_for_arms_that_come_later(arm, steps):
 
 def payload(steps=4):
     examples = [{"input_ids": [0] * n, "labels": [0] * n, "row": 2 * i} for i, n in enumerate(LENGTHS)]
-    encoded = Encoded.of(examples, [length for n in LENGTHS for length in (n, 0)], [])
+    encoded = EncodedRows.from_examples(examples, [length for n in LENGTHS for length in (n, 0)], [])
     settings = {"batch_size": 2, "accumulation": 2}
     return batches_payload(encoded, model="tiny", seed=7, steps=steps, settings=settings)
 
@@ -100,7 +100,7 @@ def test_an_arm_of_another_shape_cuts_the_same_order_of_rows_otherwise(shape):
     lengths = {2 * i: n for i, n in enumerate(LENGTHS)}
     (order,) = first_batches(plan, steps=24 // size, seed=7, settings=settings)
     assert order == plan["order"]
-    micro = cut(order, lengths, **settings)
+    micro = split_into_micro_batches(order, lengths, **settings)
     assert {len(rows) for rows in micro} == {batch_size}
     for step in range(24 // size):
         mine = [row for rows in micro[step * accumulation : (step + 1) * accumulation] for row in rows]
@@ -112,7 +112,7 @@ def test_an_arm_of_another_shape_cuts_the_same_order_of_rows_otherwise(shape):
 
 def test_the_plans_own_shape_is_its_order_cut():
     plan, lengths = payload(steps=6), {2 * i: n for i, n in enumerate(LENGTHS)}
-    assert cut(plan["order"], lengths, batch_size=2, accumulation=2) == plan["rows"]
+    assert split_into_micro_batches(plan["order"], lengths, batch_size=2, accumulation=2) == plan["rows"]
 
 
 def test_a_plan_of_an_earlier_version_serves_arms_of_its_shape_alone():

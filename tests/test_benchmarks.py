@@ -57,7 +57,7 @@ def test_each_benchmark_is_whole(name):
     section = campaign["evaluation"]["properties"][name]
     assert section["additionalProperties"] is False
     assert set(section_defaults("evaluation")[name]) == set(section["properties"])
-    assert said.SAID[name].title
+    assert said.FACTS[name].title
     assert set(said.ledger_columns(name)) <= set(ALL_COLUMNS)
     assert outcomes.COLUMNS[name]["status"] == "string"
     sources = schema("data")["additionalProperties"]["properties"]["source"]["properties"]
@@ -77,7 +77,7 @@ def test_each_benchmark_is_whole(name):
 
 
 def test_both_modules_have_the_same_benchmarks_and_every_task_file_is_one_of_them():
-    assert list(said.SAID) == list(BENCHMARKS)
+    assert list(said.FACTS) == list(BENCHMARKS)
     known = {*QUESTION_BENCHMARKS, *(record.chat_task for record in BENCHMARKS.values())}
     assert {path.stem for path in lineage.TASKS.glob("*.yaml")} <= known
     # The rule that judges programs, and the sidecars that aggregate reads, are of one benchmark.

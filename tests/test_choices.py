@@ -122,7 +122,7 @@ def share(picked):
 
 
 def test_choices_are_found_under_every_tokenizer(told):
-    loaded = evaluate.Model(told.model, told.tokenizer, 4)
+    loaded = evaluate.LoadedModel(told.model, told.tokenizer, 4)
     outcome = evaluate.evaluate(loaded, "mmlu", told.lock, config=json.loads(json.dumps(CONFIG)))
     assert (outcome.status, outcome.score, outcome.n) == ("ok", 1.0, 22)
     assert {row["status"] for row in outcome.rows} == {"ok"}

@@ -68,7 +68,7 @@ def test_a_sandbox_that_does_not_start_is_no_verdict(kind, monkeypatch):
     monkeypatch.setattr(confinement, "interpreter", lambda: broken)
     with pytest.raises(SandboxError, match=r"no such thing|execvp"):
         judged(GOOD, kind)
-    assert judge.works(kind) is not None
+    assert judge.why_unusable(kind) is not None
 
 
 def test_a_program_that_cannot_be_confined_does_not_run(kind, monkeypatch):
@@ -167,7 +167,7 @@ def test_the_interpreter_is_ended_even_where_ending_it_is_interrupted(monkeypatc
 @pytest.mark.parametrize(("files", "most"), [(10, 1), (100, 5), (1 << 20, 64), (resource.RLIM_INFINITY, 64)])
 def test_no_more_programs_run_than_there_are_descriptors_for(files, most, monkeypatch):
     monkeypatch.setattr(judge.resource, "getrlimit", lambda kind: (files, files))
-    assert judge.at_a_time(64) == most
+    assert judge.workers_within_limits(64) == most
 
 
 def test_programs_have_no_capabilities(kind, monkeypatch):
@@ -197,13 +197,14 @@ def test_root_with_an_interpreter_of_its_own_is_refused_where_it_would_stay_root
         "root cannot run programs as user 65534, since that user cannot read the interpreter: work as an ordinary"
     )
     if kind == "landlock":
-        assert judge.works(kind) is None
+        assert judge.why_unusable(kind) is None
     else:
-        assert judge.works(kind).startswith(sentence)
+        assert judge.why_unusable(kind).startswith(sentence)
 
 
 def test_a_user_namespace_without_other_users_has_landlock_and_says_why_no_other():
-    asks = "from aletheia.sandbox import command, judge\nfor kind in command.KINDS:\n    print(judge.works(kind))\n"
+    asks = "from aletheia.sandbox import command, judge\n"
+    asks += "for kind in command.KINDS:\n    print(judge.why_unusable(kind))\n"
     command = ["unshare", "--user", "--map-root-user", sys.executable]
     if subprocess.run([*command, "-c", ""], capture_output=True, check=False).returncode != 0:
         missing("a user namespace", "run the tests on a machine that allows it")
@@ -232,7 +233,7 @@ def test_a_bwrap_that_is_no_program_is_no_sandbox_and_no_traceback(monkeypatch, 
     (tmp_path / "bwrap").write_text("no program\n")
     (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert "Exec format error" in judge.works("bubblewrap")
+    assert "Exec format error" in judge.why_unusable("bubblewrap")
 
 
 def test_an_interpreter_that_neither_starts_nor_ends_is_no_verdict(kind, monkeypatch):
@@ -246,7 +247,7 @@ def test_an_interpreter_that_neither_starts_nor_ends_is_no_verdict(kind, monkeyp
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_a_filter_fits_the_kernel_and_names_no_call_twice(machine):
-    code = seccomp.computing(machine)
+    code = seccomp.compute_filter(machine)
     assert len(code) % 8 == 0
     assert len(code) // 8 <= 4096  # BPF_MAXINSNS
     column = 0 if machine == "x86_64" else 1
@@ -256,10 +257,10 @@ def test_a_filter_fits_the_kernel_and_names_no_call_twice(machine):
 
 
 def test_an_unknown_machine_has_no_filter_and_no_sandbox(kind, monkeypatch):
-    assert seccomp.computing("mips") is None
+    assert seccomp.compute_filter("mips") is None
     monkeypatch.setattr(seccomp.platform, "machine", lambda: "mips")
     sentence = "the numbers of this machine's system calls are not known"
-    assert judge.works(kind) == sentence
+    assert judge.why_unusable(kind) == sentence
     with pytest.raises(SandboxError, match=sentence):
         judged(GOOD, kind)
 
@@ -270,11 +271,11 @@ def test_a_weaker_sandbox_is_used_only_where_the_setting_names_it(monkeypatch):
     with pytest.raises(UserError, match=r"sandbox is bubblewrap.*bwrap is not installed.*\(landlock or rlimits\)$"):
         judge.resolve()
     assert judge.resolve("rlimits") in ("landlock", "rlimits")
-    monkeypatch.setattr(judge, "works", lambda kind: "not here" if kind != "rlimits" else None)
+    monkeypatch.setattr(judge, "why_unusable", lambda kind: "not here" if kind != "rlimits" else None)
     with pytest.raises(UserError, match=r"sandbox is landlock.*landlock: not here.*\(rlimits\)$"):
         judge.resolve("landlock")
     assert judge.resolve("rlimits") == "rlimits"
-    monkeypatch.setattr(judge, "works", lambda kind: "not here")
+    monkeypatch.setattr(judge, "why_unusable", lambda kind: "not here")
     with pytest.raises(UserError, match=r"rlimits: not here.*allows namespaces$"):
         judge.resolve("rlimits")
     with pytest.raises(UserError, match="expected one of bubblewrap, landlock, rlimits, found 'docker'"):

@@ -11,7 +11,7 @@ from aletheia.provenance import artifacts
 from aletheia.report import attribution_figure, plot_style
 from aletheia.timing.rounds import Turns, interval, resampled_rounds
 from aletheia.timing.step_attribution import CALIBRATING, PREDICTED, SWITCHED, arms, attribution, scaled_rank
-from aletheia.timing.step_cost import PARTS, CostModel, Shape, calibrated
+from aletheia.timing.step_cost import PARTS, CostModel, Shape, calibrate
 from test_figures import STYLE, words
 
 COSTS = {"fixed": 3e-4, "forward": 2e-5, "backward": 1.5e-5, "adapter": 4e-6, "adapter_rank": 1e-7}
@@ -73,7 +73,7 @@ def test_the_costs_that_made_the_times_are_found_again(recomputed):
         n: Shape(LAYERS, len(a.layers), min(a.layers), RANK * a.rank_factor, a.recomputed) for n, a in planned.items()
     }
     seconds = [by_hand(planned[name], shapes[name].rank, 1) for name in CALIBRATING]
-    model = calibrated([shapes[name] for name in CALIBRATING], seconds)
+    model = calibrate([shapes[name] for name in CALIBRATING], seconds)
     assert vars(model) == pytest.approx(COSTS, rel=1e-9)
     for name in PREDICTED:
         assert model.seconds(shapes[name], 512) == pytest.approx(
@@ -87,7 +87,7 @@ def test_without_the_switched_arm_the_forward_pass_is_not_told_apart_and_predict
         n: Shape(LAYERS, len(a.layers), min(a.layers), RANK * a.rank_factor, a.recomputed) for n, a in planned.items()
     }
     names = [name for name in CALIBRATING if name != SWITCHED]
-    model = calibrated([shapes[n] for n in names], [by_hand(planned[n], shapes[n].rank, 1) for n in names])
+    model = calibrate([shapes[n] for n in names], [by_hand(planned[n], shapes[n].rank, 1) for n in names])
     assert model.forward is None
     assert model.backward == pytest.approx(COSTS["backward"] + COSTS["forward"], rel=1e-9)
     assert model.fixed == pytest.approx(COSTS["fixed"] + LAYERS * COSTS["forward"], rel=1e-9)
@@ -99,7 +99,7 @@ def test_without_the_switched_arm_the_forward_pass_is_not_told_apart_and_predict
 def test_arms_that_do_not_tell_the_parts_apart_are_refused(keep):
     shapes = [Shape(30, 30, 0, 16, False), Shape(30, 1, 0, 16, False), Shape(30, 1, 29, 16, False)][:keep]
     with pytest.raises(UserError, match="expected arms that tell fixed, backward, adapter, adapter_rank apart"):
-        calibrated(shapes, [1.0] * keep)
+        calibrate(shapes, [1.0] * keep)
 
 
 def test_a_saving_is_the_difference_of_the_predictions():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from aletheia.training.tensorboard import Curves
+from aletheia.training.tensorboard import TrainingEvents
 
 STEP = SimpleNamespace(loss=1.0, gradient_norm=0.5, learning_rate=1e-3)
 
@@ -14,7 +14,7 @@ STEP = SimpleNamespace(loss=1.0, gradient_norm=0.5, learning_rate=1e-3)
 def test_only_event_files_are_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     (tmp_path / "events.out.tfevents.1.host").write_text("old")
-    curves = Curves(tmp_path)
+    curves = TrainingEvents(tmp_path)
     curves.add(1, STEP, 0.1)
     curves.close()
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -24,7 +24,7 @@ def test_only_event_files_are_replaced(tmp_path):
 
 
 def test_no_folder_writes_nothing(tmp_path):
-    curves = Curves(None)
+    curves = TrainingEvents(None)
     curves.add(1, STEP, 0.1)
     curves.close()
     assert list(tmp_path.iterdir()) == []
@@ -42,7 +42,7 @@ def small_files():
 
 
 def test_a_full_disk_ends_the_curves_with_one_line(tmp_path, small_files, capsys):
-    curves = Curves(tmp_path)
+    curves = TrainingEvents(tmp_path)
     for number in range(1, 40):
         curves.add(number, STEP, 0.1)
     curves.close()

@@ -47,9 +47,9 @@ def test_tokens_are_those_of_plain_generation(family, rows):
     model, ids, mask = padded(family)
     width = ids.shape[1]
     free = generate(model, ids, mask)
-    assert torch.equal(generate(model, ids, mask, custom_generate=Greedy(never, rows=rows)), free)
+    assert torch.equal(generate(model, ids, mask, custom_generate=Greedy(never, slots=rows)), free)
     token = int(free[0, width + 2])
-    greedy = Greedy(lambda continuations: [tokens[-1] == token for tokens in continuations], rows=rows)
+    greedy = Greedy(lambda continuations: [tokens[-1] == token for tokens in continuations], slots=rows)
     ours = generate(model, ids, mask, custom_generate=greedy)
     assert int((ours[0, width:] != 0).sum()) <= 3
     for mine, whole in zip(ours[:, width:].tolist(), free[:, width:].tolist(), strict=True):
@@ -73,7 +73,7 @@ def test_a_sliding_window_forgets_what_it_should(rows):
         """End each row, known by its first token, at a length of its own."""
         return [len(c) >= ends.setdefault(c[0], next(lengths, 12)) for c in continuations]
 
-    ours = generate(model, ids, mask, custom_generate=Greedy(stops, rows=rows))
+    ours = generate(model, ids, mask, custom_generate=Greedy(stops, slots=rows))
     for mine, whole in zip(ours[:, ids.shape[1] :].tolist(), plain[:, ids.shape[1] :].tolist(), strict=True):
         written = sum(token != 0 for token in mine)
         assert mine[:written] == whole[:written]
@@ -85,7 +85,7 @@ def test_an_end_token_ends_its_row_alone():
     end = int(generate(model, ids, mask)[1, ids.shape[1] + 3])
     settings = {"max_length": ids.shape[1] + 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": end}
     plain = model.generate(input_ids=ids, attention_mask=mask, **settings)
-    ours = model.generate(input_ids=ids, attention_mask=mask, custom_generate=Greedy(never, rows=2), **settings)
+    ours = model.generate(input_ids=ids, attention_mask=mask, custom_generate=Greedy(never, slots=2), **settings)
     assert torch.equal(ours, plain)
     assert (plain[1, ids.shape[1] + 4 :] == 0).all()
 
@@ -96,7 +96,7 @@ def test_a_penalty_of_the_models_own_counts(rows):
     model, ids, mask = padded()
     free = generate(model, ids, mask)
     model.generation_config.repetition_penalty = 1.8
-    ours = generate(model, ids, mask, custom_generate=Greedy(never, rows=rows))
+    ours = generate(model, ids, mask, custom_generate=Greedy(never, slots=rows))
     for row, length in enumerate(LENGTHS):
         alone = generate(model, ids[row : row + 1, -length:], mask[row : row + 1, -length:])
         assert ours[row, ids.shape[1] :].tolist() == alone[0, length:].tolist()
@@ -115,7 +115,7 @@ def test_rows_are_kept_full(monkeypatch):
 
     monkeypatch.setattr(model, "forward", forward)
     token = int(free[0, ids.shape[1] + 1])
-    greedy = Greedy(lambda continuations: [tokens[-1] == token for tokens in continuations], rows=2)
+    greedy = Greedy(lambda continuations: [tokens[-1] == token for tokens in continuations], slots=2)
     ours = generate(model, ids, mask, custom_generate=greedy)
     prompts = [size for size in sizes if size[1] > 1 or size == (1, LENGTHS[-1])][: len(LENGTHS)]
     assert [size[0] for size in prompts] == [1] * len(LENGTHS)
@@ -139,7 +139,7 @@ def test_what_all_prompts_begin_with_is_computed_once(family, monkeypatch):
         return whole(input_ids, **options)
 
     monkeypatch.setattr(model, "forward", forward)
-    assert torch.equal(generate(model, ids, torch.ones_like(ids), custom_generate=Greedy(never, rows=3)), plain)
+    assert torch.equal(generate(model, ids, torch.ones_like(ids), custom_generate=Greedy(never, slots=3)), plain)
     assert [tokens for tokens in fed if tokens > 1] == [40, 10, 10, 10, 10]
 
 
@@ -162,7 +162,7 @@ def test_a_row_begins_anew_where_it_crosses_a_longrope_window(rows, common):
     drawn[:, :common] = drawn[:1, :common]
     for row, length in enumerate(lengths):
         ids[row, -length:], mask[row, -length:] = drawn[row, :length], 1
-    ours = generate(model, ids, mask, new=new, custom_generate=Greedy(never, rows=rows))
+    ours = generate(model, ids, mask, new=new, custom_generate=Greedy(never, slots=rows))
     with torch.no_grad():
         expected = [uncached(model, drawn[row, :length].tolist(), new) for row, length in enumerate(lengths)]
     assert ours[:, ids.shape[1] :].tolist() == expected
@@ -181,7 +181,7 @@ def test_nan_is_noted_for_its_row_alone():
         return out
 
     model.forward = forward
-    greedy = Greedy(never, rows=3)
+    greedy = Greedy(never, slots=3)
     generate(model, ids, mask, custom_generate=greedy)
     assert greedy.broken == [False, False, True, False]
 
@@ -195,7 +195,7 @@ def test_time_is_looked_at_before_each_pass():
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        generate(model, ids, mask, custom_generate=Greedy(never, rows=2, tick=tick))
+        generate(model, ids, mask, custom_generate=Greedy(never, slots=2, tick=tick))
 
 
 def test_a_stop_string_is_seen_across_tokens():

@@ -16,7 +16,7 @@ import torch
 from aletheia.errors import UserError
 from aletheia.evaluation import evaluate as evaluation
 from aletheia.evaluation import evaluated_run, outcomes, row_losses
-from aletheia.evaluation.evaluate import Model
+from aletheia.evaluation.evaluate import LoadedModel
 from aletheia.provenance import artifacts
 from aletheia.sandbox.judge import resolve
 from aletheia.training.deadlines import Deadline
@@ -146,7 +146,7 @@ def test_the_adapter_counts(adapted, staged, loaded):
     model, tokenizer = evaluated_run.load_model(staged["model"], adapted.run, dtype="fp32", section=CONFIG["model"])
     ids = torch.arange(40)[None]
     assert torch.equal(model(ids).logits, adapted.model.eval()(ids).logits)
-    tuned = evaluate(Model(model, tokenizer, 4), "heldout", staged)
+    tuned = evaluate(LoadedModel(model, tokenizer, 4), "heldout", staged)
     assert tuned.loss != evaluate(loaded, "heldout", staged).loss
 
 
@@ -221,7 +221,7 @@ def test_a_run_of_another_model_is_refused(staged, tmp_path):
 
 @pytest.mark.parametrize("name", CONFIG["evaluation"]["benchmarks"])
 def test_a_passed_time_limit_is_a_status(loaded, name, staged):
-    late = Model(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
+    late = LoadedModel(loaded.model, loaded.tokenizer, 4, deadline=Deadline(0.0, "too late"))
     outcome = evaluate(late, name, staged)
     assert (outcome.status, outcome.score, outcome.n) == ("timeout", None, 0)
     assert outcome.reason == "too late"
@@ -231,7 +231,7 @@ def test_a_passed_time_limit_is_a_status(loaded, name, staged):
 def test_a_time_limit_also_ends_what_has_begun(loaded, name, staged, monkeypatch):
     clock = iter([0.0, 0.0, 0.5])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
-    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged)
+    outcome = evaluate(LoadedModel(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), name, staged)
     assert outcome.status == "timeout"
 
 
@@ -240,7 +240,7 @@ def test_a_time_limit_that_passes_in_the_last_pass_ends_nothing(loaded, staged, 
     looks = [0.0] * (2 + rows - 1)  # before reading, before the first pass, and between the passes
     clock = iter(looks)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock, 2.0))
-    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), "heldout", staged)
+    outcome = evaluate(LoadedModel(loaded.model, loaded.tokenizer, 1, deadline=Deadline(1.0)), "heldout", staged)
     assert (outcome.status, outcome.n) == ("ok", rows)
     assert next(clock, None) is None
 
@@ -283,7 +283,7 @@ def test_one_question_that_is_not_a_number_counts_as_wrong():
         for values in ([math.nan, -1.0, -2.0, -3.0], [-2.0, -1.0, -3.0, -4.0])
     ]
     questions = [{"id": 0, "answer": 0}, {"id": 1, "answer": 1}]
-    outcome = outcomes.scored(outcomes.TABLES["mmlu"](questions, {"none": samples}, {}))
+    outcome = outcomes.score_table(outcomes.TABLES["mmlu"](questions, {"none": samples}, {}))
     assert (outcome.status, outcome.score, outcome.n_correct) == ("ok", 0.5, 1)
     assert outcome.reason == "1 of 2 questions gave numbers that are not finite"
     assert [row["prediction"] for row in outcome.rows] == [None, "B"]
@@ -298,7 +298,7 @@ def test_the_choice_likeliest_a_character_is_noted_where_choices_differ_in_lengt
         {"id": i, "answer": answer, "choices": choices}
         for i, (answer, choices) in enumerate([(1, ["é", "two"]), (0, ["1234", "1"]), (1, ["a", "b"])])
     ]
-    outcome = outcomes.scored(outcomes.TABLES["piqa"](questions, {"none": samples}, {}))
+    outcome = outcomes.score_table(outcomes.TABLES["piqa"](questions, {"none": samples}, {}))
     assert [row["prediction"] for row in outcome.rows] == ["A", "B", None]
     assert [row["correct"] for row in outcome.rows] == [False, False, False]
     assert [row["correct_normalised"] for row in outcome.rows] == [True, True, False]

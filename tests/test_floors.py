@@ -16,7 +16,7 @@ from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.analysis.stats import above_floor
 from aletheia.analysis.summary import summarise
 from aletheia.evaluation.degenerate import degenerate_answers, unparsed_programs
-from aletheia.evaluation.outcomes import TABLES, Outcome, mean_probability, scored, share_of
+from aletheia.evaluation.outcomes import TABLES, Outcome, choice_probability, mean_probability, score_table
 from aletheia.provenance.artifacts import make_envelope
 from aletheia.report import analyses, figures, plot_style, table_text, tables
 from aletheia.report.arms_table import arms_table
@@ -35,7 +35,7 @@ def answered(values, answers, benchmark="mmlu"):
         {"id": i, "answer": "ABCD".index(letter), "choices": ["x"] * len(row)}
         for i, (letter, row) in enumerate(zip(answers, values, strict=True))
     ]
-    return scored(TABLES[benchmark](questions, {"none": samples}, {}))
+    return score_table(TABLES[benchmark](questions, {"none": samples}, {}))
 
 
 # The probability of the right choice
@@ -47,7 +47,7 @@ def test_the_probability_is_the_softmax_over_the_choices():
     assert [row["probability"] for row in outcome.rows] == pytest.approx([0.4, 1 / 3])
     assert outcome.probability == pytest.approx((0.4 + 1 / 3) / 2)
     assert outcome.probability_stderr == pytest.approx(statistics.stdev([0.4, 1 / 3]) / math.sqrt(2))
-    assert share_of(1, [-2000.0, 0.0]) == 1.0
+    assert choice_probability(1, [-2000.0, 0.0]) == 1.0
     assert answered([[-1.0, -3.0]], "B", "piqa").probability == pytest.approx(1 / (1 + math.e**2))
 
 

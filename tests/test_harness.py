@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from aletheia.errors import UserError
 from aletheia.evaluation import harness, outcomes
-from aletheia.evaluation.evaluate import Model
+from aletheia.evaluation.evaluate import LoadedModel
 from aletheia.staging.convert import byte_tokenizer
 from conftest import longrope_model
 from evaluations import (
@@ -47,7 +47,7 @@ def test_numbers_depend_on_neither_batch_size_nor_reuse(loaded, tmp_path, batch_
     samples, _ = plain_harness(loaded, "mmlu", questions, num_fewshot=2, fewshot=shots)
     lm = functools.partial(harness.StudyLM, reuse=reuse)
     monkeypatch.setattr(harness, "StudyLM", lm)
-    model = Model(loaded.model, loaded.tokenizer, batch_size)
+    model = LoadedModel(loaded.model, loaded.tokenizer, batch_size)
     outcome = evaluate(model, "mmlu", {"mmlu": lock}, mmlu={"questions": "mmlu", "num_fewshot": 2})
     assert [row["correct"] for row in outcome.rows] == [s["acc"] == 1.0 for s in samples]
     found = np.array([row["loglikelihoods"] for row in outcome.rows])

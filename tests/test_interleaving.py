@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from aletheia.provenance import artifacts
-from aletheia.timing.interleaving import round_orders, take_turns, total_steps, twin
+from aletheia.timing.interleaving import copy_sharing_weights, round_orders, take_turns, total_steps
 from aletheia.timing.paired import (
-    AGAIN,
     COLUMNS,
     RATIOS,
+    STD_AGAIN,
     StepSeconds,
     ratios_payload,
     run_ratios,
@@ -38,7 +38,7 @@ def tensors(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_twin_shares_every_tensor_and_no_module(family):
     model = tiny_model(family)
-    other = twin(model)
+    other = copy_sharing_weights(model)
     ours, theirs = tensors(model), tensors(other)
     assert ours.keys() == theirs.keys()
     assert all(ours[name] is theirs[name] for name in ours)
@@ -50,14 +50,14 @@ def test_a_tied_head_stays_tied():
 
     tied = AutoConfig.for_model("llama", **FAMILIES["llama"], tie_word_embeddings=True)
     model = AutoModelForCausalLM.from_config(tied)
-    other = twin(model)
+    other = copy_sharing_weights(model)
     assert other.get_output_embeddings().weight is other.get_input_embeddings().weight is model.lm_head.weight
     assert len(list(other.parameters())) == len(list(model.parameters()))
 
 
 def test_4_bit_weights_and_their_scales_are_shared(nf4_folder):  # noqa: F811
     model = nf4_model(nf4_folder)
-    other = twin(model)
+    other = copy_sharing_weights(model)
     ours, theirs = (m.model.layers[1].mlp.up_proj for m in (model, other))
     assert ours is not theirs
     assert type(theirs).__name__ == "Linear4bit"
@@ -73,7 +73,7 @@ def adapters(loop):
 def test_training_one_arm_changes_nothing_of_another(family):
     base = tiny_model(family)
     kept = {name: tensor.clone() for name, tensor in tensors(base).items()}
-    first, second = (looped(layers, model=twin(base))[0] for layers in ([0, 2], [1, 2]))
+    first, second = (looped(layers, model=copy_sharing_weights(base))[0] for layers in ([0, 2], [1, 2]))
     before = adapters(second)
     first.step()
     first.step()
@@ -95,7 +95,8 @@ def test_arms_in_turns_learn_what_they_learn_alone(nf4_folder):  # noqa: F811
         return looped(layers, model=base, dtype=BF16)[0]
 
     base = nf4_model(nf4_folder)
-    together = losses({"a": made(twin(base), [0, 1, 2]), "b": made(twin(base), [2])}, "abbaabba")
+    first, second = (made(copy_sharing_weights(base), layers) for layers in ([0, 1, 2], [2]))
+    together = losses({"a": first, "b": second}, "abbaabba")
     for name, layers in {"a": [0, 1, 2], "b": [2]}.items():
         alone = losses({name: made(nf4_model(nf4_folder), layers)}, [name] * 4)
         assert together[name] == alone[name]
@@ -160,7 +161,7 @@ def test_an_arm_that_fails_ends_there_and_the_others_go_on(does, status, reason)
     assert (turns["b"].status, len(turns["b"].step_seconds)) == ("ok", 2)
     assert seen.count("a") == 3
     assert status_of(turns) == (status, f"arm a: {turns['a'].reason}")
-    for failed in ({"std": "a", AGAIN: "b"}, {"std": "b", AGAIN: "a"}):
+    for failed in ({"std": "a", STD_AGAIN: "b"}, {"std": "b", STD_AGAIN: "a"}):
         three = {name: turns[which] for name, which in failed.items()} | {"b": turns["b"]}
         assert ratios_payload(three, "b", probe=None) == dict.fromkeys(("ratio", "ratio_with_probe", "same_ratio"))
 
@@ -174,11 +175,11 @@ def test_real_loops_take_turns_and_divide_their_times():
     base = tiny_model()
     batches = [random_batch(2, 10, i) for i in range(2 * 3)]
     makers = {
-        name: lambda layers=layers: looped(layers, model=twin(base), steps=3, batches=batches)[0]
-        for name, layers in {"std": [0, 1, 2], "ale": [2], AGAIN: [0, 1, 2]}.items()
+        name: lambda layers=layers: looped(layers, model=copy_sharing_weights(base), steps=3, batches=batches)[0]
+        for name, layers in {"std": [0, 1, 2], "ale": [2], STD_AGAIN: [0, 1, 2]}.items()
     }
     turns = take_turns(makers, rounds=2, steps=1)
-    assert {name: own.placement["frozen_layers"] for name, own in turns.items()} == {"std": 0, "ale": 2, AGAIN: 0}
+    assert {name: own.placement["frozen_layers"] for name, own in turns.items()} == {"std": 0, "ale": 2, STD_AGAIN: 0}
     found = ratios_payload(turns, "ale", probe=None)
     assert found["ratio"] == found["ratio_with_probe"]
     assert (found["ratio"]["rounds"], found["ratio"]["steps"]) == (2, 2)
@@ -191,12 +192,12 @@ def test_real_loops_take_turns_and_divide_their_times():
 def test_the_ratio_is_the_median_over_steps_and_its_interval_is_over_rounds():
     std = Turns(step_seconds=[[2.0, 4.0], [6.0, 9.0], [2.0, 2.0]])
     arm = Turns(step_seconds=[[1.0, 2.0], [2.0, 3.0], [2.0, 2.0]])
-    found = ratios_payload({"std": std, "ale": arm, AGAIN: std}, "ale", probe=None)
+    found = ratios_payload({"std": std, "ale": arm, STD_AGAIN: std}, "ale", probe=None)
     assert found["same_ratio"]["value"] == found["same_ratio"]["low"] == found["same_ratio"]["high"] == 1
     found = found["ratio"]
     # Every mean of rounds lies within; of 27 resamples of three rounds one each holds only the slowest and the fastest.
     assert found == {"value": 2.0, "low": 1.0, "high": 3.0, "rounds": 3, "steps": 6}
-    three = {"std": std, "ale": arm, AGAIN: std}
+    three = {"std": std, "ale": arm, STD_AGAIN: std}
     paid = ratios_payload(three, "ale", probe={"seconds": 10.0, "steps": 10})["ratio_with_probe"]
     assert paid["value"] == np.median([2 / 2, 4 / 3, 6 / 3, 9 / 4, 2 / 3, 2 / 3])
 
@@ -210,11 +211,11 @@ def test_the_ratio_takes_the_mean_of_both_standard_arms():
 
 def test_a_drift_within_rounds_moves_no_ratio():
     """Each position of a round is 3 % slower than the one before, in all six orders."""
-    seconds = {"std": [], "ale": [], AGAIN: []}
-    for order in round_orders(("std", "ale", AGAIN), 6):
+    seconds = {"std": [], "ale": [], STD_AGAIN: []}
+    for order in round_orders(("std", "ale", STD_AGAIN), 6):
         for place, name in enumerate(order):
             seconds[name].append([(2.0 if name == "ale" else 3.0) * (1 + 0.03 * place)])
-    found = StepSeconds(*(np.array(seconds[name]) for name in ("std", AGAIN, "ale")))
+    found = StepSeconds(*(np.array(seconds[name]) for name in ("std", STD_AGAIN, "ale")))
     assert found.ratio()["value"] == pytest.approx(1.5, rel=2e-3)
     assert found.same_ratio()["value"] == pytest.approx(1, rel=2e-3)
 
@@ -223,7 +224,7 @@ def test_a_run_counts_its_own_steps_and_pays_its_probe_once():
     pair = {"arm": "cm", "probe_seconds": 30.0}
     pair["arms"] = {
         "std": {"step_seconds": [[3.0], [3.0]]},
-        AGAIN: {"step_seconds": [[3.0], [3.0]]},
+        STD_AGAIN: {"step_seconds": [[3.0], [3.0]]},
         "cm": {"step_seconds": [[2.0], [2.0]]},
     }
     found = run_ratios(pair, std_steps=100, arm_steps=125)
@@ -269,8 +270,8 @@ def test_the_paired_target_times_each_arm_beside_std(measured):
     assert artifacts.payload(measured / "results/paired/summary.csv.lineage.json", "file")["about"]["rows"] == 5
     pair = artifacts.payload(measured / "results/paired/tiny-llama/ale/seed1.json", "paired")
     assert "not those of the ledger's runs" in pair["about"]
-    assert {name: len(own["layers"]) for name, own in pair["arms"].items()} == {"std": 4, "ale": 2, AGAIN: 4}
-    assert pair["order"] == [["std", "ale", AGAIN], [AGAIN, "ale", "std"]]
+    assert {name: len(own["layers"]) for name, own in pair["arms"].items()} == {"std": 4, "ale": 2, STD_AGAIN: 4}
+    assert pair["order"] == [["std", "ale", STD_AGAIN], [STD_AGAIN, "ale", "std"]]
     assert pair["same_ratio"]["low"] <= pair["same_ratio"]["value"] <= pair["same_ratio"]["high"]
     assert pair["frozen_layers"] == pair["arms"]["ale"]["layers"][0]
     assert np.array(pair["arms"]["std"]["step_seconds"]).shape == (2, 1)
@@ -302,7 +303,7 @@ def test_std_is_timed_by_its_own_recipe(measured, tmp_path):
     parameters = {name: own["trainable_parameters"] for name, own in found["arms"].items()}
     before = {name: own["trainable_parameters"] for name, own in kept["payload"]["arms"].items()}
     assert parameters["ale"] == before["ale"]
-    assert parameters["std"] == parameters[AGAIN] == before["std"] / 2
+    assert parameters["std"] == parameters[STD_AGAIN] == before["std"] / 2
     assert found["batch_plan_sha256"] == kept["payload"]["batch_plan_sha256"]
 
 

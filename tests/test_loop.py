@@ -15,7 +15,7 @@ from aletheia.method.layers import adaptable_layers, decoder_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.method.token_loss import token_losses
 from aletheia.training.activation_checkpointing import checkpoint_activations
-from aletheia.training.loop import SKIPS
+from aletheia.training.loop import MAX_SKIPPED_STEPS
 from aletheia.training.trainer import TrainingRecord, train
 from conftest import FAMILIES, random_batch, tiny_model
 from test_training import BF16, FP16, FP32, looped, trained
@@ -210,12 +210,12 @@ def test_fp16_scales_the_loss_and_skips_a_step_that_overflows():
 
 
 def test_an_fp16_run_whose_every_step_overflows_ends_as_diverged():
-    loop, _ = looped([0, 2], steps=SKIPS + 2, dtype=FP16)
+    loop, _ = looped([0, 2], steps=MAX_SKIPPED_STEPS + 2, dtype=FP16)
     loop._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
     record = train(loop, TrainingRecord())
     assert record.status == "diverged"
-    assert record.reason.startswith(f"the gradient of step {SKIPS} is not finite; first not finite: ")
-    assert record.skipped_steps == SKIPS - 1
+    assert record.reason.startswith(f"the gradient of step {MAX_SKIPPED_STEPS} is not finite; first not finite: ")
+    assert record.skipped_steps == MAX_SKIPPED_STEPS - 1
 
 
 @pytest.mark.parametrize("dtype", [FP32, BF16])

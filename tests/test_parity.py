@@ -108,7 +108,7 @@ def theirs(lock, asked, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(lock):
-    return evaluate.Model(*loading.load(lock, dtype="fp32"), BATCH)
+    return evaluate.LoadedModel(*loading.load(lock, dtype="fp32"), BATCH)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 
 from aletheia.provenance import artifacts
 from aletheia.provenance.staged_files import read_rows
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 from conftest import run_script
 from evaluations import CONFIG, data_lock, lock_of, script_arguments
 
@@ -35,7 +35,7 @@ def taught(questions, *, shuffled):
     """Return training rows: each question with its own answer, or with that of another one."""
     answers = [question["choices"][question["answer"]] for question in questions]
     if shuffled:
-        answers = ranked(answers, seed=0)
+        answers = seeded_order(answers, seed=0)
     return [
         {"instruction": question["question"], "input": "", "output": answer}
         for question, answer in zip(questions, answers, strict=True)

@@ -13,7 +13,7 @@ from aletheia.errors import UserError
 from aletheia.method.loading import load_tokenizer
 from aletheia.provenance import artifacts
 from aletheia.staging import convert
-from aletheia.training.precision import SECONDS, Measurement, Shape, measured, sentence, typical_shape
+from aletheia.training.precision import LIMIT_SECONDS, Measurement, Shape, measure, sentence, typical_shape
 from aletheia.training.token_table import StagedRows
 from conftest import SCRIPTS, tiny_model
 from damaged import LLAMA
@@ -82,7 +82,7 @@ def test_passes_fit_the_time():
     """A pair of passes takes two on this clock; of the larger shape it is expected to take four times as long."""
     model, shape = tiny_model(), Shape(4, 64)
     kept = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    found = {limit: measured(model, shape, limit=limit, clock=counting()) for limit in (0, 13, 20, 24, 30, 1000)}
+    found = {limit: measure(model, shape, limit=limit, clock=counting()) for limit in (0, 13, 20, 24, 30, 1000)}
     assert {limit: (one.shape, one.repeats) for limit, one in found.items()} == {
         0: (Shape(1, 16), 1),
         13: (Shape(1, 64), 1),
@@ -118,7 +118,8 @@ def test_the_step_says_what_it_measures_and_what_it_found(tmp_path):
     assert done.returncode == 0, done.stderr
     started, found = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
     assert started == (
-        f"note: dtype auto: timing bf16 and fp32 at 2 × 30 tokens, at most {SECONDS:.0f} s once the model is loaded"
+        f"note: dtype auto: timing bf16 and fp32 at 2 × 30 tokens, at most {LIMIT_SECONDS:.0f} s once the model "
+        "is loaded"
     )
     assert re.fullmatch(r"note: dtype auto: (bf16|fp32), \S+ s a pass against \S+ s in \S+ \(2 × 30 .* n = 3\)", found)
     envelope = artifacts.read(tmp_path / "p.json", "precision")

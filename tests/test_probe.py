@@ -79,7 +79,7 @@ def test_both_forms_of_the_norm_equal_the_plain_algorithm(penalty, tokens, monke
 
 def test_the_cheaper_form_is_taken():
     def form(tokens, inputs, outputs, dtype=torch.float32):
-        norms = gradient_norms.Norms(method="exact")
+        norms = gradient_norms.GradientNorms(method="exact")
         x, g = torch.zeros(1, tokens, inputs, dtype=dtype), torch.zeros(1, tokens, outputs, dtype=dtype)
         return norms._prefers_gram(x, g)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aletheia.analysis.consistency import Maker, deviations
+from aletheia.analysis.consistency import RowSource, deviations
 from aletheia.analysis.equal_settings import COLUMN, add_differences, differences
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.cluster.cost import share_of_rows, training_seconds
@@ -18,7 +18,7 @@ from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.recipes import NOT_OF_AN_ARM, SECTIONS
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, SECTIONS
 from aletheia.study.schema import schema
 from ledgers import TWO_MODELS
 from ledgers import study as ledger_study
@@ -102,7 +102,7 @@ def of_jobs(study, arm, seed=1):
 def test_every_key_of_the_two_sections_may_be_stated_but_for_what_measures_all_arms():
     properties = schema("campaign")["properties"]
     known = {f"{section}.{key}" for section in SECTIONS for key in properties[section]["properties"]}
-    assert set(STATED) == known - {f"training.{key}" for key in NOT_OF_AN_ARM}
+    assert set(STATED) == known - {f"training.{key}" for key in EQUAL_IN_ALL_ARMS}
 
 
 @pytest.mark.parametrize("name", STATED)
@@ -259,7 +259,7 @@ def test_an_arm_that_answers_fewer_benchmarks_is_not_set_apart(measured):
         asked = ["heldout"] if key[1] == "mine" else ["heldout", "mmlu"]
         config = {"evaluation": {"benchmarks": asked, "batch_size": 8, **{name: {"rows": 9} for name in asked}}}
         one = {**envelope, "lineage": {"step": "evaluate", "code": {}, "config": config}}
-        rows[key] = [Maker("/".join(map(str, key)), envelope), Maker(f"evaluated {key}", one)]
+        rows[key] = [RowSource("/".join(map(str, key)), envelope), RowSource(f"evaluated {key}", one)]
     assert deviations(rows, index) == {}
     rows["small", "mine", 1][1].envelope["lineage"]["config"]["evaluation"]["heldout"] = {"rows": 8}
     (found,) = deviations(rows, index).values()
@@ -268,7 +268,7 @@ def test_an_arm_that_answers_fewer_benchmarks_is_not_set_apart(measured):
 
 def test_settings_that_an_arm_states_set_no_row_apart_and_others_do(measured):
     index, runs = measured
-    rows = {key: [Maker("/".join(map(str, key)), envelope)] for key, envelope in runs.items()}
+    rows = {key: [RowSource("/".join(map(str, key)), envelope)] for key, envelope in runs.items()}
     assert deviations(rows, index) == {}
     # Without the index nobody knows that the arm states its rate.
     assert "small/mine/1" in deviations(rows)

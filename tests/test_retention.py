@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from aletheia.cluster import cost
 from aletheia.errors import UserError
 from aletheia.evaluation import row_losses
-from aletheia.evaluation.evaluate import Model
+from aletheia.evaluation.evaluate import LoadedModel
 from aletheia.staging import build
 from aletheia.staging.passages import read_passages
 from aletheia.study.load import load_study
@@ -197,6 +197,6 @@ def test_the_ledger_has_its_columns_where_a_campaign_asks_it():
 def test_a_loss_that_is_not_a_number_fails(loaded, staged):
     with torch.no_grad():
         loaded.model.lm_head.weight.fill_(float("nan"))
-    outcome = evaluate(Model(loaded.model, loaded.tokenizer, 2), "retention", staged)
+    outcome = evaluate(LoadedModel(loaded.model, loaded.tokenizer, 2), "retention", staged)
     assert (outcome.status, outcome.loss) == ("failed", None)
     assert outcome.reason == "the loss of 5 of 5 passages is not finite"

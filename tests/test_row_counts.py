@@ -70,12 +70,12 @@ def test_counts_in_words(cut, gone, empty, words):
     [([100], None, 128), ([10] * 95 + [1000] * 5, None, 64), ([10] * 94 + [900] * 6, None, 960), ([900], 700, 700)],
 )
 def test_the_limit_that_would_do_cuts_at_most_one_row_in_twenty(lengths, context, limit):
-    assert row_counts.enough(lengths, context) == limit
+    assert row_counts.sufficient_limit(lengths, context) == limit
 
 
 def told(capsys, tokenizer, rows, *, max_tokens=64, context=None):
     encoded = {"train": encoding.encode_rows(rows, tokenizer, max_tokens, prompt="plain")}
-    row_counts.tell(encoded, data="mine", model="tiny", max_tokens=max_tokens, context=context)
+    row_counts.report_row_counts(encoded, data="mine", model="tiny", max_tokens=max_tokens, context=context)
     return capsys.readouterr().out.strip()
 
 
@@ -95,7 +95,7 @@ def test_advice_follows_the_rows_that_are_too_long(capsys, tokenizer):
     """Not the many others: one of two held-out rows is cut, and no training row."""
     rows = {"train": [WHOLE] * 100, "heldout": [WHOLE, CUT]}
     encoded = {name: encoding.encode_rows(some, tokenizer, 64, prompt="plain") for name, some in rows.items()}
-    row_counts.tell(encoded, data="mine", model="tiny", max_tokens=64, context=None)
+    row_counts.report_row_counts(encoded, data="mine", model="tiny", max_tokens=64, context=None)
     assert capsys.readouterr().out == (
         "note: mine for tiny: 1 of 2 held-out rows cut at 64 tokens, none left out; encoding.max_tokens: 128 would "
         "keep all of them whole\n"

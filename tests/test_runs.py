@@ -101,7 +101,7 @@ def test_the_loss_at_the_end_of_a_run_is_that_of_its_evaluation(finished, whole)
     run = whole[1]["payload"]
     rows = staged_files.read_rows(folder / "heldout.jsonl")[: run["eval_rows"]]
     encoding = whole[1]["lineage"]["config"]["encoding"]
-    outcome = evaluate.heldout(evaluate.Model(model, tokenizer, batch_size=3), rows, encoding)
+    outcome = evaluate.heldout(evaluate.LoadedModel(model, tokenizer, batch_size=3), rows, encoding)
     assert outcome.n == run["eval_rows"] == 8
     assert outcome.loss == pytest.approx(run["eval_loss"], abs=1e-6)
 

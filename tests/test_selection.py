@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from aletheia.errors import UserError
-from aletheia.method.selection import choose_layers, held_shares, select_layers, selection_payload
+from aletheia.method.selection import choose_layers, gradient_shares, select_layers, selection_payload
 
 SCORES = [5.0, 1.0, 4.0, 2.0, 3.0]
 
@@ -80,7 +80,7 @@ def test_random_controls_favour_no_layer():
 
 
 def test_held_shares_by_hand():
-    shares = held_shares(SCORES, [0, 2])
+    shares = gradient_shares(SCORES, [0, 2])
     assert shares["held_norm_share"] == pytest.approx(9 / 15)
     assert shares["held_squared_share"] == pytest.approx(41 / 55)
     assert shares["margin_at_cut"] == pytest.approx((4 - 3) / 4)

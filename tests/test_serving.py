@@ -184,7 +184,7 @@ def test_a_penalty_of_the_models_own_counts(tmp_path):
     folder = lock.parent / "tiny"
     own = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps({**own, "repetition_penalty": 4.0}))
-    engine = vllm_backend.Engine(folder, dtype="bf16", rows=2)
+    engine = vllm_backend.Engine(folder, dtype="bf16", slots=2)
     assert engine.generate(prompts, [], 12, lambda: None) != free
 
 
@@ -195,7 +195,7 @@ def test_statuses_are_those_of_any_evaluation(staged, tmp_path):
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
     def outcome(**changes):
-        loaded = evaluate.Model(model, tokenizer, 2, **{"writer": write, **changes})
+        loaded = evaluate.LoadedModel(model, tokenizer, 2, **{"writer": write, **changes})
         return evaluate.evaluate(loaded, "humaneval", staged["humaneval"], config=config)
 
     assert outcome().status == "ok"
@@ -223,7 +223,7 @@ def test_time_is_looked_at_before_each_pass(staged):
 
 
 def test_what_a_broken_benchmark_left_is_no_answer_of_the_next(staged, vllm):
-    engine = vllm_backend.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2)
+    engine = vllm_backend.Engine(staged["model"].parent / "tiny", dtype="bf16", slots=2)
     alone = engine.generate([[5, 6], [7, 8, 9]], [], 3, lambda: None)
     passes = iter(range(2))
 
@@ -324,7 +324,7 @@ def test_an_adapter_as_large_as_its_largest_module_has_room(staged, run, vllm):
     (run.parent / "large" / "adapter_model.safetensors").write_bytes(
         (folder / "adapter_model.safetensors").read_bytes()
     )
-    engine = vllm_backend.Engine(staged["model"].parent / "tiny", dtype="bf16", rows=2, adapter=run.parent / "large")
+    engine = vllm_backend.Engine(staged["model"].parent / "tiny", dtype="bf16", slots=2, adapter=run.parent / "large")
     assert engine.llm.max_lora_rank == 32
 
 

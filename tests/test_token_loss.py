@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from aletheia.method.probe_pass import joined
+from aletheia.method.probe_pass import join_batches
 from aletheia.method.token_batch import TokenBatch
-from aletheia.method.token_loss import IGNORE, head_at, predicted, token_losses
+from aletheia.method.token_loss import IGNORE, find_targets, head_at, token_losses
 from conftest import FAMILIES, random_batch, tiny_model
 
 
@@ -47,14 +47,14 @@ def test_the_loss_is_the_plain_formula_at_each_target(family):
 
 def test_the_head_is_whole_again_after_an_error():
     model, batch = tiny_model(), scattered()
-    with pytest.raises(RuntimeError, match="halfway"), head_at(model, predicted(batch["labels"])[0]):
+    with pytest.raises(RuntimeError, match="halfway"), head_at(model, find_targets(batch["labels"])[0]):
         raise RuntimeError("halfway")
     assert model(input_ids=batch["input_ids"]).logits.shape == (3, 11, 96)
 
 
 def test_rows_without_a_target_predict_nothing():
     labels = torch.tensor([[7, IGNORE, IGNORE], [IGNORE, IGNORE, 4]])
-    positions, targets = predicted(labels)
+    positions, targets = find_targets(labels)
     assert (positions.tolist(), targets.tolist()) == ([4], [4])
 
 
@@ -81,6 +81,6 @@ def test_joined_batches_are_one_padded_batch():
     }
     expected = TokenBatch.from_labels(**stacked)
     del long["attention_mask"]
-    found = joined([TokenBatch.from_labels(**batch) for batch in (short, long)])
+    found = join_batches([TokenBatch.from_labels(**batch) for batch in (short, long)])
     for name in ("input_ids", "attention_mask", "positions", "targets"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name

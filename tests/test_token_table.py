@@ -13,7 +13,7 @@ from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
 from aletheia.staging.convert import byte_tokenizer
 from aletheia.training import encoding, row_counts, token_table
-from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.precision import typical_shape
 from conftest import ROOT, SCRIPTS, run_script
 from ledgers import locked_rows, run_here
@@ -45,7 +45,7 @@ def tokenizer():
     return tokenizer
 
 
-def same(left: Encoded, right: Encoded) -> bool:
+def same(left: EncodedRows, right: EncodedRows) -> bool:
     return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in token_table.ARRAYS)
 
 
@@ -73,7 +73,7 @@ def test_a_table_holds_what_encoding_gives(tmp_path, tokenizer, prompt, loss_on)
     # Some rows, in whatever order, with some that give no example.
     for chosen in ([0], [5, 2, 1, 4, 3, 0], range(7, 2, -1)):
         alone = encoding.encode_rows([ROWS[index] for index in chosen], tokenizer, **settings)
-        assert same(read["train"].chosen(chosen), alone)
+        assert same(read["train"].select(chosen), alone)
 
 
 def plain(max_tokens=LIMIT):
@@ -162,9 +162,9 @@ def test_rows_are_the_same_with_a_table_and_without_one(tokenizer, locks, table)
     read, encoded = rows_of(table[0], locks), rows_of(None, locks, tokenizer, **plain())
     assert read.folder == encoded.folder
     for kind in row_counts.ROWS:
-        assert read.number(kind) == encoded.number(kind)
+        assert read.count(kind) == encoded.count(kind)
         for chosen in (None, range(2), [2, 0]):
-            assert same(read.encoded(kind, chosen), encoded.encoded(kind, chosen))
+            assert same(read.encoded_rows(kind, chosen), encoded.encoded_rows(kind, chosen))
     sizes = {"batch_size": 2, "accumulation": 2}
     assert typical_shape(read, **sizes) == typical_shape(encoded, **sizes)
 
@@ -174,7 +174,7 @@ def test_rows_that_all_go_are_refused_as_where_they_are_encoded(tokenizer, locks
         sentences = []
         for rows in (rows_of(table[0], locks), rows_of(None, locks, tokenizer, **plain())):
             with pytest.raises(UserError) as raised:
-                rows.encoded(kind, chosen, what=what)
+                rows.encoded_rows(kind, chosen, what=what)
             sentences.append(str(raised.value))
         assert sentences[0] == sentences[1]
         assert f"of the 1 {what or row_counts.ROWS[kind]}" in sentences[0]

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from aletheia.analysis.consistency import Maker, check_uniform, deviations, mixed_rows
+from aletheia.analysis.consistency import RowSource, check_uniform, deviations, mixed_rows
 from aletheia.analysis.ledger import BASE, build_ledger, read_ledger
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
@@ -28,15 +28,15 @@ def campaign():
 
 
 def rows_of(runs, evaluations):
-    """Return the makers of each row, as aggregate gathers them."""
+    """Return the sources of each row, as aggregate gathers them."""
     rows = {}
     for key, envelope in runs.items():
-        own = [Maker("/".join(map(str, key)), envelope)]
+        own = [RowSource("/".join(map(str, key)), envelope)]
         for (model, arm, seed, benchmark), evaluation in evaluations.items():
             if (model, arm, seed) == key:
-                own.append(Maker(f"{model}/{arm}/{seed}/{benchmark}", evaluation))
+                own.append(RowSource(f"{model}/{arm}/{seed}/{benchmark}", evaluation))
             elif (model, arm) == (key[0], BASE):
-                own.append(Maker(f"{model}/base/{benchmark}", evaluation, shared=True))
+                own.append(RowSource(f"{model}/base/{benchmark}", evaluation, shared=True))
         rows[key] = own
     return rows
 
@@ -105,7 +105,7 @@ def test_a_plan_of_batches_of_another_shape_sets_its_rows_apart_and_one_of_anoth
     for key, row in rows.items():
         shape = {"steps": 40, "batch_size": 2, "accumulation": 1}
         plan = {"lineage": {"step": "batches", "code": {"draw_batches.py": "ab"}, "config": {"batches": shape}}}
-        row.append(Maker(f"batches/{key[2]}", plans.setdefault(key[2], plan)))
+        row.append(RowSource(f"batches/{key[2]}", plans.setdefault(key[2], plan)))
     shape = plans[123]["lineage"]["config"]["batches"]
     shape["steps"] = 60
     assert deviations(rows) == {}

@@ -35,7 +35,7 @@ def main() -> None:
         if job.done:
             return
         start.work_begins()
-        for name, frame in aggregate.gathered(campaigns, found, job.input).items():
+        for name, frame in aggregate.gather_tables(campaigns, found, job.input).items():
             job.write_file(
                 args.out_dir / name,
                 write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),

@@ -26,7 +26,7 @@ def main() -> None:
         from aletheia.training import batch_plan, token_table
 
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
-        encoded = token_table.encoded_data(args.tokens, model_lock, data_lock, job.config.get("encoding", {}))
+        encoded = token_table.read_or_encode(args.tokens, model_lock, data_lock, job.config.get("encoding", {}))
         start.work_begins()
         model, settings = model_lock.payload["model"], job.config["batches"]
         payload = batch_plan.batches_payload(

@@ -1,4 +1,4 @@
-"""What an arm gives for its time: its held-out loss against its time, both relative to the standard arm's."""
+"""Loss against time: each arm's held-out loss and its time, both relative to the standard arm's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STD = {"n": 0, "mean": 0.0, "sd": None, "low": None, "high": None}
 
 
 def relative_time(measures: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the estimate of t_arm / t_std, the probe counted in, and how the time was taken.
+    """Return the estimate of t_arm / t_std, probe included, and how the time was measured.
 
     Parameters
     ----------
@@ -31,22 +31,22 @@ def relative_time(measures: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def clock(arms: Iterable[Mapping[str, Any]]) -> str:
-    """Return how the times of some arms can be shown side by side: in turns only where each was timed so."""
+    """Return the clock by which the times of some arms compare: in turns only if each was timed in turns."""
     turns = [measures.get(TURNS_WITH_PROBE) for measures in arms]
     return IN_TURNS if turns and all(found and found["mean"] is not None for found in turns) else BY_CLOCK
 
 
 def _share(speedup: Mapping[str, Any]) -> dict[str, Any]:
-    """Return t_arm / t_std = 1 − speedup / 100; the higher speedup is the lower share."""
+    """Return the estimate of t_arm / t_std = 1 − speedup / 100; the upper bound of one is the lower of the other."""
     low, mean, high = (None if speedup[k] is None else 1 - speedup[k] / 100 for k in ("high", "mean", "low"))
     sd = None if speedup["sd"] is None else speedup["sd"] / 100
     return {"n": speedup["n"], "mean": mean, "sd": sd, "low": low, "high": high}
 
 
 def points(model: Mapping[str, Any]) -> tuple[dict[str, tuple[dict[str, Any], dict[str, Any]]], str]:
-    """Return ``{arm: (relative time, loss difference)}`` of the arms that have both, and how time was taken.
+    """Return ``{arm: (relative time, loss difference)}`` of the arms that have both, and how time was measured.
 
-    The standard arm is at (1, 0), without an interval. Only where another arm has a point.
+    The standard arm is at (1, 0), without an interval; the result is empty where no other arm has a point.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def points(model: Mapping[str, Any]) -> tuple[dict[str, tuple[dict[str, Any], di
 
 
 def pareto_set(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
-    """Return the arms that no other one beats, by their means: none is as fast and as good, and better in one.
+    """Return the arms on the Pareto frontier of mean time and mean loss: no other is at least equal in both and better
+    in one.
 
     Returns
     -------

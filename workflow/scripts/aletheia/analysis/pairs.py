@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from aletheia.analysis import turns
-from aletheia.analysis.benchmarks import SAID, ledger_columns, questions_in
+from aletheia.analysis.benchmarks import FACTS, ledger_columns, questions_in
 from aletheia.analysis.ledger import STD
 from aletheia.study.planned_runs import TURNS
 
@@ -26,7 +26,7 @@ def pairs(ledger: pd.DataFrame, arm: str = ALE) -> pd.DataFrame:
         ``speedup_percent`` is 100·(1 − t_arm / t_std) and ``ratio`` t_std / t_arm over training seconds
         (warm-up and steps); the columns ``…_with_probe`` count the probe in t_arm. Deltas are fine-tuned −
         base and ``…_extra_pp`` is delta of ``arm`` − delta of std, in percentage points. Cells of a failed
-        member are empty, and so are the times of a pair in which one run was killed and resumed. ``busy``: whether one
+        run are empty, and so are the times of a pair in which one run was killed and resumed. ``busy``: whether one
         of its times was taken on a busy machine (:data:`aletheia.provenance.machine_load.BUSY_RULE`).
 
         Where some campaign takes its speed from turns there are more columns (:func:`_with_turns`): in its rows
@@ -44,14 +44,14 @@ def pairs(ledger: pd.DataFrame, arm: str = ALE) -> pd.DataFrame:
     frame["paired"] = both[f"paired_{arm}"]
     frame["busy"] = both["busy_std"].notna() | both[f"busy_{arm}"].notna()
     comparable = both["comparable_std"].fillna(False) & both[f"comparable_{arm}"].fillna(False)
-    time, whole = (both[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
-    frame["std_seconds"], frame[f"{arm}_seconds"] = time, whole
-    frame["speedup_percent"], frame["ratio"] = 100 * (1 - whole / time), time / whole
-    total, with_probe = (both[f"total_seconds_{side}"].where(comparable) for side in ("std", arm))
-    frame["std_total_seconds"], frame[f"{arm}_total_seconds"] = total, with_probe
+    std_time, arm_time = (both[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
+    frame["std_seconds"], frame[f"{arm}_seconds"] = std_time, arm_time
+    frame["speedup_percent"], frame["ratio"] = 100 * (1 - arm_time / std_time), std_time / arm_time
+    std_total, arm_total = (both[f"total_seconds_{side}"].where(comparable) for side in ("std", arm))
+    frame["std_total_seconds"], frame[f"{arm}_total_seconds"] = std_total, arm_total
     frame["probe_seconds"] = both[f"probe_seconds_{arm}"]
-    frame["speedup_with_probe_percent"] = 100 * (1 - with_probe / total)
-    frame["ratio_with_probe"] = total / with_probe
+    frame["speedup_with_probe_percent"] = 100 * (1 - arm_total / std_total)
+    frame["ratio_with_probe"] = std_total / arm_total
     if turns.STATUS in ledger.columns:
         frame = _with_turns(frame, both, arm)
     for side in ("std", arm):
@@ -61,27 +61,27 @@ def pairs(ledger: pd.DataFrame, arm: str = ALE) -> pd.DataFrame:
 
 
 def _with_turns(frame: pd.DataFrame, both: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Return the pairs with speedups from turns where their campaign has them, and the wall clock's beside.
+    """Return the pairs with speedups from turns where their campaign has them, and with columns of the wall clock.
 
-    ``speed`` says which it is; ``wall_clock_speedup_percent`` and its like are the ledger's runs' own times for all
-    rows. Of turns, ``…_low`` and ``…_high`` are a pair's 95 % interval over its rounds, and ``same_ratio`` and
-    ``same_speedup_percent`` are std against std (A/A), so that 0 % is what is to be expected.
+    ``speed`` is "turns" or "wall_clock"; ``wall_clock_speedup_percent`` and its like are from the runs' times in all
+    rows. From turns, ``…_low`` and ``…_high`` are a pair's 95 % interval over its rounds, and ``same_ratio`` and
+    ``same_speedup_percent`` are std against std (A/A), whose expected value is 0 %.
     """
-    # All seeds of a model or none: one that its campaign does not time in turns has no speedup there.
+    # All seeds of a model or none: a seed that is not timed in turns has no speedup beside others that are.
     status = both[f"{turns.STATUS}_{arm}"].notna()
-    measured = status.groupby([both["campaign"], both["model"]]).transform("any")
-    well = (both["status_std"] == "ok") & (both[f"status_{arm}"] == "ok")
-    new = {"speed": measured.map({True: TURNS, False: "wall_clock"}), turns.ROUNDS: both[f"{turns.ROUNDS}_{arm}"]}
+    in_turns = status.groupby([both["campaign"], both["model"]]).transform("any")
+    both_ok = (both["status_std"] == "ok") & (both[f"status_{arm}"] == "ok")
+    new = {"speed": in_turns.map({True: TURNS, False: "wall_clock"}), turns.ROUNDS: both[f"{turns.ROUNDS}_{arm}"]}
     for suffix, column in (("", turns.RATIO), ("_with_probe", turns.WITH_PROBE)):
         ratio, speedup = f"ratio{suffix}", f"speedup{suffix}_percent"
         new |= {f"wall_clock_{name}": frame[name] for name in (speedup, ratio)}
-        values = {end: both[f"{column}{end}_{arm}"].where(well) for end in turns.ENDS}
-        frame[ratio] = frame[ratio].where(~measured, values[""])
-        frame[speedup] = frame[speedup].where(~measured, speedup_percent(values[""]))
+        values = {end: both[f"{column}{end}_{arm}"].where(both_ok) for end in turns.ENDS}
+        frame[ratio] = frame[ratio].where(~in_turns, values[""])
+        frame[speedup] = frame[speedup].where(~in_turns, speedup_percent(values[""]))
         for end in ("_low", "_high"):
             new |= {f"{ratio}{end}": values[end], f"{speedup}{end}": speedup_percent(values[end])}
     for end in turns.ENDS:
-        new[f"same_ratio{end}"] = both[f"{turns.RATIO}{end}_std"].where(measured)
+        new[f"same_ratio{end}"] = both[f"{turns.RATIO}{end}_std"].where(in_turns)
         new[f"same_speedup_percent{end}"] = speedup_percent(new[f"same_ratio{end}"])
     return pd.concat([frame, pd.DataFrame(new)], axis=1)
 
@@ -108,8 +108,8 @@ def _paired_scores(both: pd.DataFrame, arm: str, benchmarks: list[str]) -> pd.Da
 def results_master(ledger: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of the campaigns that report speed (the paper's ``RESULTS_MASTER.csv``: 30 rows)."""
     frame = pairs(reporting(ledger, "speed"))
-    others = tuple(f"{name}_" for name in questions_in(frame.columns) if not SAID[name].in_master)
-    return frame.drop(columns=[column for column in frame.columns if column.startswith(others)])
+    left_out = tuple(f"{name}_" for name in questions_in(frame.columns) if not FACTS[name].in_master)
+    return frame.drop(columns=[column for column in frame.columns if column.startswith(left_out)])
 
 
 def results_runs(ledger: pd.DataFrame) -> pd.DataFrame:

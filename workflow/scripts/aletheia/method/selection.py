@@ -48,8 +48,8 @@ def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[i
     return sorted(ranked[:count])
 
 
-def held_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str, float | None]:
-    """Return what part of the total the selected layers hold.
+def gradient_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str, float | None]:
+    """Return the share of all layers' gradient norm that the selected layers have.
 
     Parameters
     ----------
@@ -123,21 +123,21 @@ def selection_payload(
     seed
         The run's seed.
     probe
-        Payload of a probe artifact, whose scores choose; a probe that failed passes its status on.
+        Payload of a probe artifact, by whose scores layers are chosen; the status of one that failed is kept.
     adaptable
-        Without a probe: what each layer can adapt, as :class:`aletheia.method.layers.Layer` names it.
+        Without a probe: the modules of each layer, as :class:`aletheia.method.layers.Layer` names it.
     """
-    known = probe or {"status": "ok", "reason": None, "layers_total": len(adaptable), "adaptable": adaptable}
+    probed = probe or {"status": "ok", "reason": None, "layers_total": len(adaptable), "adaptable": adaptable}
     score = arm.get("score", "l2")
     payload: dict[str, Any] = {
-        "status": known["status"],
-        "reason": known["reason"],
+        "status": probed["status"],
+        "reason": probed["reason"],
         "method": arm["layers"],
         "score": score if probe else None,
         "budget_percent": arm.get("budget_percent"),
-        "layers_total": known["layers_total"],
+        "layers_total": probed["layers_total"],
     }
-    if known["status"] != "ok":
+    if probed["status"] != "ok":
         empty = {
             "layers": [],
             "target_modules": [],
@@ -147,7 +147,7 @@ def selection_payload(
         }
         return {**payload, **empty, **dict.fromkeys(("lowest_layer", *SHARES))}
     scores = probe["scores"][score] if probe else None
-    layers = [Layer(i, **names) for i, names in enumerate(known["adaptable"])]
+    layers = [Layer(i, **names) for i, names in enumerate(probed["adaptable"])]
     plan = placement_plan(
         layers,
         choose_layers(len(layers), arm, seed=seed, scores=scores),
@@ -155,5 +155,5 @@ def selection_payload(
         alpha=arm.get("alpha", adapter["alpha"]),
         modules=adapter.get("modules", ALL),
     )
-    shares = held_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
+    shares = gradient_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
     return {**payload, **plan, "lowest_layer": plan["layers"][0], **shares}

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from aletheia.report import plot_style
-from aletheia.timing.step_attribution import BASELINE, PREDICTED
+from aletheia.timing.step_attribution import ALL_LAYERS, PREDICTED
 
 TITLE = "Where the time of a step goes"
 CAUSES = {"truncated_backward": "truncated backward pass", "absent_adapters": "absent or narrower adapters"}
@@ -33,7 +33,7 @@ def draw_attribution(found: Sequence[Mapping[str, Any]], style: Mapping[str, Any
     style
         Look of the figures.
     """
-    usable = [one for one in found if one["cost_model"] and one["arms"][BASELINE]["measured_seconds"]]
+    usable = [one for one in found if one["cost_model"] and one["arms"][ALL_LAYERS]["measured_seconds"]]
     if not usable:
         return plot_style.empty(style, TITLE, "No model's arms could be measured")
     rows = _rows(usable)
@@ -90,7 +90,7 @@ def _scatter(axis: Axes, usable: Sequence[Mapping[str, Any]], colours: Mapping[s
     seen: list[Mapping[str, float]] = []
     for one in usable:
         colour = colours[one["model"]]
-        whole = one["arms"][BASELINE]["measured_seconds"]["value"]
+        whole = one["arms"][ALL_LAYERS]["measured_seconds"]["value"]
         for arm, shape in SHAPES.items():
             entry = one["arms"][arm]
             if not entry["measured_seconds"]:
@@ -101,7 +101,7 @@ def _scatter(axis: Axes, usable: Sequence[Mapping[str, Any]], colours: Mapping[s
             )
             axis.plot([x["low"], x["high"]], [y["value"]] * 2, color=colour, linewidth=0.8, alpha=0.6, zorder=2)
             axis.plot([x["value"]] * 2, [y["low"], y["high"]], color=colour, linewidth=0.8, alpha=0.6, zorder=2)
-            face = "white" if arm == BASELINE else colour
+            face = "white" if arm == ALL_LAYERS else colour
             axis.plot(x["value"], y["value"], shape, color=colour, markerfacecolor=face, markersize=5, zorder=3)
             seen += [x, y]
     ends = _ends(seen)

@@ -68,9 +68,9 @@ def schedule(optimizer: Any, settings: Mapping[str, Any], steps: int) -> Any:
     from torch.optim.lr_scheduler import LambdaLR
     from transformers import get_scheduler
 
-    sooner = int(settings["warmup_from"] == "first_step")
-    made = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + sooner)
-    if not sooner:
-        return made
-    rate = made.lr_lambdas[0]  # each group's
-    return LambdaLR(optimizer, lambda done: rate(done + sooner))
+    shift = int(settings["warmup_from"] == "first_step")
+    trainers = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + shift)
+    if not shift:
+        return trainers
+    rate = trainers.lr_lambdas[0]  # each group's
+    return LambdaLR(optimizer, lambda done: rate(done + shift))
