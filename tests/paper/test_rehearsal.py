@@ -20,7 +20,7 @@ from aletheia.study.schema import read_yaml
 from conftest import ROOT, copy_project, said, snakemake
 from evaluations import model_lock
 from ledgers import sealed
-from test_training import BF16, FP16, FP32, trained
+from loops import BF16, FP16, FP32, trained
 
 MODELS = {name: entry for name, entry in read_yaml(ROOT / "config/models.yaml").items() if "stand_in" in entry}
 # What the registry's families are called by transformers; Mixtral is Mistral's in table 1.

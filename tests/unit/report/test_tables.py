@@ -3,19 +3,12 @@
 import pytest
 
 from aletheia.analysis.paper_tables import load_published, model_key
-from aletheia.analysis.summary import summarise
 from aletheia.errors import UserError
-from aletheia.provenance.lineage import ROOT
 from aletheia.report import table_text
 from aletheia.report.tables import TABLES
 from aletheia.study import report_contents
 from ledgers import TWO_MODELS, ledger_of
-
-PUBLISHED = ROOT / "config" / "published"
-
-
-def table(number, ledger):
-    return TABLES[number](summarise(ledger), load_published(PUBLISHED))
+from reports import PUBLISHED, table
 
 
 def test_numbers_as_text():

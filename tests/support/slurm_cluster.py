@@ -1,6 +1,7 @@
 """A real SLURM on this machine, below one folder: Leonardo's partitions and QOS, an account, nodes with dummy GPUs.
 
-By hand: ``python tests/slurm_cluster.py start FOLDER``, then sbatch, squeue, sacct as anywhere, then ``stop FOLDER``.
+By hand: ``python tests/support/slurm_cluster.py start FOLDER``, then sbatch, squeue, sacct as anywhere, then ``stop
+FOLDER``.
 A machine has one at a time, since SLURM's programs look for ``/etc/slurm/slurm.conf``; what was there comes back at the
 stop. It needs root's rights and Debian's packages.
 """

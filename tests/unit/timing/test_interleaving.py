@@ -25,8 +25,7 @@ from aletheia.timing.paired import (
 from aletheia.timing.rounds import Turns
 from aletheia.training.loop import Step
 from conftest import FAMILIES, STUDY, copy_project, random_batch, run_script, said, snakemake, tiny_model
-from test_loop import nf4_folder, nf4_model  # noqa: F401
-from test_training import BF16, looped
+from loops import BF16, looped, nf4_model
 
 # --- shared weights ---------------------------------------------------------------------------------------------------
 
@@ -55,7 +54,7 @@ def test_a_tied_head_stays_tied():
     assert len(list(other.parameters())) == len(list(model.parameters()))
 
 
-def test_4_bit_weights_and_their_scales_are_shared(nf4_folder):  # noqa: F811
+def test_4_bit_weights_and_their_scales_are_shared(nf4_folder):
     model = nf4_model(nf4_folder)
     other = copy_sharing_weights(model)
     ours, theirs = (m.model.layers[1].mlp.up_proj for m in (model, other))
@@ -83,7 +82,7 @@ def test_training_one_arm_changes_nothing_of_another(family):
     assert not any(p.requires_grad and p.grad is not None for p in second.model.parameters())
 
 
-def test_arms_in_turns_learn_what_they_learn_alone(nf4_folder):  # noqa: F811
+def test_arms_in_turns_learn_what_they_learn_alone(nf4_folder):
     def losses(loops, order):
         found = {name: [] for name in loops}
         for name in order:

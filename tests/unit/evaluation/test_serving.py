@@ -1,4 +1,4 @@
-"""Generation by vLLM: what is asked, what is recorded, what is refused; a stand-in writes (tests/stand_in/vllm)."""
+"""Generation by vLLM: what is asked, what is recorded, what is refused; support/stand_in/vllm writes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from aletheia.method.adapters import config_from_plan
 from aletheia.provenance import artifacts
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.training.deadlines import Deadline
-from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
+from conftest import STUDY, SUPPORT, copy_project, edit, run_script, said, snakemake
 from evaluations import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
 
-STAND_IN = ROOT / "tests" / "stand_in"
+STAND_IN = SUPPORT / "stand_in"
 GENERATED = ["gsm8k", "humaneval"]
 # Long enough for stop strings that do occur, in rows of unequal length.
 EVALUATION = {**CONFIG["evaluation"], "benchmarks": GENERATED, "batch_size": 2}

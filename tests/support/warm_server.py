@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "workflow" / "fork_server"
+FOLDER = Path(__file__).resolve().parents[2] / "workflow" / "fork_server"
 LAUNCHER = str(FOLDER / "python")
 SNAKEMAKE = (
     *("snakemake.cli", "snakemake.executors.local", "snakemake.executors.dryrun", "snakemake.scheduling.milp"),

@@ -16,11 +16,11 @@ from packaging.utils import canonicalize_name
 
 import warm_server
 from aletheia.study.outputs import ON_DEMAND
-from conftest import ROOT, STUDY, copy_project, edit, missing, said, snakemake
+from conftest import ROOT, STUDY, SUPPORT, copy_project, edit, missing, said, snakemake
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["aletheia"]
 ENVIRONMENTS = sorted(PROJECT["environments"])
-STAND_IN = ROOT / "tests" / "stand_in" / "conda.py"
+STAND_IN = SUPPORT / "stand_in" / "conda.py"
 PIN = {"type": "string", "pattern": "^[A-Za-z0-9_.-]+==[0-9][0-9a-z.+]*$"}
 # What a conda environment file may hold here; conda itself accepts, and then ignores, a misspelt key.
 SCHEMA = {
@@ -318,7 +318,7 @@ def check_imports(folder):
 def test_every_rule_runs_in_its_own_environment(project, tmp_path):
     """The tiny study under ``--sdm conda``: each artifact was made with its rule's pins, and without Snakemake.
 
-    A stand-in answers for conda (tests/stand_in/conda.py): uv installs the pins. So this proves that each rule has all
+    A stand-in answers for conda (support/stand_in/conda.py): uv installs pins. So this proves that each rule has all
     that it declares and needs nothing else, and that the rules work with conda's activation. It does not prove that
     conda-forge has what is asked of it, that torch's CUDA build works (the machine's own build stands in for it), or
     that bubblewrap from conda-forge makes sandboxes (the machine's own is used, if any).

@@ -1,29 +1,15 @@
 """Figures: drawn for every shape of study, the same bytes each time, told what they show."""
 
-import matplotlib as mpl
 import pytest
 
 from aletheia.analysis.ledger import write_csv
-from aletheia.analysis.summary import summarise
 from aletheia.errors import UserError
 from aletheia.report import figures, plot_style
 from aletheia.study import report_contents, schema
 from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, script
+from reports import STYLE, draw, words
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
-STYLE = {**plot_style.STYLE, "dots_per_inch": 60}
-
-
-def draw(name, ledger):
-    with mpl.rc_context(plot_style.rc(STYLE)):
-        return figures.FIGURES[name](ledger, summarise(ledger), STYLE)
-
-
-def words(figure):
-    inside = [text.get_text() for axis in figure.axes for text in axis.texts]
-    labels = [label.get_text() for axis in figure.axes for label in axis.get_yticklabels()]
-    axes = [text for axis in figure.axes for text in (axis.get_xlabel(), axis.get_ylabel(), axis.get_title("left"))]
-    return " | ".join([*(text.get_text() for text in figure.texts), *inside, *labels, *axes])
 
 
 @pytest.mark.slow

@@ -25,9 +25,9 @@ from aletheia.staging import stage as staging
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import schema
 from aletheia.study.registry_entries import check_source
+from conftest import ROOT
 from stage_step import STAGE, make_wheel, refused, stage, staged
 
-ROOT = Path(__file__).parents[1]
 ALPACA = [{"instruction": f"Say {i}.", "input": "", "output": f"{i} " * 40} for i in range(12)]
 
 

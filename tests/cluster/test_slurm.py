@@ -33,13 +33,13 @@ from aletheia.sandbox import judge
 from aletheia.study.load import load_study
 from aletheia.study.schema import merge, read_yaml
 from aletheia.study.study import Study
-from conftest import ROOT, copy_project, snakemake
+from conftest import ROOT, SUPPORT, copy_project, snakemake
 from hashes import payload_hashes
 from slurm_configuration import ACCOUNT, QOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
-DRIVER = ROOT / "tests" / "slurm_driver.py"
+DRIVER = SUPPORT / "slurm_driver.py"
 # The queue is looked at as often as it answers; on a cluster the profile spares the controller.
 FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
 # Two threads of torch on a busy machine are slower than one.

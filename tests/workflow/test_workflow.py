@@ -20,7 +20,7 @@ from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.locking import hold_lock
 from aletheia.study.schema import schema
-from conftest import STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
+from conftest import ROOT, STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
 
@@ -568,7 +568,7 @@ def test_an_unknown_run_is_one_sentence(study):
 
 
 def test_too_old_a_python_says_so(tmp_path):
-    code = Path(__file__).parent.parent / "workflow" / "check_python.py"
+    code = ROOT / "workflow" / "check_python.py"
     done = subprocess.run(
         [
             sys.executable,

@@ -12,7 +12,7 @@ from aletheia.errors import UserError
 from aletheia.staging.local_paths import count_rows
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.load import load_study
-from conftest import ROOT, copy_project, edit, said, snakemake
+from conftest import ROOT, SUPPORT, copy_project, edit, said, snakemake
 
 CONFIG, CAMPAIGN, MODELS, DATA = "mine/config.yaml", "mine/campaign.yaml", "mine/models.yaml", "mine/data.yaml"
 FILES = {
@@ -79,7 +79,7 @@ def refused(project, *edits, says, **options):
 
 def table():
     """Return the edits of bad_configuration.txt: (file, what stands there, what it becomes, what the sentence says)."""
-    text = Path(__file__).with_name("bad_configuration.txt").read_text(encoding="utf-8")
+    text = (SUPPORT / "bad_configuration.txt").read_text(encoding="utf-8")
     cases = re.findall(r"^(\w+\.yaml): (.+)\nbecomes:(?: (.*))?\nsays: (.+)$", text, flags=re.MULTILINE)
     assert len(cases) == len(re.findall("^says: ", text, flags=re.MULTILINE)) > 150
     plain = [[part.replace("\\n", "\n").replace("\\t", "\t") for part in case[:3]] for case in cases]

@@ -13,7 +13,7 @@ from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 from aletheia.report import layer_figures, plot_style, stability_figure
 from conftest import STUDY, run_script, said, snakemake
-from test_figures import STYLE, words
+from reports import STYLE, words
 
 NAMES = ["model.layers.{}.self_attn.q_proj.weight", "model.layers.{}.mlp.up_proj.weight"]
 

@@ -57,7 +57,7 @@ def battery(kind: str, who: str, names=tuple(ATTACKS)) -> dict[str, dict]:
         place.chmod(0o755)
         shutil.copytree(SCRIPTS / "aletheia", place / "aletheia", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("attacks.py", "attacks.txt"):
-            shutil.copy(Path(__file__).with_name(name), place)
+            shutil.copy(Path(attacks.__file__).with_name(name), place)
         running = [
             subprocess.Popen(
                 [*command(kind, who), "-B", str(place / "attacks.py"), kind, *names[start::4]],

@@ -13,8 +13,7 @@ from aletheia.analysis.summary import summarise
 from aletheia.provenance.lineage import ROOT
 from aletheia.report import figures, table_text
 from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, pair, study, turned
-from test_figures import draw, words
-from test_tables import table
+from reports import draw, table, words
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 

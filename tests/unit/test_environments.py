@@ -75,7 +75,8 @@ def third_party(source):
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
         pending += ast.iter_child_nodes(node)
-    ours = {"aletheia", *UNPACKED, *(p.stem for d in ("tests", "benchmarks") for p in (ROOT / d).glob("*.py"))}
+    folders = ("tests", "tests/support", "benchmarks")
+    ours = {"aletheia", *UNPACKED, *(path.stem for folder in folders for path in (ROOT / folder).glob("*.py"))}
     return {distribution(name) for name in names - ours - set(sys.stdlib_module_names)}
 
 

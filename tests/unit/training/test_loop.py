@@ -18,7 +18,7 @@ from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.loop import MAX_SKIPPED_STEPS
 from aletheia.training.trainer import TrainingRecord, train
 from conftest import FAMILIES, random_batch, tiny_model
-from test_training import BF16, FP16, FP32, looped, trained
+from loops import BF16, FP16, FP32, looped, nf4_model, trained
 
 
 def adapter_gradients(loop):
@@ -304,30 +304,6 @@ def test_gradients_whose_norm_overflows_are_told_apart():
 
 
 # --- 4-bit ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nf4_folder(tmp_path_factory):
-    """Return a saved model whose widths 4-bit blocks divide."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    sizes = {**FAMILIES["llama"], "hidden_size": 64, "intermediate_size": 128}
-    folder = tmp_path_factory.mktemp("nf4")
-    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes)).save_pretrained(folder)
-    return folder
-
-
-def nf4_model(folder):
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    quantised = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, quantization_config=quantised)
 
 
 def quantised_loop(folder, layers, *, checkpointing=False, steps=4):

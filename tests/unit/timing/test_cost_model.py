@@ -12,7 +12,7 @@ from aletheia.report import attribution_figure, plot_style
 from aletheia.timing.rounds import Turns, interval, resampled_rounds
 from aletheia.timing.step_attribution import CALIBRATING, PREDICTED, SWITCHED, arms, attribution, scaled_rank
 from aletheia.timing.step_cost import PARTS, CostModel, Shape, calibrate
-from test_figures import STYLE, words
+from reports import STYLE, words
 
 COSTS = {"fixed": 3e-4, "forward": 2e-5, "backward": 1.5e-5, "adapter": 4e-6, "adapter_rank": 1e-7}
 LAYERS, RANK = 30, 16

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import ROOT, missing
+from conftest import SUPPORT, missing
 from slurm_cluster import Cluster, lacking
 from slurm_configuration import ACCOUNT
 from slurm_machine import CONFIGURATION, KEPT, linked, machine
@@ -42,13 +42,13 @@ def folder(tmp_path_factory):
 
 def parent(folder):
     """Start a program that starts a cluster and a job."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
     command = [sys.executable, "-c", PROGRAM, str(folder)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def command_line(*arguments, **environment):
-    program = [sys.executable, str(ROOT / "tests" / "slurm_cluster.py"), *map(str, arguments)]
+    program = [sys.executable, str(SUPPORT / "slurm_cluster.py"), *map(str, arguments)]
     return subprocess.run(program, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, SCRIPTS
+from conftest import ROOT, SCRIPTS, SUPPORT
 
 HEAVY = {
     *("bitsandbytes", "datasets", "lm_eval", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "rich", "rocrate"),
@@ -66,7 +66,7 @@ assert "torch._inductor.compile_fx" not in sys.modules, "torch's compiler"
 @pytest.mark.slow
 def test_a_plain_model_gets_its_adapters_without_bitsandbytes_and_torchs_compiler(tmp_path):
     (tmp_path / "m").mkdir()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(ROOT / "tests")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (SCRIPTS, ROOT / "tests", SUPPORT)))}
     command = [sys.executable, "-c", PLAIN, str(tmp_path / "m.lock.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
