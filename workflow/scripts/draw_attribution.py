@@ -28,7 +28,7 @@ def main() -> None:
         style = plot_style.checked_style(job.config.get("figures", {}))
         found = [job.input(path, "attribution").payload for path in args.attributions]
         with mpl.rc_context(plot_style.rc(style)):
-            figure = attribution_figure.draw_attribution(found, style)
+            figure = attribution_figure.plot_attribution(found, style)
             for path in outputs:
                 job.write_file(path, write=lambda path: plot_style.save(figure, path), about={"figure": "figS3"})
 

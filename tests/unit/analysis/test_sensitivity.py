@@ -61,7 +61,7 @@ def test_the_table_has_a_row_a_layer_and_a_failed_probe_has_empty_cells(tmp_path
 
 
 def test_mass_curves_follow_the_formula():
-    curves = layer_figures.held_curves(np.array([[1.0, 3.0, 0.0, 4.0]]))
+    curves = layer_figures.gradient_share_curves(np.array([[1.0, 3.0, 0.0, 4.0]]))
     assert curves.tolist() == [[0, 50, 87.5, 100, 100]]
 
 
@@ -134,7 +134,7 @@ def test_a_rank_agreement_that_is_not_defined_is_null(scores, tmp_path):
     envelope = artifacts.make_envelope("stability", {"models": {"m": found}}, {}, {}, tmp_path / "x.json")
     assert artifacts.canonical_bytes(envelope)
     with mpl.rc_context(plot_style.rc(STYLE)):
-        figure = stability_figure.draw_stability({"m": found}, STYLE)
+        figure = stability_figure.plot_stability({"m": found}, STYLE)
         plot_style.save(figure, tmp_path / "x.svg")
     (line,) = figure.axes[1].get_lines()
     assert np.isnan(line.get_ydata()).all()

@@ -188,7 +188,7 @@ def test_every_outcome_fits_its_schema_and_can_be_drawn(failed, tmp_path):
     assert artifacts.canonical_bytes(envelope)
     for found in ([one], [one, {**payload(noise=0.02), "model": "other"}], []):
         with mpl.rc_context(plot_style.rc(STYLE)):
-            figure = attribution_figure.draw_attribution(found, STYLE)
+            figure = attribution_figure.plot_attribution(found, STYLE)
             plot_style.save(figure, tmp_path / "figS3.svg")
             plot_style.save(figure, tmp_path / "figS3.pdf")
         if "all" in failed or "rank_doubled" in failed:

@@ -23,15 +23,15 @@ from aletheia.report.table_text import (
     MARK,
     Table,
     bounds,
-    flagged,
     interval,
+    mark_floor,
     mean_sd,
     number,
     p_value,
 )
 from aletheia.study.arms import STD
 
-STATED = "Mean ± sample SD over n seeds."
+SPREAD_NOTE = "Mean ± sample SD over n seeds."
 BUSY = "Pairs on a busy machine"
 OUTSIDE = f"{MARK} shown, but no part of the headline."
 Published = dict[int, dict[str, dict[str, Any]]]
@@ -54,7 +54,7 @@ def _label(model: dict[str, Any]) -> str:
 
 
 def _table(index: int, title: str, note: str, numbers: list[dict], display: list[dict]) -> Table:
-    """Return the table without display columns that would say nothing in this study."""
+    """Return the table without the display columns that are empty or constant in this study."""
     shown = pd.DataFrame(display)
     if "Campaign" in shown and shown["Campaign"].nunique() == 1:
         shown = shown.drop(columns="Campaign")
@@ -133,7 +133,7 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
             shown = _speed_display(overall, overall["test"]["p"], DASH, paper)
             display.append(head | shown | dict.fromkeys(COSTS, DASH) | {"Faster": wins, BUSY: DASH})
     note = (
-        f"{STATED} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
+        f"{SPREAD_NOTE} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
         "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
         "headline models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. "
         "Faster: in how many of the planned pairs ale took less time; one that failed is none. Peak memory, and the "
@@ -210,15 +210,15 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
         of_base = any(score["base_flagged"] for score in scores.values() if score)
-        shown["Base (%)"] = flagged(number(base and 100 * base, 1), of_base)
+        shown["Base (%)"] = mark_floor(number(base and 100 * base, 1), of_base)
         for arm, score in scores.items():
             mean = score["score"]["mean"] if score else None
             percent = None if mean is None else 100 * mean
             delta = score["delta"] if score else estimate([])
             row |= {f"{arm}_percent": percent, **_flat(f"{arm}_delta_pp", delta)}
             shown |= {
-                f"{arm.title()} (%)": flagged(number(percent, 1), bool(score and score["flagged"])),
-                f"{arm.title()} Δ (pp)": flagged(mean_sd(delta, 1, "+"), bool(score and score["flagged"])),
+                f"{arm.title()} (%)": mark_floor(number(percent, 1), bool(score and score["flagged"])),
+                f"{arm.title()} Δ (pp)": mark_floor(mean_sd(delta, 1, "+"), bool(score and score["flagged"])),
             }
         tested = {"p_value": test["p"] if test else None, "p_holm": test["p_holm"] if test else None}
         numbers.append(
@@ -226,7 +226,7 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
             | {**_flat("extra_pp", extra), **tested, "questions": asked, "flagged": test and test["flagged"]}
             | {f"published_{k}": paper.get(k) for k in ("std_delta_pp", "ale_delta_pp", "extra_pp")}
         )
-        marked = flagged(interval(extra, 1, "+"), bool(test and test["flagged"]))
+        marked = mark_floor(interval(extra, 1, "+"), bool(test and test["flagged"]))
         shown |= {"Extra (pp) [95 % interval]": marked, "Seeds": str(extra["n"])}
         display.append(
             shown | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
@@ -255,7 +255,7 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
             row |= {f"{name}_{part}": test and test[part] for part in ("questions", "flagged")}
             row[f"published_{name}_extra_pp"] = paper.get(f"{name}_extra_pp")
             seeds = f" (n = {extra['n']})" if extra["n"] else ""
-            shown[f"Δ{TITLES[name]} (pp)"] = flagged(interval(extra, 2, "+"), bool(test and test["flagged"])) + seeds
+            shown[f"Δ{TITLES[name]} (pp)"] = mark_floor(interval(extra, 2, "+"), bool(test and test["flagged"])) + seeds
             shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
         numbers.append(row)
         display.append(shown)
@@ -275,7 +275,7 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
             )
             head = {"Campaign": campaign["name"], "Model": _label(model), "Arm": arm}
             display.append(head | _matched_display(cm, extra, paper))
-    note = f"{STATED} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
+    note = f"{SPREAD_NOTE} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
     return _table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
 
 
@@ -305,13 +305,13 @@ def _matched_display(cm: dict[str, Any], extra: dict[str, Any], paper: dict[str,
         "Wall-clock, cm / std": interval(share, 2) + (" (in turns)" if cm["time_taken"] == IN_TURNS else ""),
         "Compute": verdicts.time(share),
         "Loss": verdicts.matched_loss(test, share),
-        "Benchmarks": flagged(verdicts.downstream(extra), any(own["flagged"] for own in extra.values())),
+        "Benchmarks": mark_floor(verdicts.downstream(extra), any(own["flagged"] for own in extra.values())),
         "Paper: loss, std / cm": losses if paper else DASH,
         "Paper: downstream": paper.get("downstream_match", DASH),
     }
 
 
-# How each table is made; which of them a study has is in reporting.
+# The function of each table; aletheia.study.report_contents says which a study has.
 TABLES = {
     1: models_table,
     2: speed_table,
