@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _adaptable(job: Job, lock: Path) -> list[dict[str, list[str]]]:
-    """Return what each layer of a staged model can adapt."""
+    """Return the adaptable modules of each layer of a staged model."""
     payload = job.input(lock, "model_lock").payload
     if "adaptable" not in payload:
         raise UserError(

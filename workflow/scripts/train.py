@@ -11,7 +11,7 @@ from aletheia.provenance.job import Job
 
 
 def arguments() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the arguments of the command line."""
     parser = step_parser(
         "train", __doc__, script=__file__, sections=("run", "model", "encoding", "adapter", "arm", "training")
     )

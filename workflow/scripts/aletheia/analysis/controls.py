@@ -58,13 +58,13 @@ def against_controls(rows: pd.DataFrame, arm: str | None) -> arms.Comparisons:
     own, std = (rows[rows["arm"] == name].set_index("seed") for name in (arm, STD))
     if own.empty or std.empty:
         return {}
-    found = {}
+    comparisons = {}
     for name in dict.fromkeys(rows["arm"]):
         other = rows[rows["arm"] == name].set_index("seed")
         seeds = own.index.intersection(other.index)
         if name not in (arm, STD, CM) and len(seeds) and _is_control(other, own, std):
-            found[name] = _differences(own.loc[seeds], other.loc[seeds])
-    return found
+            comparisons[name] = _differences(own.loc[seeds], other.loc[seeds])
+    return comparisons
 
 
 def _is_control(other: pd.DataFrame, own: pd.DataFrame, std: pd.DataFrame) -> bool:

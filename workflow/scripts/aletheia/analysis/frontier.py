@@ -33,7 +33,7 @@ def relative_time(measures: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 def clock(arms: Iterable[Mapping[str, Any]]) -> str:
     """Return the clock by which the times of some arms compare: in turns only if each was timed in turns."""
     turns = [measures.get(TURNS_WITH_PROBE) for measures in arms]
-    return IN_TURNS if turns and all(found and found["mean"] is not None for found in turns) else BY_CLOCK
+    return IN_TURNS if turns and all(speedup and speedup["mean"] is not None for speedup in turns) else BY_CLOCK
 
 
 def _share(speedup: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,16 +53,16 @@ def points(model: Mapping[str, Any]) -> tuple[dict[str, tuple[dict[str, Any], di
     model
         Of the summary, with ``against_std``.
     """
-    others = {arm: found for arm, found in model["against_std"].items() if arm != STD}
-    others = {arm: found for arm, found in others.items() if found[LOSS]["mean"] is not None}
+    others = {arm: measures for arm, measures in model["against_std"].items() if arm != STD}
+    others = {arm: measures for arm, measures in others.items() if measures[LOSS]["mean"] is not None}
     how = clock(others.values())
     measure = TURNS_WITH_PROBE if how == IN_TURNS else WALL_CLOCK_WITH_PROBE
-    shown = {arm: (_share(found[measure]), found[LOSS]) for arm, found in others.items()}
+    shown = {arm: (_share(measures[measure]), measures[LOSS]) for arm, measures in others.items()}
     shown = {arm: point for arm, point in shown.items() if point[0]["mean"] is not None}
     return ({STD: ({**_STD, "mean": 1.0}, _STD), **shown} if shown else {}), how
 
 
-def pareto_set(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+def pareto_set(arm_points: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
     """Return the arms on the Pareto frontier of mean time and mean loss: no other is at least equal in both and better
     in one.
 
@@ -71,7 +71,7 @@ def pareto_set(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]])
     list of str
         From the least time to the most, so with falling losses.
     """
-    means = {arm: (time["mean"], loss["mean"]) for arm, (time, loss) in found.items()}
+    means = {arm: (time["mean"], loss["mean"]) for arm, (time, loss) in arm_points.items()}
     best = [
         arm
         for arm, (time, loss) in means.items()

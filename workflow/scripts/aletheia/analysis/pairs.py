@@ -35,32 +35,32 @@ def pairs(ledger: pd.DataFrame, arm: str = ALE) -> pd.DataFrame:
     on = ["campaign", "model", "seed"]
     std = ledger[ledger["arm"] == STD]
     other = ledger[ledger["arm"] == arm]
-    both = std.merge(other, on=on, suffixes=("_std", f"_{arm}"), validate="one_to_one")
-    frame = both[[*on]].copy()
-    frame.insert(2, "family", both["family_std"])
-    frame["headline"] = both["headline_std"]
+    merged = std.merge(other, on=on, suffixes=("_std", f"_{arm}"), validate="one_to_one")
+    frame = merged[[*on]].copy()
+    frame.insert(2, "family", merged["family_std"])
+    frame["headline"] = merged["headline_std"]
     for name in ("status_std", f"status_{arm}"):
-        frame[name] = both[name]
-    frame["paired"] = both[f"paired_{arm}"]
-    frame["busy"] = both["busy_std"].notna() | both[f"busy_{arm}"].notna()
-    comparable = both["comparable_std"].fillna(False) & both[f"comparable_{arm}"].fillna(False)
-    std_time, arm_time = (both[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
+        frame[name] = merged[name]
+    frame["paired"] = merged[f"paired_{arm}"]
+    frame["busy"] = merged["busy_std"].notna() | merged[f"busy_{arm}"].notna()
+    comparable = merged["comparable_std"].fillna(False) & merged[f"comparable_{arm}"].fillna(False)
+    std_time, arm_time = (merged[f"training_seconds_{side}"].where(comparable) for side in ("std", arm))
     frame["std_seconds"], frame[f"{arm}_seconds"] = std_time, arm_time
     frame["speedup_percent"], frame["ratio"] = 100 * (1 - arm_time / std_time), std_time / arm_time
-    std_total, arm_total = (both[f"total_seconds_{side}"].where(comparable) for side in ("std", arm))
+    std_total, arm_total = (merged[f"total_seconds_{side}"].where(comparable) for side in ("std", arm))
     frame["std_total_seconds"], frame[f"{arm}_total_seconds"] = std_total, arm_total
-    frame["probe_seconds"] = both[f"probe_seconds_{arm}"]
+    frame["probe_seconds"] = merged[f"probe_seconds_{arm}"]
     frame["speedup_with_probe_percent"] = 100 * (1 - arm_total / std_total)
     frame["ratio_with_probe"] = std_total / arm_total
     if turns.STATUS in ledger.columns:
-        frame = _with_turns(frame, both, arm)
+        frame = _with_turns(frame, merged, arm)
     for side in ("std", arm):
-        frame[f"eval_loss_{side}"] = both[f"eval_loss_{side}"]
+        frame[f"eval_loss_{side}"] = merged[f"eval_loss_{side}"]
     frame["eval_loss_difference"] = frame[f"eval_loss_{arm}"] - frame["eval_loss_std"]
-    return pd.concat([frame, _paired_scores(both, arm, questions_in(ledger.columns))], axis=1)
+    return pd.concat([frame, _paired_scores(merged, arm, questions_in(ledger.columns))], axis=1)
 
 
-def _with_turns(frame: pd.DataFrame, both: pd.DataFrame, arm: str) -> pd.DataFrame:
+def _with_turns(frame: pd.DataFrame, merged: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Return the pairs with speedups from turns where their campaign has them, and with columns of the wall clock.
 
     ``speed`` is "turns" or "wall_clock"; ``wall_clock_speedup_percent`` and its like are from the runs' times in all
@@ -68,20 +68,20 @@ def _with_turns(frame: pd.DataFrame, both: pd.DataFrame, arm: str) -> pd.DataFra
     ``same_speedup_percent`` are std against std (A/A), whose expected value is 0 %.
     """
     # All seeds of a model or none: a seed that is not timed in turns has no speedup beside others that are.
-    status = both[f"{turns.STATUS}_{arm}"].notna()
-    in_turns = status.groupby([both["campaign"], both["model"]]).transform("any")
-    both_ok = (both["status_std"] == "ok") & (both[f"status_{arm}"] == "ok")
-    new = {"speed": in_turns.map({True: TURNS, False: "wall_clock"}), turns.ROUNDS: both[f"{turns.ROUNDS}_{arm}"]}
+    status = merged[f"{turns.STATUS}_{arm}"].notna()
+    in_turns = status.groupby([merged["campaign"], merged["model"]]).transform("any")
+    both_ok = (merged["status_std"] == "ok") & (merged[f"status_{arm}"] == "ok")
+    new = {"speed": in_turns.map({True: TURNS, False: "wall_clock"}), turns.ROUNDS: merged[f"{turns.ROUNDS}_{arm}"]}
     for suffix, column in (("", turns.RATIO), ("_with_probe", turns.WITH_PROBE)):
         ratio, speedup = f"ratio{suffix}", f"speedup{suffix}_percent"
         new |= {f"wall_clock_{name}": frame[name] for name in (speedup, ratio)}
-        values = {end: both[f"{column}{end}_{arm}"].where(both_ok) for end in turns.ENDS}
+        values = {end: merged[f"{column}{end}_{arm}"].where(both_ok) for end in turns.ENDS}
         frame[ratio] = frame[ratio].where(~in_turns, values[""])
         frame[speedup] = frame[speedup].where(~in_turns, speedup_percent(values[""]))
         for end in ("_low", "_high"):
             new |= {f"{ratio}{end}": values[end], f"{speedup}{end}": speedup_percent(values[end])}
     for end in turns.ENDS:
-        new[f"same_ratio{end}"] = both[f"{turns.RATIO}{end}_std"].where(in_turns)
+        new[f"same_ratio{end}"] = merged[f"{turns.RATIO}{end}_std"].where(in_turns)
         new[f"same_speedup_percent{end}"] = speedup_percent(new[f"same_ratio{end}"])
     return pd.concat([frame, pd.DataFrame(new)], axis=1)
 
@@ -91,18 +91,18 @@ def speedup_percent(ratio: pd.Series) -> pd.Series:
     return 100 * (1 - 1 / ratio)
 
 
-def _paired_scores(both: pd.DataFrame, arm: str, benchmarks: list[str]) -> pd.DataFrame:
+def _paired_scores(merged: pd.DataFrame, arm: str, benchmarks: list[str]) -> pd.DataFrame:
     cells = {}
     for name in benchmarks:
-        base = both[f"{name}_base_std"]
+        base = merged[f"{name}_base_std"]
         cells[f"{name}_base"] = base
         for side in ("std", arm):
-            cells[f"{name}_{side}"] = both[f"{name}_{side}"]
+            cells[f"{name}_{side}"] = merged[f"{name}_{side}"]
         for side in ("std", arm):
-            cells[f"{name}_delta_{side}_pp"] = 100 * (both[f"{name}_{side}"] - base)
+            cells[f"{name}_delta_{side}_pp"] = 100 * (merged[f"{name}_{side}"] - base)
         cells[f"{name}_extra_pp"] = cells[f"{name}_delta_{arm}_pp"] - cells[f"{name}_delta_std_pp"]
-        cells[f"{name}_n"] = both[f"{name}_n_std"]
-    return pd.DataFrame(cells, index=both.index)
+        cells[f"{name}_n"] = merged[f"{name}_n_std"]
+    return pd.DataFrame(cells, index=merged.index)
 
 
 def results_master(ledger: pd.DataFrame) -> pd.DataFrame:

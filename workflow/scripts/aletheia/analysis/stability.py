@@ -1,4 +1,4 @@
-"""How stable a selection is: the probe repeated over independent draws of batches, for several batch counts."""
+"""Stability of a selection: agreement of probes over independent draws of batches, for several batch counts."""
 
 from __future__ import annotations
 

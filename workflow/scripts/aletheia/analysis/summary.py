@@ -174,17 +174,17 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _speed(rows: pd.DataFrame) -> dict[str, Any]:
-    both = rows.dropna(subset=_required_columns(rows))
-    kinds = sorted(set(both["paired"].dropna()))
+    complete = rows.dropna(subset=_required_columns(rows))
+    kinds = sorted(set(complete["paired"].dropna()))
     return {
-        "std_seconds": estimate(both["std_seconds"]),
-        "ale_seconds": estimate(both["ale_seconds"]),
-        **{name: _estimate(both, name) for name in SPEEDS},
-        **_turns(both),
-        "probe_seconds": estimate(both["probe_seconds"]),
-        "test": _time_test(both),
-        "wins": int((both["speedup_percent"] > 0).sum()),
-        "busy": int(both["busy"].sum()),
+        "std_seconds": estimate(complete["std_seconds"]),
+        "ale_seconds": estimate(complete["ale_seconds"]),
+        **{name: _estimate(complete, name) for name in SPEEDS},
+        **_turns(complete),
+        "probe_seconds": estimate(complete["probe_seconds"]),
+        "test": _time_test(complete),
+        "wins": int((complete["speedup_percent"] > 0).sum()),
+        "busy": int(complete["busy"].sum()),
         "paired": kinds[0] if len(kinds) == 1 else " and ".join(kinds) or None,
     }
 
@@ -266,12 +266,12 @@ def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
 
     Seeds of one model are no sample of models, so only the first estimate generalises to other models.
     """
-    both = rows.dropna(subset=_required_columns(rows))
-    if both.empty:
+    complete = rows.dropna(subset=_required_columns(rows))
+    if complete.empty:
         return None
-    measures = [name for name in both if name in ("std_seconds", "ale_seconds", *SPEEDS, *BESIDE_TURNS)]
-    by_model = both.groupby("model", sort=False)[measures].mean()
-    if in_turns(both):
+    measures = [name for name in complete if name in ("std_seconds", "ale_seconds", *SPEEDS, *BESIDE_TURNS)]
+    by_model = complete.groupby("model", sort=False)[measures].mean()
+    if in_turns(complete):
         by_model["speed"] = TURNS
     return {
         unit: {
@@ -280,15 +280,15 @@ def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
             "test": _time_test(table),
             "wins": int((table["speedup_percent"] > 0).sum()),
         }
-        for unit, table in (("models", by_model), ("pairs", both))
+        for unit, table in (("models", by_model), ("pairs", complete))
     }
 
 
 def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the speedup of each family over its headline models' means; of one model, over its seeds."""
     out = []
-    both = rows.dropna(subset=["speedup_percent"])
-    for family, group in both.groupby("family", sort=False):
+    complete = rows.dropna(subset=["speedup_percent"])
+    for family, group in complete.groupby("family", sort=False):
         means = group.groupby("model", sort=False)["speedup_percent"].mean()
         unit, values = ("models", means) if len(means) > 1 else ("seeds", group["speedup_percent"])
         out.append(

@@ -25,7 +25,7 @@ Loader = Callable[..., tuple[Any, Any, Any]]
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What the evaluation of one run reads beside its settings: artifacts as they were read, or their paths.
+    """The inputs of a run's evaluation beside its settings: artifacts as they were read, or their paths.
 
     Attributes
     ----------

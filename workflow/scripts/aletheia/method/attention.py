@@ -1,4 +1,4 @@
-"""How attention is computed: in single precision where fp16 would overflow, and by which of torch's kernels."""
+"""Attention in single precision, where fp16 would overflow, and the choice among torch's kernels."""
 
 from __future__ import annotations
 

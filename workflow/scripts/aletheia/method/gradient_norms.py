@@ -152,7 +152,7 @@ class GradientNorms:
         self.squares[name] = squares
 
     def saved_input(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """Return what the backward pass needs of a linear module's input x (…, tokens, in): x, or its sketch x Aᵀ."""
+        """Return a linear module's input x (…, tokens, in) as the backward pass needs it: x, or its sketch x Aᵀ."""
         if self.method == "exact":
             return x
         return x.detach() @ self._signs_of(name, x).T

@@ -72,7 +72,7 @@ class TokenBatch:
         return labels.index_copy(0, self.positions + 1, self.targets).view(self.input_ids.shape)
 
     def inputs(self) -> dict[str, Any]:
-        """Return what a model's forward pass takes, without labels."""
+        """Return the arguments of a model's forward pass, without labels."""
         masks = {} if self.attention_mask is None else {"attention_mask": self.attention_mask}
         return {"input_ids": self.input_ids, **masks, **self.further}
 

@@ -26,14 +26,14 @@ def frontier(summary: Mapping[str, Any], style: Style) -> Figure:
     panels = [panel for panel in panels if panel[1]]
     if not panels:
         return plot_style.empty(style, title, "No pair of runs of the standard arm and another one ended well.")
-    shown, arms = panels[:MAX_PANELS], list(dict.fromkeys(arm for _, found, _ in panels for arm in found))
+    shown, arms = panels[:MAX_PANELS], list(dict.fromkeys(arm for _, arm_points, _ in panels for arm in arm_points))
     colours, shapes = plot_style.colours(style, arms), _shapes(arms)
     figure, axes = plot_style.canvas(style, 9, len(shown), titled=True)
-    for axis, (label, found, how) in zip(axes, shown, strict=True):
-        for arm, point in found.items():
+    for axis, (label, arm_points, how) in zip(axes, shown, strict=True):
+        for arm, point in arm_points.items():
             _point(axis, point, colours[arm], shapes[arm], label=arm)
-        best = pareto_set(found)
-        means = [[found[arm][i]["mean"] for arm in best] for i in (0, 1)]
+        best = pareto_set(arm_points)
+        means = [[arm_points[arm][i]["mean"] for arm in best] for i in (0, 1)]
         axis.step(*means, where="post", color=plot_style.INK, linewidth=0.9, linestyle="--", zorder=1)
         axis.axhline(0, color=plot_style.MUTED, linewidth=0.9, zorder=0)
         axis.axvline(1, color=plot_style.MUTED, linewidth=0.9, zorder=0)
@@ -43,7 +43,7 @@ def frontier(summary: Mapping[str, Any], style: Style) -> Figure:
         axis.set_xlabel(f"Time, arm / std ({how})" if len(shown) <= WIDE_PANELS else f"Time ({how})")
     axes[0].set_ylabel("Held-out loss, arm − std (nats)")
     _legend(axes[-1], _handles(axes), style)
-    sets = "; ".join(f"{label}: {_name_arms(pareto_set(found))}" for label, found, _ in shown)
+    sets = "; ".join(f"{label}: {_name_arms(pareto_set(arm_points))}" for label, arm_points, _ in shown)
     note = f"Dashed: the arms that no other one beats in both ({sets})."
     times = {IN_TURNS: "measured in turns", BY_CLOCK: "of the runs' wall clock"}
     taken = " and ".join(times[how] for how in dict.fromkeys(how for *_, how in shown))

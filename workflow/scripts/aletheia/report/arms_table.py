@@ -85,13 +85,13 @@ def arms_table(summary: dict[str, Any]) -> Table:
         Of :func:`aletheia.analysis.summary.summarise`.
     """
     rows = list(_rows(summary))
-    found = {measure for row in rows for measure in row.measures}
-    display = pd.DataFrame([_display(row, found) for row in rows])
+    measures = {measure for row in rows for measure in row.measures}
+    display = pd.DataFrame([_display(row, measures) for row in rows])
     if len(summary["campaigns"]) == 1:
         display = display.drop(columns="Campaign")
     empty = [name for name in display.columns if (display[name] == DASH).all()]
     note = NOTE if all(row.headline for row in rows) else f"{NOTE} {MARK} shown, but no part of the headline."
-    numbers = pd.DataFrame([_numbers(row, found) for row in rows])
+    numbers = pd.DataFrame([_numbers(row, measures) for row in rows])
     if any(FLOOR in cell for column in display for cell in display[column]):
         note = f"{note} {FLOOR_NOTE}"
     return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=empty))
@@ -127,26 +127,26 @@ def _benchmarks_of(found: Iterable[str]) -> list[str]:
     return [name for name in QUESTION_BENCHMARKS if {f"{name}_extra_pp", f"{name}_pp_from_base"} & measures]
 
 
-def _numbers(row: _Row, found: set[str]) -> dict[str, Any]:
+def _numbers(row: _Row, measures: set[str]) -> dict[str, Any]:
     cells = {name: getattr(row, name) for name in ("campaign", "model", "arm", "headline")}
-    extras = [f"{name}_extra_pp" for name in _benchmarks_of(found)]
+    extras = [f"{name}_extra_pp" for name in _benchmarks_of(measures)]
     cells["planned"] = max((own["planned"] for own in row.measures.values()), default=0)
-    probabilities = [f"{name}_probability_extra_pp" for name in _benchmarks_of(found)]
-    where_found = (arms.RETENTION_LOSS, *probabilities, *_SPEEDS, RATIO, *_MEANS)
-    for measure in (arms.LOSS, *extras, *(m for m in where_found if m in found)):
+    probabilities = [f"{name}_probability_extra_pp" for name in _benchmarks_of(measures)]
+    optional = (arms.RETENTION_LOSS, *probabilities, *_SPEEDS, RATIO, *_MEANS)
+    for measure in (arms.LOSS, *extras, *(m for m in optional if m in measures)):
         comparison = row.of(measure) or {}
         cells |= {f"{measure}_{part}": comparison.get(part) for part in _PARTS}
-    cells |= {f"{name}_flagged": name in row.floors for name in _benchmarks_of(found)}
+    cells |= {f"{name}_flagged": name in row.floors for name in _benchmarks_of(measures)}
     test = row.measures.get(arms.LOSS, {})
     return cells | {"p_value": test.get("p"), "p_holm": test.get("p_holm"), "pareto": row.best}
 
 
-def _display(row: _Row, found: set[str]) -> dict[str, str]:
+def _display(row: _Row, measures: set[str]) -> dict[str, str]:
     name = OVER_MODELS if row.model == arms.ALL_MODELS else row.model + ("" if row.headline else MARK)
     shown = {"Campaign": row.campaign, "Model": name, "Arm": row.arm, "Held-out loss (nats)": _cell(row, arms.LOSS, 3)}
     shown["p (Holm)"] = p_value(row.measures.get(arms.LOSS, {}).get("p_holm"))
     shown["Retention loss (nats)"] = _cell(row, arms.RETENTION_LOSS, 3)
-    for benchmark in _benchmarks_of(found):
+    for benchmark in _benchmarks_of(measures):
         cell = _cell(row, f"{benchmark}_extra_pp", 2)
         shown[f"{TITLES[benchmark]} (pp)"] = mark_floor(cell, benchmark in row.floors)
     shown |= {title: _cell(row, measure, 1) for measure, title in _SPEEDS.items()}

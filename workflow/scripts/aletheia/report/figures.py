@@ -148,15 +148,16 @@ def _room(axis: Axes, *, from_zero: bool = False) -> None:
 
 
 def _benchmarks(rows: list[tuple[str, str, dict[str, Any]]], arms: tuple[str, ...]) -> list[str]:
-    """Return the question benchmarks that some arm has, else the held-out loss where that is there."""
-    found = {
+    """Return the question benchmarks that some arm has, else the held-out loss if some arm has it."""
+    measured = {
         name
         for _, _, model in rows
         for arm in arms
         for name, score in model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].items()
         if score["delta"]["n"]
     }
-    return [name for name in QUESTION_BENCHMARKS if name in found] or [name for name in (HELDOUT,) if name in found]
+    questions = [name for name in QUESTION_BENCHMARKS if name in measured]
+    return questions or [name for name in (HELDOUT,) if name in measured]
 
 
 def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: str, style: Style) -> Figure:
@@ -217,14 +218,14 @@ def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style)
 def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     """Figure 3: speedup by architecture family, of the headline models; of a family with one model, over its seeds."""
     title = "Training speedup by architecture family"
-    found = [f for c in summary["campaigns"] for f in c["families"] if f["speedup_percent"]["n"]]
-    if not found:
+    with_speedup = [f for c in summary["campaigns"] for f in c["families"] if f["speedup_percent"]["n"]]
+    if not with_speedup:
         return plot_style.empty(style, title, "No pair of runs of a headline model ended well.")
-    found.sort(key=lambda family: -family["speedup_percent"]["mean"])
+    with_speedup.sort(key=lambda family: -family["speedup_percent"]["mean"])
     colour = plot_style.colours(style, ["ale"])["ale"]
-    figure, (axis,) = plot_style.canvas(style, len(found) * 1.15 + 0.3)
+    figure, (axis,) = plot_style.canvas(style, len(with_speedup) * 1.15 + 0.3)
     labels = []
-    for y, family in enumerate(found):
+    for y, family in enumerate(with_speedup):
         plot_style.mark(axis, family["speedup_percent"], y, colour, filled=family["unit"] == "models")
         _percent_label(axis, family["speedup_percent"], y)
         n = family["speedup_percent"]["n"]

@@ -174,8 +174,8 @@ def _equal_compute(summary: Mapping[str, Any], beside: Scope) -> str:
     verdict = verdicts.time(share)
     if verdict == "matched":
         return f"{took}, which matches: {_final_loss(arm, difference)}, {_loss_difference(arm, difference)}."
-    known = "is not known to match" if verdict.startswith("cannot") else f"does not match ({verdict})"
-    return f"{took}: compute {known}, so its loss says nothing at equal compute."
+    reason = "is not known to match" if verdict.startswith("cannot") else f"does not match ({verdict})"
+    return f"{took}: compute {reason}, so its loss says nothing at equal compute."
 
 
 def _controls(scope: Scope) -> str:
@@ -240,9 +240,10 @@ def _forgetting(scope: Scope) -> str:
         return f"{changed}{more}. The margin is {_MARGIN}."
     tests = telling_extras(scope)
     if not tests:
-        asked = {name for model in scope.models for name in model["extra"].get(arm, {})}
-        names = ", ".join(title for name, title in TITLES.items() if name in asked)
-        return "Nothing that could be forgotten was measured" + (f" (base at the floor: {names})." if asked else ".")
+        evaluated = {name for model in scope.models for name in model["extra"].get(arm, {})}
+        names = ", ".join(title for name, title in TITLES.items() if name in evaluated)
+        at_floor = f" (base at the floor: {names})" if evaluated else ""
+        return f"Nothing that could be forgotten was measured{at_floor}."
     of_each = [
         f"{TITLES[name]} {estimate_text(test['difference'], 'points', sign='+')}: {verdicts.forgetting(test)}"
         for name, test in tests.items()

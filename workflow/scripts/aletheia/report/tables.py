@@ -204,7 +204,7 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         paper = published[3].get(model_key(model["model"]), {})
         scores = {arm: model["arms"].get(arm, {}).get("benchmarks", {}).get("mmlu") for arm in ("std", "ale")}
         base = next((s["base"] for s in scores.values() if s and s["base"] is not None), None)
-        asked = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
+        questions = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
         test = model["extra"].get(ALE, {}).get("mmlu")
         extra = test["difference"] if test else estimate([])
         row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
@@ -223,13 +223,13 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         tested = {"p_value": test["p"] if test else None, "p_holm": test["p_holm"] if test else None}
         numbers.append(
             row
-            | {**_flat("extra_pp", extra), **tested, "questions": asked, "flagged": test and test["flagged"]}
+            | {**_flat("extra_pp", extra), **tested, "questions": questions, "flagged": test and test["flagged"]}
             | {f"published_{k}": paper.get(k) for k in ("std_delta_pp", "ale_delta_pp", "extra_pp")}
         )
         marked = mark_floor(interval(extra, 1, "+"), bool(test and test["flagged"]))
         shown |= {"Extra (pp) [95 % interval]": marked, "Seeds": str(extra["n"])}
         display.append(
-            shown | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
+            shown | {"Questions": number(questions, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
         )
     note = (
         "Δ = fine-tuned − base (mean ± sample SD over the seeds); extra = ale Δ − std Δ, paired by seed; a "
@@ -242,12 +242,12 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
     """Return table 4: the extra (ale − std) on each question benchmark."""
     numbers, display = [], []
     models = list(_models(summary, "downstream"))
-    asked = questions_shown(name for _, model in models for name in model["extra"].get(ALE, {}))
+    benchmarks = questions_shown(name for _, model in models for name in model["extra"].get(ALE, {}))
     for campaign, model in models:
         paper = published[4].get(model_key(model["model"]), {})
         row = {"campaign": campaign["name"], "model": model["model"]}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
-        for name in asked:
+        for name in benchmarks:
             test = model["extra"].get(ALE, {}).get(name)
             extra = test["difference"] if test else estimate([])
             row |= _flat(f"{name}_extra_pp", extra)

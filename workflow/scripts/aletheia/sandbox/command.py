@@ -1,4 +1,4 @@
-"""How strongly programs can be confined: the command of a bare interpreter, and the rules that it runs under."""
+"""The kinds of sandbox: the command that starts a bare interpreter in each, and its restrictions."""
 
 from __future__ import annotations
 

@@ -207,6 +207,6 @@ def memory_mb(workers: int) -> int:
 
 
 def workers_within_limits(workers: int) -> int:
-    """Return how many programs can run at a time with the descriptors that this process may open; at least one."""
+    """Return the number of programs that can run in parallel within the limit on open files; at least one."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return workers if limit == resource.RLIM_INFINITY else max(1, min(workers, limit // DESCRIPTORS_PER_PROGRAM))

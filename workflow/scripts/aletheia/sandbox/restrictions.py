@@ -1,4 +1,4 @@
-"""What an interpreter in the sandbox gives up before it runs a program: its user, files, system calls, and more.
+"""The restrictions that a sandboxed interpreter puts on itself before it runs a program: user, files, system calls.
 
 Standard library only; the bare interpreter gets this file as text.
 """

@@ -24,7 +24,7 @@ WARMUP_ROUNDS = 1  # caches, memory pools and autotuning fill in the first block
 
 
 def total_steps(section: Mapping[str, int]) -> int:
-    """Return how many optimiser steps each arm does under an ``interleaving`` section, warm-up included."""
+    """Return each arm's number of optimiser steps under an ``interleaving`` section, warm-up included."""
     return (WARMUP_ROUNDS + section["rounds"]) * section["steps"]
 
 

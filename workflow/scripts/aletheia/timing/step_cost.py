@@ -57,7 +57,7 @@ class Shape:
 
     @property
     def differentiated(self) -> int:
-        """Return how many layers the backward pass runs through, L − ℓ."""
+        """Number of layers that the backward pass runs through, L − ℓ."""
         return self.layers_total - self.lowest
 
     def columns(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""Which examples each micro-batch holds: drawn once for a model and a seed, and read by every arm."""
+"""The plan of batches: the examples of each micro-batch, drawn once for a model and a seed, and read by every arm."""
 
 from __future__ import annotations
 

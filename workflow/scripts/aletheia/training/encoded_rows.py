@@ -84,7 +84,7 @@ class EncodedRows:
         return self.row_lengths[self.row_lengths > 0].tolist()
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows there were, and what became of them.
+        """Return the number of rows, and of those that were cut, left out, or kept with a special token.
 
         Returns
         -------

@@ -17,7 +17,7 @@ LOSS_ON = ("response", "all")
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """Return how many leading tokens two sequences share."""
+    """Return the number of leading tokens that two sequences share."""
     for position, (a, b) in enumerate(zip(left, right, strict=False)):
         if a != b:
             return position

@@ -248,7 +248,7 @@ class Loop:
         self._schedule.step()
 
     def _failure(self, done: Step, batches: Sequence[TokenBatch]) -> str | None:
-        """Return why the run cannot go on, with the place where it left the finite numbers."""
+        """Return the reason why the run cannot go on, with the first non-finite module or parameter; else None."""
         import math
 
         number = self.done + 1

@@ -38,7 +38,7 @@ def adamw(model: PeftModel, learning_rate: float, settings: Mapping[str, Any]) -
 
 
 def _groups(model: PeftModel, learning_rate: float, ratio: float) -> list[Any]:
-    """Return what AdamW updates: all adapters alike, or those of B at ``ratio`` times the rate of A's."""
+    """Return AdamW's parameters: all adapters in one group, or B in a group at ``ratio`` times the rate of A."""
     adapters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if ratio == 1:
         return list(adapters.values())

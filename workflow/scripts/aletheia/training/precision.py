@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of each dtype.
+    """The seconds of a pass in each dtype.
 
     Attributes
     ----------

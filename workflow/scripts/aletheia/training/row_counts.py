@@ -1,4 +1,4 @@
-"""What the token limit does to rows, in words: how many are cut or left out, and which limit would do."""
+"""Sentences on the token limit: how many rows it cuts or leaves out, and which limit would be enough."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def report_row_counts(
 
 
 def count_kept(counts: Mapping[str, int]) -> int:
-    """Return how many rows were not left out."""
+    """Return the number of rows that were not left out."""
     return counts["rows"] - counts["no_target_left"] - counts["empty"]
 
 
@@ -117,7 +117,7 @@ def _exceeds_few(counts: Mapping[str, int], *reasons: str) -> bool:
 
 
 def _advice(lengths: Sequence[Sequence[int]], max_tokens: int, context: int | None) -> str:
-    """Say which limit would keep all but few rows of each kind whole, and how many it would cut."""
+    """Return the sentence on the limit that keeps all but few rows of each kind whole, and the number that it cuts."""
     limit = max(sufficient_limit(each, context) for each in lengths)
     if limit <= max_tokens:
         return (

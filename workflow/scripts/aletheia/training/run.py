@@ -46,7 +46,7 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What one run reads beside its settings: artifacts as they were read, or their paths.
+    """The inputs of one run beside its settings: artifacts as they were read, or their paths.
 
     Attributes
     ----------

@@ -120,7 +120,7 @@ class TableRows:
     kinds: dict[str, EncodedRows]
 
     def count(self, kind: str) -> int:
-        """Return how many rows of a kind (``train``, ``heldout``) the data has."""
+        """Return the number of rows of a kind (``train``, ``heldout``) in the data."""
         return len(self.kinds[kind].row_lengths) if kind in self.kinds else 0
 
     def encoded_rows(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> EncodedRows:
@@ -163,7 +163,7 @@ class StagedRows:
         self._read: dict[str, list[dict[str, Any]]] = {}
 
     def count(self, kind: str) -> int:
-        """Return how many rows of a kind the data has; it may have no held-out ones."""
+        """Return the number of rows of a kind; 0 held-out ones where the data has none."""
         return len(self._rows(kind))
 
     def encoded_rows(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> EncodedRows:

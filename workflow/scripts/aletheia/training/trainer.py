@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingRecord:
-    """What one training run did and how long it took.
+    """The course of one training run: status, losses, times.
 
     Attributes
     ----------
