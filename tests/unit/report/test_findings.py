@@ -108,6 +108,25 @@ def test_a_speed_that_std_has_against_itself_is_none():
     assert "speed of ale against std" in found[OPEN]
 
 
+@pytest.mark.parametrize(
+    ("same", "verdict"),
+    [
+        ((0.0, -4.0, 4.0), "faster"),
+        ((5.0, -3.0, 10.0), "faster"),  # the intervals overlap, that of the difference, 1.8 to 16, leaves out 0
+        ((-5.0, -10.0, 3.0), "faster"),
+        ((8.0, 2.0, 14.0), "cannot tell: std differs as much from itself"),
+        ((-12.0, -15.0, -9.0), "cannot tell: std differs as much from itself"),
+    ],
+)
+def test_a_speedup_is_more_than_what_std_has_over_itself(same, verdict):
+    def estimate(mean, low, high):
+        return {"mean": mean, "low": low, "high": high}
+
+    mirrored = estimate(*(-end for end in (14.0, 19.0, 9.0)))
+    assert verdicts.speed(estimate(14.0, 9.0, 19.0), estimate(*same)) == verdict
+    assert verdicts.speed(mirrored, estimate(*same)) == verdict.replace("faster", "slower")
+
+
 def test_without_turns_that_ended_well_the_wall_clock_says_so():
     found = told(turned(ONE, seeds=(42,), fails=((MODEL, "ale", 42),)))[SPEED]
     assert "By the wall clock (no measurement in turns ended well) it cannot be told" in found
