@@ -1,4 +1,4 @@
-"""Settings that a script gets by hand (``--set``), held against the schemas and against each other."""
+"""Settings that a script gets by hand (``--set``), checked against the schemas and each other."""
 
 from __future__ import annotations
 
