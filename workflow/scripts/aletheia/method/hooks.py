@@ -23,8 +23,8 @@ NORM = re.compile(r"(?:RMS|Layer)Norm")  # classes of modules y = w ∘ x̂ + b:
 def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], norms: GradientNorms) -> Iterator[bool]:
     """Add the gradient norms of ``probed`` to ``norms`` in every backward pass.
 
-    Within the context the model is in evaluation mode and only probed parameters require gradients; afterwards it is
-    as it was.
+    Within the context the model is in evaluation mode, and no parameter requires a gradient except probed ones that no
+    hook covers; afterwards the model is as it was.
 
     Parameters
     ----------
