@@ -30,6 +30,11 @@ PAGES = [
 ]
 NEEDS = re.compile(r"needs (a cluster|a GPU|the hub|a network|root|an hour|the archive)")
 LANGUAGES = {"bash", "python", "yaml", "text"}
+RULES = {
+    name
+    for path in (ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk"))
+    for name in re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
 # Programs of the system and of clusters, which the project does not bring.
 OUTSIDE = {"cd", "export", "git", "sbatch", "sha256sum"}
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
@@ -172,24 +177,31 @@ def check_snakemake(words: list[str]) -> None:
     asked = parsed(tuple(words))
     for profile in asked.profile or []:
         assert (ROOT / profile / "config.yaml").is_file() or profile == "profiles/YOURS", profile
+    assert {target for target in asked.targets if "/" not in target} <= RULES
     for file in asked.configfile or []:
         assert (ROOT / file).is_file() or str(file) in {*named_examples(), "FILE"}, file
 
 
-def check_make(command: Command, words: list[str], *, options: bool) -> None:
+@functools.cache
+def recipe(*words: str) -> str:
+    """What make would run."""
     # As if the environment were there: its own recipe is no part of the target's.
     done = subprocess.run(
         ["make", "-n", "-o", ".venv/.installed", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines():
+    return done.stdout
+
+
+def check_make(command: Command, words: list[str], *, options: bool) -> None:
+    for line in recipe(*words).splitlines():
         if re.match(r"\.venv/bin/(python|snakemake) ", line) and "$(" not in line:
             check(Command(command.page, tuple(shlex.split(line))), options=options)
 
 
 def check_script(words: list[str], *, options: bool) -> None:
-    script, *rest = words if words[0] != "-m" else words[1:]
-    if words[0] == "-m":
+    script, *rest = words
+    if script == "-m":  # a module of the environment
         return
     assert (ROOT / script).is_file(), script
     for option in [word for word in rest if word.startswith("--")] if options else []:
@@ -286,6 +298,7 @@ def test_commands_name_options_of_their_scripts():
         "make no_such_target",
         ".venv/bin/snakemake --no-such-option",
         ".venv/bin/snakemake --configfile no/such.yaml",
+        ".venv/bin/snakemake no_such_target --profile profiles/leonardo   # needs a cluster",
         ".venv/bin/snakemake --profile profiles/none",
         ".venv/bin/python workflow/scripts/no_such.py",
         ".venv/bin/python workflow/scripts/verify.py --no-such-option",
