@@ -187,7 +187,7 @@ def _stage_folder(
     build: Callable[[Path], dict[str, Any]],
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Fill ``folder`` unless it is already there, whole; return its files and what ``build`` said about them.
+    """Fill ``folder`` unless it is already there, whole; return its files, and the facts that ``build`` returned.
 
     The folder is no declared output, since a checksum over weights at every dry run is too slow. So it is kept only
     where a sidecar has the hash of each file and the same recipe: what a killed job left has none. ``check`` is called

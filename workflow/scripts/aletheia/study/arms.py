@@ -116,7 +116,7 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
     for model, override in campaign["written"].get("overrides", {}).items():
         written += [(("overrides", model, "arms", arm), entry) for arm, entry in override.get("arms", {}).items()]
     for place, entry in written:
-        check_arm(place[-1], entry, lambda *said, place=place: UserError(f"{at(path, *place, *said[:-1])}: {said[-1]}"))
+        check_arm(place[-1], entry, _error_below(path, place))
         for number, model in enumerate(entry.get("models", [])):
             _check_model(campaign, place, number, model)
     for place, entry in written:
@@ -127,6 +127,16 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
                 f"{at(path, 'models', number)}: no arm has the model {model!r}; name it in one, or take it out"
             )
         _check_measured_steps(campaign, model)
+
+
+def _error_below(path: Path, place: tuple[str, ...]) -> MakeError:
+    """Return what makes the errors of one arm: ``say(*keys, sentence)``, with the keys below ``place``."""
+
+    def say(*keys_and_sentence: str) -> UserError:
+        *keys, sentence = keys_and_sentence
+        return UserError(f"{at(path, *place, *keys)}: {sentence}")
+
+    return say
 
 
 def _check_model(campaign: Mapping[str, Any], place: tuple[str, ...], number: int, model: str) -> None:

@@ -5,6 +5,7 @@ Only what the user wrote is checked, before defaults are filled in: a default th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def check_campaign(campaign: Mapping[str, Any]) -> None:
     """
     path, written = Path(campaign["path"]), campaign["written"]
     share = written.get("stability", {}).get("budget_percent")
-    check_percentage(share, lambda said: UserError(f"{at(path, 'stability', 'budget_percent')}: {said}"))
+    check_percentage(share, lambda sentence: UserError(f"{at(path, 'stability', 'budget_percent')}: {sentence}"))
     for model in campaign["overrides"]:
         if model not in campaign["models"]:
             near = nearest(model, campaign["models"])
@@ -155,22 +156,22 @@ def check_settings(
     """
     path, override = Path(campaign["path"]), campaign["overrides"].get(model, {})
 
-    def say(*said: str) -> UserError:
+    def say(*keys_and_sentence: str) -> UserError:
         """Return the error, with the place that states the setting."""
-        keys = said[:-1]
+        *keys, sentence = keys_and_sentence
         if _has(override, keys):
             place = at(path, "overrides", model, *keys)
         elif _has(campaign["rehearsed"], keys):
             place = f"config: {'.'.join(['rehearsal', *keys])}"
         else:
             place = at(path, *keys)
-        return UserError(f"{place}: {said[-1]}")
+        return UserError(f"{place}: {sentence}")
 
     sections = ("adapter", "training", "evaluation")
     given = {name: merge(campaign["given"].get(name, {}), override.get(name, {})) for name in sections}
-    check_training(given["training"], settings["training"], lambda *said: say("training", *said))
+    check_training(given["training"], settings["training"], functools.partial(say, "training"))
     _check_heldout(given, settings, data, say, count_rows)
-    check_ranks(given.get("adapter", {}), settings["adapter"], lambda *said: say("adapter", *said))
+    check_ranks(given.get("adapter", {}), settings["adapter"], functools.partial(say, "adapter"))
     probed = any(map(needs_probe, entries(campaign, model).values()))
     _check_rows(settings, data, say, probed=probed)
 

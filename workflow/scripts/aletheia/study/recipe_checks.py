@@ -35,12 +35,12 @@ def check_recipe(
     entry = entries(campaign, model)[arm]
     path, place = Path(campaign["path"]), keys_of_arm(campaign, model, arm)
 
-    def say(*said: str) -> UserError:
+    def say(*keys_and_sentence: str) -> UserError:
         """Return the error, at the arm's key where it states it, else at the arm."""
-        keys, key = said[:-1], ".".join(said[:-1])
+        *keys, sentence = keys_and_sentence
         if keys[0] in entry:
-            return UserError(f"{at(path, *place, *keys)}: {said[-1]}")
-        return UserError(f"{at(path, *place)}: {key}, which the campaign decides for it: {said[-1]}")
+            return UserError(f"{at(path, *place, *keys)}: {sentence}")
+        return UserError(f"{at(path, *place)}: {'.'.join(keys)}, which the campaign decides for it: {sentence}")
 
     if stated_keys(entry, settings):
         check_training(entry, settings["training"], say)
