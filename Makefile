@@ -13,7 +13,7 @@ help:  ## Say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) workflow/check_python.py
+	@$(PYTHON) workflow/scripts/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
 	@echo "Some 170 packages come into $(VENV): a download of about 600 MB (3 GB where the index has torch for CUDA), then"
@@ -46,13 +46,13 @@ bench: $(VENV)/.installed  ## Measure the speed comparisons, each a ratio in one
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 audit: $(VENV)/.installed  ## Say what would be made again, why, and how long that took (ARGS="--configfile F", --json)
-	@$(BIN)/python workflow/audit.py $(ARGS)
+	@$(BIN)/python workflow/scripts/audit.py $(ARGS)
 
 rehearsal: $(VENV)/.installed  ## Rehearse the paper's study with stand-ins, on a real SLURM on this machine (as root; ARGS=FOLDER)
 	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
 
 estimate: $(VENV)/.installed  ## Say what the paper's study will cost in GPU-hours (ARGS="--budget 40", --configfile F)
-	@$(BIN)/python workflow/estimate.py $(ARGS)
+	@$(BIN)/python workflow/scripts/estimate.py $(ARGS)
 
 evidence: $(VENV)/.installed  ## Put the finished study into one archive that can be checked elsewhere
 	$(BIN)/snakemake bundle $(ARGS)
@@ -61,7 +61,7 @@ report: $(VENV)/.installed  ## Write the finished study's report page, one file 
 	$(BIN)/snakemake $(ARGS) --report results/report.html
 
 envs: $(VENV)/.installed  ## Write envs/ from pyproject.toml and constraints.txt (needs a package index)
-	$(BIN)/python workflow/environments.py $(ARGS)
+	$(BIN)/python workflow/scripts/environments.py $(ARGS)
 
 clean:  ## Remove what the study made here (results, logs); keeps what was staged
 	rm -rf results logs .snakemake

@@ -33,7 +33,7 @@ CONFIGURED = " ".join(STUDY)
 def audit(folder, *arguments, study=STUDY):
     """Run the audit as `make audit` does."""
     return subprocess.run(
-        [sys.executable, "workflow/audit.py", *arguments, *study],
+        [sys.executable, "workflow/scripts/audit.py", *arguments, *study],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -172,7 +172,7 @@ def test_the_remedies_mend_what_they_say(study):
 
 def test_what_cannot_be_read_is_a_row(study):
     (study / PROBE).chmod(0)
-    command = [sys.executable, ROOT / "workflow" / "audit.py", "--json", *STUDY]
+    command = [sys.executable, ROOT / "workflow" / "scripts" / "audit.py", "--json", *STUDY]
     done = subprocess.run(as_ordinary_user(*map(str, command)), cwd=study, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     found = json.loads(done.stdout)
@@ -361,7 +361,7 @@ def test_a_pipe_gets_aligned_text_and_a_terminal_a_table(study):
     for column in ("rule", "what changed"):
         assert first[heading.index(column) - 1] == " " != first[heading.index(column)]
     controller, terminal = pty.openpty()
-    command = [sys.executable, "workflow/audit.py", *STUDY]
+    command = [sys.executable, "workflow/scripts/audit.py", *STUDY]
     done = subprocess.run(command, cwd=study, stdout=terminal, env={**os.environ, "COLUMNS": "140"}, check=False)
     os.close(terminal)
     assert done.returncode == 1

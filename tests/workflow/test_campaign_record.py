@@ -114,7 +114,7 @@ def test_run_dry_run_and_audit_say_the_same_of_another_study(study):
     assert "Select jobs" not in said(refused)
     assert artifacts.read(study / "results/campaigns.json") == held
     assert "a run would stop" not in said(snakemake(study, "stage", "-n"))  # writes no result
-    audit = [sys.executable, "workflow/audit.py"]
+    audit = [sys.executable, "workflow/scripts/audit.py"]
     audited = subprocess.run(audit, cwd=study, capture_output=True, text=True, check=False)
     assert audited.returncode == 0, said(audited)[-2000:]
     assert sentence in audited.stdout

@@ -53,7 +53,7 @@ SCHEMA = {
 
 def write_or_check(folder, *arguments):
     """Run the program that writes the environments, in a copy of the project."""
-    program = [sys.executable, "-s", "workflow/environments.py", *arguments]
+    program = [sys.executable, "-s", "workflow/scripts/environments.py", *arguments]
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
 
 

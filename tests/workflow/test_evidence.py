@@ -117,6 +117,8 @@ def test_a_bundle_is_a_study_of_its_own(unpacked):
     ):
         assert (unpacked / path).is_file(), path
     assert not list(unpacked.rglob("*.safetensors"))
+    for tool in ("audit.py", "environments.py", "estimate.py", "lineage.py", "summarize.py", "verify.py"):
+        assert own(unpacked, tool, "--help").stdout.startswith(f"usage: {tool}"), tool
     planned = snakemake(unpacked, "-n", "-q", "host", "rules", "--rerun-triggers", "mtime")
     assert planned.returncode == 0, said(planned)[-2000:]
 
@@ -248,7 +250,7 @@ def test_an_archive_that_is_out_of_date_is_one_finding_and_one_row(bundled, tmp_
     assert first.startswith(f"{ARCHIVE}.lineage.json: made from another Makefile and 1 more (exp")
     assert rest[0].endswith("artifacts checked, 1 findings")
     assert len(rest) == 1
-    audit = [sys.executable, "workflow/audit.py", "--json", *STUDY]
+    audit = [sys.executable, "workflow/scripts/audit.py", "--json", *STUDY]
     found = subprocess.run(audit, cwd=folder, capture_output=True, text=True, check=False)
     (row,) = json.loads(found.stdout)["rows"]
     assert (row["artifact"], row["rule"]) == (ARCHIVE, "evidence")

@@ -568,7 +568,7 @@ def test_an_unknown_run_is_one_sentence(study):
 
 
 def test_too_old_a_python_says_so(tmp_path):
-    code = ROOT / "workflow" / "check_python.py"
+    code = ROOT / "workflow" / "scripts" / "check_python.py"
     done = subprocess.run(
         [
             sys.executable,

@@ -24,7 +24,7 @@ def paper(monkeypatch):
 
 
 def run(*arguments):
-    command = [sys.executable, "workflow/estimate.py", *arguments]
+    command = [sys.executable, "workflow/scripts/estimate.py", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -29,7 +29,7 @@ def frontier(summary: Mapping[str, Any], style: Style) -> Figure:
     shown, arms = panels[:MAX_PANELS], list(dict.fromkeys(arm for _, arm_points, _ in panels for arm in arm_points))
     colours, shapes = plot_style.colours(style, arms), _shapes(arms)
     figure, axes = plot_style.canvas(style, 9, len(shown), titled=True)
-    for axis, (label, arm_points, how) in zip(axes, shown, strict=True):
+    for axis, (_, arm_points, _) in zip(axes, shown, strict=True):
         for arm, point in arm_points.items():
             _point(axis, point, colours[arm], shapes[arm], label=arm)
         best = pareto_set(arm_points)
@@ -39,14 +39,14 @@ def frontier(summary: Mapping[str, Any], style: Style) -> Figure:
         axis.axvline(1, color=plot_style.MUTED, linewidth=0.9, zorder=0)
         axis.grid(axis="y", color=plot_style.FAINT, linewidth=0.8)
         axis.margins(0.12)
-        axis.set_title(label, loc="left", fontsize="medium")
-        axis.set_xlabel(f"Time, arm / std ({how})" if len(shown) <= WIDE_PANELS else f"Time ({how})")
     axes[0].set_ylabel("Held-out loss, arm − std (nats)")
     _legend(axes[-1], _handles(axes), style)
+    times = "Time, arm / std" if len(shown) <= WIDE_PANELS else "Time"
+    plot_style.name_panels(axes, [_parts(label) for label, *_ in shown], [f"{times} ({how})" for *_, how in shown])
     sets = "; ".join(f"{label}: {_name_arms(pareto_set(arm_points))}" for label, arm_points, _ in shown)
     note = f"Dashed: the arms that no other one beats in both ({sets})."
-    times = {IN_TURNS: "measured in turns", BY_CLOCK: "of the runs' wall clock"}
-    taken = " and ".join(times[how] for how in dict.fromkeys(how for *_, how in shown))
+    clocks = {IN_TURNS: "measured in turns", BY_CLOCK: "of the runs' wall clock"}
+    taken = " and ".join(clocks[how] for how in dict.fromkeys(how for *_, how in shown))
     subtitle = f"Mean over seeds, arm against std; bars: 95 % intervals; times {taken}, the probe counted"
     marked = any(MARK in label for label, *_ in shown)
     _caption(figure, title, subtitle, note, further=len(panels) - len(shown), marked=marked)
@@ -64,7 +64,7 @@ def loss_curves(table: pd.DataFrame, style: Style) -> Figure:
     arms = list(dict.fromkeys(timed["arm"]))
     colours, shapes = plot_style.colours(style, arms), _shapes(arms)
     figure, axes = plot_style.canvas(style, 9, min(len(models), MAX_PANELS), titled=True)
-    for axis, ((campaign, model), rows) in zip(axes, models, strict=False):
+    for axis, (_, rows) in zip(axes, models, strict=False):
         for arm, runs in rows.groupby("arm", sort=False):
             for _, run in runs.groupby("seed"):
                 axis.plot(run["seconds"], run["heldout_loss"], color=colours[arm], linewidth=0.6, alpha=0.45)
@@ -74,10 +74,10 @@ def loss_curves(table: pd.DataFrame, style: Style) -> Figure:
             look = {"color": colours[arm], "marker": shapes[arm], "markersize": 3.5, "linewidth": 1.6}
             axis.plot(mean["seconds"], mean["heldout_loss"], label=arm, **look)
         axis.grid(axis="y", color=plot_style.FAINT, linewidth=0.8)
-        axis.set_title(f"{model} ({campaign})" if several else model, loc="left", fontsize="medium")
-        axis.set_xlabel("Training seconds")
     axes[0].set_ylabel("Held-out loss (nats)")
     _legend(axes[-1], _handles(axes), style)
+    titles = [(model, f" ({campaign})" if several else "") for (campaign, model), _ in models[: len(axes)]]
+    plot_style.name_panels(axes, titles, ["Training seconds"] * len(axes))
     seeds = timed.groupby(["campaign", "model", "arm"])["seed"].nunique()
     low, high = seeds.min(), seeds.max()
     number_of = f"n = {low if low == high else f'{low} to {high}'} seed{'' if high == 1 else 's'} an arm"
@@ -99,6 +99,12 @@ def _models(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
         for model in c["models"]
     ]
     return sorted(labelled, key=lambda pair: not pair[1]["headline"])
+
+
+def _parts(label: str) -> tuple[str, str]:
+    """Return a panel's model and its campaign, which may stand below each other."""
+    model, space, campaign = label.partition(" ")
+    return model, space + campaign
 
 
 def _shapes(arms: Iterable[str]) -> dict[str, str]:
@@ -129,7 +135,7 @@ def _handles(axes: Sequence[Axes]) -> dict[str, Any]:
 def _legend(axis: Axes, handles: Mapping[str, Any], style: Style) -> None:
     """Write the arms' names right of the last panel."""
     longest = max(len(name) for name in handles)
-    inches = 0.35 + longest * 0.6 * style["font_size"] * 0.85 / 72
+    inches = 0.35 + longest * plot_style.EM * style["font_size"] * 0.85 / 72
     axis.figure.subplots_adjust(left=0.75 / style["width_inches"], right=1 - inches / style["width_inches"])
     place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.0, "handletextpad": 0.3}
     axis.legend(handles.values(), handles, frameon=False, fontsize="small", handlelength=1.2, **place)

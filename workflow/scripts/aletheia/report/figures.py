@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +13,7 @@ from aletheia.analysis.benchmarks import TITLES, measured_by
 from aletheia.analysis.pairs import pairs, reporting
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.verdicts import MARGIN_PP
-from aletheia.report import plot_style
+from aletheia.report import named_points, plot_style
 from aletheia.report.table_text import FLOOR, FLOOR_NOTE, MARK, number
 from aletheia.study.benchmarks import HELDOUT, QUESTION_BENCHMARKS
 
@@ -170,7 +169,7 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
     figure, axes = plot_style.canvas(
         style, len(rows) * (1.3 if len(arms) > 2 else 1.1) + 0.3, len(benchmarks), titled=True
     )
-    plotted = []
+    plotted, titles, labels = [], [], []
     for axis, benchmark in zip(axes, benchmarks, strict=True):
         questions = set()
         for y, (_, _, model) in enumerate(rows):
@@ -185,12 +184,13 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
                     questions.add(score["questions"])
         _, unit, _ = measured_by(benchmark)
         unit_of_n = "rows" if benchmark == HELDOUT else "questions"
-        axis.set_title(f"{TITLES[benchmark]}, {_counts(sorted(questions))} {unit_of_n}", loc="left", fontsize="medium")
-        axis.set_xlabel(f"Fine-tuned − base ({unit})")
+        titles.append((TITLES[benchmark], f", {_counts(sorted(questions))} {unit_of_n}"))
+        labels.append(f"Fine-tuned − base ({unit})")
         if unit == "pp":
             axis.axvspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
         _room(axis)
     plot_style.fit_labels(figure, axes, [label for label, *_ in rows])
+    plot_style.name_panels(axes, titles, labels)
     plot_style.key(figure, {names[arm]: (colours[arm], True) for arm in arms})
     seeds = [score["delta"]["n"] for score in plotted]
     note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it)."
@@ -212,7 +212,7 @@ def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style)
     """Figure 4: benchmark deltas of std, ale and cm, for the models that have cm."""
     names = {"std": "Standard", "ale": "Aletheia", "cm": "compute-matched"}
     rows = [row for row in _models(summary, "compute_matched") if "cm" in row[2]["arms"]]
-    return _deltas(rows, ("std", "ale", "cm"), names, "Benchmarks of compute-matched Aletheia", style)
+    return _deltas(rows, ("std", "ale", "cm"), names, "Compute-matched Aletheia", style)
 
 
 def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
@@ -245,84 +245,50 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     title = "Speed against quality"
     frame, rows = pairs(reporting(ledger, "speed")), _models(summary, "speed")
     asked = bool(frame["mmlu_extra_pp"].notna().any())
-    column = "mmlu_extra_pp" if asked else "eval_loss_difference"
-    tests = [model["extra"].get("ale", {}).get("mmlu") if asked else None for *_, model in rows]
-    points = [
-        (
-            label + (FLOOR if test and test["flagged"] else ""),
-            model["speed"]["speedup_percent"],
-            estimate(_of(frame, campaign, model["model"])[column]),
-        )
-        for (label, campaign, model), test in zip(rows, tests, strict=True)
-        if model["speed"]
-    ]
-    points = [p for p in points if p[1]["n"] and p[2]["n"]]
+    points = _trade_offs(frame, rows, "mmlu_extra_pp" if asked else "eval_loss_difference")
     if not points:
         return plot_style.empty(style, title, NOTHING)
-    colour = plot_style.colours(style, ["ale"])["ale"]
-    figure, (axis,) = plot_style.canvas(style, 9)
+    figure, (axis,) = plot_style.canvas(style, named_points.rows(points, style))
     axis.grid(axis="y", color=plot_style.FAINT, linewidth=0.8)
     if asked:
         axis.axhspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
     axis.axhline(0, color=plot_style.MUTED, linewidth=0.9, zorder=1)
-    axis.margins(y=0.14)
-    for _, speed, extra in points:
-        for x, y in _bars(speed, extra):
-            axis.plot(x, y, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
-        axis.plot([speed["mean"]], [extra["mean"]], "o", color=colour, markersize=6, zorder=3)
-    figure.subplots_adjust(left=0.75 / style["width_inches"])
-    _name_points(axis, points)
+    axis.margins(x=0.04, y=0.08)
+    named_points.plot(axis, points, plot_style.colours(style, ["ale"])["ale"])
     axis.set_xlabel(SPEEDUP)
     axis.set_ylabel("Extra MMLU, ale − std (pp)" if asked else "Held-out loss, ale − std (nats)")
-    band = f" Grey band: ±{MARGIN_PP:g} points." if asked else ""
+    figure.subplots_adjust(left=0.75 / style["width_inches"])
     if asked:
+        tests = [model["extra"].get("ale", {}).get("mmlu") for *_, model in rows]
         telling = any(test and test["base_above_floor"] for test in tests)
         worse = "below 0: more forgetting than standard" if telling else "MMLU of every base model at the floor"
     else:
         worse = "above 0: worse than standard; no MMLU in this study"
     seeds = [extra["n"] for _, _, extra in points]
-    note = f"{_over_seeds(seeds)}, paired by seed.{band}"
-    if any("turns" in (model["speed"] or {}) for *_, model in rows):
-        note += " Speed taken in turns."
-    if any(MARK in label for label, *_ in points):
-        note += f" {OUTSIDE}"
-    if any(FLOOR in label for label, *_ in points):
-        note += f" {FLOOR_NOTE}"
+    note = f"{_over_seeds(seeds)}, paired by seed."
+    note += f" Grey band: ±{MARGIN_PP:g} points." if asked else ""
+    note += " Speed taken in turns." if any("turns" in (model["speed"] or {}) for *_, model in rows) else ""
+    note += f" {OUTSIDE}" if any(MARK in label for label, *_ in points) else ""
+    note += f" {FLOOR_NOTE}" if any(FLOOR in label for label, *_ in points) else ""
     note = plot_style.fit_note(figure, note)
     plot_style.caption(figure, title, f"One point a model, {_seeds(seeds)}; {worse}", note)
+    named_points.name(axis, points)
     return figure
 
 
-def _bars(speed: dict[str, Any], extra: dict[str, Any]) -> list[tuple[list[float], list[float]]]:
-    bars = []
-    if speed["low"] is not None:
-        bars.append(([speed["low"], speed["high"]], [extra["mean"]] * 2))
-    if extra["low"] is not None:
-        bars.append(([speed["mean"]] * 2, [extra["low"], extra["high"]]))
-    return bars
-
-
-def _name_points(axis: Axes, points: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> None:
-    """Write each model's name right of its point, moved up or down where names would overlap."""
-    low, high = axis.get_xlim()
-    axis.set_xlim(low - 0.03 * (high - low), high + 0.22 * (high - low))
-    to_points = axis.transData.transform
-    scale, line = 72 / axis.figure.dpi, float(mpl.rcParams["font.size"]) + 1.5
-    taken: list[tuple[float, float, float]] = []
-    for label, speed, extra in sorted(points, key=lambda p: (p[2]["mean"], p[1]["mean"])):
-        x, y = to_points((speed["mean"], extra["mean"])) * scale
-        wide, height = len(label) * line * 0.55, y + line * 0.55
-        while any(abs(height - b) < line and x < a + w and a < x + wide for a, b, w in taken):
-            height += line * 0.25
-        taken.append((x, height, wide))
-        axis.annotate(
-            label,
-            (speed["mean"], extra["mean"]),
-            xytext=(6, height - y),
-            textcoords="offset points",
-            va="center",
-            fontsize="small",
-        )
+def _trade_offs(
+    frame: pd.DataFrame, rows: list[tuple[str, str, dict[str, Any]]], quality: str
+) -> list[named_points.Point]:
+    """Return the models that have both, with their speedup (%) and the mean over pairs of the column ``quality``."""
+    points = []
+    for label, campaign, model in rows:
+        if not model["speed"]:
+            continue
+        test = model["extra"].get("ale", {}).get("mmlu") if quality == "mmlu_extra_pp" else None
+        mark = FLOOR if test and test["flagged"] else ""
+        extra = estimate(_of(frame, campaign, model["model"])[quality])
+        points.append((label + mark, model["speed"]["speedup_percent"], extra))
+    return [point for point in points if point[1]["n"] and point[2]["n"]]
 
 
 # The function of each figure; aletheia.study.report_contents says which a study has.

@@ -23,6 +23,8 @@ HEAD_INCHES, FOOT_INCHES = 0.62, 0.66
 TITLE_INCHES = 0.2  # more, where each panel has a title
 LINE_INCHES = 0.14  # a line of small print
 LINE_LENGTH = 122  # characters of such a line, at the width and the font size of STYLE
+EM = 0.6  # DejaVu's mean advance, of the font size
+SMALLEST_POINTS = 6.0  # font size that can still be read
 NO_WIDTH = 1e-9  # relative; a narrower interval is of equal values, and its width is rounding
 # Metadata that would differ from one save to the next.
 _METADATA: dict[str, dict[str, None]] = {
@@ -138,11 +140,42 @@ def fit_labels(figure: Figure, axes: Sequence[Axes], labels: Sequence[str]) -> N
     """Write the row labels, and make room for the longest of them."""
     size = mpl.rcParams["ytick.labelsize"]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    # 0.6 em is DejaVu's mean advance; the rest is padding.
-    inches = longest * 0.6 * float(size) / 72 + 0.22
+    # The rest is padding.
+    inches = longest * EM * float(size) / 72 + 0.22
     figure.subplots_adjust(left=min(0.45, inches / figure.get_figwidth()))
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
+
+
+def name_panels(axes: Sequence[Axes], titles: Sequence[tuple[str, str]], labels: Sequence[str]) -> None:
+    """Write a title above and a label below each panel, all in the size in which none reaches into the next panel.
+
+    After the margins are settled.
+
+    Parameters
+    ----------
+    axes
+        The panels, of equal width.
+    titles
+        Both parts of each title: beside each other where that fits all panels, else one below the other.
+    labels
+        What the horizontal axes show, with its unit.
+    """
+    size, figure = float(mpl.rcParams["font.size"]), axes[0].figure
+    room = axes[0].get_position().width * figure.get_figwidth()
+    whole = ["".join(title) for title in titles]
+    if _fitting_size(whole, room, size) < size:
+        whole = ["\n".join(part.strip(" ,") for part in title if part) for title in titles]
+    sizes = {"title": _fitting_size(whole, room, size), "label": _fitting_size(labels, room, size)}
+    for axis, title, label in zip(axes, whole, labels, strict=True):
+        axis.set_title(title, loc="left", fontsize=sizes["title"])
+        axis.set_xlabel(label, fontsize=sizes["label"])
+
+
+def _fitting_size(texts: Iterable[str], inches: float, size: float) -> float:
+    """Return the largest font size from :data:`SMALLEST_POINTS` to ``size`` in which every line takes ``inches``."""
+    longest = max(len(line) for text in texts for line in text.split("\n"))
+    return min(size, max(SMALLEST_POINTS, inches * 72 / (EM * longest)))
 
 
 def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled: bool = True, shape: str = "o") -> None:

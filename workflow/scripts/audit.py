@@ -16,8 +16,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "scripts"))
-
 from aletheia.audit.audit import Audit, AuditRow, audit
 from aletheia.errors import run_main
 

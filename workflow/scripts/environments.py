@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from aletheia.errors import UserError, run_main
+from aletheia.provenance.lineage import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 ENVS = ROOT / "envs"
 MARK = "# Written by `make envs` from pyproject.toml and constraints.txt"
 SUFFIXES = (".yaml", ".lock", ".def")

@@ -16,8 +16,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "scripts"))
-
 from aletheia.audit.inventory import read_configuration
 from aletheia.cluster.cost import Cost, estimate_costs
 from aletheia.errors import UserError, run_main
