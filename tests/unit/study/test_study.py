@@ -328,7 +328,7 @@ def test_every_setting_of_the_schemas_is_described():
 def test_the_default_study_loads(monkeypatch):
     monkeypatch.chdir(ROOT)
     loaded = load_study(yaml.safe_load(Path("config/config.yaml").read_text()))
-    assert len(loaded.runs) == 18
+    assert len(loaded.runs) == 15
     assert loaded.tables() == [1, 2, 3, 4, 5, "S1"]
 
 
