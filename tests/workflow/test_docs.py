@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 import aletheia
+from aletheia.study.schema import section_keys
 from conftest import ROOT, copy_project, edit, said, snakemake
 
 PAGES = [
@@ -40,6 +41,9 @@ OUTSIDE = {"cd", "export", "git", "sbatch", "sha256sum"}
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 # A path of the project in the text, without what stands for a name (NAME, MODEL, …) or for several.
 PATH = re.compile(r"`((?:benchmarks|config|docs|envs|profiles|rules|tests|workflow)/[a-z0-9_./-]+)`")
+SETTING = re.compile(
+    r"`((?:adapter|encoding|evaluation|interleaving|probe|stability|training)(?:\.[a-z_]\w*)+)(?:: [^`]+)?`"
+)
 DOTTED = re.compile(r"`(aletheia(?:\.[a-z_]\w*)+(?:\.\w+)?)`")
 
 
@@ -271,6 +275,17 @@ def test_names_of_the_library_are_there():
     assert len(named) > 20
     assert sorted(name for name in named if not is_there(name)) == []
     assert not is_there("aletheia.method.selection.no_such_function")
+
+
+def test_settings_are_keys_of_a_campaign():
+    named = {name for page in PAGES for name in SETTING.findall(page.read_text(encoding="utf-8"))}
+    settings = [name.split(".") for name in named if not name.endswith(".py")]
+    assert len(settings) > 5
+    campaign = yaml.safe_load((ROOT / "workflow/schemas/campaign.schema.yaml").read_text())["properties"]
+    # Those of a campaign alone, which no script reads, stand in the schema; those of benchmarks are put together.
+    known = {(section, key) for section in campaign for key in campaign[section].get("properties", {})}
+    assert [keys for keys in settings if tuple(keys) not in known and keys[-1] not in section_keys(keys[:-1])] == []
+    assert "no_such_key" not in section_keys(["training"])
 
 
 def test_commands_name_what_is_there():
