@@ -215,12 +215,12 @@ def _flips(some: list[list[float]], others: list[list[float]]) -> int:
 
 def _tokens(lm: Any, requests: Sequence[Any]) -> dict[str, Any]:
     """Return the token positions that each side computes, and the ratio that they allow."""
-    from aletheia.evaluation.prefix_cache import Group, Tail, groups, tokens_computed
+    from aletheia.evaluation.prefix_cache import PrefixGroup, ScoredSequence, group_by_prefix, tokens_computed
 
     contexts = dict.fromkeys(request.args[0] for request in requests)
-    tails = [Tail(lm.tok_encode(context), 1) for context in contexts]
-    made = groups(tails)
-    whole = tokens_computed(tails, [Group(0, list(range(len(tails))))], BATCH)
+    tails = [ScoredSequence(lm.tok_encode(context), 1) for context in contexts]
+    made = group_by_prefix(tails)
+    whole = tokens_computed(tails, [PrefixGroup(0, list(range(len(tails))))], BATCH)
     ours, least = (tokens_computed(tails, made, size) for size in (BATCH, 1))
     without_padding = sum(len(tail.tokens) for tail in tails)
     # Each token passes the layers' weights; stock sends each through the vocabulary's too (tied to the embedding).

@@ -206,7 +206,7 @@ def hashing_sides(folder: Path) -> dict[str, Callable[[], float]]:
             (path / "adapter_model.safetensors").write_bytes(number.to_bytes(8) + block)
 
         with Job(Step("train", "train.py", {}), inputs=[], outputs=[adapter]) as job:
-            job.artifact(adapter, write=write)
+            job.write_file(adapter, write=write)
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     verify = [sys.executable, "-s", str(ROOT / "workflow" / "scripts" / "verify.py")]
     return {

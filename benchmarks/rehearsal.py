@@ -2,13 +2,13 @@
 
     benchmarks/rehearsal.py [FOLDER]      a new folder (./rehearsal), which then holds the rehearsed study
 
-Starts a SLURM on this machine (as root; Debian's packages, see tests/slurm_cluster.py), stages, runs the campaigns to
-ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the controller's processor
-time; by kind of job how long it waited and how much of its time was not the script's own work; by step how often its
-script ran, which is how often a model was loaded where the step loads one. It ends with status 1 where rows are
-missing, a run ended otherwise than it should, a step loaded a model more often than the study needs, a job ran twice,
-or something took longer than it may. The numbers that the study itself measures are those of stand-ins, and are left in
-FOLDER. What is rehearsed is what is committed.
+Starts a SLURM on this machine (as root; Debian's packages, see tests/support/slurm_cluster.py), stages, runs the
+campaigns to ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the
+controller's processor time; by kind of job how long it waited and how much of its time was not the script's own work;
+by step how often its script ran, which is how often a model was loaded where the step loads one. It ends with status 1
+where rows are missing, a run ended otherwise than it should, a step loaded a model more often than the study needs, a
+job ran twice, or something took longer than it may. The numbers that the study itself measures are those of stand-ins,
+and are left in FOLDER. What is rehearsed is what is committed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests" / "support")]
 
 from aletheia.provenance import machine  # noqa: E402
 from aletheia.study.load import load_study  # noqa: E402
@@ -109,7 +109,7 @@ def study(folder: Path) -> Study:
 def loads(rehearsal: Study) -> dict[str, int]:
     """Return how often each step has to load a model: once for each run, each base model, and each seed's probe."""
     runs, models = len(rehearsal.runs), len(rehearsal.used_models())
-    return {"train": runs, "evaluate": runs + models, "probe": len(rehearsal.probed())}
+    return {"train": runs, "evaluate": runs + models, "probe": len(rehearsal.probe_keys())}
 
 
 def faults(measured: dict[str, Any], rehearsal: Study) -> list[str]:
@@ -143,7 +143,7 @@ def faults(measured: dict[str, Any], rehearsal: Study) -> list[str]:
 
 def controller(folder: Path, environment: dict[str, str], *arguments: str) -> tuple[float, float]:
     """Run Snakemake to its end; return its seconds, and its processor's."""
-    command = [sys.executable, str(ROOT / "tests" / "slurm_driver.py"), *arguments]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "slurm_driver.py"), *arguments]
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -3,20 +3,22 @@
 
 rule aggregate:
     input:
-        bind(inputs.aggregated),
+        bind(inputs.ledger_artifacts),
     output:
-        ledger=reported("<results>/aggregate/ledger.csv", "Ledgers"),
-        sidecar=reported_sidecar("<results>/aggregate/ledger.csv"),
-        tables=with_sidecars(reported(f"<results>/aggregate/{table}", "Ledgers") for table in STUDY.result_tables()),
+        ledger=mark_for_report("<results>/aggregate/ledger.csv", "Ledgers"),
+        sidecar=mark_sidecar_for_report("<results>/aggregate/ledger.csv"),
+        tables=with_sidecars(
+            mark_for_report(f"<results>/aggregate/{table}", "Ledgers") for table in STUDY.result_tables()
+        ),
     log:
         "logs/aggregate.log",
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("aggregate.py", "report", campaigns=sections.campaigns),
-        inputs.inputs_token,
+        inputs.inputs_fact,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/aggregate.py" --out-dir "$(dirname {output.ledger:q})" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-# Cluster: a look at the devices that its jobs see.
+# Cluster: print the devices that its jobs see.
 
 
 rule leonardo_smoke:
@@ -24,6 +24,6 @@ rule smoke:
     threads: machine.all_cores
     resources:
         # Short jobs, in a quality of service that starts them soon.
-        **machine.on_gpu(lambda: machine.smoke["minutes"], qos=machine.smoke["qos"]),
+        **machine.gpu_resources(lambda: machine.smoke["minutes"], qos=machine.smoke["qos"]),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/smoke.py" --gpus {wildcards.gpus} --out {output:q} > {log:q} 2>&1'

@@ -9,25 +9,25 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-# Snakemake imports pandas, which takes as long as half of all else, to see whether a param is one of its frames
-# (persistence/__init__.py of 9.27). None of ours is. To go once Snakemake looks without importing.
+# Snakemake imports pandas, which takes half as long as all else, to see whether a param is a data frame
+# (persistence/__init__.py of 9.27). None of ours is. Remove this once Snakemake looks without importing.
 sys.modules.setdefault("pandas", None)
 
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.audit import bundle
-from aletheia.cluster.cost import TIMED_TOGETHER
+from aletheia.cluster.cost import ARMS_PER_MEASUREMENT
 from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
-from aletheia.controller.binding import Binder, one_evaluated, one_of
+from aletheia.controller.binding import Binder, model_with_arms, one_of
 from aletheia.controller.failed_jobs import failed_sentences
 from aletheia.controller.fork_server import LAUNCHER
 from aletheia.controller.lineage_params import lineage_params
-from aletheia.controller.messages import OneSentence
+from aletheia.controller.messages import OneSentenceFilter
 from aletheia.controller.notes import NoteWatcher
 from aletheia.controller.priorities import Priorities
-from aletheia.controller.report_page import figure_files, reported, reported_sidecar, with_sidecars
+from aletheia.controller.report_page import figure_files, mark_for_report, mark_sidecar_for_report, with_sidecars
 from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
@@ -42,7 +42,7 @@ from aletheia.study.load import load_study
 
 # First, so that a mistake in the configuration is one sentence too.
 if workflow.is_main_process:
-    logger.addFilter(OneSentence(lambda target: startup.explain_target(target)))
+    logger.addFilter(OneSentenceFilter(lambda target: startup.explain_target(target)))
 
 # Jobs and files of a large study are millions of objects that live to the end: looking for garbage among them less often
 # took a fifth off the processor time of a dry run of 1,556 jobs (4.8 to 3.9 s), and its peak memory stayed.
@@ -54,7 +54,7 @@ try:
     read_configuration(workflow.config_settings.configfiles)
     STUDY = load_study(config, count_rows)
     TREES = Paths(*trees(config))
-    # Before Snakemake misses a file: it would name the rule that reads it, and not the registry that says so.
+    # Before Snakemake reports a missing file: it would name the rule that reads it, and not the registry's entry.
     check_registries(STUDY, Path(TREES.resources))
     SITE = read_site(config.get("site"))
 except UserError as error:
@@ -75,9 +75,8 @@ if workflow.is_main_process:
 # Steps whose logs may hold a note for the user.
 notes = NoteWatcher([Path("logs") / step for step in ("stage", "tokens", "precision", "train")], logger.warning)
 
-# Without conda the interpreter that runs Snakemake runs the scripts, activated or not, and what stands for it starts them
-# at once. Exported here and not written into the shell commands, since there its path would be part of what triggers
-# reruns.
+# Without conda, scripts run in the interpreter that runs Snakemake, activated or not; LAUNCHER starts them in it at once.
+# Exported here and not written into the shell commands, since there its path would be part of what triggers reruns.
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 shell.prefix(
     "set -euo pipefail; "

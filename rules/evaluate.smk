@@ -3,8 +3,8 @@
 # these are a second job, in its environment: the step generate.
 
 
-# A rule's outputs are fixed, so each set of benchmarks that the runs of some arm answer has its own rule. A shell command is put
-# together when its job runs, from what a loop's variables are by then: nothing of a loop stands in one.
+# A rule's outputs are fixed, so each set of benchmarks that the runs of some arm answer has its own rule. A shell command
+# is formatted when its job runs, with the last values of a loop's variables: so it uses none of them.
 for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generate", "generate.py", "vllm")):
     for benchmarks, evaluated in STUDY.benchmark_sets(step).items():
 
@@ -22,13 +22,13 @@ for step, script, env in (("evaluate", "evaluate_run.py", "evaluate"), ("generat
             log:
                 f"logs/{step}/{{model}}/{{run}}.log",
             wildcard_constraints:
-                model=one_evaluated(evaluated),
+                model=model_with_arms(evaluated),
             priority: bind(priorities.evaluation)
             conda:
                 f"../envs/{env}.yaml"
             threads: machine.all_cores
             resources:
-                **machine.on_gpu(minutes.evaluation),
+                **machine.gpu_resources(minutes.evaluation),
                 script=script,
             params:
                 *lineage(
@@ -62,7 +62,7 @@ rule score_code:
         "../envs/score_code.yaml"
     threads: machine.several_cores
     resources:
-        **machine.on_cpu(programs=True),
+        **machine.cpu_resources(programs=True),
     params:
         *lineage("score_code.py", "score_code", humaneval=sections.judging),
     shell:

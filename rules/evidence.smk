@@ -20,7 +20,7 @@ rule evidence:
     conda:
         "../envs/evidence.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("evidence.py", "evidence", study=lambda: dict(config)),
     shell:

@@ -1,4 +1,4 @@
-# Figures: drawn from the statistics and what aggregate wrote; a change of style reruns nothing else.
+# Figures: plotted from the statistics and the tables of aggregate; a change of style reruns nothing else.
 
 
 rule figures:
@@ -17,7 +17,7 @@ rule figures:
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("figures.py", "report", figures=sections.figures),
     shell:

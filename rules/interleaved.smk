@@ -1,6 +1,6 @@
 # Interleaved: arms timed in turns in one process, for tighter ratios than those of the ledger's runs. Part of the default
 # target where a campaign says `speed: turns`. `snakemake paired` takes std (twice, so that a measurement shows what it
-# cannot tell apart) and each other arm, a job an arm: what fails, and what an arm more makes, is that arm's alone.
+# cannot tell apart) and each other arm, one job an arm: a failure, or a further arm, concerns that arm alone.
 # `snakemake attribution` asks where a step's time goes.
 
 
@@ -12,7 +12,7 @@ INTERLEAVE = lineage(
     encoding=sections.token_limit,
     adapter=sections.adapter,
     arm=sections.arm,
-    std=sections.baseline,
+    std=sections.standard_arm,
     training=sections.timed_training,
     interleaving=sections.interleaving,
 )
@@ -36,13 +36,13 @@ rule interleave:
     log:
         "logs/paired/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=one_of(dict.fromkeys(run.arm for run in STUDY.paired())),
+        arm=one_of(dict.fromkeys(run.arm for run in STUDY.paired_runs())),
     priority: bind(priorities.measurement)
     conda:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.on_gpu(partial(minutes.turns, arms=TIMED_TOGETHER)),
+        **machine.gpu_resources(partial(minutes.turns, arms=ARMS_PER_MEASUREMENT)),
     params:
         *INTERLEAVE,
     shell:
@@ -63,7 +63,7 @@ rule paired_summary:
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("paired_summary.py", "report"),
     shell:
@@ -91,7 +91,7 @@ rule attribute:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.on_gpu(partial(minutes.turns, arms=10)),
+        **machine.gpu_resources(partial(minutes.turns, arms=10)),
     params:
         *lineage(
             "attribution.py",
@@ -119,7 +119,7 @@ rule draw_attribution:
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("draw_attribution.py", "report", figures=sections.figures),
     shell:

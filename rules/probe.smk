@@ -16,7 +16,7 @@ rule precision:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.on_gpu(minutes.precision),
+        **machine.gpu_resources(minutes.precision),
     params:
         *lineage("precision.py", "gpu", encoding=sections.token_limit, precision=sections.precision),
     shell:
@@ -40,7 +40,7 @@ rule probe:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.in_turn(minutes.probe),
+        **machine.gpu_resources_in_allocation(minutes.probe),
     params:
         *lineage("probe.py", "gpu", model=sections.loading, encoding=sections.token_limit, probe=sections.probe),
     shell:

@@ -13,9 +13,9 @@ rule select:
     conda:
         "../envs/light.yaml"
     resources:
-        **machine.in_turn(minutes.small),
+        **machine.gpu_resources_in_allocation(minutes.small),
     params:
-        *lineage("select_layers.py", "light", arm=sections.arm, adapter=sections.adapted),
+        *lineage("select_layers.py", "light", arm=sections.arm, adapter=sections.adapter_shape),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --model-lock {input.model:q} --seed {wildcards.seed} '
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

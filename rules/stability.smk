@@ -13,7 +13,7 @@ use rule probe as probe_draw with:
     log:
         "logs/stability/{model}-seed{seed}.log",
     resources:
-        **machine.on_gpu(minutes.stability_draw),
+        **machine.gpu_resources(minutes.stability_draw),
     params:
         *lineage(
             "probe.py", "gpu", model=sections.loading, encoding=sections.token_limit, probe=sections.stability_draw
@@ -31,7 +31,7 @@ rule stability_summary:
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("stability.py", "report", stability=sections.stability, figures=sections.figures),
     shell:

@@ -9,10 +9,10 @@ rule stats:
         published=PUBLISHED,
     output:
         summary="<results>/stats/summary.json",
-        arms=with_sidecars([reported("<results>/stats/arms.csv", "Tables")]),
-        analyses=with_sidecars(reported(f"<results>/stats/{name}", "Analyses") for name in STUDY.analyses()),
+        arms=with_sidecars([mark_for_report("<results>/stats/arms.csv", "Tables")]),
+        analyses=with_sidecars(mark_for_report(f"<results>/stats/{name}", "Analyses") for name in STUDY.analyses()),
         tables=with_sidecars(
-            reported(f"<results>/tables/table{number}.{suffix}", "Tables")
+            mark_for_report(f"<results>/tables/table{number}.{suffix}", "Tables")
             for number in STUDY.tables()
             for suffix in ("csv", "md", "tex")
         ),
@@ -21,7 +21,7 @@ rule stats:
     conda:
         "../envs/report.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("stats.py", "report", reports=sections.reports),
     shell:

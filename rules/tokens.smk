@@ -1,5 +1,5 @@
 # Tokens: a model's training data and held-out rows as token ids, once for all that reads them. It loads no weights, so
-# it needs no GPU. What the token limit does to the rows is said here.
+# it needs no GPU. It reports what the token limit does to the rows.
 
 
 rule tokens:
@@ -15,7 +15,7 @@ rule tokens:
     conda:
         "../envs/gpu.yaml"
     resources:
-        **machine.on_cpu(),
+        **machine.cpu_resources(),
     params:
         *lineage("tokenise.py", "gpu", encoding=sections.encoding),
     shell:

@@ -1,6 +1,6 @@
 # Train: the same work in every arm. `std` adapts all layers, `ale` the selection, `cm` the selection for more steps;
-# further arms reuse the rule that fits them. Each takes all cores, so that no timed job has company. What an arm does not
-# need (probe, selection, the runs that buy its steps) is no input of its job.
+# further arms reuse the rule that fits them. Each takes all cores, so that a timed job runs alone. What an arm does not
+# need (probe, selection, the runs that decide its number of steps) is no input of its job.
 
 
 TRAIN = lineage(
@@ -28,7 +28,7 @@ rule batches:
     conda:
         "../envs/gpu.yaml"
     resources:
-        **machine.in_turn(minutes.small),
+        **machine.gpu_resources_in_allocation(minutes.small),
     params:
         *lineage("draw_batches.py", "gpu", batches=sections.batches),
     shell:
@@ -61,7 +61,7 @@ rule train_std:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.in_turn(minutes.training),
+        **machine.gpu_resources_in_allocation(minutes.training),
         checkpoint_seconds=bind(checkpoint_seconds),
         tensorboard=bind(tensorboard),
     params:

@@ -23,6 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
+SUPPORT = ROOT / "tests" / "support"
 STUDY = ("--configfile", "tests/study/config.yaml")
 
 # The least configuration of each family; three layers, so that a half is neither all nor none.
@@ -85,6 +86,19 @@ def longrope_model(window: int, *, long: float = 40.0):
     # Rotary factors show in the scores of random weights only where these are not small.
     config = AutoConfig.for_model("phi3", **settings, rope_scaling=scaling, initializer_range=0.3)
     return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="session")
+def nf4_folder(tmp_path_factory):
+    """Return a saved model whose widths 4-bit blocks divide."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {**FAMILIES["llama"], "hidden_size": 64, "intermediate_size": 128}
+    folder = tmp_path_factory.mktemp("nf4")
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes)).save_pretrained(folder)
+    return folder
 
 
 def random_batch(sequences: int, tokens: int, seed: int, padding: int = 0) -> dict:

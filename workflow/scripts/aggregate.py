@@ -7,7 +7,7 @@ The settings section `campaigns` says which runs there are; their files are look
 from pathlib import Path
 
 from aletheia.cli import step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
@@ -35,8 +35,8 @@ def main() -> None:
         if job.done:
             return
         start.work_begins()
-        for name, frame in aggregate.gathered(campaigns, found, job.input).items():
-            job.artifact(
+        for name, frame in aggregate.gather_tables(campaigns, found, job.input).items():
+            job.write_file(
                 args.out_dir / name,
                 write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),
                 about={"rows": len(frame), "columns": list(frame.columns)},
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 SECTIONS = ("run", "model", "encoding", "adapter", "training", "interleaving")
@@ -52,8 +52,8 @@ def main() -> None:
         off = f"{fit['mean_absolute_error_percent']['value']:.1f} %" if fit else "not known"
         print(f"attribution: {payload['status']}{reason}, mean absolute error of the held-out predictions {off}")
         conditions = {"before": before, "after": machine.conditions()}
-        job.artifact(args.out, kind="attribution", payload=payload, observed={"conditions": conditions})
+        job.write_json(args.out, kind="attribution", payload=payload, observed={"conditions": conditions})
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -16,8 +16,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from aletheia.audit.audit import Audit, Row, audit
-from aletheia.errors import guarded
+from aletheia.audit.audit import Audit, AuditRow, audit
+from aletheia.errors import run_main
 
 HEADINGS = ("artifact", "rule", "cost", "what changed")
 # So many changes of one artifact are shown; --json has all.
@@ -54,7 +54,7 @@ def report(found: Audit) -> None:
         print(f"note: this is planned, but a run would stop at its start: {found.other_study}")
 
 
-def cells(row: Row) -> tuple[str, str, str, str]:
+def cells(row: AuditRow) -> tuple[str, str, str, str]:
     """Return a row's four cells."""
     more = [f"and {len(row.changes) - SHOWN} more"] if len(row.changes) > SHOWN else []
     why = "; ".join([*row.changes[:SHOWN], *more, *filter(None, [row.remedy])])
@@ -100,4 +100,4 @@ def write(rows: list[tuple[str, str, str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
@@ -28,10 +28,10 @@ def main() -> None:
         style = plot_style.checked_style(job.config.get("figures", {}))
         found = [job.input(path, "attribution").payload for path in args.attributions]
         with mpl.rc_context(plot_style.rc(style)):
-            figure = attribution_figure.draw_attribution(found, style)
+            figure = attribution_figure.plot_attribution(found, style)
             for path in outputs:
-                job.artifact(path, write=lambda path: plot_style.save(figure, path), about={"figure": "figS3"})
+                job.write_file(path, write=lambda path: plot_style.save(figure, path), about={"figure": "figS3"})
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

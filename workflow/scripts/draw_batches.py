@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import SEED, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         from aletheia.training import batch_plan, token_table
 
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
-        encoded = token_table.encoded_data(args.tokens, model_lock, data_lock, job.config.get("encoding", {}))
+        encoded = token_table.read_or_encode(args.tokens, model_lock, data_lock, job.config.get("encoding", {}))
         start.work_begins()
         model, settings = model_lock.payload["model"], job.config["batches"]
         payload = batch_plan.batches_payload(
@@ -35,8 +35,8 @@ def main() -> None:
         payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}
         padding = 1 - payload["tokens"] / payload["padded_tokens"]
         print(f"batches: {payload['steps']} steps of {payload['examples']} examples, {padding:.1%} padding")
-        job.artifact(args.out, kind="batches", payload=payload)
+        job.write_json(args.out, kind="batches", payload=payload)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -18,7 +18,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance.lineage import ROOT
 
 ENVS = ROOT / "envs"
@@ -242,4 +242,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

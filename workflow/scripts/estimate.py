@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from aletheia.audit.inventory import read_configuration
-from aletheia.cluster.cost import Cost, estimated
-from aletheia.errors import UserError, guarded
+from aletheia.cluster.cost import Cost, estimate_costs
+from aletheia.errors import UserError, run_main
 from aletheia.study.load import load_study
 
 HEADINGS = ("campaign", "model", "GPUs", "trainings", "evaluations", "training h", "evaluation h", "GPU-h", "core-h")
@@ -43,7 +43,7 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if args.cores_per_gpu < 1:
         raise UserError(f"--cores-per-gpu: expected at least 1, found {args.cores_per_gpu}")
-    costs = estimated(load_study(read_configuration(args.configfile or [PAPER])))
+    costs = estimate_costs(load_study(read_configuration(args.configfile or [PAPER])))
     total = sum(cost.gpu_hours for cost in costs)
     if args.json:
         rows = [{**asdict(cost), "gpu_hours": cost.gpu_hours} for cost in costs]
@@ -89,4 +89,4 @@ def cells(campaign: str, model: str, gpus: str, costs: list[Cost], cores: int) -
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -6,7 +6,7 @@ Weights stay out, named by hash, unless the configuration says `evidence: {adapt
 from pathlib import Path
 
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
@@ -33,9 +33,9 @@ def main() -> None:
         found = archive.envelopes(bundle)
         date = archive.latest(found.values())
         generated = archive.generated_files(bundle, job.lineage, date)
-        generated[crate.FILE] = archive.metadata_bytes(crate.describe(bundle, found, generated, date))
-        generated[archive.SUMS] = archive.sums(bundle.members, generated)
-        job.artifact(
+        generated[crate.METADATA_NAME] = archive.metadata_bytes(crate.describe(bundle, found, generated, date))
+        generated[archive.SUMS_NAME] = archive.sums(bundle.members, generated)
+        job.write_file(
             out,
             write=lambda path: archive.write_archive(path, bundle.members, generated, date),
             about={"files": len(bundle.members) + len(generated), "omitted": len(bundle.omitted)},
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -6,7 +6,7 @@ From the ledger and the statistics; figS1 and figS2 from layers.csv, figS5 from 
 from pathlib import Path
 
 from aletheia.cli import step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study.report_contents import ARMS_FIGURES, CURVE_FIGURES, LAYER_FIGURES, REPORTS, figures_of
@@ -52,7 +52,7 @@ def main() -> None:
                 else:
                     figure = figures.FIGURES[name](table, summary, style)
                 for suffix in plot_style.SUFFIXES:
-                    job.artifact(
+                    job.write_file(
                         args.out_dir / f"{name}.{suffix}",
                         write=lambda path, figure=figure: plot_style.save(figure, path),
                         about={"figure": name},
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

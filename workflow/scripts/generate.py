@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aletheia.cli import evaluation_arguments, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.evaluation import evaluated_run, vllm_backend
 from aletheia.study.evaluation_jobs import VLLM
 
@@ -17,4 +17,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.cli import SEED, THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 SECTIONS = ("run", "model", "encoding", "adapter", "arm", "training", "interleaving")
@@ -52,7 +52,7 @@ def main() -> None:
         arm, ratio, same = payload["arm"], _said(payload["ratio"]), _said(payload["same_ratio"])
         print(f"paired: {payload['status']}{reason}, t_std / t_{arm} {ratio}; std against std {same}")
         conditions = {"before": before, "after": machine.conditions()}
-        job.artifact(args.out, kind="paired", payload=payload, observed={"conditions": conditions})
+        job.write_json(args.out, kind="paired", payload=payload, observed={"conditions": conditions})
 
 
 def _said(ratio: dict[str, Any] | None) -> str:
@@ -60,4 +60,4 @@ def _said(ratio: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

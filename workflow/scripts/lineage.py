@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aletheia.cli import whole_number
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 
 if TYPE_CHECKING:
     from aletheia.audit.lineage_graph import Graph
@@ -60,7 +60,7 @@ def write_picture(graph: Graph, path: Path) -> None:
     from aletheia.audit import lineage_svg
     from aletheia.audit.sidecars import envelope_of
     from aletheia.provenance.artifacts import SIDECAR
-    from aletheia.provenance.atomic_write import placed
+    from aletheia.provenance.atomic_write import atomic_path
 
     # A folder's sidecar vouches for all that lies in it.
     vouched = any(Path(f"{above}{SIDECAR}").is_file() for above in (path, *path.parents))
@@ -68,9 +68,9 @@ def write_picture(graph: Graph, path: Path) -> None:
         raise UserError(f"--svg {path}: expected a file of your own, found one of the study's; choose another name")
     if path.is_dir() or not path.parent.is_dir():
         raise UserError(f"--svg {path}: expected a file in a folder that is there; choose another place")
-    with placed(path) as temporary:
-        temporary.write_bytes(lineage_svg.draw(graph))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(lineage_svg.render_svg(graph))
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

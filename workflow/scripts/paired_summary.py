@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
@@ -28,8 +28,8 @@ def main() -> None:
         rows = paired.summary_rows([job.input(path, "paired").payload for path in args.pairs])
         table = pd.DataFrame(rows, columns=paired.COLUMNS)
         about = {"rows": len(table), "columns": list(table.columns), "mode": "interleaved"}
-        job.artifact(args.out, write=lambda path: write_csv(table, path), about=about)
+        job.write_file(args.out, write=lambda path: write_csv(table, path), about=about)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -42,19 +42,19 @@ def main() -> None:
         payload = {"candidates": list(precision.CANDIDATES), "shape": vars(shape)}
         dtype, observed = precision.gpu_dtype(), {}
         if dtype is None:
-            limit = f"at most {precision.SECONDS:.0f} s once the model is loaded"
+            limit = f"at most {precision.LIMIT_SECONDS:.0f} s once the model is loaded"
             print(f"note: dtype auto: timing bf16 and fp32 at {shape}, {limit}", flush=True)
             model, _ = loading.load(model_lock, dtype="fp32")
             loading.check_context(model, job.config["encoding"]["max_tokens"])
             start.work_begins()
-            found = precision.measured(model, shape)
+            found = precision.measure(model, shape)
             dtype = found.dtype
             print(f"note: {precision.sentence(found, shape)}", flush=True)
             observed = {"pass_seconds": found.seconds, "repeats": found.repeats, "shape": vars(found.shape)}
         else:
             print(f"note: dtype auto: {dtype}, by what the GPU supports", flush=True)
-        job.artifact(args.out, kind="precision", payload={"dtype": dtype, **payload}, observed=observed)
+        job.write_json(args.out, kind="precision", payload={"dtype": dtype, **payload}, observed=observed)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

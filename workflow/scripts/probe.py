@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -37,10 +37,10 @@ def main() -> None:
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
         locks, own = {"model_lock": model_lock, "data_lock": data_lock}, job.config["encoding"]
         rows = token_table.token_rows(args.tokens, **locks, encoding=own, tokenizer=lambda: tokenizer)
-        dtype = loading.resolved_dtype(job.config["model"], job.input(args.precision, "precision"))
-        model, tokenizer = loading.load(model_lock, dtype=dtype, **loading.loading(job.config["model"]))
+        dtype = loading.resolve_dtype(job.config["model"], job.input(args.precision, "precision"))
+        model, tokenizer = loading.load(model_lock, dtype=dtype, **loading.load_options(job.config["model"]))
         loading.check_context(model, own["max_tokens"])
-        encoded = rows.encoded("train")
+        encoded = rows.encoded_rows("train")
         print(row_counts.in_words(encoded.counts(), "training rows", own["max_tokens"]))
         settings = dict(job.config["probe"])
         method = settings.pop("method")
@@ -55,10 +55,10 @@ def main() -> None:
         seconds, shares = time.perf_counter() - began, load.shares()
         payload = probe.probe_payload(measured, model, dtype=dtype, quantization=job.config["model"]["quantization"])
         if args.compare:
-            payload["agreement"] = probe.compared(measured, model, drawn)
+            payload["agreement"] = probe.compare_methods(measured, model, drawn)
         print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")
-        job.artifact(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds, "load": shares})
+        job.write_json(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds, "load": shares})
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import THREADS, step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.evaluation import score_code
 from aletheia.provenance import start
 from aletheia.provenance.artifacts import sidecar
@@ -37,9 +37,9 @@ def main() -> None:
             print(f"humaneval: {payload['n_correct']} of {payload['n']} programs pass ({payload['sandbox']})")
         else:
             print(f"humaneval: {payload['status']} ({payload['reason']}), so nothing was run")
-        job.artifact(table, write=lambda path: score_code.write(path, rows), about={"rows": len(rows)})
-        job.artifact(score, kind="evaluation", payload=payload, observed=observed)
+        job.write_file(table, write=lambda path: score_code.write(path, rows), about={"rows": len(rows)})
+        job.write_json(score, kind="evaluation", payload=payload, observed=observed)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

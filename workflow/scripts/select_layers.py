@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import SEED, step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.method.selection import selection_payload
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
@@ -32,11 +32,11 @@ def main() -> None:
             job.config["arm"], job.config["adapter"], seed=args.seed, probe=probe, adaptable=adaptable
         )
         print(f"selected layers: {payload['layers']} of {payload['layers_total']}")
-        job.artifact(args.out, kind="selection", payload=payload)
+        job.write_json(args.out, kind="selection", payload=payload)
 
 
 def _adaptable(job: Job, lock: Path) -> list[dict[str, list[str]]]:
-    """Return what each layer of a staged model can adapt."""
+    """Return the adaptable modules of each layer of a staged model."""
     payload = job.input(lock, "model_lock").payload
     if "adaptable" not in payload:
         raise UserError(
@@ -46,4 +46,4 @@ def _adaptable(job: Job, lock: Path) -> list[dict[str, list[str]]]:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

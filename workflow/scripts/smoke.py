@@ -13,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import machine
 
 # What decides whether jobs of this study stay offline and where they keep what they read.
@@ -68,4 +68,4 @@ def seen(asked: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.cli import step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 
 SETTINGS = {"draws", "batches", "score", "budget_percent"}
 
 
-def checked(section: Any) -> dict[str, dict[str, Any]]:
-    """Return the settings of each model; by hand some may lack."""
+def check_section(section: Any) -> dict[str, dict[str, Any]]:
+    """Return the settings of each model; refuse incomplete ones, as a call by hand may give."""
     whole = isinstance(section, dict) and all(isinstance(s, dict) and {*s} == SETTINGS for s in section.values())
     if not whole or not section:
         expected = f"the settings section stability (of each model: {', '.join(sorted(SETTINGS))})"
@@ -33,7 +33,7 @@ def main() -> None:
     from aletheia.analysis import stability
     from aletheia.report import plot_style, stability_figure
 
-    by_model = checked(args.config.get("stability"))
+    by_model = check_section(args.config.get("stability"))
     plots = [args.out.with_name(f"stability.{suffix}") for suffix in plot_style.SUFFIXES]
     with Job(args.step, inputs=args.draws, outputs=[args.out, *plots]) as job:
         if job.done:
@@ -44,12 +44,12 @@ def main() -> None:
         for model, settings in by_model.items():
             draws = [job.input(path, "probe").payload for path in args.draws if path.parent.name == model]
             models[model] = stability.model_stability(model, draws, **settings)
-        job.artifact(args.out, kind="stability", payload={"models": models})
+        job.write_json(args.out, kind="stability", payload={"models": models})
         with mpl.rc_context(plot_style.rc(style)):
-            figure = stability_figure.draw_stability(models, style)
+            figure = stability_figure.plot_stability(models, style)
             for path in plots:
-                job.artifact(path, write=lambda path: plot_style.save(figure, path), about={"figure": "stability"})
+                job.write_file(path, write=lambda path: plot_style.save(figure, path), about={"figure": "stability"})
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

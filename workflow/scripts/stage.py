@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.cli import step_parser
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.provenance.staged_files import LOCK, checked_folder
@@ -27,7 +27,7 @@ from aletheia.study.registry_entries import check_source
 REGISTRIES = {"model": Path("config/models.yaml"), "data": Path("config/data.yaml")}
 
 
-def registered(what: str, name: str) -> dict[str, Any]:
+def registry_entry(what: str, name: str) -> dict[str, Any]:
     """Return a registry's entry, for calls by hand (a rule passes it)."""
     from aletheia.study.registries import read_data, read_models
 
@@ -66,7 +66,7 @@ def main() -> None:
     if not args.out.name.endswith(LOCK):
         raise UserError(f"--out {args.out}: expected a path that ends in {LOCK}")
     if args.what not in args.config:
-        args.config[args.what] = registered(args.what, args.name)
+        args.config[args.what] = registry_entry(args.what, args.name)
     elif not args.lineage:
         from aletheia.study.registries import expect_entry
 
@@ -81,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

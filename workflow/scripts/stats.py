@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study import report_contents
@@ -25,9 +25,9 @@ def write_table(job: Job, table: Table, folder: Path) -> None:
     from aletheia.report import table_text
 
     stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
-    job.artifact(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
+    job.write_file(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
     for suffix, text in ((".md", table_text.markdown(table)), (".tex", table_text.latex(table))):
-        job.artifact(
+        job.write_file(
             stem.with_suffix(suffix),
             write=lambda path, text=text: path.write_text(text, encoding="utf-8"),
             about=about,
@@ -68,13 +68,13 @@ def main() -> None:
             return
         start.work_begins()
         found, paper = summary.summarise(table), paper_tables.load_published(args.published)
-        job.artifact(first[0], kind="stats", payload=found)
+        job.write_json(first[0], kind="stats", payload=found)
         compared = arms.arm_table(found)
         about = {"rows": len(compared), "columns": list(compared.columns)}
-        job.artifact(first[1], write=lambda path: ledger.write_csv(compared, path), about=about)
+        job.write_file(first[1], write=lambda path: ledger.write_csv(compared, path), about=about)
         for report, name in analyses.items():
             text = texts[report](found)
-            job.artifact(args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8"))
+            job.write_file(args.stats_dir / name, write=lambda path, text=text: path.write_text(text, encoding="utf-8"))
         for number in wanted:
             own = number == report_contents.ARMS_TABLE
             made = arms_table.arms_table(found) if own else tables.TABLES[number](found, paper)
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aletheia.errors import UserError, guarded
+from aletheia.errors import UserError, run_main
 from aletheia.study.report_contents import FINDINGS
 
 
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.cli import step_parser
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
@@ -28,8 +28,8 @@ def main() -> None:
         about = token_table.about_table(*locks, job.config["encoding"], encoded)
         tokens = {kind: len(rows.ids) for kind, rows in encoded.items()}
         print("tokens: " + ", ".join(f"{number} of {kind} rows" for kind, number in tokens.items()))
-        job.artifact(args.out, write=lambda path: token_table.write_table(path, encoded), about=about)
+        job.write_file(args.out, write=lambda path: token_table.write_table(path, encoded), about=about)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from aletheia.cli import SEED, THREADS, step_parser, whole_number
-from aletheia.errors import guarded
+from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 
 def arguments() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the arguments of the command line."""
     parser = step_parser(
         "train", __doc__, script=__file__, sections=("run", "model", "encoding", "adapter", "arm", "training")
     )
@@ -70,13 +70,13 @@ def main() -> None:
         )
         finished = run.execute(given, job.config, checkpoint, events=args.events if args.tensorboard else None)
         card = finished.card(given, job.config, job.lineage)
-        job.artifact(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
+        job.write_file(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)
         reason = f" ({payload['reason']})" if payload["reason"] else ""
         print(f"run: {payload['status']}{reason}, held-out loss {payload['eval_loss']}")
-        job.artifact(args.out, kind="run", payload=payload, observed=finished.observed)
+        job.write_json(args.out, kind="run", payload=payload, observed=finished.observed)
         checkpoint.remove()
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -21,7 +21,7 @@ try:
     import jsonschema  # noqa: F401 - not before the first artifact is read otherwise
 
     from aletheia.audit import inventory, sidecars, verification
-    from aletheia.errors import UserError, guarded
+    from aletheia.errors import UserError, run_main
 except ModuleNotFoundError as error:
     # Where a bundle is checked, nothing need be installed but this.
     print(f"error: expected the package {error.name} and found none; pip install jsonschema pyyaml", file=sys.stderr)
@@ -68,14 +68,12 @@ def main() -> None:
     if args.json:
         print(json.dumps(asdict(found), indent=1))
     else:
-        print(*inventory.condensed(found.findings), sep="\n", end="\n" if found.findings else "")
-        print(
-            *(f"note: {line}" for line in inventory.condensed(found.notes)), sep="\n", end="\n" if found.notes else ""
-        )
+        print(*inventory.condense(found.findings), sep="\n", end="\n" if found.findings else "")
+        print(*(f"note: {line}" for line in inventory.condense(found.notes)), sep="\n", end="\n" if found.notes else "")
         left_out = f", {found.omitted} files left out of this bundle" if found.omitted else ""
         print(f"{found.checked} artifacts checked, {len(found.findings)} findings{left_out}")
     raise SystemExit(1 if found.findings else 0)
 
 
 if __name__ == "__main__":
-    guarded(main)
+    run_main(main)

@@ -35,7 +35,7 @@ THREADS = whole_number(1)
 
 
 class StepParser(argparse.ArgumentParser):
-    """An argument parser whose result carries ``step``, what a job needs to know, and its ``config`` by section."""
+    """An argument parser whose result has ``step`` (what a job needs to know) and ``config`` (settings by section)."""
 
     def __init__(self, step: str, description: str | None, *, script: str, sections: Sequence[str]) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +46,7 @@ class StepParser(argparse.ArgumentParser):
             "--lineage",
             nargs="*",
             default=[],
-            metavar="TOKEN",
+            metavar="FACT",
             help="what a rule passes: code:NAME=DIGEST, env:FILE=DIGEST, config:SECTION=JSON, inputs:declared=DIGEST",
         )
         group.add_argument("--attempt", type=int, default=1, help="which try of the job this is (default: %(default)s)")
@@ -63,28 +63,28 @@ class StepParser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:
         """Parse, and gather ``--lineage``, ``--set``, ``--attempt`` and ``--seed`` into ``step``."""
         parsed = super().parse_args(args, namespace)
-        tokens = lineage.parse_tokens(parsed.lineage)
-        parsed.config, parsed.declared_inputs = tokens["config"], tokens["inputs"].get("declared")
+        facts = lineage.parse_facts(parsed.lineage)
+        parsed.config, parsed.declared_inputs = facts["config"], facts["inputs"].get("declared")
         by_hand = not parsed.lineage and bool(self.sections)
         if by_hand:
-            # Only by hand (lineage.NOT_DECISIVE): a rule brings every setting.
+            # For calls by hand alone (lineage.NOT_DECISIVE): a rule passes every setting.
             from aletheia.study.schema import section_defaults
 
             parsed.config = {name: section_defaults(name) for name in self.sections}
-        self._by_hand(parsed, closed=by_hand)
+        self._apply_settings(parsed, closed=by_hand)
         parsed.step = Step(
             name=self.step,
             script=self.script,
             config=parsed.config,
-            environment=tokens["env"],
+            environment=facts["env"],
             seed=getattr(parsed, "seed", None),
             attempt=parsed.attempt,
         )
         return parsed
 
     @staticmethod
-    def _by_hand(parsed: argparse.Namespace, *, closed: bool) -> None:
-        """Put the settings of ``--set`` over those that are there."""
+    def _apply_settings(parsed: argparse.Namespace, *, closed: bool) -> None:
+        """Apply the settings of ``--set`` on top of the present ones."""
         given: dict[str, Any] = {}
         names = [item.partition("=")[0] for item in parsed.set]
         for item in parsed.set:
@@ -100,7 +100,7 @@ class StepParser(argparse.ArgumentParser):
 
 
 def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) -> None:
-    """Put one ``section.key=value`` (the value is YAML) into ``config``.
+    """Set one ``section.key=value`` (the value is YAML) in ``config``.
 
     Parameters
     ----------
@@ -114,12 +114,12 @@ def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) ->
     Raises
     ------
     UserError
-        When the item has no ``=``, no section or a value that is no YAML, names what is unknown, or leads through
-        what is no mapping.
+        When the item has no ``=`` or no section, its value is no YAML, its section or key is unknown, or a value on
+        the way to its key is no mapping.
     """
-    name, found, value = item.partition("=")
+    name, equals, value = item.partition("=")
     keys = name.split(".")
-    if not found or len(keys) < 2 or not all(keys):
+    if not equals or len(keys) < 2 or not all(keys):
         raise UserError(f"--set {item}: expected SECTION.KEY=VALUE, for example training.steps=100")
     if closed:
         _expect_known(config, keys, item)
@@ -140,18 +140,18 @@ def apply_setting(config: dict[str, Any], item: str, *, closed: bool = False) ->
 
 
 def _expect_known(config: Mapping[str, Any], keys: Sequence[str], item: str) -> None:
-    """Stop at a section that the step does not read, or at a key that neither its defaults nor a schema has."""
+    """Refuse a section that the step does not read, and a key that is in neither its defaults nor a schema."""
     from aletheia.study.schema import section_keys
     from aletheia.study.schema_sentences import nearest
 
-    there: Any = config
+    node: Any = config
     for depth, key in enumerate(keys):
-        known = [*there] if isinstance(there, Mapping) else []
+        known = [*node] if isinstance(node, Mapping) else []
         known += section_keys(keys[:depth]) if depth else []
         if known and key not in known:
-            what = f"key {key!r} in {'.'.join(keys[:depth])}" if depth else f"section {key!r}"
-            raise UserError(f"--set {item}: unknown {what}{nearest(key, list(dict.fromkeys(known)))}")
-        there = there.get(key) if isinstance(there, Mapping) else None
+            unknown = f"key {key!r} in {'.'.join(keys[:depth])}" if depth else f"section {key!r}"
+            raise UserError(f"--set {item}: unknown {unknown}{nearest(key, list(dict.fromkeys(known)))}")
+        node = node.get(key) if isinstance(node, Mapping) else None
 
 
 def step_parser(step: str, description: str | None, *, script: str | Path, sections: Sequence[str] = ()) -> StepParser:
@@ -175,13 +175,13 @@ def step_parser(step: str, description: str | None, *, script: str | Path, secti
 
 
 def evaluation_arguments(parser: argparse.ArgumentParser) -> tuple[Step, dict[str, Any], Path, int]:
-    """Parse what a step that evaluates is called with.
+    """Parse the arguments of a step that evaluates (``evaluate`` or ``generate``).
 
     Returns
     -------
     tuple
-        What runs; paths by the names of :class:`aletheia.evaluation.evaluated_run.EvaluationInputs`; the folder to
-        write to; threads for torch.
+        The step; input paths by the fields of :class:`aletheia.evaluation.evaluated_run.EvaluationInputs`; the output
+        folder; threads for torch.
     """
     parser.add_argument("--model-lock", type=Path, required=True, help="lock file of the staged model")
     parser.add_argument("--run", type=Path, nargs="?", help="run.json to evaluate; the base model without it")
@@ -191,7 +191,7 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> tuple[Step, dict[st
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
     parser.add_argument("--outputs", type=Path, nargs="+", required=True, help="files to write; their folder decides")
     parsed = parser.parse_args()
-    asked = lineage.task_files(parsed.config["evaluation"]["benchmarks"])
-    step = dataclasses.replace(parsed.step, extra_code=tuple(asked))
+    tasks = lineage.task_files(parsed.config["evaluation"]["benchmarks"])
+    step = dataclasses.replace(parsed.step, extra_code=tuple(tasks))
     inputs = {name: getattr(parsed, name) for name in ("model_lock", "data_lock", "questions", "run", "precision")}
     return step, inputs, parsed.outputs[0].parent, parsed.threads

@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 NO_RIGHT = "expected the right to read, write or run this and was refused; give it to this user"
-REFUSED = {
+REFUSAL_BY_ERRNO = {
     errno.EACCES: NO_RIGHT,
     errno.EPERM: NO_RIGHT,
     errno.EROFS: "expected to write here and found a read-only file system; mount it writable or choose another place",
@@ -30,11 +30,11 @@ class Unreadable(UserError):
         self.path = path
 
 
-def guarded(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None]) -> None:
     """Run a script's ``main``; end with one sentence and status 2 where the user can mend the cause.
 
-    Any other error shows its traceback and ends with status 3, since 1 is a script's to say that it found something.
-    Ctrl-C ends with status 130, as shells have it.
+    Any other error shows its traceback and ends with status 3, since scripts use 1 to say that they found something.
+    Ctrl-C ends with status 130, as in a shell.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def guarded(main: Callable[[], None]) -> None:
 
 
 def _sentence(error: BaseException) -> str | None:
-    """Return what the user can mend; None for any other error."""
+    """Return the sentence for an error that the user can mend; None for any other."""
     if isinstance(error, UserError):
         return str(error)
     full = [cause for cause in _chain(error) if _is_full_disk(cause)]
@@ -66,14 +66,14 @@ def _sentence(error: BaseException) -> str | None:
         return (
             f"the disk is full{where}; nothing half-written was kept, so free some space and run the same command again"
         )
-    # Where no file is named it is no file's matter (a signal, a socket), and the traceback says more.
-    if isinstance(error, OSError) and error.filename and error.errno in REFUSED:
-        return f"{error.filename}: {REFUSED[error.errno]} and run the same command again"
+    # An error without a file name is about something else (a signal, a socket): its traceback says more.
+    if isinstance(error, OSError) and error.filename and error.errno in REFUSAL_BY_ERRNO:
+        return f"{error.filename}: {REFUSAL_BY_ERRNO[error.errno]} and run the same command again"
     return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, or while it was handled: libraries that write wrap a full disk."""
+    """Yield an error, then its causes or contexts: libraries wrap the error of a full disk in one of their own."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -82,6 +82,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_full_disk(error: BaseException) -> bool:
-    """Tell whether an error is a full disk or a quota, by its number, or by its message as from other languages."""
+    """Tell whether an error is a full disk or quota: by its number, or by its text, as from C or Rust."""
     number = error.errno if isinstance(error, OSError) else None
-    return number in FULL or any(os.strerror(one) in str(error) for one in FULL)
+    return number in DISK_FULL_ERRNOS or any(os.strerror(code) in str(error) for code in DISK_FULL_ERRNOS)

@@ -1,4 +1,4 @@
-"""The tables of a study, made of its campaigns' artifacts: the ledger, its views, the scores of layers, the curves."""
+"""The tables of a study, from its campaigns' artifacts: the ledger, its views, the scores of layers, the curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis import pairs
-from aletheia.analysis.consistency import Key, Maker, check_uniform, deviations, mixed_rows
+from aletheia.analysis.consistency import RowSource, RunKey, check_uniform, deviations, mixed_rows
 from aletheia.analysis.curves import curve_table
 from aletheia.analysis.layer_scores import layer_table
 from aletheia.analysis.ledger import BASE, build_ledger
@@ -20,16 +20,16 @@ from aletheia.study.report_contents import CURVE_TABLE, LAYER_TABLE
 
 
 def tables(campaigns: Campaigns) -> list[str]:
-    """Return the names of the tables that :func:`gathered` makes of these campaigns."""
+    """Return the names of the tables that :func:`gather_tables` makes of these campaigns."""
     reports = {report for campaign in campaigns for report in campaign["reports"]}
     wanted = [name for name, (_, needs) in VIEWS.items() if not needs or reports & needs]
-    probing = (run["arm"] in probing_arms(one, run["model"]) for one in campaigns for run in planned_runs(one))
+    probing = (run["arm"] in probing_arms(each, run["model"]) for each in campaigns for run in planned_runs(each))
     wanted += [LAYER_TABLE] if any(probing) else []
     return wanted + ([CURVE_TABLE] if any(campaign.get("curves") for campaign in campaigns) else [])
 
 
-def gathered(
-    campaigns: Campaigns, found: CampaignArtifacts, opened: Callable[[Path, str], artifacts.Artifact]
+def gather_tables(
+    campaigns: Campaigns, paths: CampaignArtifacts, open_artifact: Callable[[Path, str], artifacts.Artifact]
 ) -> dict[str, pd.DataFrame]:
     """Return the tables by file name: the ledger, its views, the layers, and the held-out losses on the way.
 
@@ -37,25 +37,25 @@ def gathered(
     ----------
     campaigns
         As of :func:`aletheia.study.campaign_artifacts.campaign_artifacts`.
-    found
-        Where their artifacts are.
-    opened
-        Gives the artifact of a path and a kind (:meth:`aletheia.provenance.job.Job.input`).
+    paths
+        Of their artifacts.
+    open_artifact
+        Returns the artifact of a path and a kind (:meth:`aletheia.provenance.job.Job.input`).
 
     Raises
     ------
     UserError
-        When a file is missing or changed, or a row was made otherwise than its campaign's others.
+        When a file is missing or changed, or a row was made by other code or settings than its campaign's others.
     """
-    study = _Envelopes(found, opened)
+    study = _Envelopes(paths, open_artifact)
     mixed: dict[tuple[Any, ...], str] = {}
     for campaign in campaigns:
-        rows = {key: study.makers(key, run["benchmarks"]) for key, run in _by_key(campaign)}
-        otherwise = deviations(rows, campaign)
-        check_uniform(campaign, otherwise)
-        for path, what in otherwise.items():
-            print(f"note: campaign {campaign['name']}: {path} was made by other {what}")
-        mixed |= {(campaign["name"], *key): what for key, what in mixed_rows(rows, otherwise).items()}
+        rows = {key: study.sources(key, run["benchmarks"]) for key, run in _by_key(campaign)}
+        differences = deviations(rows, campaign)
+        check_uniform(campaign, differences)
+        for path, names in differences.items():
+            print(f"note: campaign {campaign['name']}: {path} was made by other {names}")
+        mixed |= {(campaign["name"], *key): names for key, names in mixed_rows(rows, differences).items()}
     ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed, study.turns)
     frames = {name: VIEWS[name][0](ledger) for name in tables(campaigns) if name in VIEWS}
     if study.probes:
@@ -66,7 +66,7 @@ def gathered(
     return frames
 
 
-# What each table shows of the ledger, and the reports that ask for it.
+# The view of the ledger in each table, and the reports that need it; an empty set: every study has it.
 VIEWS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], set[str]]] = {
     "ledger.csv": (lambda ledger: ledger, set()),
     "RESULTS_MASTER.csv": (pairs.results_master, {"speed"}),
@@ -77,21 +77,21 @@ VIEWS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], set[str]]] = {
 class _Envelopes:
     """The artifacts of :class:`~aletheia.study.campaign_artifacts.CampaignArtifacts`, read and checked once."""
 
-    def __init__(self, found: CampaignArtifacts, opened: Callable[[Path, str], artifacts.Artifact]) -> None:
-        self._opened = opened
+    def __init__(self, paths: CampaignArtifacts, open_artifact: Callable[[Path, str], artifacts.Artifact]) -> None:
+        self._open_artifact = open_artifact
         self._paths: dict[int, tuple[str, Any]] = {}
-        self.runs = self._by_payload(found.runs, "run", "model", "arm", "seed")
-        self.evaluations = self._by_payload(found.evaluations, "evaluation", "model", "arm", "seed", "benchmark")
-        self.probes = {key: self._read(path, "probe") for key, path in found.probes.items()}
-        self.selections = {key: self._read(path, "selection") for key, path in found.selections.items()}
-        self.tokens = {model: self._read(path, "file") for model, path in found.tokens.items()}
-        self.plans = {key: self._read(path, "batches") for key, path in found.plans.items()}
-        self.precisions = {model: self._read(path, "precision") for model, path in found.precisions.items()}
-        self.generations = {key: self._read(path, "file") for key, path in found.generations.items()}
-        self.turns = {key: self._read(path, "paired") for key, path in found.turns.items()}
+        self.runs = self._by_payload(paths.runs, "run", "model", "arm", "seed")
+        self.evaluations = self._by_payload(paths.evaluations, "evaluation", "model", "arm", "seed", "benchmark")
+        self.probes = {key: self._read(path, "probe") for key, path in paths.probes.items()}
+        self.selections = {key: self._read(path, "selection") for key, path in paths.selections.items()}
+        self.tokens = {model: self._read(path, "file") for model, path in paths.tokens.items()}
+        self.plans = {key: self._read(path, "batches") for key, path in paths.plans.items()}
+        self.precisions = {model: self._read(path, "precision") for model, path in paths.precisions.items()}
+        self.generations = {key: self._read(path, "file") for key, path in paths.generations.items()}
+        self.turns = {key: self._read(path, "paired") for key, path in paths.turns.items()}
 
-    def makers(self, key: Key, benchmarks: Iterable[str]) -> list[Maker]:
-        """Return the artifacts that make a row: probe to run, its evaluations and its base model's, its turns."""
+    def sources(self, key: RunKey, benchmarks: Iterable[str]) -> list[RowSource]:
+        """Return the artifacts of a row: probe to run, evaluations of run and base model, and measurement in turns."""
         model, _, seed = key
         base = (model, BASE, None)
         own = [self.probes.get(key), self.selections.get(key), self.plans.get((model, seed)), self.runs.get(key)]
@@ -100,14 +100,14 @@ class _Envelopes:
         shared = [self.tokens.get(model), self.precisions.get(model), self.generations.get(base)]
         shared += [self.evaluations.get((*base, name)) for name in benchmarks]
         return [
-            Maker(*self._paths[id(envelope)], shared=group is shared)
+            RowSource(*self._paths[id(envelope)], shared=group is shared)
             for group in (own, shared)
             for envelope in group
             if envelope is not None
         ]
 
     def _read(self, path: Path, kind: str) -> dict[str, Any]:
-        envelope = self._opened(path, kind).envelope
+        envelope = self._open_artifact(path, kind).envelope
         self._paths[id(envelope)] = (path.as_posix(), envelope)
         return envelope
 
@@ -116,5 +116,5 @@ class _Envelopes:
         return {tuple(envelope["payload"][name] for name in key): envelope for envelope in envelopes}
 
 
-def _by_key(campaign: Mapping[str, Any]) -> Iterable[tuple[Key, Mapping[str, Any]]]:
+def _by_key(campaign: Mapping[str, Any]) -> Iterable[tuple[RunKey, Mapping[str, Any]]]:
     return (((run["model"], run["arm"], run["seed"]), run) for run in planned_runs(campaign))

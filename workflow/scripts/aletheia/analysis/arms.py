@@ -1,6 +1,6 @@
 """Every arm against the standard one of its model and seed, measure by measure, from the ledger alone.
 
-An arm may have any name; the standard one is :data:`aletheia.study.arms.BASELINE`. A comparison is an estimate with
+An arm may have any name; the standard one is :data:`aletheia.study.arms.STD`. A comparison is an estimate with
 ``unit`` (what n counts), ``planned`` (pairs that the campaign plans) and ``lost`` (those without a value: a run of the
 pair failed or was resumed, or never reached the loss).
 """
@@ -16,18 +16,18 @@ import pandas as pd
 from aletheia.analysis.benchmarks import questions_in, stem_of
 from aletheia.analysis.stats import estimate, paired_test
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT, RETENTION
 
 Comparison = dict[str, Any]
 Comparisons = dict[str, dict[str, Comparison]]  # by arm, then by measure
 LOSS = "heldout_loss_difference"
-# Of the loss on general text: what an arm changed more than std, and what std changed.
+# Loss on general text: an arm's minus std's, and std's minus the base model's.
 RETENTION_LOSS, RETENTION_FROM_BASE = "retention_loss_difference", "retention_loss_from_base"
-# What arms cost in time, as 100·(1 − t_arm / t_std): measured in turns, and what the runs themselves took.
+# Speedups, 100·(1 − t_arm / t_std): measured in turns, and from the wall clock of the runs.
 TURNS, TURNS_WITH_PROBE = "speedup_percent", "speedup_with_probe_percent"
 WALL_CLOCK, WALL_CLOCK_WITH_PROBE = "wall_clock_speedup_percent", "wall_clock_speedup_with_probe_percent"
-SAME_ARM = "aa_speedup_percent"  # std against itself, in turns: what the clock says where nothing differs
+SAME_ARM = "aa_speedup_percent"  # std against itself, in turns: the noise of the measurement
 _TURNS = {TURNS: "turns_ratio", TURNS_WITH_PROBE: "turns_ratio_with_probe"}
 COLUMNS = (
     *("campaign", "model", "arm", "measure", "unit", "n", "mean", "low", "high"),
@@ -36,8 +36,8 @@ COLUMNS = (
 ALL_MODELS = "all"  # in the column model
 
 
-def matched(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of std and those of an arm, by the seeds that have both.
+def pair_by_seed(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of std and of an arm, each indexed by the seeds that have both.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def matched(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     arm
         Its name.
     """
-    std, own = (rows[rows["arm"] == name].set_index("seed") for name in (BASELINE, arm))
+    std, own = (rows[rows["arm"] == name].set_index("seed") for name in (STD, arm))
     seeds = own.index.intersection(std.index)
     return std.loc[seeds], own.loc[seeds]
 
@@ -54,7 +54,7 @@ def matched(rows: pd.DataFrame, arm: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def has_pairs(ledger: pd.DataFrame) -> bool:
     """Tell whether some campaign has a model with the standard arm and another one."""
     arms = ledger.groupby(["campaign", "model"])["arm"].agg(set)
-    return any(BASELINE in own and len(own) > 1 for own in arms)
+    return any(STD in own and len(own) > 1 for own in arms)
 
 
 def against_std(rows: pd.DataFrame) -> Comparisons:
@@ -68,73 +68,73 @@ def against_std(rows: pd.DataFrame) -> Comparisons:
     rows
         The ledger's, of one campaign and model.
     """
-    found: Comparisons = {}
+    comparisons: Comparisons = {}
     for arm in dict.fromkeys(rows["arm"]):
-        std, own = matched(rows, arm)
+        std, own = pair_by_seed(rows, arm)
         if len(own):
-            found[arm] = _from_base(own) if arm == BASELINE else _differences(std, own)
-    return found
+            comparisons[arm] = _from_base(own) if arm == STD else _differences(std, own)
+    return comparisons
 
 
 def geometric(values: Iterable[float]) -> dict[str, Any]:
     """Return the geometric mean of positive values, and the t-interval of the mean of their logarithms, as ratios.
 
-    Twice as long and half as long are then equally far from 1. ``sd`` is None: on this scale it is no difference.
+    On this scale twice and half are equally far from 1. ``sd`` is None, since it would be no difference.
     """
     logs = estimate(np.log(pd.Series(list(values), dtype="float64")))
-    shown = {key: None if logs[key] is None else float(np.exp(logs[key])) for key in ("mean", "low", "high")}
-    return {"n": logs["n"], "sd": None, **shown}
+    ratios = {key: None if logs[key] is None else float(np.exp(logs[key])) for key in ("mean", "low", "high")}
+    return {"n": logs["n"], "sd": None, **ratios}
 
 
-# The others are averaged as they are.
-_HOW: dict[str, Callable[[Iterable[float]], dict[str, Any]]] = {RATIO: geometric}
+# Measures with an estimate of their own; all others have the arithmetic mean.
+_ESTIMATES: dict[str, Callable[[Iterable[float]], dict[str, Any]]] = {RATIO: geometric}
 
 
 def _comparison(measure: str, values: pd.Series, *, unit: str = "seed") -> Comparison:
-    known = values.where(np.isfinite(values) & ((values > 0) | (measure not in _HOW)))
-    found = _HOW.get(measure, estimate)(known)
-    return {"unit": unit, **found, "lost": len(values) - found["n"], "planned": len(values)}
+    valid = values.where(np.isfinite(values) & ((values > 0) | (measure not in _ESTIMATES)))
+    result = _ESTIMATES.get(measure, estimate)(valid)
+    return {"unit": unit, **result, "lost": len(values) - result["n"], "planned": len(values)}
 
 
 def _from_base(std: pd.DataFrame) -> dict[str, Comparison]:
-    """Return what training changed in the standard arm, and in turns its speed against itself."""
-    found = {}
+    """Return the standard arm's changes from the base model and, where timed in turns, its speed against itself."""
+    changes = {}
     for name in (HELDOUT, RETENTION):
         stem = stem_of(name)
-        if _was_asked(std, name):
-            found[f"{stem}_from_base"] = std[stem] - std[f"{stem}_base"]
+        if _was_evaluated(std, name):
+            changes[f"{stem}_from_base"] = std[stem] - std[f"{stem}_base"]
     for name in questions_in(std.columns):
-        if _was_asked(std, name):
-            found[f"{name}_pp_from_base"] = 100 * (std[name] - std[f"{name}_base"])
+        if _was_evaluated(std, name):
+            changes[f"{name}_pp_from_base"] = 100 * (std[name] - std[f"{name}_base"])
         if _has_probability(std, name):
             change = std[f"{name}_probability"] - std[f"{name}_probability_base"]
-            found[f"{name}_probability_pp_from_base"] = 100 * change
-    compared = {measure: _comparison(measure, values) for measure, values in found.items()}
+            changes[f"{name}_probability_pp_from_base"] = 100 * change
+    comparisons = {measure: _comparison(measure, values) for measure, values in changes.items()}
     if _timed_in_turns(std):
-        compared[SAME_ARM] = _in_turns(std, "turns_ratio", std["status"] == "ok")
-    return compared
+        comparisons[SAME_ARM] = _in_turns(std, "turns_ratio", std["status"] == "ok")
+    return comparisons
 
 
 def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
     """Return an arm's comparisons with std; only pairs of runs that both ended well have values."""
-    well = (std["status"] == "ok") & (own["status"] == "ok")
-    timed = well & std["comparable"].fillna(False).astype(bool) & own["comparable"].fillna(False).astype(bool)
+    both_ok = (std["status"] == "ok") & (own["status"] == "ok")
+    timed = both_ok & std["comparable"].fillna(False).astype(bool) & own["comparable"].fillna(False).astype(bool)
     std, own = (side.assign(**_numbers(side)) for side in (std, own))
 
-    def ratio(name: str, where: pd.Series = well) -> pd.Series:
+    def ratio(name: str, where: pd.Series = both_ok) -> pd.Series:
         return own[name].where(where) / std[name]
 
-    values = {LOSS: (own["eval_loss"] - std["eval_loss"]).where(well)}
-    if _was_asked(own, RETENTION):
+    values = {LOSS: (own["eval_loss"] - std["eval_loss"]).where(both_ok)}
+    if _was_evaluated(own, RETENTION):
         stem = stem_of(RETENTION)
-        values[RETENTION_LOSS] = (own[stem] - std[stem]).where(well)
+        values[RETENTION_LOSS] = (own[stem] - std[stem]).where(both_ok)
     for name in questions_in(own.columns):
-        if _was_asked(own, name):
+        if _was_evaluated(own, name):
             base = std[f"{name}_base"]
-            values[f"{name}_extra_pp"] = (100 * (own[name] - base) - 100 * (std[name] - base)).where(well)
+            values[f"{name}_extra_pp"] = (100 * (own[name] - base) - 100 * (std[name] - base)).where(both_ok)
         if _has_probability(own, name):
-            likely = f"{name}_probability"
-            values[f"{likely}_extra_pp"] = (100 * (own[likely] - std[likely])).where(well)
+            column = f"{name}_probability"
+            values[f"{column}_extra_pp"] = (100 * (own[column] - std[column])).where(both_ok)
     values[WALL_CLOCK] = 100 * (1 - ratio("training_seconds", timed))
     values[WALL_CLOCK_WITH_PROBE] = 100 * (1 - ratio("total_seconds", timed))
     if RATIO in own and std[RATIO].notna().any():
@@ -143,23 +143,23 @@ def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
     values["trainable_parameters_ratio"] = ratio("trainable_parameters")
     values["peak_memory_ratio"] = ratio("peak_memory_bytes")
     values["probe_share_percent"] = 100 * (own["probe_seconds"] / own["total_seconds"]).where(timed)
-    found = {measure: _comparison(measure, of_seeds) for measure, of_seeds in values.items()}
-    found[LOSS]["p"] = paired_test(own["eval_loss"].where(well), std["eval_loss"].where(well))["p"]
+    comparisons = {measure: _comparison(measure, of_seeds) for measure, of_seeds in values.items()}
+    comparisons[LOSS]["p"] = paired_test(own["eval_loss"].where(both_ok), std["eval_loss"].where(both_ok))["p"]
     if _timed_in_turns(own):
-        found |= {measure: _in_turns(own, column, well) for measure, column in _TURNS.items() if column in own}
-    return found
+        comparisons |= {measure: _in_turns(own, column, both_ok) for measure, column in _TURNS.items() if column in own}
+    return comparisons
 
 
-def _was_asked(rows: pd.DataFrame, benchmark: str) -> bool:
-    """Tell whether these runs were evaluated on a benchmark; a ledger lacks the columns of what no campaign asks."""
+def _was_evaluated(rows: pd.DataFrame, benchmark: str) -> bool:
+    """Tell whether these runs were evaluated on a benchmark; a ledger has the columns of its own benchmarks only."""
     status = f"{benchmark}_status"
     return status in rows and bool(rows[status].notna().any())
 
 
 def _has_probability(rows: pd.DataFrame, benchmark: str) -> bool:
-    """Tell whether the probability of the right choice is known; earlier evaluations noted none."""
-    likely = f"{benchmark}_probability"
-    return likely in rows and bool(rows[likely].notna().any())
+    """Tell whether the ledger has the probability of the right choice, which earlier evaluations did not record."""
+    column = f"{benchmark}_probability"
+    return column in rows and bool(rows[column].notna().any())
 
 
 def _numbers(side: pd.DataFrame) -> dict[str, pd.Series]:
@@ -167,28 +167,28 @@ def _numbers(side: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _timed_in_turns(rows: pd.DataFrame) -> bool:
-    """Tell whether a campaign has arms timed in turns; other ledgers lack the columns, other campaigns the values."""
+    """Tell whether a campaign has arms timed in turns: others have no such columns, or empty ones."""
     return any(name in rows and rows[name].notna().any() for name in ("turns_ratio", "turns_status"))
 
 
-def _in_turns(rows: pd.DataFrame, column: str, well: pd.Series) -> Comparison:
+def _in_turns(rows: pd.DataFrame, column: str, both_ok: pd.Series) -> Comparison:
     """Return the speedup, 100·(1 − 1/ratio) with ratio = t_std / t_arm, of arms that took turns.
 
-    Over seeds the t-interval of the seeds' speedups, which vary by their rounds too, so that it holds both parts; of
-    one seed the bootstrap interval over its rounds, and n counts these.
+    Over several seeds with the t-interval of the seeds' speedups, which includes the variation over rounds; of one seed
+    with the bootstrap interval over its rounds, whose number is n.
     """
-    ratio = rows[column].astype("float64").where(well)
+    ratio = rows[column].astype("float64").where(both_ok)
     if "turns_status" in rows:
-        # A campaign may time its first seeds alone; of the others nothing is lost.
+        # Seeds that the campaign does not time in turns are not planned here, so they are not lost either.
         ratio = ratio[rows["turns_status"].notna()]
-    found = _comparison(TURNS, 100 * (1 - 1 / ratio))
-    if found["n"] == 1:
+    comparison = _comparison(TURNS, 100 * (1 - 1 / ratio))
+    if comparison["n"] == 1:
         seed = ratio.first_valid_index()
         low, high, rounds = (rows.at[seed, name] for name in (f"{column}_low", f"{column}_high", "turns_rounds"))
         if pd.notna(low) and pd.notna(high) and pd.notna(rounds):
             bounds = {"low": 100 * (1 - 1 / float(low)), "high": 100 * (1 - 1 / float(high))}
-            found |= {"unit": "round", "n": int(rounds), **bounds}
-    return found
+            comparison |= {"unit": "round", "n": int(rounds), **bounds}
+    return comparison
 
 
 def over_models(models: Sequence[Mapping[str, Any]]) -> Comparisons:
@@ -202,8 +202,8 @@ def over_models(models: Sequence[Mapping[str, Any]]) -> Comparisons:
     means: dict[str, dict[str, list[float | None]]] = {}
     for model in models:
         for arm, measures in model["against_std"].items() if model["headline"] else ():
-            for measure, found in measures.items():
-                means.setdefault(arm, {}).setdefault(measure, []).append(found["mean"])
+            for measure, comparison in measures.items():
+                means.setdefault(arm, {}).setdefault(measure, []).append(comparison["mean"])
     return {
         arm: {
             measure: _comparison(measure, pd.Series(values, dtype="float64"), unit="model")
@@ -219,16 +219,16 @@ def arm_table(summary: Mapping[str, Any]) -> pd.DataFrame:
     Parameters
     ----------
     summary
-        What :func:`aletheia.analysis.summary.summarise` returned.
+        Of :func:`aletheia.analysis.summary.summarise`.
     """
     rows = [
-        {"campaign": campaign["name"], "model": model, "arm": arm, "measure": measure, **found}
+        {"campaign": campaign["name"], "model": model, "arm": arm, "measure": measure, **comparison}
         for campaign in summary["campaigns"]
-        for model, compared in (
+        for model, comparisons in (
             *((model["model"], model["against_std"]) for model in campaign["models"]),
             (ALL_MODELS, campaign["against_std"]),
         )
-        for arm, measures in compared.items()
-        for measure, found in measures.items()
+        for arm, measures in comparisons.items()
+        for measure, comparison in measures.items()
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,7 +1,7 @@
 """The arm that selects layers by gradient against arms that choose them otherwise, paired by seed.
 
-Only such a comparison says what the selection itself is worth: against the standard arm it is mixed with training fewer
-layers.
+Only such a comparison measures the selection itself: against the standard arm its effect is mixed with that of training
+fewer layers.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import pandas as pd
 
 from aletheia.analysis import arms, turns
 from aletheia.analysis.equal_settings import COLUMN
-from aletheia.analysis.pairs import MATCHED, SELECTED, speedup_percent
+from aletheia.analysis.pairs import ALE, CM, speedup_percent
 from aletheia.analysis.stats import estimate
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 
 def selecting_arm(rows: pd.DataFrame) -> str | None:
-    """Return the arm that a campaign is about: ``ale``, else the first one that was probed; None where there is none.
+    """Return the arm whose selection a campaign tests: ``ale``, else the first probed arm; None where there is none.
 
     Parameters
     ----------
     rows
-        The ledger's, of one campaign. Of the arms that were probed, one with as many steps as std comes first.
+        The ledger's, of one campaign. Probed arms with as many steps as std come first.
     """
-    names = [arm for arm in dict.fromkeys(rows["arm"]) if arm != BASELINE]
-    if SELECTED in names:
-        return SELECTED
+    names = [arm for arm in dict.fromkeys(rows["arm"]) if arm != STD]
+    if ALE in names:
+        return ALE
     probed = [arm for arm in names if _is_probed(rows[rows["arm"] == arm])]
-    steps = rows.loc[rows["arm"] == BASELINE, "steps"].max()
+    steps = rows.loc[rows["arm"] == STD, "steps"].max()
     equal = [arm for arm in probed if rows.loc[rows["arm"] == arm, "steps"].max() == steps]
     return next(iter([*equal, *probed]), None)
 
@@ -42,10 +42,11 @@ def _is_probed(rows: pd.DataFrame) -> bool:
 def against_controls(rows: pd.DataFrame, arm: str | None) -> arms.Comparisons:
     """Return ``{control: {measure: comparison}}`` of an arm − each control, of one campaign and model.
 
-    A control is another arm that has as many steps, adapts fewer layers than std, and where the ledger says so differs
-    from std in the same settings as the arm; ``cm`` is none, for its time may have bought it no step. Measures are the
-    difference of held-out losses, and the arm's speedup over the control, 100·(1 − t_arm / t_control), probes counted:
-    in turns where both were timed so (each against std, so that t_arm / t_control = ratio_control / ratio_arm).
+    A control is another arm with as many steps that adapts fewer layers than std and, where the ledger has settings,
+    differs from std in the same ones as the arm. ``cm`` is never a control, even if its time allows no further step.
+    Measures are the difference of held-out losses, and the arm's speedup over the control, 100·(1 − t_arm / t_control),
+    probes included; in turns where both were timed in turns (each with std, so t_arm / t_control = ratio_control /
+    ratio_arm).
 
     Parameters
     ----------
@@ -54,41 +55,41 @@ def against_controls(rows: pd.DataFrame, arm: str | None) -> arms.Comparisons:
     arm
         As of :func:`selecting_arm`.
     """
-    own, std = (rows[rows["arm"] == name].set_index("seed") for name in (arm, BASELINE))
+    own, std = (rows[rows["arm"] == name].set_index("seed") for name in (arm, STD))
     if own.empty or std.empty:
         return {}
-    found = {}
+    comparisons = {}
     for name in dict.fromkeys(rows["arm"]):
         other = rows[rows["arm"] == name].set_index("seed")
         seeds = own.index.intersection(other.index)
-        if name not in (arm, BASELINE, MATCHED) and len(seeds) and _is_control(other, own, std):
-            found[name] = _differences(own.loc[seeds], other.loc[seeds])
-    return found
+        if name not in (arm, STD, CM) and len(seeds) and _is_control(other, own, std):
+            comparisons[name] = _differences(own.loc[seeds], other.loc[seeds])
+    return comparisons
 
 
 def _is_control(other: pd.DataFrame, own: pd.DataFrame, std: pd.DataFrame) -> bool:
-    # Of a run that failed early the ledger knows neither; what is missing is equal to nothing and below nothing.
+    # The ledger has neither for a run that failed early; comparisons with a missing value are false.
     steps, layers = (other[name].astype("float64").max() for name in ("steps", "layers_adapted"))
     fewer = layers < std["layers_adapted"].astype("float64").max()
-    return bool(fewer and steps == own["steps"].astype("float64").max()) and _said_to_differ(other) == _said_to_differ(
-        own
-    )
+    same_steps = steps == own["steps"].astype("float64").max()
+    return bool(fewer and same_steps) and _differing_settings(other) == _differing_settings(own)
 
 
-def _said_to_differ(rows: pd.DataFrame) -> set[str]:
+def _differing_settings(rows: pd.DataFrame) -> set[str]:
+    """Return the settings in which an arm differs from std, as its ledger rows name them."""
     if COLUMN not in rows:
         return set()
-    ended = rows.loc[rows["status"] == "ok", COLUMN].dropna()
-    return {name for names in ended for name in names.split()}
+    cells = rows.loc[rows["status"] == "ok", COLUMN].dropna()
+    return {name for names in cells for name in names.split()}
 
 
 def _differences(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, arms.Comparison]:
-    well = (own["status"] == "ok") & (other["status"] == "ok")
-    timed = well & own["comparable"].fillna(False).astype(bool) & other["comparable"].fillna(False).astype(bool)
-    values = {arms.LOSS: (own["eval_loss"] - other["eval_loss"]).where(well)}
+    both_ok = (own["status"] == "ok") & (other["status"] == "ok")
+    timed = both_ok & own["comparable"].fillna(False).astype(bool) & other["comparable"].fillna(False).astype(bool)
+    values = {arms.LOSS: (own["eval_loss"] - other["eval_loss"]).where(both_ok)}
     if turns.STATUS in own and all(side[turns.WITH_PROBE].notna().any() for side in (own, other)):
-        ratio = (own[turns.WITH_PROBE] / other[turns.WITH_PROBE]).where(well)
-        # A campaign may time its first seeds alone; of the others nothing is lost.
+        ratio = (own[turns.WITH_PROBE] / other[turns.WITH_PROBE]).where(both_ok)
+        # Seeds that the campaign does not time in turns are not planned here, so they are not lost either.
         timed_in_turns = own[turns.STATUS].notna() & other[turns.STATUS].notna()
         values[arms.TURNS_WITH_PROBE] = speedup_percent(ratio[timed_in_turns])
     else:
@@ -98,8 +99,8 @@ def _differences(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, arms.Compa
 
 
 def _comparison(values: pd.Series) -> arms.Comparison:
-    found = estimate(values.astype("float64"))
-    return {"unit": "seed", **found, "lost": len(values) - found["n"], "planned": len(values)}
+    result = estimate(values.astype("float64"))
+    return {"unit": "seed", **result, "lost": len(values) - result["n"], "planned": len(values)}
 
 
 def over_models(models: Sequence[Mapping[str, Any]]) -> arms.Comparisons:

@@ -1,4 +1,4 @@
-"""Held-out losses on the way as one table: a row a campaign, run and point of its curve."""
+"""Held-out losses during training as one table: a row a campaign, run and point of its curve."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ COLUMNS = {
 
 
 def curve_table(campaigns: Sequence[Mapping[str, Any]], runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.DataFrame:
-    """Return ``curves.csv``: training seconds (the probe left out) and held-out loss in nats after so many steps.
+    """Return ``curves.csv``: step, training seconds (without the probe) and held-out loss in nats of each point.
 
-    A run that failed has the points that it reached. Seconds are empty where a run was killed and resumed, since what
-    the start of a process costs is in them twice; a loss is empty where it was not finite.
+    A run that failed has the points that it reached. Seconds are empty where a run was killed and resumed, since they
+    contain the start of a process twice; a loss is empty where it was not finite.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def curve_table(campaigns: Sequence[Mapping[str, Any]], runs: Mapping[Hashable, 
             if len(seconds) != len(curve) or not observed.get("time", {}).get("comparable", True):
                 seconds = [None] * len(curve)
             rows += [
-                {"campaign": campaign["name"], **key, **point, "seconds": at}
-                for point, at in zip(curve, seconds, strict=True)
+                {"campaign": campaign["name"], **key, **point, "seconds": after}
+                for point, after in zip(curve, seconds, strict=True)
             ]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 

@@ -1,7 +1,4 @@
-"""Degenerate answers as a cell of the ledger.
-
-What is counted stands in :mod:`aletheia.evaluation.degenerate`.
-"""
+"""Degenerate answers as a cell of the ledger; :mod:`aletheia.evaluation.degenerate` counts them."""
 
 from __future__ import annotations
 
@@ -10,16 +7,16 @@ from typing import Any
 
 
 def degenerate_cell(degenerate: Sequence[Mapping[str, Any]] | None) -> str | None:
-    """Return an evaluation's ``degenerate`` as a cell of the ledger: ``one_choice A: 24``; None where nothing is.
+    """Return an evaluation's ``degenerate`` as a cell of the ledger: ``one_choice A: 24``; None where there is none.
 
-    Several kinds are parted by ``"; "``.
+    Kinds are separated by ``"; "``.
     """
-    parts = [" ".join(filter(None, (one["kind"], one.get("answer")))) + f": {one['n']}" for one in degenerate or ()]
+    parts = [" ".join(filter(None, (kind["kind"], kind.get("answer")))) + f": {kind['n']}" for kind in degenerate or ()]
     return "; ".join(parts) or None
 
 
 def degenerate_counts(degenerate: Any) -> dict[str, int]:
-    """Return how many answers are degenerate, by kind, of a cell of the ledger."""
+    """Return the number of degenerate answers by kind, from a cell of the ledger."""
     if not isinstance(degenerate, str):
         return {}
     parts = (part.rsplit(": ", 1) for part in degenerate.split("; "))

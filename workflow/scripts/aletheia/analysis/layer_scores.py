@@ -1,4 +1,4 @@
-"""The tidy table of what the probes say: one row a layer of each probe."""
+"""The tidy table of probe scores: one row a layer of each probe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The ledger: one tidy table between measuring and analysing, one row for each run of each campaign.
 
-A run that two campaigns share gives a row in each. A run that failed is a row with its status, its reason and
-empty cells; nothing is filled in for it. What analyses read from it stands in :mod:`aletheia.analysis.pairs`.
+A run that two campaigns share has a row in each. A run that failed has a row with its status, its reason and empty
+cells. Its views are in :mod:`aletheia.analysis.pairs`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from aletheia.provenance.machine_load import busy_reason
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
 
-BASELINE, BASE = "std", "base"
-# What must be equal in base and run for a delta to mean anything.
-ASKED_BY = (
+STD, BASE = "std", "base"
+# Conditions of an evaluation that must be equal in base model and run, or their difference means nothing.
+CONDITIONS = (
     "questions_sha256",
     "task_version",
     "num_fewshot",
@@ -78,11 +78,11 @@ _RUN_COLUMNS = {
 }
 _END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
-# Those of every ledger; and all that a ledger may have, with what only some campaigns ask besides.
+# The columns of every ledger, and all that a ledger may have, with those of some campaigns only.
 COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
 ALL_COLUMNS = (
     COLUMNS
-    | {n: kind for one in BENCHMARKS for n, kind in {**ledger_columns(one), **answer_columns(one)}.items()}
+    | {n: kind for name in BENCHMARKS for n, kind in {**ledger_columns(name), **answer_columns(name)}.items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {COLUMN: _TEXT}
     | turns_columns.COLUMNS
@@ -108,16 +108,16 @@ def build_ledger(
     evaluations
         Envelopes of kind ``evaluation`` by (model, arm, seed, benchmark); base: arm "base", seed None.
     mixed
-        What sets a row apart from the others of its campaign, by (campaign, model, arm, seed).
+        The differences of a row from the others of its campaign, by (campaign, model, arm, seed).
     turns
         Envelopes of kind ``paired`` by (model, arm, seed), of campaigns with ``speed: turns``.
 
     Returns
     -------
     pandas.DataFrame
-        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then those
-        of further benchmarks that some campaign asks, of what evaluations note of answers, of held-out losses on the
-        way and of arms timed in turns where there are some, and what differs from std.
+        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
+        there are such, those of further benchmarks, of probabilities and degenerate answers, of held-out losses on the
+        way, of arms timed in turns, and of the differences from std.
 
     Raises
     ------
@@ -126,12 +126,12 @@ def build_ledger(
     """
     rows = [_row(campaign, planned, runs, evaluations) for campaign in campaigns for planned in planned_runs(campaign)]
     further = [name for name in ALL_COLUMNS if name not in COLUMNS and any(name in row for row in rows)]
-    ledger = typed(pd.DataFrame(rows, columns=[*COLUMNS, *further]))
-    twice = ledger[ledger.duplicated(KEY)]
-    if len(twice):
-        name = "/".join(str(part) for part in twice[KEY].iloc[0])
+    ledger = set_column_types(pd.DataFrame(rows, columns=[*COLUMNS, *further]))
+    duplicates = ledger[ledger.duplicated(KEY)]
+    if len(duplicates):
+        name = "/".join(str(part) for part in duplicates[KEY].iloc[0])
         raise UserError(f"campaigns: expected each run once a campaign, found {name} twice; take one out")
-    ledger["paired"] = _paired(ledger, runs)
+    ledger["paired"] = _pairing(ledger, runs)
     ledger["order"] = _order(ledger, runs)
     keys = ledger[KEY].itertuples(index=False, name=None)
     ledger["mixed"] = pd.Series([(mixed or {}).get(key) for key in keys], index=ledger.index, dtype="str")
@@ -140,16 +140,16 @@ def build_ledger(
     return add_differences(ledger, runs)
 
 
-def typed(frame: pd.DataFrame) -> pd.DataFrame:
+def set_column_types(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with the ledger's column types (whole numbers that may be missing stay whole)."""
     return frame.astype({name: ALL_COLUMNS[name] for name in frame.columns if name in ALL_COLUMNS})
 
 
-def _pick(table: Mapping[Hashable, Any], key: tuple[Any, ...], campaign: str, what: str) -> Mapping[str, Any]:
+def _require(table: Mapping[Hashable, Any], key: tuple[Any, ...], campaign: str, noun: str) -> Mapping[str, Any]:
     if key not in table:
         name = "/".join(str(part) for part in key if part is not None)
         raise UserError(
-            f"campaign {campaign}: expected {what} {name} among the files given, found none; "
+            f"campaign {campaign}: expected {noun} {name} among the files given, found none; "
             "run that step first, or take the run out of the campaign"
         )
     return table[key]
@@ -161,13 +161,13 @@ def _row(
     runs: Mapping[Hashable, Mapping[str, Any]],
     evaluations: Mapping[Hashable, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return one row as a dict; what does not apply is left out."""
+    """Return one row as a dict, without the columns that do not apply."""
     model, arm, seed, name = planned["model"], planned["arm"], planned["seed"], campaign["name"]
-    envelope = _pick(runs, (model, arm, seed), name, "the run")
+    envelope = _require(runs, (model, arm, seed), name, "the run")
     row = {
         "campaign": name,
         "model": model,
-        # A model whose family the registry doesn't name is a family of its own.
+        # Without a family in the registry, a model forms its own.
         "family": planned.get("family") or model,
         "arm": arm,
         "seed": seed,
@@ -177,15 +177,15 @@ def _row(
         **_run_cells(envelope),
     }
     for benchmark in planned["benchmarks"]:
-        base = _pick(evaluations, (model, BASE, None, benchmark), name, "the evaluation")
-        tuned = _pick(evaluations, (model, arm, seed, benchmark), name, "the evaluation")
+        base = _require(evaluations, (model, BASE, None, benchmark), name, "the evaluation")
+        tuned = _require(evaluations, (model, arm, seed, benchmark), name, "the evaluation")
         _check_comparable(f"{name}: {model}/{arm}/seed{seed}", base["payload"], tuned["payload"])
         row |= _benchmark_cells(benchmark, base["payload"], tuned["payload"])
     return row
 
 
 def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run's envelope says; of a failed run no loss, time or rate, for they measure a part."""
+    """Return the cells from a run's envelope; of a failed run without loss, time and rate, which cover only a part."""
     run, observed = envelope["payload"], envelope.get("observed", {})
     placement = run.get("placement") or {}
     layers = placement.get("layers")
@@ -219,23 +219,23 @@ def _code_digest(code: Any) -> str | None:
 
 
 def _check_comparable(run: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> None:
-    """Refuse a delta between a base model and a run that were not asked the same in the same way."""
+    """Refuse to compare a base model and a run that were evaluated under different conditions."""
     if base["status"] == tuned["status"] == "ok":
-        for name in ASKED_BY:
+        for name in CONDITIONS:
             if base.get(name) != tuned.get(name):
-                # A sandbox is the strongest of the machine that judged: to evaluate again would change nothing.
-                alike = "delete both humaneval.json and judge them on machines alike"
+                # The sandbox is the strongest on the machine that judged, so evaluating again would not change it.
+                remedy = "delete both humaneval.json and judge them on machines alike"
                 raise UserError(
                     f"campaign {run}: expected {base['benchmark']} with the base model's {name} "
                     f"({base.get(name)}), found {tuned.get(name)}; "
-                    f"{alike if name == 'sandbox' else 'evaluate both again'}"
+                    f"{remedy if name == 'sandbox' else 'evaluate both again'}"
                 )
 
 
 def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
     if benchmark not in BENCHMARKS:
-        known = ", ".join(BENCHMARKS)
-        raise UserError(f"benchmark {benchmark}: the ledger has columns for {known}; use one of these names")
+        names = ", ".join(BENCHMARKS)
+        raise UserError(f"benchmark {benchmark}: the ledger has columns for {names}; use one of these names")
     measure, _, _ = measured_by(benchmark)
     cells = (
         base[measure] if base["status"] == "ok" else None,
@@ -247,7 +247,7 @@ def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str
 
 
 def _answer_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what either evaluation notes of its answers beside their score, by :func:`answer_columns`."""
+    """Return the cells of :func:`answer_columns` that either evaluation records."""
     cells: dict[str, Any] = {}
     if "probability" in base or "probability" in tuned:
         cells |= {f"{benchmark}_probability_base": base.get("probability")}
@@ -258,43 +258,43 @@ def _answer_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, A
     return cells
 
 
-def _paired(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:
+def _pairing(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:
     """Return how each row pairs with std of its model and seed: on one "device", or by "model" only.
 
-    Nodes have several devices of one name. Of two SLURM jobs on a node nobody can tell whether they had the same, and
-    they ran at different times; within one job all arms follow each other on its devices.
+    A node may have several devices of one name, so two SLURM jobs on it may have had different ones, and they ran at
+    different times; within one job all arms run one after another on its devices.
     """
-    std = ledger[ledger["arm"] == BASELINE]
+    std = ledger[ledger["arm"] == STD]
     pairs = set(std[["campaign", "model", "seed"]].itertuples(index=False, name=None))
     kinds = []
     for row in ledger.itertuples():
         if (row.campaign, row.model, row.seed) not in pairs:
             kinds.append(None)
             continue
-        own, other = (_place(runs[row.model, arm, row.seed]) for arm in (row.arm, BASELINE))
-        kinds.append("device" if own == other and None not in own[:2] else "model")
+        arm_machine, std_machine = (_machine(runs[row.model, arm, row.seed]) for arm in (row.arm, STD))
+        kinds.append("device" if arm_machine == std_machine and None not in arm_machine[:2] else "model")
     return pd.Series(kinds, index=ledger.index, dtype="str")
 
 
-def _place(envelope: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """Return where a run was: host, device, and its SLURM job where it had one."""
+def _machine(envelope: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return the host and device of a run, and its SLURM job where it had one."""
     return tuple(envelope.get("observed", {}).get(name) for name in ("host", "device", "slurm_job"))
 
 
 def _order(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:
     """Return the position in time, from 1, of each run among the arms of its campaign, model and seed.
 
-    As it happened, by when the jobs started (to the second; then by when they ended), not as it was planned. Runs that
-    nothing tells apart share a position; one whose start is not known has none.
+    The actual order, by the jobs' start (to the second, then by their end), not the planned one. Runs with equal times
+    share a position; one without a known start has none.
     """
     times = (runs[row.model, row.arm, row.seed].get("observed", {}) for row in ledger.itertuples())
-    began = [f"{seen['started']} {seen.get('ended', '')}" if seen.get("started") else None for seen in times]
-    among = [ledger[name] for name in ("campaign", "model", "seed")]
-    return pd.Series(began, index=ledger.index, dtype="object").groupby(among).rank(method="min").astype(_WHOLE)
+    starts = [f"{each['started']} {each.get('ended', '')}" if each.get("started") else None for each in times]
+    groups = [ledger[name] for name in ("campaign", "model", "seed")]
+    return pd.Series(starts, index=ledger.index, dtype="object").groupby(groups).rank(method="min").astype(_WHOLE)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the frame with shortest round-trip floats; what is missing is an empty cell."""
+    """Write the frame with shortest round-trip floats; missing values are empty cells."""
     frame.to_csv(path, index=False, lineterminator="\n", na_rep="")
 
 
@@ -307,7 +307,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
         When the file lacks a column.
     """
     try:
-        # Only the empty cell is missing: a model or a host may be called "NA".
+        # Only an empty cell is a missing value: a model or a host may be called "NA".
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
     except ValueError as error:  # pandas' own are ValueErrors too
         raise UserError(f"{path}: expected a ledger in CSV, found something else ({str(error).strip()})") from None
@@ -318,4 +318,4 @@ def read_ledger(path: Path) -> pd.DataFrame:
         frame[name] = frame[name].map({"True": True, "False": False})
     numeric = [name for name in frame.columns if ALL_COLUMNS.get(name) in (_WHOLE, _REAL)]
     frame[numeric] = frame[numeric].apply(pd.to_numeric)
-    return typed(frame)
+    return set_column_types(frame)

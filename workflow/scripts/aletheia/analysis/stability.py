@@ -1,4 +1,4 @@
-"""How stable a selection is: the probe repeated over independent draws of batches, for several batch counts."""
+"""Stability of a selection: agreement of probes over independent draws of batches, for several batch counts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def pairwise(values: np.ndarray) -> dict[str, Any]:
 
 
 def rank_agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's ρ of two draws' scores; NaN where one draw ranks nothing: a single layer, or equal scores."""
+    """Return Spearman's ρ of two draws' scores; NaN where a draw has no ranking: one layer, or equal scores."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(stats.spearmanr(first, second).statistic)
@@ -83,13 +83,13 @@ def model_stability(
     model
         Its name, for the sentence of an error.
     probes
-        Probe payloads, each of as many batches as the largest count; the first B of a draw are its probe of B.
+        Probe payloads, each with as many batches as the largest count; a draw's first B are its probe of B batches.
     draws
-        How many of them there should be.
+        Their expected number.
     batches
         The counts B.
     score
-        ``l2``, ``sum_of_norms``, ``relative`` or ``normalized``: which score ranks.
+        ``l2``, ``sum_of_norms``, ``relative`` or ``normalized``: the score by which layers are ranked.
     budget_percent
         Share of the layers to select.
 
@@ -98,23 +98,23 @@ def model_stability(
     UserError
         When there are fewer than two draws that ended well.
     """
-    well = [probe for probe in probes if probe["status"] == "ok"]
-    if len(probes) != draws or len(well) < 2:
+    ended = [probe for probe in probes if probe["status"] == "ok"]
+    if len(probes) != draws or len(ended) < 2:
         raise UserError(
             f"stability of {model}: expected {draws} draws, two or more of which ended well, found {len(probes)} and "
-            f"{len(well)}; see their probes"
+            f"{len(ended)}; see their probes"
         )
     depth = probes[0]["layers_total"]
-    scores = {count: np.array([layer_scores(draw, score, count) for draw in well]) for count in batches}
+    scores = {count: np.array([layer_scores(draw, score, count) for draw in ended]) for count in batches}
     rows = [{"batches": count, **_agreements(scores[count], budget_percent)} for count in batches]
     return {
         "layers_total": depth,
         "draws": draws,
-        "draws_ok": len(well),
+        "draws_ok": len(ended),
         "score": score,
         "budget_percent": budget_percent,
-        # What two random selections of this size would share: the level to beat.
-        "jaccard_by_chance": _by_chance(len(select_layers([0.0] * depth, budget_percent)), depth),
+        # Expected of two random selections of this size: the level of no information.
+        "jaccard_by_chance": _chance_overlap(len(select_layers([0.0] * depth, budget_percent)), depth),
         "by_batches": rows,
     }
 
@@ -131,12 +131,12 @@ def _agreements(scores: np.ndarray, budget_percent: float) -> dict[str, Any]:
 
 
 def layer_scores(draw: Mapping[str, Any], score: str, count: int) -> list[float]:
-    """Return the layer scores that a probe of a draw's first ``count`` batches gives."""
+    """Return the layer scores of a draw's first ``count`` batches."""
     first = Probe(draw["per_module"][:count], draw["weight_norms"], draw["losses"][:count], draw["layers_total"])
     return first.scores(score)
 
 
-def _by_chance(size: int, total: int) -> float:
+def _chance_overlap(size: int, total: int) -> float:
     """Return the expected Jaccard overlap of two independent uniform selections of ``size`` out of ``total``."""
     shared = stats.hypergeom(total, size, size)
     return float(sum(shared.pmf(k) * k / (2 * size - k) for k in range(size + 1)))

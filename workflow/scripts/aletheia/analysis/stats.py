@@ -1,7 +1,7 @@
-"""Means, intervals, paired tests. The arithmetic is scipy's and statsmodels'; ours is what is undefined.
+"""Means, intervals, paired tests, by scipy and statsmodels; undefined values are handled here.
 
-Every number travels with its n and its interval. What is undefined (an SD of one value, a t of differences
-that are all equal) is None, never NaN and never zero.
+Every number has its n and its interval. An undefined value (the SD of one value, t of differences that are all equal)
+is None, never NaN and never zero.
 
 Notation: d_i is the difference of pair i, n the number of pairs, SD the sample deviation (ddof 1).
 t = mean(d) / (SD(d) / √n), and Cohen's d of paired values = mean(d) / SD(d) = t / √n.
@@ -18,12 +18,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE_LEVEL = 0.95  # the paper's intervals
-# Differences below this share of their size are rounding, not spread: t would be a meaningless huge number.
+# An SD below this share of the values is rounding: t would be huge and meaningless.
 _NO_SPREAD = 1e-12
 
 
 def estimate(values: Iterable[float]) -> dict[str, Any]:
-    """Return n, mean, SD (ddof 1) and the t-interval of the mean of the values that are there.
+    """Return n, mean, SD (ddof 1) and the t-interval of the mean of the values that are not missing.
 
     Parameters
     ----------
@@ -33,44 +33,44 @@ def estimate(values: Iterable[float]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{n, mean, sd, low, high}``: mean ± t(0.975, n − 1)·SD/√n. With n = 1 only the mean is known, with
-        n = 0 nothing.
+        ``{n, mean, sd, low, high}``: mean ± t(0.975, n − 1)·SD/√n. With n = 1 all but the mean are None, with
+        n = 0 all.
     """
     x = np.asarray(pd.Series(list(values), dtype="float64").dropna())
     n = len(x)
-    known: dict[str, Any] = {"n": n, "mean": None, "sd": None, "low": None, "high": None}
+    result: dict[str, Any] = {"n": n, "mean": None, "sd": None, "low": None, "high": None}
     if n:
-        known["mean"] = float(x.mean())
+        result["mean"] = float(x.mean())
     if n > 1:
         sd = float(x.std(ddof=1))
         half = _quantile(n) * sd / n**0.5
-        known |= {"sd": sd, "low": known["mean"] - half, "high": known["mean"] + half}
-    return known
+        result |= {"sd": sd, "low": result["mean"] - half, "high": result["mean"] + half}
+    return result
 
 
-def values_needed(found: Mapping[str, Any], margin: float, *, most: int = 1000) -> int | None:
-    """Return how many values would give the mean an interval of half-width ``margin``, at the SD that was seen.
+def values_needed(interval: Mapping[str, Any], margin: float, *, most: int = 1000) -> int | None:
+    """Return the number of values whose mean has an interval of half-width ``margin``, at the observed SD.
 
-    The smallest n with t(0.975, n − 1)·SD/√n ≤ margin. The SD follows from the interval, which all estimates have; one
-    over rounds is scaled as if it were a t-interval.
+    The smallest n with t(0.975, n − 1)·SD/√n ≤ margin. The SD is computed from the interval; one over rounds is treated
+    like a t-interval.
 
     Parameters
     ----------
-    found
+    interval
         ``{n, low, high}``.
     margin
         In the interval's unit.
     most
-        Where the search ends.
+        The largest n that is tried.
 
     Returns
     -------
     int or None
         None without an interval, and where more than ``most`` would be needed.
     """
-    if found["low"] is None or found["n"] < 2:
+    if interval["low"] is None or interval["n"] < 2:
         return None
-    sd = (found["high"] - found["low"]) / 2 * found["n"] ** 0.5 / _quantile(found["n"])
+    sd = (interval["high"] - interval["low"]) / 2 * interval["n"] ** 0.5 / _quantile(interval["n"])
     return next((n for n in range(2, most + 1) if _quantile(n) * sd / n**0.5 <= margin), None)
 
 
@@ -89,24 +89,24 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> dict[str, An
     """
     frame = pd.DataFrame({"first": list(first), "second": list(second)}, dtype="float64").dropna()
     differences = frame["first"] - frame["second"]
-    known: dict[str, Any] = {"difference": estimate(differences), "t": None, "p": None, "d": None}
-    sd = known["difference"]["sd"]
+    result: dict[str, Any] = {"difference": estimate(differences), "t": None, "p": None, "d": None}
+    sd = result["difference"]["sd"]
     if sd is not None and sd > _NO_SPREAD * float(frame.abs().to_numpy().max()):
-        result = stats.ttest_rel(frame["first"], frame["second"])
-        known |= {"t": float(result.statistic), "p": float(result.pvalue)}
-        known["d"] = known["difference"]["mean"] / sd
-    return known
+        test = stats.ttest_rel(frame["first"], frame["second"])
+        result |= {"t": float(test.statistic), "p": float(test.pvalue)}
+        result["d"] = result["difference"]["mean"] / sd
+    return result
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p-values, for the tests that have one; the others keep None."""
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(known, method="holm")[1] if known else [])
+    """Return Holm's adjusted p-values; tests without a p-value count for nothing and keep None."""
+    defined = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(defined, method="holm")[1] if defined else [])
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
 def sampling_half_width(share: float, questions: int) -> float:
-    """Return the 95 % half-width, in points, that drawing questions gives a difference of two scores.
+    """Return the 95 % half-width, in points, of a difference of two scores over the draw of questions.
 
     100·1.96·√(2·p·(1 − p)/n), for a score p on n questions, both scores taken as independent. Two runs on
     the same questions agree on many of them, so this is an upper bound; the per-question tables give the
@@ -115,20 +115,20 @@ def sampling_half_width(share: float, questions: int) -> float:
     Parameters
     ----------
     share
-        The score, 0 to 1; p is it after one more right and one more wrong answer.
+        The score, 0 to 1; p is this score with one right and one wrong answer added.
     questions
         n.
     """
-    # Laplace's rule of succession: 0 right of n questions is no proof that the next is wrong too.
+    # Laplace's rule of succession: with 0 right answers of n the next may still be right.
     p = (share * questions + 1) / (questions + 2)
     z = float(stats.norm.ppf(0.5 + CONFIDENCE_LEVEL / 2))
     return 100 * z * (2 * p * (1 - p) / questions) ** 0.5
 
 
 def above_floor(share: float, questions: int, chance: float) -> bool:
-    """Tell whether a score is above what guessing reaches; a model at the floor has nothing to forget.
+    """Tell whether a score is above that of guessing; a model at the floor has nothing to forget.
 
-    One-sided exact binomial test at 5 % against ``chance``; where guessing reaches nothing, one right answer is above.
+    One-sided exact binomial test at 5 % against ``chance``; with a chance of 0, one right answer is above.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def above_floor(share: float, questions: int, chance: float) -> bool:
     questions
         n.
     chance
-        What guessing reaches: 1/4 for four choices, 0 for generated answers.
+        Expected score of guessing: 1/4 for four choices, 0 for generated answers.
     """
     correct = round(share * questions)
     if not chance:

@@ -12,9 +12,9 @@ from aletheia.analysis import arms, controls
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
-from aletheia.analysis.pairs import MATCHED, pairs, reporting
+from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, holm, paired_test, sampling_half_width
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.planned_runs import TURNS
 from aletheia.study.report_contents import REPORTS
@@ -55,7 +55,7 @@ def _campaign(rows: pd.DataFrame) -> dict[str, Any]:
 def _adjust(models: list[dict[str, Any]]) -> None:
     """Add Holm's p over the headline models to each test: of speed, and of each arm's loss and extras.
 
-    A model outside the headline is no part of what is claimed, so it neither has an adjusted p nor adds to others'.
+    A model outside the headline has no adjusted p, and its test does not count in the correction of others.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for model in models:
@@ -69,7 +69,7 @@ def _adjust(models: list[dict[str, Any]]) -> None:
 
 
 def _tests(model: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Yield each test of a model with what it has in common with other models' tests."""
+    """Yield (family of tests, test) of a model; Holm's correction runs within a family, over models."""
     if model["speed"]:
         yield ("speed",), model["speed"]["test"]
     for arm, tests in model["extra"].items():
@@ -78,34 +78,34 @@ def _tests(model: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, A
     for arm, block in model["compute_matched"].items():
         yield ("compute_matched", arm), block["eval_loss"]
     for arm, measures in model["against_std"].items():
-        if arm != BASELINE:
+        if arm != STD:
             yield ("against_std", arm), measures[arms.LOSS]
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, Any]:
     failed = rows[rows["status"] != "ok"]
-    listed = failed[["model", "arm", "seed", "status", "reason"]].astype(object)
+    cells = failed[["model", "arm", "seed", "status", "reason"]].astype(object)
     return {
         "rows": len(rows),
         "ok": len(rows) - len(failed),
-        "failed": listed.where(listed.notna(), None).to_dict("records"),
+        "failed": cells.where(cells.notna(), None).to_dict("records"),
     }
 
 
 def _first(series: pd.Series) -> Any:
-    """Return a group's one value as a plain Python one, None where it is missing everywhere."""
-    known = series.dropna()
-    if known.empty:
+    """Return a group's common value as a plain Python value; None where all are missing."""
+    present = series.dropna()
+    if present.empty:
         return None
-    value = known.iloc[0]
+    value = present.iloc[0]
     return value.item() if hasattr(value, "item") else value
 
 
 def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> dict[str, Any]:
     name = rows["model"].iloc[0]
-    ours = speed[speed["model"] == name]
+    speed_pairs = speed[speed["model"] == name]
     names = list(dict.fromkeys(rows["arm"]))
-    sides = {arm: arms.matched(rows, arm) for arm in names if arm != BASELINE}
+    sides = {arm: arms.pair_by_seed(rows, arm) for arm in names if arm != STD}
     compared = arms.against_std(rows)
     extras = {arm: _extra(*pair) for arm, pair in sides.items()}
     return {
@@ -115,7 +115,7 @@ def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> di
         "layers_total": _first(rows["layers_total"]),
         "headline": bool(rows["headline"].iloc[0]),
         "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in names},
-        "speed": _speed(ours) if len(ours) else None,
+        "speed": _speed(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},
         "compute_matched": {
             arm: _compute_matched(*pair, compared[arm])
@@ -128,11 +128,11 @@ def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> di
 
 
 def is_compute_matched(arm: str, std: pd.DataFrame, own: pd.DataFrame) -> bool:
-    """Tell whether an arm spends saved time on more steps: ``cm`` does by its name, another where it has more than std.
+    """Tell whether an arm uses the saved time for more steps: ``cm``, or another arm with more steps than std.
 
-    By its name too, since measured times may have bought it no step.
+    ``cm`` by its name, since by the measured times it may have no more steps than std.
     """
-    return arm == MATCHED or bool((own["steps"] > std["steps"]).fillna(False).any())
+    return arm == CM or bool((own["steps"] > std["steps"]).fillna(False).any())
 
 
 def _arm(rows: pd.DataFrame) -> dict[str, Any]:
@@ -174,17 +174,17 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _speed(rows: pd.DataFrame) -> dict[str, Any]:
-    both = rows.dropna(subset=_needed(rows))
-    kinds = sorted(set(both["paired"].dropna()))
+    complete = rows.dropna(subset=_required_columns(rows))
+    kinds = sorted(set(complete["paired"].dropna()))
     return {
-        "std_seconds": estimate(both["std_seconds"]),
-        "ale_seconds": estimate(both["ale_seconds"]),
-        **{name: _estimate(both, name) for name in SPEEDS},
-        **_turns(both),
-        "probe_seconds": estimate(both["probe_seconds"]),
-        "test": _time_test(both),
-        "wins": int((both["speedup_percent"] > 0).sum()),
-        "busy": int(both["busy"].sum()),
+        "std_seconds": estimate(complete["std_seconds"]),
+        "ale_seconds": estimate(complete["ale_seconds"]),
+        **{name: _estimate(complete, name) for name in SPEEDS},
+        **_turns(complete),
+        "probe_seconds": estimate(complete["probe_seconds"]),
+        "test": _time_test(complete),
+        "wins": int((complete["speedup_percent"] > 0).sum()),
+        "busy": int(complete["busy"].sum()),
         "paired": kinds[0] if len(kinds) == 1 else " and ".join(kinds) or None,
     }
 
@@ -194,13 +194,13 @@ def in_turns(rows: pd.DataFrame) -> bool:
     return "speed" in rows and bool((rows["speed"] == TURNS).any())
 
 
-def _needed(rows: pd.DataFrame) -> list[str]:
+def _required_columns(rows: pd.DataFrame) -> list[str]:
     """Return the columns without which a pair has no speedup."""
     return ["ratio"] if in_turns(rows) else ["std_seconds", "ale_seconds"]
 
 
 def _time_test(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the paired test of the seconds; in turns of the log ratio, for the ratio is what was measured."""
+    """Return the paired test of the seconds; in turns that of the log ratio, since the ratio was measured."""
     if not in_turns(rows):
         return paired_test(rows["std_seconds"], rows["ale_seconds"])
     return paired_test(np.log(rows["ratio"]), np.zeros(len(rows)))
@@ -208,16 +208,16 @@ def _time_test(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _estimate(rows: pd.DataFrame, name: str) -> dict[str, Any]:
     """Return the estimate over seeds; of one pair timed in turns with the interval over its rounds."""
-    found = estimate(rows[name])
-    if found["n"] == 1 and f"{name}_low" in rows:
-        one = rows.dropna(subset=[name]).iloc[0]
-        ends = {end: one[f"{name}_{end}"] for end in ("low", "high")}
-        found |= {end: None if pd.isna(value) else float(value) for end, value in ends.items()}
-    return found
+    result = estimate(rows[name])
+    if result["n"] == 1 and f"{name}_low" in rows:
+        pair = rows.dropna(subset=[name]).iloc[0]
+        ends = {end: pair[f"{name}_{end}"] for end in ("low", "high")}
+        result |= {end: None if pd.isna(value) else float(value) for end, value in ends.items()}
+    return result
 
 
 def _turns(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return ``{turns: …}`` where speed is taken in turns: the wall clock's, std against std, what intervals span."""
+    """Return ``{turns: …}`` where speed is taken in turns: wall clock, std against std, and the unit of intervals."""
     if not in_turns(rows):
         return {}
     over_rounds = len(rows) == 1 and "speedup_percent_low" in rows
@@ -234,12 +234,12 @@ def _extra(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
     tests = {}
     for name in questions_in(own.columns):
         base = std[f"{name}_base"]
-        ours, theirs = 100 * (own[name] - base), 100 * (std[name] - base)
-        if (ours.notna() & theirs.notna()).any():
+        arm_delta, std_delta = 100 * (own[name] - base), 100 * (std[name] - base)
+        if (arm_delta.notna() & std_delta.notna()).any():
             share = float(pd.concat([own[name], std[name]]).mean())
             questions = int(std[f"{name}_n"].dropna().iloc[0])
             tests[name] = {
-                **paired_test(ours, theirs),
+                **paired_test(arm_delta, std_delta),
                 "planned": len(own),
                 "questions": questions,
                 "sampling_half_width_pp": sampling_half_width(share, questions),
@@ -255,7 +255,7 @@ def _compute_matched(std: pd.DataFrame, own: pd.DataFrame, measures: dict[str, A
         "std_eval_loss": estimate(std["eval_loss"]),
         "cm_eval_loss": estimate(own["eval_loss"]),
         "eval_loss": {**paired_test(own["eval_loss"], std["eval_loss"]), "planned": len(own)},
-        # Time that the arm used, as a share of std's, its probe counted: 1 is an even match.
+        # The arm's time over std's, its probe included: 1 is an exact match.
         "time_share": share,
         "time_taken": how,
     }
@@ -264,15 +264,14 @@ def _compute_matched(std: pd.DataFrame, own: pd.DataFrame, measures: dict[str, A
 def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Return the speedup over all headline models, twice: models as the unit, and pairs as in the paper.
 
-    Seeds of one model repeat one model; they are no new sample of models. So only the first speaks of models
-    to come.
+    Seeds of one model are no sample of models, so only the first estimate generalises to other models.
     """
-    both = rows.dropna(subset=_needed(rows))
-    if both.empty:
+    complete = rows.dropna(subset=_required_columns(rows))
+    if complete.empty:
         return None
-    measures = [name for name in both if name in ("std_seconds", "ale_seconds", *SPEEDS, *BESIDE_TURNS)]
-    by_model = both.groupby("model", sort=False)[measures].mean()
-    if in_turns(both):
+    measures = [name for name in complete if name in ("std_seconds", "ale_seconds", *SPEEDS, *BESIDE_TURNS)]
+    by_model = complete.groupby("model", sort=False)[measures].mean()
+    if in_turns(complete):
         by_model["speed"] = TURNS
     return {
         unit: {
@@ -281,15 +280,15 @@ def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
             "test": _time_test(table),
             "wins": int((table["speedup_percent"] > 0).sum()),
         }
-        for unit, table in (("models", by_model), ("pairs", both))
+        for unit, table in (("models", by_model), ("pairs", complete))
     }
 
 
 def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the speedup of each family over its headline models' means; of one model, over its seeds."""
     out = []
-    both = rows.dropna(subset=["speedup_percent"])
-    for family, group in both.groupby("family", sort=False):
+    complete = rows.dropna(subset=["speedup_percent"])
+    for family, group in complete.groupby("family", sort=False):
         means = group.groupby("model", sort=False)["speedup_percent"].mean()
         unit, values = ("models", means) if len(means) > 1 else ("seeds", group["speedup_percent"])
         out.append(

@@ -1,4 +1,4 @@
-"""How long an arm takes to the held-out loss that the standard arm ends at: at equal loss, not at equal steps."""
+"""The time in which an arm reaches the standard arm's final held-out loss: at equal loss, not at equal steps."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 SECONDS, RATIO = "seconds_to_std_loss", "seconds_to_std_loss_ratio"
 
 
 def seconds_to_loss(losses: Sequence[float | None], seconds: Sequence[float], target: float) -> float | None:
-    """Return when a curve first reaches a loss.
+    """Return the seconds after which a curve first reaches a loss.
 
     Parameters
     ----------
     losses
-        Held-out losses of a training's points, in order; None where one was not finite.
+        Held-out losses on the way, in nats, in order; None where one was not finite.
     seconds
         Training seconds at these points, as many.
     target
@@ -30,17 +30,17 @@ def seconds_to_loss(losses: Sequence[float | None], seconds: Sequence[float], ta
         Interpolated linearly between the first point at or below the target and the one before it; None where no point
         is.
     """
-    before: tuple[float, float] | None = None
-    for loss, at in zip(losses, seconds, strict=True):
+    previous: tuple[float, float] | None = None
+    for loss, now in zip(losses, seconds, strict=True):
         if loss is None:
-            before = None
+            previous = None
             continue
         if loss <= target:
-            if before is None:
-                return at
-            higher, earlier = before
-            return earlier + (at - earlier) * (higher - target) / (higher - loss)
-        before = loss, at
+            if previous is None:
+                return now
+            higher, earlier = previous
+            return earlier + (now - earlier) * (higher - target) / (higher - loss)
+        previous = loss, now
     return None
 
 
@@ -49,8 +49,9 @@ def add_times_to_loss(
 ) -> pd.DataFrame:
     """Return a ledger with the seconds to the standard arm's loss, and their ratio to its own, where runs have curves.
 
-    The probe's seconds count, as they do in ``total_seconds``. The standard arm's own time is when it first reaches its
-    last loss. Empty where a run failed or was resumed, where the loss is never reached, or no standard arm ended well.
+    The probe's seconds count, as they do in ``total_seconds``. The standard arm's time is that until it first reaches
+    its own final loss. Empty where a run failed or was resumed, where the loss is never reached, or where no standard
+    run ended well.
 
     Parameters
     ----------
@@ -63,22 +64,22 @@ def add_times_to_loss(
     """
     if not any(run["payload"].get("curve") for run in runs.values()):
         return ledger
-    ended = {
+    final_losses = {
         (row.campaign, row.model, row.seed): row.eval_loss
         for row in ledger.itertuples()
-        if row.arm == BASELINE and row.status == "ok"
+        if row.arm == STD and row.status == "ok"
     }
     times: dict[tuple[Any, ...], float | None] = {}
     for row in ledger.itertuples():
-        run, target = runs[row.model, row.arm, row.seed], ended.get((row.campaign, row.model, row.seed))
+        run, target = runs[row.model, row.arm, row.seed], final_losses.get((row.campaign, row.model, row.seed))
         curve = run["payload"].get("curve")
         if row.status != "ok" or not row.comparable or not curve or target is None:
             continue
         losses = [point["heldout_loss"] for point in curve]
-        trained = seconds_to_loss(losses, run["observed"]["curve_seconds"], target)
-        if trained is not None:
-            times[row.campaign, row.model, row.arm, row.seed] = trained + (row.probe_seconds or 0)
+        training = seconds_to_loss(losses, run["observed"]["curve_seconds"], target)
+        if training is not None:
+            times[row.campaign, row.model, row.arm, row.seed] = training + (row.probe_seconds or 0)
     keys = list(ledger[list(key)].itertuples(index=False, name=None))
     own = pd.Series([times.get(each) for each in keys], index=ledger.index, dtype="float64")
-    std = pd.Series([times.get((*each[:2], BASELINE, each[3])) for each in keys], index=ledger.index, dtype="float64")
+    std = pd.Series([times.get((*each[:2], STD, each[3])) for each in keys], index=ledger.index, dtype="float64")
     return ledger.assign(**{SECONDS: own, RATIO: own / std})

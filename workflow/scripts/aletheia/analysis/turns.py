@@ -1,4 +1,4 @@
-"""What the ledger says of arms that were timed alternately with std in one process (``speed: turns``)."""
+"""The ledger's columns on arms that were timed in turns with std in one process (``speed: turns``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.timing.paired import run_ratios
 
@@ -27,10 +27,10 @@ def add_turns(
 ) -> pd.DataFrame:
     """Return a ledger with the ratios t_std / t_arm of whole runs, where some campaign takes its speed from turns.
 
-    A step's ratio is measured; a run's counts the steps of both runs, as their ``run.json`` has them
-    (:func:`aletheia.timing.paired.run_ratios`). On the row of ``std`` stands std against std (A/A) of the campaign's
-    first arm that was measured: one measurement's, not several together, since it shows what one cannot tell apart.
-    A measurement that failed is a status, and its numbers are empty.
+    The ratio of a step is measured; that of a run follows from the steps of both runs in their ``run.json``
+    (:func:`aletheia.timing.paired.run_ratios`). The row of ``std`` has std against std (A/A) from the campaign's first
+    measured arm: from one measurement, since it shows the noise of one. A failed measurement has its status and no
+    numbers.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ def add_turns(
     for campaign in campaigns:
         for model, arm, seed in runs_in_turns(campaign):
             pair = turns[model, arm, seed]["payload"]
-            steps = {name: runs[model, name, seed]["payload"].get("steps") for name in (BASELINE, arm)}
-            cells[campaign["name"], model, arm, seed] = _arm_cells(pair, steps[BASELINE], steps[arm])
+            steps = {name: runs[model, name, seed]["payload"].get("steps") for name in (STD, arm)}
+            cells[campaign["name"], model, arm, seed] = _arm_cells(pair, steps[STD], steps[arm])
         for model, seed in dict.fromkeys((run["model"], run["seed"]) for run in planned_runs(campaign)):
-            own = [turns[key]["payload"] for key in runs_in_turns(campaign) if (key[0], key[2]) == (model, seed)]
-            if own:
-                cells[campaign["name"], model, BASELINE, seed] = _same_cells(own)
+            pairs = [turns[key]["payload"] for key in runs_in_turns(campaign) if (key[0], key[2]) == (model, seed)]
+            if pairs:
+                cells[campaign["name"], model, STD, seed] = _same_cells(pairs)
     keys = ledger[list(key)].itertuples(index=False, name=None)
-    found = pd.DataFrame([cells.get(each, {}) for each in keys], columns=list(COLUMNS), index=ledger.index)
-    return pd.concat([ledger, found.astype(COLUMNS)], axis=1)
+    columns = pd.DataFrame([cells.get(each, {}) for each in keys], columns=list(COLUMNS), index=ledger.index)
+    return pd.concat([ledger, columns.astype(COLUMNS)], axis=1)
 
 
 def _arm_cells(pair: Mapping[str, Any], std_steps: int | None, arm_steps: int | None) -> dict[str, Any]:
@@ -65,8 +65,8 @@ def _arm_cells(pair: Mapping[str, Any], std_steps: int | None, arm_steps: int | 
     cells = {STATUS: pair["status"]}
     if pair["ratio"] is None or not std_steps or not arm_steps:
         return cells
-    found = run_ratios(pair, std_steps=std_steps, arm_steps=arm_steps)
-    cells |= _flat(RATIO, found["ratio"]) | _flat(WITH_PROBE, found["ratio_with_probe"])
+    ratios = run_ratios(pair, std_steps=std_steps, arm_steps=arm_steps)
+    cells |= _flat(RATIO, ratios["ratio"]) | _flat(WITH_PROBE, ratios["ratio_with_probe"])
     return cells | {ROUNDS: pair["rounds"]}
 
 
@@ -75,7 +75,7 @@ def _same_cells(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     pair = next((pair for pair in pairs if pair["same_ratio"]), pairs[0])
     if pair["same_ratio"] is None:
         return {STATUS: pair["status"]}
-    # No probe is paid for on either side.
+    # Neither side has a probe.
     same = _flat(RATIO, pair["same_ratio"]) | _flat(WITH_PROBE, pair["same_ratio"])
     return {**same, STATUS: pair["status"], ROUNDS: pair["rounds"]}
 

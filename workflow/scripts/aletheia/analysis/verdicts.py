@@ -6,10 +6,11 @@ findings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from aletheia.analysis.benchmarks import SAID, TITLES, questions_shown
+from aletheia.analysis.benchmarks import FACTS, TITLES, questions_shown
 
 # The paper's own bound ("Forgetting ≤ 2pp for all models"), adopted before any number here was measured.
 MARGIN_PP = 2.0
@@ -51,19 +52,19 @@ def forgetting_rules(benchmarks: Iterable[str]) -> tuple[str, ...]:
     Parameters
     ----------
     benchmarks
-        What the study asks: the rules say what guessing scores in each.
+        Those of the study; the rules name the score of guessing in each.
     """
-    guessed = (f"{SAID[n].title}: {100 * SAID[n].chance:g} %" for n in questions_shown(benchmarks) if SAID[n].chance)
+    guessed = (f"{FACTS[n].title}: {100 * FACTS[n].chance:g} %" for n in questions_shown(benchmarks) if FACTS[n].chance)
     return tuple(rule.format(guessed=", ".join(guessed)) if "{guessed}" in rule else rule for rule in _FORGETTING_RULES)
 
 
 def position(interval: dict[str, Any], margin: float) -> str:
-    """Return where an interval lies against 0 and ±margin.
+    """Return the position of an interval relative to 0 and ±margin.
 
     Parameters
     ----------
     interval
-        What :func:`aletheia.analysis.stats.estimate` returns.
+        Of :func:`aletheia.analysis.stats.estimate`.
     margin
         Half-width of the zone that counts as equal, in the interval's unit.
 
@@ -129,12 +130,13 @@ def speed(speedup: dict[str, Any], same: dict[str, Any] | None = None) -> str:
     speedup
         The estimate.
     same
-        That of std over itself, taken in the same way, where there is one: a speedup whose interval meets it is none.
+        That of std over itself, measured in the same way, where there is one. A speedup is none unless it is larger
+        than this one, whatever its sign, beyond the interval of their difference.
 
     Returns
     -------
     str
-        "faster", "slower", "equal within 5 %", or why it cannot be told.
+        "faster", "slower", "equal within 5 %", or "cannot tell" with the reason.
     """
     where = position(speedup, 100 * MARGIN_TIME)
     low, high = speedup["low"], speedup["high"]
@@ -142,9 +144,30 @@ def speed(speedup: dict[str, Any], same: dict[str, Any] | None = None) -> str:
         return "not measured" if where == "none" else "cannot tell: one value gives no interval"
     if low <= 0 <= high:
         return f"equal within {100 * MARGIN_TIME:g} %" if where == "inside" else "cannot tell at this n"
-    if same and same["low"] is not None and low <= same["high"] and same["low"] <= high:
+    if same and same["low"] is not None and not _exceeds(speedup, same):
         return "cannot tell: std differs as much from itself"
     return "faster" if low > 0 else "slower"
+
+
+def _exceeds(speedup: dict[str, Any], same: dict[str, Any]) -> bool:
+    """Tell whether a speedup differs from 0 by more than std does from itself, in either direction.
+
+    The lower end of the interval of a difference of two estimates is d − √((m₁ − l₁)² + (u₂ − m₂)²), of means m, lower
+    ends l and upper ends u (MOVER: Zou and Donner, Statistics in Medicine 27, 2008, 1693-1702). That two intervals do
+    not overlap would ask for more than 95 %.
+    """
+    mean, low, _ = _towards(speedup, 1 if speedup["mean"] > 0 else -1)
+    for sign in (1, -1):
+        own, _, high = _towards(same, sign)
+        if mean - own <= math.hypot(mean - low, high - own):
+            return False
+    return True
+
+
+def _towards(estimate: dict[str, Any], sign: int) -> tuple[float, float, float]:
+    """Return mean, lower and upper end of an estimate times 1 or −1."""
+    ends = sorted((sign * estimate["low"], sign * estimate["high"]))
+    return sign * estimate["mean"], ends[0], ends[1]
 
 
 _TIME = {
@@ -157,7 +180,7 @@ _TIME = {
 
 
 def time(share: dict[str, Any]) -> str:
-    """Return whether an arm's time matches std's, given the estimate of t_arm / t_std (see :data:`LOSS_RULES`)."""
+    """Return the verdict on an arm's time, from the estimate of t_arm / t_std (see :data:`LOSS_RULES`)."""
     return _TIME.get(position(from_one(share), MARGIN_TIME), "cannot tell")
 
 
@@ -168,7 +191,7 @@ def from_one(share: dict[str, Any]) -> dict[str, Any]:
 
 
 def matched_loss(test: dict[str, Any], share: dict[str, Any]) -> str:
-    """Return the verdict on the loss at matched compute; where compute is not known to match, that this is so.
+    """Return the verdict on the loss at matched compute, or that compute is not known to match.
 
     Parameters
     ----------
@@ -190,16 +213,16 @@ def downstream(extra: dict[str, Any]) -> str:
     telling = {name: test for name, test in extra.items() if test["base_above_floor"]}
     if extra and not telling:
         return "says nothing: the base model only guesses"
-    places = {name: position(test["difference"], MARGIN_PP) for name, test in telling.items()}
-    for looked, phrase in (
+    positions = {name: position(test["difference"], MARGIN_PP) for name, test in telling.items()}
+    for worst, phrase in (
         (("below",), "material loss"),
         (("negative",), "loss of unsettled size"),
         (("none", "single", "open"), "cannot tell at this n"),
     ):
-        names = [name for name, place in places.items() if place in looked]
+        names = [name for name, where in positions.items() if where in worst]
         if names:
             return f"{phrase} ({', '.join(TITLES[name] for name in names)})"
-    if not places:
+    if not positions:
         return "not evaluated"
     wide = any(test["sampling_half_width_pp"] > MARGIN_PP for test in telling.values())
     return "no material loss shown" + (", on these questions" if wide else "")

@@ -1,4 +1,4 @@
-"""The archive of an evidence bundle (:mod:`aletheia.audit.bundle`): its generated files, its sums, its bytes.
+"""The archive of an evidence bundle (:mod:`aletheia.audit.bundle`): its generated files, its checksums, its bytes.
 
 The archive's bytes depend on its content alone.
 """
@@ -20,33 +20,33 @@ from aletheia.audit.bundle import CONFIG, Bundle, is_artifact
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
 
-SUMS = "SHA256SUMS"
+SUMS_NAME = "SHA256SUMS"
 
 
 def envelopes(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """Return the envelope of each artifact in the bundle, by the path that it speaks for."""
-    found = {}
+    by_path = {}
     for path in bundle.members:
         if is_artifact(path, bundle.rules):
-            found[path.removesuffix(SIDECAR)] = artifacts.read(path)
-    return found
+            by_path[path.removesuffix(SIDECAR)] = artifacts.read(path)
+    return by_path
 
 
-def latest(found: Iterable[Mapping[str, Any]]) -> datetime:
-    """Return when the last artifact was done: the one date of a bundle."""
-    return max(datetime.fromisoformat(envelope["observed"]["ended"]) for envelope in found).astimezone(UTC)
+def latest(made: Iterable[Mapping[str, Any]]) -> datetime:
+    """Return the time at which the last artifact was written, which is the date of all files of a bundle."""
+    return max(datetime.fromisoformat(envelope["observed"]["ended"]) for envelope in made).astimezone(UTC)
 
 
 def generated_files(bundle: Bundle, lineage: Mapping[str, Any], date: datetime) -> dict[str, bytes]:
-    """Return what only the bundle has by its name: configuration, files from elsewhere, the list of what stays out."""
+    """Return the files that only the bundle has: configuration, files from elsewhere, the list of what stays out."""
     files = [
         {"path": path, "sha256": recorded["sha256"], "bytes": recorded["bytes"]}
         for path, recorded in bundle.omitted.items()
     ]
-    name = f"{bundle.results}/{bundle_omissions.NAME}"
-    own = {key: lineage[key] for key in ("step", "code", "config", "environment", "commit", "dirty")}
-    made_by, observed = {**own, "inputs": {}, "output": name}, {"ended": date.isoformat()}
-    listing = artifacts.enveloped("omitted", {"files": files}, made_by, observed, name)
+    name = f"{bundle.results}/{bundle_omissions.LIST_NAME}"
+    facts = {key: lineage[key] for key in ("step", "code", "config", "environment", "commit", "dirty")}
+    made_by, observed = {**facts, "inputs": {}, "output": name}, {"ended": date.isoformat()}
+    listing = artifacts.make_envelope("omitted", {"files": files}, made_by, observed, name)
     header = "# The configuration of the study in this bundle, merged from all its files, defaults filled in.\n"
     text = header + yaml.safe_dump(bundle.configuration, allow_unicode=True)
     elsewhere = {member: Path(path).read_bytes() for member, path in bundle.given.items()}

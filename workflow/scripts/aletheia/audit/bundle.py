@@ -1,4 +1,4 @@
-"""What goes into an evidence bundle: a finished study's artifacts, the code and configuration that made them.
+"""The content of an evidence bundle: a finished study's artifacts, the code and configuration that made them.
 
 Weights stay out, named by hash (:mod:`aletheia.audit.bundle_omissions`).
 """
@@ -22,11 +22,11 @@ from aletheia.study.schema import schema, trees, with_defaults
 from aletheia.study.study import Study
 
 CONFIG = "config/config.yaml"
-# Where a bundle has the campaigns and registries that lie outside the project's folder.
-GIVEN = "config/given"
+# The folder of a bundle for campaigns and registries that lie outside the project's folder.
+GIVEN_FOLDER = "config/given"
 WEIGHTS = {".safetensors", ".bin", ".pt", ".gguf"}
-# What a bundle needs of the project, so that it can be checked, read and run again where it is unpacked.
-PROJECT = (
+# The project's files that a bundle needs, to be checked, read and run again where it is unpacked.
+PROJECT_PATTERNS = (
     *("CHANGELOG.md", "CITATION.cff", "LICENSE", "Makefile", "README.md", "Snakefile", "constraints.txt"),
     *("pyproject.toml", "config/**/*", "docs/**/*", "envs/*", "profiles/**/*", "rules/*", "workflow/**/*"),
 )
@@ -66,9 +66,9 @@ class Bundle:
 
 def project_files() -> list[str]:
     """Return the project's files that belong into a bundle, relative to the working directory, sorted."""
-    found = {path for pattern in PROJECT for path in Path().glob(pattern) if path.is_file()}
+    paths = {path for pattern in PROJECT_PATTERNS for path in Path().glob(pattern) if path.is_file()}
     hidden = (".", "__pycache__")
-    return sorted(p.as_posix() for p in found if not any(part.startswith(hidden) for part in p.parts) and _source(p))
+    return sorted(p.as_posix() for p in paths if not any(part.startswith(hidden) for part in p.parts) and _source(p))
 
 
 def _source(path: Path) -> bool:
@@ -88,7 +88,7 @@ def made_files(study: Study, results: str, resources: str) -> list[str]:
 
 
 def _files(study: Study, results: str, resources: str) -> dict[str, str]:
-    return outputs.study_files(study, results, resources) | outputs.demanded_files(study, results)
+    return outputs.study_files(study, results, resources) | outputs.made_on_demand(study, results)
 
 
 def is_artifact(path: str, rules: Collection[str]) -> bool:
@@ -124,16 +124,16 @@ def collect(configuration: Mapping[str, Any]) -> Bundle:
         add_member(path, members, omitted, weights=filled["evidence"]["adapters"])
     _add_given(members, omitted, rules)
     expect_unchanged(members, rules)
-    # Written anew: the study's own configuration takes the default one's place.
+    # The study's merged configuration is written in the default one's place.
     members.discard(CONFIG)
-    given = _renamed(filter(_outside, configured), members)
+    given = _rename_given(filter(_outside, configured), members)
     members -= set(given.values())
-    configuration = _pointed(filled, {path: name for name, path in given.items()})
+    configuration = _point_to_members(filled, {path: name for name, path in given.items()})
     return Bundle(study, configuration, results, rules, sorted(members), given, dict(sorted(omitted.items())))
 
 
 def expect_whole(results: str, resources: str, files: Collection[str]) -> None:
-    """Stop where the study is not finished, or its trees have no name inside a bundle.
+    """Refuse a study that is not finished, or whose trees lie outside the project's folder.
 
     Raises
     ------
@@ -152,9 +152,9 @@ def expect_whole(results: str, resources: str, files: Collection[str]) -> None:
 
 
 def expect_unchanged(members: Collection[str], rules: Collection[str] = ()) -> None:
-    """Stop where a file is not what the artifact that vouches for it recorded: an adapter's, or staged data.
+    """Refuse a file whose hash is not the one that its artifact recorded: an adapter's, or staged data.
 
-    A file with a sidecar of its own is held against that where the bundle's lineage names it as an input.
+    A file with a sidecar of its own is checked where a lineage in the bundle names it as an input.
 
     Parameters
     ----------
@@ -189,17 +189,17 @@ def _outside(path: str) -> bool:
     return Path(path).is_absolute() or ".." in Path(path).parts
 
 
-def _renamed(paths: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+def _rename_given(paths: Iterable[str], taken: Collection[str]) -> dict[str, str]:
     """Return ``{member: file}``: a name of its own inside the bundle for each file from elsewhere."""
     names: dict[str, str] = {}
     for path in sorted(paths):
         stem, suffix = Path(path).stem, Path(path).suffix
-        choices = (f"{GIVEN}/{stem}{f'-{n}' if n else ''}{suffix}" for n in itertools.count())
+        choices = (f"{GIVEN_FOLDER}/{stem}{f'-{n}' if n else ''}{suffix}" for n in itertools.count())
         names[next(name for name in choices if name not in names and name not in taken)] = path
     return names
 
 
-def _pointed(configuration: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _point_to_members(configuration: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return the configuration with the names that its files have inside the bundle."""
 
     def name(path: str) -> str:
@@ -225,7 +225,7 @@ def add_member(path: Path, members: set[str], omitted: dict[str, dict[str, Any]]
     if path.is_dir():
         _add_folder(path, members, omitted, weights=weights)
     elif path.suffix in WEIGHTS:
-        # A table of token ids, as large as weights: the data that it is made of goes in.
+        # A table of token ids is as large as weights; the data that it is made of goes in.
         omitted |= {path.as_posix(): artifacts.payload(artifacts.sidecar(path), "file")["files"][path.name]}
     elif path.exists():
         members.add(path.as_posix())
@@ -252,13 +252,13 @@ def _add_staged(lock: Path, members: set[str], omitted: dict[str, dict[str, Any]
     if envelope["schema"] == "model_lock":
         omitted |= files
         # A local model's own files are weights too.
-        omitted |= {name: _given(name, recorded) for name, recorded in envelope["lineage"]["inputs"].items()}
+        omitted |= {name: _given_file(name, recorded) for name, recorded in envelope["lineage"]["inputs"].items()}
     else:
         members.update(files)
 
 
 def _add_given(members: set[str], omitted: dict[str, dict[str, Any]], rules: Collection[str]) -> None:
-    """Add what lineages name and no step made: a user's data, the published tables; files elsewhere stay out."""
+    """Add the inputs that no step made: a user's data, the published tables. Files elsewhere stay out."""
     for path in sorted(members):
         if not is_artifact(path, rules):
             continue
@@ -266,13 +266,13 @@ def _add_given(members: set[str], omitted: dict[str, dict[str, Any]], rules: Col
             if name in members or name in omitted:
                 continue
             if _outside(name):
-                omitted[name] = _given(name, recorded)
+                omitted[name] = _given_file(name, recorded)
             else:
                 _expect(Path(name), recorded["sha256"], path)
                 members.add(name)
 
 
-def _given(name: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _given_file(name: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return hash and size of a given file, whose lineage recorded the hash alone."""
     path = Path(name)
     return {"sha256": recorded["sha256"], "bytes": path.stat().st_size if path.is_file() else None}

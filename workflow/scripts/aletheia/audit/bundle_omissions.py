@@ -12,20 +12,20 @@ from pathlib import Path
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 
-NAME = "evidence/omitted.json"
+LIST_NAME = "evidence/omitted.json"
 
 
 def find_omitted(results: Path | str = "results") -> dict[str, str]:
     """Return ``{path: sha256}`` of what the bundle that was unpacked here leaves out; empty where this is none.
 
-    A list that was changed excuses nothing: verification names it, as any artifact, and all that it would excuse.
+    A list that was changed counts as empty: verification then names it, as any artifact, and every file on it.
 
     Parameters
     ----------
     results
         The results folder, which holds the list.
     """
-    path = Path(results) / NAME
+    path = Path(results) / LIST_NAME
     if not os.path.isfile(path):
         return {}
     try:

@@ -19,12 +19,12 @@ from rocrate.rocrate import ROCrate
 from aletheia.audit.bundle import Bundle
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.provenance.behaviour import CHARACTERS
+from aletheia.provenance.behaviour import DIGEST_CHARACTERS
 from aletheia.provenance.lineage import file_digest
 from aletheia.provenance.staged_files import LOCK
 from aletheia.study.outputs import study_targets
 
-FILE = "ro-crate-metadata.json"
+METADATA_NAME = "ro-crate-metadata.json"
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
@@ -33,12 +33,12 @@ PROFILES = {
 # Terms beyond RO-Crate 1.1's context, spelled out so that none has to be fetched.
 TERMS = {name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "environment")}
 LICENSE = "https://spdx.org/licenses/Apache-2.0"
-# One job makes what shares a stem; these make all of a folder; the others run once.
-BY_STEM = (
+# Rules of which one job makes all files of a stem, and rules of which one makes all of a folder; others run once.
+RULES_BY_STEM = (
     *("stage_model", "stage_data", "tokens", "precision", "batches", "probe", "select", "figures"),
     *("probe_draw", "interleave", "attribute"),
 )
-BY_FOLDER = ("train", "evaluate", "generate", "score_code")
+RULES_BY_FOLDER = ("train", "evaluate", "generate", "score_code")
 MEDIA_TYPES = {
     "": "text/plain",
     ".csv": "text/csv",
@@ -57,7 +57,7 @@ MEDIA_TYPES = {
 
 
 def describe(
-    bundle: Bundle, found: Mapping[str, Mapping[str, Any]], generated: Mapping[str, bytes], date: datetime
+    bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]], generated: Mapping[str, bytes], date: datetime
 ) -> dict[str, Any]:
     """Return the crate's metadata.
 
@@ -65,7 +65,7 @@ def describe(
     ----------
     bundle
         What goes in.
-    found
+    envelopes
         The envelopes of its artifacts, by path.
     generated
         The files that only the bundle has.
@@ -84,29 +84,29 @@ def describe(
     crate.metadata["conformsTo"] = [{"@id": "https://w3id.org/ro/crate/1.1"}, {"@id": list(PROFILES)[-1]}]
     workflow = crate.add_workflow("Snakefile", "Snakefile", main=True, lang="snakemake", properties=_facts("Snakefile"))
     workflow["name"] = "Aletheia study"
-    workflow["version"] = workflow["sha256"][:CHARACTERS]
+    workflow["version"] = workflow["sha256"][:DIGEST_CHARACTERS]
     for path in bundle.members:
         if path != "Snakefile":
             crate.add_file(path, path, properties=_facts(path))
     for path, content in generated.items():
         properties = {"sha256": hashlib.sha256(content).hexdigest(), "contentSize": str(len(content))}
         crate.add_file(dest_path=path, properties={"name": path, **_format(path), **properties})
-    actions = [_action(crate, bundle, found, outputs) for outputs in jobs(bundle, found).values()]
-    root["mentions"] = [_run(crate, bundle, found, actions), *actions]
+    actions = [_action(crate, bundle, envelopes, outputs) for outputs in jobs(bundle, envelopes).values()]
+    root["mentions"] = [_run(crate, bundle, envelopes, actions), *actions]
     return crate.metadata.generate()
 
 
-def jobs(bundle: Bundle, found: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
+def jobs(bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...], list[str]]:
     """Return the paths that each job of the workflow wrote, by rule and place."""
     made: dict[tuple[str, ...], list[str]] = {}
     for path, rule in bundle.rules.items():
-        if path not in found:
+        if path not in envelopes:
             continue
         file = Path(path)
-        if rule in BY_STEM:
+        if rule in RULES_BY_STEM:
             stem = file.name.removesuffix(LOCK) if file.name.endswith(LOCK) else file.stem
             key = (rule, file.parent.as_posix(), stem)
-        elif rule.startswith(BY_FOLDER):
+        elif rule.startswith(RULES_BY_FOLDER):
             key = (rule, file.parent.as_posix())
         else:
             key = (rule,)
@@ -120,7 +120,7 @@ def _profile(crate: ROCrate, uri: str) -> ContextEntity:
 
 
 def _facts(path: str) -> dict[str, Any]:
-    """Return what the crate says of a file."""
+    """Return the properties of a file in the crate."""
     file = Path(path)
     facts = {"name": path, "sha256": artifacts.sha256_file(file), "contentSize": str(file.stat().st_size)}
     if file.suffix == ".py":
@@ -134,17 +134,17 @@ def _format(path: str) -> dict[str, str]:
 
 def _reference(crate: ROCrate, path: str, sha256: str) -> Any:
     """Return a file of the bundle; one that it leaves out is named by hash, as no part of it."""
-    there = crate.get(path)
-    if there is not None:
-        return there
+    member = crate.get(path)
+    if member is not None:
+        return member
     name = f"#{path}"
     properties = {"@type": "CreativeWork", "name": path, "sha256": sha256}
     return crate.get(name) or crate.add(ContextEntity(crate, name, properties))
 
 
-def _action(crate: ROCrate, bundle: Bundle, found: Mapping[str, Mapping[str, Any]], outputs: list[str]) -> Any:
+def _action(crate: ROCrate, bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]], outputs: list[str]) -> Any:
     """Add the action of one job."""
-    first, made = found[outputs[0]], [found[path] for path in outputs]
+    first, made = envelopes[outputs[0]], [envelopes[path] for path in outputs]
     lineage, rule = first["lineage"], bundle.rules[outputs[0]]
     script = next(name for name in lineage["code"] if name.endswith(".py"))
     inputs = {name: described["sha256"] for name, described in lineage["inputs"].items()}
@@ -171,13 +171,13 @@ def _single(values: list[Any]) -> Any:
 
 
 def _results(crate: ROCrate, outputs: list[str]) -> list[Any]:
-    """Return what a job wrote, sidecars included; a folder by its sidecar."""
+    """Return the files that a job wrote, sidecars included; a folder by its sidecar."""
     names = [name for path in outputs for name in (path, path + SIDECAR)]
     return [entity for entity in map(crate.get, names) if entity is not None]
 
 
 def _status(made: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Return whether a job's runs ended well; a run that failed is a result with its reason."""
+    """Return the status of a job's action; a run that failed is a result with its reason."""
     failed = [e["payload"] for e in made if e["payload"].get("status", "ok") != "ok"]
     if not failed:
         return {"actionStatus": "http://schema.org/CompletedActionStatus"}
@@ -186,7 +186,7 @@ def _status(made: list[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _surroundings(envelope: Mapping[str, Any]) -> dict[str, str]:
-    """Return where a job ran, and with what."""
+    """Return a job's host, device, Python and environment files."""
     observed, environment = envelope["observed"], envelope["lineage"]["environment"]
     files = {name: str(digest) for name, digest in environment.items() if name.startswith("envs/")}
     python = f"{environment['implementation']} {environment['python']}"
@@ -199,13 +199,13 @@ def _value(crate: ROCrate, name: str, value: str) -> Any:
     return crate.get(identity) or crate.add(ContextEntity(crate, identity, properties))
 
 
-def _run(crate: ROCrate, bundle: Bundle, found: Mapping[str, Mapping[str, Any]], actions: list[Any]) -> Any:
+def _run(crate: ROCrate, bundle: Bundle, envelopes: Mapping[str, Mapping[str, Any]], actions: list[Any]) -> Any:
     """Add the action of the whole run: from what was given to what the study is for."""
     given = {
         name: described["sha256"]
-        for path, envelope in found.items()
+        for path, envelope in envelopes.items()
         for name, described in envelope["lineage"]["inputs"].items()
-        if path in bundle.rules and name not in found and not name.endswith(SIDECAR)
+        if path in bundle.rules and name not in envelopes and not name.endswith(SIDECAR)
     }
     properties = {
         "@type": "CreateAction",

@@ -1,4 +1,4 @@
-"""What Snakemake would run, as data: its own dry run, read through a logger plugin (``workflow/plugins``)."""
+"""The jobs that Snakemake would run, as data: its own dry run, read through a logger plugin (``workflow/plugins``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT
 
 PLUGINS = ROOT / "workflow" / "plugins"
-# What Snakemake says on the way to any end, and its own calls.
+# Lines that Snakemake prints in any case, and those of its tracebacks.
 CHATTER = re.compile(r"^(Using .*profile|host: |Building DAG|\s*File \"|None$|$)")
 
 
@@ -29,7 +29,7 @@ class Job:
     ----------
     rule, outputs, inputs, reason
         As Snakemake says.
-    tokens
+    facts
         The lineage that the rule would pass to its script: code, settings, environment as they are now.
     """
 
@@ -37,7 +37,7 @@ class Job:
     outputs: tuple[str, ...]
     inputs: tuple[str, ...]
     reason: str
-    tokens: tuple[str, ...]
+    facts: tuple[str, ...]
 
 
 def planned_jobs(
@@ -50,9 +50,9 @@ def planned_jobs(
     configfiles
         What ``--configfile`` names.
     targets
-        Planned beside the study's own.
+        Targets to plan besides the study's own.
     everything
-        Every job of the study, as though nothing were there.
+        Whether to return every job of the study, as though no output were there.
 
     Raises
     ------
@@ -72,14 +72,14 @@ def planned_jobs(
             command, env={**os.environ, "PYTHONPATH": search}, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise UserError(f"snakemake cannot plan: {_said(done.stdout + done.stderr)}")
+            raise UserError(f"snakemake cannot plan: {_in_one_line(done.stdout + done.stderr)}")
         lines = plan.read_text(encoding="utf-8").splitlines()
     jobs = [_job(json.loads(line)) for line in lines]
     return [job for job in jobs if job.outputs]
 
 
-def _said(text: str) -> str:
-    """Return what Snakemake said in one line, without its chatter."""
+def _in_one_line(text: str) -> str:
+    """Return Snakemake's messages in one line, without those that it always prints."""
     lines = [line.strip() for line in text.splitlines() if not CHATTER.match(line)]
     return " ".join(lines)[:500] or "it says nothing of why"
 
@@ -88,5 +88,5 @@ def _job(record: dict) -> Job:
     words = shlex.split(record["command"] or "")
     start = words.index("--lineage") + 1 if "--lineage" in words else len(words)
     end = words.index(">", start) if ">" in words[start:] else len(words)
-    tokens = tuple(words[start:end])
-    return Job(record["rule"], tuple(record["outputs"]), tuple(record["inputs"]), record["reason"], tokens)
+    facts = tuple(words[start:end])
+    return Job(record["rule"], tuple(record["outputs"]), tuple(record["inputs"]), record["reason"], facts)

@@ -1,4 +1,4 @@
-"""What files hold: their hashes and their envelopes, each read once."""
+"""A cache of files' hashes and envelopes, each read once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aletheia.provenance.machine import usable_cores
 _Version = tuple[int, int, int]
 
 
-class Contents:
+class FileCache:
     """Hashes and envelopes of files; what was read stays valid while a file's size, time and inode stay the same."""
 
     def __init__(self) -> None:
@@ -26,19 +26,19 @@ class Contents:
     def load(self, paths: Iterable[Path]) -> None:
         """Hash files ahead, several at a time (hashing releases Python's lock)."""
         versions = {path: _version(path) for path in paths}
-        pending = [path for path, version in versions.items() if version and self._known(path) != version]
+        pending = [path for path, version in versions.items() if version and self._hashed_version(path) != version]
         # The largest first, so that no worker is left with one at the end.
         pending.sort(key=lambda path: versions[path], reverse=True)
         with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
             list(pool.map(self._ahead, pending))
 
     def _ahead(self, path: Path) -> None:
-        # Whoever asks for this file will be told.
+        # The error is raised again where the file's hash is asked for.
         with contextlib.suppress(Unreadable):
             self.sha256(path)
 
     def sha256(self, path: Path) -> str | None:
-        """Return the sha256 of a file's bytes; None where there is no file, it goes just now, or is out of sight.
+        """Return the sha256 of a file's bytes; None where this user sees no file, or it is deleted meanwhile.
 
         Raises
         ------
@@ -48,14 +48,14 @@ class Contents:
         version = _version(path)
         if version is None:
             return None
-        if self._known(path) != version:
+        if self._hashed_version(path) != version:
             try:
                 self._hashes[path] = version, artifacts.sha256_file(path)
             except FileNotFoundError:
                 return None
         return self._hashes[path][1]
 
-    def _known(self, path: Path) -> _Version | None:
+    def _hashed_version(self, path: Path) -> _Version | None:
         return self._hashes[path][0] if path in self._hashes else None
 
     def envelope(self, path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a study should consist of, held against what is there."""
+"""The files that a study should consist of, compared with what is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aletheia.audit.file_cache import Contents
+from aletheia.audit.file_cache import FileCache
 from aletheia.audit.verification import Finding, Verified, verify_folders
 from aletheia.provenance import artifacts
 from aletheia.study import results_tree
@@ -18,7 +18,7 @@ from aletheia.study.schema import trees
 from aletheia.study.study import Study
 
 # So many missing files of one rule are named one by one.
-NAMED = 3
+MAX_NAMED_FILES = 3
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Inventory:
 
 
 def results_folder(configfiles: Iterable[Path] = ()) -> str:
-    """Return where the study leaves its results, as far as the configuration that is here says."""
+    """Return the study's results folder, by the configuration of this folder where there is one."""
     configfiles = list(configfiles)
     return trees(read_configuration(configfiles) if CONFIG.is_file() or configfiles else {})[0]
 
 
 def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
-    """Return what the study of a configuration should consist of.
+    """Return the files that the study of a configuration should consist of.
 
     Parameters
     ----------
@@ -64,19 +64,19 @@ def load_inventory(configfiles: Iterable[Path] = ()) -> Inventory:
     config = read_configuration(configfiles)
     study, (results, resources) = load_study(config), trees(config)
     files, demanded = study_files(study, results, resources), dict[str, str]()
-    record = os.path.join(results, results_tree.NAME)
+    record = os.path.join(results, results_tree.RECORD_NAME)
     # No rule makes it, and nothing follows from it: it need not be there.
     files |= {record: ""} if os.path.exists(record) else {}
     for target, on_demand in ON_DEMAND.items():
-        asked = on_demand(study, results)
+        of_target = on_demand(study, results)
         # Once one of its files is there, all are expected.
-        if any(map(os.path.exists, asked)):
-            files |= asked
-            demanded |= dict.fromkeys(asked, target)
+        if any(map(os.path.exists, of_target)):
+            files |= of_target
+            demanded |= dict.fromkeys(of_target, target)
     return Inventory(study, results, resources, files, demanded)
 
 
-def verify_study(inventory: Inventory, contents: Contents | None = None) -> Verified:
+def verify_study(inventory: Inventory, contents: FileCache | None = None) -> Verified:
     """Check every artifact of a study, and that the study's files, and no others, are there.
 
     Parameters
@@ -96,7 +96,7 @@ def verify_study(inventory: Inventory, contents: Contents | None = None) -> Veri
     other = _other_configuration(inventory, verified)
     if other is None:
         return verified
-    # What such a tree lacks, and has beside, another configuration says; only what some artifact names is known.
+    # Another configuration decides what belongs into such a tree: only what some artifact names is known to be missing.
     known = [f for f in verified.findings if f.kind != "missing" or f.expected]
     return replace(verified, findings=sorted([other, *known]), notes=[])
 
@@ -119,7 +119,7 @@ def _other_configuration(inventory: Inventory, verified: Verified) -> Finding | 
     )
 
 
-def condensed(findings: Collection[Finding]) -> list[str]:
+def condense(findings: Collection[Finding]) -> list[str]:
     """Return findings as lines; where many of a kind (missing files of one rule) there are, the first and a count."""
     lines, many = [], dict[tuple[str, str], list[Finding]]()
     for finding in findings:
@@ -128,7 +128,7 @@ def condensed(findings: Collection[Finding]) -> list[str]:
         else:
             lines.append(str(finding))
     for (_, rule), group in many.items():
-        if len(group) <= NAMED:
+        if len(group) <= MAX_NAMED_FILES:
             lines += [f"{finding}{f'; rule {rule} makes it' if rule else ''}" for finding in group]
         else:
             made_by = f"; rule {rule} makes them" if rule else ""

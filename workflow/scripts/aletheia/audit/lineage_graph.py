@@ -1,6 +1,6 @@
 """The ancestry of files as a graph: each artifact with what it was made from, down to weights, data, code and machine.
 
-Pure: what is drawn of it stands in :mod:`aletheia.audit.lineage_text` and :mod:`aletheia.audit.lineage_svg`.
+It is shown by :mod:`aletheia.audit.lineage_text` and :mod:`aletheia.audit.lineage_svg`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from aletheia.provenance.artifacts import SIDECAR
 from aletheia.provenance.file_walk import closed_above
 from aletheia.provenance.staged_files import LOCK
 
-# What an artifact's lineage says beside its inputs, as a node shows it.
-FACTS = ("code", "config", "commit", "dirty")
-# What was observed while it was made.
-OBSERVED = ("host", "device", "started", "ended", "seconds")
+# The keys of a lineage, besides its inputs, that a node shows.
+LINEAGE_KEYS = ("code", "config", "commit", "dirty")
+# The keys of `observed` that a node shows.
+OBSERVED_KEYS = ("host", "device", "started", "ended", "seconds")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Graph:
     edges: list[Edge]
 
     def sources(self, path: str) -> list[str]:
-        """Return what a file was made from."""
+        """Return the files that a file was made from."""
         return self._sources.get(path, [])
 
     def ancestors(self, path: str) -> set[str]:
@@ -146,7 +146,7 @@ def trace(paths: Iterable[Path | str], results: Path | str = "results") -> Graph
         edges += [Edge(source, path, recorded) for source, recorded in inputs.items()]
         pending += inputs
     for edge in edges:
-        nodes[edge.source] = _held_against(nodes[edge.source], edge, omitted)
+        nodes[edge.source] = _check_recorded_hash(nodes[edge.source], edge, omitted)
     return Graph(roots, nodes, edges)
 
 
@@ -172,7 +172,7 @@ def _subject(path: str) -> str:
 
 
 def _expect_at_home(root: str) -> None:
-    """Stop where the paths of a lineage, which are relative to the study's folder, lead nowhere."""
+    """Refuse a file outside its study's folder, to which the paths of its lineage are relative."""
     try:
         lineage = artifacts.read(envelope_of(Path(root)))["lineage"]
     except UserError:
@@ -189,26 +189,26 @@ def _expect_at_home(root: str) -> None:
 
 def _read(path: str, omitted: Mapping[str, str]) -> tuple[Node, dict[str, str]]:
     """Return a file's node and ``{input: recorded sha256}``."""
-    there = _there(path, omitted)
+    file_node = _node_of_file(path, omitted)
     holder = envelope_of(Path(path))
     if holder is None:
-        return there, {}
+        return file_node, {}
     try:
         envelope = artifacts.read(holder)
     except UserError as error:
-        return replace(there, kind="damaged", status="changed", problem=problem_of(error, holder)), {}
+        return replace(file_node, kind="damaged", status="changed", problem=problem_of(error, holder)), {}
     lineage, payload = envelope["lineage"], envelope["payload"]
     # A sidecar's `about` holds facts; that of a measurement is a sentence.
     facts = payload["about"] if envelope["schema"] == "file" else {}
     node = replace(
-        there,
+        file_node,
         kind=envelope["schema"],
         step=lineage["step"],
         payload_sha256=envelope["payload_sha256"],
         about={key: payload[key] for key in _ABOUT if key in payload} | facts,
-        facts={key: lineage[key] for key in FACTS},
+        facts={key: lineage[key] for key in LINEAGE_KEYS},
         environment=lineage["environment"],
-        observed={key: envelope["observed"].get(key) for key in OBSERVED},
+        observed={key: envelope["observed"].get(key) for key in OBSERVED_KEYS},
     )
     inputs = {name: described["sha256"] for name, described in lineage["inputs"].items()}
     inputs = {name: recorded for name, recorded in inputs.items() if not _is_sidecar_of(name, inputs)}
@@ -216,7 +216,7 @@ def _read(path: str, omitted: Mapping[str, str]) -> tuple[Node, dict[str, str]]:
     if path.endswith(LOCK):
         # Where the chain ends.
         return node, inputs | vouched
-    return _vouched(node, vouched, omitted), inputs
+    return _check_own_files(node, vouched, omitted), inputs
 
 
 _ABOUT = ("model", "data", "arm", "seed", "benchmark", "source", "revision", "licence")
@@ -226,19 +226,19 @@ def _is_sidecar_of(name: str, names: Iterable[str]) -> bool:
     return name.endswith(SIDECAR) and _subject(name) in names
 
 
-def _vouched(node: Node, vouched: Mapping[str, str], omitted: Mapping[str, str]) -> Node:
-    """Hold an artifact's own files (a sidecar's, a run's adapter) against what it says of them."""
+def _check_own_files(node: Node, vouched: Mapping[str, str], omitted: Mapping[str, str]) -> Node:
+    """Check the files that an artifact vouches for (a sidecar's, a run's adapter) against their recorded hashes."""
     if node.status != "ok":
         return node
     for part, expected in vouched.items():
-        checked = _held_against(_there(part, omitted), Edge(part, node.path, expected), omitted)
+        checked = _check_recorded_hash(_node_of_file(part, omitted), Edge(part, node.path, expected), omitted)
         if checked.status in ("changed", "missing"):
             return replace(node, status="changed", problem=f"{part}: {checked.problem}")
     return node
 
 
-def _there(path: str, omitted: Mapping[str, str]) -> Node:
-    """Return the node of what is there: with a file's hash, or with the reason why there is none."""
+def _node_of_file(path: str, omitted: Mapping[str, str]) -> Node:
+    """Return a file's node, with its hash, or with the reason why it has none."""
     file = Path(path)
     try:
         # Of `os.path`: for pathlib a folder that this user may not enter is an error.
@@ -246,10 +246,10 @@ def _there(path: str, omitted: Mapping[str, str]) -> Node:
             return Node(path, sha256=artifacts.sha256_file(file))
     except Unreadable as error:
         return Node(path, status="changed", problem=problem_of(error, file))
-    return Node(path) if os.path.isdir(file) else _absent(Node(path), omitted)
+    return Node(path) if os.path.isdir(file) else _absent_node(Node(path), omitted)
 
 
-def _absent(node: Node, omitted: Mapping[str, str]) -> Node:
+def _absent_node(node: Node, omitted: Mapping[str, str]) -> Node:
     # Of a folder, a bundle leaves out the files one by one.
     if node.path in omitted or any(path.startswith(f"{node.path}/") for path in omitted):
         return replace(node, status="omitted", problem="left out of this bundle")
@@ -260,15 +260,15 @@ def _absent(node: Node, omitted: Mapping[str, str]) -> Node:
     return replace(node, status="missing", problem="no such file")
 
 
-def _held_against(node: Node, edge: Edge, omitted: Mapping[str, str]) -> Node:
-    """Return a node with what one recorded hash shows of it."""
+def _check_recorded_hash(node: Node, edge: Edge, omitted: Mapping[str, str]) -> Node:
+    """Return a node with its status after a comparison with one recorded hash."""
     if edge.source.startswith(edge.target.removesuffix(LOCK) + "/") and edge.target.endswith(LOCK):
         kind = "weights" if "/models/" in edge.target else "staged data"
         node = replace(node, kind=kind, step=None)
     if node.status != "ok":
         return node
     if node.sha256 is None:
-        return _absent(node, omitted)
+        return _absent_node(node, omitted)
     if node.sha256 != edge.sha256:
         problem = f"changed after {edge.target} recorded it (expected sha256 {edge.sha256}, found {node.sha256})"
         return replace(node, status="changed", problem=problem)

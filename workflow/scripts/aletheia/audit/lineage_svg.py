@@ -19,10 +19,10 @@ from aletheia.audit.lineage_text import HASH_CHARACTERS, LOCKS, environment_name
 
 # In pixels, chosen by hand.
 BOX_WIDTH, BOX_HEIGHT, GAP, COLUMN_GAP, MARGIN, HEAD, LINE = 200, 34, 10, 70, 24, 64, 12
-CHARACTERS = 33  # of 6 pixels, that fit into a box
-MOST = 12  # files a column; where there are more, they are grouped
-SWEEPS = 4  # of ordering each column by its neighbours; more change nothing visible
-GIVEN = "given and staged files"
+LINE_CHARACTERS = 33  # of 6 pixels, that fit into a box
+MAX_BOXES_PER_COLUMN = 12  # files a column; where there are more, they are grouped
+SWEEPS = 4  # over all columns, each ordered by its neighbours; more change nothing visible
+GIVEN_STEP = "given and staged files"
 BORDERS = {"ok": "#4878a8", "omitted": "#c08a00", "missing": "#c62828", "changed": "#c62828"}
 FILLS = {"ok": "#f4f8fc", "omitted": "#fff8e1", "missing": "#fdecea", "changed": "#fdecea"}
 FONT = "font-family:DejaVu Sans Mono,Menlo,Consolas,monospace"
@@ -37,7 +37,7 @@ GROUPINGS: tuple[Callable[[Node], tuple], ...] = (
 
 
 @dataclass
-class Box:
+class DiagramNode:
     """One file, or a group of files, of a column."""
 
     nodes: list[Node]
@@ -64,19 +64,19 @@ class Box:
         return (f"{wrong} {self.status}" if wrong else ""), name
 
     def title(self) -> str:
-        """Return all that a pointer over the box shows."""
+        """Return the tooltip of the box."""
         return "\n".join(
             f"{n.path}\n  sha256 {n.sha256}" + (f"\n  {n.status}: {n.problem}" if n.problem else "") for n in self.nodes
         )
 
 
-def draw(graph: Graph) -> bytes:
+def render_svg(graph: Graph) -> bytes:
     """Return the picture of a graph as SVG."""
     steps = _steps(graph)
     columns = [_boxes([n for n in graph.nodes.values() if _step(n) == s], i) for i, s in enumerate(steps)]
-    home = {node.path: box for column in columns for box in column for node in box.nodes}
-    arrows = _arrows(graph, home)
-    _place(columns, arrows)
+    box_of = {node.path: box for column in columns for box in column for node in box.nodes}
+    arrows = _arrows(graph, box_of)
+    _lay_out(columns, arrows)
     panels = [_panel([n for n in graph.nodes.values() if _step(n) == step]) for step in steps]
     tallest = max(box.y + BOX_HEIGHT for column in columns for box in column)
     width = 2 * MARGIN + len(steps) * BOX_WIDTH + (len(steps) - 1) * COLUMN_GAP
@@ -84,7 +84,7 @@ def draw(graph: Graph) -> bytes:
     size = {"width": str(width), "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
     svg = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **size})
     ET.SubElement(svg, "rect", {"width": "100%", "height": "100%", "fill": "#ffffff"})
-    _text(
+    _add_text(
         svg,
         MARGIN,
         MARGIN,
@@ -94,25 +94,25 @@ def draw(graph: Graph) -> bytes:
         weight="bold",
     )
     for (source, target), count in arrows.items():
-        _arrow(svg, home[source], home[target], count)
+        _add_arrow(svg, box_of[source], box_of[target], count)
     for number, (step, column, panel) in enumerate(zip(steps, columns, panels, strict=True)):
         x = MARGIN + number * (BOX_WIDTH + COLUMN_GAP)
-        _text(svg, x, HEAD - 14, step, size="12px", fill="#4878a8", weight="bold")
+        _add_text(svg, x, HEAD - 14, step, size="12px", fill="#4878a8", weight="bold")
         for box in column:
-            _box(svg, box)
+            _add_box(svg, box)
         for line, words in enumerate(panel):
-            _text(svg, x, tallest + 2 * MARGIN + LINE * line, words, size="9px", fill="#606060")
+            _add_text(svg, x, tallest + 2 * MARGIN + LINE * line, words, size="9px", fill="#606060")
     ET.indent(svg, " ")
     return ET.tostring(svg, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
 def _step(node: Node) -> str:
-    return node.step or GIVEN
+    return node.step or GIVEN_STEP
 
 
 def _steps(graph: Graph) -> list[str]:
     """Return the steps in an order in which each comes after those that it reads from."""
-    before: dict[str, set[str]] = {GIVEN: set()}
+    before: dict[str, set[str]] = {GIVEN_STEP: set()}
     for edge in graph.edges:
         source, target = _step(graph.nodes[edge.source]), _step(graph.nodes[edge.target])
         if source != target:
@@ -120,37 +120,37 @@ def _steps(graph: Graph) -> list[str]:
             before.setdefault(source, set())
     before |= {step: set() for step in map(_step, graph.nodes.values()) if step not in before}
     order = graphlib.TopologicalSorter({step: sorted(before[step]) for step in sorted(before)}).static_order()
-    there = set(map(_step, graph.nodes.values()))
-    # What nothing made stands at the left edge, whatever reads it.
-    return sorted((step for step in order if step in there), key=lambda step: step != GIVEN)
+    present = set(map(_step, graph.nodes.values()))
+    # Files that no step made are the leftmost column, whatever reads them.
+    return sorted((step for step in order if step in present), key=lambda step: step != GIVEN_STEP)
 
 
-def _boxes(nodes: list[Node], column: int) -> list[Box]:
+def _boxes(nodes: list[Node], column: int) -> list[DiagramNode]:
     """Return a column's boxes, grouped as finely as its length allows."""
     for grouping in GROUPINGS:
         groups: dict[tuple, list[Node]] = {}
         for node in sorted(nodes, key=lambda node: node.path):
             groups.setdefault(grouping(node), []).append(node)
-        if len(groups) <= MOST:
+        if len(groups) <= MAX_BOXES_PER_COLUMN:
             break
-    return [Box(group, column) for group in groups.values()]
+    return [DiagramNode(group, column) for group in groups.values()]
 
 
-def _arrows(graph: Graph, home: dict[str, Box]) -> dict[tuple[str, str], int]:
-    """Return how many edges run between two boxes, each named by its first file."""
+def _arrows(graph: Graph, box_of: dict[str, DiagramNode]) -> dict[tuple[str, str], int]:
+    """Return the number of edges between two boxes, each named by its first file."""
     arrows: dict[tuple[str, str], int] = {}
     for edge in graph.edges:
-        source, target = home[edge.source], home[edge.target]
+        source, target = box_of[edge.source], box_of[edge.target]
         if source is not target:
             ends = source.nodes[0].path, target.nodes[0].path
             arrows[ends] = arrows.get(ends, 0) + 1
     return dict(sorted(arrows.items()))
 
 
-def _place(columns: list[list[Box]], arrows: Iterable[tuple[str, str]]) -> None:
+def _lay_out(columns: list[list[DiagramNode]], arrows: Iterable[tuple[str, str]]) -> None:
     """Order each column by the mean height of its neighbours, and centre the columns."""
     by_name = {box.nodes[0].path: box for column in columns for box in column}
-    near: dict[str, list[Box]] = {name: [] for name in by_name}
+    near: dict[str, list[DiagramNode]] = {name: [] for name in by_name}
     for source, target in arrows:
         near[source].append(by_name[target])
         near[target].append(by_name[source])
@@ -181,7 +181,7 @@ def _panel(nodes: list[Node]) -> list[str]:
     return lines + (["", "from", *map(_short, origins)] if origins else [])
 
 
-def _box(svg: ET.Element, box: Box) -> None:
+def _add_box(svg: ET.Element, box: DiagramNode) -> None:
     group = ET.SubElement(svg, "g")
     ET.SubElement(group, "title").text = box.title()
     rect = {"x": f"{box.x:g}", "y": f"{box.y:g}", "width": str(BOX_WIDTH), "height": str(BOX_HEIGHT), "rx": "4"}
@@ -191,7 +191,7 @@ def _box(svg: ET.Element, box: Box) -> None:
         ET.SubElement(group, "rect", shadow)
     ET.SubElement(group, "rect", rect | ({"stroke-width": "2"} if box.status != "ok" else {}))
     above, name = box.lines()
-    _text(
+    _add_text(
         group,
         box.x + 6,
         box.y + 13,
@@ -199,10 +199,10 @@ def _box(svg: ET.Element, box: Box) -> None:
         size="9px",
         fill="#606060" if box.status == "ok" else BORDERS[box.status],
     )
-    _text(group, box.x + 6, box.y + 26, _short(name), size="10px", fill="#202020")
+    _add_text(group, box.x + 6, box.y + 26, _short(name), size="10px", fill="#202020")
 
 
-def _arrow(svg: ET.Element, source: Box, target: Box, count: int) -> None:
+def _add_arrow(svg: ET.Element, source: DiagramNode, target: DiagramNode, count: int) -> None:
     x1, y1, x2, y2 = source.x + BOX_WIDTH, source.y + BOX_HEIGHT / 2, target.x, target.y + BOX_HEIGHT / 2
     if source.column == target.column:
         x2 = x1
@@ -213,14 +213,16 @@ def _arrow(svg: ET.Element, source: Box, target: Box, count: int) -> None:
     ET.SubElement(svg, "path", {"d": curve, **style})
 
 
-def _text(parent: ET.Element, x: float, y: float, words: str, *, size: str, fill: str, weight: str = "normal") -> None:
+def _add_text(
+    parent: ET.Element, x: float, y: float, words: str, *, size: str, fill: str, weight: str = "normal"
+) -> None:
     style = f"{FONT};font-size:{size};font-weight:{weight}"
     ET.SubElement(parent, "text", {"x": f"{x:g}", "y": f"{y:g}", "fill": fill, "style": style}).text = words
 
 
 def _short(words: str) -> str:
     """Return words that fit into a box: the middle gives way."""
-    if len(words) <= CHARACTERS:
+    if len(words) <= LINE_CHARACTERS:
         return words
-    half = (CHARACTERS - 1) // 2
+    half = (LINE_CHARACTERS - 1) // 2
     return f"{words[:half]}…{words[-half:]}"

@@ -147,7 +147,7 @@ def _commit(commit: str | None, dirty: bool | None) -> str:
 
 
 def details(graph: Graph) -> dict[str, list[str]]:
-    """Return what the ancestry comes down to, as lines under headings."""
+    """Return the details of an ancestry, lines by heading: sources, code, environments, machines."""
     nodes = list(graph.nodes.values())
     made = [node for node in nodes if node.step]
     return {
@@ -172,12 +172,14 @@ def environment_names(environment: dict[str, Any]) -> tuple[str, ...]:
 
 
 def origin(node: Node) -> str:
-    """Return where a staged model or data set came from: name, kind of source, place, revision, licence."""
+    """Return the origin of a staged model or data set: name, kind of source, place, revision, licence."""
     source = node.about["source"]
     facts = {"revision": node.about["revision"], "licence": node.about["licence"]}
-    place = {k: v for k, v in source.items() if isinstance(v, (str, int)) and k not in ("type", "format", "revision")}
-    said = ", ".join(f"{key} {value}" for key, value in {**place, **facts}.items() if value is not None)
-    return f"{node.about.get('model') or node.about.get('data')}: {source['type']}" + (f", {said}" if said else "")
+    hidden = ("type", "format", "revision")
+    location = {key: v for key, v in source.items() if isinstance(v, (str, int)) and key not in hidden}
+    details = ", ".join(f"{key} {value}" for key, value in {**location, **facts}.items() if value is not None)
+    name = node.about.get("model") or node.about.get("data")
+    return f"{name}: {source['type']}" + (f", {details}" if details else "")
 
 
 def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
@@ -193,5 +195,5 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _count(nodes: list[Node], status: str) -> str:
-    found = [node.path for node in nodes if node.status == status]
-    return f"{len(found)} {status}" + ("" if status == "ok" else f": {', '.join(found)}")
+    paths = [node.path for node in nodes if node.status == status]
+    return f"{len(paths)} {status}" + ("" if status == "ok" else f": {', '.join(paths)}")

@@ -1,4 +1,4 @@
-"""What mends each thing that an audit finds: commands that can be run as they are printed."""
+"""Advice on each thing that an audit finds, with commands that can be run as they are printed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aletheia.audit.verification import Finding
 
 
 class Remedies:
-    """The commands of one study.
+    """Advice and commands for one study.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ class Remedies:
         configured = ["--configfile", *self._configfiles] if self._configfiles else []
         return shlex.join(["snakemake", *words, *configured])
 
-    def again(self, path: str) -> str:
-        """Return how to make again what Snakemake plans; empty where Snakemake without a target does it.
+    def make_again(self, path: str) -> str:
+        """Return the command that makes a planned output again; empty where Snakemake without a target does it.
 
         An archive needs every file of the study, and is planned with it once it is there.
         """
@@ -37,39 +37,40 @@ class Remedies:
         return f"run {self.snakemake(target)}" if target else ""
 
     def touch(self, paths: Iterable[str]) -> str:
-        """Return how to keep all that is planned, which the paths are of."""
+        """Return the command that keeps all planned outputs, which are the paths."""
         targets = sorted({self._demanded[path] for path in paths if path in self._demanded})
-        return self._kept(*(["all", *targets] if targets else []))
+        return self._touch_command(*(["all", *targets] if targets else []))
 
     def touch_one(self, path: str) -> str:
-        """Return how to keep one of the outputs that are planned."""
-        return self._kept(path)
+        """Return the command that keeps one of the planned outputs."""
+        return self._touch_command(path)
 
-    def _kept(self, *targets: str) -> str:
+    def _touch_command(self, *targets: str) -> str:
         return f"to keep it, run {self.snakemake('--touch', *targets)}"
 
     def time_again(self, runs: Iterable[str]) -> str:
-        """Return how to train runs once more, whose times were taken on a busy machine."""
+        """Return the commands that train runs once more, whose times were taken on a busy machine."""
         return f"run {self.snakemake(*runs, '--force')}, then {self.snakemake()}"
 
-    def unseen(self, path: str) -> str:
-        """Return how to make again what Snakemake has no record of."""
+    def make_again_unrecorded(self, path: str) -> str:
+        """Return advice on an outdated output of whose making Snakemake has no record."""
         return f"delete it and run {self.snakemake(path)}; Snakemake has no record of how it was made"
 
-    def found(self, finding: Finding) -> str:
-        """Return what to do about a finding."""
+    def for_finding(self, finding: Finding) -> str:
+        """Return advice on a finding."""
         if finding.kind == "misplaced":
             return f"move it back to {finding.expected}"
         if finding.kind == "stray":
             return "delete it, or keep it elsewhere"
         if finding.kind == "configuration":
             return ""
-        # An archive goes by its target's name, as the readme has it.
+        # Name the target `bundle`, not the archive's path.
         target = "bundle" if self._demanded.get(finding.owner) == "bundle" else finding.owner
         make = f"run {self.snakemake(target)}"
-        there = finding.path == finding.owner
+        is_output = finding.path == finding.owner
         if finding.kind == "unreadable":
-            return "make it readable for this user" + (f", or delete it and {make}" if there else "")
+            return "make it readable for this user" + (f", or delete it and {make}" if is_output else "")
         if not finding.owner:
             return "put it back" if finding.kind == "missing" else "restore it, or run the study that asks for it"
-        return make if there and finding.kind == "missing" else f"delete {'it' if there else finding.owner} and {make}"
+        damaged = "it" if is_output else finding.owner
+        return make if is_output and finding.kind == "missing" else f"delete {damaged} and {make}"

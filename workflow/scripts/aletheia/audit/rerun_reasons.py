@@ -1,4 +1,4 @@
-"""Why a job would run again, in few words: the module, the key or the file that differs."""
+"""The reasons for which a job would run again, in few words: the module, the key or the file that differs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from aletheia.audit.dry_run import Job
 from aletheia.provenance.artifacts import SIDECAR
-from aletheia.provenance.lineage import environment, parse_tokens
+from aletheia.provenance.lineage import environment, parse_facts
 
-# Snakemake's reasons, each with how it begins.
+# The beginnings of Snakemake's reasons.
 REASONS = {
     "missing": "Missing output files: ",
     "incomplete": "Incomplete output files: ",
@@ -30,15 +30,15 @@ WORDS = {
     "command": "the command of rule {job.rule}",
     "forced": "forced",
 }
-NAMED = 3
-EARLIER = "code of an earlier version, before its modules had packages"
+MAX_NAMES = 3
+EARLIER_CODE = "code of an earlier version, before its modules had packages"
 ABSENT = "absent"
 
 
 def changes(
     job: Job, recorded: Mapping[str, Any] | None, makers: Mapping[str, Job], unchanged: Collection[str] = ()
 ) -> list[str]:
-    """Return what makes a job run again.
+    """Return the reasons for which a job would run again.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def changes(
     """
     parts = _SPLIT.split(job.reason)
     kinds = {begins: kind for kind, begins in REASONS.items()}
-    said = [
+    reasons = [
         words
         for begins, rest in zip(parts[1::2], parts[2::2], strict=True)
         for words in _in_words(
@@ -61,11 +61,11 @@ def changes(
         )
     ]
     # Snakemake looks no further where a job follows another one, so its own changes are always added.
-    own = differences(recorded, job.tokens) if recorded else []
-    # Where the set of inputs is another, so is its digest among the params.
-    if REASONS["params"] in parts and REASONS["inputs"] not in parts and not own:
-        own = ["code or settings, as Snakemake recorded them"]
-    return [*own, *said] or [job.reason]
+    differing = differences(recorded, job.facts) if recorded else []
+    # Another set of inputs has another digest among the params.
+    if REASONS["params"] in parts and REASONS["inputs"] not in parts and not differing:
+        differing = ["code or settings, as Snakemake recorded them"]
+    return [*differing, *reasons] or [job.reason]
 
 
 def _in_words(
@@ -73,37 +73,37 @@ def _in_words(
 ) -> Iterator[str]:
     """Yield one of Snakemake's reasons in few words; nothing for params, whose differences say more."""
     if kind == "missing":
-        # A sidecar goes without saying beside its file.
+        # A file that is named stands for its sidecar too.
         named = [f for f in files if f.removesuffix(SIDECAR) == f or f.removesuffix(SIDECAR) not in files]
-        yield f"missing: {listed(named)}" if made else "not there"
+        yield f"missing: {shorten_list(named)}" if made else "not there"
     elif kind == "updated":
         same = [f for f in files if f.removesuffix(SIDECAR) in unchanged]
         others = [f for f in files if f not in same]
-        yield from [f"another input: {listed(others)}"] if others else []
-        yield from [f"newer by its time alone: {listed(same)}"] if same else []
+        yield from [f"another input: {shorten_list(others)}"] if others else []
+        yield from [f"newer by its time alone: {shorten_list(same)}"] if same else []
     elif kind == "follows":
         rules = Counter(makers[name].rule for name in files if name in makers)
-        yield "follows " + listed(f"{rule} ({n} files)" if n > 1 else rule for rule, n in rules.items())
+        yield "follows " + shorten_list(f"{rule} ({n} files)" if n > 1 else rule for rule, n in rules.items())
     elif kind in WORDS:
         yield WORDS[kind].format(job=job)
 
 
-def listed(names: Iterable[str]) -> str:
+def shorten_list(names: Iterable[str]) -> str:
     """Return the first names, and how many more there are."""
     names = list(names)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
-def differences(recorded: Mapping[str, Any], tokens: Iterable[str]) -> list[str]:
-    """Return what differs between an artifact's lineage and what its rule would pass now.
+def differences(recorded: Mapping[str, Any], facts: Iterable[str]) -> list[str]:
+    """Return the differences between an artifact's lineage and the one that its rule would pass now.
 
     Parameters
     ----------
     recorded
         The artifact's ``lineage``.
-    tokens
-        The rule's lineage now, as :func:`aletheia.provenance.lineage.parse_tokens` reads it.
+    facts
+        The rule's lineage now, as :func:`aletheia.provenance.lineage.parse_facts` reads it.
 
     Returns
     -------
@@ -111,8 +111,8 @@ def differences(recorded: Mapping[str, Any], tokens: Iterable[str]) -> list[str]
         ``code aletheia.method.probe`` for a module, ``envs/gpu.yaml`` for an environment, ``training.steps: 4 → 5``
         for a key; of code from before the library had packages one line, whatever the modules.
     """
-    now = parse_tokens(tokens)
-    found = [EARLIER] if _flat_modules(recorded["code"]) else []
+    now = parse_facts(facts)
+    found = [EARLIER_CODE] if _flat_modules(recorded["code"]) else []
     found = found or [f"code {name}" for name in _differing(recorded["code"], now["code"])]
     environments = {name: digest for name, digest in recorded["environment"].items() if name.startswith("envs/")}
     found += list(_differing(environments, now["env"]))
@@ -126,22 +126,21 @@ def _flat_modules(code: Mapping[str, str]) -> bool:
 
 
 def other_packages(recorded: Mapping[str, Any]) -> list[str]:
-    """Return the packages, and the interpreter, that are others here than where an artifact was made.
+    """Return the packages, and the interpreter, whose versions here are not those that an artifact was made with.
 
-    Nothing for an artifact that was made in an environment of its rule's own: that holds no Snakemake, as the one that
-    runs Snakemake always does. Such a job's packages are its environment file's to say, whose digest
-    :func:`differences` compares; those that are installed here decide nothing about it.
+    Empty for an artifact that was made in its rule's own environment, which is one without Snakemake. The packages of
+    such a job follow from its environment file, whose digest :func:`differences` compares, and not from those here.
 
     Parameters
     ----------
     recorded
         The artifact's ``lineage``.
     """
-    here, there = environment(), recorded["environment"]
-    if "snakemake" not in there["packages"]:
+    here, then = environment(), recorded["environment"]
+    if "snakemake" not in then["packages"]:
         return []
-    python = [] if here["python"] == there["python"] else [f"python {there['python']} → {here['python']}"]
-    return [*python, *_differing(there["packages"], here["packages"])]
+    python = [] if here["python"] == then["python"] else [f"python {then['python']} → {here['python']}"]
+    return [*python, *_differing(then["packages"], here["packages"])]
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -159,7 +158,7 @@ def _keys(before: Any, now: Any) -> Iterator[str]:
     """Yield each differing key of two configurations with its values."""
     flat_before, flat_now = dict(_flat(before)), dict(_flat(now))
     for key in sorted({*flat_before, *flat_now}):
-        values = [_shown(flat[key]) if key in flat else ABSENT for flat in (flat_before, flat_now)]
+        values = [_show_value(flat[key]) if key in flat else ABSENT for flat in (flat_before, flat_now)]
         if values[0] != values[1] or flat_before.get(key) != flat_now.get(key):
             yield f"{key}: {values[0]} → {values[1]}"
 
@@ -175,6 +174,6 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _shown(value: Any) -> str:
+def _show_value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"

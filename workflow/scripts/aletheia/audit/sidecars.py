@@ -1,4 +1,4 @@
-"""What vouches for a file: its own envelope, the sidecar or the lock beside it, the run that holds its hash."""
+"""The artifact that vouches for a file: its own envelope, the sidecar or lock beside it, the run with its hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def vouched_files(path: Path, envelope: Mapping[str, Any]) -> dict[Path, str]:
     path, envelope
         The artifact, and its checked content.
     """
-    payload, beside = envelope["payload"], stands_beside(path)
+    payload, beside = envelope["payload"], described_path(path)
     if envelope["schema"] == "run":
         return {path.parent / "adapter" / name: sha256 for name, sha256 in payload["adapter"]["files"].items()}
     if beside == path or envelope["schema"] not in ("file", "model_lock", "data_lock"):
@@ -51,12 +51,12 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
         When a named file has no lineage, and is no JSON that might be a damaged artifact.
     """
     named = [Path(p) for p in paths]
-    pending, found = list(named), dict[Path, None]()
+    pending, ancestors = list(named), dict[Path, None]()
     while pending:
         path = pending.pop(0)
-        if path in found:
+        if path in ancestors:
             continue
-        found[path] = None
+        ancestors[path] = None
         envelope = envelope_of(path)
         if envelope is not None:
             with contextlib.suppress(UserError):
@@ -65,7 +65,7 @@ def ancestry(paths: Iterable[Path]) -> list[Path]:
             raise closed_above(path) or UserError(
                 f"{path}: expected an artifact or a file with a sidecar, found neither"
             )
-    return list(found)
+    return list(ancestors)
 
 
 def _may_be_damaged(path: Path) -> bool:
@@ -85,7 +85,7 @@ def envelope_of(path: Path) -> Path | None:
 
 
 def stands_empty(path: Path) -> bool:
-    """Tell whether a path is a folder whose whole sidecar lists no files, as of a run that failed.
+    """Tell whether a path is a folder whose intact sidecar lists no files, such as the adapter of a failed run.
 
     Such a folder need not be there: archives hold files alone.
     """
@@ -96,8 +96,8 @@ def stands_empty(path: Path) -> bool:
         return False
 
 
-def stands_beside(path: Path) -> Path:
-    """Return what a sidecar or a lock stands beside; any other path itself."""
+def described_path(path: Path) -> Path:
+    """Return the file or folder that a sidecar or a lock describes; any other path itself."""
     for suffix in (SIDECAR, LOCK):
         if path.name.endswith(suffix):
             return path.with_name(path.name.removesuffix(suffix))

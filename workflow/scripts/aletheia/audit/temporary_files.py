@@ -1,4 +1,4 @@
-"""What lies below a study's trees and is no content: what jobs keep there for a while, a view, a cache."""
+"""Files below a study's trees that are no results: jobs' temporary files, the report page, the wheel caches."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-# Names of files and folders, whole: any other hidden name is somebody's.
-SCRATCH = re.compile(
+# Whole names of temporary files and folders; any other hidden file was put there by somebody.
+TEMPORARY_NAME = re.compile(
     r"""
     \.snakemake_timestamp               # Snakemake's, in each folder that is an output
     | \..+\.lock                        # held by a job (aletheia.provenance.locking)
@@ -20,16 +20,16 @@ SCRATCH = re.compile(
 )
 
 
-def is_scratch(path: Path) -> bool:
-    """Tell whether a file is what a job has there for a while: by its name, or a folder's that it lies in.
+def is_temporary(path: Path) -> bool:
+    """Tell whether a file is temporary, by its name or that of a folder that it lies in.
 
-    The path begins below a tree's root.
+    The path is relative to the tree's root.
     """
-    return any(SCRATCH.fullmatch(part) for part in path.parts)
+    return any(TEMPORARY_NAME.fullmatch(part) for part in path.parts)
 
 
-def passed_over(roots: Sequence[Path]) -> list[Path]:
-    """Return paths that verification leaves out: the report page, and the wheel caches.
+def exempt_paths(roots: Sequence[Path]) -> list[Path]:
+    """Return the paths that are exempt from verification: the report page, and the wheel caches.
 
     A wheel is held against the sha256 in the registry whenever it is used.
 

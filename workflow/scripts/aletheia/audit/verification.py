@@ -1,4 +1,4 @@
-"""Hold every artifact against its own hash, its place, what the others recorded of it, and what the study asks for."""
+"""Check every artifact against its own hash, its path, the hashes that others recorded, and the study's list."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.audit import bundle_omissions
-from aletheia.audit.file_cache import Contents
-from aletheia.audit.sidecars import envelope_of, is_envelope, stands_beside, stands_empty, vouched_files
-from aletheia.audit.temporary_files import is_scratch, passed_over
+from aletheia.audit.file_cache import FileCache
+from aletheia.audit.sidecars import described_path, envelope_of, is_envelope, stands_empty, vouched_files
+from aletheia.audit.temporary_files import exempt_paths, is_temporary
 from aletheia.errors import Unreadable, UserError
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.provenance.file_walk import closed_above, files_below
 from aletheia.provenance.staged_files import LOCK
 
-# What a name that ends so says of the artifact's schema.
-ENDINGS = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
+# The schemas that an artifact may have whose name ends so, and what such an artifact is called.
+SCHEMAS_BY_ENDING = {SIDECAR: ("sidecar", ("file",)), LOCK: ("lock", ("model_lock", "data_lock"))}
 OMITTED = "omitted"  # kind of a file that is rightly absent: counted, and not shown
 
 
@@ -39,7 +39,7 @@ class Finding:
         (no artifact vouches for it), ``unasked`` (whole, but no run of the study asks for it) or ``configuration`` (the
         study that made this is another).
     owner
-        The output whose making again would mend it; empty where none would.
+        The output that has to be made again to mend it; empty where that would not help.
     rule
         The rule that makes the owner.
     """
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclass
 class Verified:
-    """What a verification came to.
+    """The result of a verification.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Verified:
 
 
 def verify_folders(
-    roots: Iterable[Path], expected: Mapping[str, str] | None = None, contents: Contents | None = None
+    roots: Iterable[Path], expected: Mapping[str, str] | None = None, contents: FileCache | None = None
 ) -> Verified:
     """Check every artifact below some folders, and name the files that no artifact vouches for.
 
@@ -94,26 +94,26 @@ def verify_folders(
         Carries over what was read before, between calls.
     """
     roots = list(roots)
-    passed = passed_over(roots)
+    passed = exempt_paths(roots)
     roots = [root for root in roots if os.path.isdir(root)]
     closed: list[Unreadable] = []
-    files = [p for root in roots for p in files_below(root, closed.append) if not is_scratch(p.relative_to(root))]
+    files = [p for root in roots for p in files_below(root, closed.append) if not is_temporary(p.relative_to(root))]
     omitted = bundle_omissions.find_omitted(roots[0] if roots else "")
-    trees = _Trees(files, contents or Contents(), expected or {}, omitted)
-    findings = [_fault(error, error.path) for error in closed]
-    findings += trees.findings(faulty={finding.path for finding in findings})
+    check = _Verification(files, contents or FileCache(), expected or {}, omitted)
+    findings = [_finding_of_error(error, error.path) for error in closed]
+    findings += check.findings(faulty={finding.path for finding in findings})
     findings += [
         Finding(str(path), "no artifact vouches for this file", kind="stray")
-        for path in trees.files
+        for path in check.files
         # A file of the study's without its sidecar is no stray: the sidecar is missing.
-        if path not in trees.owners and str(path) not in trees.expected and not any(map(path.is_relative_to, passed))
+        if path not in check.owners and str(path) not in check.expected and not any(map(path.is_relative_to, passed))
     ]
-    return trees.verified(findings, notes=[] if expected is None else list(trees.unasked(findings)))
+    return check.result(findings, notes=[] if expected is None else list(check.unasked_artifacts(findings)))
 
 
 def verify_files(
     files: Iterable[Path],
-    contents: Contents | None = None,
+    contents: FileCache | None = None,
     *,
     named: Collection[Path] = (),
     results: Path | str = "results",
@@ -134,23 +134,23 @@ def verify_files(
     files = list(files)
     envelopes = [e for e in map(envelope_of, files) if e is not None]
     # In a bundle, what may be absent rests on this list.
-    listed = [path for path in [Path(results) / bundle_omissions.NAME] if os.path.isfile(path)]
+    listed = [path for path in [Path(results) / bundle_omissions.LIST_NAME] if os.path.isfile(path)]
     files = dict.fromkeys([*files, *envelopes, *listed])
-    trees = _Trees(files, contents or Contents(), {}, bundle_omissions.find_omitted(results))
-    return trees.verified(trees.findings(set(named)))
+    check = _Verification(files, contents or FileCache(), {}, bundle_omissions.find_omitted(results))
+    return check.result(check.findings(set(named)))
 
 
-class _Trees:
+class _Verification:
     """The files under verification, and which artifact vouches for each."""
 
     def __init__(
-        self, files: Iterable[Path], contents: Contents, expected: Mapping[str, str], omitted: Collection[str]
+        self, files: Iterable[Path], contents: FileCache, expected: Mapping[str, str], omitted: Collection[str]
     ) -> None:
         self.contents, self.expected, self.omitted = contents, expected, omitted
         files = list(files)
         # Of `os.path`: for pathlib a folder that this user may not enter is an error.
         self.files = [path for path in files if os.path.isfile(path)]
-        # A folder's files are its sidecar's to name.
+        # A folder is in neither list: its sidecar names its files.
         self.absent = [path for path in files if not os.path.exists(path)]
         # By file: the artifact that vouches for it.
         self.owners: dict[Path, Path] = {}
@@ -170,57 +170,57 @@ class _Trees:
         known = {*map(Path, self.expected), *named}
         claims = [p for p in self.files if p.suffix == ".json" and (p in known or is_envelope(p))]
         self.checked = len(claims)
-        found = [*map(self._missing, self.absent)]
+        findings = [*map(self._missing, self.absent)]
         envelopes = {}
         for path in claims:
             self.owners.setdefault(path, path)
             try:
                 envelopes[path] = self.contents.envelope(path)
             except UserError as error:
-                found.append(_fault(error, path))
+                findings.append(_finding_of_error(error, path))
                 # What a damaged sidecar vouched for is unknown, but it is no stray.
-                beside = stands_beside(path)
+                beside = described_path(path)
                 self.owners |= {p: path for p in self.files if p.is_relative_to(beside) and p not in self.owners}
                 continue
-            found += self._of_one(path, envelopes[path])
-        found += [self._missing(Path(name)) for name in self.expected if not os.path.exists(name)]
-        found = [finding for finding in found if finding is not None]
+            findings += self._check_artifact(path, envelopes[path])
+        findings += [self._missing(Path(name)) for name in self.expected if not os.path.exists(name)]
+        findings = [finding for finding in findings if finding is not None]
         # An input with a fault of its own is named for that, and not once more for each of its consumers.
-        return found + list(self._of_inputs(envelopes, {*faulty, *(finding.path for finding in found)}))
+        return findings + list(self._check_inputs(envelopes, {*faulty, *(finding.path for finding in findings)}))
 
-    def verified(self, findings: Iterable[Finding], notes: Sequence[Finding] = ()) -> Verified:
-        """Return the result, each finding with the output that would have to be made again."""
+    def result(self, findings: Iterable[Finding], notes: Sequence[Finding] = ()) -> Verified:
+        """Return the result: each finding once, with the output that would have to be made again."""
         findings = list(findings)
         left_out = {finding.path for finding in findings if finding.kind == OMITTED}
         shown: dict[tuple[str, ...], Finding] = {}
-        faults = [self._owned(finding) for finding in findings if finding.kind != OMITTED]
+        faults = [self._with_owner(finding) for finding in findings if finding.kind != OMITTED]
         for finding in sorted(faults, key=lambda f: (f.path, not f.expected)):
             # A file that is gone, or was changed, is named once.
             shown.setdefault((finding.path, finding.kind, finding.problem), finding)
         return Verified(list(shown.values()), list(notes), self.checked, len(left_out))
 
-    def unasked(self, findings: Iterable[Finding]) -> Iterator[Finding]:
-        """Yield the whole artifacts that no run of the study asks for; what they vouch for goes without saying."""
+    def unasked_artifacts(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield the whole artifacts that no run of the study asks for; not the files that they vouch for."""
         known = {finding.path for finding in findings}
         for path in sorted(set(self.owners.values())):
-            subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
+            subject = described_path(path) if path.name.endswith(SIDECAR) else path
             staged = subject.with_name(subject.name + LOCK)
-            asked = {str(path), str(subject), str(staged)} & self.expected.keys()
-            if not asked and str(path) not in known and not subject.match(bundle_omissions.NAME):
+            expected = {str(path), str(subject), str(staged)} & self.expected.keys()
+            if not expected and str(path) not in known and not subject.match(bundle_omissions.LIST_NAME):
                 yield Finding(str(subject), "no run of this study asks for it", kind="unasked")
 
-    def _owned(self, finding: Finding) -> Finding:
+    def _with_owner(self, finding: Finding) -> Finding:
         """Return a finding with its owner and the owner's rule."""
         path = Path(finding.path)
         for candidate in (path, self.owners.get(path, path)):
-            beside = stands_beside(candidate)
+            beside = described_path(candidate)
             for output in map(str, (candidate, beside, beside.with_name(beside.name + LOCK))):
                 if output in self.expected:
                     return replace(finding, owner=output, rule=self.expected[output])
         return finding
 
     def _missing(self, path: Path, sha256: str = "") -> Finding | None:
-        """Return that a file is missing, or left out by a bundle; None for an empty folder, or one that is."""
+        """Return the finding that a file is missing or left out by a bundle; None for an empty folder."""
         if str(path) in self.omitted:
             return Finding(str(path), "left out of this bundle", kind=OMITTED)
         # Of a folder, a bundle leaves out the files one by one.
@@ -228,17 +228,17 @@ class _Trees:
             return None
         closed = closed_above(path)
         if closed:
-            return _fault(closed, closed.path)
+            return _finding_of_error(closed, closed.path)
         return Finding(str(path), "missing", sha256, "no file" if sha256 else "", kind="missing")
 
-    def _of_one(self, path: Path, envelope: dict[str, Any]) -> Iterator[Finding]:
-        """Yield what is wrong with an artifact's name, its place, and the files that it vouches for."""
-        for suffix, (name, schemas) in ENDINGS.items():
+    def _check_artifact(self, path: Path, envelope: dict[str, Any]) -> Iterator[Finding]:
+        """Yield findings about an artifact's name, its path, and the files that it vouches for."""
+        for suffix, (name, schemas) in SCHEMAS_BY_ENDING.items():
             if path.name.endswith(suffix) and envelope["schema"] not in schemas:
                 problem = f"is a {envelope['schema']} artifact, under the name of a {name}"
                 yield Finding(str(path), problem, kind="stray")
                 return
-        subject = stands_beside(path) if path.name.endswith(SIDECAR) else path
+        subject = described_path(path) if path.name.endswith(SIDECAR) else path
         written = envelope["lineage"].get("output", str(subject))
         # It was renamed, or has changed places with another.
         if os.path.abspath(written) != os.path.abspath(subject):
@@ -246,34 +246,34 @@ class _Trees:
         # A sidecar's files, a lock's, a run's adapter.
         recorded = vouched_files(path, envelope)
         self.owners |= {file: path for file in recorded if file not in self.owners}
-        yield from filter(None, (self._against(file, sha256) for file, sha256 in recorded.items()))
-        own = artifacts.sidecar(stands_beside(path))
+        yield from filter(None, (self._compare_hash(file, sha256) for file, sha256 in recorded.items()))
+        sidecar = artifacts.sidecar(described_path(path))
         # A staged folder's sidecar is no output of a rule, so nothing else would miss it.
-        if path.name.endswith(LOCK) and not own.is_file():
-            self.owners[own] = path
-            yield from filter(None, [self._missing(own)])
+        if path.name.endswith(LOCK) and not sidecar.is_file():
+            self.owners[sidecar] = path
+            yield from filter(None, [self._missing(sidecar)])
 
-    def _against(self, file: Path, sha256: str) -> Finding | None:
-        """Return how a file differs from what was recorded of it; None where it is the same."""
+    def _compare_hash(self, file: Path, sha256: str) -> Finding | None:
+        """Return the finding that a file differs from its recorded hash; None where it is the same."""
         try:
             found = self.contents.sha256(file)
         except Unreadable as error:
-            return _fault(error, file)
+            return _finding_of_error(error, file)
         if found is None:
             return self._missing(file, sha256)
         return None if found == sha256 else Finding(str(file), "changed after it was written", sha256, found)
 
-    def _of_inputs(self, envelopes: Mapping[Path, dict[str, Any]], faulty: set[str]) -> Iterator[Finding]:
-        """Yield the artifacts whose inputs are not, or no longer, what they were made from, and damaged inputs."""
+    def _check_inputs(self, envelopes: Mapping[Path, dict[str, Any]], faulty: set[str]) -> Iterator[Finding]:
+        """Yield findings about artifacts whose inputs have changed since, and about damaged inputs."""
         for path, envelope in envelopes.items():
-            inputs = {name: said for name, said in envelope["lineage"]["inputs"].items() if name not in faulty}
+            inputs = {name: entry for name, entry in envelope["lineage"]["inputs"].items() if name not in faulty}
             others = []
-            for name, said in inputs.items():
-                finding = self._against(Path(name), said["sha256"])
+            for name, recorded in inputs.items():
+                finding = self._compare_hash(Path(name), recorded["sha256"])
                 if finding is None or finding.kind != "changed":
                     yield from filter(None, [finding])
                     continue
-                damage = self._damage(Path(name)) if "payload_sha256" in said else None
+                damage = self._damage(Path(name)) if "payload_sha256" in recorded else None
                 if damage is None:
                     others.append(replace(finding, path=name))
                 else:
@@ -286,23 +286,23 @@ class _Trees:
                 yield Finding(str(path), problem, first.expected, first.found, kind="outdated")
 
     def _damage(self, source: Path) -> Finding | None:
-        """Return what is wrong with an artifact that no longer begins as one: only those who read it knew it as one."""
+        """Return the finding about an artifact that no longer begins as one; only lineages that name it tell it was."""
         if source.suffix != ".json":
             return None
         try:
             self.contents.envelope(source)
         except UserError as error:
             self.owners.setdefault(source, source)
-            return _fault(error, source)
+            return _finding_of_error(error, source)
         return None
 
 
-def _fault(error: UserError, path: Path) -> Finding:
+def _finding_of_error(error: UserError, path: Path) -> Finding:
     """Return the finding that a reader's error makes."""
     kind = "unreadable" if isinstance(error, Unreadable) else "changed"
     return Finding(str(path), problem_of(error, path), kind=kind)
 
 
 def problem_of(error: UserError, path: Path) -> str:
-    """Return what an artifact's reader says of it, without its name and the advice, which holds for a step's input."""
+    """Return a reader's error without the artifact's path and the advice, which is meant for a step's input."""
     return str(error).removeprefix(f"{path}: ").removesuffix("; delete it and rerun")

@@ -1,10 +1,10 @@
-"""What a study will cost before anything is submitted: GPU-hours by campaign and model, from the registry's time model.
+"""The cost of a study before anything is submitted: GPU-hours by campaign and model, from the registry's time model.
 
 An optimiser step of the standard arm takes the registry's ``time.seconds_per_step``. From it follow, for each job on
 a GPU,
 
-    load        START + 2 bytes a parameter / READ
-    small       SMALL, of the batches and each selection, which take their turn on the same GPUs
+    load        START_SECONDS + 2 bytes a parameter / READ_GIB_PER_SECOND
+    small       SMALL_JOB_SECONDS, of the batches and each selection, which run in turn on the same GPUs
     probe       load + batches · step / accumulation
     train       load + (steps + losses · eval_rows · forward) · rows · step
     turns       load + 3 · (rounds + 1) · steps · step, for each arm but std of a campaign with speed: turns
@@ -12,14 +12,16 @@ a GPU,
     heldout     rows · forward · step
     retention   rows · longest piece in tokens / ROW_TOKENS · forward · step
     benchmark   questions · ((shots + 1) · example tokens / ROW_TOKENS · forward · step)
-                + ⌈questions / batch⌉ · answer tokens · (layers · LAYER + bytes / BANDWIDTH)
+                + ⌈questions / batch⌉ · answer tokens
+                · (layers · LAYER_LAUNCH_SECONDS + bytes / MEMORY_GIB_PER_SECOND)
 
-where a row's forward pass is forward = FORWARD / (batch_size · accumulation) of a step, `losses` is 1 and those on the
-way, `rows` is how many times the campaign's rows a step of the arm has, and `bytes` are the loaded weights; those in 4
-bits are unpacked in each pass, so they count with twice their 16-bit size more. Every arm counts as the standard one
-with its own number of steps: selecting arms take less, and the compute-matched one is meant to take as long. Answers
-count with their full length. So these are plans on the safe side, not predictions; all constants but the step times are
-chosen by hand and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
+where a row's forward pass takes the share forward = FORWARD_SHARE_OF_STEP / (batch_size · accumulation) of a step,
+`losses` is 1 plus the number of losses taken on the way, `rows` is the arm's rows a step divided by the campaign's, and
+`bytes` are the loaded weights; those in 4 bits are unpacked in each pass, which adds twice their 16-bit size. Every arm
+counts as the standard one with its own number of steps: selecting arms take less, and the compute-matched one is meant
+to take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all
+constants but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code
+need no GPU and are left out.
 """
 
 from __future__ import annotations
@@ -35,32 +37,33 @@ from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, RETENTION
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.study import Run, Study
 
-SMALL = 60.0  # seconds of a job that loads no model and has its turn in an allocation with those that do
-START = 60.0  # seconds until a job's interpreter and libraries are there
-READ = 1.0  # GiB of weights a second, from a shared file system
-FORWARD = 0.5  # share of a step: frozen weights have no gradients, so backward costs about as much as forward
-ROW_TOKENS = 150  # of an instruction row with its wording
-LAYER = 1e-3  # seconds to launch a layer's kernels for one token a sequence
-BANDWIDTH = 1000.0  # GiB a second: an A100's memory, at about two thirds of its peak
-NF4 = 4.127 / 16  # of the 16-bit size, with double quantisation (arXiv:2305.14314, section 3)
-TIMED_TOGETHER = 3  # a measurement in turns: std, another arm, and std once more
-NEEDED = ("time", "parameters", "layers")
+SMALL_JOB_SECONDS = 60.0  # of a job that loads no model, inside an allocation with jobs that do
+START_SECONDS = 60.0  # until a job's interpreter and libraries are loaded
+READ_GIB_PER_SECOND = 1.0  # of weights, from a shared file system
+# Frozen weights have no gradients, so backward costs about as much as forward.
+FORWARD_SHARE_OF_STEP = 0.5
+ROW_TOKENS = 150  # tokens of an instruction row with its wording
+LAYER_LAUNCH_SECONDS = 1e-3  # to launch a layer's kernels for one new token of each sequence
+MEMORY_GIB_PER_SECOND = 1000.0  # an A100's memory, at about two thirds of its peak
+NF4_SHARE_OF_16_BIT = 4.127 / 16  # of a model's size, with double quantisation (arXiv:2305.14314, section 3)
+ARMS_PER_MEASUREMENT = 3  # in turns: std, another arm, and std once more
+REQUIRED_KEYS = ("time", "parameters", "layers")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs in a campaign beyond what an earlier campaign has already made.
+    """The cost of a model in a campaign, without the runs that an earlier campaign has already made.
 
     Attributes
     ----------
     campaign, model
-        Whose.
+        Their names.
     gpus
-        Of each job.
+        GPUs of each job.
     trainings, evaluations
-        Numbers of new jobs; a base model's evaluation is one.
+        Numbers of new jobs; the base model's evaluation counts as one.
     training_seconds, evaluation_seconds
-        Of these jobs together; batches, probes, selections and measurements in turns with the trainings.
+        Wall time of all these jobs; the first includes batches, probes, selections and measurements in turns.
     """
 
     campaign: str
@@ -73,30 +76,30 @@ class Cost:
 
     @property
     def gpu_hours(self) -> float:
-        """Hours of a GPU: a job of four GPUs counts four times."""
+        """GPU-hours: an hour of a job with four GPUs counts as four."""
         return (self.training_seconds + self.evaluation_seconds) * self.gpus / 3600
 
 
 def load_seconds(entry: Mapping[str, Any]) -> float:
-    """Return the seconds until a model is loaded."""
-    return START + _sixteen_bits(entry) / READ
+    """Return the seconds from a job's start until its model is loaded."""
+    return START_SECONDS + _sixteen_bit_gib(entry) / READ_GIB_PER_SECOND
 
 
 def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], share: float = 1.0) -> float:
-    """Return the seconds of one training job, whose step has so many times the rows of the registry's step."""
+    """Return the seconds of one training job; ``share`` is the rows of its step over those of the registry's step."""
     training, step = settings["training"], share * entry["time"]["seconds_per_step"]
     losses = 1 + (1 + training["steps"] // training["curve_every"] if training["curve_every"] else 0)
-    return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward(settings)) * step
+    return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward_share(settings)) * step
 
 
 def share_of_rows(study: Study, run: Run) -> float:
-    """Return how many times the rows of its campaign's step a run's step has."""
-    own, common = run.settings["training"], study.batches[run.model, run.seed]
-    return math.prod(own[key] / common[key] for key in SHAPE)
+    """Return the rows of a run's optimiser step over those of its campaign's step."""
+    of_run, of_campaign = run.settings["training"], study.batches[run.model, run.seed]
+    return math.prod(of_run[key] / of_campaign[key] for key in SHAPE)
 
 
 def turns_seconds(entry: Mapping[str, Any], pace: Mapping[str, Any], *, arms: int) -> float:
-    """Return the seconds of a job in which so many arms train in turns, by a section ``interleaving``."""
+    """Return the seconds of a job in which ``arms`` arms train in turns; ``pace`` is a section ``interleaving``."""
     steps = arms * (pace["rounds"] + 1) * pace["steps"]  # one round of warm-up
     return load_seconds(entry) + steps * entry["time"]["seconds_per_step"]
 
@@ -120,21 +123,21 @@ def evaluation_seconds(
     entry
         The model's, in the registry.
     settings
-        Of a run of the model.
+        The sections of a run of the model.
     evaluation
         The settings of its benchmarks.
     questions
         Number of questions, or passages, of each benchmark but the held-out loss.
     """
-    row = _forward(settings) * entry["time"]["seconds_per_step"]
+    row = _forward_share(settings) * entry["time"]["seconds_per_step"]
     seconds = load_seconds(entry) + evaluation[HELDOUT]["rows"] * row
-    token = entry["layers"] * LAYER + _moved(entry) / BANDWIDTH
+    token = entry["layers"] * LAYER_LAUNCH_SECONDS + _gib_per_pass(entry) / MEMORY_GIB_PER_SECOND
     for name, count in questions.items():
-        asked = evaluation[name]
-        examples = asked.get("num_fewshot", 0) + 1
-        tokens = asked.get("max_tokens", BENCHMARKS[name].example_tokens)
+        benchmark = evaluation[name]
+        examples = benchmark.get("num_fewshot", 0) + 1
+        tokens = benchmark.get("max_tokens", BENCHMARKS[name].example_tokens)
         seconds += count * examples * tokens / ROW_TOKENS * row
-        seconds += math.ceil(count / evaluation["batch_size"]) * asked.get("max_new_tokens", 0) * token
+        seconds += math.ceil(count / evaluation["batch_size"]) * benchmark.get("max_new_tokens", 0) * token
     return seconds
 
 
@@ -149,10 +152,10 @@ def questions_of(study: Study, model: str) -> dict[str, int]:
     }
 
 
-def estimated(study: Study) -> list[Cost]:
-    """Return what each campaign's models cost, in their order; what two campaigns share counts in the first.
+def estimate_costs(study: Study) -> list[Cost]:
+    """Return the cost of each campaign's models, in their order; a run that two campaigns share counts in the first.
 
-    An arm's evaluations count with all benchmarks that any campaign asks of it, for so they run.
+    An arm's evaluation counts with the benchmarks of all campaigns, since one job asks them all.
 
     Raises
     ------
@@ -167,7 +170,7 @@ def estimated(study: Study) -> list[Cost]:
         for model in campaign["models"]:
             runs = [(model, run["arm"], run["seed"]) for run in planned if run["model"] == model]
             timed = [("turns", *key) for key in runs_in_turns(campaign) if key[0] == model]
-            new, timed = _new(seen, runs), len(_new(seen, timed))
+            new, timed = _take_unseen(seen, runs), len(_take_unseen(seen, timed))
             costs.append(_cost(study, campaign["name"], model, new, seen, timed=timed))
     return costs
 
@@ -175,62 +178,67 @@ def estimated(study: Study) -> list[Cost]:
 def _cost(
     study: Study, campaign: str, model: str, runs: list[tuple[Any, ...]], seen: set[tuple[Any, ...]], *, timed: int
 ) -> Cost:
-    """Return the cost of the runs of a model that are new, and of so many measurements in turns."""
+    """Return the cost of a model's new runs and of ``timed`` measurements in turns."""
     entry = study.models[model]
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
     selecting = [run for run in runs if study.runs[run].selects]
-    probes = _new(seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes}))
-    small = len(selecting) + len(_new(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
-    evaluations = len(runs) + len(_new(seen, [("base", model)]))
-    asked = questions_of(study, model)
-    seconds = evaluation_seconds(entry, settings, shared["evaluation"], asked) * (evaluations - len(runs))
+    probes = _take_unseen(
+        seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes})
+    )
+    small = len(selecting) + len(_take_unseen(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
+    evaluations = len(runs) + len(_take_unseen(seen, [("base", model)]))
+    questions = questions_of(study, model)
+    seconds = evaluation_seconds(entry, settings, shared["evaluation"], questions) * (evaluations - len(runs))
     for _, arm, _ in runs:
-        own = {name: count for name, count in asked.items() if name in study.benchmarks_of(model, arm)}
-        seconds += evaluation_seconds(entry, settings, shared["evaluation"], own)
+        of_arm = {name: count for name, count in questions.items() if name in study.benchmarks_of(model, arm)}
+        seconds += evaluation_seconds(entry, settings, shared["evaluation"], of_arm)
     training = sum(
         training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
     )
-    training += timed * turns_seconds(entry, shared["interleaving"], arms=TIMED_TOGETHER)
+    training += timed * turns_seconds(entry, shared["interleaving"], arms=ARMS_PER_MEASUREMENT)
     return Cost(
         campaign=campaign,
         model=model,
         gpus=entry["gpus"],
         trainings=len(runs),
         evaluations=evaluations,
-        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL,
+        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL_JOB_SECONDS,
         evaluation_seconds=seconds,
     )
 
 
-def _new(seen: set[tuple[Any, ...]], keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return the keys that were not seen, and remember them."""
+def _take_unseen(seen: set[tuple[Any, ...]], keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the keys that are not in ``seen`` yet, and add them to it."""
     new = [key for key in keys if key not in seen]
     seen.update(new)
     return new
 
 
-def _forward(settings: Mapping[str, Any]) -> float:
+def _forward_share(settings: Mapping[str, Any]) -> float:
     """Return the share of a step that one row's forward pass takes."""
-    return FORWARD / (settings["training"]["batch_size"] * settings["training"]["accumulation"])
+    return FORWARD_SHARE_OF_STEP / (settings["training"]["batch_size"] * settings["training"]["accumulation"])
 
 
-def _sixteen_bits(entry: Mapping[str, Any]) -> float:
+def _sixteen_bit_gib(entry: Mapping[str, Any]) -> float:
     return 2 * entry["parameters"] / 2**30
 
 
-def _moved(entry: Mapping[str, Any]) -> float:
-    """Return the GiB that one pass reads and writes; the memory that is saved tells what part is in 4 bits."""
-    whole = _sixteen_bits(entry)
+def _gib_per_pass(entry: Mapping[str, Any]) -> float:
+    """Return the GiB of memory that one pass reads and writes; 4-bit weights are unpacked in each pass.
+
+    The registry's ``memory_gib`` tells which part of the weights is in 4 bits.
+    """
+    whole = _sixteen_bit_gib(entry)
     if entry["quantization"] is None:
         return whole
-    loaded = entry.get("memory_gib", NF4 * whole)
-    return loaded + 2 * (whole - loaded) / (1 - NF4)
+    loaded = entry.get("memory_gib", NF4_SHARE_OF_16_BIT * whole)
+    return loaded + 2 * (whole - loaded) / (1 - NF4_SHARE_OF_16_BIT)
 
 
 def _require(study: Study) -> None:
     for model in study.used_models():
-        missing = [key for key in NEEDED if key not in study.models[model]]
+        missing = [key for key in REQUIRED_KEYS if key not in study.models[model]]
         if missing:
             raise UserError(
                 f"model {model}: the registry lacks {' and '.join(missing)}, from which its time is estimated; add it "

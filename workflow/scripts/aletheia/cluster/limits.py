@@ -1,4 +1,4 @@
-"""What a SLURM cluster says of itself, and which of a study's jobs it would not take."""
+"""The limits that a SLURM cluster states, and which of a study's jobs it would refuse."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from aletheia.cluster.queue import answer
 from aletheia.errors import UserError
 
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "NOT_SET", "Partition_Limit")
-# Seconds for which `squeue` has to know ended jobs: the executor looks every 180 s where none ends for long, and a look
+# `squeue` has to show ended jobs for so long: the executor looks every 180 s where none ends for a while, and a look
 # may be late. Below 120 s it asks sacct, which hides that a job was cancelled.
-REMEMBERED = 240
+MIN_JOB_AGE_SECONDS = 240
 
 
 @dataclass(frozen=True)
 class Request:
-    """What some jobs of one kind ask for; None leaves a part to the cluster.
+    """The resources that some jobs of one kind request; None leaves one to the cluster.
 
     Attributes
     ----------
     job
-        Which they are, for sentences.
+        Their name in error messages.
     account, partition, qos
         Names on the cluster.
     minutes
-        Wall time.
+        Wall time, in minutes.
     longest
-        Minutes of the longest quality of service that the site's file has for such jobs.
+        Wall time of the longest quality of service that the site's file has for such jobs, in minutes.
     """
 
     job: str
@@ -54,9 +54,9 @@ class Cluster:
     qos
         ``{name: longest minutes or None}``; empty where the cluster keeps none.
     lifting
-        Qualities of service whose limit stands in the place of the partition's (SLURM's flag PartitionTimeLimit).
+        Qualities of service whose limit replaces the partition's (SLURM's flag PartitionTimeLimit).
     admitted
-        ``{partition: qualities of service}`` of those that do not take all.
+        ``{partition: qualities of service}`` of the partitions that do not admit all.
     default
         The partition of jobs that name none.
     """
@@ -99,29 +99,30 @@ def read_cluster() -> Cluster:
 
 
 def _settings() -> dict[str, str]:
-    """Return SLURM's configuration by name; say so where it forgets ended jobs too soon."""
+    """Return SLURM's configuration by name; warn where it forgets ended jobs too soon."""
     pairs = [line.split("=", 1) for line in answer(["scontrol", "show", "config"]).splitlines() if "=" in line]
     settings = {name.strip(): value.strip() for name, value in pairs}
     kept = re.match(r"\d+", settings.get("MinJobAge", ""))
-    if kept and int(kept[0]) < REMEMBERED:
+    if kept and int(kept[0]) < MIN_JOB_AGE_SECONDS:
         print(
-            f"this cluster forgets ended jobs after {kept[0]} s (MinJobAge; expected at least {REMEMBERED}), so it may "
-            "not be noticed that one was cancelled: where the controller seems to wait for ever, stop and start it",
+            f"this cluster forgets ended jobs after {kept[0]} s (MinJobAge; expected at least {MIN_JOB_AGE_SECONDS}), "
+            "so it may not be noticed that one was cancelled: where the controller seems to wait for "
+            "ever, stop and start it",
             file=sys.stderr,
         )
     return settings
 
 
 def _accounting(settings: Mapping[str, str]) -> tuple[dict[str, list[str]] | None, list[list[str]]]:
-    """Return the user's accounts on this cluster, and the qualities of service by row and column.
+    """Return the user's accounts on this cluster, and the table of its qualities of service (name, limit, flags).
 
-    None and no row where jobs need no account, and with a warning where its accounting does not answer, for jobs are
-    taken even so. No quality of service where none is enforced: jobs are taken with any.
+    The accounts are None where jobs need none, and, with a warning, where the accounting does not answer: jobs are
+    accepted even so. The table is empty in these cases, and where no quality of service is enforced.
     """
     enforced = settings.get("AccountingStorageEnforce", "")
     if "associations" not in enforced:
         return None, []
-    # Other clusters may keep their accounts at the same place.
+    # Other clusters may share this accounting database.
     user, cluster = answer(["id", "-un"]).strip(), settings["ClusterName"]
     show = ["sacctmgr", "--noheader", "--parsable2", "show"]
     accounts: dict[str, list[str]] = {}
@@ -139,16 +140,12 @@ def _table(command: list[str]) -> list[list[str]]:
 
 
 def refusals(requests: Iterable[Request], cluster: Cluster) -> list[str]:
-    """Return one sentence for each thing that the cluster would refuse; none where it would take all jobs."""
-    found: dict[str, None] = {}
-    for request in requests:
-        for sentence in _refusals(request, cluster):
-            found.setdefault(sentence)
-    return list(found)
+    """Return a sentence for each request that the cluster would refuse, each sentence once."""
+    return list(dict.fromkeys(sentence for request in requests for sentence in _refusals(request, cluster)))
 
 
 def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
-    # SLURM keeps the names of qualities of service in lower case, and takes any.
+    # SLURM stores the names of qualities of service in lower case, and accepts either case.
     partition, qos = request.partition, request.qos and request.qos.lower()
     unknown = qos is not None and bool(cluster.qos) and qos not in cluster.qos
     yield from _of_account(request.account, None if unknown else qos, cluster.accounts)
@@ -174,19 +171,19 @@ def _refusals(request: Request, cluster: Cluster) -> Iterable[str]:
 def _of_account(account: str | None, qos: str | None, accounts: Mapping[str, Sequence[str]] | None) -> Iterable[str]:
     if accounts is None:
         return
-    # SLURM keeps the names of accounts in lower case, and takes any.
-    known = {name.lower(): allowed for name, allowed in accounts.items()}
+    # SLURM stores the names of accounts in lower case, and accepts either case.
+    allowed_qos = {name.lower(): names for name, names in accounts.items()}
     if not accounts:
         yield "account: you have none on this cluster; ask for one, or for the project to be opened to you"
-    elif (account or "").lower() not in known:
-        came = "none" if account is None else repr(account)
+    elif (account or "").lower() not in allowed_qos:
+        given = "none" if account is None else repr(account)
         yield (
-            f"account: expected one of yours ({', '.join(accounts)}), found {came}; "
+            f"account: expected one of yours ({', '.join(accounts)}), found {given}; "
             "set ALETHEIA_ACCOUNT in the shell that runs snakemake"
         )
-    elif qos is not None and known[account.lower()] and qos not in known[account.lower()]:
+    elif qos is not None and (allowed := allowed_qos[account.lower()]) and qos not in allowed:
         yield (
-            f"qos: expected one that account {account} may use ({', '.join(known[account.lower()])}), found {qos!r}; "
+            f"qos: expected one that account {account} may use ({', '.join(allowed)}), found {qos!r}; "
             "mend the profile's site.yaml"
         )
 
@@ -194,11 +191,11 @@ def _of_account(account: str | None, qos: str | None, accounts: Mapping[str, Seq
 def _of_time(request: Request, qos: str | None, within: str | None, cluster: Cluster) -> Iterable[str]:
     limits = {} if qos in cluster.lifting else {f"partition {within}": cluster.partitions.get(within or "")}
     limits |= {f"qos {qos}": cluster.qos.get(qos or ""), "the site's file": request.longest}
-    bounds = {place: minutes for place, minutes in limits.items() if minutes is not None}
-    place = min(bounds, key=bounds.__getitem__, default=None)
-    if place is not None and request.minutes is not None and request.minutes > bounds[place]:
+    bounds = {origin: minutes for origin, minutes in limits.items() if minutes is not None}
+    strictest = min(bounds, key=bounds.__getitem__, default=None)
+    if strictest is not None and request.minutes is not None and request.minutes > bounds[strictest]:
         yield (
-            f"{request.job}: needs {request.minutes} minutes, and {place} allows {bounds[place]}; "
+            f"{request.job}: needs {request.minutes} minutes, and {strictest} allows {bounds[strictest]}; "
             "give the site a longer qos, or the model a shorter time in the registry"
         )
 

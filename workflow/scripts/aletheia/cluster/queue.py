@@ -1,4 +1,4 @@
-"""A study's jobs in SLURM's queue: which outlived their controller, and which were pre-empted."""
+"""A study's jobs in SLURM's queue: those that outlived their controller, and those that were pre-empted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 
-# What ends the name of each job that the executor submits.
-RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+# The end of the name of each job that the executor submits: its run of Snakemake, a UUID.
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 def submitted_here(folder: Path, *states: str) -> list[str]:
-    """Return the ids of the jobs that some controller has submitted from a folder, by its own account.
+    """Return the ids of the user's jobs that some controller has submitted from a folder.
 
     The executor names each job after a controller's run (a UUID) and submits it in the controller's folder.
 
@@ -27,33 +27,33 @@ def submitted_here(folder: Path, *states: str) -> list[str]:
     folder
         Where the controller runs.
     states
-        Of SLURM's; those that pend or run when there is none.
+        SLURM's job states; pending and running jobs when none is given.
 
     Raises
     ------
     UserError
-        When SLURM does not answer: then nobody can tell.
+        When SLURM does not answer.
     """
     if shutil.which("squeue") is None:
         return []
     chosen = [f"--states={','.join(states)}"] if states else []
     rows = answer(["squeue", "--me", "--noheader", "--format=%i|%j|%Z", *chosen]).splitlines()
     jobs = [row.split("|", 2) for row in rows]
-    return [number for number, name, place in jobs if RUN.search(name) and Path(place) == folder]
+    return [number for number, name, place in jobs if RUN_ID.search(name) and Path(place) == folder]
 
 
 def wait_for_orphans(folder: Path, *, seconds: float = 10) -> bool:
     """Wait until no job of an earlier controller of this folder is left; return whether there was any.
 
-    A controller that was killed leaves its jobs on the cluster. Submitted again beside them, the same job would run
-    twice; waited for, what they finish counts.
+    A controller that was killed leaves its jobs on the cluster. If it submitted them again, they
+    would run twice; if it waits, their results count.
 
     Parameters
     ----------
     folder
         Where the controller runs.
     seconds
-        Between two looks.
+        Between two looks at the queue.
     """
     waited = False
     while left := submitted_here(folder):
@@ -69,36 +69,36 @@ def wait_for_orphans(folder: Path, *, seconds: float = 10) -> bool:
     return waited
 
 
-def watch_for_preemption(folder: Path, again: Callable[[], None], *, seconds: float = 20) -> None:
-    """Call ``again`` when a job of this controller was pre-empted, which the executor takes for one that comes back.
+def watch_for_preemption(folder: Path, restart: Callable[[], None], *, seconds: float = 20) -> None:
+    """Call ``restart`` when a job of this controller is pre-empted: the executor would wait for it to come back.
 
-    Meant for a thread of its own; it never returns otherwise.
+    Runs in a thread of its own and never returns.
 
     Parameters
     ----------
     folder
         Where the controller runs.
-    again
-        Starts the controller again; what still runs then outlives its controller, and is waited for.
+    restart
+        Starts the controller again; it then waits for the jobs that still run.
     seconds
-        Between two looks.
+        Between two looks at the queue.
     """
-    known: set[str] | None = None
+    earlier: set[str] | None = None
     while True:
         with contextlib.suppress(UserError):
-            found = set(submitted_here(folder, "PREEMPTED"))
-            # SLURM shows ended jobs for some minutes: those of an earlier controller are no news.
-            new = found - (found if known is None else known)
-            known = found if known is None else known
+            preempted = set(submitted_here(folder, "PREEMPTED"))
+            # SLURM shows ended jobs for some minutes: those of an earlier controller do not count.
+            earlier = preempted if earlier is None else earlier
+            new = preempted - earlier
             if new:
                 jobs = ", ".join(sorted(new))
                 print(f"pre-empted: {jobs}; the executor would wait for ever, so all is planned anew", file=sys.stderr)
-                again()
+                restart()
         time.sleep(seconds)
 
 
 def answer(command: Sequence[str]) -> str:
-    """Return what one of SLURM's programs prints.
+    """Return the output of one of SLURM's programs.
 
     Raises
     ------
@@ -109,6 +109,6 @@ def answer(command: Sequence[str]) -> str:
         raise UserError(f"{command[0]} was not found; SLURM's programs are on login nodes")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise UserError(f"{command[0]} failed ({said[-1] if said else done.returncode}); is SLURM up? Try again later")
+        reason = (done.stderr.strip().splitlines() or [done.returncode])[-1]
+        raise UserError(f"{command[0]} failed ({reason}); is SLURM up? Try again later")
     return done.stdout

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.schema import at, load_checked
+from aletheia.study.schema import at, read_validated
 
-# Jobs get this many times what the time model says, and this many minutes to be started in.
-MARGIN = 2.0
+# A job gets this many times the seconds of the time model, and these minutes for its start.
+TIME_MARGIN_FACTOR = 2.0
 START_MINUTES = 5
 
 
@@ -23,7 +23,7 @@ class Site:
     Attributes
     ----------
     gpu, cpu, smoke
-        Of jobs that load a model, of jobs that load none, and of those that print their devices.
+        For jobs that load a model, jobs that load none, and jobs that print their devices.
     """
 
     gpu: Mapping[str, Any]
@@ -32,19 +32,19 @@ class Site:
 
     @property
     def longest(self) -> int:
-        """Minutes of the longest quality of service."""
+        """Wall time of the longest quality of service, in minutes."""
         return self.gpu["qos"][-1]["minutes"]
 
     def most_cores(self, gpus: Iterable[int]) -> int:
-        """Return the cores of the largest job, where those that load a model have so many GPUs."""
+        """Return the cores of the largest job; ``gpus`` are those of the jobs that load a model."""
         return max(self.cpu["cores"], self.gpu["cores"] * max([*gpus, *self.smoke["gpus"]]))
 
     def minutes(self, seconds: float | None) -> int:
         """Return the wall time of a job's first try in minutes; None stands for a model without a known time."""
-        return self.gpu["minutes"] if seconds is None else START_MINUTES + math.ceil(MARGIN * seconds / 60)
+        return self.gpu["minutes"] if seconds is None else START_MINUTES + math.ceil(TIME_MARGIN_FACTOR * seconds / 60)
 
-    def scaled(self, minutes: int, attempt: int, together: int) -> int:
-        """Return the wall time of a later try, in minutes.
+    def minutes_of_attempt(self, minutes: int, attempt: int, together: int) -> int:
+        """Return the wall time of a job's later try, in minutes.
 
         Parameters
         ----------
@@ -53,21 +53,21 @@ class Site:
         attempt
             Which try it is, from 1.
         together
-            Minutes of all jobs of the same allocation, in the first try: their sum stays within the longest quality of
-            service where it was within it.
+            Minutes of all jobs of the same allocation in the first try. A later try grows only as far as their sum
+            stays within the longest quality of service.
         """
-        most = max(1.0, self.longest / together)
-        return math.floor(minutes * min(attempt, most))
+        largest_factor = max(1.0, self.longest / together)
+        return math.floor(minutes * min(attempt, largest_factor))
 
     def memory_mb(self, gpus: int, attempt: int) -> int:
-        """Return the memory of a job: with each try as much more, for one that ran out of it, up to a node's."""
+        """Return the memory of a job in MB; each further try gets the first one's amount more, up to a node's."""
         return max(
             self.gpu["memory_mb"] * gpus, min(self.gpu["memory_mb"] * gpus * attempt, self.gpu["node_memory_mb"])
         )
 
     def qos(self, together: int, attempt: int = 1) -> str | None:
-        """Return the first quality of service that is long enough for a try of an allocation, or the longest."""
-        lengths, minutes = self.gpu["qos"], self.scaled(together, attempt, together)
+        """Return the shortest quality of service that is long enough for a try of an allocation, or the longest."""
+        lengths, minutes = self.gpu["qos"], self.minutes_of_attempt(together, attempt, together)
         return next((entry for entry in lengths if minutes <= entry["minutes"]), lengths[-1])["name"]
 
 
@@ -77,11 +77,11 @@ def read_site(path: str | None) -> Site | None:
     Raises
     ------
     UserError
-        When the file is missing or says what no site can be.
+        When the file is missing or describes no possible site.
     """
     if path is None:
         return None
-    content = load_checked(Path(path), "site")
+    content = read_validated(Path(path), "site")
     lengths = [entry["minutes"] for entry in content["gpu"]["qos"]]
     if lengths != sorted(lengths):
         raise UserError(

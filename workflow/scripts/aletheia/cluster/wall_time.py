@@ -1,4 +1,4 @@
-"""How long a cluster should let each job run: the registry's time model, with a margin, within the site's limits."""
+"""The wall time of each job on a cluster: the registry's time model, with a margin, within the site's limits."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from aletheia.study.study import Run, Study
 
 @dataclass(frozen=True)
 class WallTimes:
-    """Minutes that the first try of each job may take.
+    """Wall time of the first try of each job, in minutes.
 
     Attributes
     ----------
     study
-        Whose jobs.
+        The study.
     site
-        Where they run.
+        The cluster.
     """
 
     study: Study
     site: Site
 
     def small(self) -> int:
-        """Return the minutes of the batches or a selection."""
-        return self.site.minutes(cost.SMALL)
+        """Return the wall time of a job `batches` or `select`, in minutes."""
+        return self.site.minutes(cost.SMALL_JOB_SECONDS)
 
     def probe(self, model: str, batches: int | None = None) -> int:
-        """Return the minutes of a probe, of so many batches or of the campaign's number."""
-        entry, settings = self.study.models[model], self._first(model).settings
+        """Return the minutes of a probe of ``batches`` batches; of the campaign's number when None."""
+        entry, settings = self.study.models[model], self._first_run(model).settings
         if batches is not None:
             settings = {**settings, "probe": {**settings["probe"], "batches": batches}}
         return self.site.minutes(cost.probe_seconds(entry, settings) if "time" in entry else None)
@@ -38,10 +38,10 @@ class WallTimes:
     def precision(self, model: str) -> int:
         """Return the minutes of the choice of precision: half a minute at most once the model is loaded."""
         entry = self.study.models[model]
-        return self.site.minutes(cost.load_seconds(entry) + cost.SMALL if "time" in entry else None)
+        return self.site.minutes(cost.load_seconds(entry) + cost.SMALL_JOB_SECONDS if "time" in entry else None)
 
     def stability_draw(self, model: str) -> int:
-        """Return the minutes of one draw of the study of the probe's stability."""
+        """Return the minutes of one draw of `snakemake stability`."""
         return self.probe(model, max(self.study.shared[model]["stability"]["batches"]))
 
     def training(self, model: str, arm: str, seed: int) -> int:
@@ -54,7 +54,7 @@ class WallTimes:
         )
 
     def turns(self, model: str, *, arms: int) -> int:
-        """Return the minutes of a job in which so many arms train in turns."""
+        """Return the minutes of a job in which ``arms`` arms train in turns."""
         entry, pace = self.study.models[model], self.study.shared[model]["interleaving"]
         return self.site.minutes(cost.turns_seconds(entry, pace, arms=arms) if "time" in entry else None)
 
@@ -63,9 +63,9 @@ class WallTimes:
         entry = self.study.models[model]
         if "time" not in entry:
             return self.site.minutes(None)
-        settings, asked = self._first(model).settings, self.study.shared[model]["evaluation"]
+        settings, evaluation = self._first_run(model).settings, self.study.shared[model]["evaluation"]
         questions = cost.questions_of(self.study, model)
-        return self.site.minutes(cost.evaluation_seconds(entry, settings, asked, questions))
+        return self.site.minutes(cost.evaluation_seconds(entry, settings, evaluation, questions))
 
     def allocation(self, model: str, seed: int) -> int:
         """Return the minutes of the one allocation of a model and a seed: batches, probe, selections, all arms."""
@@ -74,5 +74,5 @@ class WallTimes:
         small = self.small() * (1 + sum(run.selects for run in runs))
         return small + probe + sum(self.training(model, run.arm, seed) for run in runs)
 
-    def _first(self, model: str) -> Run:
+    def _first_run(self, model: str) -> Run:
         return next(run for run in self.study.runs.values() if run.model == model)

@@ -1,4 +1,4 @@
-"""What the process that runs Snakemake needs beside the study: messages, notes, targets, checks before the first job.
+"""The process that runs Snakemake: messages, notes, targets, resources, checks before the first job.
 
 May import all packages below it (paths, settings, wall times, what staging takes, what the bundle holds); no
 step imports it. Start with :mod:`aletheia.controller.binding` (how rules call functions of the study), then

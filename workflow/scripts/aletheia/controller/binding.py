@@ -13,19 +13,19 @@ from aletheia.errors import UserError
 from aletheia.study.paths import Paths
 from aletheia.study.study import Study
 
-# What Snakemake looks at before it calls a function. Without it, it works that out at each call, which is a twentieth
-# of a large dry run.
+# Snakemake inspects a function's signature before each call, which takes a twentieth of a large dry run; it takes this
+# one where a function has it.
 SIGNATURE = inspect.signature(lambda wildcards: None)
 NUMBERS = ("seed",)  # wildcards that are whole numbers
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Return a wildcard's pattern of just these names; one that never matches where there is none."""
+    """Return the pattern of a wildcard that has just these names; one that never matches where there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def one_evaluated(evaluated: Mapping[str, Iterable[str]]) -> str:
-    """Return a model's pattern that matches just before the runs of some of its arms: ``MODEL/ARM/…`` in a path.
+def model_with_arms(evaluated: Mapping[str, Iterable[str]]) -> str:
+    """Return a pattern of the wildcard ``model`` that matches only before given arms, in a path ``MODEL/ARM/…``.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def one_evaluated(evaluated: Mapping[str, Iterable[str]]) -> str:
 
 
 class Binder:
-    """Makes functions of the wildcards out of functions of the study.
+    """Turns functions of the study into functions of a rule's wildcards.
 
     Parameters
     ----------
     study, paths
-        What a function's parameters of these names get.
+        Passed to a function's parameters of these names.
     """
 
     def __init__(self, study: Study, paths: Paths) -> None:

@@ -1,4 +1,4 @@
-"""The sentences that failed jobs ended with: they stand in the logs, and are said last, where they are read."""
+"""The sentences with which failed jobs' logs end, to be printed last, where they are read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def failed_sentences(controller_logs: Iterable[Path | str]) -> list[str]:
     controller_logs
         Snakemake's own logs, which name those of the jobs that failed.
     """
-    said = "\n".join(Path(path).read_text(encoding="utf-8") for path in controller_logs)
-    found = ((name, _sentence(Path(name))) for name in dict.fromkeys(FAILED.findall(said)))
-    return [f"{name}: {sentence}" for name, sentence in found if sentence]
+    logged = "\n".join(Path(path).read_text(encoding="utf-8") for path in controller_logs)
+    sentences = ((name, _sentence(Path(name))) for name in dict.fromkeys(FAILED.findall(logged)))
+    return [f"{name}: {sentence}" for name, sentence in sentences if sentence]
 
 
 def _sentence(log: Path) -> str | None:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[3] / "fork_server"
-# Stands for the interpreter, wherever no server runs too.
+# Called in place of the interpreter, also where no server runs.
 LAUNCHER = FOLDER / "python"
 SOCKET = "ALETHEIA_FORK_SERVER"
 # CUDA, ROCm and the GPU of a Windows host: a process that has touched them cannot be forked.

@@ -8,19 +8,19 @@ from aletheia.audit import bundle
 from aletheia.errors import UserError
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import outputs, sections
-from aletheia.study.arms import BASELINE, BY_SCORE, MATCHED
+from aletheia.study.arms import ALE, BY_SCORE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.recipes import MEASURED
 from aletheia.study.report_contents import CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.study import Study
 
-# Of an input that a job does not have.
-NOTHING: list[str] = []
+# For an input that a job does not have.
+NO_INPUT: list[str] = []
 
 
 def study_targets(study: Study, paths: Paths) -> list[str]:
-    """Return what the study is for: ledgers, statistics, tables, analyses, figures."""
+    """Return the targets of the study: ledgers, statistics, tables, analyses, figures."""
     return outputs.study_targets(study, paths.results)
 
 
@@ -46,38 +46,38 @@ def tokens(paths: Paths, model: str) -> list[str]:
 
 def precision(study: Study, paths: Paths, model: str) -> str | list[str]:
     """Return the measured choice of precision, for a model with dtype auto."""
-    return paths.precision(model) if study.models[model]["dtype"] == "auto" else NOTHING
+    return paths.precision(model) if study.models[model]["dtype"] == "auto" else NO_INPUT
 
 
 def probe(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
     """Return the probe that an arm's layers follow from; a control needs none."""
-    return paths.probe(model, seed) if study.run(model, arm, seed).probes else NOTHING
+    return paths.probe(model, seed) if study.run(model, arm, seed).probes else NO_INPUT
 
 
 def selection(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
     """Return the selection of an arm that does not adapt all layers."""
-    return paths.selection(model, arm, seed) if study.run(model, arm, seed).selects else NOTHING
+    return paths.selection(model, arm, seed) if study.run(model, arm, seed).selects else NO_INPUT
 
 
 def layers_of_model(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
     """Return the lock that names a model's layers, for a control whose layers follow from no probe."""
-    return NOTHING if study.run(model, arm, seed).probes else paths.model_lock(model)
+    return NO_INPUT if study.run(model, arm, seed).probes else paths.model_lock(model)
 
 
 def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *, of: str) -> str | list[str]:
     """Return the run of arm ``of``, whose measured time decides the steps of an arm with ``steps: measured``."""
     measured = study.run(model, arm, seed).arm_settings.get("steps") == MEASURED
-    return paths.run(model, of, seed) if measured else NOTHING
+    return paths.run(model, of, seed) if measured else NO_INPUT
 
 
 def std_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the standard run that buys an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=BASELINE)
+    """Return the standard run, whose total time decides the number of an arm's measured steps."""
+    return reference_run(study, paths, model, arm, seed, of=STD)
 
 
 def ale_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the run of selected layers whose step time an arm's measured steps are bought at."""
-    return reference_run(study, paths, model, arm, seed, of=MATCHED)
+    """Return the run of selected layers, whose time a step decides the number of an arm's measured steps."""
+    return reference_run(study, paths, model, arm, seed, of=ALE)
 
 
 def question_locks(study: Study, paths: Paths, model: str, *, benchmarks: Iterable[str]) -> list[str]:
@@ -87,7 +87,7 @@ def question_locks(study: Study, paths: Paths, model: str, *, benchmarks: Iterab
 
 def evaluated_run(paths: Paths, model: str, run: str) -> str | list[str]:
     """Return the training run to evaluate; the base model has none."""
-    return NOTHING if run == BASE else paths.run(model, *run.split("/seed"))
+    return NO_INPUT if run == BASE else paths.run(model, *run.split("/seed"))
 
 
 def humaneval_lock(study: Study, paths: Paths, model: str) -> str:
@@ -95,24 +95,24 @@ def humaneval_lock(study: Study, paths: Paths, model: str) -> str:
     return paths.data_lock(sections.judging(study, model)["questions"])
 
 
-def aggregated(study: Study, paths: Paths) -> list[str]:
+def ledger_artifacts(study: Study, paths: Paths) -> list[str]:
     """Return the artifacts of every run that some campaign plans, of which the ledger is made."""
     return [path.as_posix() for path in campaign_artifacts(study.campaign_index(), paths).paths]
 
 
-def inputs_token(wildcards: object, input: Iterable[str]) -> str:
-    """Return what tells a script which inputs its rule declares: their digest, since a command has no room for all."""
+def inputs_fact(wildcards: object, input: Iterable[str]) -> str:
+    """Return the fact about a rule's declared inputs: their digest, since a command has no room for all paths."""
     return f"inputs:declared={digest_of_paths(input)}"
 
 
 def layers(paths: Paths, figure: str) -> str | list[str]:
     """Return the table of layer scores, for the figures that show it."""
-    return paths.aggregated(LAYER_TABLE) if figure in LAYER_FIGURES else NOTHING
+    return paths.aggregate_table(LAYER_TABLE) if figure in LAYER_FIGURES else NO_INPUT
 
 
 def curves(paths: Paths, figure: str) -> str | list[str]:
     """Return the table of held-out losses on the way, for the figures that show it."""
-    return paths.aggregated(CURVE_TABLE) if figure in CURVE_FIGURES else NOTHING
+    return paths.aggregate_table(CURVE_TABLE) if figure in CURVE_FIGURES else NO_INPUT
 
 
 def stability_draws(study: Study, paths: Paths) -> list[str]:
@@ -121,7 +121,7 @@ def stability_draws(study: Study, paths: Paths) -> list[str]:
     Raises
     ------
     UserError
-        When no arm of the study is probed, so that there is no selection whose stability could be asked for.
+        When no arm of the study has layers that follow from a probe.
     """
     draws = {model: section["draws"] for model, section in sections.stability(study).items()}
     if not draws:
@@ -134,12 +134,12 @@ def stability_draws(study: Study, paths: Paths) -> list[str]:
 
 def pairs(study: Study, paths: Paths) -> list[str]:
     """Return the measurement in turns of each run that has a standard one beside it."""
-    return [paths.pair(run.model, run.arm, run.seed) for run in study.paired()]
+    return [paths.pair(run.model, run.arm, run.seed) for run in study.paired_runs()]
 
 
 def attributions(study: Study, paths: Paths) -> list[str]:
     """Return the attribution of each model that is probed."""
-    return [paths.attribution(model, run.seed) for model, run in study.attributed().items()]
+    return [paths.attribution(model, run.seed) for model, run in study.attributed_runs().items()]
 
 
 def made_files(study: Study, results: str, resources: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What made an artifact, as the params of its rule: Snakemake plans a job anew where one of them differs."""
+"""The lineage of an artifact as the params of its rule: Snakemake plans a job again where one of them differs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aletheia.controller.binding import SIGNATURE, Binder
-from aletheia.provenance.lineage import ROOT, code_tokens, compact_json, file_digest
+from aletheia.provenance.lineage import ROOT, code_facts, compact_json, file_digest
 
 
 def lineage_params(
@@ -30,11 +30,11 @@ def lineage_params(
         Functions of the study, such as those of :mod:`aletheia.study.sections`.
     """
     environment = f"env:envs/{env}.yaml={file_digest(ROOT / 'envs' / f'{env}.yaml')}"
-    settings = [_config_token(name, bind(section)) for name, section in sections.items()]
-    return [*code_tokens(script, extra), environment, *settings]
+    settings = [_config_fact(name, bind(section)) for name, section in sections.items()]
+    return [*code_facts(script, extra), environment, *settings]
 
 
-def _config_token(name: str, section: Callable[[Any], Any]) -> Callable[[Any], str]:
+def _config_fact(name: str, section: Callable[[Any], Any]) -> Callable[[Any], str]:
     def of(wildcards: Any) -> str:
         return f"config:{name}={compact_json(section(wildcards))}"
 

@@ -1,4 +1,4 @@
-"""What steps say to the user while a study runs: the lines of their logs that begin with ``note: ``."""
+"""Notes of steps to the user while a study runs: the lines of their logs that begin with ``note: ``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-SAID = "note: "
+NOTE_PREFIX = "note: "
 INTERVAL_SECONDS = 2.0
 
 
@@ -39,7 +39,7 @@ class NoteWatcher:
             self.look()
 
     def look(self) -> None:
-        """Hand on what has been written since the last look."""
+        """Hand on the notes that were written since the last look."""
         with self._busy:
             for path in (path for folder in self._folders if folder.is_dir() for path in folder.glob("**/*.log")):
                 self._look_into(path)
@@ -61,7 +61,7 @@ class NoteWatcher:
         whole = content.rfind(b"\n") + 1
         self._read[path] = position + whole
         for line in content[:whole].decode("utf-8", errors="replace").splitlines():
-            note = line.removeprefix(SAID)
+            note = line.removeprefix(NOTE_PREFIX)
             if note != line and note not in self._said:
                 self._said.add(note)
                 self._tell(note)

@@ -15,8 +15,8 @@ from aletheia.study.study import Study
 class Priorities:
     """The priorities of a study's jobs.
 
-    Jobs that all runs of a model rest on come first, so that a wrong path is told before anything trains. Then come, a
-    model and seed after the other: batches, probe and selections; the trainings in their planned order
+    Jobs that all runs of a model depend on come first, so that a wrong path shows before anything trains. Then come,
+    one model and seed after the other: batches, probe and selections; the trainings in their planned order
     (:func:`aletheia.study.run_order.planned_order`); and evaluations and measurements in turns.
 
     Parameters
@@ -29,17 +29,17 @@ class Priorities:
 
     def __init__(self, study: Study, *, local: bool) -> None:
         orders = planned_order(study)
-        # Of a block: one for what comes before its trainings, one for each of these, one for what comes after.
+        # The priorities of a block: one for the jobs before its trainings, one for each training, one for those after.
         self._width = 2 + max(map(len, orders.values()), default=0) if local else 0
         self._first = {block: self._width * (len(orders) - number) for number, block in enumerate(orders)}
         self._place = {(*block, arm): n for block, order in orders.items() for n, arm in enumerate(order)}
 
     def shared(self) -> int:
-        """Return the priority of what all runs of a model rest on."""
+        """Return the priority of the jobs that all runs of a model depend on."""
         return self._width * (len(self._first) + 1)
 
     def preparation(self, model: str, seed: int) -> int:
-        """Return the priority of what the trainings of a model and a seed read."""
+        """Return the priority of the jobs whose results the trainings of a model and a seed read."""
         return self._first.get((model, seed), 0) + max(self._width - 1, 0)
 
     def training(self, model: str, arm: str, seed: int) -> int:
@@ -47,7 +47,7 @@ class Priorities:
         return self._first.get((model, seed), 0) + max(self._width - 2 - self._place.get((model, seed, arm), 0), 0)
 
     def measurement(self, model: str, seed: int) -> int:
-        """Return the priority of what is timed beside the trainings of a model and a seed."""
+        """Return the priority of the measurements in turns of a model and a seed."""
         return self._first.get((model, seed), 0)
 
     def evaluation(self, model: str, run: str) -> int:

@@ -13,18 +13,20 @@ from aletheia.provenance.artifacts import SIDECAR
 CAPTIONS = "../workflow/report"  # from the folder of the rules
 
 
-def reported(path: str, category: str, *, caption: str | None = None, labels: Mapping[str, str] | None = None) -> Any:
-    """Mark a file, by default with the caption of its name.
+def mark_for_report(
+    path: str, category: str, *, caption: str | None = None, labels: Mapping[str, str] | None = None
+) -> Any:
+    """Mark a file for the report page, by default with the caption that is named after it.
 
-    With one label alone: of two files that differ in two labels, Snakemake 9.27 makes a switch that breaks its page.
+    A file has one label alone: for two files that differ in two, Snakemake 9.27 makes a switch that breaks its page.
     """
     name = caption or Path(path).stem
     return report(path, caption=f"{CAPTIONS}/{name}.rst", category=category, labels=labels or {"file": Path(path).name})
 
 
-def reported_sidecar(path: str) -> Any:
+def mark_sidecar_for_report(path: str) -> Any:
     """Mark a file's sidecar: the page's reader may have that page alone, where a path leads nowhere."""
-    return reported(path + SIDECAR, "Lineage", caption="lineage")
+    return mark_for_report(path + SIDECAR, "Lineage", caption="lineage")
 
 
 def with_sidecars(paths: Iterable[str]) -> list[Any]:
@@ -33,7 +35,7 @@ def with_sidecars(paths: Iterable[str]) -> list[Any]:
     return [
         item
         for path in paths
-        for item in (path, reported_sidecar(path) if is_flagged(path, "report") else path + SIDECAR)
+        for item in (path, mark_sidecar_for_report(path) if is_flagged(path, "report") else path + SIDECAR)
     ]
 
 
@@ -47,10 +49,10 @@ def figure_files(path: str, caption: str, label: str) -> dict[str, Any]:
     caption, label
         On the page.
     """
-    svg = reported(f"{path}.svg", "Figures", caption=caption, labels={"figure": label})
+    svg = mark_for_report(f"{path}.svg", "Figures", caption=caption, labels={"figure": label})
     sidecars = [f"{path}.{suffix}{SIDECAR}" for suffix in ("pdf", "png")]
     return {
         "pdf": f"{path}.pdf",
         "others": [f"{path}.png", svg],
-        "sidecars": [*sidecars, reported_sidecar(f"{path}.svg")],
+        "sidecars": [*sidecars, mark_sidecar_for_report(f"{path}.svg")],
     }

@@ -1,7 +1,7 @@
-"""What each job asks of the machine that runs it.
+"""The resources that each job requests.
 
-Here that is all cores for a job that is timed; on a cluster the profile names a site, and its file says the rest.
-Resources trigger no reruns.
+On this machine a timed job gets all cores; on a cluster the profile names a site, whose file states the resources. A
+change of resources triggers no rerun.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NO_SMOKE = {"gpus": [1], "minutes": None, "qos": None}
 
 
 def attempt_number(wildcards: Any, attempt: int) -> int:
-    """Return which try of a job this is, for its artifacts to record."""
+    """Return the number of a job's try, which its artifacts record."""
     return attempt
 
 
@@ -64,24 +64,32 @@ class JobResources:
         return self._study.models[wildcards.model]["gpus"] if named else int(wildcards.gpus)
 
     def all_cores(self, wildcards: Any) -> int:
-        """Return every core that Snakemake has, so that nothing runs beside a timed job; on a cluster its GPUs'."""
+        """Return every core that Snakemake has, so that a timed job runs alone; on a cluster those of its GPUs."""
         return self._site.gpu["cores"] * self.gpus(wildcards) if self._site else self._cores() or 1
 
     def several_cores(self, wildcards: Any) -> int:
         """Return the cores of a job that can use several and loads no model."""
         return self._site.cpu["cores"] if self._site else self._cores() or 1
 
-    def on_gpu(self, minutes: Minutes, allocation: Minutes | None = None, qos: str | None = None) -> Resources:
+    def gpu_resources(self, minutes: Minutes, allocation: Minutes | None = None, qos: str | None = None) -> Resources:
         """Return the resources of a rule that loads a model, or shares an allocation with one that does.
 
-        The minutes are of the job, and of all jobs in its allocation. `turn` makes these follow each other, since a
-        timed job must have no company; the profile counts it in each allocation by itself.
+        Parameters
+        ----------
+        minutes
+            Wall time of the job.
+        allocation
+            Wall time of all jobs that share its allocation; the job's own when None. They run one after another, since
+            nothing may run beside a timed job: each takes the resource ``turn``, of which the profile has one in each
+            allocation.
+        qos
+            Quality of service; when None, the shortest that is long enough.
         """
         site = self._site
         if site is None:
             return {"attempt": attempt_number}
-        own = self._bind(minutes)
-        together = self._bind(allocation) if allocation else own
+        job_minutes = self._bind(minutes)
+        together = self._bind(allocation) if allocation else job_minutes
         gres = {"gres": lambda wildcards: f"gpu:{self.gpus(wildcards)}"}
         return {
             "attempt": attempt_number,
@@ -90,18 +98,20 @@ class JobResources:
             # Threads may be cut on the command line (--max-threads); this is not.
             "cpus_per_task": lambda wildcards: site.gpu["cores"] * self.gpus(wildcards),
             "mem_mb": lambda wildcards, attempt: site.memory_mb(self.gpus(wildcards), attempt),
-            "runtime": lambda wildcards, attempt: site.scaled(own(wildcards), attempt, together(wildcards)),
+            "runtime": lambda wildcards, attempt: site.minutes_of_attempt(
+                job_minutes(wildcards), attempt, together(wildcards)
+            ),
             "qos": lambda wildcards, attempt: qos or site.qos(together(wildcards), attempt),
             **_account(),
             **self._partition("gpu"),
             **(gres if site.gpu["request"] == "gres" else {"gpu": self.gpus}),
         }
 
-    def in_turn(self, minutes: Minutes) -> Resources:
+    def gpu_resources_in_allocation(self, minutes: Minutes) -> Resources:
         """Return the resources of a rule whose jobs share an allocation with the arms of their model and seed."""
-        return self.on_gpu(minutes, self.wall_times.allocation)
+        return self.gpu_resources(minutes, self.wall_times.allocation)
 
-    def on_cpu(self, *, programs: bool = False) -> Resources:
+    def cpu_resources(self, *, programs: bool = False) -> Resources:
         """Return the resources of a rule that loads no model, or of the one that runs programs, one on each core."""
         site = self._site
         if site is None:
@@ -122,7 +132,7 @@ class JobResources:
 
 
 def _account() -> Resources:
-    """Return the account that pays, from the environment, so that nobody's stands in the repository."""
+    """Return the account of jobs, from the environment, so that the repository names nobody's."""
     name = os.environ.get(ACCOUNT)
-    # By a function, for Snakemake would take a bare 123456 for a number.
+    # By a function, since Snakemake would take a bare 123456 for a number.
     return {"slurm_account": lambda wildcards: name} if name else {}

@@ -1,4 +1,4 @@
-"""What the controller sees to before the first job: its folder, whose results stand there, room, the cluster."""
+"""The controller's checks before the first job: its folder, the results that are there, disk space, the cluster."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Startup:
         return any(output.startswith(f"{self._results}/") for job in jobs for output in job.output)
 
     def _claim_results(self) -> None:
-        """Stop before a run would take the place of another study's results; write down whose they are."""
+        """Stop before a run would overwrite another study's results; record whose they are."""
         if not self._write_results(self._workflow.dag.needrun_jobs()):
             return
         other = results_tree.other_campaigns(self._results, self._study)
@@ -132,19 +132,19 @@ class Startup:
         self._locked.append(handle)
 
     def _disable_scheduler_polling(self) -> None:
-        """Let the scheduler look for what can run when a job ends, and not by the clock too.
+        """Let the scheduler look for jobs to run when a job ends, and not every second too.
 
-        For the sake of a limit on submissions, each look while something waits asks for another one a second later
-        (snakemake/scheduling/job_scheduler.py of 9.27), so that every job that ends adds looks that never cease: tens a
-        second in a long study, beside trainings that are timed. Only the default limit is lifted. Snakemake inside an
-        allocation runs no hooks, so there they stay, for at most the few jobs of one group.
+        Because of its limit on submissions, each look while something waits schedules another look a second later
+        (snakemake/scheduling/job_scheduler.py of 9.27), so that the looks multiply with every job that ends: tens a
+        second in a long study, beside timed trainings. Only the default limit is lifted. Snakemake inside an allocation
+        runs no hooks, so there they stay, for at most the few jobs of one group.
         """
         limit = self._workflow.scheduler.job_rate_limiter
         if limit and (limit.max_jobs, limit.timespan) == DEFAULT_LIMIT:
             self._workflow.scheduler.job_rate_limiter = None
 
     def _check_stand_ins(self) -> None:
-        """Stop before stand-ins would take the place of models that were staged, which may have cost a day."""
+        """Stop before stand-ins would replace models whose staging may have taken a day."""
         for model in self._study.used_models() if self._stand_ins else []:
             lock = Path(Paths(resources=self._resources).model_lock(model))
             kind = artifacts.payload(lock)["source"]["type"] if lock.is_file() else "random"
@@ -155,9 +155,9 @@ class Startup:
                 )
 
     def _check_downloads(self) -> None:
-        """Say how much room the models take that this run stages; stop where it is too little, or a token is missing.
+        """Print the space that the models to be staged take; stop where there is too little, or a token is missing.
 
-        All of it must have room, and a token where it is gated, before the first byte comes.
+        Both are checked for all models before the first download begins.
         """
         jobs = self._workflow.dag.needrun_jobs()
         models = {
@@ -174,7 +174,7 @@ class Startup:
     def _check_cluster(self) -> None:
         """Wait for the jobs that a killed controller left, and stop where the cluster would refuse one of ours.
 
-        Nothing is submitted that is there already.
+        So no job is submitted twice.
         """
         here, submits = Path.cwd(), self._workflow.executor_plugin.name == "slurm"
         if self._site and not submits:
@@ -184,7 +184,7 @@ class Startup:
             )
         # A run on this machine asks SLURM only in a folder from which jobs were submitted, for it may be down here.
         if (submits or Path(".snakemake/slurm_logs").is_dir()) and queue.wait_for_orphans(here):
-            # What they have made counts, so everything is planned anew.
+            # Their results count, so everything is planned again.
             start_again()
         if submits:
             self._check_profile()
@@ -207,7 +207,7 @@ class Startup:
             )
 
     def _requests(self) -> list[limits.Request]:
-        """Return what the planned jobs ask of the cluster; those of one allocation together."""
+        """Return the planned jobs' requests to the cluster, one for each allocation."""
         dag = self._workflow.dag
         planned = [job for job in dag.needrun_jobs() if not job.is_local]
         allocations = dict.fromkeys(dag.get_job_group(job) or job for job in planned)
@@ -218,12 +218,12 @@ class Startup:
         names = " and ".join(dict.fromkeys(job.rule.name for job in members))
         wildcards = members[0].wildcards_dict
         which = " ".join(wildcards[key] for key in ("model", "seed") if key in wildcards)
-        asked = allocation.resources
+        resources = allocation.resources
         keys = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "minutes": "runtime"}
         return limits.Request(
             job=f"{names} of {which}" if which else names,
-            longest=self._site.longest if "turn" in asked.keys() else None,  # noqa: SIM118  Snakemake's own mapping
-            **{name: asked.get(key) for name, key in keys.items()},
+            longest=self._site.longest if "turn" in resources.keys() else None,  # noqa: SIM118  Snakemake's own mapping
+            **{name: resources.get(key) for name, key in keys.items()},
         )
 
 
@@ -231,7 +231,7 @@ def use_site_cores(workflow: Any, study: Study, site: Site) -> None:
     """Let jobs ask for the cores of a site's nodes.
 
     Snakemake cuts threads to the cores of the machine that it runs on (``global_resources["_cores"]`` of 9.27), and
-    hands that number to every job. A controller may have one, where a job pays for eight.
+    hands that number to every job. A controller may have one core, where a job requests eight.
     """
     gpus = [study.models[model]["gpus"] for model in study.used_models()]
     workflow.global_resources["_cores"] = site.most_cores(gpus)

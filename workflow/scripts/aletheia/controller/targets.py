@@ -1,4 +1,4 @@
-"""Targets that are named on the command line, held against what the study makes."""
+"""Check targets that are named on the command line against what the study makes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def check_target(target: str, study: Study, *, results: str, resources: str, rul
         With the nearest target that there is, and for a table, figure or analysis the report that it belongs to.
     """
     known = [*rules, *study_files(study, results, resources)]
-    known += [path for asked in ON_DEMAND.values() for path in asked(study, results)]
+    known += [path for files_of in ON_DEMAND.values() for path in files_of(study, results)]
     if target not in known:
-        raise UserError(_unknown(target, study, known))
+        raise UserError(_unknown_target(target, study, known))
 
 
-def _unknown(target: str, study: Study, known: Collection[str]) -> str:
+def _unknown_target(target: str, study: Study, known: Collection[str]) -> str:
     report = _report_of(target)
     if report and report not in study.reports():
         why = f"found one that belongs to the report {report}, which no campaign makes; add it to a campaign's reports"

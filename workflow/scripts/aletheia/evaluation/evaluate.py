@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
-from aletheia.evaluation.outcomes import TABLES, Outcome, scored
+from aletheia.evaluation.outcomes import TABLES, Outcome, score_table
 from aletheia.evaluation.row_losses import encode_passages, outcome_of_losses
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder, read_rows
-from aletheia.staging.questions import too_few
+from aletheia.staging.questions import missing_examples
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, LOSSES
 from aletheia.training.deadlines import NEVER, Deadline
 from aletheia.training.encoding import encode_rows
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Model:
+class LoadedModel:
     """A loaded model with what its evaluations need.
 
     Attributes
     ----------
     deadline
-        When no further pass is begun.
+        After which no further pass begins.
     writer
-        Writes the answers that are generated where the model does not (:class:`aletheia.evaluation.harness.StudyLM`).
+        Writes generated answers in place of the model (:class:`aletheia.evaluation.harness.StudyLM`).
     """
 
     model: PreTrainedModel
@@ -50,9 +50,9 @@ class Model:
 
 
 def offline(folder: Path) -> None:
-    """Keep the Hugging Face libraries away from the network and from the user's caches.
+    """Keep the Hugging Face libraries off the network and out of the user's caches.
 
-    Call it before they are imported; they read these variables once.
+    Call it before they are imported, as they read these variables at import.
     """
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
@@ -62,11 +62,11 @@ def offline(folder: Path) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }
     if not sys.stderr.isatty():
-        # Bars are for eyes; in a log each redraw is a line.
+        # Progress bars are for terminals; in a log each redraw is a line.
         os.environ["TQDM_DISABLE"] = "1"
 
 
-def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str, Any]) -> Outcome:
+def heldout(loaded: LoadedModel, rows: Sequence[dict[str, Any]], encoding: Mapping[str, Any]) -> Outcome:
     """Return the loss on held-out rows: summed cross-entropy over summed target tokens.
 
     Parameters
@@ -86,8 +86,8 @@ def heldout(loaded: Model, rows: Sequence[dict[str, Any]], encoding: Mapping[str
     return outcome_of_losses(_losses(loaded, encoded.examples), encoded.examples, what="held-out rows")
 
 
-def retention(loaded: Model, passages: Sequence[dict[str, Any]], max_tokens: int) -> Outcome:
-    """Return the loss on passages of text that the training data does not resemble: each token counts, none prompts.
+def retention(loaded: LoadedModel, passages: Sequence[dict[str, Any]], max_tokens: int) -> Outcome:
+    """Return the loss on passages of text unlike the training data; every token is a target.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def retention(loaded: Model, passages: Sequence[dict[str, Any]], max_tokens: int
     passages
         Staged rows, ``id`` and ``text``.
     max_tokens
-        How much of each is read, from its beginning.
+        Longest piece of each, from its beginning.
     """
     from aletheia.method.loading import check_context
 
@@ -107,30 +107,30 @@ def retention(loaded: Model, passages: Sequence[dict[str, Any]], max_tokens: int
     return outcome_of_losses(_losses(loaded, examples), examples, what="passages", ids=ids)
 
 
-def _losses(loaded: Model, examples: Sequence[Mapping[str, Any]]) -> list[RowLoss]:
-    """Return the losses of encoded rows; the clock is looked at before each pass."""
+def _losses(loaded: LoadedModel, examples: Sequence[Mapping[str, Any]]) -> list[RowLoss]:
+    """Return the losses of encoded rows; the deadline is checked before each pass."""
     from aletheia.training.heldout_loss import row_losses
 
     losses: list[RowLoss] = []
     pad = loaded.tokenizer.pad_token_id
-    _begin(loaded.deadline)
+    _check_deadline(loaded.deadline)
     for batch in row_losses(loaded.model, examples, batch_size=loaded.batch_size, pad_token_id=pad):
         losses += batch
         if len(losses) < len(examples):
-            _begin(loaded.deadline)
+            _check_deadline(loaded.deadline)
     return losses
 
 
-class _Late(Exception):
+class _DeadlinePassed(Exception):
     """The deadline has passed."""
 
 
-def _begin(deadline: Deadline) -> None:
+def _check_deadline(deadline: Deadline) -> None:
     if deadline.passed():
-        raise _Late
+        raise _DeadlinePassed
 
 
-def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, Any], chat: bool) -> Outcome:
+def harness(loaded: LoadedModel, name: str, lock: Source, *, settings: Mapping[str, Any], chat: bool) -> Outcome:
     """Return a benchmark's outcome, answered through lm-evaluation-harness.
 
     Parameters
@@ -138,13 +138,13 @@ def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, An
     loaded
         Model and tokenizer.
     name
-        One of :data:`aletheia.study.benchmarks.QUESTIONS`.
+        One of :data:`aletheia.study.benchmarks.QUESTION_BENCHMARKS`.
     lock
-        Lock of the staged questions: ``questions.jsonl``, and ``fewshot.jsonl`` where examples are asked for.
+        Lock of the staged questions: ``questions.jsonl``, and ``fewshot.jsonl`` where ``num_fewshot`` is above 0.
     settings
         The benchmark's settings: ``num_fewshot``, ``max_new_tokens``.
     chat
-        Whether the question goes through the tokenizer's chat template.
+        Whether questions go through the tokenizer's chat template.
     """
     from aletheia.evaluation.harness import TimeLimitReached
     from aletheia.evaluation.harness_tasks import run_task, task_config
@@ -163,14 +163,14 @@ def harness(loaded: Model, name: str, lock: Source, *, settings: Mapping[str, An
     try:
         answered = run_task(lm, config, chat=chat)
     except TimeLimitReached:
-        raise _Late from None
+        raise _DeadlinePassed from None
     questions = read_rows(folder / "questions.jsonl")
     table = TABLES[name](questions, answered["samples"], lm.notes.by_prompt)
-    return _marked(scored(table, answered["version"]), answered["samples"], lm.notes.cut)
+    return _mark_cut_prompts(score_table(table, answered["version"]), answered["samples"], lm.notes.cut)
 
 
-def _language_model(loaded: Model, name: str, settings: Mapping[str, Any]) -> StudyLM:
-    """Return the model as the harness takes it, once its window has room for a prompt beside the longest answer."""
+def _language_model(loaded: LoadedModel, name: str, settings: Mapping[str, Any]) -> StudyLM:
+    """Return the model for the harness; refuse a window without room for a prompt beside the longest answer."""
     from aletheia.evaluation.harness import StudyLM
 
     lm = StudyLM(
@@ -189,45 +189,45 @@ def _language_model(loaded: Model, name: str, settings: Mapping[str, Any]) -> St
     return lm
 
 
-def _marked(outcome: Outcome, samples: Mapping[str, Sequence[Mapping[str, Any]]], cut: set[str]) -> Outcome:
-    """Return the outcome with the rows marked whose prompts lost their beginning.
+def _mark_cut_prompts(outcome: Outcome, samples: Mapping[str, Sequence[Mapping[str, Any]]], cut: set[str]) -> Outcome:
+    """Return the outcome with status ``prompt_cut`` in rows whose prompts lost their beginning.
 
-    They count as they were answered; a program that continues half a question is not run
+    Such an answer counts like any other, but a program for a cut prompt is not run
     (:mod:`aletheia.evaluation.score_code`).
     """
     prompts = [sample["arguments"][0][0] for sample in next(iter(samples.values()))]
-    lost = [prompt in cut for prompt in prompts]
-    if not any(lost):
+    is_cut = [prompt in cut for prompt in prompts]
+    if not any(is_cut):
         return outcome
     rows = [
         {**row, "status": "prompt_cut"} if short and row["status"] == "ok" else row
-        for row, short in zip(outcome.rows, lost, strict=True)
+        for row, short in zip(outcome.rows, is_cut, strict=True)
     ]
-    said = f"{sum(lost)} of {len(lost)} prompts were longer than the model's window and lost their beginning"
-    return replace(outcome, rows=rows, reason="; ".join(filter(None, [outcome.reason, said])))
+    sentence = f"{sum(is_cut)} of {len(is_cut)} prompts were longer than the model's window and lost their beginning"
+    return replace(outcome, rows=rows, reason="; ".join(filter(None, [outcome.reason, sentence])))
 
 
 def _fewshot(folder: Path, name: str, settings: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    wanted = settings.get("num_fewshot", 0)
-    if not wanted:
+    number = settings.get("num_fewshot", 0)
+    if not number:
         return None
     path = folder / "fewshot.jsonl"
     if not path.is_file():
         raise UserError(
-            f"evaluation.{name}.num_fewshot is {wanted}, and {folder} was staged without fewshot.jsonl; "
+            f"evaluation.{name}.num_fewshot is {number}, and {folder} was staged without fewshot.jsonl; "
             "stage it with few-shot rows, or set num_fewshot to 0"
         )
     examples = read_rows(path)
-    found = too_few(examples, read_rows(folder / "questions.jsonl"), wanted)
-    if found is not None:
+    available = missing_examples(examples, read_rows(folder / "questions.jsonl"), number)
+    if available is not None:
         raise UserError(
-            f"{path}: expected {wanted} few-shot examples before each question (evaluation.{name}.num_fewshot), found "
-            f"{found}; stage more, or lower num_fewshot"
+            f"{path}: expected {number} few-shot examples before each question (evaluation.{name}.num_fewshot), found "
+            f"{available}; stage more, or lower num_fewshot"
         )
     return examples
 
 
-def evaluate(loaded: Model, name: str, lock: Source, *, config: Mapping[str, Any]) -> Outcome:
+def evaluate(loaded: LoadedModel, name: str, lock: Source, *, config: Mapping[str, Any]) -> Outcome:
     """Return the outcome of one benchmark; a passed time limit or exhausted memory is a status.
 
     Parameters
@@ -243,29 +243,29 @@ def evaluate(loaded: Model, name: str, lock: Source, *, config: Mapping[str, Any
     """
     settings = config["evaluation"]
     try:
-        _begin(loaded.deadline)
+        _check_deadline(loaded.deadline)
         if name in LOSSES:
             return _loss(loaded, name, lock, config)
         chat = settings["prompt"] == "chat"
         return harness(loaded, name, lock, settings=settings[name], chat=chat)
-    except _Late:
+    except _DeadlinePassed:
         return Outcome("timeout", loaded.deadline.reason)
     except (RuntimeError, MemoryError) as error:
         return out_of_memory(error)
 
 
-def _loss(loaded: Model, name: str, lock: Source, config: Mapping[str, Any]) -> Outcome:
-    """Return the outcome of a benchmark that has rows, or passages, and no questions."""
-    asked = config["evaluation"][name]
-    rows = read_rows(checked_folder(lock, "data_lock") / BENCHMARKS[name].file)[: asked["rows"]]
-    if len(rows) < asked["rows"]:
-        # A number that a campaign states is refused before; this is a default, or a setting by hand.
-        what, things = {HELDOUT: ("held-out", "rows")}.get(name, (name, "passages"))
-        wanted = f"evaluation.{name}.rows={asked['rows']}"
-        print(f"note: {what} loss over {len(rows)} {things}, fewer than {wanted}", flush=True)
+def _loss(loaded: LoadedModel, name: str, lock: Source, config: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a benchmark of rows or passages, without questions."""
+    settings = config["evaluation"][name]
+    rows = read_rows(checked_folder(lock, "data_lock") / BENCHMARKS[name].file)[: settings["rows"]]
+    if len(rows) < settings["rows"]:
+        # Only a default, or a setting by hand: too large a number in a campaign is refused when it is read.
+        loss, unit = {HELDOUT: ("held-out", "rows")}.get(name, (name, "passages"))
+        wanted = f"evaluation.{name}.rows={settings['rows']}"
+        print(f"note: {loss} loss over {len(rows)} {unit}, fewer than {wanted}", flush=True)
     if name == HELDOUT:
         return heldout(loaded, rows, config["encoding"])
-    return retention(loaded, rows, asked["max_tokens"])
+    return retention(loaded, rows, settings["max_tokens"])
 
 
 def out_of_memory(error: RuntimeError | MemoryError) -> Outcome:
@@ -274,7 +274,7 @@ def out_of_memory(error: RuntimeError | MemoryError) -> Outcome:
     Parameters
     ----------
     error
-        What loading the model, or a pass of it, raised.
+        Raised by loading the model or by a pass.
     """
     from aletheia.method.loading import is_out_of_memory
 

@@ -1,4 +1,4 @@
-"""One evaluated run: which model, which adapter, and what its artifacts say."""
+"""The evaluation of one run: its model and adapter, and the artifacts of its benchmarks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSSES, table_name
 from aletheia.training.deadlines import deadline
 
 BASE = "base"
-# (lock, run, dtype=, config=) → model, tokenizer, and what writes the answers that are generated (None: the model).
+# (lock, run, dtype=, config=) → model, tokenizer, and the function that writes generated answers (None: the model).
 Loader = Callable[..., tuple[Any, Any, Any]]
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What the evaluation of one run reads beside its settings: artifacts as they were read, or their paths.
+    """The inputs of a run's evaluation beside its settings: artifacts as they were read, or their paths.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class EvaluationInputs:
         return [Path(source) for source in given if source is not None]
 
     def read_by(self, job: Job) -> EvaluationInputs:
-        """Return the same, each artifact as the job has read it."""
+        """Return the same inputs, each artifact as the job has read it."""
         return EvaluationInputs(
             model_lock=job.input(self.model_lock, "model_lock"),
             data_lock=job.input(self.data_lock, "data_lock"),
@@ -62,15 +62,15 @@ class EvaluationInputs:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluatedBenchmark:
     """One benchmark of one run, ready to be written.
 
     Attributes
     ----------
     facts
-        Who was asked what: model, arm, seed, benchmark, questions, dtype, batch size, padding, few-shot examples.
+        Run and conditions: model, arm, seed, benchmark, questions, dtype, batch size, padding, few-shot examples.
     seconds
-        Wall-clock time of the benchmark, the loading of the model left out.
+        Wall-clock time of the benchmark, without loading the model.
     """
 
     facts: dict[str, Any]
@@ -82,25 +82,25 @@ class Evaluated:
         return {**self.facts, **self.outcome.summary()}
 
     def write(self, job: Job, folder: Path) -> None:
-        """Write the table, then the score; of HumanEval the generations, whose sidecar keeps the rest."""
+        """Write the table, then the score; of HumanEval the generations, with the payload in their sidecar."""
         name, payload = self.facts["benchmark"], self.payload()
         observed = {"benchmark_seconds": round(self.seconds, 3)}
         table, score = paths(folder, name)
         about = payload if score is None else {"rows": len(self.outcome.rows)}
-        job.artifact(
+        job.write_file(
             table,
             write=lambda path: write_table(path, self.outcome.rows, COLUMNS[name]),
             about=about,
             observed=observed,
         )
         if score is not None:
-            job.artifact(score, kind="evaluation", payload=payload, observed=observed)
+            job.write_json(score, kind="evaluation", payload=payload, observed=observed)
         value = payload["loss"] if name in LOSSES else payload["score"]
         print(f"{name}: {payload['status']}, {value}, n {payload['n']}, {self.seconds:.1f} s", flush=True)
 
 
 def paths(folder: Path, benchmark: str) -> tuple[Path, Path | None]:
-    """Return a benchmark's table and its score; of programs there is no score before they were run."""
+    """Return the paths of a benchmark's table and its score; None for programs, which are scored in a later step."""
     score = None if BENCHMARKS[benchmark].kind == CODE else folder / f"{benchmark}.json"
     return folder / table_name(benchmark), score
 
@@ -113,14 +113,14 @@ def outputs(folder: Path, benchmarks: list[str]) -> list[Path]:
 def evaluate_run(
     step: Step, inputs: EvaluationInputs, folder: Path, *, threads: int, load: Loader | None = None, **facts: Any
 ) -> None:
-    """Answer all benchmarks of a run and write what came of each, unless all is there.
+    """Evaluate a run on all its benchmarks and write each outcome, unless all artifacts are up to date.
 
     Parameters
     ----------
     step
-        What runs, with sections ``model``, ``encoding`` and ``evaluation``.
+        The step, with sections ``model``, ``encoding`` and ``evaluation``.
     inputs
-        Paths of what it reads.
+        Paths of its input artifacts.
     folder
         Where the artifacts go.
     threads
@@ -128,15 +128,15 @@ def evaluate_run(
     load
         Loads the model: :func:`load_transformers`, or :func:`aletheia.evaluation.vllm_backend.load_served`.
     facts
-        What else the artifacts say.
+        Further facts for the artifacts.
     """
     benchmarks = step.config["evaluation"]["benchmarks"]
     with Job(step, inputs=inputs.paths(), outputs=outputs(folder, benchmarks)) as job:
         if job.done:
             return
         with tempfile.TemporaryDirectory(prefix="evaluate-") as cache:
-            own = {"threads": threads, "attempt": step.attempt, "load": load, **facts}
-            for benchmark in evaluations(inputs.read_by(job), job.config, Path(cache), **own):
+            options = {"threads": threads, "attempt": step.attempt, "load": load, **facts}
+            for benchmark in evaluations(inputs.read_by(job), job.config, Path(cache), **options):
                 benchmark.write(job, folder)
 
 
@@ -149,13 +149,13 @@ def evaluations(
     attempt: int = 1,
     load: Loader | None = None,
     **facts: Any,
-) -> Iterator[Evaluated]:
+) -> Iterator[EvaluatedBenchmark]:
     """Yield each benchmark of a run as it ends.
 
     Parameters
     ----------
     inputs
-        What it reads.
+        Its input artifacts.
     config
         Sections ``model`` (dtype, quantization), ``encoding`` and ``evaluation``.
     cache
@@ -163,8 +163,8 @@ def evaluations(
     threads, load, facts
         As of :func:`evaluate_run`.
     attempt
-        Which try of the job this is. A first one that is too slow for its job is killed: the next gets more time, and
-        ends as rows where that is too little again.
+        Number of the job's try, from 1. The first may be killed at the job's wall limit, and the next gets more time;
+        only from the second on does the deadline end a job in time to write its rows.
     """
     from aletheia.evaluation import evaluate
     from aletheia.method import loading
@@ -173,41 +173,43 @@ def evaluations(
     config = _with_prompt(config)
     settings = config["evaluation"]
     run = artifacts.payload(inputs.run, "run") if inputs.run else None
-    who = {**_who(inputs.model_lock, run), "dtype": loading.resolved_dtype(config["model"], inputs.precision), **facts}
+    dtype = loading.resolve_dtype(config["model"], inputs.precision)
+    identity = {**_identity(inputs.model_lock, run), "dtype": dtype, **facts}
     locks = {name: _lock(inputs, settings, name) for name in settings["benchmarks"]}
-    about = {name: {**_what(name, settings, lock), **who} for name, lock in locks.items()}
+    about = {name: {**_conditions(name, settings, lock), **identity} for name, lock in locks.items()}
     if run is not None and run["status"] != "ok":
         outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
-        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
+        yield from (EvaluatedBenchmark(about[name], outcome, 0.0) for name in locks)
         return
     loading.use_threads(threads)
     try:
         model, tokenizer, writer = (load or load_transformers)(
-            inputs.model_lock, inputs.run, dtype=who["dtype"], config=config
+            inputs.model_lock, inputs.run, dtype=dtype, config=config
         )
     except (RuntimeError, MemoryError) as error:
         outcome = evaluate.out_of_memory(error)
-        yield from (Evaluated(about[name], outcome, 0.0) for name in locks)
+        yield from (EvaluatedBenchmark(about[name], outcome, 0.0) for name in locks)
         return
-    # The time limit begins when the model is there, which is loaded once for all benchmarks.
+    # The time limit starts after loading, which is done once for all benchmarks.
     end = deadline(settings["time_limit_seconds"], within_job=attempt > 1)
-    loaded = evaluate.Model(model, tokenizer, settings["batch_size"], end, writer)
+    loaded = evaluate.LoadedModel(model, tokenizer, settings["batch_size"], end, writer)
     work_begins()
     for name, lock in locks.items():
         started = time.monotonic()
         outcome = evaluate.evaluate(loaded, name, lock, config=config)
-        yield Evaluated(about[name], outcome, time.monotonic() - started)
+        yield EvaluatedBenchmark(about[name], outcome, time.monotonic() - started)
 
 
 def _with_prompt(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings with the prompt that the registry says; the rules have looked it up already."""
+    """Return the settings with ``prompt: registry`` replaced by the model's; rules pass the prompt itself."""
     settings = config["evaluation"]
     if settings["prompt"] != "registry":
         return config
     return {**config, "evaluation": {**settings, "prompt": config["model"].get("prompt", "plain")}}
 
 
-def _who(model_lock: Source, run: Mapping[str, Any] | None) -> dict[str, Any]:
+def _identity(model_lock: Source, run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return model, arm and seed of a run, or of the base model."""
     model = artifacts.payload(model_lock, "model_lock")["model"]
     if run is None:
         return {"model": model, "arm": BASE, "seed": None}
@@ -216,16 +218,17 @@ def _who(model_lock: Source, run: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: run[key] for key in ("model", "arm", "seed")}
 
 
-def _what(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any]:
+def _conditions(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any]:
+    """Return the conditions of a benchmark that its artifact records, such as its questions and batch size."""
     files = artifacts.payload(lock, "data_lock")["files"]
-    asked = BENCHMARKS[name].file
-    if asked not in files:
+    file = BENCHMARKS[name].file
+    if file not in files:
         raise UserError(
-            f"{lock}: expected {asked} for {name}, found {', '.join(files)}; name the lock of another data set"
+            f"{lock}: expected {file} for {name}, found {', '.join(files)}; name the lock of another data set"
         )
     return {
         "benchmark": name,
-        "questions_sha256": files[asked]["sha256"],
+        "questions_sha256": files[file]["sha256"],
         "batch_size": settings["batch_size"],
         "padding": BENCHMARKS[name].padding,
         "num_fewshot": settings[name].get("num_fewshot", 0),
@@ -249,7 +252,7 @@ def _lock(inputs: EvaluationInputs, settings: Mapping[str, Any], name: str) -> S
 
 
 def adapter_of(run: Source) -> Path:
-    """Return the adapter's folder of a run that ended well, once its files are those that ``run.json`` names.
+    """Return the adapter folder of a run that ended well, after checking its files against ``run.json``.
 
     Raises
     ------
@@ -259,10 +262,10 @@ def adapter_of(run: Source) -> Path:
     folder = Path(run).parent / "adapter"
     for name, expected in artifacts.payload(run, "run")["adapter"]["files"].items():
         path = folder / name
-        found = artifacts.sha256_file(path) if path.is_file() else "no file"
-        if found != expected:
+        digest = artifacts.sha256_file(path) if path.is_file() else "no file"
+        if digest != expected:
             raise UserError(
-                f"{path}: not the adapter that {Path(run).name} names (expected sha256 {expected}, found {found}); "
+                f"{path}: not the adapter that {Path(run).name} names (expected sha256 {expected}, found {digest}); "
                 "train it again"
             )
     return folder
@@ -271,14 +274,14 @@ def adapter_of(run: Source) -> Path:
 def load_model(lock: Source, run: Source | None, *, dtype: str, section: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return model and tokenizer: the base model, with a run's adapter on it where one is given.
 
-    The adapter stays beside the weights and in the precision that it was trained in. Merged into
-    bf16 weights, much of a small update would be lost to rounding.
+    The adapter is not merged and keeps the precision of its training: merged into bf16 weights, much of a small update
+    would be lost to rounding.
     """
     from aletheia.method import loading
 
     started = time.monotonic()
-    model, tokenizer = loading.load(lock, dtype=dtype, **loading.loading(section))
-    # Once a job, whatever the number of its benchmarks: a second line would be a second load.
+    model, tokenizer = loading.load(lock, dtype=dtype, **loading.load_options(section))
+    # Printed once a job: a second line in a log would mean a second load.
     print(f"loaded {lock} in {time.monotonic() - started:.1f} s", flush=True)
     if run is not None:
         from peft import PeftModel
@@ -290,5 +293,5 @@ def load_model(lock: Source, run: Source | None, *, dtype: str, section: Mapping
 def load_transformers(
     lock: Source, run: Source | None, *, dtype: str, config: Mapping[str, Any]
 ) -> tuple[Any, Any, None]:
-    """Return model and tokenizer of :func:`load_model`, and nothing else that would write answers."""
+    """Return model and tokenizer of :func:`load_model`, and None, as the model itself writes the answers."""
     return *load_model(lock, run, dtype=dtype, section=config["model"]), None

@@ -1,12 +1,12 @@
-"""Greedy generation in which a row that has ended makes room for the next prompt.
+"""Greedy generation in which the next prompt takes the slot of a text that has ended.
 
-The harness lets a batch run until every row holds the *same* stop string, which most batches never do, and a step
-costs nearly the same however few rows still need it. Here each row ends at its own first stop string and the next
-prompt takes its place; what all prompts begin with (GSM8K's solved examples) is computed once. Texts are cut at the
-first stop string either way, hence equal. One kind of stop differs: a special token that is not the end token
-(``<|im_end|>`` for a base model that ends with ``<|endoftext|>``). It ends its row here; the harness drops it from the
-text, where it then finds nothing to cut, and so the row goes on until all rows of its batch have stopped. With one row
-at a time the harness gives the texts given here.
+A slot is one row of the running batch. The harness runs a batch until every row holds the *same* stop string, which
+most batches never do, and a step takes nearly as long for one row as for all. Here each text ends at its first stop
+string and the next prompt takes its slot; the prefix that all prompts share (GSM8K's solved examples) is computed once.
+Both cut texts at the first stop string, so they are equal. One kind of stop differs: a special token that is not the
+end token (``<|im_end|>`` for a base model that ends with ``<|endoftext|>``). It ends the text here; the harness drops
+it, finds nothing to cut, and continues until all rows of the batch have stopped. With a batch of one the
+harness writes the same texts.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from aletheia.evaluation.prefix_cache import WORTH, repeated, shared
+from aletheia.evaluation.prefix_cache import MIN_SHARED_PREFIX_TOKENS, common_prefix_length, repeat_cache
 from aletheia.method.loading import original_window
 
 
 class Generation(NamedTuple):
-    """What was written after one prompt.
+    """The continuation of one prompt.
 
     Attributes
     ----------
     tokens
-        All that were written, the one that ended it among them.
+        Including the one that ended it.
     nan
-        Whether scores were ever not a number.
+        Whether any of its scores was not a number.
     """
 
     tokens: list[int]
@@ -47,7 +47,7 @@ class StopStrings:
         self.window = max((len(s.encode()) for s in stop), default=0) + 1
 
     def __call__(self, continuations: Sequence[list[int]]) -> list[bool]:
-        """Return one answer for each continuation, given as tokens without the prompt."""
+        """Return whether each continuation, given as tokens without the prompt, has ended."""
         texts = self.tokenizer.batch_decode([tokens[-self.window :] for tokens in continuations])
         return [any(s in text for s in self.stop) for text in texts]
 
@@ -59,19 +59,19 @@ class Greedy:
     ----------
     stops
         Tells which continuations have ended.
-    rows
-        How many are written at a time.
+    slots
+        Texts that are written at a time.
     tick
         Called before each pass; it raises when there is no time left.
 
     Attributes
     ----------
     broken
-        After a call, for each row, whether its scores were ever not a number.
+        After a call: for each prompt, whether any of its scores was not a number.
     """
 
-    def __init__(self, stops: Callable[..., list[bool]], *, rows: int, tick: Callable[[], Any] = lambda: None) -> None:
-        self.stops, self.rows, self.tick = stops, rows, tick
+    def __init__(self, stops: Callable[..., list[bool]], *, slots: int, tick: Callable[[], Any] = lambda: None) -> None:
+        self.stops, self.slots, self.tick = stops, slots, tick
         self.broken: list[bool] = []
 
     def __call__(
@@ -84,9 +84,9 @@ class Greedy:
         generation_config: Any,
         **model_kwargs: Any,
     ) -> torch.Tensor:
-        """Return prompts with their continuations, shape (rows, longest), padded on the right with the pad token.
+        """Return prompts with their continuations, shape (prompts, longest), padded on the right with the pad token.
 
-        Logits processors see a row's own tokens; the criteria (end tokens) see the newest ones.
+        Logits processors get the tokens of each text, and the criteria (end tokens) the newest ones.
         """
         # Without padding there is no mask.
         mask = model_kwargs.get("attention_mask")
@@ -102,34 +102,34 @@ class Greedy:
     def _write(self, model: Any, texts: _Texts) -> None:
         """Continue all prompts to their ends.
 
-        A row whose next token would take it beyond the model's original window begins anew, for all its keys change
-        there; rows on either side are never in one pass.
+        A text whose next token lies beyond the model's original window is computed again from its beginning, since all
+        its keys change there; texts within and beyond the window are never in one pass.
         """
         window = original_window(model.config.to_dict()) or math.inf
-        begin = _Beginning(model, texts.prompts, window)
-        waiting, within, beyond = list(range(len(texts.prompts)))[::-1], _States(), _States()
-        while waiting or within.rows or beyond.rows:
+        begin = _PromptPass(model, texts.prompts, window)
+        waiting, within, beyond = list(range(len(texts.prompts)))[::-1], _Slots(), _Slots()
+        while waiting or within.indices or beyond.indices:
             self.tick()
-            if waiting and len(within.rows) + len(beyond.rows) < self.rows:
-                row = waiting.pop()
-                text = texts.whole(row)
+            if waiting and len(within.indices) + len(beyond.indices) < self.slots:
+                index = waiting.pop()
+                text = texts.whole(index)
                 logits, cache = begin(text)
-                ended = texts.take([row], logits)[0]
+                ended = texts.append_likeliest([index], logits)[0]
                 if not ended and len(text) == window:
-                    waiting.append(row)
+                    waiting.append(index)
                 elif not ended:
-                    (within if len(text) < window else beyond).join(row, cache, len(text))
+                    (within if len(text) < window else beyond).join(index, cache, len(text))
                 continue
-            states = within if within.rows else beyond
-            ended = texts.take(states.rows, states.step(model, texts.newest(states.rows)))
-            edge = [length == window for length in states.lengths]
-            waiting += [row for row, end, at in zip(states.rows, ended, edge, strict=True) if at and not end]
-            if any(ended) or any(edge):
-                states.keep([i for i, (end, at) in enumerate(zip(ended, edge, strict=True)) if not (end or at)])
+            slots = within if within.indices else beyond
+            ended = texts.append_likeliest(slots.indices, slots.step(model, texts.newest(slots.indices)))
+            at_edge = [length == window for length in slots.lengths]
+            waiting += [i for i, end, edge in zip(slots.indices, ended, at_edge, strict=True) if edge and not end]
+            if any(ended) or any(at_edge):
+                slots.keep([k for k, (end, edge) in enumerate(zip(ended, at_edge, strict=True)) if not (end or edge)])
 
 
 class _Texts:
-    """The prompts with what was written after each."""
+    """The prompts with their continuations so far."""
 
     def __init__(self, prompts: list[torch.Tensor], limit: int, stops: Any, processors: Any, criteria: Any) -> None:
         self.prompts, self.limit, self.stops, self.processors, self.criteria = (
@@ -142,96 +142,119 @@ class _Texts:
         self.written: list[list[int]] = [[] for _ in prompts]
         self.broken = [False] * len(prompts)
         for processor in processors:
-            # A repetition penalty's count of each row's padding, which is gone here.
+            # Prompts are unpadded here, so the repetition penalty's length of each row's padding is reset.
             if isinstance(getattr(processor, "prompt_ignore_length", None), torch.Tensor):
                 processor.prompt_ignore_length = None
 
-    def take(self, rows: list[int], logits: torch.Tensor) -> list[bool]:
-        """Append each row's likeliest token; tell which rows have ended."""
+    def append_likeliest(self, indices: list[int], logits: torch.Tensor) -> list[bool]:
+        """Append the likeliest token to each text.
+
+        Parameters
+        ----------
+        indices
+            The prompts whose texts grow.
+        logits
+            Of their next tokens, shape (indices, vocabulary).
+
+        Returns
+        -------
+        list of bool
+            Whether each of these texts has ended.
+        """
         scores = logits.float()
         if self.processors:
-            scores = self.processors(self._rectangle(rows), scores)
+            scores = self.processors(self._rectangle(indices), scores)
         tokens = scores.argmax(dim=-1)
-        # Minus infinity is a legal mask; NaN is not, and a choice among NaN means nothing.
-        bad = torch.isnan(scores.amax(dim=-1)).tolist()
-        for row, token, broken in zip(rows, tokens.tolist(), bad, strict=True):
-            self.written[row].append(token)
-            self.broken[row] |= broken
+        # Minus infinity is a legal mask; NaN is not, and the largest of NaN means nothing.
+        has_nan = torch.isnan(scores.amax(dim=-1)).tolist()
+        for i, token, nan in zip(indices, tokens.tolist(), has_nan, strict=True):
+            self.written[i].append(token)
+            self.broken[i] |= nan
         ended = self.criteria(tokens[:, None], scores).tolist()
-        stopped = self.stops([self.written[r] for r in rows])
-        return [e or s or len(self.written[r]) >= self.limit for r, e, s in zip(rows, ended, stopped, strict=True)]
+        stopped = self.stops([self.written[i] for i in indices])
+        return [e or s or len(self.written[i]) >= self.limit for i, e, s in zip(indices, ended, stopped, strict=True)]
 
-    def whole(self, row: int) -> torch.Tensor:
-        """Return a row's prompt with what was written after it."""
-        return torch.cat([self.prompts[row], self.prompts[row].new_tensor(self.written[row])])
+    def whole(self, index: int) -> torch.Tensor:
+        """Return a prompt with its continuation, shape (tokens,)."""
+        return torch.cat([self.prompts[index], self.prompts[index].new_tensor(self.written[index])])
 
-    def newest(self, rows: list[int]) -> torch.Tensor:
-        """Return each row's last token, shape (rows, 1)."""
-        return self.prompts[0].new_tensor([[self.written[row][-1]] for row in rows])
+    def newest(self, indices: list[int]) -> torch.Tensor:
+        """Return the last token of each of these texts, shape (indices, 1)."""
+        return self.prompts[0].new_tensor([[self.written[i][-1]] for i in indices])
 
-    def _rectangle(self, rows: list[int]) -> torch.Tensor:
-        """Return rows as one tensor, filled up on the left with each row's own first token."""
-        whole = [self.whole(row) for row in rows]
-        longest = max(len(row) for row in whole)
-        return torch.stack([torch.cat([row[:1].expand(longest - len(row)), row]) for row in whole])
+    def _rectangle(self, indices: list[int]) -> torch.Tensor:
+        """Return texts as one tensor (indices, longest), padded on the left with each text's first token."""
+        texts = [self.whole(i) for i in indices]
+        longest = max(map(len, texts))
+        return torch.stack([torch.cat([text[:1].expand(longest - len(text)), text]) for text in texts])
 
 
-class _Beginning:
-    """Computes texts, one at a time: without padding, and what all within the window begin with only once."""
+class _PromptPass:
+    """Computes prompts one at a time, without padding; the prefix that all within the window share, once."""
 
     def __init__(self, model: Any, prompts: Sequence[torch.Tensor], window: float) -> None:
         self.model, self.window, self.cache, self.common = model, window, None, 0
         tokens = [prompt.tolist() for prompt in prompts if len(prompt) <= window]
         if len(tokens) < 2:
             return
-        # What the first and the last in order share, all share.
+        # In sorted order the prefix that the first and the last share is shared by all.
         first = min(tokens)
-        common = min(shared(first, max(tokens)), min(map(len, tokens)) - 1)
-        if common > WORTH:
+        common = min(common_prefix_length(first, max(tokens)), min(map(len, tokens)) - 1)
+        if common > MIN_SHARED_PREFIX_TOKENS:
             out = model(input_ids=prompts[0].new_tensor([first[:common]]), use_cache=True, logits_to_keep=1)
             self.cache, self.common = out.past_key_values, common
 
     def __call__(self, text: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """Return the logits that follow a text, shape (1, vocabulary), and its keys and values."""
-        known, cache = (self.common, self.cache) if len(text) <= self.window else (0, None)
+        computed, cache = (self.common, self.cache) if len(text) <= self.window else (0, None)
         out = self.model(
-            input_ids=text[None, known:],
-            past_key_values=repeated(cache, 1),
+            input_ids=text[None, computed:],
+            past_key_values=repeat_cache(cache, 1),
             use_cache=True,
             logits_to_keep=1,
         )
         return out.logits[:, -1], out.past_key_values
 
 
-class _States:
-    """Keys and values of several rows of unequal length, aligned on the right."""
+class _Slots:
+    """Keys and values of the texts in one batch, of unequal length and aligned on the right.
+
+    Attributes
+    ----------
+    cache
+        Keys and values, each layer's of shape (slots, heads, longest, size).
+    indices
+        The prompt in each slot.
+    lengths
+        Its tokens in the cache.
+    """
 
     def __init__(self) -> None:
         self.cache: Any = None
-        self.rows: list[int] = []
+        self.indices: list[int] = []
         self.lengths: list[int] = []
 
-    def join(self, row: int, cache: Any, length: int) -> None:
-        """Add one row."""
-        self.rows.append(row)
+    def join(self, index: int, cache: Any, length: int) -> None:
+        """Add a slot for one prompt, with the cache of its ``length`` tokens."""
+        self.indices.append(index)
         self.lengths.append(length)
         if len(self.lengths) == 1:
             self.cache = cache
             return
-        for mine, other in zip(self.cache.layers, cache.layers, strict=True):
-            width = max(mine.keys.shape[-2], other.keys.shape[-2])
+        for layer, new_layer in zip(self.cache.layers, cache.layers, strict=True):
+            width = max(layer.keys.shape[-2], new_layer.keys.shape[-2])
             for name in ("keys", "values"):
-                both = [_wide(getattr(layer, name), width) for layer in (mine, other)]
-                setattr(mine, name, torch.cat(both))
-            if mine.is_sliding:
-                mine.cumulative_length = max(self.lengths)
+                parts = [_pad_left(getattr(each, name), width) for each in (layer, new_layer)]
+                setattr(layer, name, torch.cat(parts))
+            if layer.is_sliding:
+                layer.cumulative_length = max(self.lengths)
 
-    def keep(self, places: list[int]) -> None:
-        """Keep the rows at these places, and no wider than the longest of them."""
-        self.rows, self.lengths = ([each[i] for i in places] for each in (self.rows, self.lengths))
-        if not places:
+    def keep(self, slots: list[int]) -> None:
+        """Keep these slots, and cut the cache to the longest of them."""
+        self.indices, self.lengths = ([each[k] for k in slots] for each in (self.indices, self.lengths))
+        if not slots:
             return
-        self.cache.batch_select_indices(torch.tensor(places, device=self.cache.layers[0].keys.device))
+        self.cache.batch_select_indices(torch.tensor(slots, device=self.cache.layers[0].keys.device))
         width = max(self.lengths)
         for layer in self.cache.layers:
             layer.keys, layer.values = layer.keys[..., -width:, :], layer.values[..., -width:, :]
@@ -239,7 +262,7 @@ class _States:
                 layer.cumulative_length = width
 
     def step(self, model: Any, new: torch.Tensor) -> torch.Tensor:
-        """Feed each row its newest token, shape (rows, 1); return the logits that follow, shape (rows, vocabulary)."""
+        """Feed each slot its newest token, shape (slots, 1); return the next logits, shape (slots, vocabulary)."""
         lengths = torch.tensor(self.lengths, device=new.device)[:, None]
         width = max(self.lengths) + 1
         mask = (torch.arange(width, device=new.device) >= width - 1 - lengths).long()
@@ -255,6 +278,6 @@ class _States:
         return out.logits[:, -1]
 
 
-def _wide(states: torch.Tensor, width: int) -> torch.Tensor:
-    """Return states (rows, heads, tokens, size) with masked places before them, ``width`` tokens in all."""
+def _pad_left(states: torch.Tensor, width: int) -> torch.Tensor:
+    """Return keys or values (slots, heads, tokens, size) with zeros, to be masked, on the left: ``width`` tokens."""
     return functional.pad(states, (0, 0, width - states.shape[-2], 0))

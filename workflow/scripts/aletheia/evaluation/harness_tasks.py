@@ -21,8 +21,8 @@ from aletheia.provenance.lineage import TASKS
 from aletheia.provenance.staged_files import read_rows
 
 
-class OwnSubject(ContextSampler):
-    """Few-shot examples: the first n of the question's own subject, in file order, as MMLU has it."""
+class SameSubject(ContextSampler):
+    """Few-shot examples: the first n of the question's subject, in file order, as in MMLU."""
 
     subject: str | None = None
 
@@ -35,7 +35,7 @@ class OwnSubject(ContextSampler):
 
 
 class _SubjectTask(ConfigurableTask):
-    """Tells the sampler which question is next; the harness does so only for examples from the test split."""
+    """Gives the sampler the question's subject; the harness does so only for examples from the test split."""
 
     def fewshot_context(self, doc: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         self.sampler.subject = doc.get("subject")
@@ -59,17 +59,17 @@ def task_config(
     questions
         JSON Lines, the test split.
     num_fewshot, fewshot
-        How many examples stand before a question, and the rows they are drawn from.
+        Number of examples before a question, and the rows that they are taken from.
     max_new_tokens
         Limit of a generation.
     """
     config = yaml.safe_load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"))
-    # Not by the datasets library's file names, in which it expands variables and patterns.
+    # Not as a file name for the datasets library, which would expand variables and patterns in it.
     config |= {"custom_dataset": staged_questions, "dataset_kwargs": {"path": str(questions)}}
     config["num_fewshot"] = num_fewshot
     if num_fewshot:
-        own = any(row.get("subject") for row in fewshot or [])
-        config["fewshot_config"] = {"sampler": OwnSubject if own else "first_n", "samples": fewshot}
+        by_subject = any(row.get("subject") for row in fewshot or [])
+        config["fewshot_config"] = {"sampler": SameSubject if by_subject else "first_n", "samples": fewshot}
     if max_new_tokens is not None:
         config["generation_kwargs"]["max_gen_toks"] = max_new_tokens
     return config
@@ -82,8 +82,8 @@ def staged_questions(path: str, **_: Any) -> DatasetDict:
 
 def local_task(config: dict[str, Any]) -> ConfigurableTask:
     """Return the harness's task for a configuration of :func:`task_config`."""
-    own_subject = config.get("fewshot_config", {}).get("sampler") is OwnSubject
-    return (_SubjectTask if own_subject else ConfigurableTask)(config=config)
+    by_subject = config.get("fewshot_config", {}).get("sampler") is SameSubject
+    return (_SubjectTask if by_subject else ConfigurableTask)(config=config)
 
 
 def run_task(lm: LM, config: dict[str, Any], *, chat: bool = False) -> dict[str, Any]:

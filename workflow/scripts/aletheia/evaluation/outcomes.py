@@ -1,4 +1,4 @@
-"""One benchmark's outcome: its rows, one a question, and the score they add up to."""
+"""One benchmark's outcome: its rows, one a question, and their score."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ COLUMNS = {name: benchmark.columns for name, benchmark in BENCHMARKS.items()} | 
     PASSED: {**QUESTION_COLUMNS, "passed": "bool", "verdict": "string", "error": "string"}
 }
 
-# Left out of a payload where there is none.
-OF_SOME = ("normalised_score", "probability", "probability_stderr", "probability_n", "degenerate")
+# Omitted from a payload where they are None.
+OPTIONAL = ("normalised_score", "probability", "probability_stderr", "probability_n", "degenerate")
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Outcome:
     score
         Share of questions answered correctly, 0 to 1.
     normalised_score
-        The same where the answer is the choice that is likeliest a character; only of benchmarks that note it.
+        The same where the answer is the choice likeliest per character; only of benchmarks that record it.
     loss
         Mean cross-entropy a target token in nats (held-out rows and passages only).
     stderr
         Standard error of the score or the loss.
     probability, probability_stderr, probability_n
-        Mean of what the right choice has of the probability of all choices, 0 to 1, its standard error, and over how
-        many questions: those whose numbers are finite. Only of benchmarks of choices.
+        Mean probability of the right choice among all choices, 0 to 1, its standard error, and the number of questions,
+        which are those with finite log-likelihoods. Only of benchmarks of choices.
     degenerate
-        What of the answers is none (:mod:`aletheia.evaluation.degenerate`); only of benchmarks with answers.
+        Degenerate answers (:mod:`aletheia.evaluation.degenerate`); only of benchmarks with answers.
     rows
         One mapping a question, with the benchmark's columns.
     """
@@ -68,9 +68,9 @@ class Outcome:
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def summary(self) -> dict[str, Any]:
-        """Return all but the rows, and but what only some benchmarks have where there is none."""
+        """Return all fields but the rows, without those of :data:`OPTIONAL` that are None."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
-        return {name: value for name, value in values.items() if value is not None or name not in OF_SOME}
+        return {name: value for name, value in values.items() if value is not None or name not in OPTIONAL}
 
 
 def proportion(correct: Sequence[bool]) -> tuple[float | None, float | None]:
@@ -85,7 +85,7 @@ def proportion(correct: Sequence[bool]) -> tuple[float | None, float | None]:
 def mean_probability(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return mean, standard error SD/√n and n of the probabilities in a table of choices, as an outcome has them.
 
-    A question whose numbers are not finite has none and is left out; nothing is returned where no question has one.
+    Questions with log-likelihoods that are not finite are left out; without any other the result is empty.
     """
     values = [row["probability"] for row in table if row.get("probability") is not None]
     if not values:
@@ -95,11 +95,11 @@ def mean_probability(table: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"probability": mean, "probability_stderr": stderr, "probability_n": n}
 
 
-def share_of(place: int, loglikelihoods: Sequence[float]) -> float:
-    """Return what one choice has of the probability of all: exp(l_i) / Σ exp(l_j), the softmax over the choices."""
+def choice_probability(index: int, loglikelihoods: Sequence[float]) -> float:
+    """Return the probability of one choice among all: exp(l_i) / Σ exp(l_j), the softmax of the log-likelihoods."""
     largest = max(loglikelihoods)
     weights = [math.exp(value - largest) for value in loglikelihoods]
-    return weights[place] / math.fsum(weights)
+    return weights[index] / math.fsum(weights)
 
 
 def _question(question: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, str]:
@@ -119,16 +119,16 @@ def _choices_table(questions: Any, samples: Any, notes: Any, *, normalised: bool
     for question, sample in zip(questions, answers, strict=True):
         values = [float(response[0][0]) for response in sample["resps"]]
         finite = all(map(math.isfinite, values))
-        # The harness takes the first choice when nothing is finite: that is no answer.
-        best = LETTERS[values.index(max(values))] if finite else None
+        # Where nothing is finite the harness takes the first choice, which is no answer.
+        prediction = LETTERS[values.index(max(values))] if finite else None
         answer = LETTERS[question["answer"]]
         row = {
             **_question(question, sample),
             "loglikelihoods": [v if math.isfinite(v) else None for v in values],
-            "probability": share_of(question["answer"], values) if finite else None,
-            "prediction": best,
+            "probability": choice_probability(question["answer"], values) if finite else None,
+            "prediction": prediction,
             "answer": answer,
-            "correct": best == answer,
+            "correct": prediction == answer,
             "status": "ok" if finite else "nan",
         }
         if normalised:
@@ -143,14 +143,14 @@ def _text_table(questions: Any, samples: Any, notes: Any) -> list[dict[str, Any]
     table = []
     pairs = zip(questions, samples["strict-match"], samples["flexible-extract"], strict=True)
     for question, strict, flexible in pairs:
-        generated = _generation(strict, notes)
+        generation = _generation(strict, notes)
         table.append(
             {
                 **_question(question, strict),
-                **generated,
+                **generation,
                 "prediction": strict["filtered_resps"][0],
                 "last_number": flexible["filtered_resps"][0],
-                "correct": generated["status"] == "ok" and bool(strict["exact_match"] == 1.0),
+                "correct": generation["status"] == "ok" and bool(strict["exact_match"] == 1.0),
             }
         )
     return table
@@ -179,7 +179,7 @@ def _tables() -> dict[str, Callable[[Any, Any, Any], list[dict[str, Any]]]]:
 TABLES = _tables()
 
 
-def scored(table: Sequence[Mapping[str, Any]], task_version: str | None = None) -> Outcome:
+def score_table(table: Sequence[Mapping[str, Any]], task_version: str | None = None) -> Outcome:
     """Return the outcome of a table.
 
     A question whose numbers are not finite counts as wrong, and the reason says how many; when all are so,
@@ -206,7 +206,7 @@ def scored(table: Sequence[Mapping[str, Any]], task_version: str | None = None) 
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Write rows as Parquet with the given columns and types, also when there are none."""
+    """Write rows as Parquet with the given columns and types, also where there is no row."""
     import pyarrow
     from pyarrow import parquet
 

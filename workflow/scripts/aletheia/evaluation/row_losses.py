@@ -1,4 +1,4 @@
-"""Tables of losses by row, and what they add up to: of held-out rows, and of passages of text."""
+"""Tables of losses by row, and their mean: of held-out rows, and of passages of text."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def ratio_stderr(tokens: Sequence[int], sums: Sequence[float]) -> float | None:
 def encode_passages(
     passages: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> list[dict[str, Any]]:
-    """Return passages as examples in which each token counts that has one before it.
+    """Return passages as examples in which every token but the first is a target.
 
-    No end of sequence stands behind a passage, as it does behind a training row: fine-tuning teaches where answers
-    end, and a short passage would show that as text better or worse retained.
+    Unlike a training row, a passage has no end-of-sequence token: fine-tuning teaches where answers end, which in a
+    short passage would look like better or worse retention of text.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def outcome_of_losses(
     Parameters
     ----------
     losses
-        One of each example.
+        One for each example.
     examples
         Encoded rows, with ``row``.
     what
@@ -91,9 +91,9 @@ def outcome_of_losses(
     table = []
     for loss in losses:
         row, finite = examples[loss.index]["row"], math.isfinite(loss.total)
-        named = {} if ids is None else {"id": ids[row]}
+        name = {} if ids is None else {"id": ids[row]}
         mean = loss.total / loss.tokens if finite else None
-        table.append({"row": row, **named, "tokens": loss.tokens, "loss": mean, "status": "ok" if finite else "nan"})
+        table.append({"row": row, **name, "tokens": loss.tokens, "loss": mean, "status": "ok" if finite else "nan"})
     broken = sum(row["status"] != "ok" for row in table)
     if broken:
         reason = f"the loss of {broken} of {len(table)} {what} is not finite"

@@ -36,12 +36,12 @@ def score(
     workers
         Programs that run at a time.
     about
-        What the sidecar of the generations says of them; read from there when None.
+        The ``about`` section of the generations' sidecar; read from there when None.
 
     Returns
     -------
     tuple
-        Payload of the ``evaluation`` artifact, one row a problem, and what was observed (seconds a problem).
+        Payload of the ``evaluation`` artifact, one row a problem, and the observed seconds of each problem.
 
     Raises
     ------
@@ -52,34 +52,34 @@ def score(
         about = artifacts.payload(artifacts.sidecar(generations), "file")["about"]
     payload, problems = dict(about), _problems(generations, questions, about["questions_sha256"])
     if payload["status"] != "ok":
-        # Nothing is run, so a machine without a sandbox will do.
+        # Nothing is run, so no sandbox is needed.
         return payload, [], {}
     kind = judge.resolve(settings["sandbox"])
     payload["sandbox"] = kind
     answers = read(generations)
-    # An answer to a cut prompt, of scores that are no numbers, or an empty one is not run, and has not passed.
-    asked = [answer for answer in answers if answer["status"] == "ok"]
+    # Not run, and so not passed: an answer to a cut prompt, one with scores that are no numbers, an empty one.
+    runnable = [answer for answer in answers if answer["status"] == "ok"]
     chat = payload["prompt"] == "chat"
-    programs = [program(problems[answer["question_id"]], answer["generation"], chat=chat) for answer in asked]
+    programs = [program(problems[answer["question_id"]], answer["generation"], chat=chat) for answer in runnable]
     verdicts = _verdicts(programs, kind, workers)
-    judged = {answer["question_id"]: verdict for answer, verdict in zip(asked, verdicts, strict=True)}
-    rows = [{**answer, **_outcome(answer["status"], judged.get(answer["question_id"]))} for answer in answers]
+    verdict_of = {answer["question_id"]: verdict for answer, verdict in zip(runnable, verdicts, strict=True)}
+    rows = [{**answer, **_outcome(answer["status"], verdict_of.get(answer["question_id"]))} for answer in answers]
     payload["n_correct"] = sum(row["passed"] for row in rows)
     payload["score"], payload["stderr"] = proportion([row["passed"] for row in rows])
-    unparsed = unparsed_programs(one.code for one in programs)
+    unparsed = unparsed_programs(each.code for each in programs)
     payload["degenerate"] = [*degenerate_answers(answers), *unparsed]
-    # Times differ from run to run: they stay out of the table, whose hash says whether verdicts changed.
-    return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in judged.items()}}
+    # Times differ from run to run, so they are not in the table, whose hash changes only with the verdicts.
+    return payload, rows, {"program_seconds": {name: verdict.seconds for name, verdict in verdict_of.items()}}
 
 
 def _problems(generations: Path, questions: artifacts.Source, sha256: str) -> dict[str, dict[str, Any]]:
-    """Return the problems by id, which are those that the generations answer."""
+    """Return the problems by id; refuse others than those that the generations answer."""
     problems = {row["id"]: row for row in read_rows(checked_folder(questions, "data_lock") / "questions.jsonl")}
-    found = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
-    if found != sha256:
+    actual = artifacts.payload(questions, "data_lock")["files"]["questions.jsonl"]["sha256"]
+    if actual != sha256:
         raise UserError(
             f"{questions}: expected the problems that {generations} answers "
-            f"(sha256 {sha256}), found sha256 {found}; evaluate the run again"
+            f"(sha256 {sha256}), found sha256 {actual}; evaluate the run again"
         )
     return problems
 
@@ -110,9 +110,9 @@ def program(problem: Mapping[str, Any], completion: str, *, chat: bool = False) 
     completion
         What was generated after the prompt.
     chat
-        Whether the answer was begun inside a code block: then the first fence closes it, and what follows is no code.
-        A completion that begins with one says that nothing is to be added. After a plain prompt a fence is code like
-        any other, and an error.
+        Whether the answer begins inside a code block: then the first fence closes it, and the rest is no code. A
+        completion that begins with a fence adds nothing. After a plain prompt a fence is part of the code, and an
+        error.
     """
     added = completion.split("```", maxsplit=1)[0] if chat else completion
     return judge.Program(

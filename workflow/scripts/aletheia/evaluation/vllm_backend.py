@@ -1,4 +1,4 @@
-"""Generation by vLLM: prompts, stops, limits and records are those of the transformers path, the tokens come from here.
+"""Generation by vLLM: only the tokens come from it; prompts, stops, limits and records are the transformers path's.
 
 Written against vLLM 0.19.1. An adapter is served in the base model's precision, where transformers keeps the one that
 it was trained in. Like any change of kernels, that moves a bf16 answer now and then, so all runs of a model, and its
@@ -21,7 +21,7 @@ from aletheia.method.loading import load_tokenizer, original_window
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.staged_files import checked_folder
 from aletheia.study.benchmarks import GENERATED
-from aletheia.study.evaluation_jobs import unserved
+from aletheia.study.evaluation_jobs import unserved_setting
 
 if TYPE_CHECKING:
     from aletheia.evaluation.greedy import Generation
@@ -43,30 +43,30 @@ class Engine:
         The staged model.
     dtype
         ``bf16`` or ``fp16``.
-    rows
+    slots
         Answers that are written at a time.
     adapter
         Folder of a trained adapter in PEFT's format.
     """
 
-    def __init__(self, folder: Path, *, dtype: str, rows: int, adapter: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, dtype: str, slots: int, adapter: Path | None = None) -> None:
         import torch
 
-        self.vllm, self.adapter, self._asked = _package(), None, 0
+        self.vllm, self.adapter, self._requests = _package(), None, 0
         options: dict[str, Any] = {}
         if adapter is not None:
             request = importlib.import_module("vllm.lora.request").LoRARequest
             self.adapter = request(lora_name=adapter.parent.name, lora_int_id=1, lora_path=str(adapter.resolve()))
-            largest = max(rank for rank, _ in _placed(_json(adapter / "adapter_config.json")))
-            room = next(rank for rank in RANKS if rank >= largest)
-            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+            largest = max(rank for rank, _ in _ranks_and_alphas(_json(adapter / "adapter_config.json")))
+            max_rank = next(rank for rank in RANKS if rank >= largest)
+            options = {"enable_lora": True, "max_loras": 1, "max_lora_rank": max_rank}
         try:
             self.llm = self.vllm.LLM(
                 model=str(folder),
                 tokenizer=str(folder),
                 dtype=DTYPES[dtype],
                 tensor_parallel_size=max(1, torch.cuda.device_count()),
-                max_num_seqs=rows,
+                max_num_seqs=slots,
                 max_model_len=window_of(folder),
                 seed=0,
                 **options,
@@ -97,28 +97,28 @@ class Engine:
         from aletheia.evaluation.greedy import Generation
 
         self._check_window(max(map(len, prompts)) + limit)
-        asked = [self.vllm.TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
-        # Ids count up in the order of the prompts; those of a benchmark that was broken off may end among ours.
-        first, self._asked = self._asked, self._asked + len(prompts)
-        self.llm.enqueue(asked, self._sampling(stop, limit), lora_request=self.adapter, use_tqdm=False)
+        requests = [self.vllm.TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+        # Ids count up in the order of the prompts; requests of a benchmark that was stopped may still end meanwhile.
+        first, self._requests = self._requests, self._requests + len(prompts)
+        self.llm.enqueue(requests, self._sampling(stop, limit), lora_request=self.adapter, use_tqdm=False)
         ended = {}
         while self.llm.llm_engine.has_unfinished_requests():
             tick()
             ended |= {int(o.request_id): o.outputs[0] for o in self.llm.llm_engine.step() if o.finished}
-        answers = [ended[number] for number in range(first, self._asked)]
+        answers = [ended[number] for number in range(first, self._requests)]
         return [Generation(list(answer.token_ids), math.isnan(answer.cumulative_logprob)) for answer in answers]
 
     def _sampling(self, stop: Sequence[str], limit: int) -> Any:
-        """Return what makes vLLM write the likeliest tokens, under a penalty of the model's own where it has one."""
-        own = self.llm.model_config.get_diff_sampling_param()
+        """Return vLLM's settings for greedy decoding, with the model's repetition penalty where it has one."""
+        defaults = self.llm.model_config.get_diff_sampling_param()
         return self.vllm.SamplingParams(
             temperature=0.0,
-            repetition_penalty=own.get("repetition_penalty", 1.0),
+            repetition_penalty=defaults.get("repetition_penalty", 1.0),
             stop=[s for s in stop if s],
             max_tokens=limit,
             # A stop string may be a special token, as <|im_end|> is.
             skip_special_tokens=False,
-            # The chosen token's own: not a number where the scores are none.
+            # Of the chosen token alone: not a number where the scores are not.
             logprobs=0,
         )
 
@@ -132,10 +132,10 @@ class Engine:
 
 
 def window_of(folder: Path) -> int:
-    """Return the window to serve a model with; -1 for the model's own, or what of it fits into memory.
+    """Return the window in tokens to serve a model with; -1 for the model's own, or as much of it as fits into memory.
 
-    Where rotary factors depend on the length (longrope, Phi-3.5), vLLM takes those of its window for all prompts, and
-    transformers those of each prompt: within the original window both are the short ones.
+    Where rotary factors depend on the length (longrope, Phi-3.5), vLLM uses those of its window for all prompts, and
+    transformers those of each prompt's length: within the original window both use the short ones.
     """
     return original_window(_json(folder / "config.json")) or -1
 
@@ -143,7 +143,7 @@ def window_of(folder: Path) -> int:
 def load_served(
     lock: Source, run: Source | None, *, dtype: str, config: Mapping[str, Any]
 ) -> tuple[Any, Any, Callable[..., list[Generation]]]:
-    """Return a model without weights, its tokenizer, and what writes answers for the two.
+    """Return a model without weights, its tokenizer, and the function that writes answers for them.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def load_served(
     Raises
     ------
     UserError
-        Where vLLM is missing, or does not serve what is asked.
+        Where vLLM is missing, or does not serve the model, its adapter or the benchmarks.
     """
     settings = config["evaluation"]
     others = [name for name in settings["benchmarks"] if name not in GENERATED]
@@ -170,11 +170,11 @@ def load_served(
         )
     folder = checked_folder(lock, "model_lock")
     adapter = None if run is None else adapter_of(run)
-    refused = unserved({**config["model"], "dtype": dtype}) or unserved_family(folder)
+    refused = unserved_setting({**config["model"], "dtype": dtype}) or unserved_family(folder)
     refused = refused or (adapter and unserved_adapter(adapter))
     if refused:
         raise UserError(f"{lock}: vLLM does not serve {refused}; {REMEDY}")
-    engine = Engine(folder, dtype=dtype, rows=settings["batch_size"], adapter=adapter)
+    engine = Engine(folder, dtype=dtype, slots=settings["batch_size"], adapter=adapter)
     return without_weights(folder), load_tokenizer(folder), engine.generate
 
 
@@ -189,40 +189,40 @@ def without_weights(folder: Path) -> Any:
 
 
 def unserved_family(folder: Path) -> str | None:
-    """Return why vLLM serves no run of a staged model, its base model included, so that both have one program."""
+    """Return why vLLM serves neither the runs nor the base model, which must share one program; None where it does."""
     kind = _json(folder / "config.json")["model_type"]
     return f"adapters of a {kind} model" if kind in NO_ADAPTERS else None
 
 
 def unserved_adapter(adapter: Path) -> str | None:
-    """Return what of an adapter vLLM does not serve, or would serve wrongly; None where it serves all."""
+    """Return the property of an adapter that vLLM does not serve, or serves wrongly; None where there is none."""
     config = _json(adapter / "adapter_config.json")
-    placed = _placed(config)
-    largest = max(rank for rank, _ in placed)
+    pairs = _ranks_and_alphas(config)
+    largest = max(rank for rank, _ in pairs)
     reasons = {
         "an adapter of fused experts": bool(config.get("target_parameters")),
         f"rank {largest}": largest > RANKS[-1],
         # It takes one scale for the whole adapter.
-        "an adapter with more than one ratio of alpha to rank": len({alpha / rank for rank, alpha in placed}) > 1,
+        "an adapter with more than one ratio of alpha to rank": len({alpha / rank for rank, alpha in pairs}) > 1,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _placed(config: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Return rank and alpha by which PEFT places an adapter: the common ones first, then each module's that differ."""
+def _ranks_and_alphas(config: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return (rank, alpha) pairs of an adapter's configuration: the common one, then those of modules that differ."""
     ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
     common = config["r"], config["lora_alpha"]
     return [common, *((ranks.get(n, common[0]), alphas.get(n, common[1])) for n in sorted({*ranks, *alphas}))]
 
 
 def _package() -> Any:
-    """Import vLLM, which is to keep its caches with the job and to plan its passes the same way each time."""
+    """Import vLLM with caches in the job's folder, and one process, which schedules passes the same way each time."""
     os.environ |= {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     if "HF_HOME" in os.environ:
         caches = Path(os.environ["HF_HOME"])
         os.environ |= {"VLLM_CACHE_ROOT": str(caches / "vllm"), "TRITON_CACHE_DIR": str(caches / "triton")}
     try:
-        # By name: the environment of this job alone has it.
+        # By name, since only this job's environment has it.
         return importlib.import_module("vllm")
     except ImportError as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Place LoRA adapters by full module name, start them equally in every arm, and audit what was placed."""
+"""Place LoRA adapters by full module name, start them equally in every arm, and audit the placement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.method.layers import Layer, adaptable_layers, layer_index
-from aletheia.provenance.atomic_write import as_users_files
+from aletheia.provenance.atomic_write import apply_umask
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -29,7 +29,7 @@ def placement_plan(
     alpha: Mapping[str, int] | int = ALPHA,
     modules: Sequence[str] | str = ALL,
 ) -> dict[str, Any]:
-    """Return which modules of the selected layers get which rank and alpha.
+    """Return the rank and alpha of each adapted module of the selected layers.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def placement_plan(
         Indices of the layers to adapt.
     rank, alpha
         One number for all modules; or ``{"attention": …, "mlp": …}`` and numbers for kinds of modules, such as
-        ``"v_proj"``, which go before their group's.
+        ``"v_proj"``, which take precedence over their group's.
     modules
         Which of a layer's modules: ``"all"``, ``"attention"``, ``"mlp"``, or a list of groups and kinds.
 
@@ -52,22 +52,22 @@ def placement_plan(
     Raises
     ------
     UserError
-        When a layer is not in the model, or none is selected; when a kind is named that the model has not, or no module
-        is left; when a module has no rank or alpha.
+        When a layer is not in the model, or none is selected; when the model has no module of a named kind, or none is
+        left to adapt; when a module has no rank or alpha.
     """
-    wanted = sorted(set(selected))
+    adapted_layers = sorted(set(selected))
     depth = len(layers)
-    outside = [i for i in wanted if not 0 <= i < depth]
-    if outside or not wanted:
-        raise UserError(f"layers {outside or wanted}: expected at least one layer from 0 to {depth - 1}")
+    outside = [i for i in adapted_layers if not 0 <= i < depth]
+    if outside or not adapted_layers:
+        raise UserError(f"layers {outside or adapted_layers}: expected at least one layer from 0 to {depth - 1}")
     adapted = [modules] if isinstance(modules, str) else list(modules)
     kinds = {_kind(name) for layer in layers for name in (*layer.attention, *layer.mlp, *layer.experts)}
-    for what, named in (("modules", adapted), ("rank", rank), ("alpha", alpha)):
-        _check_kinds(what, named if isinstance(named, Mapping | list) else (), kinds)
-    plan: dict[str, Any] = {"layers": wanted, "target_modules": [], "target_parameters": []}
+    for argument, value in (("modules", adapted), ("rank", rank), ("alpha", alpha)):
+        _check_kinds(argument, value if isinstance(value, Mapping | list) else (), kinds)
+    plan: dict[str, Any] = {"layers": adapted_layers, "target_modules": [], "target_parameters": []}
     ranks: dict[str, int] = {}
     alphas: dict[str, int] = {}
-    for layer in (layers[i] for i in wanted):
+    for layer in (layers[i] for i in adapted_layers):
         for group, key, names in (
             ("attention", "target_modules", layer.attention),
             ("mlp", "target_modules", layer.mlp),
@@ -78,7 +78,9 @@ def placement_plan(
             ranks |= {name: _number("rank", rank, group, name) for name in chosen}
             alphas |= {name: _number("alpha", alpha, group, name) for name in chosen}
     if not ranks:
-        raise UserError(f"modules {', '.join(adapted)}: expected some in layers {wanted}, found none; name others")
+        raise UserError(
+            f"modules {', '.join(adapted)}: expected some in layers {adapted_layers}, found none; name others"
+        )
     return {**plan, "rank_pattern": ranks, "alpha_pattern": alphas}
 
 
@@ -87,22 +89,24 @@ def _kind(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _check_kinds(what: str, named: Iterable[str], kinds: set[str]) -> None:
-    """Refuse a kind of modules that the model has in none of its layers: its number would reach nothing."""
-    for kind in named:
+def _check_kinds(argument: str, named_kinds: Iterable[str], kinds: set[str]) -> None:
+    """Refuse a kind of modules that no layer of the model has: its rank or alpha would apply to nothing."""
+    for kind in named_kinds:
         if kind not in {ALL, *GROUPS, *kinds}:
             known = ", ".join([*GROUPS, *sorted(kinds)])
-            raise UserError(f"{what}: expected a kind of the model's modules ({known}), found {kind}")
+            raise UserError(f"{argument}: expected a kind of the model's modules ({known}), found {kind}")
 
 
-def _number(what: str, value: Mapping[str, int] | int, group: str, name: str) -> int:
+def _number(argument: str, value: Mapping[str, int] | int, group: str, name: str) -> int:
     """Return the rank or alpha of a module: that of its kind, else that of its group."""
     if not isinstance(value, Mapping):
         return int(value)
-    found = value.get(_kind(name), value.get(group))
-    if found is None:
-        raise UserError(f"{what}: expected a number for {_kind(name)}, or for {group}, found neither ({name}); add one")
-    return int(found)
+    number = value.get(_kind(name), value.get(group))
+    if number is None:
+        raise UserError(
+            f"{argument}: expected a number for {_kind(name)}, or for {group}, found neither ({name}); add one"
+        )
+    return int(number)
 
 
 def lora_config(
@@ -146,8 +150,8 @@ def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0, scaling: 
     from peft import LoraConfig
 
     ranks, alphas = plan["rank_pattern"], plan["alpha_pattern"]
-    # PEFT's defaults carry the commonest value; the patterns name just what differs. PEFT reads a pattern's keys as
-    # regular expressions anchored at the end, so the dots of a full name are escaped.
+    # r and lora_alpha hold the commonest value, the patterns only what differs. PEFT reads a pattern's keys as regular
+    # expressions anchored at the end, so the dots of a full name are escaped.
     rank, alpha = _commonest(ranks), _commonest(alphas)
     return LoraConfig(
         task_type="CAUSAL_LM",
@@ -157,8 +161,8 @@ def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0, scaling: 
         lora_dropout=dropout,
         target_modules=list(plan["target_modules"]),
         target_parameters=list(plan.get("target_parameters") or []) or None,
-        rank_pattern={_anchored(n): r for n, r in ranks.items() if r != rank},
-        alpha_pattern={_anchored(n): a for n, a in alphas.items() if a != alpha},
+        rank_pattern={_name_pattern(n): r for n, r in ranks.items() if r != rank},
+        alpha_pattern={_name_pattern(n): a for n, a in alphas.items() if a != alpha},
     )
 
 
@@ -167,7 +171,7 @@ def _commonest(values: Mapping[str, int]) -> int:
     return max(sorted(set(counts)), key=counts.count)
 
 
-def _anchored(name: str) -> str:
+def _name_pattern(name: str) -> str:
     return "^" + name.replace(".", r"\.")
 
 
@@ -179,16 +183,16 @@ def attach(
     Raises
     ------
     UserError
-        When the plan is another model's, or what carries adapters is not what was planned.
+        When the plan is another model's, or the adapted modules are not the planned ones.
     """
     from peft import get_peft_model
 
-    there = {name for named in (model.named_modules(), model.named_parameters()) for name, _ in named}
-    lost = sorted(plan["rank_pattern"].keys() - there)
-    if lost:
+    names = {name for named in (model.named_modules(), model.named_parameters()) for name, _ in named}
+    missing = sorted(plan["rank_pattern"].keys() - names)
+    if missing:
         raise UserError(
-            f"expected a selection of this model's modules, found {lost[0]} and {len(lost) - 1} more that it does not "
-            f"have ({model.config.model_type}); select its layers from its own probe"
+            f"expected a selection of this model's modules, found {missing[0]} and {len(missing) - 1} more that it "
+            f"does not have ({model.config.model_type}); select its layers from its own probe"
         )
     peft_model = get_peft_model(model, config_from_plan(plan, dropout=dropout, scaling=scaling))
     seed_adapters(peft_model, seed)
@@ -197,9 +201,9 @@ def attach(
 
 
 def seed_adapters(peft_model: PeftModel, seed: int) -> None:
-    """Draw each ``lora_A`` anew from a generator of its own, so that arms share the values of shared modules.
+    """Draw each ``lora_A`` again from a generator of its own, so that arms start shared modules from equal values.
 
-    PEFT draws all of them from the global generator, in which an arm with fewer layers falls out of step. The
+    PEFT draws all of them from the global generator, from which an arm with fewer layers gets other values. The
     distribution is PEFT's: uniform in ±1/√fan_in (Kaiming with a = √5); ``lora_B`` stays zero.
 
     Parameters
@@ -223,7 +227,7 @@ def seed_adapters(peft_model: PeftModel, seed: int) -> None:
 
 
 def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
-    """Return ``{full module or parameter name: {"rank", "alpha"}}`` of every adapter that the model carries."""
+    """Return ``{full module or parameter name: {"rank", "alpha"}}`` of every adapter in the model."""
     from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
     prefix = "base_model.model."
@@ -239,7 +243,7 @@ def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
 
 
 def audit(peft_model: PeftModel, plan: Mapping[str, Any], *, scaling: str = STANDARD) -> dict[str, Any]:
-    """Compare what carries adapters with the plan.
+    """Compare the adapted modules with the plan, and return what the artifacts say of them.
 
     Returns
     -------
@@ -249,8 +253,8 @@ def audit(peft_model: PeftModel, plan: Mapping[str, Any], *, scaling: str = STAN
     Raises
     ------
     UserError
-        When a planned module has no adapter or another rank, or an unplanned one carries an adapter; when an adapter's
-        output is scaled otherwise.
+        When a planned module has no adapter, or one of another rank or alpha; when a module that is not planned has an
+        adapter; when an adapter's output has another scale.
     """
     placed = placed_modules(peft_model)
     planned = {
@@ -282,12 +286,12 @@ def _audit_scaling(peft_model: PeftModel, scaling: str) -> None:
 
     for name, module in peft_model.named_modules():
         if isinstance(module, LoraLayer) and "default" in module.r:
-            rank, alpha, found = module.r["default"], module.lora_alpha["default"], module.scaling["default"]
+            rank, alpha, scale = module.r["default"], module.lora_alpha["default"], module.scaling["default"]
             expected = alpha / (math.sqrt(rank) if scaling == RSLORA else rank)
-            if not math.isclose(found, expected):
+            if not math.isclose(scale, expected):
                 raise UserError(
                     f"{name}: expected adapters scaled by {expected:g} ({scaling}, rank {rank}, alpha {alpha}), found "
-                    f"{found:g}; report this family ({peft_model.config.model_type})"
+                    f"{scale:g}; report this family ({peft_model.config.model_type})"
                 )
 
 
@@ -303,14 +307,14 @@ def save_adapter(model: PeftModel, folder: Path, card: str, *, base: str, revisi
     card
         Its README.md, in place of PEFT's.
     base, revision
-        The base model as others find it (:func:`aletheia.training.model_card.base_model`). PEFT would write the path
-        that it was loaded from, which is none elsewhere.
+        The base model's public name (:func:`aletheia.training.model_card.base_model`). PEFT would write the path that
+        it was loaded from, which exists on this machine only.
     """
     for adapter in model.peft_config.values():
-        # A set, whose order differs from process to process, and with it the bytes of adapter_config.json.
+        # PEFT has a set here, whose order, and so the bytes of adapter_config.json, would differ between processes.
         adapter.target_modules = sorted(adapter.target_modules)
         adapter.base_model_name_or_path, adapter.revision = base, revision
-    # Embeddings are never adapted; to find out, PEFT would look for the base model by its name.
+    # Embeddings are never adapted; to check that, PEFT would look the base model up by its name.
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    as_users_files(folder)
+    apply_umask(folder)

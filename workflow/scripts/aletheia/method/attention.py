@@ -1,4 +1,4 @@
-"""How attention is computed: in single precision where fp16 would overflow, and by which of torch's kernels."""
+"""Attention in single precision, where fp16 would overflow, and the choice among torch's kernels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 from typing import Any
 
 FP32 = "sdpa_fp32"
-# On a CPU in half precision, torch's fused kernel takes longer than separate products up to about so many tokens: with
+# Up to about this length torch's fused kernel is slower than separate products, on a CPU in half precision: with
 # 9 heads of 64, forward and backward of 4 × 100 tokens 13.7 against 6.8 ms, of 2 × 128 6.0 against 4.1 ms, of 4 × 512
 # 105 against 205 ms (one thread, torch 2.13, AVX-512 bf16). In fp32 the fused one is never slower.
-SHORT = 256
+MAX_UNFUSED_TOKENS = 256
 
 
 def kernel_for(device: Any, dtype: Any, tokens: int) -> Any:
@@ -27,7 +27,7 @@ def kernel_for(device: Any, dtype: Any, tokens: int) -> Any:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    if device.type == "cpu" and dtype != torch.float32 and tokens <= SHORT:
+    if device.type == "cpu" and dtype != torch.float32 and tokens <= MAX_UNFUSED_TOKENS:
         return sdpa_kernel(SDPBackend.MATH)
     return contextlib.nullcontext()
 
@@ -46,12 +46,12 @@ def register_fp32_attention() -> None:
     def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> tuple[Any, None]:
         if attention_mask is not None and attention_mask.is_floating_point():
             attention_mask = attention_mask.float()
-        # Autocast would bring them back to half precision.
+        # Autocast would cast them back to half precision.
         with torch.autocast(query.device.type, enabled=False):
-            found, _ = sdpa_attention_forward(
+            attended, _ = sdpa_attention_forward(
                 module, query.float(), key.float(), value.float(), attention_mask, **options
             )
-        return found.to(value.dtype), None
+        return attended.to(value.dtype), None
 
     AttentionInterface.register(FP32, attend)
     AttentionMaskInterface.register(FP32, sdpa_mask)

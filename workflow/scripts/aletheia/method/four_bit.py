@@ -1,4 +1,4 @@
-"""What the probe must know of bitsandbytes' 4-bit weights."""
+"""Norms of bitsandbytes' 4-bit weights, and gradients through them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def weight_norm(name: str, parameter: torch.Tensor) -> float:
-    """Return the L2 norm of a parameter; of a 4-bit one, of the values that it stands for.
+    """Return the L2 norm of a parameter; of a 4-bit one, that of its dequantised values.
 
     Raises
     ------
@@ -46,36 +46,36 @@ def weight_norm(name: str, parameter: torch.Tensor) -> float:
 def differentiable(model: PreTrainedModel) -> Iterator[None]:
     """Let gradients pass through 4-bit modules that are in evaluation mode.
 
-    On CPUs with AVX-512 bf16, bitsandbytes brings a weight into another layout at the first evaluation whose input
-    needs no gradient, and has no backward pass for that layout. Training mode, in which such a module does the same
-    otherwise, keeps it from doing so; weights that have that layout already get the other one, and theirs back.
+    On CPUs with AVX-512 bf16, bitsandbytes packs a weight at the first evaluation whose input needs no gradient, and
+    has no backward pass for the packed layout. Training mode, in which such a module computes the same, prevents the
+    packing. Weights that are packed already are unpacked here, and packed again on leaving.
     """
-    found = [module for module in model.modules() if getattr(getattr(module, "weight", None), "quant_state", None)]
-    kept: list[tuple[Any, dict[str, Any]]] = []
-    for module in found:
+    quantised = [module for module in model.modules() if getattr(getattr(module, "weight", None), "quant_state", None)]
+    saved: list[tuple[Any, dict[str, Any]]] = []
+    for module in quantised:
         weight = module.weight
-        kept.append(
+        saved.append(
             (module, {"compute_dtype": module.compute_dtype, "compute_type_is_set": module.compute_type_is_set})
         )
-        kept.append((weight, {"data": weight.data, "quant_state": weight.quant_state}))
+        saved.append((weight, {"data": weight.data, "quant_state": weight.quant_state}))
         weight.data, weight.quant_state = _plain_layout(weight)
         module.training = True
     try:
         yield
     finally:
-        for owner, attributes in kept:
+        for owner, attributes in saved:
             for name, value in attributes.items():
                 setattr(owner, name, value)
 
 
 def _plain_layout(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """Return a 4-bit weight's data and state in the layout that can be differentiated; copies where they differ."""
+    """Return a 4-bit weight's data and quantisation state, unpacked (as copies) where they are packed."""
     state = weight.quant_state
     if not getattr(state, "packing_format_for_cpu", False):
         return weight.data, state
     from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
 
     state = copy.copy(state)
-    # As they are, not quantised once more.
+    # The packed layout stores absmax dequantised already, so the nested state is dropped.
     state.original_nested, state.absmax = False, state.absmax.T.reshape(-1).float()
     return _convert_weight_packed_for_cpu_inverse(weight.data, state)

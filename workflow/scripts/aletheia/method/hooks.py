@@ -1,4 +1,4 @@
-"""Taps in a model: each layer's modules hand over what they read and their output's gradient; then all is as before."""
+"""Hooks on a model's modules that give the probe each module's input and the gradient of its output; all temporary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aletheia.method.four_bit import differentiable
-from aletheia.method.gradient_norms import Norms, Scale, Tap, squares
+from aletheia.method.gradient_norms import GradientNorms, NormLayerInput, OutputGradientHook, squares
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,37 +20,47 @@ NORM = re.compile(r"(?:RMS|Layer)Norm")  # classes of modules y = w ∘ x̂ + b:
 
 
 @contextlib.contextmanager
-def tapped(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], norms: Norms) -> Iterator[bool]:
-    """Let every backward pass put the norms of ``probed`` into ``norms``.
+def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], norms: GradientNorms) -> Iterator[bool]:
+    """Add the gradient norms of ``probed`` to ``norms`` in every backward pass.
 
-    Within, the model is in evaluation mode and no other parameter requires a gradient.
+    Within the context the model is in evaluation mode, and no parameter requires a gradient except probed ones that no
+    hook covers; afterwards the model is as it was.
+
+    Parameters
+    ----------
+    model
+        A causal language model.
+    probed
+        The parameters by full name.
+    norms
+        Where the norms go.
 
     Yields
     ------
     bool
-        Whether all parameters are tapped, so that batches may go through together; else those that are not have
-        their gradient computed, its norm taken and it freed.
+        Whether all parameters are in hooked linear or norm layers, so that one pass may hold several batches. The
+        others get their gradient, of which the norm is taken before it is freed.
     """
     handles: list[Any] = []
-    with _as_found(model), _evaluation(model), differentiable(model):
+    with _gradients_restored(model), _evaluation_mode(model), differentiable(model):
         for p in model.parameters():
             p.requires_grad_(False)
             p.grad = None
-        plain = dict(probed)
+        unhooked = dict(probed)
         anchor = torch.zeros((), requires_grad=True)
         for path, module in model.named_modules():
-            names = {own: f"{path}.{own}" for own, _ in module.named_parameters(recurse=False)}
-            names = {own: name for own, name in names.items() if name in probed}
+            names = {short: f"{path}.{short}" for short, _ in module.named_parameters(recurse=False)}
+            names = {short: name for short, name in names.items() if name in probed}
             if names and set(names) <= {"weight", "bias"} and (_is_linear(module) or _is_norm(module)):
-                handles.append(module.register_forward_hook(_tap(path, module, names, norms, anchor)))
+                handles.append(module.register_forward_hook(_output_hook(path, module, names, norms, anchor)))
                 for name in names.values():
-                    del plain[name]
-        handles += [_take_gradient(p, name, norms) for name, p in plain.items()]
+                    del unhooked[name]
+        handles += [_add_when_complete(p, name, norms) for name, p in unhooked.items()]
         if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             # Reentrant checkpointing gives no gradient to a block whose inputs require none.
             handles.append(model.get_input_embeddings().register_forward_hook(_require_gradient))
         try:
-            yield not plain
+            yield not unhooked
         finally:
             for handle in handles:
                 handle.remove()
@@ -64,18 +74,39 @@ def _is_norm(module: torch.nn.Module) -> bool:
     return bool(NORM.search(type(module).__name__)) and module.weight.dim() == 1
 
 
-def _tap(path: str, module: torch.nn.Module, names: Mapping[str, str], norms: Norms, anchor: torch.Tensor) -> Any:
-    """Return the forward hook of a module whose parameters, by their own names, are ``names``."""
-    scale = None if _is_linear(module) else Scale(module)
-    take = functools.partial(norms.take_scale, scale, names) if scale else functools.partial(norms.take_linear, names)
+def _output_hook(
+    path: str, module: torch.nn.Module, names: Mapping[str, str], norms: GradientNorms, anchor: torch.Tensor
+) -> Any:
+    """Return the forward hook that adds the gradient norms of one linear or norm layer to ``norms``.
+
+    Parameters
+    ----------
+    path
+        The module's full name.
+    module
+        It has one input and one output, both of shape (sequences, tokens, size).
+    names
+        Full parameter names by ``weight`` and ``bias``.
+    norms
+        Where the norms go.
+    anchor
+        A scalar that requires a gradient (:meth:`OutputGradientHook.forward`).
+    """
+    norm_layer = None if _is_linear(module) else NormLayerInput(module)
+    if norm_layer is None:
+        callback = functools.partial(norms.add_linear, names)
+    else:
+        callback = functools.partial(norms.add_norm_layer, norm_layer, names)
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor | None:
         if not torch.is_grad_enabled():
-            return None  # the first of reentrant checkpointing's two forward passes, or one of Scale's own
+            return None  # the first of reentrant checkpointing's two forward passes, or one of NormLayerInput
         (x,) = inputs
-        if scale and scale.divides:
+        if norm_layer is None:
+            x = norms.saved_input(path, x)
+        elif norm_layer.from_output:
             x = output.detach()
-        return Tap.apply(output, anchor, x if scale else norms.linear_note(path, x), take)
+        return OutputGradientHook.apply(output, anchor, x, callback)
 
     return hook
 
@@ -84,20 +115,20 @@ def _require_gradient(module: torch.nn.Module, inputs: Any, output: torch.Tensor
     return output.detach().requires_grad_()
 
 
-def _take_gradient(parameter: torch.nn.Parameter, name: str, norms: Norms) -> Any:
-    """Make one parameter require its gradient; keep the norm and free the gradient as soon as it is complete."""
+def _add_when_complete(parameter: torch.nn.Parameter, name: str, norms: GradientNorms) -> Any:
+    """Hook one parameter: as soon as its gradient is complete, add the norm and free the gradient."""
     parameter.requires_grad_(True)
 
-    def take(p: torch.Tensor) -> None:
-        norms.put(name, squares(torch.atleast_2d(p.grad)).sum().reshape(1))
+    def add(p: torch.Tensor) -> None:
+        norms.add(name, squares(torch.atleast_2d(p.grad)).sum().reshape(1))
         p.grad = None
 
-    return parameter.register_post_accumulate_grad_hook(take)
+    return parameter.register_post_accumulate_grad_hook(add)
 
 
 @contextlib.contextmanager
-def _as_found(model: PreTrainedModel) -> Iterator[None]:
-    """Leave ``requires_grad`` flags and gradients of the model as they are now."""
+def _gradients_restored(model: PreTrainedModel) -> Iterator[None]:
+    """Restore the model's ``requires_grad`` flags and gradients on leaving."""
     flags = {p: (p.requires_grad, p.grad) for p in model.parameters()}
     try:
         yield
@@ -108,8 +139,8 @@ def _as_found(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _evaluation(model: PreTrainedModel) -> Iterator[None]:
-    """Put all modules into evaluation mode, but for the blocks that checkpoint: they do so in training mode only."""
+def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Put all modules into evaluation mode, except checkpointing blocks, which checkpoint in training mode only."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     modes = {module: module.training for module in model.modules()}

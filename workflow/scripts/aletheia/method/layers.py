@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-# Where the decoder layers stand: llama, qwen2, mistral, mixtral, phi3, stablelm, olmo · gptj · gpt_neox.
+# Module paths of the decoder layers: llama, qwen2, mistral, mixtral, phi3, stablelm, olmo · gptj · gpt_neox.
 LAYER_PATH = re.compile(r"^(?:model\.layers|transformer\.h|gpt_neox\.layers)\.(\d+)\.")
 ATTENTION = re.compile(r"\.(?:self_attn|attn|attention)\.")
 MLP = re.compile(r"\.mlp\.")
@@ -41,8 +41,8 @@ class Layer:
 
 def layer_index(name: str) -> int | None:
     """Return the layer that a module or parameter name belongs to, or None (embeddings, final norm, head)."""
-    found = LAYER_PATH.match(name)
-    return int(found.group(1)) if found else None
+    match = LAYER_PATH.match(name)
+    return int(match.group(1)) if match else None
 
 
 def decoder_layers(model: PeftModel) -> Any:
@@ -82,12 +82,12 @@ def adaptable_layers(model: PreTrainedModel) -> list[Layer]:
     for name, _ in model.named_parameters():
         if EXPERT.search(name):
             layers[layer_index(name)].experts.append(name)
-    found = [layers[i] for i in sorted(layers)]
-    bare = [layer.index for layer in found if not (layer.attention and (layer.mlp or layer.experts))]
-    if not found or bare:
+    ordered = [layers[i] for i in sorted(layers)]
+    bare = [layer.index for layer in ordered if not (layer.attention and (layer.mlp or layer.experts))]
+    if not ordered or bare:
         family = getattr(model.config, "model_type", "unknown")
         raise UserError(
             f"model family {family!r}: expected layers with attention and MLP linears, found "
-            f"{f'none in layers {bare}' if found else 'no known layer list'}; this family is not supported"
+            f"{f'none in layers {bare}' if ordered else 'no known layer list'}; this family is not supported"
         )
-    return found
+    return ordered

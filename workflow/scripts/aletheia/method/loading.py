@@ -102,37 +102,37 @@ def load(
         dtype=torch_dtype(dtype),
         local_files_only=True,
         trust_remote_code=False,
-        # To name them below; transformers itself would refuse them by a page.
+        # They are named below, in one sentence; the error of transformers itself is a page long.
         ignore_mismatched_sizes=True,
         output_loading_info=True,
         **options,
     )
     _check_filled(info, folder)
-    elsewhere = {"cpu", "disk"} & {str(place) for place in getattr(model, "hf_device_map", {}).values()}
-    if torch.cuda.is_available() and elsewhere:
+    outside_gpu = {"cpu", "disk"} & {str(device) for device in getattr(model, "hf_device_map", {}).values()}
+    if torch.cuda.is_available() and outside_gpu:
         raise UserError(
-            f"{folder}: expected the model to fit into GPU memory, found parts on {', '.join(sorted(elsewhere))}; "
+            f"{folder}: expected the model to fit into GPU memory, found parts on {', '.join(sorted(outside_gpu))}; "
             "give the job more GPUs, or the model quantization: nf4"
         )
     return model.eval(), load_tokenizer(folder)
 
 
 def _check_filled(info: Mapping[str, Any], folder: Path) -> None:
-    """Refuse weights that transformers made up: staging does so too, but an older version's lock may be there."""
-    made_up = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
-    if made_up:
+    """Refuse parameters that transformers filled at random; staging does so too, but a lock may be older than that."""
+    unfilled = sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
+    if unfilled:
         raise UserError(
             f"{folder}: expected weights for each parameter that config.json describes, found none of the right shape "
-            f"for {len(made_up)} ({made_up[0]}, …), which would be random; stage the model again from whole files"
+            f"for {len(unfilled)} ({unfilled[0]}, …), which would be random; stage the model again from whole files"
         )
 
 
-def loading(model: Mapping[str, Any]) -> dict[str, Any]:
+def load_options(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of :func:`load` that a ``model`` section holds, besides its dtype."""
     return {key: model[key] for key in ("quantization", "attention")}
 
 
-def resolved_dtype(model: Mapping[str, Any], precision: artifacts.Source | None) -> str:
+def resolve_dtype(model: Mapping[str, Any], precision: artifacts.Source | None) -> str:
     """Return a model's dtype; ``auto`` is what the precision step measured.
 
     Raises
@@ -175,10 +175,10 @@ def check_length(tokens: int, context: int | None) -> None:
 
 
 def original_window(config: Mapping[str, Any]) -> int | None:
-    """Return the longest sequence at which rotary factors are those for short ones; None where length decides nothing.
+    """Return the length in tokens up to which longrope uses its short rotary factors; None for models without longrope.
 
-    Under longrope (Phi-3.5) a sequence within the original window takes the short factors at all its positions, and a
-    longer one the long factors at all of them: keys that were computed on one side are wrong on the other.
+    Under longrope (Phi-3.5) a sequence within this window uses the short factors at all positions, and a longer one the
+    long factors at all positions, so cached keys are wrong once a sequence grows beyond it.
 
     Parameters
     ----------
@@ -201,11 +201,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def leave_out_bitsandbytes(lock: artifacts.Source, quantization: str | None) -> None:
-    """Keep bitsandbytes out of a process whose model is not quantised: call it before anything imports PEFT.
+    """Prevent the import of bitsandbytes where the model is not quantised; call it before anything imports PEFT.
 
-    PEFT 0.21 imports it wherever it is installed, and with it torch's compiler: a fifth of all that a training imports.
-    A plain model meets none of it, since PEFT and transformers take a module that Python refuses for one that is not
-    installed. To go once PEFT imports it for quantised layers alone (peft/import_utils.py, ``is_bnb_available``).
+    PEFT 0.21 imports it wherever it is installed, and with it torch's compiler: a fifth of the import time of a
+    training. A None in ``sys.modules`` makes its import fail, as if it were not installed, and PEFT and transformers do
+    without it. Delete this once PEFT imports it only for quantised layers (peft/import_utils.py, ``is_bnb_available``).
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def leave_out_bitsandbytes(lock: artifacts.Source, quantization: str | None) -> 
     try:
         plain = "quantization_config" not in json.loads((folder_of(lock) / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
-        return  # loading says what is wrong with it
+        return  # load() reports the error
     if plain and quantization is None:
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
 

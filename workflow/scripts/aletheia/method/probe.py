@@ -49,7 +49,7 @@ class Probe:
 
     @property
     def failure(self) -> str | None:
-        """Where the first loss or gradient that is not finite occurred, or None."""
+        """The place of the first loss or gradient that is not finite, or None."""
         for b, (loss, norms) in enumerate(zip(self.losses, self.norms, strict=True)):
             bad = next((name for name, value in norms.items() if not math.isfinite(value)), None)
             if bad is not None or not math.isfinite(loss):
@@ -57,7 +57,7 @@ class Probe:
         return None
 
     def per_batch(self, score: str = "l2") -> list[list[float]]:
-        """Return one row a batch, one number a layer (see :meth:`scores`), before the sum over batches."""
+        """Return the scores of :meth:`scores` before the sum over batches: one list a batch, one number a layer."""
         rows = []
         for norms in self.norms:
             by_layer: list[list[str]] = [[] for _ in range(self.layers)]
@@ -142,8 +142,8 @@ def probe_layers(
     """
     from aletheia.method import probe_pass
     from aletheia.method.four_bit import weight_norm
-    from aletheia.method.gradient_norms import Norms
-    from aletheia.method.hooks import tapped
+    from aletheia.method.gradient_norms import GradientNorms
+    from aletheia.method.hooks import gradient_hooks
 
     if not batches:
         raise UserError("the probe needs at least one batch; the training data gave none")
@@ -151,19 +151,20 @@ def probe_layers(
         raise UserError(f"probe.method {method!r}: expected one of {', '.join(METHODS)}")
     depth = len(adaptable_layers(model))
     probed = {name: p for name, p in model.named_parameters() if layer_index(name) is not None}
-    # First, for it refuses weights that the probe cannot read.
+    # First: it refuses weights that the probe cannot read.
     weights = {name: weight_norm(name, p) for name, p in probed.items()}
-    norms = Norms(method=method)
+    norms = GradientNorms(method=method)
     squares: list[dict[str, torch.Tensor]] = []
     losses: list[torch.Tensor] = []
-    with tapped(model, probed, norms) as everything:
-        alone = not everything or not probe_pass.has_plain_head(model)
-        limit = 0 if alone else tokens_per_pass or TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
-        for group in probe_pass.grouped(list(map(_token_batch, batches)), tokens=limit):
-            norms.start(len(group))
+    with gradient_hooks(model, probed, norms) as all_hooked:
+        one_batch_per_pass = not all_hooked or not probe_pass.has_plain_head(model)
+        fast = TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
+        limit = 0 if one_batch_per_pass else tokens_per_pass or fast
+        for group in probe_pass.group_batches(list(map(_token_batch, batches)), tokens=limit):
+            norms.begin_pass(len(group))
             losses.append(probe_pass.run(model, group))
-            squares.append(norms.finish())
-    rows = [row for taken in squares for row in _rows(taken, probed)]
+            squares.append(norms.end_pass())
+    rows = [row for of_pass in squares for row in _rows(of_pass, probed)]
     return Probe(rows, weights, [loss for part in losses for loss in part.tolist()], depth, method)
 
 
@@ -174,7 +175,15 @@ def _token_batch(batch: TokenBatch | Mapping[str, torch.Tensor]) -> TokenBatch:
 
 
 def _rows(squares: Mapping[str, torch.Tensor], order: Iterable[str]) -> list[dict[str, float]]:
-    """Return one row of norms for each batch of a pass; one transfer from each device."""
+    """Return the norms of a pass by batch, ``{parameter: ‖∇‖₂}`` each, with one transfer from each device.
+
+    Parameters
+    ----------
+    squares
+        By parameter, squared norms of shape (batches of the pass,).
+    order
+        Parameter names in the order of the result.
+    """
     import torch
 
     by_device: dict[torch.device, list[str]] = {}
@@ -189,10 +198,23 @@ def _rows(squares: Mapping[str, torch.Tensor], order: Iterable[str]) -> list[dic
     return [{name: values[name][b] for name in order if name in values} for b in range(batches)]
 
 
-def compared(
+def compare_methods(
     measured: Probe, model: PreTrainedModel, batches: Sequence[TokenBatch | Mapping[str, torch.Tensor]]
 ) -> dict[str, Any]:
-    """Probe with the other method too; return its name and the rank correlation (Spearman) of both l2 scores."""
+    """Probe with the other method too: its name, and Spearman's rank correlation of the two methods' l2 scores.
+
+    Parameters
+    ----------
+    measured
+        The probe of one method.
+    model, batches
+        What it was measured on, as of :func:`probe_layers`.
+
+    Returns
+    -------
+    dict
+        ``method``, the other one, and ``spearman``, None where a probe diverged.
+    """
     import numpy as np
 
     (method,) = set(METHODS) - {measured.method}

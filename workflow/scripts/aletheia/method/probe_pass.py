@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 # Families whose logits are their head's output for the last hidden state, and whose loss is the mean over labels.
 PLAIN_HEADS = {"gpt_neox", "gptj", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "stablelm"}
 # Logits at a time: 32 MiB on a CPU, 256 MiB on a GPU, in fp32; the loss holds about three times as much.
-LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
+MAX_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Tell whether the loss may be computed from the last hidden states, just where there are labels."""
-    routed = getattr(model.config, "output_router_logits", False)  # its loss has a term of the routers' own
+    """Tell whether the loss may be computed from the last hidden states of the labelled positions alone."""
+    routed = getattr(model.config, "output_router_logits", False)  # the loss then has a term for the routers
     return model.config.model_type in PLAIN_HEADS and not routed and model.get_output_embeddings() is not None
 
 
-def grouped(batches: Sequence[TokenBatch], *, tokens: int) -> Iterator[list[TokenBatch]]:
-    """Yield runs of successive batches that may go through together.
+def group_batches(batches: Sequence[TokenBatch], *, tokens: int) -> Iterator[list[TokenBatch]]:
+    """Yield lists of successive batches, each for one pass.
 
     Parameters
     ----------
     batches
-        Batches of the probe; those with further inputs go alone.
+        Batches of the probe. One with further inputs has a pass of its own.
     tokens
-        The most tokens of a pass, padding counted; a batch that has more goes alone.
+        The most tokens of a pass, padding included. A batch that has more has a pass of its own.
     """
     group: list[TokenBatch] = []
     for batch in batches:
@@ -50,19 +50,19 @@ def grouped(batches: Sequence[TokenBatch], *, tokens: int) -> Iterator[list[Toke
         yield group
 
 
-def joined(group: Sequence[TokenBatch]) -> TokenBatch:
+def join_batches(group: Sequence[TokenBatch]) -> TokenBatch:
     """Return the batches of a pass one after another, padded on the right to their longest."""
     if len(group) == 1:
         return group[0]
     longest = max(batch.input_ids.shape[1] for batch in group)
-    ids, masks, positions, above = [], [], [], 0
+    ids, masks, positions, sequences_before = [], [], [], 0
     for batch in group:
         sequences, length = batch.input_ids.shape
         mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
         ids.append(pad(batch.input_ids, (0, longest - length)))
         masks.append(pad(mask, (0, longest - length)))
-        positions.append((above + batch.positions // length) * longest + batch.positions % length)
-        above += sequences
+        positions.append((sequences_before + batch.positions // length) * longest + batch.positions % length)
+        sequences_before += sequences
     return TokenBatch(
         torch.cat(ids), torch.cat(masks), torch.cat(positions), torch.cat([batch.targets for batch in group])
     )
@@ -71,14 +71,15 @@ def joined(group: Sequence[TokenBatch]) -> TokenBatch:
 def run(model: PreTrainedModel, group: Sequence[TokenBatch]) -> torch.Tensor:
     """Send the batches of a group forward and backward together.
 
-    The loss is the sum of the batches' mean losses, so what one sequence receives as gradient is what it would alone.
+    The loss is the sum of the batches' mean losses, so that each batch has the gradient that it would have in a pass
+    of its own.
 
     Returns
     -------
     torch.Tensor
-        The loss of each batch.
+        The mean loss of each batch in nats a target, fp32 of shape (batches,), on the model's device.
     """
-    batch = joined(group)
+    batch = join_batches(group)
     inputs = {name: values.to(input_device(model)) for name, values in batch.inputs().items()}
     if not has_plain_head(model):
         loss = model(**inputs, labels=batch.labels().to(input_device(model)), use_cache=False).loss
@@ -95,13 +96,34 @@ def run(model: PreTrainedModel, group: Sequence[TokenBatch]) -> torch.Tensor:
 def _losses(
     head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, owners: torch.Tensor, batches: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each batch's mean cross-entropy and the gradient of their sum for ``hidden``, some logits at a time."""
+    """Return each batch's mean cross-entropy, and the gradient of their sum with respect to ``hidden``.
+
+    The logits are computed in parts of at most :data:`MAX_LOGITS` numbers.
+
+    Parameters
+    ----------
+    head
+        The map from hidden states to logits.
+    hidden
+        Last hidden states where a target is predicted, of shape (targets, hidden size).
+    targets
+        int64 of shape (targets,).
+    owners
+        The batch that each target belongs to, int64 of shape (targets,), from 0.
+    batches
+        Number of batches.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Losses in nats, fp32 of shape (batches,), and the gradient, of the shape and dtype of ``hidden``.
+    """
     targets, owners = targets.to(hidden.device), owners.to(hidden.device)
     counts = torch.bincount(owners, minlength=batches).float()
     share = (1 / counts)[owners]
     sums = torch.zeros(batches, device=hidden.device)
     gradient = torch.empty_like(hidden)
-    rows = max(1, LOGITS.get(hidden.device.type, LOGITS["cuda"]) // head.weight.shape[0])
+    rows = max(1, MAX_LOGITS.get(hidden.device.type, MAX_LOGITS["cuda"]) // head.weight.shape[0])
     for start in range(0, len(hidden), rows):
         part = slice(start, start + rows)
         leaf = hidden[part].requires_grad_()
@@ -112,8 +134,8 @@ def _losses(
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Return where the model wants its tokens: at its embeddings, wherever ``device_map`` put the rest."""
+    """Return the device of the model's embeddings, which take the tokens; ``device_map`` may put the rest elsewhere."""
     embeddings = model.get_input_embeddings()
-    hook = getattr(embeddings, "_hf_hook", None)  # accelerate's, where embeddings are kept elsewhere than they run
-    place = getattr(hook, "execution_device", None)
-    return embeddings.weight.device if place is None else torch.device(place)
+    hook = getattr(embeddings, "_hf_hook", None)  # accelerate's, for weights that are kept on another device
+    device = getattr(hook, "execution_device", None)
+    return embeddings.weight.device if device is None else torch.device(device)

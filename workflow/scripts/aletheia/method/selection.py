@@ -9,7 +9,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.method.adapters import ALL, placement_plan
 from aletheia.method.layers import Layer
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 
 SHARES = ("held_norm_share", "held_squared_share", "margin_at_cut")
 
@@ -48,8 +48,8 @@ def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[i
     return sorted(ranked[:count])
 
 
-def held_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str, float | None]:
-    """Return what part of the total the selected layers hold.
+def gradient_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str, float | None]:
+    """Return the share of all layers' gradient norm that the selected layers have.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def choose_layers(depth: int, arm: Mapping[str, Any], *, seed: int, scores: Sequ
         return select_layers([score if wanted == "gradient" else -score for score in scores], arm["budget_percent"])
     count = len(select_layers([0.0] * depth, arm["budget_percent"]))
     if wanted == "random":
-        return sorted(ranked(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
+        return sorted(seeded_order(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
     if wanted not in ("first", "last"):
         raise UserError(f"layers: {wanted}: expected a probe, whose scores it chooses by, found none; give --probe")
     return list(range(count)) if wanted == "first" else list(range(depth - count, depth))
@@ -123,21 +123,21 @@ def selection_payload(
     seed
         The run's seed.
     probe
-        Payload of a probe artifact, whose scores choose; a probe that failed passes its status on.
+        Payload of a probe artifact, by whose scores layers are chosen; the status of one that failed is kept.
     adaptable
-        Without a probe: what each layer can adapt, as :class:`aletheia.method.layers.Layer` names it.
+        Without a probe: the modules of each layer, as :class:`aletheia.method.layers.Layer` names it.
     """
-    known = probe or {"status": "ok", "reason": None, "layers_total": len(adaptable), "adaptable": adaptable}
+    probed = probe or {"status": "ok", "reason": None, "layers_total": len(adaptable), "adaptable": adaptable}
     score = arm.get("score", "l2")
     payload: dict[str, Any] = {
-        "status": known["status"],
-        "reason": known["reason"],
+        "status": probed["status"],
+        "reason": probed["reason"],
         "method": arm["layers"],
         "score": score if probe else None,
         "budget_percent": arm.get("budget_percent"),
-        "layers_total": known["layers_total"],
+        "layers_total": probed["layers_total"],
     }
-    if known["status"] != "ok":
+    if probed["status"] != "ok":
         empty = {
             "layers": [],
             "target_modules": [],
@@ -147,7 +147,7 @@ def selection_payload(
         }
         return {**payload, **empty, **dict.fromkeys(("lowest_layer", *SHARES))}
     scores = probe["scores"][score] if probe else None
-    layers = [Layer(i, **names) for i, names in enumerate(known["adaptable"])]
+    layers = [Layer(i, **names) for i, names in enumerate(probed["adaptable"])]
     plan = placement_plan(
         layers,
         choose_layers(len(layers), arm, seed=seed, scores=scores),
@@ -155,5 +155,5 @@ def selection_payload(
         alpha=arm.get("alpha", adapter["alpha"]),
         modules=adapter.get("modules", ALL),
     )
-    shares = held_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
+    shares = gradient_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
     return {**payload, **plan, "lowest_layer": plan["layers"][0], **shares}

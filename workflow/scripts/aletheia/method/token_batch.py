@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from aletheia.method.token_loss import IGNORE, predicted
+from aletheia.method.token_loss import IGNORE, find_targets
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +21,10 @@ class TokenBatch:
     input_ids
         Token ids, int64 of shape (sequences, longest).
     attention_mask
-        1 for a token, 0 for padding, int64 of shape (sequences, longest); None where all attend to all before them.
+        1 for a token, 0 for padding, int64 of shape (sequences, longest); None for causal attention alone.
     positions
-        Where a target is predicted, int64 of shape (targets,), into the flattened (sequences · longest); ascending.
+        The positions that predict a target, int64 of shape (targets,), in the flattened (sequences · longest);
+        ascending.
     targets
         The tokens predicted there, int64 of shape (targets,).
     further
@@ -44,12 +45,12 @@ class TokenBatch:
         attention_mask: torch.Tensor | None = None,
         **further: torch.Tensor,
     ) -> TokenBatch:
-        """Return a batch as dicts of ``input_ids``, ``attention_mask`` and ``labels`` describe it.
+        """Return a batch from ``input_ids``, ``labels`` and ``attention_mask``, each of shape (sequences, longest).
 
-        The positions are found here, on the host where the labels are: found on a GPU during a step they would cost a
-        synchronisation each.
+        The positions are found here, while the labels are on the host: on a GPU, during a step, finding them costs a
+        synchronisation.
         """
-        return cls(input_ids, attention_mask, *predicted(labels), further)
+        return cls(input_ids, attention_mask, *find_targets(labels), further)
 
     @property
     def tokens(self) -> int:
@@ -71,12 +72,12 @@ class TokenBatch:
         return labels.index_copy(0, self.positions + 1, self.targets).view(self.input_ids.shape)
 
     def inputs(self) -> dict[str, Any]:
-        """Return what a model's forward pass takes, without labels."""
+        """Return the arguments of a model's forward pass, without labels."""
         masks = {} if self.attention_mask is None else {"attention_mask": self.attention_mask}
         return {"input_ids": self.input_ids, **masks, **self.further}
 
     def without_mask(self) -> TokenBatch:
-        """Return the batch for causal attention alone: right where all that pads stands to the right."""
+        """Return the batch without its mask: correct under causal attention where all padding is on the right."""
         return replace(self, attention_mask=None)
 
     def to(self, device: Any) -> TokenBatch:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 IGNORE = -100  # the label of a token that does not count; torch's cross-entropy leaves it out
 
 
-def predicted(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where a target is predicted, and the targets.
+def find_targets(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the positions at which targets are predicted, and the targets.
 
-    Where the labels are on a GPU this costs a synchronisation; find positions on the host, before the steps.
+    On a GPU this costs a synchronisation, so find the positions on the host, before the steps.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def predicted(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @contextlib.contextmanager
 def head_at(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
-    """Have the head compute logits of shape (targets, vocabulary), at ``positions`` alone (see :func:`predicted`)."""
+    """Let the head compute logits at ``positions`` alone, of shape (targets, vocabulary) (see :func:`find_targets`)."""
 
     def targets_only(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         return (inputs[0].flatten(0, 1).index_select(0, positions.to(inputs[0].device)),)

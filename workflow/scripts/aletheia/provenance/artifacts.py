@@ -1,8 +1,8 @@
-"""Frozen artifacts: every file that a step leaves is written here, and read here.
+"""Frozen artifacts: what each file that a step leaves looks like, and how it is read back and checked.
 
 A JSON artifact is an envelope: schema name and version, payload, lineage, ``observed``, and its own sha256 over
 canonical bytes. Any other file or folder gets a sidecar ``<name>.lineage.json``, an envelope whose payload holds the
-sha256 of what stands beside it. Frozen means: by hash, never by mode.
+sha256 of what stands beside it. Frozen means that any change shows in a hash; file modes are not touched.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from aletheia.provenance.file_walk import files_below
 
 SCHEMAS = lineage.ROOT / "workflow" / "schemas"
 SIDECAR = ".lineage.json"
-VERSION = 1
+SCHEMA_VERSION = 1
 # Snakemake keeps this file inside each `directory()` output; it is no part of the content.
-IGNORED = {".snakemake_timestamp"}
-BEGINNING = b'{\n "lineage"'  # of every envelope, as :func:`canonical_bytes` writes it
+IGNORED_NAMES = {".snakemake_timestamp"}
+ENVELOPE_PREFIX = b'{\n "lineage"'  # of every envelope, as :func:`canonical_bytes` writes it
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A JSON artifact as it was when it was read, its bytes and its schema checked.
 
-    Stands for its path wherever a path is taken, and for its content wherever an artifact is read: whoever is handed
-    one does not open the file again, and sees what was there before whatever happens to the file.
+    It can be passed wherever a path is taken, and wherever an artifact is read. A function that gets one does not open
+    the file again, so it sees the same content even where the file has changed since.
 
     Attributes
     ----------
     path
         The file.
     sha256
-        Of the bytes that were read.
+        Hash of the bytes that were read.
     envelope
-        All of it; ``payload`` and ``observed`` are its parts that steps read.
+        The whole JSON object; steps read its ``payload`` and ``observed``.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class Artifact:
 
     @property
     def observed(self) -> dict[str, Any]:
-        """Return what was measured while it was made."""
+        """Return the measurements that were taken while it was made."""
         return self.envelope["observed"]
 
 
@@ -98,7 +98,7 @@ def sha256_file(path: Path) -> str:
 
 def folder_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Return ``{relative path: {"sha256", "bytes"}}`` for each file below ``folder``, sorted."""
-    files = [p for p in files_below(folder) if p.name not in IGNORED]
+    files = [p for p in files_below(folder) if p.name not in IGNORED_NAMES]
     return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in files}
 
 
@@ -127,18 +127,18 @@ def _check_schema(kind: str, payload: Any, path: Path) -> None:
 
 
 def _payload_hash(kind: str, payload: Any) -> str:
-    return hashlib.sha256(canonical_bytes({"schema": kind, "version": VERSION, "payload": payload})).hexdigest()
+    return hashlib.sha256(canonical_bytes({"schema": kind, "version": SCHEMA_VERSION, "payload": payload})).hexdigest()
 
 
-def sealed(envelope: dict[str, Any]) -> dict[str, Any]:
+def seal(envelope: dict[str, Any]) -> dict[str, Any]:
     """Return an envelope with its own sha256."""
     return {**envelope, "sha256": hashlib.sha256(canonical_bytes(envelope)).hexdigest()}
 
 
-def enveloped(
+def make_envelope(
     kind: str, payload: Any, lineage: dict[str, Any], observed: dict[str, Any], path: Path | str
 ) -> dict[str, Any]:
-    """Return a whole artifact, sealed with its own hash.
+    """Return the envelope of an artifact, with its own sha256.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def enveloped(
     payload, lineage, observed
         Content, what made it, and what was measured.
     path
-        Where it will stand, for the sentence.
+        Its path, for the error message.
 
     Raises
     ------
@@ -155,11 +155,16 @@ def enveloped(
         When the payload does not fit its schema.
     """
     _check_schema(kind, payload, path)
-    body = {"schema": kind, "version": VERSION, "payload": payload, "payload_sha256": _payload_hash(kind, payload)}
-    return sealed({**body, "lineage": lineage, "observed": observed})
+    body = {
+        "schema": kind,
+        "version": SCHEMA_VERSION,
+        "payload": payload,
+        "payload_sha256": _payload_hash(kind, payload),
+    }
+    return seal({**body, "lineage": lineage, "observed": observed})
 
 
-def opened(path: Path | str, kind: str | None = None) -> Artifact:
+def read_artifact(path: Path | str, kind: str | None = None) -> Artifact:
     """Return an artifact, after checking its bytes against its own hash and schema.
 
     Parameters
@@ -176,10 +181,10 @@ def opened(path: Path | str, kind: str | None = None) -> Artifact:
         or was written by another version of the code.
     """
     path = Path(path)
-    return _checked(path, _bytes(path), kind)
+    return _check_bytes(path, _read_bytes(path), kind)
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -188,7 +193,7 @@ def _bytes(path: Path) -> bytes:
         raise Unreadable(path, error) from None
 
 
-def _checked(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
+def _check_bytes(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
     try:
         envelope = json.loads(raw)
         claimed = envelope["sha256"]
@@ -203,9 +208,9 @@ def _checked(path: Path, raw: bytes, kind: str | None = None) -> Artifact:
         )
     _expect_kind(path, schema, kind)
     version = envelope.get("version")
-    if version != VERSION or not _schema_file(schema).is_file():
+    if version != SCHEMA_VERSION or not _schema_file(schema).is_file():
         raise UserError(f"{path}: schema {schema} version {version} is not known to this version of the code")
-    # Its hash is right, so other code wrote it; what reads a lineage trusts that its parts are there.
+    # The hash is right, but other code may have written it: readers of a lineage rely on all its parts.
     _check_schema("envelope", envelope, path)
     _check_schema(schema, payload, path)
     return Artifact(path, hashlib.sha256(raw).hexdigest(), envelope)
@@ -222,17 +227,17 @@ def read(source: Source, kind: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     source
-        Where it stands, or an artifact that was read before.
+        Its path, or the artifact as it was read before.
     kind
         The schema that is expected; any when None.
 
     Raises
     ------
     UserError
-        As :func:`opened`.
+        As :func:`read_artifact`.
     """
     if not isinstance(source, Artifact):
-        return opened(source, kind).envelope
+        return read_artifact(source, kind).envelope
     _expect_kind(source.path, source.envelope["schema"], kind)
     return source.envelope
 
@@ -243,25 +248,25 @@ def payload(source: Source, kind: str | None = None) -> Any:
 
 
 def is_envelope(path: Path) -> bool:
-    """Tell whether a JSON file claims to be an artifact, whole or damaged; one that is gone does not.
+    """Tell whether a JSON file begins as an artifact does, whole or damaged; False where there is no file.
 
-    One that cannot be read may be one: whoever reads it then says so.
+    True for a file that cannot be read: reading it then raises the error.
     """
     try:
         with path.open("rb") as handle:
-            return handle.read(len(BEGINNING)) == BEGINNING
+            return handle.read(len(ENVELOPE_PREFIX)) == ENVELOPE_PREFIX
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
 
 
 def read_input(path: Path) -> tuple[dict[str, Any], Artifact | None]:
-    """Read one input of a job, an artifact once and for all.
+    """Read and check one input file of a job.
 
     Returns
     -------
     tuple
-        What lineage keeps of it: the file's sha256, and its payload's where it is an artifact. And that artifact; None
-        for any other file.
+        Its entry in the job's lineage (the file's sha256, and the payload's where it is an artifact), and the artifact
+        itself; None for any other file.
 
     Raises
     ------
@@ -273,10 +278,10 @@ def read_input(path: Path) -> tuple[dict[str, Any], Artifact | None]:
         raise UserError(f"{path}: expected an input file here and found none")
     beside = sidecar(path)
     if path.suffix == ".json" and not beside.is_file():
-        raw = _bytes(path)
-        if not raw.startswith(BEGINNING):
+        raw = _read_bytes(path)
+        if not raw.startswith(ENVELOPE_PREFIX):
             return {"sha256": hashlib.sha256(raw).hexdigest()}, None
-        artifact = _checked(path, raw)
+        artifact = _check_bytes(path, raw)
         return {"sha256": artifact.sha256, "payload_sha256": artifact.envelope["payload_sha256"]}, artifact
     described = {"sha256": sha256_file(path)}
     if beside.is_file():

@@ -1,4 +1,4 @@
-"""Files and folders that come whole or not at all: filled beside their place, then renamed into it."""
+"""Atomic writes: a file or folder is filled under a temporary name beside its path, then renamed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def placed(path: Path) -> Iterator[Path]:
-    """Give a temporary path to fill, and put it in the place of ``path`` when the block ends well.
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to fill, and rename it to ``path`` when the block ends without an error.
 
-    What is there when the block fails goes; the old ``path`` then stays. The caller holds the lock of ``path``.
+    On an error the temporary file or folder is removed, and the old ``path`` stays. The caller holds the lock of
+    ``path``.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def placed(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        ``ENOSPC`` with a temporary path also where the writer hid a full disk in another error.
+        ``ENOSPC`` with the temporary path, also where the writer wrapped a full disk in an error of its own.
     """
     temporary = _temporary(path)
     try:
@@ -41,24 +42,27 @@ def placed(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(path: Path) -> None:
-    """Remove what killed jobs left of ``path``; the caller holds its lock, so nobody is at work on it.
+    """Remove what killed jobs left beside ``path``; the caller holds its lock, so no job is using it.
 
-    The names are matched whole: ``.a.b.7.tmp.json`` is of ``a.b.json``, on which another job may be at work, and not
-    of ``a.json``.
+    The names are matched whole: ``.a.b.7.tmp.json`` belongs to ``a.b.json``, which another job may be writing, and not
+    to ``a.json``.
     """
     aside = re.compile(rf"\.{re.escape(path.name)}\.\d+\.old")
-    for beside in [*unplaced(path), *(p for p in path.parent.iterdir() if aside.fullmatch(p.name))]:
+    for beside in [*abandoned_paths(path), *(p for p in path.parent.iterdir() if aside.fullmatch(p.name))]:
         _discard(beside)
 
 
-def unplaced(path: Path) -> list[Path]:
-    """Return what killed jobs had filled for ``path`` and not put in its place; the caller holds its lock."""
+def abandoned_paths(path: Path) -> list[Path]:
+    """Return the temporary files and folders that killed jobs filled for ``path`` and never renamed.
+
+    The caller holds the lock of ``path``.
+    """
     pattern = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.tmp{re.escape(path.suffix)}")
     return sorted(beside for beside in path.parent.iterdir() if pattern.fullmatch(beside.name))
 
 
-def as_users_files(folder: Path) -> None:
-    """Give the files of a folder the mode that the user's other files get.
+def apply_umask(folder: Path) -> None:
+    """Give the files of a folder the mode that the user's umask asks for.
 
     safetensors writes 0600, which other users of a shared results tree could not read.
     """
@@ -69,7 +73,7 @@ def as_users_files(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or a folder and all in it, to the disk, so that no power cut leaves a name without its bytes."""
+    """Write a file, or a folder with all in it, to the disk: after a power cut no name is without its bytes."""
     if path.is_dir():
         for child in path.iterdir():
             flush(child)
@@ -82,7 +86,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename; a folder that is there is moved aside first, and a kill in between leaves leftovers and no folder."""
+    """Rename. An existing folder is moved aside first; a kill in between leaves leftovers and no folder."""
     if path.is_dir():
         aside = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(aside)
@@ -91,7 +95,7 @@ def _replace(temporary: Path, path: Path) -> None:
         except OSError:
             aside.rename(path)
             raise
-        # What stood there may have been a link to a folder elsewhere, which stays as it is.
+        # The old path may have been a link to a folder elsewhere, which is left as it is.
         _discard(aside)
     else:
         temporary.replace(path)

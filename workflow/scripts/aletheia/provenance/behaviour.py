@@ -1,11 +1,11 @@
-"""A digest of what a Python module does, so that an edit of its prose makes no result out of date.
+"""A digest of what a Python module does, which an edit of its prose does not change.
 
-What counts is the syntax tree, without what decides no result: comments and layout, which are not in it; docstrings;
-annotations of functions and of their local variables (those of class bodies stay, since dataclasses read them); and
-the literal text of the message of a raised ``UserError``. What such a message interpolates stays, and so does every
-other text: where a sentence can become the ``reason`` of a failed run, it belongs into a constant.
+The digest covers the module's syntax tree, in which comments and layout do not appear, without docstrings, annotations
+of functions and of their local variables (those of class bodies count, since dataclasses read them), and the literal
+text of the message of a raised ``UserError``. Values that such a message interpolates count, and so does every other
+text: a sentence that can become the ``reason`` of a failed run belongs into a constant.
 
-The text that is hashed is this module's own, and not that of ``ast.dump``, which differs from one Python to the next.
+The tree is written out here and not by ``ast.dump``, whose text differs from one Python version to the next.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import ast
 import hashlib
 from collections.abc import Iterator
 
-CHARACTERS = 16  # 64 bits: names a version of a small file, needs no resistance to forgery
-ERROR = "UserError"
+DIGEST_CHARACTERS = 16  # 64 bits: names a version of a small file, needs no resistance to forgery
+ERROR_CLASS = "UserError"
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-# What decides nothing: how a name is used follows from where it stands.
-UNREAD = ("ctx", "kind", "type_comment")
-UNREAD_OF = {ast.arg: ("annotation",), ast.FunctionDef: ("returns",), ast.AsyncFunctionDef: ("returns",)}
+# Fields that decide nothing: how a name is used (`ctx`) follows from its place in the tree.
+IGNORED_FIELDS = ("ctx", "kind", "type_comment")
+IGNORED_FIELDS_OF = {ast.arg: ("annotation",), ast.FunctionDef: ("returns",), ast.AsyncFunctionDef: ("returns",)}
 
 
 def behaviour_digest(tree: ast.Module) -> str:
@@ -38,7 +38,7 @@ def behaviour_digest(tree: ast.Module) -> str:
     """
     pieces: list[str] = []
     _write(tree, pieces, inside=False)
-    return hashlib.sha256("".join(pieces).encode("utf-8", "surrogatepass")).hexdigest()[:CHARACTERS]
+    return hashlib.sha256("".join(pieces).encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _write(node: object, pieces: list[str], *, inside: bool) -> None:
@@ -64,8 +64,8 @@ def _fields(node: ast.AST, kind: type[ast.AST], *, inside: bool) -> Iterator[tup
     """Yield the fields that count, by name; empty ones are left out, since newer Pythons have more of them."""
     for name in node._fields:
         value = getattr(node, name, None)
-        if value is None or value == [] or name in UNREAD or name in UNREAD_OF.get(kind, ()):
-            # None is a value where it is a constant's.
+        if value is None or value == [] or name in IGNORED_FIELDS or name in IGNORED_FIELDS_OF.get(kind, ()):
+            # Except the value of the constant None.
             if kind is ast.Constant and name == "value":
                 yield name, value
         elif name == "body" and kind in DOCUMENTED and ast.get_docstring(node, clean=False) is not None:
@@ -73,14 +73,14 @@ def _fields(node: ast.AST, kind: type[ast.AST], *, inside: bool) -> Iterator[tup
         elif name == "annotation" and kind is ast.AnnAssign and inside:
             continue
         elif kind is ast.JoinedStr:
-            yield name, _joined(value)
+            yield name, _join_texts(value)
         elif kind is ast.Raise and name == "exc" and _is_error(value):
             yield name, [_message(argument) for argument in (*value.args, *value.keywords)]
         else:
             yield name, value
 
 
-def _joined(values: list[ast.expr]) -> list[object]:
+def _join_texts(values: list[ast.expr]) -> list[object]:
     """Return an f-string's parts with texts that stand beside each other as one, however a Python splits them."""
     parts: list[object] = []
     for value in values:
@@ -95,11 +95,11 @@ def _joined(values: list[ast.expr]) -> list[object]:
 def _is_error(raised: ast.expr | None) -> bool:
     called = raised.func if isinstance(raised, ast.Call) else None
     name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
-    return name == ERROR
+    return name == ERROR_CLASS
 
 
 def _message(node: ast.AST) -> object:
-    """Return what counts of a message: all but its literal text."""
+    """Return the parts of a message that count: all but its literal text."""
     if isinstance(node, ast.keyword):
         return [node.arg, _message(node.value)]
     if isinstance(node, ast.Constant) and isinstance(node.value, str):

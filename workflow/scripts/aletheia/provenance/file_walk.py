@@ -1,4 +1,4 @@
-"""What lies below a folder."""
+"""The files below a folder, and whether this user may read and write there."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from aletheia.errors import Unreadable, UserError
 def files_below(
     folder: Path, closed: Callable[[Unreadable], object] | None = None, _above: Collection[tuple[int, int]] = ()
 ) -> Iterator[Path]:
-    """Yield every file below a folder in the order of their paths, behind symbolic links too.
+    """Yield every file below a folder in the order of their paths, through symbolic links too.
 
-    On a cluster, results are often links to another disk. A link to a folder that it lies in is not followed, and a
-    folder that goes meanwhile has no files.
+    On a cluster, results are often links to another disk. A link to a folder that contains it is not followed, and a
+    folder that is deleted meanwhile has no files.
 
     Parameters
     ----------
     folder
         Where to begin.
     closed
-        Takes the error of each folder, or link, that cannot be read, which is passed over; when None, it is raised.
+        Called with the error of each folder or link that cannot be read, then skipped; when None, it is raised.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def _pass_over(error: Unreadable, closed: Callable[[Unreadable], object] | None)
 
 
 def closed_above(path: Path) -> Unreadable | None:
-    """Return the error of the folder that keeps this user from seeing whether a path is there; None where none does."""
+    """Return the error of the first folder above a path that this user may not enter; None where all can be entered."""
     for folder in reversed(path.parents):
         try:
             os.stat(_inside(folder))
@@ -70,12 +70,12 @@ def closed_above(path: Path) -> Unreadable | None:
 
 
 def _inside(folder: Path) -> str:
-    """Return a folder's name from within, whose stat needs the right to enter: without it no file below can be read."""
+    """Return ``folder/.``, whose stat needs the right to enter the folder: without it no file below can be read."""
     return os.path.join(folder, ".")
 
 
 def require_folders(records: Path, trees: Iterable[Path]) -> None:
-    """Refuse a working folder that Snakemake could not work in, before it does.
+    """Refuse a working folder that Snakemake could not write in, before it tries.
 
     Parameters
     ----------
@@ -87,14 +87,16 @@ def require_folders(records: Path, trees: Iterable[Path]) -> None:
     Raises
     ------
     UserError
-        With the place that is closed, or is no folder.
+        With the folder that cannot be written, or the path that is no folder.
     """
     for folder in (records, *trees):
         if os.path.lexists(folder) and not folder.is_dir():
             found = f"a link to {os.readlink(folder)}, which is not there" if folder.is_symlink() else "a file"
             raise UserError(f"{folder}: expected a folder, found {found}; move it away, or make the folder")
-    there = [records, *(Path(entry) for entry in os.scandir(records) if entry.is_dir())] if _may_list(records) else []
-    for folder in there or [records if records.exists() else records.parent]:
+    written = [records if records.exists() else records.parent]
+    if _may_list(records):
+        written += [Path(entry) for entry in os.scandir(records) if entry.is_dir()]
+    for folder in written:
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise UserError(
                 f"{folder.resolve()}: expected a folder that this user may write, found one that is another's or "

@@ -16,24 +16,24 @@ from aletheia.provenance import lineage, machine, start
 from aletheia.provenance.artifacts import (
     Artifact,
     canonical_bytes,
-    enveloped,
     folder_files,
-    opened,
+    make_envelope,
     read,
+    read_artifact,
     read_input,
     sha256_file,
     sidecar,
 )
-from aletheia.provenance.atomic_write import clear_leftovers, placed
-from aletheia.provenance.locking import locked
+from aletheia.provenance.atomic_write import atomic_path, clear_leftovers
+from aletheia.provenance.locking import hold_lock
 
 # The parts of a lineage that decide what a job writes.
-DECIDES = ("inputs", "code", "config", "environment", "seed")
+DECISIVE_PARTS = ("inputs", "code", "config", "environment", "seed")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Which script runs, and all that decides its result beside its inputs.
+    """Which script runs, and all that decides its result besides its inputs.
 
     Attributes
     ----------
@@ -44,11 +44,11 @@ class Step:
     config
         Settings by section.
     environment
-        Digests of the files that describe the rule's environment, beside the packages that are found there.
+        Digests of the files that declare the rule's environment; the packages that are installed are added to them.
     seed
         Of the run; None for a step that draws nothing.
     extra_code
-        Files beside Python modules that decide the result (paths relative to the project), such as task definitions.
+        Files other than Python modules that decide the result (paths relative to the project): task definitions.
     attempt
         Which try of the job this is.
     """
@@ -82,7 +82,7 @@ class Job:
         if twice:
             raise UserError(f"{twice}: expected a path of its own for each output, found one for two; name another")
         self._input_paths = [Path(p) for p in inputs]
-        # Digested before the wait for another job's locks: an edit meanwhile is not what was imported before.
+        # Before waiting for another job's locks: modules that are imported by now do not see a later edit.
         self._code = lineage.code_digests(step.script, step.extra_code)
 
     def __enter__(self) -> Job:
@@ -90,7 +90,7 @@ class Job:
             # In one order everywhere, so that two jobs which share outputs never wait for each other.
             for path in sorted(set(self.outputs)):
                 _make_folder(path.parent)
-                locks.enter_context(locked(path))
+                locks.enter_context(hold_lock(path))
             self._begin()
             self._locks = locks.pop_all()
         return self
@@ -99,7 +99,7 @@ class Job:
         self._locks.close()
 
     def _begin(self) -> None:
-        """Clear what killed twins left, note what makes the artifacts, and see whether they are there."""
+        """Clear what killed jobs left, record the lineage, and see whether the outputs are there already."""
         for path in self.outputs:
             clear_leftovers(path)
             clear_leftovers(sidecar(path))
@@ -109,16 +109,16 @@ class Job:
         self.lineage = {
             "step": self.step.name,
             "inputs": {path.as_posix(): described for path, (described, _) in inputs.items()},
-            # Of the files that this process runs, not what the submitter saw.
+            # Of the code that this process runs, not of what was there when it was submitted.
             "code": {**self._code, **lineage.yet_to_run(self._code)},
             "config": self.config,
             "environment": {**lineage.environment(), **self.step.environment},
             "seed": self.step.seed,
             **lineage.commit(),
         }
-        decides = {key: self.lineage[key] for key in DECIDES}
+        decides = {key: self.lineage[key] for key in DECISIVE_PARTS}
         self.fingerprint = hashlib.sha256(canonical_bytes(decides)).hexdigest()
-        self.done = all(self._same(path) for path in self.outputs)
+        self.done = all(self._is_up_to_date(path) for path in self.outputs)
         if self.done:
             print(f"{self.outputs[0]}: already there, made by the same code from the same inputs")
 
@@ -128,7 +128,7 @@ class Job:
         Parameters
         ----------
         path
-            As it was given to the job; None for an input that this call of the script has not.
+            As it was given to the job; None for an optional input that was not given.
         kind
             The schema that is expected.
 
@@ -142,45 +142,69 @@ class Job:
         artifact = self._artifacts.get(path)
         if artifact is None:
             # Not known as an artifact by its name or its first bytes.
-            artifact = self._artifacts[path] = opened(path)
+            artifact = self._artifacts[path] = read_artifact(path)
             if artifact.sha256 != self.lineage["inputs"][path.as_posix()]["sha256"]:
                 raise UserError(f"{path}: changed since this job began; run it again")
         read(artifact, kind)
         return artifact
 
-    def _same(self, path: Path) -> bool:
+    def _is_up_to_date(self, path: Path) -> bool:
         """Tell whether ``path`` already holds what this job would write."""
-        envelope = path if path.suffix == ".json" else sidecar(path)
-        if not path.exists() or not envelope.is_file():
+        holder = path if path.suffix == ".json" else sidecar(path)
+        if not path.exists() or not holder.is_file():
             return False
         try:
-            there = read(envelope)
-            if envelope != path and there["payload"]["files"] != _content(path):
+            envelope = read(holder)
+            if holder != path and envelope["payload"]["files"] != _content(path):
                 return False
         except UserError:
             return False
-        return all(there["lineage"].get(key) == self.lineage[key] for key in DECIDES)
+        return all(envelope["lineage"].get(key) == self.lineage[key] for key in DECISIVE_PARTS)
 
-    def artifact(
-        self,
-        path: Path,
-        *,
-        kind: str | None = None,
-        payload: dict[str, Any] | None = None,
-        write: Callable[[Path], Any] | None = None,
-        about: dict[str, Any] | None = None,
-        observed: dict[str, Any] | None = None,
+    def write_json(
+        self, path: Path, *, kind: str, payload: dict[str, Any], observed: dict[str, Any] | None = None
     ) -> Path:
-        """Write one artifact whole or not at all.
+        """Write a JSON artifact, whole or not at all.
 
         Parameters
         ----------
         path
             Where it goes.
         kind, payload
-            For a JSON artifact: the schema's name and the content.
+            The schema's name, and the content.
+        observed
+            What was measured; stays outside the payload's hash.
+
+        Returns
+        -------
+        pathlib.Path
+            ``path``.
+
+        Raises
+        ------
+        UserError
+            When the payload does not fit its schema.
+        """
+        path = _begin_output(path)
+        self._write_envelope(path, path, kind, payload, observed)
+        return path
+
+    def write_file(
+        self,
+        path: Path,
+        *,
+        write: Callable[[Path], Any],
+        about: dict[str, Any] | None = None,
+        observed: dict[str, Any] | None = None,
+    ) -> Path:
+        """Write any other file, or a folder, whole or not at all; then its sidecar.
+
+        Parameters
+        ----------
+        path
+            Where it goes.
         write
-            For any other file or folder: called with a temporary path, which it fills; a sidecar is added.
+            Called with a temporary path, which it fills.
         about
             Facts for the sidecar (rows, columns, caption).
         observed
@@ -191,24 +215,21 @@ class Job:
         pathlib.Path
             ``path``.
         """
-        path = Path(path)
-        start.work_begins()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if write is None:
-            self._envelope(path, path, kind, payload, observed)
-            return path
-        with placed(path) as temporary:
+        path = _begin_output(path)
+        with atomic_path(path) as temporary:
             write(temporary)
             # The old sidecar goes first: at no moment does a sidecar vouch for other bytes.
             sidecar(path).unlink(missing_ok=True)
         content = {"name": path.name, "files": _content(path), "about": about or {}}
-        self._envelope(sidecar(path), path, "file", content, observed)
+        self._write_envelope(sidecar(path), path, "file", content, observed)
         return path
 
-    def _envelope(self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None) -> None:
-        # Its own place, so that two whole artifacts that were exchanged, or one that was renamed, show it.
-        own = {**self.lineage, "output": os.path.normpath(output)}
-        seen = {
+    def _write_envelope(
+        self, path: Path, output: Path, kind: str, content: Any, observed: dict[str, Any] | None
+    ) -> None:
+        # With its path, by which verification notices artifacts that were swapped or renamed.
+        made_by = {**self.lineage, "output": os.path.normpath(output)}
+        observations = {
             "started": self._started,
             "ended": machine.now(),
             "seconds": round(time.monotonic() - self._clock, 3),
@@ -220,13 +241,21 @@ class Job:
             **machine.machine(),
             **(observed or {}),
         }
-        content = enveloped(kind, content, own, seen, path)
-        with placed(path) as temporary:
-            temporary.write_bytes(canonical_bytes(content))
+        envelope = make_envelope(kind, content, made_by, observations, path)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(canonical_bytes(envelope))
+
+
+def _begin_output(path: Path) -> Path:
+    """Note that the job's own work has begun, and return the path of an output, whose folder is there."""
+    start.work_begins()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder of an output, or say why it cannot be; missing rights and a full disk are told elsewhere."""
+    """Make the folder of an output; missing rights and a full disk are left to :func:`aletheia.errors.run_main`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:

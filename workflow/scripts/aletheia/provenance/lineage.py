@@ -20,13 +20,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia.provenance.behaviour import CHARACTERS, behaviour_digest
+from aletheia.provenance.behaviour import DIGEST_CHARACTERS, behaviour_digest
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 ROOT = SCRIPTS.parent.parent
 PACKAGE = "aletheia"
 TASKS = ROOT / "workflow" / "tasks"
-# What a module imports for calls by hand alone, where no rule brings every setting: no rule's result depends on it.
+# Imports that only calls by hand use, to which no rule passes every setting: no rule's result depends on them.
 NOT_DECISIVE = {
     "aletheia.cli": {
         *("aletheia.study.schema", "aletheia.study.schema_sentences", "aletheia.study.settings_by_hand"),
@@ -45,19 +45,19 @@ def compact_json(value: Any) -> str:
 def file_digest(path: Path) -> str:
     """Return the digest of a small source file: of a Python module's behaviour, of any other file's bytes."""
     if path.suffix == ".py":
-        return _parsed(path)[0]
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:CHARACTERS]
+        return _parse_module(path)[0]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 @functools.cache
-def _parsed(path: Path) -> tuple[str, frozenset[str]]:
+def _parse_module(path: Path) -> tuple[str, frozenset[str]]:
     """Return a module's digest, and the library modules that it names in any import statement, at any depth."""
-    return _parsed_source(path.read_bytes())
+    return _parse_source(path.read_bytes())
 
 
 @functools.cache
-def _parsed_source(source: bytes) -> tuple[str, frozenset[str]]:
-    """Return what :func:`_parsed` does; whoever looks again whether a module was edited parses it only if it was."""
+def _parse_source(source: bytes) -> tuple[str, frozenset[str]]:
+    """Do :func:`_parse_module` for a source: a module that is read again is parsed again only if it was edited."""
     tree, names = ast.parse(source), set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -69,7 +69,7 @@ def _parsed_source(source: bytes) -> tuple[str, frozenset[str]]:
 
 
 def _is_ours(name: str) -> bool:
-    """Tell whether a name is of a library module; a package below the library's holds nothing but words."""
+    """Tell whether a name is a library module; not a subpackage, whose ``__init__`` holds a docstring alone."""
     path = _module_path(name) if name.split(".", maxsplit=1)[0] == PACKAGE else None
     return path is not None and (path.name != "__init__.py" or name == PACKAGE)
 
@@ -99,28 +99,28 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
     dict
         ``{"probe.py": "9f…", "aletheia.method.probe": "03…", …}``, sorted by name.
     """
-    found = {script: file_digest(SCRIPTS / script)}
+    digests = {script: file_digest(SCRIPTS / script)}
     pending = [(script, SCRIPTS / script)]
     while pending:
         importer, path = pending.pop()
-        for name in _parsed(path)[1] - NOT_DECISIVE.get(importer, set()):
-            if name not in found:
-                there = _module_path(name)
-                found[name] = file_digest(there)
-                pending.append((name, there))
-    found.update({name: file_digest(ROOT / name) for name in extra})
-    return dict(sorted(found.items()))
+        for name in _parse_module(path)[1] - NOT_DECISIVE.get(importer, set()):
+            if name not in digests:
+                module = _module_path(name)
+                digests[name] = file_digest(module)
+                pending.append((name, module))
+    digests.update({name: file_digest(ROOT / name) for name in extra})
+    return dict(sorted(digests.items()))
 
 
 def edited_since(code: Mapping[str, str]) -> list[str]:
-    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files do something else by now."""
+    """Return the names in ``code`` (as :func:`code_digests` gave it) whose files behave otherwise by now."""
     return [name for name, recorded in code.items() if _digest_now(name) != recorded]
 
 
 def yet_to_run(code: Mapping[str, str]) -> dict[str, str]:
     """Return the present digests of those in ``code`` that this process has neither imported nor read so far.
 
-    Scripts import the modules that compute inside their job, after it may have waited for another's locks.
+    Scripts import the modules that compute inside their job, which may have waited for another job's locks before.
     """
     names = [name for name in code if name not in sys.modules and not (SCRIPTS / name).is_file()]
     return {name: digest for name in names if (digest := _digest_now(name))}
@@ -131,7 +131,7 @@ def _digest_now(name: str) -> str | None:
     if path is None:
         return None
     try:
-        return _parsed_source(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
+        return _parse_source(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
     except SyntaxError:
         return None  # an edit in progress
 
@@ -139,23 +139,23 @@ def _digest_now(name: str) -> str | None:
 def task_files(benchmarks: Iterable[str]) -> list[str]:
     """Return benchmarks' task definitions (paths relative to the project): they decide what is asked, so they are code.
 
-    A benchmark has ``NAME.yaml``, and ``NAME_chat.yaml`` where it is another one through a chat template.
+    A benchmark has ``NAME.yaml``, and ``NAME_chat.yaml`` where another task asks it through a chat template.
     """
     paths = [TASKS / f"{name}{form}.yaml" for name in benchmarks for form in ("", "_chat")]
     return sorted(path.relative_to(ROOT).as_posix() for path in paths if path.is_file())
 
 
-def code_tokens(script: str, extra: Iterable[str] = ()) -> list[str]:
+def code_facts(script: str, extra: Iterable[str] = ()) -> list[str]:
     """Return :func:`code_digests` as the strings that a rule passes: ``["code:aletheia.method.probe=03…", …]``."""
     return [f"code:{name}={digest}" for name, digest in code_digests(script, tuple(extra)).items()]
 
 
-def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
+def parse_facts(facts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Read the strings that a rule passes as ``--lineage``.
 
     Parameters
     ----------
-    tokens
+    facts
         ``code:NAME=DIGEST``, ``config:SECTION=JSON``, ``env:FILE=DIGEST`` or ``inputs:declared=DIGEST``.
 
     Returns
@@ -164,8 +164,8 @@ def parse_tokens(tokens: Iterable[str]) -> dict[str, dict[str, Any]]:
         ``{"code": {…}, "config": {section: value}, "env": {…}, "inputs": {…}}``.
     """
     parsed: dict[str, dict[str, Any]] = {"code": {}, "config": {}, "env": {}, "inputs": {}}
-    for token in tokens:
-        head, _, value = token.partition("=")
+    for fact in facts:
+        head, _, value = fact.partition("=")
         group, _, name = head.partition(":")
         parsed[group][name] = json.loads(value) if group == "config" else value
     return parsed
@@ -176,7 +176,7 @@ def environment() -> dict[str, Any]:
     """Return the interpreter and the exact version of every installed distribution."""
     packages: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        # What a broken installation leaves has no name. Of two with one name, the first on the path is imported.
+        # A broken installation may have no name. Of two with the same name, the first on the path is imported.
         metadata = distribution.metadata  # read and parsed anew each time that it is asked for
         if name := metadata.get("Name"):
             packages.setdefault(name.lower(), metadata["Version"])

@@ -1,4 +1,4 @@
-"""A kernel lock on an artifact: it ends with its holder, so nobody ever unlocks by hand."""
+"""A kernel lock on an artifact: the kernel releases it when its holder ends, so nobody has to unlock by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aletheia.errors import UserError
 
 
 def without_locks(folder: Path, error: OSError) -> UserError:
-    """Return what to say of a folder on a file system that gives no lock."""
+    """Return the error for a folder on a file system without locks."""
     return UserError(
         f"{folder}: expected a file system with locks, found one that gives none ({error.strerror}); use a folder on "
         "one that is mounted with flock"
@@ -20,11 +20,11 @@ def without_locks(folder: Path, error: OSError) -> UserError:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Hold the lock of ``path`` while the block runs; wait for another holder.
 
-    The lock is ``flock`` on a small file beside ``path``. The file is removed on release, and whoever waited for it
-    checks that the file that was locked is still the one on the disk.
+    The lock is ``flock`` on a small file beside ``path``. The file is removed on release, so whoever waited for
+    it checks that the file it has locked is still the one on the disk.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            # The file stays: it may be another holder's, where this was refused for want of memory alone.
+            # The file stays: it may be another holder's, since a lock is also refused where the kernel lacks memory.
             os.close(descriptor)
             raise without_locks(path.parent, error) from None
         try:

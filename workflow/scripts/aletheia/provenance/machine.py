@@ -1,4 +1,4 @@
-"""What was observed while a job ran: times, memory, machine. None of it enters a payload's hash."""
+"""Observations while a job runs: times, memory, machine. None of them enters a payload's hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _devices_in_use() -> list[int]:
 
 
 def reset_peak_memory() -> None:
-    """Let :func:`peak_memory_bytes` begin anew, so that loading a model does not hide what training takes."""
+    """Restart :func:`peak_memory_bytes`, so that the peak of loading a model does not hide that of training."""
     devices = _devices_in_use()
     for device in devices:
         sys.modules["torch"].cuda.reset_peak_memory_stats(device)
@@ -77,18 +77,18 @@ def driver() -> str | None:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def conditions() -> dict[str, Any]:
-    """Return what may change a run's speed from one moment to the next: clocks and load.
+    """Return the clocks and the load, which may change a run's speed from one moment to the next.
 
     Returns
     -------
     dict
         ``load_average`` (one minute, this process included), ``cpu_mhz`` (mean over the cores) and, per device in use,
-        ``gpus`` with clocks, temperature, power and utilisation as the driver tells them; None where none tells.
+        ``gpus`` with clocks, temperature, power and utilisation as the driver reports them; None where it reports none.
     """
     return {"load_average": round(os.getloadavg()[0], 2), "cpu_mhz": _cpu_mhz(), "gpus": _gpus()}
 
@@ -103,7 +103,7 @@ def _cpu_mhz() -> float | None:
 
 
 def _gpus() -> list[dict[str, str]] | None:
-    """Return what ``nvidia-smi`` says of the devices that this process may use."""
+    """Return the report of ``nvidia-smi`` on each device that this process may use; None without such a report."""
     fields = ("uuid", "clocks.sm", "clocks.max.sm", "clocks.mem", "temperature.gpu", "power.draw", "utilization.gpu")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible == "":

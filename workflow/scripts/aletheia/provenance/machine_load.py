@@ -1,4 +1,4 @@
-"""What else a machine did while something was timed, and the rule that calls it busy.
+"""The load of other processes on a machine while something was timed, and the rule that calls it busy.
 
 Each share is of the time of the cores that this process may use, so that neither its own threads nor jobs on the other
 cores of a node count.
@@ -17,7 +17,7 @@ from typing import Any
 OTHERS_SHARE = 0.10
 STEAL_SHARE = 0.05
 STEP_SPREAD = 1.5
-RULE = (
+BUSY_RULE = (
     f"other processes took more than {OTHERS_SHARE:.0%} of the time of the run's cores, or the hypervisor more than "
     f"{STEAL_SHARE:.0%}, or one step in ten took more than {STEP_SPREAD:g} times the median step"
 )
@@ -26,13 +26,13 @@ WORK, IDLE, STEAL = (0, 1, 2, 5, 6), (3, 4), 7
 
 
 class LoadMeter:
-    """Measures from its making on, until it is read."""
+    """Measures the load between its construction and each reading."""
 
     def __init__(self) -> None:
         self._cores, self._own = _core_times(), _own_seconds()
 
     def shares(self) -> dict[str, float | None]:
-        """Return ``others_share`` and ``steal_share`` (0 to 1) since this was made; None where the system tells none.
+        """Return ``others_share`` and ``steal_share`` (0 to 1) since construction; None where the system does not tell.
 
         References
         ----------
@@ -51,8 +51,8 @@ class LoadMeter:
 
 def _own_seconds() -> float:
     """Return the processor seconds of this process and of the children that it has waited for."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    usages = [resource.getrusage(scope) for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _core_times() -> tuple[float, float, float] | None:
@@ -71,20 +71,20 @@ def _core_times() -> tuple[float, float, float] | None:
 
 
 def step_spread(seconds: Sequence[float], positions: Sequence[int]) -> float | None:
-    """Return how much longer than the median step one step in ten takes, by the clock and by the position.
+    """Return the 90th percentile of step times over their median.
 
     Parameters
     ----------
     seconds
-        Of each optimiser step, those of warm-up left out.
+        Time of each optimiser step, those of warm-up left out.
     positions
-        Positions of its micro-batches, padding included. Steps differ in size: of the two ratios, of seconds and of
-        seconds a position, the smaller one counts.
+        Token positions of its micro-batches, padding included. Steps differ in size: of the two ratios, that of seconds
+        and that of seconds a position, the smaller one counts.
 
     Returns
     -------
     float or None
-        90th percentile / median; None below ten steps.
+        None below ten steps.
     """
     if len(seconds) < 10:
         return None
@@ -94,21 +94,21 @@ def step_spread(seconds: Sequence[float], positions: Sequence[int]) -> float | N
 
 
 def busy_reason(load: Mapping[str, Any]) -> str | None:
-    """Return why a time was taken on a busy machine; None where it was not, or nothing is known.
+    """Return the reasons why a machine was busy while something was timed; None where it was not, or nothing is known.
 
     Parameters
     ----------
     load
-        ``others_share``, ``steal_share``, ``step_spread``, and ``probe``, the same of the probe that a run is charged
-        for; each may be missing.
+        ``others_share``, ``steal_share``, ``step_spread``, and ``probe``, the same of the probe whose time is part of a
+        run's; each may be missing.
     """
-    found = []
+    reasons = []
     if (load.get("others_share") or 0) > OTHERS_SHARE:
-        found.append(f"other processes took {load['others_share']:.0%} of the cores")
+        reasons.append(f"other processes took {load['others_share']:.0%} of the cores")
     if (load.get("steal_share") or 0) > STEAL_SHARE:
-        found.append(f"the hypervisor took {load['steal_share']:.0%} of the cores")
+        reasons.append(f"the hypervisor took {load['steal_share']:.0%} of the cores")
     if (load.get("step_spread") or 0) > STEP_SPREAD:
-        found.append(f"one step in ten took {load['step_spread']:.1f} times the median")
+        reasons.append(f"one step in ten took {load['step_spread']:.1f} times the median")
     probe = busy_reason(load["probe"]) if load.get("probe") else None
-    found += [f"in the probe {probe}"] if probe else []
-    return "; ".join(found) or None
+    reasons += [f"in the probe {probe}"] if probe else []
+    return "; ".join(reasons) or None

@@ -1,4 +1,4 @@
-"""What staging left: the folder beside each lock, held against it, and its rows."""
+"""Staged files: the folder beside each lock, checked against it, and its rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folder_of(lock_path: artifacts.Source) -> Path:
 
 
 def checked_folder(lock_path: artifacts.Source, kind: str | None = None) -> Path:
-    """Return the folder of a lock, once each of its files is what the lock says.
+    """Return the folder of a lock, after checking that each of its files is the one that was staged.
 
     A file whose size and modification time are those seen at staging is taken as unchanged; any other is
     hashed.

@@ -1,4 +1,4 @@
-"""How long a process took from its start to its first unit of work: a training step, a pass, a table."""
+"""The time from a process's start to its first unit of work: a training step, a pass, a table."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import time
 from pathlib import Path
 
-# What a forked job's start was: "PID:ticks" (workflow/fork_server/server.py). Believed by that process alone.
-VARIABLE = "ALETHEIA_STARTED"
+# Start of a forked job, "PID:ticks" (workflow/fork_server/server.py). Only the process with that PID reads it.
+START_VARIABLE = "ALETHEIA_STARTED"
 _seconds: list[float | None] = []
 
 
 def work_begins() -> None:
-    """Say that what comes next is the process's own work; the first time counts."""
+    """Mark the end of start-up: what follows is the process's own work. Only the first call counts."""
     if not _seconds:
         _seconds.append(_age())
 
@@ -31,7 +31,7 @@ def start_seconds() -> float | None:
 
 def _age() -> float | None:
     """Return the age of this process in seconds; of its client, where it is a fork."""
-    process, _, ticks = os.environ.get(VARIABLE, "").partition(":")
+    process, _, ticks = os.environ.get(START_VARIABLE, "").partition(":")
     try:
         if process != str(os.getpid()):
             # After the name, which may hold anything, field 22 of proc(5): clock ticks from the system's start.

@@ -12,14 +12,14 @@ from aletheia.report.table_text import (
     DASH,
     FLOOR,
     FLOOR_NOTE,
-    flagged,
     interval,
+    mark_floor,
     markdown_rows,
     mean_sd,
     number,
     p_value,
 )
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
 PAIRS = "*Pairs*: those with a value, of those planned; a pair with a failed run is lost, and stands below."
 
@@ -36,8 +36,8 @@ def _rows(rows: list[dict[str, str]], otherwise: str) -> str:
     return markdown_rows(pd.DataFrame(rows)) if rows else f"{otherwise}\n"
 
 
-def _failed(campaigns: list[dict[str, Any]]) -> str:
-    """Return the runs that did not end well, each with its reason: they are in no mean above."""
+def _failed_runs(campaigns: list[dict[str, Any]]) -> str:
+    """Return the section on failed runs, each with its reason."""
     lines = [
         f"- {c['name']}: {run['model']}/{run['arm']}/seed{run['seed']}: {run['status']}"
         + (f" ({run['reason']})" if run["reason"] else "")
@@ -50,7 +50,7 @@ def _failed(campaigns: list[dict[str, Any]]) -> str:
 
 
 def _floor_note(rows: list[dict[str, str]]) -> str:
-    """Return what the mark of the floor means, as a further sentence, where a row has it."""
+    """Return the sentence on the mark of the floor, where a row has it."""
     return f" {FLOOR_NOTE}" if any(FLOOR in cell for row in rows for cell in row.values()) else ""
 
 
@@ -60,12 +60,13 @@ def _tally(words: list[str]) -> str:
 
 
 def _by_arm(words: dict[str, list[str]], compared: str) -> str:
-    """Return one line an arm, over how many comparisons and how many had each verdict; nothing without any."""
-    return "\n".join(f"- {arm}: of {len(own)} ({compared}), {_tally(own)}." for arm, own in words.items())
+    """Return one line an arm with the number of comparisons and of each verdict; empty without any."""
+    lines = (f"- {arm}: of {len(of_arm)} ({compared}), {_tally(of_arm)}." for arm, of_arm in words.items())
+    return "\n".join(lines)
 
 
 def forgetting_deltas(summary: dict[str, Any]) -> str:
-    """Return FORGETTING_DELTAS_ANALYSIS.md: what fine-tuning did to each benchmark, and each arm more than std."""
+    """Return FORGETTING_DELTAS_ANALYSIS.md: each benchmark's change by fine-tuning, and each arm's beyond std's."""
     campaigns = _campaigns(summary, "downstream")
     deltas, extras, words = [], [], {}
     for campaign in campaigns:
@@ -78,13 +79,14 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
         _by_arm(words, "model × benchmark")
         or "No benchmark of questions was measured in std and another arm: nothing to say of extra forgetting."
     )
-    asked = {name for c in campaigns for m in c["models"] for arm in m["arms"].values() for name in arm["benchmarks"]}
+    arms = (arm for campaign in campaigns for model in campaign["models"] for arm in model["arms"].values())
+    evaluated = {name for arm in arms for name in arm["benchmarks"]}
     return (
         "# Forgetting deltas\n\n"
         f"{answer}\n\n"
         "Delta = fine-tuned − base, extra = delta of an arm − delta of std, in percentage points; a negative "
         "extra is more forgetting than under std.\n\n"
-        f"{_rules(verdicts.forgetting_rules(asked))}\n"
+        f"{_rules(verdicts.forgetting_rules(evaluated))}\n"
         "## Extra, each arm − std\n\n"
         f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
         "p: paired t-test over the seeds; Holm's correction runs over the headline models of one arm and benchmark. "
@@ -95,7 +97,7 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
         f"{_rows(deltas, 'Nothing was evaluated.')}\n"
         "Held-out loss is in nats, where a negative delta is an improvement; the others are in points. "
         f"Mean ± sample SD over the seeds.{_floor_note(deltas)}\n\n"
-        f"{_failed(campaigns)}"
+        f"{_failed_runs(campaigns)}"
     )
 
 
@@ -106,7 +108,7 @@ def _extra_rows(campaign: str, model: dict[str, Any], arm: str) -> list[dict[str
             "Campaign": campaign,
             "Arm": arm,
             "Benchmark": TITLES[name],
-            "Extra (pp) [95 % interval]": flagged(interval(test["difference"], 2, "+"), test["flagged"]),
+            "Extra (pp) [95 % interval]": mark_floor(interval(test["difference"], 2, "+"), test["flagged"]),
             "Pairs": _pairs(test),
             "Questions": str(test["questions"]),
             "Questions alone (pp)": f"± {number(test['sampling_half_width_pp'], 1)}",
@@ -135,8 +137,8 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
                     "Campaign": campaign["name"],
                     "Arm": arm,
                     "Benchmark": TITLES[name],
-                    "Base": flagged(of_base, score["base_flagged"]),
-                    "Delta": flagged(mean_sd(score["delta"], 1 if points else 3, "+"), score["flagged"]),
+                    "Base": mark_floor(of_base, score["base_flagged"]),
+                    "Delta": mark_floor(mean_sd(score["delta"], 1 if points else 3, "+"), score["flagged"]),
                     "Seeds": str(score["delta"]["n"]),
                 }
             )
@@ -144,7 +146,7 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
 
 
 def compute_matched(summary: dict[str, Any]) -> str:
-    """Return COMPUTE_MATCHED_ANALYSIS.md: does the saved time, spent on more steps, buy back the loss?"""
+    """Return COMPUTE_MATCHED_ANALYSIS.md: the loss when the saved time is used for more steps."""
     campaigns = _campaigns(summary, "compute_matched")
     losses, extras, words = [], [], {}
     for campaign in campaigns:
@@ -171,13 +173,13 @@ def compute_matched(summary: dict[str, Any]) -> str:
         f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_MARGIN} "
         "A loss can differ where no benchmark does, and the reverse; neither stands for the other."
         f"{_floor_note(extras)}\n\n"
-        f"{_failed(campaigns)}"
+        f"{_failed_runs(campaigns)}"
     )
 
 
 def _loss_row(campaign: str, model: dict[str, Any], arm: str) -> dict[str, str]:
     cm, share = model["compute_matched"][arm], model["compute_matched"][arm]["time_share"]
-    steps = [model["arms"][name]["steps"]["mean"] for name in (BASELINE, arm)]
+    steps = [model["arms"][name]["steps"]["mean"] for name in (STD, arm)]
     return {
         "Model": model["model"],
         "Campaign": campaign,

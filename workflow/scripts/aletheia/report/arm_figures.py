@@ -1,4 +1,4 @@
-"""What each arm gives for its time: the frontier of loss and time (figS4), and losses on the way (figS5)."""
+"""Loss against time by arm: the frontier (figS4), and held-out losses during training (figS5)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aletheia.analysis.frontier import BY_CLOCK, IN_TURNS, pareto_set, points
 from aletheia.report import plot_style
 from aletheia.report.table_text import MARK
 
-PANELS, WIDE_PANELS = 4, 2  # side by side: more would be too narrow to read; so many have room for a long label
-NAMED = 6  # arms that a note names for each panel
-SHAPES = "osD^vP*X<>"  # once the palette's colours are used up, shapes still tell arms apart
+MAX_PANELS, WIDE_PANELS = 4, 2  # side by side: more would be too narrow; up to two have room for a long label
+MAX_NAMED = 6  # arms that a note names for each panel
+SHAPES = "osD^vP*X<>"  # they distinguish arms beyond the palette's colours
 Style = Mapping[str, Any]
 
 
@@ -26,14 +26,14 @@ def frontier(summary: Mapping[str, Any], style: Style) -> Figure:
     panels = [panel for panel in panels if panel[1]]
     if not panels:
         return plot_style.empty(style, title, "No pair of runs of the standard arm and another one ended well.")
-    shown, arms = panels[:PANELS], list(dict.fromkeys(arm for _, found, _ in panels for arm in found))
+    shown, arms = panels[:MAX_PANELS], list(dict.fromkeys(arm for _, arm_points, _ in panels for arm in arm_points))
     colours, shapes = plot_style.colours(style, arms), _shapes(arms)
     figure, axes = plot_style.canvas(style, 9, len(shown), titled=True)
-    for axis, (_, found, _) in zip(axes, shown, strict=True):
-        for arm, point in found.items():
+    for axis, (_, arm_points, _) in zip(axes, shown, strict=True):
+        for arm, point in arm_points.items():
             _point(axis, point, colours[arm], shapes[arm], label=arm)
-        best = pareto_set(found)
-        means = [[found[arm][i]["mean"] for arm in best] for i in (0, 1)]
+        best = pareto_set(arm_points)
+        means = [[arm_points[arm][i]["mean"] for arm in best] for i in (0, 1)]
         axis.step(*means, where="post", color=plot_style.INK, linewidth=0.9, linestyle="--", zorder=1)
         axis.axhline(0, color=plot_style.MUTED, linewidth=0.9, zorder=0)
         axis.axvline(1, color=plot_style.MUTED, linewidth=0.9, zorder=0)
@@ -43,7 +43,7 @@ def frontier(summary: Mapping[str, Any], style: Style) -> Figure:
     _legend(axes[-1], _handles(axes), style)
     times = "Time, arm / std" if len(shown) <= WIDE_PANELS else "Time"
     plot_style.name_panels(axes, [_parts(label) for label, *_ in shown], [f"{times} ({how})" for *_, how in shown])
-    sets = "; ".join(f"{label}: {_named(pareto_set(found))}" for label, found, _ in shown)
+    sets = "; ".join(f"{label}: {_name_arms(pareto_set(arm_points))}" for label, arm_points, _ in shown)
     note = f"Dashed: the arms that no other one beats in both ({sets})."
     clocks = {IN_TURNS: "measured in turns", BY_CLOCK: "of the runs' wall clock"}
     taken = " and ".join(clocks[how] for how in dict.fromkeys(how for *_, how in shown))
@@ -63,12 +63,12 @@ def loss_curves(table: pd.DataFrame, style: Style) -> Figure:
     several = timed["campaign"].nunique() > 1
     arms = list(dict.fromkeys(timed["arm"]))
     colours, shapes = plot_style.colours(style, arms), _shapes(arms)
-    figure, axes = plot_style.canvas(style, 9, min(len(models), PANELS), titled=True)
-    for axis, (_, own) in zip(axes, models, strict=False):
-        for arm, runs in own.groupby("arm", sort=False):
+    figure, axes = plot_style.canvas(style, 9, min(len(models), MAX_PANELS), titled=True)
+    for axis, (_, rows) in zip(axes, models, strict=False):
+        for arm, runs in rows.groupby("arm", sort=False):
             for _, run in runs.groupby("seed"):
                 axis.plot(run["seconds"], run["heldout_loss"], color=colours[arm], linewidth=0.6, alpha=0.45)
-            # A step that some seed did not reach is in no mean: there the mean would jump.
+            # Steps that some seed did not reach are left out of the mean, which would jump there.
             by_step = runs.groupby("step")[["seconds", "heldout_loss"]]
             mean = by_step.mean()[by_step.size() == runs["seed"].nunique()]
             look = {"color": colours[arm], "marker": shapes[arm], "markersize": 3.5, "linewidth": 1.6}
@@ -80,9 +80,9 @@ def loss_curves(table: pd.DataFrame, style: Style) -> Figure:
     plot_style.name_panels(axes, titles, ["Training seconds"] * len(axes))
     seeds = timed.groupby(["campaign", "model", "arm"])["seed"].nunique()
     low, high = seeds.min(), seeds.max()
-    counted = f"n = {low if low == high else f'{low} to {high}'} seed{'' if high == 1 else 's'} an arm"
+    number_of = f"n = {low if low == high else f'{low} to {high}'} seed{'' if high == 1 else 's'} an arm"
     note = "Seconds of warm-up and steps; the probe's and those of the losses themselves are left out."
-    subtitle = f"Thick: mean over the seeds at equal steps; thin: single seeds; {counted}"
+    subtitle = f"Thick: mean over the seeds at equal steps; thin: single seeds; {number_of}"
     _caption(figure, title, subtitle, note, further=len(models) - len(axes), marked=False)
     return figure
 
@@ -90,7 +90,7 @@ def loss_curves(table: pd.DataFrame, style: Style) -> Figure:
 def _models(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return (label, model) of all campaigns, the headline's first."""
     campaigns = summary["campaigns"]
-    found = [
+    labelled = [
         (
             model["model"] + ("" if model["headline"] else MARK) + (f" ({c['name']})" if len(campaigns) > 1 else ""),
             model,
@@ -98,7 +98,7 @@ def _models(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
         for c in campaigns
         for model in c["models"]
     ]
-    return sorted(found, key=lambda one: not one[1]["headline"])
+    return sorted(labelled, key=lambda pair: not pair[1]["headline"])
 
 
 def _parts(label: str) -> tuple[str, str]:
@@ -114,7 +114,7 @@ def _shapes(arms: Iterable[str]) -> dict[str, str]:
 def _point(
     axis: Axes, point: tuple[Mapping[str, Any], Mapping[str, Any]], colour: Any, shape: str, *, label: str
 ) -> None:
-    """Draw one arm: its means, and both intervals as bars where they are known."""
+    """Plot one arm: its means, and its two intervals as bars where they exist."""
     time, loss = point
     if time["low"] is not None:
         axis.plot([time["low"], time["high"]], [loss["mean"]] * 2, color=colour, linewidth=1.2, alpha=0.75, zorder=2)
@@ -141,9 +141,9 @@ def _legend(axis: Axes, handles: Mapping[str, Any], style: Style) -> None:
     axis.legend(handles.values(), handles, frameon=False, fontsize="small", handlelength=1.2, **place)
 
 
-def _named(arms: Sequence[str]) -> str:
-    further = len(arms) - NAMED
-    return ", ".join(arms[:NAMED]) + (f" and {further} more" if further > 0 else "")
+def _name_arms(arms: Sequence[str]) -> str:
+    further = len(arms) - MAX_NAMED
+    return ", ".join(arms[:MAX_NAMED]) + (f" and {further} more" if further > 0 else "")
 
 
 def _caption(figure: Figure, title: str, subtitle: str, note: str, *, further: int, marked: bool) -> None:
@@ -154,7 +154,7 @@ def _caption(figure: Figure, title: str, subtitle: str, note: str, *, further: i
     further
         Number of models that have no panel.
     marked
-        Whether a panel has the mark of what is no part of the headline.
+        Whether a panel has the mark of models outside the headline.
     """
     note += f" {MARK} no part of the headline." if marked else ""
     note += f" {further} further models: tables/tableS1.csv." if further else ""

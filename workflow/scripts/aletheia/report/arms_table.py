@@ -12,9 +12,9 @@ from aletheia.analysis import arms
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.frontier import pareto_set, points
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.report.table_text import DASH, FLOOR, FLOOR_NOTE, MARK, Table, flagged, interval, number, p_value
-from aletheia.study.arms import BASELINE
-from aletheia.study.benchmarks import QUESTIONS
+from aletheia.report.table_text import DASH, FLOOR, FLOOR_NOTE, MARK, Table, interval, mark_floor, number, p_value
+from aletheia.study.arms import STD
+from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 from aletheia.study.report_contents import ARMS_TABLE
 
 OVER_MODELS = "Headline models"
@@ -65,8 +65,8 @@ class _Row:
     floors: frozenset[str] = frozenset()
 
     def of(self, measure: str) -> dict[str, Any] | None:
-        """Return a measure; in std's row what stands there where other arms have it."""
-        if self.arm == BASELINE:
+        """Return a measure; in std's row, the one that is shown in the same column."""
+        if self.arm == STD:
             own = {
                 arms.LOSS: "heldout_loss_from_base",
                 arms.RETENTION_LOSS: arms.RETENTION_FROM_BASE,
@@ -82,29 +82,29 @@ def arms_table(summary: dict[str, Any]) -> Table:
     Parameters
     ----------
     summary
-        What :func:`aletheia.analysis.summary.summarise` returned.
+        Of :func:`aletheia.analysis.summary.summarise`.
     """
     rows = list(_rows(summary))
-    found = {measure for row in rows for measure in row.measures}
-    display = pd.DataFrame([_display(row, found) for row in rows])
+    measures = {measure for row in rows for measure in row.measures}
+    display = pd.DataFrame([_display(row, measures) for row in rows])
     if len(summary["campaigns"]) == 1:
         display = display.drop(columns="Campaign")
-    silent = [name for name in display.columns if (display[name] == DASH).all()]
+    empty = [name for name in display.columns if (display[name] == DASH).all()]
     note = NOTE if all(row.headline for row in rows) else f"{NOTE} {MARK} shown, but no part of the headline."
-    numbers = pd.DataFrame([_numbers(row, found) for row in rows])
+    numbers = pd.DataFrame([_numbers(row, measures) for row in rows])
     if any(FLOOR in cell for column in display for cell in display[column]):
         note = f"{note} {FLOOR_NOTE}"
-    return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=silent))
+    return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=empty))
 
 
 def _rows(summary: dict[str, Any]) -> Iterator[_Row]:
     for campaign in summary["campaigns"]:
         name = campaign["name"]
         for model in campaign["models"]:
-            there, _ = points(model)
-            best = pareto_set(there)
+            arm_points, _ = points(model)
+            best = pareto_set(arm_points)
             for arm, measures in model["against_std"].items():
-                unbeaten = (arm in best) if arm in there else None
+                unbeaten = (arm in best) if arm in arm_points else None
                 yield _Row(name, model["model"], model["headline"], arm, measures, unbeaten, _floors([model], arm))
         headline = [model for model in campaign["models"] if model["headline"]]
         if len(headline) > 1:
@@ -115,42 +115,44 @@ def _rows(summary: dict[str, Any]) -> Iterator[_Row]:
 def _floors(models: Iterable[Mapping[str, Any]], arm: str) -> frozenset[str]:
     """Return the benchmarks whose scores are flagged in an arm of some model."""
     scores = (
-        model["arms"].get(arm, {}).get("benchmarks", {}) if arm == BASELINE else model["extra"].get(arm, {})
+        model["arms"].get(arm, {}).get("benchmarks", {}) if arm == STD else model["extra"].get(arm, {})
         for model in models
     )
     return frozenset(name for own in scores for name, score in own.items() if score["flagged"])
 
 
-def _asked(found: Iterable[str]) -> list[str]:
-    """Return the question benchmarks that some arm has a measure of."""
-    there = set(found)
-    return [name for name in QUESTIONS if {f"{name}_extra_pp", f"{name}_pp_from_base"} & there]
+def _benchmarks_of(found: Iterable[str]) -> list[str]:
+    """Return the question benchmarks on which some arm has a measure."""
+    measures = set(found)
+    return [name for name in QUESTION_BENCHMARKS if {f"{name}_extra_pp", f"{name}_pp_from_base"} & measures]
 
 
-def _numbers(row: _Row, found: set[str]) -> dict[str, Any]:
+def _numbers(row: _Row, measures: set[str]) -> dict[str, Any]:
     cells = {name: getattr(row, name) for name in ("campaign", "model", "arm", "headline")}
-    extras = [f"{name}_extra_pp" for name in _asked(found)]
+    extras = [f"{name}_extra_pp" for name in _benchmarks_of(measures)]
     cells["planned"] = max((own["planned"] for own in row.measures.values()), default=0)
-    likely = [f"{name}_probability_extra_pp" for name in _asked(found)]
-    where_found = (arms.RETENTION_LOSS, *likely, *_SPEEDS, RATIO, *_MEANS)
-    for measure in (arms.LOSS, *extras, *(m for m in where_found if m in found)):
-        own = row.of(measure) or {}
-        cells |= {f"{measure}_{part}": own.get(part) for part in _PARTS}
-    cells |= {f"{name}_flagged": name in row.floors for name in _asked(found)}
+    probabilities = [f"{name}_probability_extra_pp" for name in _benchmarks_of(measures)]
+    optional = (arms.RETENTION_LOSS, *probabilities, *_SPEEDS, RATIO, *_MEANS)
+    for measure in (arms.LOSS, *extras, *(m for m in optional if m in measures)):
+        comparison = row.of(measure) or {}
+        cells |= {f"{measure}_{part}": comparison.get(part) for part in _PARTS}
+    cells |= {f"{name}_flagged": name in row.floors for name in _benchmarks_of(measures)}
     test = row.measures.get(arms.LOSS, {})
     return cells | {"p_value": test.get("p"), "p_holm": test.get("p_holm"), "pareto": row.best}
 
 
-def _display(row: _Row, found: set[str]) -> dict[str, str]:
+def _display(row: _Row, measures: set[str]) -> dict[str, str]:
     name = OVER_MODELS if row.model == arms.ALL_MODELS else row.model + ("" if row.headline else MARK)
     shown = {"Campaign": row.campaign, "Model": name, "Arm": row.arm, "Held-out loss (nats)": _cell(row, arms.LOSS, 3)}
     shown["p (Holm)"] = p_value(row.measures.get(arms.LOSS, {}).get("p_holm"))
     shown["Retention loss (nats)"] = _cell(row, arms.RETENTION_LOSS, 3)
-    shown |= {f"{TITLES[b]} (pp)": flagged(_cell(row, f"{b}_extra_pp", 2), b in row.floors) for b in _asked(found)}
+    for benchmark in _benchmarks_of(measures):
+        cell = _cell(row, f"{benchmark}_extra_pp", 2)
+        shown[f"{TITLES[benchmark]} (pp)"] = mark_floor(cell, benchmark in row.floors)
     shown |= {title: _cell(row, measure, 1) for measure, title in _SPEEDS.items()}
     to_loss = row.of(RATIO)
-    counted = f" ({to_loss['n']} of {to_loss['planned']})" if to_loss else ""
-    shown["Time to std's loss, arm / std"] = _cell(row, RATIO, 2, "") + counted
+    reached = f" ({to_loss['n']} of {to_loss['planned']})" if to_loss else ""
+    shown["Time to std's loss, arm / std"] = _cell(row, RATIO, 2, "") + reached
     for measure, (title, digits) in _MEANS.items():
         shown[title] = number((row.of(measure) or {"mean": None})["mean"], digits)
     pairs = row.of(arms.LOSS)
@@ -160,5 +162,5 @@ def _display(row: _Row, found: set[str]) -> dict[str, str]:
 
 
 def _cell(row: _Row, measure: str, digits: int, sign: str = "+") -> str:
-    own = row.of(measure)
-    return interval(own, digits, sign) if own else DASH
+    comparison = row.of(measure)
+    return interval(comparison, digits, sign) if comparison else DASH

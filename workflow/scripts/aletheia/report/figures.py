@@ -15,7 +15,7 @@ from aletheia.analysis.stats import estimate
 from aletheia.analysis.verdicts import MARGIN_PP
 from aletheia.report import named_points, plot_style
 from aletheia.report.table_text import FLOOR, FLOOR_NOTE, MARK, number
-from aletheia.study.benchmarks import HELDOUT, QUESTIONS
+from aletheia.study.benchmarks import HELDOUT, QUESTION_BENCHMARKS
 
 SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
 NOTHING = "No pair of runs ended well."
@@ -50,7 +50,7 @@ def _seeds(values: list[int]) -> str:
 
 
 def _over_seeds(values: list[int]) -> str:
-    """Return how to read the bars, or that one value has none."""
+    """Return the note on the bars, or that one value has none."""
     return "Bars: 95 % t-interval over seeds" if max(values) > 1 else "One seed a model, so no interval"
 
 
@@ -92,7 +92,7 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     figure, (axis,) = plot_style.canvas(style, len(blocks) + len(overall) + 0.3)
     for y, (_, speed, own) in enumerate(blocks):
         shown = own.dropna(subset=["speedup_percent"])
-        # Times in turns have each other's company alone, whatever the runs had.
+        # A speedup in turns does not depend on whether the machine was busy during the runs.
         crossed = shown["busy"] & ("turns" not in speed)
         plot_style.ticks(axis, shown["speedup_percent"][~crossed], y - 0.14, colour)
         plot_style.ticks(axis, shown["speedup_percent"][crossed], y - 0.14, colour, shape="x")
@@ -121,7 +121,7 @@ def speedups(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
 
 
 def _timed(blocks: list[dict[str, Any]]) -> str:
-    """Return how the speedups of some models were taken."""
+    """Return the phrase on how the speedups of some models were measured."""
     kinds = {"turns" in block for block in blocks}
     if kinds == {True}:
         return "Runs' times by steps taken in turns"
@@ -129,7 +129,7 @@ def _timed(blocks: list[dict[str, Any]]) -> str:
 
 
 def _bars_over(blocks: list[dict[str, Any]]) -> str:
-    """Return how to read the bars of speedups; of one seed in turns they are over rounds."""
+    """Return the note on the bars of speedups; of one seed in turns they are over rounds."""
     counts = [block["speedup_percent"]["n"] for block in blocks]
     if not any(block.get("turns", {}).get("interval") == "rounds" for block in blocks):
         return _over_seeds(counts)
@@ -138,7 +138,7 @@ def _bars_over(blocks: list[dict[str, Any]]) -> str:
 
 
 def _room(axis: Axes, *, from_zero: bool = False) -> None:
-    """Draw the line of no difference, and leave room for the labels to the right."""
+    """Plot the line of no difference, and leave room for the labels to the right."""
     low, high = axis.get_xlim()
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -147,19 +147,20 @@ def _room(axis: Axes, *, from_zero: bool = False) -> None:
 
 
 def _benchmarks(rows: list[tuple[str, str, dict[str, Any]]], arms: tuple[str, ...]) -> list[str]:
-    """Return the question benchmarks that some arm has, else the held-out loss where that is there."""
-    found = {
+    """Return the question benchmarks that some arm has, else the held-out loss if some arm has it."""
+    measured = {
         name
         for _, _, model in rows
         for arm in arms
         for name, score in model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].items()
         if score["delta"]["n"]
     }
-    return [name for name in QUESTIONS if name in found] or [name for name in (HELDOUT,) if name in found]
+    questions = [name for name in QUESTION_BENCHMARKS if name in measured]
+    return questions or [name for name in (HELDOUT,) if name in measured]
 
 
 def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: str, style: Style) -> Figure:
-    """Draw fine-tuned − base for each model (rows), benchmark (panels) and arm (colours)."""
+    """Plot fine-tuned − base for each model (rows), benchmark (panels) and arm (colours)."""
     benchmarks = _benchmarks(rows, arms)
     rows = [row for row in rows if set(benchmarks) & set(_benchmarks([row], arms))]
     if not rows:
@@ -168,9 +169,9 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
     figure, axes = plot_style.canvas(
         style, len(rows) * (1.3 if len(arms) > 2 else 1.1) + 0.3, len(benchmarks), titled=True
     )
-    drawn, titles, labels = [], [], []
+    plotted, titles, labels = [], [], []
     for axis, benchmark in zip(axes, benchmarks, strict=True):
-        asked = set()
+        questions = set()
         for y, (_, _, model) in enumerate(rows):
             for i, arm in enumerate(arms):
                 score = model["arms"].get(arm, {"benchmarks": {}})["benchmarks"].get(benchmark)
@@ -179,11 +180,11 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
                     plot_style.mark(axis, score["delta"], height, colours[arm])
                     if score["flagged"]:
                         plot_style.flag(axis, score["delta"], height, FLOOR)
-                    drawn.append(score)
-                    asked.add(score["questions"])
+                    plotted.append(score)
+                    questions.add(score["questions"])
         _, unit, _ = measured_by(benchmark)
-        things = "rows" if benchmark == HELDOUT else "questions"
-        titles.append((TITLES[benchmark], f", {_counts(sorted(asked))} {things}"))
+        unit_of_n = "rows" if benchmark == HELDOUT else "questions"
+        titles.append((TITLES[benchmark], f", {_counts(sorted(questions))} {unit_of_n}"))
         labels.append(f"Fine-tuned − base ({unit})")
         if unit == "pp":
             axis.axvspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
@@ -191,11 +192,11 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
     plot_style.fit_labels(figure, axes, [label for label, *_ in rows])
     plot_style.name_panels(axes, titles, labels)
     plot_style.key(figure, {names[arm]: (colours[arm], True) for arm in arms})
-    seeds = [score["delta"]["n"] for score in drawn]
+    seeds = [score["delta"]["n"] for score in plotted]
     note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it)."
     note += f" Grey band: ±{MARGIN_PP:g} points." if benchmarks != [HELDOUT] else ""
-    note += f" {CAPS}" if any(plot_style.has_no_width(score["delta"]) for score in drawn) else ""
-    note += f" {FLOOR_NOTE}" if any(score["flagged"] for score in drawn) else ""
+    note += f" {CAPS}" if any(plot_style.has_no_width(score["delta"]) for score in plotted) else ""
+    note += f" {FLOOR_NOTE}" if any(score["flagged"] for score in plotted) else ""
     subtitle = f"Change against the base model, mean of {_seeds(seeds)}"
     plot_style.caption(figure, title, subtitle, plot_style.fit_note(figure, note))
     return figure
@@ -217,14 +218,14 @@ def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style)
 def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     """Figure 3: speedup by architecture family, of the headline models; of a family with one model, over its seeds."""
     title = "Training speedup by architecture family"
-    found = [f for c in summary["campaigns"] for f in c["families"] if f["speedup_percent"]["n"]]
-    if not found:
+    with_speedup = [f for c in summary["campaigns"] for f in c["families"] if f["speedup_percent"]["n"]]
+    if not with_speedup:
         return plot_style.empty(style, title, "No pair of runs of a headline model ended well.")
-    found.sort(key=lambda family: -family["speedup_percent"]["mean"])
+    with_speedup.sort(key=lambda family: -family["speedup_percent"]["mean"])
     colour = plot_style.colours(style, ["ale"])["ale"]
-    figure, (axis,) = plot_style.canvas(style, len(found) * 1.15 + 0.3)
+    figure, (axis,) = plot_style.canvas(style, len(with_speedup) * 1.15 + 0.3)
     labels = []
-    for y, family in enumerate(found):
+    for y, family in enumerate(with_speedup):
         plot_style.mark(axis, family["speedup_percent"], y, colour, filled=family["unit"] == "models")
         _percent_label(axis, family["speedup_percent"], y)
         n = family["speedup_percent"]["n"]
@@ -290,7 +291,7 @@ def _trade_offs(
     return [point for point in points if point[1]["n"] and point[2]["n"]]
 
 
-# How each figure is drawn; which of them a study has stands in aletheia.study.report_contents.
+# The function of each figure; aletheia.study.report_contents says which a study has.
 FIGURES = {
     "fig1": speedups,
     "fig2": benchmark_deltas,

@@ -1,4 +1,4 @@
-"""Of whom a finding speaks, and how its numbers are said: each with its interval, and with what n counts."""
+"""The scope of a finding (which arm, over which models), and its numbers as text, with interval, n and unit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from aletheia.analysis import arms
 from aletheia.analysis.arms import Comparison
 from aletheia.analysis.frontier import IN_TURNS, relative_time
-from aletheia.analysis.pairs import MATCHED
+from aletheia.analysis.pairs import CM
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate
 from aletheia.report.table_text import number
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
-# From so many headline models on a finding speaks over models; of fewer an interval over models says next to nothing.
+# With fewer headline models an interval over models is too wide to be of use, and a finding is about one model.
 FEWEST_MODELS = 3
 _MOST_DIGITS = 6
 _NO_WIDTH = 1e-9
@@ -31,9 +31,9 @@ class Scope:
     campaign
         Of the summary.
     arm
-        That is compared with std.
+        The arm that is compared with std.
     models
-        Of the summary: those that have both arms; one alone where the finding is of that one.
+        Of the summary: those with both arms; a single one where the finding is about that model.
     """
 
     campaign: Mapping[str, Any]
@@ -42,19 +42,19 @@ class Scope:
 
     @property
     def over_models(self) -> bool:
-        """Whether each model's mean is one value."""
+        """Whether n counts models, each with its mean as one value."""
         return len(self.models) > 1
 
     @property
     def name(self) -> str:
-        """Whose numbers these are."""
+        """The models and the campaign of the numbers."""
         if self.over_models:
             return f"{len(self.models)} headline models, campaign {self.campaign['name']}"
         (model,) = self.models
         headline = sum(other["headline"] and self.arm in other["against_std"] for other in self.campaign["models"])
         which = f", first of {headline} headline models" if headline > 1 else ""
-        apart = which if model["headline"] else ", no part of the headline"
-        return f"{model['model']}{apart}, campaign {self.campaign['name']}"
+        suffix = which if model["headline"] else ", no part of the headline"
+        return f"{model['model']}{suffix}, campaign {self.campaign['name']}"
 
     def of(self, measure: str, arm: str | None = None) -> Comparison | None:
         """Return a comparison of the arm, or of another one, with std; None where there is none."""
@@ -62,107 +62,110 @@ class Scope:
 
     def has(self, measure: str, arm: str | None = None) -> bool:
         """Tell whether a comparison has a value."""
-        found = self.of(measure, arm)
-        return found is not None and found["mean"] is not None
+        comparison = self.of(measure, arm)
+        return comparison is not None and comparison["mean"] is not None
 
     def measures(self, arm: str) -> Mapping[str, Comparison]:
         """Return all comparisons of an arm with std."""
-        return self._summarised("against_std").get(arm, _NOTHING)
+        return self._comparisons("against_std").get(arm, _NOTHING)
 
     def controls(self) -> Mapping[str, Mapping[str, Comparison]]:
-        """Return the arm less each control."""
-        return self._summarised("against_controls") if self.arm == self.campaign["selecting_arm"] else _NOTHING
+        """Return the arm's comparisons with each control."""
+        return self._comparisons("against_controls") if self.arm == self.campaign["selecting_arm"] else _NOTHING
 
     def by_model(self, measure: str) -> list[Mapping[str, Comparison]]:
         """Return the arm's comparisons with std of each model that has a measure."""
-        return [own for model in self.models if measure in (own := model["against_std"][self.arm])]
+        measures = (model["against_std"][self.arm] for model in self.models)
+        return [each for each in measures if measure in each]
 
-    def _summarised(self, key: str) -> Mapping[str, Any]:
+    def _comparisons(self, key: str) -> Mapping[str, Any]:
         return self.campaign[key] if self.over_models else self.models[0][key]
 
 
 def scope_of(campaign: Mapping[str, Any], arm: str) -> Scope | None:
-    """Return over which models an arm's findings speak; None where no model has it beside std.
+    """Return the scope of an arm's findings; None where no model has both it and std.
 
-    All headline models that have it, from :data:`FEWEST_MODELS` on; else the first of them, or where none is of the
-    headline the first model.
+    All headline models with the arm, if there are at least :data:`FEWEST_MODELS`; else the first of them, or the first
+    model where none is in the headline.
     """
-    there = [model for model in campaign["models"] if {arm, BASELINE} <= set(model["against_std"])]
-    headline = [model for model in there if model["headline"]]
+    with_arm = [model for model in campaign["models"] if {arm, STD} <= set(model["against_std"])]
+    headline = [model for model in with_arm if model["headline"]]
     if len(headline) >= FEWEST_MODELS:
         return Scope(campaign, arm, headline)
-    return Scope(campaign, arm, (headline or there)[:1]) if there else None
+    return Scope(campaign, arm, (headline or with_arm)[:1]) if with_arm else None
 
 
 def main_scopes(summary: Mapping[str, Any]) -> list[Scope]:
-    """Return the scope of each campaign with a pair: of the arm that selects, else of the first beside std."""
-    found = []
+    """Return the main scope of each campaign with a pair: of its selecting arm, else of its first arm beside std."""
+    main = []
     for campaign in summary["campaigns"]:
-        names = dict.fromkeys(arm for model in campaign["models"] for arm in model["against_std"] if arm != BASELINE)
+        names = dict.fromkeys(arm for model in campaign["models"] for arm in model["against_std"] if arm != STD)
         scopes = [scope_of(campaign, arm) for arm in (campaign["selecting_arm"], *names) if arm]
-        found += [scope for scope in scopes if scope][:1]
-    return found
+        main += [scope for scope in scopes if scope][:1]
+    return main
 
 
 def matched_scopes(summary: Mapping[str, Any]) -> list[Scope]:
-    """Return the scope of each campaign's compute-matched arm: ``cm``, else the first that took more steps."""
-    found = []
+    """Return the scope of each campaign's compute-matched arm: ``cm``, else the first with more steps than std."""
+    matched = []
     for campaign in summary["campaigns"]:
         names = dict.fromkeys(arm for model in campaign["models"] for arm in model["compute_matched"])
-        scopes = [scope_of(campaign, arm) for arm in ((MATCHED,) if MATCHED in names else names)]
-        found += [scope for scope in scopes if scope][:1]
-    return found
+        scopes = [scope_of(campaign, arm) for arm in ((CM,) if CM in names else names)]
+        matched += [scope for scope in scopes if scope][:1]
+    return matched
 
 
 def first_with(scopes: Sequence[Scope], has: Callable[[Scope], Any]) -> Scope:
-    """Return the first scope of which something holds, else the first one."""
+    """Return the first scope for which ``has`` is true, else the first one."""
     return next((scope for scope in scopes if has(scope)), scopes[0])
 
 
-def digits_of(found: Mapping[str, Any]) -> int:
+def digits_of(comparison: Mapping[str, Any]) -> int:
     """Return the decimals that show two significant digits of an interval's width; without one, of the value."""
-    low, high = found["low"], found["high"]
-    # Where all values are equal, what is left of the width is rounding.
-    narrow = low is None or high - low <= _NO_WIDTH * abs(found["mean"])
-    size = abs(found["mean"]) if narrow else high - low
+    low, high = comparison["low"], comparison["high"]
+    # Where all values are equal, a width above 0 is rounding.
+    narrow = low is None or high - low <= _NO_WIDTH * abs(comparison["mean"])
+    size = abs(comparison["mean"]) if narrow else high - low
     return min(max(0, 1 - math.floor(math.log10(size))), _MOST_DIGITS) if size else 1
 
 
-def said(found: Mapping[str, Any], unit: str, *, sign: str = "", beside: str = "", alone: bool = True) -> str:
+def estimate_text(
+    comparison: Mapping[str, Any], unit: str, *, sign: str = "", beside: str = "", alone: bool = True
+) -> str:
     """Return "VALUE UNIT (95 % interval LOW to HIGH, n = N seeds)".
 
     Parameters
     ----------
-    found
-        A comparison with a value.
+    comparison
+        With a value.
     unit
         Of the value, or nothing.
     sign
-        "+" where gains are to show theirs.
+        "+" to show the sign of positive numbers too.
     beside
-        More to say within the brackets.
+        Further text within the brackets.
     alone
-        Whether it stands by itself; else it is "VALUE UNIT, 95 % interval LOW to HIGH", beside one that says n.
+        Whether it needs brackets and n; else it is "VALUE UNIT, 95 % interval LOW to HIGH", within another one.
     """
-    digits = digits_of(found)
-    value = " ".join(filter(None, (number(found["mean"], digits, sign), unit)))
-    if found["low"] is None:
+    digits = digits_of(comparison)
+    value = " ".join(filter(None, (number(comparison["mean"], digits, sign), unit)))
+    if comparison["low"] is None:
         how = "one value, so no interval"
     else:
-        low, high = (number(found[end], digits, sign) for end in ("low", "high"))
+        low, high = (number(comparison[end], digits, sign) for end in ("low", "high"))
         how = f"{100 * CONFIDENCE_LEVEL:g} % interval {low} to {high}"
     if not alone:
-        return f"{value}, {how}" if found["low"] is not None else value
-    return f"{value} ({how}, n = {counted(found['n'], found['unit'])}{beside})"
+        return f"{value}, {how}" if comparison["low"] is not None else value
+    return f"{value} ({how}, n = {count_text(comparison['n'], comparison['unit'])}{beside})"
 
 
-def counted(n: int, unit: str) -> str:
+def count_text(n: int, unit: str) -> str:
     """Return "3 seeds", "1 model"."""
     return f"{n} {unit}" + ("" if n == 1 else "s")
 
 
 def time_share(scope: Scope) -> tuple[dict[str, Any], str]:
-    """Return the estimate of t_arm / t_std with what n counts, the probe counted in, and how it was taken."""
+    """Return the estimate of t_arm / t_std, probe included, with the unit of n, and how the time was measured."""
     share, how = relative_time(scope.measures(scope.arm))
     turns = how == IN_TURNS
     speedup = scope.of(arms.TURNS_WITH_PROBE if turns else arms.WALL_CLOCK_WITH_PROBE)
@@ -172,8 +175,8 @@ def time_share(scope: Scope) -> tuple[dict[str, Any], str]:
 def telling_extras(scope: Scope) -> dict[str, dict[str, Any]]:
     """Return an arm's tests on the benchmarks whose base is above the floor: of one model, or over those models.
 
-    Over models only where at least :data:`FEWEST_MODELS` are above it, each one's mean as one value. They answered the
-    same questions, so that what drawing these could move is not averaged out.
+    Over models only where at least :data:`FEWEST_MODELS` are above it, each one's mean as one value. They all answered
+    the same questions, so averaging over models does not reduce the error of drawing questions.
     """
     tests: dict[str, list[dict[str, Any]]] = {}
     for model in scope.models:
@@ -185,9 +188,9 @@ def telling_extras(scope: Scope) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "base_above_floor": True,
-            "difference": {**estimate(test["difference"]["mean"] for test in own), "unit": "model"},
-            "sampling_half_width_pp": sum(test["sampling_half_width_pp"] for test in own) / len(own),
+            "difference": {**estimate(test["difference"]["mean"] for test in of_models), "unit": "model"},
+            "sampling_half_width_pp": sum(test["sampling_half_width_pp"] for test in of_models) / len(of_models),
         }
-        for name, own in tests.items()
-        if len(own) >= FEWEST_MODELS
+        for name, of_models in tests.items()
+        if len(of_models) >= FEWEST_MODELS
     }

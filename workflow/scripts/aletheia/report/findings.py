@@ -1,6 +1,6 @@
-"""What a study found, in six sentences written from its numbers: FINDINGS.md.
+"""The findings of a study, in six sentences written from its numbers: FINDINGS.md.
 
-A sentence says no more than its interval allows, and where something was not measured it says so.
+Each sentence claims only what its interval supports, and says so where something was not measured.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.finding_scopes import (
     Scope,
+    estimate_text,
     first_with,
     main_scopes,
     matched_scopes,
-    said,
     telling_extras,
     time_share,
 )
 from aletheia.report.open_questions import open_questions
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
-_NAMED = 4  # as many controls are named one by one; of more, the two ends
+_MAX_NAMED = 4  # controls that are named; of more than these, the lowest and the highest
 _MARGIN = f"±{verdicts.MARGIN_NATS:g} nats"
 _NO_PAIR = "No seed has both std and another arm, so there is nothing to compare."
 
@@ -32,8 +32,8 @@ _NO_PAIR = "No seed has both std and another arm, so there is nothing to compare
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """Return six sentences (each may be several): speed, loss, time to a loss, choices of layers, forgetting, the rest.
 
-    Each begins with whose numbers it says: over the headline models where at least three have the arm, else of the
-    first of them; of the first campaign in which it was measured.
+    Each begins with its scope: all headline models where at least three have the arm, else the first of them; in the
+    first campaign that measured it.
 
     Parameters
     ----------
@@ -50,15 +50,16 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         return []
     speed = first_with(scopes, lambda scope: scope.has(arms.TURNS) or scope.has(arms.WALL_CLOCK))
     loss = first_with(scopes, lambda scope: scope.has(arms.LOSS))
-    timed = first_with(scopes, lambda scope: scope.has(RATIO))
+    time_to_loss = first_with(scopes, lambda scope: scope.has(RATIO))
     controlled = first_with(scopes, Scope.controls)
-    kept = first_with(scopes, lambda scope: scope.has(arms.RETENTION_LOSS) or telling_extras(scope))
+    forgetting = first_with(scopes, lambda scope: scope.has(arms.RETENTION_LOSS) or telling_extras(scope))
     return [
         f"**Speed** ({speed.name}). {_speed(speed)}",
         f"**Loss at equal steps** ({loss.name}). {_loss(loss)}",
-        f"**Loss at equal time** ({timed.name}). {_time_to_loss(timed)} {_matched(summary, timed)}",
+        f"**Loss at equal time** ({time_to_loss.name}). {_time_to_loss(time_to_loss)} "
+        f"{_equal_compute(summary, time_to_loss)}",
         f"**Against other choices of layers** ({controlled.name}). {_controls(controlled)}",
-        f"**Forgetting** ({kept.name}). {_forgetting(kept)}",
+        f"**Forgetting** ({forgetting.name}). {_forgetting(forgetting)}",
         f"**What cannot be told.** {open_questions(summary, scopes)}",
     ]
 
@@ -70,22 +71,23 @@ def findings_text(summary: Mapping[str, Any]) -> str:
 
 
 def _speed(scope: Scope) -> str:
-    """Return the speed in turns with std against itself beside, else by the wall clock; then with the probe counted."""
+    """Return the sentence on speed: in turns, beside std against itself, or by the wall clock; then with the probe."""
     turns, arm = scope.has(arms.TURNS), scope.arm
     names = (arms.TURNS, arms.TURNS_WITH_PROBE) if turns else (arms.WALL_CLOCK, arms.WALL_CLOCK_WITH_PROBE)
-    found, probed = (scope.of(name) for name in names)
+    speedup, with_probe = (scope.of(name) for name in names)
     failed = "" if turns or scope.of(arms.TURNS) is None else " (no measurement in turns ended well)"
-    if found is None or found["mean"] is None:
+    if speedup is None or speedup["mean"] is None:
         return f"No pair of {arm} and std has times that can be compared{failed}."
-    same = scope.of(arms.SAME_ARM, BASELINE) if turns else None
+    same = scope.of(arms.SAME_ARM, STD) if turns else None
     how = "In turns" if turns else f"By the wall clock{failed}"
-    parts = [f"{how} {_faster(arm, verdicts.speed(found, same))}: speedup {said(found, '%')}"]
+    parts = [f"{how} {_faster(arm, verdicts.speed(speedup, same))}: speedup {estimate_text(speedup, '%')}"]
     if same is not None and same["mean"] is not None:
-        parts.append(f"std against itself {said(same, '%')}")
+        parts.append(f"std against itself {estimate_text(same, '%')}")
     if scope.has("probe_share_percent") and scope.of("probe_share_percent")["mean"]:
-        parts.append(f"with the probe counted {_faster(arm, verdicts.speed(probed, same))}: {said(probed, '%')}")
+        verdict = verdicts.speed(with_probe, same)
+        parts.append(f"with the probe counted {_faster(arm, verdict)}: {estimate_text(with_probe, '%')}")
     if turns and scope.has(arms.WALL_CLOCK):
-        parts.append(f"by the wall clock of its runs {said(scope.of(arms.WALL_CLOCK), '%')}")
+        parts.append(f"by the wall clock of its runs {estimate_text(scope.of(arms.WALL_CLOCK), '%')}")
     return "; ".join(parts) + "."
 
 
@@ -108,42 +110,44 @@ _ENDS = {
 
 
 def _loss(scope: Scope) -> str:
-    found, arm = scope.of(arms.LOSS), scope.arm
-    if found is None or found["mean"] is None:
+    difference, arm = scope.of(arms.LOSS), scope.arm
+    if difference is None or difference["mean"] is None:
         return f"No pair of {arm} and std has a held-out loss."
     steps = scope.of("steps_ratio")
     if (steps["mean"], steps["sd"] or 0) != (1, 0):
         return f"{arm} took other numbers of steps than std, so nothing is said at equal steps."
-    return f"After equal steps {_ended(arm, found)}: {_loss_difference(arm, found)}. The margin is {_MARGIN}."
+    sentence = f"After equal steps {_final_loss(arm, difference)}: {_loss_difference(arm, difference)}."
+    return f"{sentence} The margin is {_MARGIN}."
 
 
-def _ended(arm: str, found: Mapping[str, Any]) -> str:
-    verdict = _ENDS.get(verdicts.loss({"difference": found}))
+def _final_loss(arm: str, difference: Mapping[str, Any]) -> str:
+    verdict = _ENDS.get(verdicts.loss({"difference": difference}))
     return f"{arm} ends {verdict}" if verdict else f"it cannot be told whether {arm} ends better or worse than std"
 
 
-def _loss_difference(arm: str, found: Mapping[str, Any]) -> str:
-    """Return arm − std in nats, and as what it makes of the perplexity, 100·(e^d − 1) %."""
-    percent = {end: None if found[end] is None else 100 * math.expm1(found[end]) for end in ("mean", "low", "high")}
-    change = said({**found, **percent}, "%", sign="+", alone=False)
-    return f"held-out loss, {arm} − std, {said(found, 'nats', sign='+', beside=f'; perplexity {change}')}"
+def _loss_difference(arm: str, difference: Mapping[str, Any]) -> str:
+    """Return arm − std in nats, and as the change of perplexity, 100·(e^d − 1) %."""
+    nats = {end: difference[end] for end in ("mean", "low", "high")}
+    percent = {end: None if d is None else 100 * math.expm1(d) for end, d in nats.items()}
+    change = estimate_text({**difference, **percent}, "%", sign="+", alone=False)
+    return f"held-out loss, {arm} − std, {estimate_text(difference, 'nats', sign='+', beside=f'; perplexity {change}')}"
 
 
 def _time_to_loss(scope: Scope) -> str:
-    """Return when the arm reached the loss that std ends at, and in how many seeds it never did."""
-    found, arm = scope.of(RATIO), scope.arm
-    if found is None:
+    """Return the sentence on the time in which the arm reached std's final loss, and the seeds in which it did not."""
+    ratio, arm = scope.of(RATIO), scope.arm
+    if ratio is None:
         return (
             "The time to the loss that std ends at is not known: no losses were taken on the way, or no std run has "
             "comparable times."
         )
-    own = scope.by_model(RATIO)
-    planned = f"{sum(measures[RATIO]['planned'] for measures in own)} planned seeds"
-    # Pairs without comparable times have no value either, and nobody knows when these reached it.
-    never = sum(measures[RATIO]["lost"] - measures[arms.WALL_CLOCK_WITH_PROBE]["lost"] for measures in own)
-    if found["mean"] is None:
+    of_models = scope.by_model(RATIO)
+    planned = f"{sum(measures[RATIO]['planned'] for measures in of_models)} planned seeds"
+    # Pairs without comparable times have no value either, but they may have reached the loss.
+    never = sum(measures[RATIO]["lost"] - measures[arms.WALL_CLOCK_WITH_PROBE]["lost"] for measures in of_models)
+    if ratio["mean"] is None:
         return f"{arm} reached the loss that std ends at in none of {planned}, as far as losses were taken on the way."
-    where = verdicts.position(verdicts.from_one(found), verdicts.MARGIN_TIME)
+    where = verdicts.position(verdicts.from_one(ratio), verdicts.MARGIN_TIME)
     when = {
         **dict.fromkeys(("below", "negative"), "sooner than std"),
         **dict.fromkeys(("above", "positive"), "later than std"),
@@ -152,33 +156,33 @@ def _time_to_loss(scope: Scope) -> str:
     when = when or "but it cannot be told whether sooner or later than std"
     reached = f"{arm} reached the loss that std ends at, {when}"
     missed = f"in {never} of {planned} it never did" + (" (not in the mean)" if never else "")
-    share = said(found, "of the time of std", beside="; geometric mean")
+    share = estimate_text(ratio, "of the time of std", beside="; geometric mean")
     return f"{reached}: after {share}, probe counted, by the wall clock; {missed}."
 
 
-def _matched(summary: Mapping[str, Any], beside: Scope) -> str:
-    """Return what the compute-matched arm's loss is, where its time is known to match std's."""
+def _equal_compute(summary: Mapping[str, Any], beside: Scope) -> str:
+    """Return the sentence on the compute-matched arm's loss, where its time is known to match std's."""
     scopes = matched_scopes(summary)
     if not scopes:
         return "No arm was matched in compute."
     scope = first_with(scopes, lambda scope: scope.has(arms.LOSS))
-    arm, found, (share, how) = scope.arm, scope.of(arms.LOSS), time_share(scope)
+    arm, difference, (share, how) = scope.arm, scope.of(arms.LOSS), time_share(scope)
     of = arm if scope.name == beside.name else f"{arm} ({scope.name})"
-    if found["mean"] is None or share["mean"] is None:
+    if difference["mean"] is None or share["mean"] is None:
         return f"Of {of}, the compute-matched arm, no pair has both a loss and a time."
-    took = f"The compute-matched arm {of} took {said(share, 'of the time of std')}, {how}"
+    took = f"The compute-matched arm {of} took {estimate_text(share, 'of the time of std')}, {how}"
     verdict = verdicts.time(share)
     if verdict == "matched":
-        return f"{took}, which matches: {_ended(arm, found)}, {_loss_difference(arm, found)}."
-    known = "is not known to match" if verdict.startswith("cannot") else f"does not match ({verdict})"
-    return f"{took}: compute {known}, so its loss says nothing at equal compute."
+        return f"{took}, which matches: {_final_loss(arm, difference)}, {_loss_difference(arm, difference)}."
+    reason = "is not known to match" if verdict.startswith("cannot") else f"does not match ({verdict})"
+    return f"{took}: compute {reason}, so its loss says nothing at equal compute."
 
 
 def _controls(scope: Scope) -> str:
-    """Return the arm against those that choose their layers otherwise."""
+    """Return the sentence on the arm against arms with other choices of layers."""
     arm, controls = scope.arm, scope.controls()
-    known = {name: found for name, found in controls.items() if found[arms.LOSS]["mean"] is not None}
-    if not known:
+    with_loss = {name: each for name, each in controls.items() if each[arms.LOSS]["mean"] is not None}
+    if not with_loss:
         if controls:
             return (
                 f"No seed has a loss of {arm} and of another choice of layers, so what its own is worth is not known."
@@ -187,18 +191,18 @@ def _controls(scope: Scope) -> str:
             "No other arm trains some of the layers for as many steps (random, last, …), so what the selection of "
             f"{arm} is worth is not known."
         )
-    words = {name: _against(found[arms.LOSS]) for name, found in known.items()}
+    words = {name: _against(each[arms.LOSS]) for name, each in with_loss.items()}
     answers = [
-        f"{word} {_listed([n for n, w in words.items() if w == word])}" for word in dict.fromkeys(words.values())
+        f"{word} {_list_names([n for n, w in words.items() if w == word])}" for word in dict.fromkeys(words.values())
     ]
-    ends = sorted(known, key=lambda name: known[name][arms.LOSS]["mean"])
-    few = len(known) <= _NAMED
-    details = "; ".join(_against_one(name, known[name]) for name in (known if few else (ends[0], ends[-1])))
+    ends = sorted(with_loss, key=lambda name: with_loss[name][arms.LOSS]["mean"])
+    few = len(with_loss) <= _MAX_NAMED
+    details = "; ".join(_against_one(name, with_loss[name]) for name in (with_loss if few else (ends[0], ends[-1])))
     return f"{arm} {', '.join(answers)}. Difference of {arm}: {'' if few else 'from the lowest, '}{details}."
 
 
-def _against(found: Mapping[str, Any]) -> str:
-    where = verdicts.position(found, verdicts.MARGIN_NATS)
+def _against(difference: Mapping[str, Any]) -> str:
+    where = verdicts.position(difference, verdicts.MARGIN_NATS)
     if where == "inside":
         return f"has an equal loss, within {_MARGIN}, to"
     if where in ("below", "negative"):
@@ -206,45 +210,49 @@ def _against(found: Mapping[str, Any]) -> str:
     return "has a higher loss than" if where in ("above", "positive") else "is not told apart in loss from"
 
 
-def _against_one(name: str, found: Mapping[str, Any]) -> str:
-    speed, how = found.get(arms.TURNS_WITH_PROBE), "in turns"
+def _against_one(name: str, measures: Mapping[str, Any]) -> str:
+    speed, how = measures.get(arms.TURNS_WITH_PROBE), "in turns"
     if speed is None:
-        speed, how = found[arms.WALL_CLOCK_WITH_PROBE], "by the wall clock"
-    time = "no comparable times" if speed["mean"] is None else f"speedup {said(speed, '%')} {how}, probe counted"
-    return f"{name} {said(found[arms.LOSS], 'nats', sign='+')}, {time}"
+        speed, how = measures[arms.WALL_CLOCK_WITH_PROBE], "by the wall clock"
+    time = "no comparable times"
+    if speed["mean"] is not None:
+        time = f"speedup {estimate_text(speed, '%')} {how}, probe counted"
+    return f"{name} {estimate_text(measures[arms.LOSS], 'nats', sign='+')}, {time}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _list_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def _forgetting(scope: Scope) -> str:
-    """Return what training did to general text; else to the benchmarks that the base model answers above guessing."""
+    """Return the sentence on the loss on general text; without it, on benchmarks where the base is above guessing."""
     arm = scope.arm
     if scope.has(arms.RETENTION_LOSS):
         changed = ""
-        if scope.has(arms.RETENTION_FROM_BASE, BASELINE):
-            base = scope.of(arms.RETENTION_FROM_BASE, BASELINE)
-            changed = f"Training std {_moved(base)} the loss on general text: {said(base, 'nats', sign='+')}. "
-        found = scope.of(arms.RETENTION_LOSS)
+        if scope.has(arms.RETENTION_FROM_BASE, STD):
+            base = scope.of(arms.RETENTION_FROM_BASE, STD)
+            change = estimate_text(base, "nats", sign="+")
+            changed = f"Training std {_direction(base)} the loss on general text: {change}. "
+        difference = scope.of(arms.RETENTION_LOSS)
         where = "There" if changed else "On general text"
-        more = f"{where} {_ended(arm, found)}: {arm} − std {said(found, 'nats', sign='+')}"
+        more = f"{where} {_final_loss(arm, difference)}: {arm} − std {estimate_text(difference, 'nats', sign='+')}"
         return f"{changed}{more}. The margin is {_MARGIN}."
     tests = telling_extras(scope)
     if not tests:
-        asked = {name for model in scope.models for name in model["extra"].get(arm, {})}
-        names = ", ".join(title for name, title in TITLES.items() if name in asked)
-        return "Nothing that could be forgotten was measured" + (f" (base at the floor: {names})." if asked else ".")
+        evaluated = {name for model in scope.models for name in model["extra"].get(arm, {})}
+        names = ", ".join(title for name, title in TITLES.items() if name in evaluated)
+        at_floor = f" (base at the floor: {names})" if evaluated else ""
+        return f"Nothing that could be forgotten was measured{at_floor}."
     of_each = [
-        f"{TITLES[name]} {said(test['difference'], 'points', sign='+')}: {verdicts.forgetting(test)}"
+        f"{TITLES[name]} {estimate_text(test['difference'], 'points', sign='+')}: {verdicts.forgetting(test)}"
         for name, test in tests.items()
     ]
     beyond = f"Change of {arm} beyond that of std (negative is more forgetting)"
     return f"{beyond}: {'; '.join(of_each)}. The margin is ±{verdicts.MARGIN_PP:g} points."
 
 
-def _moved(found: Mapping[str, Any]) -> str:
-    if found["low"] is None or found["low"] <= 0 <= found["high"]:
+def _direction(change: Mapping[str, Any]) -> str:
+    if change["low"] is None or change["low"] <= 0 <= change["high"]:
         return "is not known to have changed"
-    return "raised" if found["low"] > 0 else "lowered"
+    return "raised" if change["low"] > 0 else "lowered"

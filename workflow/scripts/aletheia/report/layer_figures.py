@@ -1,4 +1,4 @@
-"""What the probe says of every layer, drawn: the heat map (figS1) and the mass curves (figS2)."""
+"""Plots of the probe's scores by layer: the heat map (figS1) and the mass curves (figS2)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Style = Mapping[str, Any]
 
 def _profiles(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return each model's ``normalized`` scores [seeds, layers], of the probes that ended well."""
-    well = table[table["status"] == "ok"]
+    ended = table[table["status"] == "ok"]
     return {
-        model: own.pivot(index="seed", columns="layer", values="normalized").to_numpy(float)
-        for model, own in well.groupby("model", sort=False)
+        model: rows.pivot(index="seed", columns="layer", values="normalized").to_numpy(float)
+        for model, rows in ended.groupby("model", sort=False)
     }
 
 
@@ -78,8 +78,8 @@ def mass_curves(table: pd.DataFrame, style: Style) -> Figure:
         axis.axvline(50, color=plot_style.MUTED, linewidth=0.8, linestyle=":")
         axis.plot([0, 100], [0, 100], color=plot_style.FAINT, linewidth=1)
         halves = []
-        for (model, scores), colour in zip(profiles.items(), _cycled(palette, len(profiles)), strict=True):
-            curves = held_curves(scores**power)
+        for (model, scores), colour in zip(profiles.items(), _cycle_colours(palette, len(profiles)), strict=True):
+            curves = gradient_share_curves(scores**power)
             share = np.linspace(0, 100, curves.shape[1])
             axis.plot(share, curves.mean(axis=0), color=colour, linewidth=1.5, label=model)
             axis.fill_between(share, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.2, linewidth=0)
@@ -98,14 +98,14 @@ def mass_curves(table: pd.DataFrame, style: Style) -> Figure:
     return figure
 
 
-def held_curves(scores: np.ndarray) -> np.ndarray:
-    """Return the percentage that the best 0, 1, … L layers hold: [seeds, layers + 1] from [seeds, layers]."""
+def gradient_share_curves(scores: np.ndarray) -> np.ndarray:
+    """Return the percentage of the sum in the best 0, 1, … L layers: [seeds, layers + 1], scores [seeds, layers]."""
     best_first = -np.sort(-scores, axis=1)
     cumulative = np.cumsum(best_first, axis=1)
     return 100 * np.pad(cumulative / cumulative[:, -1:], ((0, 0), (1, 0)))
 
 
-def _cycled(colours: list[Any], count: int) -> list[Any]:
+def _cycle_colours(colours: list[Any], count: int) -> list[Any]:
     return [colours[i % len(colours)] for i in range(count)]
 
 
@@ -113,8 +113,8 @@ def _probes(profiles: Mapping[str, np.ndarray]) -> str:
     """Return "n = 3 probes a model"."""
     counts = {len(scores) for scores in profiles.values()}
     low, high = min(counts), max(counts)
-    counted = f"{low}" if low == high else f"{low} to {high}"
-    return f"n = {counted} probe{'' if high == 1 else 's'} a model, one a seed"
+    number_of = f"{low}" if low == high else f"{low} to {high}"
+    return f"n = {number_of} probe{'' if high == 1 else 's'} a model, one a seed"
 
 
 FIGURES = {"figS1": heat_map, "figS2": mass_curves}

@@ -22,11 +22,11 @@ ROW_INCHES = 0.34  # one row of a dot plot
 HEAD_INCHES, FOOT_INCHES = 0.62, 0.66
 TITLE_INCHES = 0.2  # more, where each panel has a title
 LINE_INCHES = 0.14  # a line of small print
-LINE_LENGTH = 122  # its characters, at the width and the font size of STYLE
+LINE_LENGTH = 122  # characters of such a line, at the width and the font size of STYLE
 EM = 0.6  # DejaVu's mean advance, of the font size
-SMALLEST = 6.0  # points that can be read
-NO_WIDTH = 1e-9  # a narrower interval is one of equal values, and what is left of its width rounding
-# What a file says of its making would differ from one save to the next.
+SMALLEST_POINTS = 6.0  # font size that can still be read
+NO_WIDTH = 1e-9  # relative; a narrower interval is of equal values, and its width is rounding
+# Metadata that would differ from one save to the next.
 _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None},
     "svg": {"Date": None},
@@ -103,7 +103,7 @@ def canvas(
     """
     head = HEAD_INCHES + (TITLE_INCHES if titled else 0.0)
     width, height = style["width_inches"], head + FOOT_INCHES + max(rows, 2.0) * ROW_INCHES
-    # Without pyplot: no window system, and nothing keeps the figure after its use.
+    # Not by pyplot, which needs a window system and keeps figures after their use.
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(1, panels, sharey=True, squeeze=False)
     figure.subplots_adjust(top=1 - head / height, bottom=FOOT_INCHES / height, right=0.97, wspace=0.12)
@@ -116,7 +116,7 @@ def canvas(
 
 
 def caption(figure: Figure, title: str, subtitle: str, note: str) -> None:
-    """Write the title and what is shown above the axes, and how to read the marks below them."""
+    """Write title and subtitle above the axes, and the small print on the marks below them."""
     height = figure.get_figheight()
     size = mpl.rcParams["font.size"]
     figure.text(0.012, 1 - 0.08 / height, title, fontsize=size + 2, fontweight="bold", va="top")
@@ -125,7 +125,7 @@ def caption(figure: Figure, title: str, subtitle: str, note: str) -> None:
 
 
 def fit_note(figure: Figure, note: str) -> str:
-    """Return the small print in lines that fit the figure, and give it the room that these take."""
+    """Return the small print in lines that fit the figure, and make room for them."""
     size, wide = (
         (mpl.rcParams["font.size"] - 2) / (STYLE["font_size"] - 2),
         figure.get_figwidth() / STYLE["width_inches"],
@@ -137,7 +137,7 @@ def fit_note(figure: Figure, note: str) -> str:
 
 
 def fit_labels(figure: Figure, axes: Sequence[Axes], labels: Sequence[str]) -> None:
-    """Give the row labels the room that the longest of them takes."""
+    """Write the row labels, and make room for the longest of them."""
     size = mpl.rcParams["ytick.labelsize"]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     # The rest is padding.
@@ -173,15 +173,15 @@ def name_panels(axes: Sequence[Axes], titles: Sequence[tuple[str, str]], labels:
 
 
 def _fitting_size(texts: Iterable[str], inches: float, size: float) -> float:
-    """Return the font size, at most ``size`` and at least :data:`SMALLEST`, in which every line takes ``inches``."""
+    """Return the largest font size from :data:`SMALLEST_POINTS` to ``size`` in which every line takes ``inches``."""
     longest = max(len(line) for text in texts for line in text.split("\n"))
-    return min(size, max(SMALLEST, inches * 72 / (EM * longest)))
+    return min(size, max(SMALLEST_POINTS, inches * 72 / (EM * longest)))
 
 
 def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled: bool = True, shape: str = "o") -> None:
-    """Draw a mean and its interval at height ``y``; nothing where there is no mean.
+    """Plot a mean and its interval at height ``y``; nothing where there is no mean.
 
-    An interval without width is an upright cap that stands out of the mean's mark, so that it is no missing one.
+    An interval without width is shown as an upright cap longer than the mark, so that it does not look missing.
     """
     if value["mean"] is None:
         return
@@ -210,7 +210,7 @@ def mark(axis: Axes, value: Mapping[str, Any], y: float, colour: Any, *, filled:
 
 
 def has_no_width(value: Mapping[str, Any]) -> bool:
-    """Tell whether an interval is that of equal values; False where there is none."""
+    """Tell whether an interval has no width, as that of equal values; False where there is no interval."""
     return value["low"] is not None and value["high"] - value["low"] <= NO_WIDTH * max(1.0, abs(value["mean"]))
 
 
@@ -223,19 +223,19 @@ def flag(axis: Axes, value: Mapping[str, Any], y: float, text: str) -> None:
 
 
 def ticks(axis: Axes, values: Iterable[float], y: float, colour: Any, *, shape: str = "|") -> None:
-    """Draw the single values as ticks across their mean's interval, or in another shape."""
+    """Plot single values as ticks across the interval of their mean, or in another shape."""
     values = list(values)
     axis.plot(values, [y] * len(values), shape, color=colour, markersize=6, markeredgewidth=0.9, zorder=3)
 
 
 def band(axis: Axes, value: Mapping[str, Any], y: float) -> None:
-    """Draw an interval as a grey band of one row around height ``y``; nothing where there is none."""
+    """Plot an interval as a grey band of one row around height ``y``; nothing where there is none."""
     if value["low"] is not None:
         axis.barh(y, value["high"] - value["low"], 0.86, value["low"], color=BAND, linewidth=0, zorder=0)
 
 
 def zero_line(axis: Axes) -> None:
-    """Draw the line of no difference."""
+    """Plot the line of no difference."""
     axis.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
 
 
@@ -262,7 +262,7 @@ def key(figure: Figure, entries: Mapping[str, tuple[Any, bool]]) -> None:
 
 
 def empty(style: Mapping[str, Any], title: str, reason: str) -> Figure:
-    """Return a figure that says why there is nothing to draw."""
+    """Return a figure with the reason why there is nothing to plot."""
     figure, axes = canvas(style, 2)
     axes[0].set_axis_off()
     axes[0].text(0.5, 0.5, reason, ha="center", va="center", color=MUTED, transform=axes[0].transAxes)

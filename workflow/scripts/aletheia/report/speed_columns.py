@@ -1,4 +1,4 @@
-"""What table 2 says beside the speedup: what an arm costs, and where speed is taken in turns what stands beside it."""
+"""Further columns of table 2: parameters, memory and the probe's share; where timed in turns, the wall clock too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COSTS = ("Faster", "Trained parameters, std → ale", "Peak memory, ale / std", 
 
 
 def costs_of(model: dict[str, Any]) -> dict[str, Any]:
-    """Return what else sets the arms of a model apart: pairs won, trained parameters, memory, the probe's share."""
+    """Return further differences of a model's arms: faster pairs, trained parameters, memory, the probe's share."""
     std, ale = (model["arms"][arm] for arm in ("std", "ale"))
     memory = [arm["peak_memory_bytes"]["mean"] for arm in (std, ale)]
     probe, whole = ale["probe_seconds"]["mean"], ale["total_seconds"]["mean"]
@@ -40,7 +40,7 @@ def costs_display(costs: dict[str, Any]) -> dict[str, str]:
 
 
 def turns_numbers(block: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns beside a speedup from turns; none beside one of the wall clock."""
+    """Return the further columns of a speedup from turns; none for one by the wall clock."""
     if "turns" not in block:
         return {}
     turns = block["turns"]
@@ -49,7 +49,7 @@ def turns_numbers(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def turns_note(speeds: Sequence[dict[str, Any]]) -> str:
-    """Return how to read speedups from turns; nothing where there are none."""
+    """Return the note on speedups from turns; empty where there are none."""
     blocks = [speed["turns"] for speed in speeds if "turns" in speed]
     if not blocks:
         return ""

@@ -35,8 +35,8 @@ def number(value: float | None, digits: int, sign: str = "") -> str:
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
 
 
-def flagged(text: str, at_floor: bool) -> str:
-    """Return a score or a difference of scores with the mark of the floor; what is missing has none."""
+def mark_floor(text: str, at_floor: bool) -> str:
+    """Return a score or a difference of scores, with the mark of the floor where it is flagged and not missing."""
     return text + FLOOR if at_floor and text != DASH else text
 
 
@@ -110,7 +110,7 @@ _TEX = {
 
 
 def tex_text(text: str) -> str:
-    """Return ``text`` with every character that LaTeX reads otherwise replaced."""
+    """Return ``text`` with LaTeX's special characters escaped."""
     return "".join(_TEX.get(character, character) for character in text)
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.frontier import IN_TURNS
-from aletheia.analysis.pairs import MATCHED, SELECTED
+from aletheia.analysis.pairs import ALE, CM
 from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.summary import SPEEDS
-from aletheia.provenance.machine_load import RULE
+from aletheia.provenance.machine_load import BUSY_RULE
 from aletheia.report.speed_columns import COSTS, SAME, WALL_CLOCK, costs_display, costs_of, turns_note, turns_numbers
 from aletheia.report.table_text import (
     DASH,
@@ -23,15 +23,15 @@ from aletheia.report.table_text import (
     MARK,
     Table,
     bounds,
-    flagged,
     interval,
+    mark_floor,
     mean_sd,
     number,
     p_value,
 )
-from aletheia.study.arms import BASELINE
+from aletheia.study.arms import STD
 
-STATED = "Mean ± sample SD over n seeds."
+SPREAD_NOTE = "Mean ± sample SD over n seeds."
 BUSY = "Pairs on a busy machine"
 OUTSIDE = f"{MARK} shown, but no part of the headline."
 Published = dict[int, dict[str, dict[str, Any]]]
@@ -54,7 +54,7 @@ def _label(model: dict[str, Any]) -> str:
 
 
 def _table(index: int, title: str, note: str, numbers: list[dict], display: list[dict]) -> Table:
-    """Return the table without display columns that would say nothing in this study."""
+    """Return the table without the display columns that are empty or constant in this study."""
     shown = pd.DataFrame(display)
     if "Campaign" in shown and shown["Campaign"].nunique() == 1:
         shown = shown.drop(columns="Campaign")
@@ -80,7 +80,7 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
     for row in by_model.values():
         model, paper = row["model"], published[1].get(model_key(row["model"]["model"]), {})
         facts = {"parameters": model["parameters"], "layers_total": model["layers_total"]}
-        facts["trainable_parameters_std"] = model["arms"].get(BASELINE, {}).get("trainable_parameters")
+        facts["trainable_parameters_std"] = model["arms"].get(STD, {}).get("trainable_parameters")
         numbers.append(
             {"model": model["model"], "family": model["family"], **facts, "headline": model["headline"]}
             | {"campaigns": " ".join(row["campaigns"]), "rows": row["runs"], "rows_ok": row["ok"]}
@@ -133,7 +133,7 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
             shown = _speed_display(overall, overall["test"]["p"], DASH, paper)
             display.append(head | shown | dict.fromkeys(COSTS, DASH) | {"Faster": wins, BUSY: DASH})
     note = (
-        f"{STATED} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
+        f"{SPREAD_NOTE} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
         "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
         "headline models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. "
         "Faster: in how many of the planned pairs ale took less time; one that failed is none. Peak memory, and the "
@@ -143,7 +143,7 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
     )
     note += turns_note([model["speed"] for _, model in _models(summary, "speed") if model["speed"]])
     if any(model["speed"] and model["speed"]["busy"] for _, model in _models(summary, "speed")):
-        note = f"{note} {BUSY}: {RULE}. Such pairs count; `make audit` says how to time them again."
+        note = f"{note} {BUSY}: {BUSY_RULE}. Such pairs count; `make audit` says how to time them again."
     return _table(2, "Training speedup of Aletheia against standard LoRA.", note, numbers, display)
 
 
@@ -204,32 +204,32 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         paper = published[3].get(model_key(model["model"]), {})
         scores = {arm: model["arms"].get(arm, {}).get("benchmarks", {}).get("mmlu") for arm in ("std", "ale")}
         base = next((s["base"] for s in scores.values() if s and s["base"] is not None), None)
-        asked = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
-        test = model["extra"].get(SELECTED, {}).get("mmlu")
+        questions = next((s["questions"] for s in scores.values() if s and s["questions"]), None)
+        test = model["extra"].get(ALE, {}).get("mmlu")
         extra = test["difference"] if test else estimate([])
         row = {"campaign": campaign["name"], "model": model["model"], "base_percent": base and 100 * base}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
         of_base = any(score["base_flagged"] for score in scores.values() if score)
-        shown["Base (%)"] = flagged(number(base and 100 * base, 1), of_base)
+        shown["Base (%)"] = mark_floor(number(base and 100 * base, 1), of_base)
         for arm, score in scores.items():
             mean = score["score"]["mean"] if score else None
             percent = None if mean is None else 100 * mean
             delta = score["delta"] if score else estimate([])
             row |= {f"{arm}_percent": percent, **_flat(f"{arm}_delta_pp", delta)}
             shown |= {
-                f"{arm.title()} (%)": flagged(number(percent, 1), bool(score and score["flagged"])),
-                f"{arm.title()} Δ (pp)": flagged(mean_sd(delta, 1, "+"), bool(score and score["flagged"])),
+                f"{arm.title()} (%)": mark_floor(number(percent, 1), bool(score and score["flagged"])),
+                f"{arm.title()} Δ (pp)": mark_floor(mean_sd(delta, 1, "+"), bool(score and score["flagged"])),
             }
         tested = {"p_value": test["p"] if test else None, "p_holm": test["p_holm"] if test else None}
         numbers.append(
             row
-            | {**_flat("extra_pp", extra), **tested, "questions": asked, "flagged": test and test["flagged"]}
+            | {**_flat("extra_pp", extra), **tested, "questions": questions, "flagged": test and test["flagged"]}
             | {f"published_{k}": paper.get(k) for k in ("std_delta_pp", "ale_delta_pp", "extra_pp")}
         )
-        marked = flagged(interval(extra, 1, "+"), bool(test and test["flagged"]))
+        marked = mark_floor(interval(extra, 1, "+"), bool(test and test["flagged"]))
         shown |= {"Extra (pp) [95 % interval]": marked, "Seeds": str(extra["n"])}
         display.append(
-            shown | {"Questions": number(asked, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
+            shown | {"Questions": number(questions, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
         )
     note = (
         "Δ = fine-tuned − base (mean ± sample SD over the seeds); extra = ale Δ − std Δ, paired by seed; a "
@@ -242,20 +242,20 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
     """Return table 4: the extra (ale − std) on each question benchmark."""
     numbers, display = [], []
     models = list(_models(summary, "downstream"))
-    asked = questions_shown(name for _, model in models for name in model["extra"].get(SELECTED, {}))
+    benchmarks = questions_shown(name for _, model in models for name in model["extra"].get(ALE, {}))
     for campaign, model in models:
         paper = published[4].get(model_key(model["model"]), {})
         row = {"campaign": campaign["name"], "model": model["model"]}
         shown = {"Campaign": campaign["name"], "Model": _label(model)}
-        for name in asked:
-            test = model["extra"].get(SELECTED, {}).get(name)
+        for name in benchmarks:
+            test = model["extra"].get(ALE, {}).get(name)
             extra = test["difference"] if test else estimate([])
             row |= _flat(f"{name}_extra_pp", extra)
             row |= {f"{name}_p_value": test and test["p"], f"{name}_p_holm": test and test["p_holm"]}
             row |= {f"{name}_{part}": test and test[part] for part in ("questions", "flagged")}
             row[f"published_{name}_extra_pp"] = paper.get(f"{name}_extra_pp")
             seeds = f" (n = {extra['n']})" if extra["n"] else ""
-            shown[f"Δ{TITLES[name]} (pp)"] = flagged(interval(extra, 2, "+"), bool(test and test["flagged"])) + seeds
+            shown[f"Δ{TITLES[name]} (pp)"] = mark_floor(interval(extra, 2, "+"), bool(test and test["flagged"])) + seeds
             shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
         numbers.append(row)
         display.append(shown)
@@ -269,13 +269,13 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
     for campaign, model in _models(summary, "compute_matched"):
         for arm, cm in model["compute_matched"].items():
             extra = model["extra"].get(arm, {})
-            paper = published[5].get(model_key(model["model"]), {}) if arm == MATCHED else {}
+            paper = published[5].get(model_key(model["model"]), {}) if arm == CM else {}
             numbers.append(
                 _matched_numbers({"campaign": campaign["name"], "model": model["model"]}, arm, cm, extra, paper)
             )
             head = {"Campaign": campaign["name"], "Model": _label(model), "Arm": arm}
             display.append(head | _matched_display(cm, extra, paper))
-    note = f"{STATED} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
+    note = f"{SPREAD_NOTE} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
     return _table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
 
 
@@ -305,13 +305,13 @@ def _matched_display(cm: dict[str, Any], extra: dict[str, Any], paper: dict[str,
         "Wall-clock, cm / std": interval(share, 2) + (" (in turns)" if cm["time_taken"] == IN_TURNS else ""),
         "Compute": verdicts.time(share),
         "Loss": verdicts.matched_loss(test, share),
-        "Benchmarks": flagged(verdicts.downstream(extra), any(own["flagged"] for own in extra.values())),
+        "Benchmarks": mark_floor(verdicts.downstream(extra), any(own["flagged"] for own in extra.values())),
         "Paper: loss, std / cm": losses if paper else DASH,
         "Paper: downstream": paper.get("downstream_match", DASH),
     }
 
 
-# How each table is made; which of them a study has is in reporting.
+# The function of each table; aletheia.study.report_contents says which a study has.
 TABLES = {
     1: models_table,
     2: speed_table,

@@ -1,4 +1,4 @@
-"""How strongly programs can be confined: the command of a bare interpreter, and the rules that it runs under."""
+"""The kinds of sandbox: the command that starts a bare interpreter in each, and its restrictions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 from aletheia.sandbox import restrictions, runner, seccomp, wire_format
 
-# From strong to weak. bubblewrap: namespaces, no file but the interpreter's. landlock: no file but the interpreter's,
-# by the kernel's Landlock. rlimits: reads what its user reads. All have limits and the filter; none can write a file.
+# From strong to weak. bubblewrap: namespaces, only the interpreter's files. landlock: only the interpreter's files, by
+# the kernel's Landlock. rlimits: all files that its user may read. All have limits and the filter, and write no file.
 KINDS = ("bubblewrap", "landlock", "rlimits")
-# Installed packages are no part of the interpreter, and may be the one that holds the solutions. Below /usr/lib, and
-# in the folder of the standard library itself.
+# Installed packages are hidden, since one of them may hold the solutions: folders below /usr/lib, and in the folder of
+# the standard library.
 _PACKAGES = ("py*/site-packages", "py*/dist-packages", "site-packages", "dist-packages")
 # What an interpreter is linked against.
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
-# What the bare interpreter, which finds no package of ours, takes for modules.
+# Modules that the bare interpreter gets as text, since it can import no package of ours.
 _BESIDE = (wire_format, restrictions)
 _LOADING = """\
 import sys, types
@@ -33,7 +33,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 def interpreter() -> list[str]:
     """Return the command of a bare interpreter that runs ``code_runner``: no site packages, no current folder, UTF-8.
 
-    The executable behind a virtual environment is called, since that is what the sandbox binds.
+    It calls the executable behind a virtual environment, which is the one that the sandbox binds.
     """
     texts = {module.__name__: Path(module.__file__).read_text(encoding="utf-8") for module in (*_BESIDE, runner)}
     main = texts.pop(runner.__name__)
@@ -44,20 +44,23 @@ def _executable() -> Path:
     return Path(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))
 
 
-def lacks(kind: str) -> str | None:
-    """Return what a kind of sandbox lacks on this machine; None where it seems to lack nothing."""
+def missing_for(kind: str) -> str | None:
+    """Return what this machine lacks for a kind of sandbox; None where nothing obvious is missing."""
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
         return "bwrap is not installed"
-    if seccomp.computing() is None:
+    if seccomp.compute_filter() is None:
         return "the numbers of this machine's system calls are not known"
     return None
 
 
 def rules(kind: str) -> dict[str, Any]:
-    """Return what the interpreter has to hold itself to, as part of its request; no kind of ``lacks`` may lack."""
+    """Return the restrictions that the interpreter imposes on itself, as part of its request.
+
+    Only for a kind of which :func:`missing_for` reports nothing.
+    """
     readable, listed = _readable() if kind == "landlock" else ([], [])
     return {
-        "filter": seccomp.computing().hex(),
+        "filter": seccomp.compute_filter().hex(),
         # In landlock, root without its capabilities reads no more than another user.
         "must_drop_root": kind != "landlock",
         "readable": [*map(str, readable), *(_DEVICES if readable else ())],
@@ -65,12 +68,12 @@ def rules(kind: str) -> dict[str, Any]:
     }
 
 
-def hide() -> None:
-    """Show this process's memory and descriptors to no other process of its user, from now on.
+def hide_process() -> None:
+    """Make this process's memory and descriptors unreadable to other processes of its user.
 
-    Where programs run as the user of the process that judges them and see it, they would find their test in it.
+    Programs that run as the same user, and see this process, would find their test in its memory.
     """
-    restrictions.undumpable()
+    restrictions.hide_memory()
 
 
 def _shown() -> list[Path]:
@@ -81,15 +84,16 @@ def _shown() -> list[Path]:
 
 
 def _packages(shown: Iterable[Path]) -> set[Path]:
-    """Return the folders of installed packages below folders, each with what it is a link to."""
-    found = {packages for path in shown for pattern in _PACKAGES for packages in path.glob(pattern)}
-    return found | {packages.resolve() for packages in found}
+    """Return the folders of installed packages below folders, and the targets of those that are links."""
+    folders = {packages for path in shown for pattern in _PACKAGES for packages in path.glob(pattern)}
+    return folders | {packages.resolve() for packages in folders}
 
 
 def _readable() -> tuple[list[Path], list[Path]]:
-    """Return what may be read with all below it, and the folders of which only names may be: Landlock only adds.
+    """Return the paths that may be read with everything below them, and the folders that may only be listed.
 
-    No path is a link, since a rule for one would show what it leads to.
+    Landlock can only add rights, so a folder with a hidden part is listed, and its other children are readable. No path
+    is a link, since a rule for a link would make its target readable.
     """
     shown = {path.resolve() for path in _shown()}
     hidden = _packages(shown)
@@ -112,7 +116,7 @@ def command(kind: str, *, information: int | None) -> list[str]:
     kind
         One of ``KINDS``.
     information
-        Descriptor to which bwrap writes the number of its first process; of no use to the other kinds.
+        Descriptor to which bwrap writes the id of its first process; the other kinds ignore it.
     """
     if kind != "bubblewrap":
         return interpreter()
@@ -130,7 +134,7 @@ def command(kind: str, *, information: int | None) -> list[str]:
 
 
 def _files() -> Iterator[str]:
-    """Yield what bwrap shows, read-only: the interpreter and its libraries, four devices, /proc, and an empty /tmp."""
+    """Yield the options for what bwrap shows, read-only: interpreter, libraries, devices, /proc, an empty /tmp."""
     bound: list[Path] = []
     for path in _shown():
         if path.is_symlink() and path.parent == Path("/"):
@@ -146,5 +150,5 @@ def _files() -> Iterator[str]:
             yield from ("--tmpfs", str(packages), "--remount-ro", str(packages))
     for device in _DEVICES:
         yield from ("--dev-bind", device, device)
-    # What is not bound is a file system in memory, and must not be one to write to.
+    # Everything that is not bound is a file system in memory, which must not be writable.
     yield from ("--proc", "/proc", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/tmp")

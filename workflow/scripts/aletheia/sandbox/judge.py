@@ -1,4 +1,4 @@
-"""Run generated programs apart from everything: limits on time, memory, files, processes; no environment.
+"""Run generated programs in a sandbox: limits on time, memory, files, processes; no environment.
 
 With bubblewrap (``bwrap``) a program sees no network, no home, no other process and no file but a read-only
 interpreter. Where it is missing, weaker kinds remain (:mod:`aletheia.sandbox.command`), used only if the setting allows
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from aletheia.errors import UserError
 from aletheia.sandbox import command, runner
-from aletheia.sandbox.process import SandboxError, confined, pipe
+from aletheia.sandbox.process import SandboxError, confined_interpreter, pipe
 
 # Chosen by hand. The slowest canonical solution of HumanEval needs 2 s here; the others a few milliseconds.
 SECONDS = 10.0
@@ -29,11 +29,11 @@ MEMORY_BYTES = 1 << 30
 INTERPRETERS = 2  # of a program: its own and its test's, each with that limit
 # MiB of the process that judges, with its tables; it takes about 100.
 JUDGE_MB = 512
-# One program takes at most 18, while its second interpreter starts; a few are the judge's own.
-DESCRIPTORS = 20
-# What the test's interpreter says when the program's is gone.
+# File descriptors. One program takes at most 18, while its second interpreter starts; a few are the judge's own.
+DESCRIPTORS_PER_PROGRAM = 20
+# The line of the test's interpreter when the program's has ended.
 ENDED = b'{"ended": true}'
-# How an exception's name reads as a verdict; any other is an "error".
+# The verdict by the name of the exception; any other is an "error".
 _BY_ERROR = {
     None: "passed",
     "AssertionError": "wrong",
@@ -61,7 +61,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one program."""
+    """The result of one program."""
 
     verdict: str
     error: str | None
@@ -73,8 +73,8 @@ class Verdict:
         return self.verdict == "passed"
 
 
-def works(kind: str) -> str | None:
-    """Return None where a trial program passes in this kind of sandbox, else why it does not."""
+def why_unusable(kind: str) -> str | None:
+    """Return why a trial program fails in this kind of sandbox; None where it passes."""
     trial = Program("def f():\n    return 1\n", "def check(f):\n    assert f() == 1\n", "f")
     try:
         verdict = run(trial, kind=kind)
@@ -97,7 +97,7 @@ def resolve(weakest: str = "bubblewrap") -> str:
         raise UserError(f"evaluation.humaneval.sandbox: expected one of {', '.join(kinds)}, found {weakest!r}")
     reasons = []
     for kind in kinds[: kinds.index(weakest) + 1]:
-        reason = works(kind)
+        reason = why_unusable(kind)
         if reason is None:
             return kind
         reasons.append(f"{kind}: {reason}")
@@ -126,12 +126,12 @@ def run(program: Program, *, kind: str, seconds: float = SECONDS, memory_bytes: 
     Raises
     ------
     SandboxError
-        When an interpreter did not get so far as to be confined, or could not be ended.
+        When an interpreter could not be confined, or could not be ended.
     """
-    if lacking := command.lacks(kind):
-        raise SandboxError(lacking)
+    if missing := command.missing_for(kind):
+        raise SandboxError(missing)
     if kind == "rlimits":
-        command.hide()
+        command.hide_process()
     try:
         return _run(program, kind=kind, seconds=seconds, memory_bytes=memory_bytes)
     except (OSError, subprocess.TimeoutExpired) as error:  # no process, no descriptor; none of the program's
@@ -144,36 +144,36 @@ def _run(program: Program, *, kind: str, seconds: float, memory_bytes: int) -> V
     test = {"role": "test", "test": program.test, "entry_point": program.entry_point, "helpers": program.helpers}
     with ExitStack() as stack:
         calls, answers = pipe(stack), pipe(stack)
-        tester = stack.enter_context(confined(kind, {**test, **limits}, answers[0], calls[1]))
+        tester = stack.enter_context(confined_interpreter(kind, {**test, **limits}, answers[0], calls[1]))
         # A program starts as soon as it can, and finds its test confined already.
         tester.wait_until_ready()
-        tested = stack.enter_context(confined(kind, {**code, **limits}, calls[0], answers[1]))
+        tested = stack.enter_context(confined_interpreter(kind, {**code, **limits}, calls[0], answers[1]))
         for end in (*calls, *answers):
             end.close()
         tested.wait_until_ready()
         started = time.monotonic()
-        said, late = tester.line(started + seconds)
+        line, late = tester.line(started + seconds)
         elapsed = time.monotonic() - started
-        if said == ENDED:
-            late = elapsed >= seconds  # the processor limit was there first
-            # A moment for bwrap to end after the program, so that the program's own exit status is seen.
+        if line == ENDED:
+            late = elapsed >= seconds  # the processor limit ended it before the wall-clock limit
+            # bwrap ends a moment after the program, with the program's exit status.
             with suppress(subprocess.TimeoutExpired):
                 tested.process.wait(timeout=5)
-    return _verdict(said, late=late, status=tested.process.returncode, seconds=round(elapsed, 3))
+    return _verdict(line, late=late, status=tested.process.returncode, seconds=round(elapsed, 3))
 
 
-def _verdict(said: bytes, *, late: bool, status: int, seconds: float) -> Verdict:
+def _verdict(line: bytes, *, late: bool, status: int, seconds: float) -> Verdict:
     if late:
         return Verdict("timeout", None, seconds)
-    if said != ENDED:
+    if line != ENDED:
         try:
-            error = json.loads(said)["error"]
+            error = json.loads(line)["error"]
         except ValueError:  # the test's interpreter died, of an answer too large for it
             return Verdict("crashed", None, seconds)
         verdict = _BY_ERROR.get(error, "error")
-        # A program can raise an exception of any name.
-        named = error is None or (error.isidentifier() and len(error) <= runner.LONGEST_NAME)
-        return Verdict(verdict, error if named else "Exception", seconds)
+        # A program can raise an exception with any string as its name.
+        plain = error is None or (error.isidentifier() and len(error) <= runner.LONGEST_NAME)
+        return Verdict(verdict, error if plain else "Exception", seconds)
     # No answer: the program left the interpreter by itself, or was killed.
     return Verdict("exit" if status == 0 else "crashed", None, seconds)
 
@@ -181,7 +181,7 @@ def _verdict(said: bytes, *, late: bool, status: int, seconds: float) -> Verdict
 def run_all(
     programs: Iterable[Program], *, kind: str, workers: int | None = None, seconds: float = SECONDS
 ) -> list[Verdict]:
-    """Run many programs, as many at a time as this process may use cores; verdicts in the order given.
+    """Run many programs in parallel, one a usable core by default; verdicts in the order given.
 
     Raises
     ------
@@ -190,15 +190,15 @@ def run_all(
     """
     from aletheia.provenance.machine import usable_cores
 
-    def judged(program: Program) -> Verdict:
+    def judge_one(program: Program) -> Verdict:
         try:
             return run(program, kind=kind, seconds=seconds)
         except SandboxError:
             return run(program, kind=kind, seconds=seconds)
 
     programs: Sequence[Program] = list(programs)
-    with ThreadPoolExecutor(max_workers=at_a_time(workers or usable_cores())) as pool:
-        return list(pool.map(judged, programs))
+    with ThreadPoolExecutor(max_workers=workers_within_limits(workers or usable_cores())) as pool:
+        return list(pool.map(judge_one, programs))
 
 
 def memory_mb(workers: int) -> int:
@@ -206,7 +206,7 @@ def memory_mb(workers: int) -> int:
     return JUDGE_MB + workers * INTERPRETERS * MEMORY_BYTES // 2**20
 
 
-def at_a_time(workers: int) -> int:
-    """Return how many programs can run at a time with the descriptors that this process may open; at least one."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return workers if most == resource.RLIM_INFINITY else max(1, min(workers, most // DESCRIPTORS))
+def workers_within_limits(workers: int) -> int:
+    """Return the number of programs that can run in parallel within the limit on open files; at least one."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return workers if limit == resource.RLIM_INFINITY else max(1, min(workers, limit // DESCRIPTORS_PER_PROGRAM))

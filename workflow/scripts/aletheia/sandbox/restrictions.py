@@ -1,4 +1,4 @@
-"""What an interpreter in the sandbox gives up before it runs a program: its user, files, system calls, and more.
+"""The restrictions that a sandboxed interpreter puts on itself before it runs a program: user, files, system calls.
 
 Standard library only; the bare interpreter gets this file as text.
 """
@@ -12,7 +12,7 @@ import struct
 import sys
 
 NOBODY = 65534
-MOST_FILES = 64
+MAX_OPEN_FILES = 64
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -21,8 +21,8 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445
 _LANDLOCK_RIGHTS, _LANDLOCK_READ_FILE, _LANDLOCK_READ_DIR = (1 << 13) - 1, 1 << 2, 1 << 3
 
 
-def undumpable():
-    """Show this process's memory and descriptors to no other process of its user, from now on."""
+def hide_memory():
+    """Make this process's memory and descriptors unreadable to other processes of its user."""
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
@@ -34,11 +34,11 @@ def _limit(name, value):
         resource.setrlimit(kind, (value, value))
 
 
-def keep_open(*kept):
-    """Close every other descriptor, whatever its number."""
+def close_others(*descriptors):
+    """Close every descriptor but these."""
     for name in os.listdir("/proc/self/fd"):
-        if int(name) not in kept:
-            with contextlib.suppress(OSError):  # the list's own
+        if int(name) not in descriptors:
+            with contextlib.suppress(OSError):  # the one that listdir had open
                 os.close(int(name))
 
 
@@ -75,17 +75,17 @@ def _drop_capabilities(libc):
 
 
 def _read_only(libc, paths, listed):
-    """Let no file be opened but what is below these paths, by Landlock: see landlock(7). It holds for root too.
+    """Refuse by Landlock (landlock(7)), for root too, to open any file outside these paths.
 
-    Of what is below the folders ``listed``, only names can be read.
+    Below the folders ``listed``, only names can be read.
     """
     ruleset = libc.syscall(_LANDLOCK_CREATE_RULESET, struct.pack("=Q", _LANDLOCK_RIGHTS), ctypes.c_size_t(8), 0)
     failed = [ruleset < 0]
     for path in (*paths, *listed):
-        place = os.open(path, os.O_PATH)
+        descriptor = os.open(path, os.O_PATH)
         rights = (_LANDLOCK_READ_DIR if os.path.isdir(path) else 0) | (_LANDLOCK_READ_FILE if path in paths else 0)
-        failed.append(libc.syscall(_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", rights, place), 0))
-        os.close(place)
+        failed.append(libc.syscall(_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", rights, descriptor), 0))
+        os.close(descriptor)
     failed.append(libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
     return failed
@@ -96,25 +96,25 @@ class _Filter(ctypes.Structure):
 
 
 def confine(request):
-    """Give up everything but computing: limits first, then the filter that also refuses to change them."""
+    """Give up all rights but to compute: first set limits, then the filter, which also refuses to change them."""
     _drop_root(required=request["must_drop_root"])
     _limit("RLIMIT_CORE", 0)
     _limit("RLIMIT_CPU", request["cpu_seconds"])
     _limit("RLIMIT_AS", request["memory_bytes"])
     _limit("RLIMIT_FSIZE", 0)
-    _limit("RLIMIT_NOFILE", MOST_FILES)
+    _limit("RLIMIT_NOFILE", MAX_OPEN_FILES)
     _limit("RLIMIT_NPROC", 0)
     libc = ctypes.CDLL(None, use_errno=True)
     failed = [_drop_capabilities(libc)]
-    # Dies with whoever started it; no other process of this user may look into it, which another user takes back.
+    # Die with the parent, and be unreadable to other processes of this user: a change of user has reset the latter.
     failed += [libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)]
     failed.append(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     if request["readable"]:
         failed += _read_only(libc, set(request["readable"]), request["listed"])
     if request["filter"]:
         code = bytes.fromhex(request["filter"])
-        held = ctypes.create_string_buffer(code, len(code))
-        program = _Filter(len(code) // 8, ctypes.addressof(held))
+        buffer = ctypes.create_string_buffer(code, len(code))
+        program = _Filter(len(code) // 8, ctypes.addressof(buffer))
         failed.append(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0))
     if any(failed):
         raise OSError(ctypes.get_errno(), "the kernel refused to confine the program")

@@ -14,7 +14,7 @@ import os
 import sys
 import types
 
-from aletheia.sandbox.restrictions import confine, keep_open, undumpable
+from aletheia.sandbox.restrictions import close_others, confine, hide_memory
 from aletheia.sandbox.wire_format import decode, encode
 
 # Bytes of one message, chosen by hand: the largest of HumanEval's has some ten thousand.
@@ -23,7 +23,7 @@ LONGEST_NAME = 100
 
 
 class Gone(BaseException):
-    """The other interpreter has ended: no exception of a program, and so for no ``except Exception`` of a test."""
+    """The other interpreter has ended; no :class:`Exception`, so that no ``except Exception`` of a test catches it."""
 
 
 def _send(pipe, text):
@@ -63,7 +63,7 @@ def _serve(request, receiving, sending):
         return space[request["entry_point"]]
 
     def answer(work, /, *arguments, **keywords):
-        """Say what came of some work, and return it."""
+        """Call ``work``, send its result or the name of its exception, and return the result."""
         value = None
         try:
             value = work(*arguments, **keywords)
@@ -81,11 +81,11 @@ def _serve(request, receiving, sending):
 
 
 class Raised(Exception):
-    """The program raised what no builtin exception has the name of; the name."""
+    """The program raised an exception that is no builtin one; its argument is the name."""
 
 
-def _raised(name):
-    """Return the builtin exception of a name, as a test may expect it; else one that tells the name."""
+def _exception_named(name):
+    """Return a builtin exception by its name, as a test may expect it; else :class:`Raised` with the name."""
     kind = getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, BaseException):
         with contextlib.suppress(TypeError):  # a few need arguments, and groups have to have some
@@ -105,7 +105,7 @@ def _judge(request, receiving, sending):
             message = _receive(receiving)
             if "raised" not in message:
                 return decode(message["value"])
-            error = _raised(message["raised"])
+            error = _exception_named(message["raised"])
         except Gone:
             gone = True
             raise
@@ -136,14 +136,14 @@ def _judge(request, receiving, sending):
 
 
 def _main():
-    # No other program of this user may look for the test here.
-    undumpable()
+    # Other programs of this user must not read the test from this process.
+    hide_memory()
     request = json.loads(sys.stdin.buffer.read())
     status = request["status"]
-    keep_open(0, 1, 2, request["receiving"], request["sending"], status)
+    close_others(0, 1, 2, request["receiving"], request["sending"], status)
     receiving, sending = os.fdopen(request["receiving"], "rb"), os.fdopen(request["sending"], "wb")
     confine(request)
-    # What it said until now is about the sandbox; what a program prints is not needed, and must fill nothing.
+    # Standard error is for errors of the sandbox, up to here; a program's output is not needed, and must fill no pipe.
     os.dup2(1, 2)
     os.write(status, b"ready\n")
     if request["role"] == "test":

@@ -51,7 +51,7 @@ def _numbers(table: str, column: int) -> dict[str, int]:
     return {entry[0]: int(entry[1 + column]) for entry in entries if entry[1 + column] != "-"}
 
 
-def computing(machine: str | None = None) -> bytes | None:
+def compute_filter(machine: str | None = None) -> bytes | None:
     """Return the filter for a program that computes, and reads files; it can neither make nor change one.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Values as plain data, the only thing that passes between a generated program and its test.
+"""Values as plain data: all that passes between a generated program and its test.
 
 Standard library only; a bare interpreter in the sandbox gets this file as text.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 
 class OtherIterable:
-    """What has items and is none of the plain containers, such as a dictionary's view: equal to nothing but itself."""
+    """An iterable that is no plain container, such as a dictionary's view; equal to itself alone."""
 
     def __init__(self, items):
         self._items = items
@@ -22,7 +22,7 @@ class OtherIterable:
 
 
 def encode(value):  # noqa: PLR0911 — one line a type
-    """Return a value as JSON can hold it; subclasses become their base, and what is no plain data just its kind."""
+    """Return a value as JSON data; instances of subclasses become their base type, other objects the name of theirs."""
     if value is None or isinstance(value, bool | str | float):
         return value
     if isinstance(value, int):

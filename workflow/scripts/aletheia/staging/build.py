@@ -1,4 +1,4 @@
-"""What a staged folder is made of: weights from any model source, rows from any data source."""
+"""Fill a staged folder: weights from any source of models, rows from any source of data."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from aletheia.staging import (
 from aletheia.study.benchmarks import RETENTION
 
 
-def in_sentences(source: dict[str, Any]) -> dict[str, str]:
-    """Return what sentences call a model's source (``named``), and what they advise where its files are wrong."""
+def message_words(source: dict[str, Any]) -> dict[str, str]:
+    """Return what error messages need: a model source's name (``named``), and advice on its files (``remedy``)."""
     if source["type"] == "local":
         mend = "take config.json, tokenizer and weights whole and from one place"
         return {"named": source["path"], "remedy": mend}
@@ -52,7 +52,7 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
     downloads
         Where wheels are kept.
     partial
-        Where a hub download grows: it outlives a killed job, so that 140 GB go on where they stopped.
+        Folder of a hub download in progress: it outlives a killed job, so that 140 GB resume where they stopped.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
     UserError
         When the source is out of reach, or its files do not make a model that can be trained.
     """
-    revision, words = None, in_sentences(source)
+    revision, words = None, message_words(source)
     if source["type"] == "random":
         convert.random_model(source, target)
     elif source["type"] == "local":
@@ -72,7 +72,7 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
     elif source["type"] == "hub":
         check = functools.partial(weights_check.check_ahead, **words)
         revision = hub.hub_snapshot(source, partial, repo_type="model", check=check)
-        # Both before it has the temporary name, under which nothing outlives an error: a quota may show only here.
+        # Flush and check before renaming: an error deletes what has the temporary name, and a quota may fail only here.
         flush(partial)
         weights_check.check_model(partial, **words)
         partial.rename(target)
@@ -130,7 +130,7 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
         except UserError as error:
             if scratch not in str(error):
                 raise
-            # What was fetched is gone with its folder: the file's name says more.
+            # The temporary folder is gone when the user reads this: the file's name alone says more.
             raise UserError(str(error).replace(f"{scratch}{os.sep}", "")) from None
     for note in notes:
         print(f"note: {note.replace(f'{scratch}{os.sep}', '')}", flush=True)
@@ -147,7 +147,7 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
 def _tables(
     entry: dict[str, Any], scratch: Path, downloads: Path
 ) -> tuple[dict[str, list[splits.Row]], dict[str, int], str | None, list[str]]:
-    """Return the rows of each file, those left out by reason, the revision, and what the user may not expect."""
+    """Return the rows of each file, the numbers of those left out by reason, the revision, and notes for the user."""
     seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
     shots = entry.get("fewshot") or {}
     (path, *examples), revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
@@ -155,58 +155,60 @@ def _tables(
         tables, dropped, notes = _training_tables(path, entry, seed)
         return tables, dropped, revision, notes
     if kind == RETENTION:
-        found, dropped = passages.read_passages(path)
-        return {"passages": splits.drawn(found, entry.get("rows"), seed=seed)}, dropped, revision, []
-    found, dropped = questions.read_questions(path, kind)
-    said = questions.dropped_note(path, kind, len(found), dropped)
+        texts, dropped = passages.read_passages(path)
+        return {"passages": splits.draw_rows(texts, entry.get("rows"), seed=seed)}, dropped, revision, []
+    every, dropped = questions.read_questions(path, kind)
+    note = questions.dropped_note(path, kind, len(every), dropped)
     fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
     solved = {questions.content(row) for row in fewshot}
-    unsolved = [row for row in found if questions.content(row) not in solved]
-    if len(unsolved) < len(found):
-        dropped["few-shot example"] = len(found) - len(unsolved)
-    tables = {"questions": splits.drawn(unsolved, entry.get("rows"), seed=seed, by="subject")}
+    unsolved = [row for row in every if questions.content(row) not in solved]
+    if len(unsolved) < len(every):
+        dropped["few-shot example"] = len(every) - len(unsolved)
+    tables = {"questions": splits.draw_rows(unsolved, entry.get("rows"), seed=seed, by="subject")}
     if shots:
         _check_examples(fewshot, tables["questions"], shots)
         tables["fewshot"] = fewshot
-    return tables, dropped, revision, [said] if said else []
+    return tables, dropped, revision, [note] if note else []
 
 
 def _training_tables(
     path: Path | None, entry: dict[str, Any], seed: int
 ) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
-    """Return training and held-out rows, those left out by reason, and what the user may not expect."""
-    found, notes = training_rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
-    held: int | list[splits.Row] | None = entry.get("held_out")
+    """Return training and held-out rows, the numbers of those left out by reason, and notes for the user."""
+    rows, notes = training_rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
+    held_out: int | list[splits.Row] | None = entry.get("held_out")
     if entry.get("held_out_path"):
-        held, more = training_rows.read_training_rows(Path(entry["held_out_path"]))
-        notes = notes + more
+        held_out, further_notes = training_rows.read_training_rows(Path(entry["held_out_path"]))
+        notes = notes + further_notes
     where = path or "docstrings"
     try:
-        tables, dropped = splits.split_rows(found, held_out=held, rows=entry.get("rows"), seed=seed)
+        tables, dropped = splits.split_rows(rows, held_out=held_out, rows=entry.get("rows"), seed=seed)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    notes += [f"{where}: {count} of {len(found)} rows left out ({reason})" for reason, count in dropped.items()]
+    notes += [f"{where}: {count} of {len(rows)} rows left out ({reason})" for reason, count in dropped.items()]
     train = len(tables["train"])
-    if isinstance(held, int) and train < held:
-        notes.append(f"{where}: {held} rows held out (held_out) leave {train} to train on; lower held_out or add rows")
+    if isinstance(held_out, int) and train < held_out:
+        notes.append(
+            f"{where}: {held_out} rows held out (held_out) leave {train} to train on; lower held_out or add rows"
+        )
     return tables, dropped, notes
 
 
 def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: dict[str, Any]) -> None:
     """Refuse a file of examples that is too short, before anything is trained."""
     wanted = shots.get("rows", 5)
-    found = questions.too_few(examples, asked, wanted)
-    if found is not None:
+    available = questions.missing_examples(examples, asked, wanted)
+    if available is not None:
         raise UserError(
-            f"{shots['file']}: expected {wanted} few-shot examples before each question (fewshot.rows), found {found}; "
-            "lower fewshot.rows in the registry of data, or name a file that has as many"
+            f"{shots['file']}: expected {wanted} few-shot examples before each question (fewshot.rows), found "
+            f"{available}; lower fewshot.rows in the registry of data, or name a file that has as many"
         )
 
 
 def _data_files(
     source: dict[str, Any], also: list[str], scratch: Path, downloads: Path
 ) -> tuple[list[Path | None], str | None]:
-    """Return the file (or folder) with the rows (None: the standard library), then those of ``also``; the revision."""
+    """Return the path of the rows (None for the standard library), then those of ``also``; and the revision."""
     if source["type"] == "stdlib":
         return [None], docstrings.python_build()
     if source["type"] == "local":

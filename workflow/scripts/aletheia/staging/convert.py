@@ -1,4 +1,4 @@
-"""Model weights in any accepted form, into safetensors with a tokenizer that loads offline."""
+"""Convert model weights of any accepted form to safetensors, with a tokenizer that loads offline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.provenance.atomic_write import as_users_files
+from aletheia.provenance.atomic_write import apply_umask
 from aletheia.staging.repository_files import model_files
 
 
@@ -47,7 +47,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer to ``folder``, readable as the user's other files are."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    as_users_files(folder)
+    apply_umask(folder)
 
 
 def byte_tokenizer(max_len: int | None = None) -> Any:
@@ -65,7 +65,7 @@ def byte_tokenizer(max_len: int | None = None) -> Any:
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<pad>",
-        # No byte is unknown; where none is named, Qwen2's class would add one, for which there is no embedding.
+        # No byte is unknown; but where no such token is named, Qwen2's class adds one, which has no embedding.
         unk_token="<pad>",
         clean_up_tokenization_spaces=False,
         **limit,

@@ -1,4 +1,4 @@
-"""Room on the disk: known before a download begins, never found out in its middle."""
+"""Free space on the disk, checked before a download begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.errors import UserError
 
 GIB = 2**30
-BYTES = 2  # a parameter, as nearly all models on the hub have; a few have 4
+BYTES_PER_PARAMETER = 2  # a parameter, as nearly all models on the hub have; a few have 4
 
 
 def require_space(wanted: int, folder: Path, what: str) -> None:
@@ -23,7 +23,7 @@ def require_space(wanted: int, folder: Path, what: str) -> None:
     folder
         Where they go.
     what
-        Its name, for the sentence.
+        The download's name, for the error message.
 
     Raises
     ------
@@ -39,14 +39,14 @@ def require_space(wanted: int, folder: Path, what: str) -> None:
 
 
 def staging_space(models: Mapping[str, Mapping[str, Any]], folder: Path) -> str | None:
-    """Say how much room models need that are about to be staged, and how much there is.
+    """Return a sentence on the space that the models to be staged take, and on the space that is free.
 
     Parameters
     ----------
     models
         Their entries in the registry; those of the hub count, with 16 bits for each of their ``parameters``.
     folder
-        ``resources/models``; what an earlier call has brought there counts as come.
+        ``resources/models``; bytes that an earlier call has brought there count.
 
     Returns
     -------
@@ -59,12 +59,14 @@ def staging_space(models: Mapping[str, Mapping[str, Any]], folder: Path) -> str 
         Where there is too little room for them all.
     """
     weights = {
-        name: BYTES * entry.get("parameters", 0) for name, entry in models.items() if entry["source"]["type"] == "hub"
+        name: BYTES_PER_PARAMETER * entry.get("parameters", 0)
+        for name, entry in models.items()
+        if entry["source"]["type"] == "hub"
     }
     if not weights:
         return None
-    come = {name: _size(folder / name) + _size(folder / f".{name}.partial") for name in weights}
-    total, wanted = sum(weights.values()), sum(max(0, size - come[name]) for name, size in weights.items())
+    present = {name: _size(folder / name) + _size(folder / f".{name}.partial") for name in weights}
+    total, wanted = sum(weights.values()), sum(max(0, size - present[name]) for name, size in weights.items())
     free = shutil.disk_usage(_existing(folder)).free
     sentence = (
         f"staging {len(weights)} models of the hub takes about {total / GIB:.1f} GiB, of which {wanted / GIB:.1f} GiB "

@@ -1,4 +1,4 @@
-"""Training rows from the standard library, real text that is on every machine: source in, docstring out."""
+"""Training rows from the standard library, text that is on every machine: code as input, its docstring as output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 
 # Not the library itself: tests, third-party packages, generated or vendored code.
 SKIPPED_FOLDERS = {
@@ -85,12 +85,12 @@ def docstring_rows(library: Path | None = None) -> list[dict[str, Any]]:
 
 
 def _plain(text: str) -> str:
-    """Return a text spaces and case apart."""
+    """Return a text without regard to spaces and case."""
     return " ".join(text.split()).casefold()
 
 
 def python_build() -> str:
-    """Return what identifies the interpreter build whose library is read."""
+    """Return the identity of the interpreter's build, whose library is read."""
     return f"{sys.implementation.name} {sys.version}".replace("\n", " ")
 
 
@@ -112,7 +112,7 @@ def _file_rows(path: Path, library: Path) -> Iterator[dict[str, Any]]:
         docstring = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
         if OUTPUT_CHARACTERS[0] <= len(docstring) <= OUTPUT_CHARACTERS[1]:
             identifier = f"{module}:{name}"
-            wording = ranked(INSTRUCTIONS, seed=identifier)[0]
+            wording = seeded_order(INSTRUCTIONS, seed=identifier)[0]
             yield {
                 "id": identifier,
                 "instruction": wording.format(kind=kind, name=name, module=module),
@@ -131,9 +131,9 @@ def _definitions(parent: ast.AST, prefix: str) -> Iterator[tuple[str, str, Any]]
 
 
 def _head(node: Any, lines: list[str]) -> str:
-    """Return the definition's first lines, whole ones, without any docstring: one inside is another row's output."""
-    said = [n.body[0] for n in ast.walk(node) if isinstance(n, DEFINITIONS) and ast.get_docstring(n, clean=False)]
-    dropped = {number for docstring in said for number in range(docstring.lineno, docstring.end_lineno + 1)}
+    """Return the definition's first lines without any docstring: an inner one is another row's output."""
+    docstrings = [n.body[0] for n in ast.walk(node) if isinstance(n, DEFINITIONS) and ast.get_docstring(n, clean=False)]
+    dropped = {number for docstring in docstrings for number in range(docstring.lineno, docstring.end_lineno + 1)}
     numbers = (n for n in range(node.lineno, node.end_lineno + 1) if n not in dropped)
     text = textwrap.dedent("\n".join(lines[n - 1] for n in numbers if n < node.body[0].lineno or lines[n - 1].strip()))
     head = ""

@@ -1,4 +1,4 @@
-"""Terms of models that their makers give to known accounts alone: asked for before the first download begins."""
+"""Gated models, which the hub gives to accounts that have accepted terms: checked before the first download begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.errors import UserError
 
 # Any of them gives the hub's client a token.
-VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE")
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE")
 
 
 def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -21,7 +21,7 @@ def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None
     models
         Entries in the registry of the models that are about to be staged.
     folder
-        ``resources/models``; what is there is asked for nothing.
+        ``resources/models``; a model that is there needs no token.
 
     Raises
     ------
@@ -45,11 +45,11 @@ def require_token(models: Mapping[str, Mapping[str, Any]], folder: Path) -> None
 
 
 def has_token() -> bool:
-    """Tell whether the hub's client would find a token, which it may lack here: it looks in the same places.
+    """Tell whether the hub's client would find a token; looks where the client looks, which may not be installed.
 
-    Whether the token is good only the hub can tell.
+    Only the hub can tell whether the token is valid.
     """
-    if any(os.environ.get(name, "").strip() for name in VARIABLES):
+    if any(os.environ.get(name, "").strip() for name in TOKEN_VARIABLES):
         return True
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{cache}/huggingface"

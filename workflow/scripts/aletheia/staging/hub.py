@@ -1,8 +1,8 @@
 """Downloads from the Hugging Face hub: resumed within a file, checked byte for byte, refused in one sentence.
 
-The hub's own client drops a file that it could not finish, which of 140 GB would be much; so files are fetched here one
-by one with its HTTP layer, which waits where the hub says so. That is plain HTTP, to the hub and whereto it redirects,
-also for repositories that have another store (Xet).
+The hub's own client drops a file that it could not finish, which is costly with 140 GB; so files are fetched here one
+by one with the client's HTTP layer, which waits as long as the hub asks. This is plain HTTP, to the hub and wherever it
+redirects, also for repositories in another store (Xet).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from aletheia.staging.disk_space import GIB, require_space
 from aletheia.staging.repository_files import model_files
 
 BUSY = (429, 500, 502, 503, 504)  # worth waiting for; 429 with the time that the hub asks for
-PAUSES = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve (5xx) is asked for again
-LARGEST = 50 * 10**9  # bytes of a file that the hub serves over plain HTTP
+PAUSES_SECONDS = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve (5xx) is asked for again
+MAX_HTTP_BYTES = 50 * 10**9  # bytes of a file that the hub serves over plain HTTP
 TRANSPORT = ("httpx", "httpx2", "httpcore", "httpcore2")  # raise errors of their own where a connection fails
-SUFFIX = ".part"
+PARTIAL_SUFFIX = ".part"
 WEIGHTS = ".safetensors"
 
 
@@ -37,7 +37,7 @@ def hub_snapshot(
     also: Sequence[str] = (),
     check: Callable[[Path, Sequence[str], dict[str, list[int]] | None], None] | None = None,
 ) -> str:
-    """Download files of one hub repository at one commit into ``folder``; an interrupted download goes on.
+    """Download files of one hub repository at one commit into ``folder``; an interrupted download is resumed.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def hub_snapshot(
     also
         Further files of a data set.
     check
-        Called before the first byte of a model's weights, to refuse what is not worth it: with the folder of its other
+        Called before the first byte of a model's weights, to refuse what cannot be used: with the folder of its other
         files, the names of all, and each tensor's shape by its name (None where the hub did not serve the headers).
 
     Returns
@@ -63,25 +63,25 @@ def hub_snapshot(
     UserError
         No network, not found, gated, refused, too little space, or bytes that differ from the hub's own hash.
     """
-    what, identifier, revision = f"{repo_type} {source['id']}", source["id"], source.get("revision")
-    with _explained(what, revision):
+    repo, identifier, revision = f"{repo_type} {source['id']}", source["id"], source.get("revision")
+    with _explain_refusals(repo, revision):
         commit, entries = _listing(identifier, repo_type, revision)
-        names = model_files(list(entries), what) if repo_type == "model" else [source["member"], *also]
+        names = model_files(list(entries), repo) if repo_type == "model" else [source["member"], *also]
         unknown = [name for name in names if name not in entries]
         if unknown:
             key = "fewshot.file" if unknown[0] in also else "source.member"
-            raise UserError(f"{what} at {commit} has no file {unknown[0]}; check {key} in the registry")
-        _require_parts([entries[name] for name in names], what)
+            raise UserError(f"{repo} at {commit} has no file {unknown[0]}; check {key} in the registry")
+        _refuse_large_files([entries[name] for name in names], repo)
         folder.mkdir(parents=True, exist_ok=True)
-        require_space(sum(_to_come(entries[name], folder) for name in names), folder, what)
+        require_space(sum(_missing_bytes(entries[name], folder) for name in names), folder, repo)
         address = {"repo_id": identifier, "repo_type": repo_type, "revision": commit}
         weights = [name for name in names if name.endswith(WEIGHTS)]
         for name in [name for name in names if name not in weights]:
-            _fetch(address, entries[name], folder, what)
-        if check is not None and any(_to_come(entries[name], folder) for name in weights):
+            _fetch(address, entries[name], folder, repo)
+        if check is not None and any(_missing_bytes(entries[name], folder) for name in weights):
             check(folder, names, _shapes(address, weights))
         for name in weights:
-            _fetch(address, entries[name], folder, what)
+            _fetch(address, entries[name], folder, repo)
     for path in sorted(folder.rglob("*"), reverse=True):  # another revision's files
         if path.is_file() and path.relative_to(folder).as_posix() not in names:
             path.unlink()
@@ -107,32 +107,33 @@ def _listing(identifier: str, repo_type: str, revision: str | None) -> tuple[str
     )
     hf_raise_for_status(response)
     try:
-        found = response.json()
+        listing = response.json()
     except ValueError:
         raise UserError(
             f"{address}: expected the hub's listing in JSON, found {response.headers.get('Content-Type')}; check "
             "HF_ENDPOINT, and whether the network asks to log in first"
         ) from None
-    return found["sha"], {entry["rfilename"]: entry for entry in found.get("siblings") or []}
+    return listing["sha"], {entry["rfilename"]: entry for entry in listing.get("siblings") or []}
 
 
-def _require_parts(entries: Sequence[Mapping[str, Any]], what: str) -> None:
+def _refuse_large_files(entries: Sequence[Mapping[str, Any]], repo: str) -> None:
     for entry in entries:
-        if entry["size"] > LARGEST:
+        if entry["size"] > MAX_HTTP_BYTES:
             raise UserError(
-                f"{what}: {entry['rfilename']} has {entry['size'] / GIB:.1f} GiB, and the hub serves files above "
-                f"{LARGEST / GIB:.1f} GiB by its own client alone; take a repository with the weights in several files"
+                f"{repo}: {entry['rfilename']} has {entry['size'] / GIB:.1f} GiB, and the hub serves files above "
+                f"{MAX_HTTP_BYTES / GIB:.1f} GiB by its own client alone; take a repository with the weights in "
+                "several files"
             )
 
 
 def _partial(entry: Mapping[str, Any], folder: Path) -> Path:
-    """Return where a file grows; its name tells its content, so that nothing goes on with another commit's file."""
+    """Return the path of a file in progress, named by its content's hash: no download resumes another commit's file."""
     target = folder / entry["rfilename"]
-    return target.with_name(f".{target.name}.{_digest(entry)[:16]}{SUFFIX}")
+    return target.with_name(f".{target.name}.{_digest(entry)[:16]}{PARTIAL_SUFFIX}")
 
 
-def _to_come(entry: Mapping[str, Any], folder: Path) -> int:
-    """Return how many bytes of a file are missing, as far as sizes tell."""
+def _missing_bytes(entry: Mapping[str, Any], folder: Path) -> int:
+    """Return the number of a file's missing bytes, by sizes alone."""
     target, partial, size = folder / entry["rfilename"], _partial(entry, folder), entry["size"]
     if target.is_file() and target.stat().st_size == size:
         return 0
@@ -142,7 +143,7 @@ def _to_come(entry: Mapping[str, Any], folder: Path) -> int:
 def _shapes(address: Mapping[str, str], weights: Sequence[str]) -> dict[str, list[int]] | None:
     """Return the shape of each tensor of safetensors files, from their headers on the hub; None where that fails.
 
-    The transfer, which is patient, then says what is wrong.
+    The download, which tries several times, then reports the error.
     """
     from huggingface_hub import HfApi, errors
 
@@ -161,8 +162,8 @@ def _shapes(address: Mapping[str, str], weights: Sequence[str]) -> dict[str, lis
     return shapes
 
 
-def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, what: str) -> None:
-    """Bring one file to its place, from where an earlier call stopped; what is there and whole stays."""
+def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, repo: str) -> None:
+    """Download one file, from where an earlier call stopped; a whole one that is there is kept."""
     from huggingface_hub import hf_hub_url
 
     name, size = entry["rfilename"], entry["size"]
@@ -183,23 +184,23 @@ def _fetch(address: Mapping[str, str], entry: Mapping[str, Any], folder: Path, w
             if not file.tell() or not _is_transport(error):
                 raise
             raise UserError(
-                f"{what}: the transfer of {name} broke off after {file.tell()} of {size} bytes ({_reason(error)}); "
+                f"{repo}: the transfer of {name} broke off after {file.tell()} of {size} bytes ({_reason(error)}); "
                 "run again, and it goes on from there"
             ) from None
     expected = _differs(partial, entry)
     if expected:
         partial.unlink()
-        raise UserError(f"{what}: {name} differs from the hub's {expected}; run again to fetch it anew")
+        raise UserError(f"{repo}: {name} differs from the hub's {expected}; run again to fetch it anew")
     partial.replace(target)
 
 
 def _transfer(url: str, file: BinaryIO, size: int) -> None:
-    """Append what is missing of a file; ask again where the hub fails, for its client does so at a 429 alone."""
+    """Append the missing bytes of a file; retry where the hub fails, since its client retries at a 429 alone."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    for pause in (*PAUSES, None):
+    for pause in (*PAUSES_SECONDS, None):
         try:
             return http_get(url, file, resume_size=file.tell(), headers=build_hf_headers(), expected_size=size)
         except HfHubHTTPError as error:
@@ -216,9 +217,9 @@ def _digest(entry: Mapping[str, Any]) -> str:
 
 
 def _differs(path: Path, entry: Mapping[str, Any]) -> str | None:
-    """Return the hash that a file should have and has not; None where it is the hub's.
+    """Return the hub's hash of a file that has another one; None where the file has it.
 
-    Large files have a sha256; small ones lie in git, which hashes a header with them.
+    Large files have a sha256; small ones are in git, whose hash covers a header too.
     """
     digest = _digest(entry)
     if entry.get("lfs"):
@@ -240,7 +241,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _explained(what: str, revision: str | None) -> Iterator[None]:
+def _explain_refusals(repo: str, revision: str | None) -> Iterator[None]:
     """Turn the hub's refusals into one sentence each."""
     from huggingface_hub import errors
 
@@ -249,41 +250,41 @@ def _explained(what: str, revision: str | None) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         raise UserError(
-            f"{what} is gated: open its page on {site} with your account, accept its terms, and set HF_TOKEN "
+            f"{repo} is gated: open its page on {site} with your account, accept its terms, and set HF_TOKEN "
             "to a token of that account (in the shell that runs snakemake), then run again"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"{what} was not found on {site}; check the id in the registry, or set HF_TOKEN if it is private"
+            f"{repo} was not found on {site}; check the id in the registry, or set HF_TOKEN if it is private"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(
-            f"{what} has no revision {revision!r} on {site}; check the revision in the registry (where it names "
+            f"{repo} has no revision {revision!r} on {site}; check the revision in the registry (where it names "
             "none, an earlier staging took this one: delete NAME.lock.json and NAME.lineage.json to take the newest)"
         ) from None
     except errors.HfHubHTTPError as error:
-        raise UserError(_refused(what, site, error.response.status_code)) from None
+        raise UserError(_refusal(repo, site, error.response.status_code)) from None
     except Exception as error:
         if not _is_transport(error):
             raise
         raise UserError(
-            f"{what} could not be downloaded, for {site} was not reached ({_reason(error)}); connect to the network "
+            f"{repo} could not be downloaded, for {site} was not reached ({_reason(error)}); connect to the network "
             "(and unset HF_HUB_OFFLINE), or stage on a machine that is connected and copy resources/ over"
         ) from None
 
 
-def _refused(what: str, site: str, status: int) -> str:
-    """Return the sentence of an answer that says no."""
+def _refusal(repo: str, site: str, status: int) -> str:
+    """Return the sentence for a response with an error status."""
     if status == 401:
         return (
-            f"{what}: {site} does not accept the token in HF_TOKEN (401); set it to a valid one, or unset it for what "
+            f"{repo}: {site} does not accept the token in HF_TOKEN (401); set it to a valid one, or unset it for what "
             "is public, then run again"
         )
     if status == 429:
         return (
-            f"{what}: {site} serves no more for now (429, too many requests), not even after waiting; run again later, "
+            f"{repo}: {site} serves no more for now (429, too many requests), not even after waiting; run again later, "
             "and it goes on with what is missing (with HF_TOKEN the limits are higher)"
         )
     if status in BUSY:
-        return f"{what}: {site} is out of order ({status}); run again later, and it goes on with what is missing"
-    return f"{what}: {site} refuses it ({status}); check the id in the registry, and what HF_TOKEN may read"
+        return f"{repo}: {site} is out of order ({status}); run again later, and it goes on with what is missing"
+    return f"{repo}: {site} refuses it ({status}); check the id in the registry, and what HF_TOKEN may read"

@@ -15,22 +15,22 @@ from aletheia.staging.table_files import located_rows
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.registry_entries import check_source, format_of
 
-# What decides a staged folder; a lock of other values is another entry's.
-DECIDES = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
+# The keys that decide a staged folder; a lock with other values was made from another entry.
+DECISIVE_KEYS = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
 
 
 def named_paths(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths on this machine that an entry names, as it writes them, by key ("source.path")."""
-    source, found = entry.get("source") or {}, {}
+    source, paths = entry.get("source") or {}, {}
     if source.get("type") == "local" and "path" in source:
-        found["source.path"] = str(source["path"])
+        paths["source.path"] = str(source["path"])
     if entry.get("held_out_path"):
-        found["held_out_path"] = str(entry["held_out_path"])
+        paths["held_out_path"] = str(entry["held_out_path"])
     if source.get("type") == "local" and entry.get("fewshot"):
-        found["fewshot.file"] = str(entry["fewshot"]["file"])
+        paths["fewshot.file"] = str(entry["fewshot"]["file"])
     if source.get("type") == "random" and source.get("tokenizer", "bytes") != "bytes":
-        found["source.tokenizer"] = str(source["tokenizer"])
-    return found
+        paths["source.tokenizer"] = str(source["tokenizer"])
+    return paths
 
 
 def local_inputs(entry: Mapping[str, Any]) -> list[Path]:
@@ -49,7 +49,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def count_rows(path: Path, most: int) -> int | None:
-    """Return how many rows a table file has, counted up to ``most``; None where it cannot be read, as staging says."""
+    """Return the number of rows of a table file, counted up to ``most``; None where it cannot be read."""
     try:
         return sum(1 for _ in itertools.islice(located_rows(path), most))
     except UserError:
@@ -75,7 +75,7 @@ def check_paths(what: str, name: str, entry: Mapping[str, Any]) -> None:
     wanted = "a folder" if folder else "a file"
     for key, written in named_paths(entry).items():
         where, path = f"{what} {name}: {key}", Path(written)
-        if not _there(path, where):
+        if not _exists(path, where):
             raise UserError(f"{where}: expected {wanted} at {written} and found none; {_hint(written)}")
         if folder and not path.is_dir():
             raise UserError(f"{where}: expected a folder (weights, configuration, tokenizer), found the file {path}")
@@ -89,15 +89,15 @@ def _by_subject(entry: Mapping[str, Any]) -> bool:
     return benchmark is not None and benchmark.by_subject
 
 
-def _there(path: Path, where: str) -> bool:
+def _exists(path: Path, where: str) -> bool:
     """Tell whether a path leads anywhere; refuse one that this user may not read."""
     try:
-        there = path.exists()
+        exists = path.exists()
     except OSError as error:
         raise UserError(f"{where}: expected a path that can be read, found {path} ({error.strerror})") from None
-    if there and not os.access(path, os.R_OK):
+    if exists and not os.access(path, os.R_OK):
         raise UserError(f"{where}: expected the right to read {path} and was refused; give it to this user")
-    return there
+    return exists
 
 
 def _hint(path: str) -> str:
@@ -109,15 +109,16 @@ def _hint(path: str) -> str:
 
 
 def check_registries(study: Any, resources: Path) -> None:
-    """Refuse what a study uses of its registries and cannot: a path that is not there, rows in the place of questions.
+    """Refuse entries that a study uses and cannot: a path that is not there, rows in the place of questions.
 
-    Snakemake's own message for a missing file names the rule and not the registry. What has been staged goes on
-    working when its source has gone, as long as the entry says what it said then.
+    Snakemake's own message for a missing file names the rule and not the registry. A staged folder can be used after
+    its source has gone, as long as the entry is unchanged.
 
     Parameters
     ----------
     study
-        An ``aletheia.study.Study`` (not imported: staging reaches this module, and would follow every change of that).
+        An ``aletheia.study.Study`` (not imported: staging imports this module, and would follow every
+        change there).
     resources
         The folder that has, or will have, ``models/`` and ``data/``.
 
@@ -147,8 +148,8 @@ def check_registries(study: Any, resources: Path) -> None:
 def _staged_from(lock: Path, what: str, entry: Mapping[str, Any]) -> bool:
     """Tell whether a lock was made from what an entry says now."""
     try:
-        there = artifacts.read(lock, f"{what}_lock")["lineage"]["config"].get(what) or {}
+        staged = artifacts.read(lock, f"{what}_lock")["lineage"]["config"].get(what) or {}
     except UserError:
         return False
-    # By hand a default may not be written out.
-    return all((there.get(key) or None) == (entry.get(key) or None) for key in DECIDES)
+    # Staged by hand, an entry may lack its defaults.
+    return all((staged.get(key) or None) == (entry.get(key) or None) for key in DECISIVE_KEYS)

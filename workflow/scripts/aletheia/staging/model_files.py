@@ -1,4 +1,4 @@
-"""Whether a model's small files say what it takes to train it: its configuration and its tokenizer."""
+"""Check a model's small files: whether its configuration and tokenizer describe a model that can be trained."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 READABLE = ("bitsandbytes", "fp8", "mxfp4")
 SAMPLE = "Which 3 layers should carry the adapters?"
 TOKENIZER_FILES = "tokenizer.json and tokenizer_config.json, or the family's own, beside config.json"
-WORDS = re.compile(r"tokenizer.*(?<!_config)\.(json|model)|spiece\.model|vocab\.(json|txt)|tekken\.json")
+TOKENIZER_FILE = re.compile(r"tokenizer.*(?<!_config)\.(json|model)|spiece\.model|vocab\.(json|txt)|tekken\.json")
 
 
 def described_model(folder: Path, *, named: str, remedy: str) -> PreTrainedModel:
     """Return the model that a folder's ``config.json`` describes, on the meta device: shapes without numbers.
 
-    Its tokenizer is held against it. No weight is read.
+    Its tokenizer is checked against it. No weight is read.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def described_model(folder: Path, *, named: str, remedy: str) -> PreTrainedModel
     """
     with quiet():
         config = _config(folder, named=named, remedy=remedy)
-        model = _shaped(config, named=named, remedy=remedy)
+        model = _model_of_config(config, named=named, remedy=remedy)
         _check_tokenizer(folder, model, named=named, remedy=remedy)
     return model
 
@@ -63,12 +63,12 @@ def adaptable_names(folder: Path, *, named: str, remedy: str) -> list[dict[str, 
         When its family has no layers that are known (see :func:`aletheia.method.layers.adaptable_layers`).
     """
     with quiet():
-        model = _shaped(_config(folder, named=named, remedy=remedy), named=named, remedy=remedy)
+        model = _model_of_config(_config(folder, named=named, remedy=remedy), named=named, remedy=remedy)
     return [layer.names() for layer in adaptable_layers(model)]
 
 
 def reason(error: object) -> str:
-    """Return an error's message on one line, cut where it becomes a page."""
+    """Return an error's message on one line, cut to 160 characters."""
     text = " ".join(str(error).split()).rstrip(".")
     return f"{text[:160]}…" if len(text) > 160 else text or type(error).__name__
 
@@ -130,12 +130,12 @@ def _config(folder: Path, *, named: str, remedy: str) -> Any:
         raise UserError(f"{named}: config.json: {family} refuses it ({reason(error)}); {remedy}") from None
 
 
-def _shaped(config: Any, *, named: str, remedy: str) -> PreTrainedModel:
+def _model_of_config(config: Any, *, named: str, remedy: str) -> PreTrainedModel:
     """Return the causal language model of a configuration, on the meta device."""
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoModelForCausalLM
 
-    # The mapping has BERT and its kin too, whose class sees to the right as well unless it is told that it decodes.
+    # The mapping also has BERT and its relatives, which attend to later tokens unless they are configured as decoders.
     sees_all = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     encodes = getattr(config, "is_encoder_decoder", False)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or sees_all or encodes:
@@ -154,8 +154,8 @@ def _shaped(config: Any, *, named: str, remedy: str) -> PreTrainedModel:
 
 def _check_tokenizer(folder: Path, model: PreTrainedModel, *, named: str, remedy: str) -> None:
     """Refuse a tokenizer that is missing, cannot be loaded, cannot pad, or has tokens without an embedding."""
-    # Of some families Transformers makes an empty one where there is none, and says nothing.
-    if not any(WORDS.fullmatch(path.name) for path in folder.iterdir()):
+    # For some families Transformers silently makes an empty tokenizer where there is none.
+    if not any(TOKENIZER_FILE.fullmatch(path.name) for path in folder.iterdir()):
         raise UserError(f"{named}: expected a tokenizer ({TOKENIZER_FILES}) and found none; {remedy}")
     try:
         tokenizer = load_tokenizer(folder)
@@ -185,7 +185,7 @@ def _check_tokenizer(folder: Path, model: PreTrainedModel, *, named: str, remedy
 
 
 def _unused(tokenizer: PreTrainedTokenizerBase, token: str, number: int) -> bool:
-    """Tell whether a token is special and yet no text of this study has it, as Gemma 3 1B's place of a picture."""
+    """Tell whether a token is special and in no text of this study, such as Gemma 3 1B's placeholder of an image."""
     added = tokenizer.added_tokens_decoder.get(number)
     ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     return bool(added and added.special) and number not in ends and token not in str(tokenizer.chat_template)

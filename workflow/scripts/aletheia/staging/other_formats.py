@@ -12,8 +12,8 @@ NAMES = {
     "output": ("output", "completion", "response", "answer", "solution", "chosen", "target", "label", "text"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat"),
 }
-# What rows of other tools may say beside our columns, and none of our prompts shows.
-UNREAD = (
+# Columns that other tools' rows may have besides ours, and that none of our prompts shows.
+UNREAD_COLUMNS = (
     *("system", "history", "context", "tools", "prompt", "question", "query", "completion", "response", "answer"),
     *NAMES["messages"][1:],
 )
@@ -56,9 +56,9 @@ def renaming(columns: Iterable[Any]) -> str:
     return f"; rename {' and '.join(renamed)}" if renamed else ""
 
 
-def unread(row: Mapping[Any, Any]) -> list[str]:
+def unread_columns(row: Mapping[Any, Any]) -> list[str]:
     """Return a row's columns beside our own that hold something and are, by their names, part of the task."""
-    return [name for name, value in row.items() if str(name).strip().casefold() in UNREAD and value]
+    return [name for name, value in row.items() if str(name).strip().casefold() in UNREAD_COLUMNS and value]
 
 
 def role_hint(message: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ COLUMNS = ("text", "passage")  # the second is BoolQ's; where a row has both, th
 
 
 def read_passages(path: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return a file's passages, and how many source rows were dropped for which reason.
+    """Return a file's passages, and the numbers of source rows that were dropped, by reason.
 
     Several questions may be about one passage, so repeated ones are no mistake; each is read once.
 

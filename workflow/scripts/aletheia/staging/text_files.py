@@ -1,4 +1,4 @@
-"""The text of a file that a user brings: UTF-8, gzipped or not; anything else is one sentence that says what it is."""
+"""Read text files that users bring: UTF-8, gzipped or not; any other file is refused by its kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aletheia.errors import UserError
 
 GZIP = b"\x1f\x8b"
 # What else is found under the names of text files, by its first bytes.
-KINDS = {
+KINDS_BY_FIRST_BYTES = {
     GZIP: "a gzip file",
     b"PK\x03\x04": "a zip archive, as an Excel workbook is one",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -30,7 +30,7 @@ KINDS = {
 LINE_END = re.compile(rb"\r\n|\n|\r")
 # UTF-16 without its mark has a NUL in every second byte of English text.
 NUL_SHARE, NUL_SAMPLE = 0.2, 1000
-SHOWN = 60  # characters of a user's own words in a sentence
+SHOWN_CHARACTERS = 60  # characters of a user's own words in a sentence
 
 
 def read_text(path: Path) -> str:
@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
     """
     raw = path.read_bytes()
     if path.suffix.lower() == ".gz":
-        raw = _unpacked(raw, path)
+        raw = _unpack(raw, path)
     elif raw.startswith(GZIP):
         raise UserError(f"{path}: expected text, found a gzip file; let its name end in .gz, or unpack it")
     _refuse_other_kinds(raw, path)
@@ -59,7 +59,7 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}, line {line}: expected UTF-8 text; save the file as UTF-8") from None
 
 
-def _unpacked(raw: bytes, path: Path) -> bytes:
+def _unpack(raw: bytes, path: Path) -> bytes:
     if raw and not raw.startswith(GZIP):
         raise UserError(
             f"{path}: expected a gzip file, found {kind_of_bytes(raw) or 'something else'}; take .gz off its name"
@@ -82,10 +82,10 @@ def _refuse_other_kinds(raw: bytes, path: Path) -> None:
 
 
 def kind_of_bytes(raw: bytes) -> str | None:
-    """Return what kind of file begins with these bytes; None where none is known."""
+    """Return the kind of a file by its first bytes; None where it is not known."""
     if raw[257:262] == b"ustar":
         return "a tar archive"
-    return next((kind for mark, kind in KINDS.items() if raw.startswith(mark)), None)
+    return next((kind for mark, kind in KINDS_BY_FIRST_BYTES.items() if raw.startswith(mark)), None)
 
 
 def lines(text: str) -> list[str]:
@@ -122,4 +122,4 @@ def check_text(value: str, what: str) -> None:
 def short(words: object) -> str:
     """Return a user's own words, cut where they are long, so that a sentence stays one."""
     text = str(words)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -18,13 +18,13 @@ COLUMNS = ("instruction", "input", "output")
 ROLES = ("system", "user", "assistant")
 # In CSV a missing value has no form of its own. These are what pandas writes for one: NaN, and <NA> in its newer types.
 CSV_MISSING = frozenset({"NaN", "nan", "<NA>"})
-# Words that may as well be meant (None answers a question, NA is Namibia's code): they are learnt, and told of.
+# Words that may be meant as such (None answers a question, NA is Namibia's code): they are kept, with a note.
 DOUBTFUL = frozenset({"none", "null", "na", "n/a", "nan", "<na>", "undefined"})
 FEW_COLUMNS = 12  # named in a sentence
 
 
 def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows of one training file, each either Alpaca-style or chat, and what its owner should hear of them.
+    """Return the rows of one training file, each either Alpaca-style or chat, and notes for its owner.
 
     A cell is missing where it is null or a NaN (Parquet, JSON), or where a CSV or TSV has nothing in it or ``NaN``,
     ``nan`` or ``<NA>``, which is how pandas writes a missing value. A missing input means that there is none; a missing
@@ -51,45 +51,45 @@ def read_training_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """
     missing = CSV_MISSING if path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")) else ()
     located = list(located_rows(path))
-    rows = [{**_checked(row, where, missing), "source_row": i} for i, (where, row) in enumerate(located)]
+    rows = [{**_check_row(row, where, missing), "source_row": i} for i, (where, row) in enumerate(located)]
     if not rows:
         raise UserError(f"{path}: expected at least one training row and found an empty file")
     return rows, _notes(path, located, rows)
 
 
 def _notes(path: Path, located: Sequence[Located], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what is read otherwise than a user may think, a sentence each."""
+    """Return a sentence for each thing that is read otherwise than a user may think."""
     notes = []
-    columns = dict.fromkeys(name for _, row in located for name in other_formats.unread(row))
+    columns = dict.fromkeys(name for _, row in located for name in other_formats.unread_columns(row))
     if any("messages" in row for row in rows):
-        both = (raw for (_, raw), row in zip(located, rows, strict=True) if "messages" in row)
-        columns |= dict.fromkeys(name for raw in both for name in COLUMNS if raw.get(name))
+        chats = (raw for (_, raw), row in zip(located, rows, strict=True) if "messages" in row)
+        columns |= dict.fromkeys(name for raw in chats for name in COLUMNS if raw.get(name))
     if columns:
         named = ", ".join(map(repr, columns))
         notes.append(f"{path}: not read, so not learnt: {named} (read are messages, or instruction, input and output)")
-    said = Counter(
+    doubtful = Counter(
         (name, row[name].strip())
         for row in rows
         for name in COLUMNS
         if name in row and row[name].strip().casefold() in DOUBTFUL
     )
-    if said:
-        cells = ", ".join(f"{times} × {word!r} in {name}" for (name, word), times in said.most_common())
+    if doubtful:
+        cells = ", ".join(f"{times} × {word!r} in {name}" for (name, word), times in doubtful.most_common())
         notes.append(f"{path}: learnt as text: {cells}; where nothing is meant, leave the cell empty")
     return notes
 
 
-def _checked(row: Any, where: str, missing: Collection[str]) -> dict[str, Any]:
+def _check_row(row: Any, where: str, missing: Collection[str]) -> dict[str, Any]:
     """Return a row's own columns; refuse what cannot be learnt from."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected one JSON object with named columns, found {kind_of(row)}")
     if not _is_missing(row.get("messages"), missing):
-        return {"messages": _checked_messages(row["messages"], where)}
+        return {"messages": _check_messages(row["messages"], where)}
     absent = [name for name in ("instruction", "output") if name not in row]
     if absent:
         raise UserError(
             f"{where}: expected the columns instruction, output and, if you like, input (or one column "
-            f"messages); {' and '.join(absent)} missing, found {_listed(row)}{other_formats.renaming(row)}"
+            f"messages); {' and '.join(absent)} missing, found {_column_names(row)}{other_formats.renaming(row)}"
         )
     cells = {name: row.get(name) for name in COLUMNS}
     if _is_missing(cells["input"], missing) or (isinstance(cells["input"], str) and not _shows(cells["input"])):
@@ -120,14 +120,14 @@ def _shows(text: str) -> bool:
     return any(not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf") for c in text)
 
 
-def _listed(row: dict[Any, Any]) -> str:
+def _column_names(row: dict[Any, Any]) -> str:
     """Return the names of a row's columns, the first ones of many."""
     names = [short(name) for name in row]
     more = f" and {len(names) - FEW_COLUMNS} more" if len(names) > FEW_COLUMNS else ""
     return (", ".join(names[:FEW_COLUMNS]) or "no column") + more
 
 
-def _checked_messages(messages: Any, where: str) -> list[dict[str, str]]:
+def _check_messages(messages: Any, where: str) -> list[dict[str, str]]:
     if not isinstance(messages, list) or not messages:
         written = "; write it as a JSON list, not as text" if isinstance(messages, str) else ""
         raise UserError(f"{where}: expected messages to be a list of turns, found {kind_of(messages)}{written}")
@@ -149,7 +149,7 @@ def _check_turn(message: Any, at: str) -> None:
     check_keys(message, at)
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        found = f"the role {short(role)!r}" if isinstance(role, str) else _listed(message)
+        found = f"the role {short(role)!r}" if isinstance(role, str) else _column_names(message)
         raise UserError(f"{expected}, found {found}{other_formats.role_hint(message)}")
     if not isinstance(content, str):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a model's weight files hold, from their headers and their index alone."""
+"""The tensors in a model's weight files, from headers and index alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aletheia.staging.model_files import reason
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-NAMED = 2  # names in a sentence; more would hide what to do
+MAX_NAMES = 2  # names in a sentence; more would hide what to do
 
 
 def tensor_shapes(folder: Path, *, named: str, remedy: str) -> dict[str, tuple[int, ...]]:
@@ -34,7 +34,7 @@ def tensor_shapes(folder: Path, *, named: str, remedy: str) -> dict[str, tuple[i
     shapes: dict[str, tuple[int, ...]] = {}
     for file in weight_files(folder, [path.name for path in folder.iterdir()], named=named, remedy=remedy):
         try:
-            # For torch it would be mapped as memory to write to, of which there may be less than the file is large.
+            # For torch the file would be mapped as writable memory, of which there may be less than its size.
             with safe_open(folder / file, framework="np") as opened:
                 names = opened.keys()
                 shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in names}
@@ -46,15 +46,15 @@ def tensor_shapes(folder: Path, *, named: str, remedy: str) -> dict[str, tuple[i
     return shapes
 
 
-def weight_files(folder: Path, there: Collection[str], *, named: str, remedy: str) -> list[str]:
+def weight_files(folder: Path, present: Collection[str], *, named: str, remedy: str) -> list[str]:
     """Return the names of the safetensors files that Transformers would load.
 
     Parameters
     ----------
     folder
         Where the index is, if there is one.
-    there
-        Names of the files that are there, or will be.
+    present
+        Names of the files that are present, or will be.
     named, remedy
         As in :func:`tensor_shapes`.
 
@@ -63,23 +63,23 @@ def weight_files(folder: Path, there: Collection[str], *, named: str, remedy: st
     UserError
         When the index is damaged or missing, or names a file that is not there.
     """
-    if SINGLE in there:
+    if SINGLE in present:
         return [SINGLE]
-    if INDEX not in there:
+    if INDEX not in present:
         raise UserError(f"{named}: expected {INDEX} beside the parts of the weights and found none; {remedy}")
     try:
         names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        missing = [name for name in names if name not in there]
+        missing = [name for name in names if name not in present]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise UserError(f"{named}: {INDEX} is damaged (it has no JSON weight_map); {remedy}") from None
     if missing or not names:
-        lacking = f"names {listed(missing)}, not among the files" if missing else "names no file"
+        lacking = f"names {shorten_list(missing)}, not among the files" if missing else "names no file"
         raise UserError(f"{named}: {INDEX} {lacking}; {remedy}")
     return names
 
 
-def listed(names: Collection[str]) -> str:
+def shorten_list(names: Collection[str]) -> str:
     """Return names for a sentence, the first few and how many more."""
     first = sorted(names)
-    more = f" and {len(first) - NAMED} more" if len(first) > NAMED else ""
-    return ", ".join(first[:NAMED]) + more
+    more = f" and {len(first) - MAX_NAMES} more" if len(first) > MAX_NAMES else ""
+    return ", ".join(first[:MAX_NAMES]) + more

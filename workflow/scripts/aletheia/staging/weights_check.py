@@ -1,9 +1,9 @@
-"""Whether the files of a model are what its ``config.json`` says, asked of Transformers before a lock vouches for them.
+"""Check with Transformers that a model's files fit its ``config.json``, before a lock vouches for them.
 
-Transformers fills what a checkpoint lacks with random numbers, and drops what it has no place for, with a warning at
-most. Here it is asked the same question on the meta device, where a tensor is a shape without numbers: what it says is
-what it would do when it loads, after its renaming and merging of older checkpoints' tensors, after tying, and after
-each class's own exceptions. Only the headers of the safetensors files are read, so 140 GB take seconds.
+Transformers fills missing tensors with random numbers, and drops those that have no place, with a warning at most. Here
+it loads the files on the meta device, where a tensor is a shape without numbers: its report is what it would do with
+the weights, after renaming and merging older checkpoints' tensors, after tying, and with each class's own exceptions.
+Only the headers of the safetensors files are read, so 140 GB take seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aletheia.errors import UserError
 from aletheia.staging.model_files import described_model, quiet
-from aletheia.staging.weight_files import listed, tensor_shapes, weight_files
+from aletheia.staging.weight_files import shorten_list, tensor_shapes, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,11 +36,12 @@ HARMLESS = re.compile(
 )
 CONVERSION = re.compile(r"^(\S+) +\| CONVERSION", re.MULTILINE)  # a row of Transformers' report
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-OTHER = 0.9  # of a model's parameters: where more have no tensor, what is there is another architecture's
+# Where more of a model's parameters have no tensor, the weight files are another architecture's.
+OTHER_ARCHITECTURE_SHARE = 0.9
 
 
 class Report(NamedTuple):
-    """What Transformers says of a checkpoint: names of parameters and tensors.
+    """Transformers' report on a checkpoint: names of parameters and tensors.
 
     Attributes
     ----------
@@ -79,14 +80,14 @@ def check_model(folder: Path, *, named: str, remedy: str) -> None:
     check_shapes(tensor_shapes(folder, named=named, remedy=remedy), model, named=named, remedy=remedy)
 
 
-def check_ahead(folder: Path, there: Collection[str], shapes: Shapes | None, *, named: str, remedy: str) -> None:
-    """Refuse what shows before the weights are downloaded.
+def check_ahead(folder: Path, names: Collection[str], shapes: Shapes | None, *, named: str, remedy: str) -> None:
+    """Refuse, before the weights are downloaded, what small files and headers already show.
 
     Parameters
     ----------
     folder
         The model's small files.
-    there
+    names
         Names of all its files.
     shapes
         Each tensor's shape by its name; None where that is not known yet.
@@ -99,7 +100,7 @@ def check_ahead(folder: Path, there: Collection[str], shapes: Shapes | None, *, 
         As in :func:`check_model`.
     """
     model = described_model(folder, named=named, remedy=remedy)
-    weight_files(folder, there, named=named, remedy=remedy)
+    weight_files(folder, names, named=named, remedy=remedy)
     if shapes is not None:
         check_shapes(shapes, model, named=named, remedy=remedy)
 
@@ -126,20 +127,23 @@ def check_shapes(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: 
     UserError
         When a parameter is missing, has another shape, or a tensor has no place.
     """
-    found = transformers_report(shapes, model, named=named, remedy=remedy)
+    report = transformers_report(shapes, model, named=named, remedy=remedy)
     if getattr(model.config, "quantization_config", None):
-        found = _without_quantised(found, model)
-    harmless = [name for name in found.left_over if HARMLESS.search(name)]
-    found = found._replace(left_over=[name for name in found.left_over if name not in harmless])
-    sentence = misfit(found, type(model).__name__)
+        report = _without_quantised(report, model)
+    harmless = [name for name in report.left_over if HARMLESS.search(name)]
+    report = report._replace(left_over=[name for name in report.left_over if name not in harmless])
+    sentence = misfit(report, type(model).__name__)
     if sentence:
         raise UserError(f"{named}: {sentence}; {remedy}")
     if harmless:
-        print(f"note: {named}: {listed(harmless)} have no place in {type(model).__name__} and are not used", flush=True)
+        print(
+            f"note: {named}: {shorten_list(harmless)} have no place in {type(model).__name__} and are not used",
+            flush=True,
+        )
 
 
 def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, remedy: str) -> Report:
-    """Return what Transformers says when it loads tensors of these shapes into a model of this kind.
+    """Return Transformers' report on loading tensors of these shapes into a model of this kind.
 
     Parameters
     ----------
@@ -155,7 +159,7 @@ def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, r
 
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # asks for packages, and for numbers
+        del config.quantization_config  # would need further packages, and real numbers
     state = {name: torch.empty(tuple(shape), dtype=torch.bfloat16, device="meta") for name, shape in shapes.items()}
     with quiet(), _captured_reports() as reports:
         try:
@@ -173,23 +177,23 @@ def transformers_report(shapes: Shapes, model: PreTrainedModel, *, named: str, r
             if not parameters:
                 raise
             raise UserError(
-                f"{named}: the tensors that become {listed(parameters)} of {type(model).__name__} do not fit together "
-                f"(some are missing, or of other shapes); {remedy}"
+                f"{named}: the tensors that become {shorten_list(parameters)} of {type(model).__name__} do not fit "
+                f"together (some are missing, or of other shapes); {remedy}"
             ) from None
     other = {name: (tuple(found), tuple(wanted)) for name, found, wanted in info["mismatched_keys"]}
     return Report(sorted(info["missing_keys"]), other, sorted(info["unexpected_keys"]), len(model.state_dict()))
 
 
 def misfit(report: Report, architecture: str) -> str | None:
-    """Return in words how a checkpoint does not fit; None where it does."""
-    if report.left_over and len(report.missing) > OTHER * report.parameters:
+    """Return a sentence on how a checkpoint does not fit; None where it does."""
+    if report.left_over and len(report.missing) > OTHER_ARCHITECTURE_SHARE * report.parameters:
         return (
-            f"the tensors in its weight files ({listed(report.left_over)}) are not those of the {architecture} that "
-            "config.json describes: they are another architecture's"
+            f"the tensors in its weight files ({shorten_list(report.left_over)}) are not those of the {architecture} "
+            "that config.json describes: they are another architecture's"
         )
     parts = []
     if report.missing:
-        parts.append(f"it has parameters that the files lack ({listed(report.missing)})")
+        parts.append(f"it has parameters that the files lack ({shorten_list(report.missing)})")
     if report.other_shapes:
         name, (found, wanted) = min(report.other_shapes.items())
         more = f" and {len(report.other_shapes) - 1} more" if len(report.other_shapes) > 1 else ""
@@ -197,14 +201,14 @@ def misfit(report: Report, architecture: str) -> str | None:
             f"it has parameters of other shapes than the files ({name}: {_size(wanted)}, found {_size(found)}{more})"
         )
     if report.left_over:
-        parts.append(f"the files have tensors that have no place in it ({listed(report.left_over)})")
+        parts.append(f"the files have tensors that have no place in it ({shorten_list(report.left_over)})")
     if not parts:
         return None
     return f"the weights are not those of the {architecture} that config.json describes: {', and '.join(parts)}"
 
 
 def _without_quantised(report: Report, model: PreTrainedModel) -> Report:
-    """Return a report without the tensors of quantised modules: those that own one which the plain module has not."""
+    """Return a report without quantised modules: those that have a tensor which the plain module lacks."""
     modules = {name: module for name, module in model.named_modules() if any(True for _ in module.parameters(False))}
 
     def owner(tensor: str) -> str | None:
@@ -223,15 +227,15 @@ def _without_quantised(report: Report, model: PreTrainedModel) -> Report:
 @contextlib.contextmanager
 def _captured_reports() -> Iterator[list[str]]:
     """Collect Transformers' reports on loading instead of showing them: nothing else names a failed conversion."""
-    logger, said = logging.getLogger("transformers.modeling_utils"), []
+    logger, messages = logging.getLogger("transformers.modeling_utils"), []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING)
     logger.propagate = False
     try:
-        yield said
+        yield messages
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -12,49 +12,59 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.recipes import COMMON, MEASURED
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 
-BASELINE = "std"
-MATCHED = "ale"
-# Values of `layers` that choose by the probe's scores; the others are controls, which need none and pay for none.
+STD = "std"
+ALE = "ale"
+# Values of `layers` that choose by the probe's scores; the others are controls, which need no probe.
 BY_SCORE = ("gradient", "bottom")
-# Which values of `layers` read a key of an arm; beside another value it would change nothing.
+# The values of `layers` that read a key of an arm; beside any other the key would change nothing.
 READERS = {
     "budget_percent": (*BY_SCORE, "first", "last", "random"),
     "score": BY_SCORE,
     "draw": ("random",),
 }
-LONGER = ("steps", "extra_steps_percent")
-SHARES = ("budget_percent", "extra_steps_percent")
+MORE_STEPS_KEYS = ("steps", "extra_steps_percent")
+PERCENT_KEYS = ("budget_percent", "extra_steps_percent")
 SHAPE = ("batch_size", "accumulation")  # of an optimiser step
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What the name of one of the study's own arms promises in every table."""
+class NamedArm:
+    """The meaning of one of the study's own arm names, on which every table relies.
+
+    Attributes
+    ----------
+    words
+        What the arm is, for error messages.
+    all_layers
+        Whether it adapts all layers.
+    longer
+        Whether it takes more steps than the matched number.
+    """
 
     words: str
     all_layers: bool
     longer: bool
 
 
-NAMED = {
-    BASELINE: Meaning("the standard arm, which all others are held against", all_layers=True, longer=False),
-    MATCHED: Meaning("the arm of selected layers at the matched number of steps", all_layers=False, longer=False),
-    "cm": Meaning("the compute-matched arm of selected layers", all_layers=False, longer=True),
+NAMED_ARMS = {
+    STD: NamedArm("the standard arm, which all others are held against", all_layers=True, longer=False),
+    ALE: NamedArm("the arm of selected layers at the matched number of steps", all_layers=False, longer=False),
+    "cm": NamedArm("the compute-matched arm of selected layers", all_layers=False, longer=True),
 }
-# Makes the error of a mistake: say(*keys, sentence), with the keys that lead to it.
-Say = Callable[..., UserError]
-# A plan has so many times the matched number of steps: room for an arm that buys its steps by measured times, and for
-# longer arms that a campaign gains later, which then draw nothing anew that finished ones have read. (Matched steps
-# that grow, or an arm of more than this, do draw a longer plan, and every arm that reads it runs again.)
-ROOM = 3
+# say(*keys, sentence) returns the error about a mistake; the keys lead to its place.
+MakeError = Callable[..., UserError]
+# A plan of batches is this many times as long as the matched number of steps: room for an arm with measured steps, and
+# for longer arms that a campaign gains later, which can then read the plan that finished runs have read. (More matched
+# steps, or an arm longer than this, need a longer plan, and every arm that reads it runs again.)
+PLAN_LENGTH_FACTOR = 3
 
 
 def rule_of(arm: Mapping[str, Any]) -> str:
-    """Return which rule trains an arm: ``train_std`` (all layers), ``train_cm`` (bought steps), else ``train_ale``."""
+    """Return the rule that trains an arm: ``train_std`` (all layers), ``train_cm`` (more steps), else ``train_ale``."""
     if arm.get("steps") == MEASURED or arm.get("extra_steps_percent"):
         return "train_cm"
     return "train_std" if arm["layers"] == "all" else "train_ale"
@@ -68,12 +78,12 @@ def needs_probe(arm: Mapping[str, Any]) -> bool:
 def entries(campaign: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
     """Return the arms that a model of a campaign has, by name.
 
-    Those that name it and those that name no models; an arm of the model's own overrides stands in the place of the
-    campaign's of that name, and further ones follow.
+    These are the campaign's arms that name the model or no models at all; an arm in the model's overrides replaces the
+    campaign's of that name, or follows them.
     """
-    own = campaign["overrides"].get(model, {}).get("arms", {})
+    overriding = campaign["overrides"].get(model, {}).get("arms", {})
     common = {arm: entry for arm, entry in campaign["arms"].items() if model in entry.get("models", campaign["models"])}
-    return {**common, **own}
+    return {**common, **overriding}
 
 
 def arms_of(campaign: Mapping[str, Any], model: str) -> list[str]:
@@ -81,14 +91,14 @@ def arms_of(campaign: Mapping[str, Any], model: str) -> list[str]:
     return list(entries(campaign, model))
 
 
-def place_of(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str, ...]:
+def keys_of_arm(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str, ...]:
     """Return the keys that lead to an arm of a model in its campaign's file."""
-    own = arm in campaign["overrides"].get(model, {}).get("arms", {})
-    return ("overrides", model, "arms", arm) if own else ("arms", arm)
+    overridden = arm in campaign["overrides"].get(model, {}).get("arms", {})
+    return ("overrides", model, "arms", arm) if overridden else ("arms", arm)
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
-    """Hold a campaign's arms against themselves, their names and the campaign's models.
+    """Check a campaign's arms: each by itself, against its name, and against the campaign's models.
 
     Parameters
     ----------
@@ -98,29 +108,39 @@ def check_arms(campaign: Mapping[str, Any]) -> None:
     Raises
     ------
     UserError
-        When an arm contradicts itself or its name, or names a model that the campaign has not; when a model has no arm;
-        when an arm of measured steps lacks the two arms that decide them.
+        When an arm contradicts itself or its name, or names a model that the campaign lacks; when a model has no arm;
+        when an arm with measured steps lacks the two arms whose times decide them.
     """
     path = Path(campaign["path"])
     written = [(("arms", arm), entry) for arm, entry in campaign["written"]["arms"].items()]
-    for model, own in campaign["written"].get("overrides", {}).items():
-        written += [(("overrides", model, "arms", arm), entry) for arm, entry in own.get("arms", {}).items()]
+    for model, override in campaign["written"].get("overrides", {}).items():
+        written += [(("overrides", model, "arms", arm), entry) for arm, entry in override.get("arms", {}).items()]
     for place, entry in written:
-        check_arm(place[-1], entry, lambda *said, place=place: UserError(f"{at(path, *place, *said[:-1])}: {said[-1]}"))
+        check_arm(place[-1], entry, _error_below(path, place))
         for number, model in enumerate(entry.get("models", [])):
             _check_model(campaign, place, number, model)
     for place, entry in written:
-        _check_asked(campaign, place, entry)
+        _check_benchmarks(campaign, place, entry)
     for number, model in enumerate(campaign["models"]):
         if not entries(campaign, model):
             raise UserError(
                 f"{at(path, 'models', number)}: no arm has the model {model!r}; name it in one, or take it out"
             )
-        _check_bought(campaign, model)
+        _check_measured_steps(campaign, model)
+
+
+def _error_below(path: Path, place: tuple[str, ...]) -> MakeError:
+    """Return what makes the errors of one arm: ``say(*keys, sentence)``, with the keys below ``place``."""
+
+    def say(*keys_and_sentence: str) -> UserError:
+        *keys, sentence = keys_and_sentence
+        return UserError(f"{at(path, *place, *keys)}: {sentence}")
+
+    return say
 
 
 def _check_model(campaign: Mapping[str, Any], place: tuple[str, ...], number: int, model: str) -> None:
-    """Refuse a model that an arm names and its campaign has not, and any in an arm that is one model's."""
+    """Refuse a model that an arm names and its campaign lacks, and any model in an arm of a model's overrides."""
     key = at(Path(campaign["path"]), *place, "models", number)
     if place[0] == "overrides":
         raise UserError(f"{key}: found {model!r}, but this arm is of {place[1]} alone; take models out")
@@ -128,7 +148,7 @@ def _check_model(campaign: Mapping[str, Any], place: tuple[str, ...], number: in
         raise UserError(f"{key}: {model!r} is no model of the campaign{nearest(model, campaign['models'])}")
 
 
-def _check_asked(campaign: Mapping[str, Any], place: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+def _check_benchmarks(campaign: Mapping[str, Any], place: tuple[str, ...], entry: Mapping[str, Any]) -> None:
     """Refuse a benchmark of an arm that the campaign does not ask: its base model would have no score."""
     models = [place[1]] if place[0] == "overrides" else entry.get("models", campaign["models"])
     for number, benchmark in enumerate(entry.get("benchmarks", [])):
@@ -141,22 +161,22 @@ def _check_asked(campaign: Mapping[str, Any], place: tuple[str, ...], entry: Map
                 )
 
 
-def _check_bought(campaign: Mapping[str, Any], model: str) -> None:
-    """Refuse measured steps without the two arms that decide them, or of another shape than those of ale."""
+def _check_measured_steps(campaign: Mapping[str, Any], model: str) -> None:
+    """Refuse measured steps without the two arms whose times decide them, or in another shape than ale's."""
     arms = entries(campaign, model)
     for arm in [arm for arm, entry in arms.items() if entry.get("steps") == MEASURED]:
-        place = at(Path(campaign["path"]), *place_of(campaign, model, arm), "steps")
-        if not {BASELINE, MATCHED} <= set(arms):
+        place = at(Path(campaign["path"]), *keys_of_arm(campaign, model, arm), "steps")
+        if not {STD, ALE} <= set(arms):
             raise UserError(f"{place}: measured needs the arms std and ale for {model} too")
         for key in SHAPE:
-            if arms[arm].get(key) != arms[MATCHED].get(key):
+            if arms[arm].get(key) != arms[ALE].get(key):
                 raise UserError(
                     f"{place}: measured buys steps at the time of ale's, and this arm has another {key}; make "
                     "it equal in both, or state a number of steps"
                 )
 
 
-def check_arm(arm: str, given: Mapping[str, Any], say: Say) -> None:
+def check_arm(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
     """Refuse the keys of one arm that contradict each other, or its name.
 
     Parameters
@@ -179,32 +199,32 @@ def check_arm(arm: str, given: Mapping[str, Any], say: Say) -> None:
             f"found {given[key]!r} beside layers: {shown}, which does not read it (only {', '.join(READERS[key])} do); "
             "take it out, or choose one of these",
         )
-    for key in SHARES:
-        check_share(given.get(key), lambda sentence, key=key: say(key, sentence))
-    for key in [key for key in COMMON if key in given]:
+    for key in PERCENT_KEYS:
+        check_percentage(given.get(key), lambda sentence, key=key: say(key, sentence))
+    for key in [key for key in EQUAL_IN_ALL_ARMS if key in given]:
         raise say(key, f"found {given[key]!r} in an arm, but all arms are measured alike; state it in training")
     if "steps" in given and "extra_steps_percent" in given:
-        buys = ", which buys the steps" if given["steps"] == MEASURED else ""
-        raise say("extra_steps_percent", f"found one beside steps: {given['steps']}{buys}; take one of both out")
+        effect = ", which buys the steps" if given["steps"] == MEASURED else ""
+        raise say("extra_steps_percent", f"found one beside steps: {given['steps']}{effect}; take one of both out")
     if given.get("steps") == MEASURED and layers == "all":
         raise say(
             "steps",
             "found measured beside layers: all, but the time of arm std buys an arm of all layers the steps of std; "
             "take it out, or select layers",
         )
-    if arm in NAMED:
+    if arm in NAMED_ARMS:
         _check_name(arm, given, say)
 
 
-def _check_name(arm: str, given: Mapping[str, Any], say: Say) -> None:
-    meaning, other = NAMED[arm], "or give the arm another name"
+def _check_name(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
+    meaning, other = NAMED_ARMS[arm], "or give the arm another name"
     if (given["layers"] == "all") != meaning.all_layers:
         expected = "all" if meaning.all_layers else "a selection of layers, such as gradient"
         raise say(
             "layers", f"expected {expected}, found {given['layers']!r}: {arm} is {meaning.words}; write it, {other}"
         )
     if not meaning.longer:
-        for key in [key for key in LONGER if given.get(key)]:
+        for key in [key for key in MORE_STEPS_KEYS if given.get(key)]:
             raise say(key, f"expected none, found {given[key]!r}: {arm} is {meaning.words}; take it out, {other}")
     elif rule_of(given) != "train_cm":
         raise say(
@@ -213,7 +233,7 @@ def _check_name(arm: str, given: Mapping[str, Any], say: Say) -> None:
         )
 
 
-def check_share(value: float | None, say: Callable[[str], UserError]) -> None:
+def check_percentage(value: float | None, say: Callable[[str], UserError]) -> None:
     """Refuse a percentage between 0 and 1: one half is 50."""
     if value is not None and 0 < value < 1:
         raise say(f"expected a percentage of at least 1, found {value}; write {100 * value:g} (one half is 50)")
@@ -222,7 +242,7 @@ def check_share(value: float | None, say: Callable[[str], UserError]) -> None:
 def check_arms_of(
     campaign: Mapping[str, Any], model: str, settings: Mapping[str, Mapping[str, Any]], depth: int | None
 ) -> None:
-    """Hold the arms of one model against its depth and steps, and against each other.
+    """Check the arms of one model against its depth, its steps and each other.
 
     Parameters
     ----------
@@ -238,12 +258,12 @@ def check_arms_of(
     Raises
     ------
     UserError
-        When an arm names a layer that the model has not, has more steps that are none, or is another arm once more.
+        When an arm names a layer that the model lacks, has extra steps that add none, or equals another arm.
     """
     path = Path(campaign["path"])
     seen: list[tuple[str, dict[str, Any]]] = []
     for arm, entry in entries(campaign, model).items():
-        place = place_of(campaign, model, arm)
+        place = keys_of_arm(campaign, model, arm)
         layers, percent = entry["layers"], entry.get("extra_steps_percent")
         steps = settings[arm]["training"]["steps"]
         if depth and isinstance(layers, list) and max(layers) >= depth:
@@ -256,9 +276,9 @@ def check_arms_of(
                 f"{at(path, *place, 'extra_steps_percent')}: found {percent}, which adds no step to the {steps} "
                 f"of {model}; write {100 / steps:.3g} or more"
             )
-        effect = _effect(entry, settings[arm])
-        twin = next((other for other, there in seen if there == effect), None)
-        # A rehearsal may level what sets two arms apart.
+        effect = _deciding_settings(entry, settings[arm])
+        twin = next((other for other, settled in seen if settled == effect), None)
+        # A rehearsal may make equal what sets two arms apart.
         if twin and not campaign["rehearsed"]:
             raise UserError(
                 f"{at(path, *place)}: for {model} it has the settings of arm {twin}, so it would be the same run "
@@ -267,8 +287,8 @@ def check_arms_of(
         seen.append((arm, effect))
 
 
-def _effect(arm: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what decides a run of an arm, each in one spelling."""
+def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings that decide a run of an arm, spelled so that equal ones compare equal."""
     layers, adapter = arm["layers"], settings["adapter"]
     read = {key: arm[key] for key, readers in READERS.items() if key in arm and layers in readers}
     ranks = {key: _by_kind(adapter[key]) for key in ("rank", "alpha")}
@@ -287,17 +307,17 @@ def _by_kind(rank: int | Mapping[str, int]) -> dict[str, int]:
 
 
 def steps_of_plan(base: Mapping[str, int], training: Mapping[str, Any], arm: Mapping[str, Any]) -> int:
-    """Return how many steps of the campaign's shape a plan needs for an arm.
+    """Return the number of steps, in the campaign's shape, that a plan of batches needs for an arm.
 
     Parameters
     ----------
     base
         The campaign's ``steps``, ``batch_size`` and ``accumulation`` for the model.
     training
-        The arm's own.
+        The arm's section of that name.
     arm
         Its entry in a campaign.
     """
     longest = round(training["steps"] * (1 + (arm.get("extra_steps_percent") or 0) / 100))
     rows = longest * training["batch_size"] * training["accumulation"]
-    return max(ROOM * base["steps"], math.ceil(rows / (base["batch_size"] * base["accumulation"])))
+    return max(PLAN_LENGTH_FACTOR * base["steps"], math.ceil(rows / (base["batch_size"] * base["accumulation"])))

@@ -1,6 +1,6 @@
-"""Parts of the schemas that follow from :mod:`aletheia.study.benchmarks`: names, and what may be said of each.
+"""Parts of the schemas that follow from :mod:`aletheia.study.benchmarks`: names, and the settings of each.
 
-How a setting is worded and bounded stands in ``campaign.schema.yaml``, under ``$defs.benchmark_settings``.
+The description and the bounds of a setting stand in ``campaign.schema.yaml``, under ``$defs.benchmark_settings``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSS, STAGED
 
-WORDED = "#/$defs/benchmark_settings/properties"
+SETTINGS_REF = "#/$defs/benchmark_settings/properties"
 
 
 def with_benchmarks(name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -43,5 +43,5 @@ def _section(name: str) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "default": {},
-        "properties": {key: {"$ref": f"{WORDED}/{key}", **default} for key, default in settings.items()},
+        "properties": {key: {"$ref": f"{SETTINGS_REF}/{key}", **default} for key, default in settings.items()},
     }

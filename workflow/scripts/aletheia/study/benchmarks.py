@@ -1,4 +1,4 @@
-"""What each benchmark asks: one record each, from which all else derives that the study knows of it.
+"""What each benchmark asks: one record each, from which all else that the study knows of it is derived.
 
 A benchmark is added in at most four places, and in nothing else of the library, the schemas or the rules:
 
@@ -114,10 +114,10 @@ class Benchmark:
 
     @property
     def padding(self) -> str:
-        """Where the rows of a batch are filled up.
+        """The side on which the rows of a batch are padded.
 
-        On the right, where a causal model never looks back from, when they are scored; on the left, so that their ends
-        meet, when they are written. vLLM packs rows and fills up none.
+        Scored rows are padded on the right, which a causal model does not see; generated ones on the left, so that all
+        rows end at the same position. vLLM packs rows and pads none.
         """
         return "left" if self.generated else "right"
 
@@ -181,7 +181,7 @@ BENCHMARKS = {
 (RETENTION,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == PASSAGES)
 LOSSES = (HELDOUT, RETENTION)
 # Benchmarks scored 0 to 1, each a format of questions.
-QUESTIONS = tuple(name for name in BENCHMARKS if name not in LOSSES)
+QUESTION_BENCHMARKS = tuple(name for name in BENCHMARKS if name not in LOSSES)
 # Those with an entry of their own in the registry of data, whose source.format is their name.
 STAGED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.named_by is not None)
 GENERATED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.generated)
@@ -189,7 +189,7 @@ SOLVED = tuple(name for name, benchmark in BENCHMARKS.items() if benchmark.num_f
 
 
 def table_name(benchmark: str) -> str:
-    """Return the name of the table that an evaluation writes; of programs, before they are judged, another one."""
+    """Return the file name of the table that an evaluation writes; of programs, that of those not yet judged."""
     return f"{benchmark}.generations.parquet" if BENCHMARKS[benchmark].kind == CODE else f"{benchmark}.parquet"
 
 

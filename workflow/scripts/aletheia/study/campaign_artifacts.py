@@ -1,4 +1,4 @@
-"""What the ledger is made of: the artifacts of every run that some campaign plans.
+"""The artifacts that the ledger is made of: those of every run that some campaign plans.
 
 The rule `aggregate` declares these as its inputs, and its script reads the same ones.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study.benchmarks import HUMANEVAL, table_name
 from aletheia.study.paths import BASE, Paths, run_name
-from aletheia.study.planned_runs import of_arms, planned_runs, runs_in_turns
+from aletheia.study.planned_runs import arms_entry, planned_runs, runs_in_turns
 
 Campaigns = Sequence[Mapping[str, Any]]
 RunKey = tuple[str, str, int]  # model, arm, seed
@@ -37,8 +37,8 @@ class CampaignArtifacts:
     precisions
         Measured choices, by model with ``dtype: auto``.
     generations
-        Sidecars of generated programs by (model, arm, seed), or (model, "base", None): what judged them stands in
-        the evaluation, what wrote them only here.
+        Sidecars of generated programs by (model, arm, seed), or (model, "base", None): the evaluation says
+        what judged them, these alone what wrote them.
     turns
         Measurements in turns with the standard arm by (model, arm, seed), of campaigns with ``speed: turns``.
     """
@@ -63,14 +63,14 @@ class CampaignArtifacts:
 
 def probing_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
     """Return a model's arms whose layers follow from a probe; of an index without that list, those that select."""
-    found = of_arms(campaign, model, "probing")
-    return found if found is not None else of_arms(campaign, model, "selecting") or []
+    arms = arms_entry(campaign, model, "probing")
+    return arms if arms is not None else arms_entry(campaign, model, "selecting") or []
 
 
 def campaign_artifacts(
     campaigns: Campaigns, paths: Paths, *, runs: list[Path] | None = None, evaluations: list[Path] | None = None
 ) -> CampaignArtifacts:
-    """Return what the ledger of some campaigns is made of.
+    """Return the artifacts that the ledger of some campaigns is made of.
 
     Parameters
     ----------
@@ -79,35 +79,35 @@ def campaign_artifacts(
     paths
         The study's.
     runs, evaluations
-        In place of the study's own; with runs, which tokens and plans of batches they read is not known, and with
-        evaluations what wrote the answers.
+        Given in place of the study's own; which tokens and plans such runs read, and what wrote the answers of such
+        evaluations, is not known and left out.
     """
     trained: dict[Path, None] = {}
     evaluated: dict[Path, None] = {}
-    found = CampaignArtifacts(runs or [], evaluations or [])
+    artifacts = CampaignArtifacts(runs or [], evaluations or [])
     for campaign in campaigns:
-        found.turns.update({key: Path(paths.pair(*key)) for key in runs_in_turns(campaign)})
+        artifacts.turns.update({key: Path(paths.pair(*key)) for key in runs_in_turns(campaign)})
         for run in planned_runs(campaign):
             model, arm, seed = key = (run["model"], run["arm"], run["seed"])
             trained[Path(paths.run(*key))] = None
             if runs is None:
-                found.tokens[model] = Path(paths.tokens(model) + SIDECAR)
-                found.plans[model, seed] = Path(paths.batches(model, seed))
+                artifacts.tokens[model] = Path(paths.tokens(model) + SIDECAR)
+                artifacts.plans[model, seed] = Path(paths.batches(model, seed))
                 if run.get("measured_precision"):
-                    found.precisions[model] = Path(paths.precision(model))
-            for asked in (key, (model, BASE, None)):
-                name = run_name(*asked[1:])
+                    artifacts.precisions[model] = Path(paths.precision(model))
+            for owner in (key, (model, BASE, None)):
+                name = run_name(*owner[1:])
                 for benchmark in run["benchmarks"]:
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
                 if HUMANEVAL in run["benchmarks"] and evaluations is None:
-                    found.generations[asked] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
-            if arm in (of_arms(campaign, model, "selecting") or []):
-                found.selections[key] = Path(paths.selection(*key))
+                    artifacts.generations[owner] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
+            if arm in (arms_entry(campaign, model, "selecting") or []):
+                artifacts.selections[key] = Path(paths.selection(*key))
             if arm in probing_arms(campaign, model):
-                found.probes[key] = Path(paths.probe(model, seed))
-    found.runs.extend(sorted(trained) if runs is None else [])
-    found.evaluations.extend(sorted(evaluated) if evaluations is None else [])
-    return found
+                artifacts.probes[key] = Path(paths.probe(model, seed))
+    artifacts.runs.extend(sorted(trained) if runs is None else [])
+    artifacts.evaluations.extend(sorted(evaluated) if evaluations is None else [])
+    return artifacts
 
 
 def digest_of_paths(paths: Iterable[Path | str]) -> str:

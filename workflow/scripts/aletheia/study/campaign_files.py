@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.rehearsal import unrehearsed
-from aletheia.study.schema import at, check, merged, read_yaml, schema, with_defaults
+from aletheia.study.rehearsal import without_rehearsed_keys
+from aletheia.study.schema import at, check, merge, read_yaml, schema, with_defaults
 
 
 def read_campaigns(paths: Iterable[str], rehearsed: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,10 +51,10 @@ def read_campaigns(paths: Iterable[str], rehearsed: Mapping[str, Any]) -> list[d
 def _read(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     written = read_yaml(path)
     check(written, "campaign", path)
-    given = merged(written, rehearsed)
+    given = merge(written, rehearsed)
     root = schema("campaign")
     filled = with_defaults({**given, "overrides": {}}, root, root)
-    filled["arms"] = {arm: unrehearsed(entry, rehearsed) for arm, entry in filled["arms"].items()}
+    filled["arms"] = {arm: without_rehearsed_keys(entry, rehearsed) for arm, entry in filled["arms"].items()}
     overrides = {model: _with_arms(entry, root) for model, entry in written.get("overrides", {}).items()}
     own = {"overrides": overrides, "states_batch_size": "batch_size" in given.get("training", {})}
     return {**filled, **own, "path": str(path), "written": written, "rehearsed": rehearsed, "given": given}

@@ -1,4 +1,4 @@
-"""The files of ``--configfile``, read as Snakemake merges them, which says nothing of a key that stands twice."""
+"""The files of ``--configfile``, merged as Snakemake merges them; unlike there, a repeated key is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.schema import at, check, merged, read_yaml
+from aletheia.study.schema import at, check, merge, read_yaml
 
 # The Snakefile's own, which the others are laid over.
 CONFIG = Path("config/config.yaml")
@@ -32,26 +32,26 @@ def read_configuration(configfiles: Iterable[Path] = ()) -> dict[str, Any]:
     contents = [read_yaml(path) for path in paths]
     for path, content in zip(paths, contents, strict=True):
         check(content, "config", path, partly=True)
-    said = dict(zip(paths, contents, strict=True))
+    by_path = dict(zip(paths, contents, strict=True))
     for number, later in enumerate(given):
         for earlier in given[:number]:
-            keys = _replaced_list(said[earlier], said[later])
+            keys = _replaced_list(by_path[earlier], by_path[later])
             if keys:
                 raise UserError(
                     f"{at(later, *keys)} would replace the list of {earlier}, for lists do not add up; name one of the "
                     "two files, or write one that has the entries of both"
                 )
-    return functools.reduce(merged, contents, {})
+    return functools.reduce(merge, contents, {})
 
 
 def _replaced_list(below: Mapping[str, Any], above: Mapping[str, Any]) -> list[str]:
-    """Return the keys of the first list that another value takes the place of; none where all stay."""
+    """Return the keys that lead to the first list that would be replaced; empty where none would."""
     for key in [key for key in above if key in below]:
-        one, other = below[key], above[key]
-        if isinstance(one, list) and one != other:
+        old, new = below[key], above[key]
+        if isinstance(old, list) and old != new:
             return [key]
-        both = isinstance(one, Mapping) and isinstance(other, Mapping)
-        found = _replaced_list(one, other) if both else []
-        if found:
-            return [key, *found]
+        mappings = isinstance(old, Mapping) and isinstance(new, Mapping)
+        inner_keys = _replaced_list(old, new) if mappings else []
+        if inner_keys:
+            return [key, *inner_keys]
     return []

@@ -1,30 +1,30 @@
-"""Settings of a campaign that contradict each other, or that nothing reads: each would quietly do something else.
+"""Settings of a campaign that contradict each other, or that nothing reads: each would silently do something else.
 
-What the user wrote is held against what it would do, before defaults are filled in: a default that nothing reads is no
-mistake.
+Only what the user wrote is checked, before defaults are filled in: a default that nothing reads is no mistake.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import BASELINE, Say, arms_of, check_share, entries, needs_probe
-from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTIONS, either
+from aletheia.study.arms import STD, MakeError, arms_of, check_percentage, entries, needs_probe
+from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTION_BENCHMARKS, either
 from aletheia.study.planned_runs import TURNS
 from aletheia.study.recipe_checks import check_ranks, check_training
 from aletheia.study.report_contents import REPORTS
-from aletheia.study.schema import at, merged
+from aletheia.study.schema import at, merge
 from aletheia.study.schema_sentences import nearest
 
-# (file, most) → its rows, counted up to so many; None where it cannot be read.
+# (file, most) → number of its rows, counted up to `most`; None where it cannot be read.
 CountRows = Callable[[Path, int], int | None]
 
 
 def check_campaign(campaign: Mapping[str, Any]) -> None:
-    """Refuse what contradicts itself in a campaign, whatever its models are.
+    """Refuse settings of a campaign that contradict each other, whatever its models are.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ def check_campaign(campaign: Mapping[str, Any]) -> None:
     """
     path, written = Path(campaign["path"]), campaign["written"]
     share = written.get("stability", {}).get("budget_percent")
-    check_share(share, lambda said: UserError(f"{at(path, 'stability', 'budget_percent')}: {said}"))
+    check_percentage(share, lambda sentence: UserError(f"{at(path, 'stability', 'budget_percent')}: {sentence}"))
     for model in campaign["overrides"]:
         if model not in campaign["models"]:
             near = nearest(model, campaign["models"])
             raise UserError(f"{at(path, 'overrides', model)}: {model!r} is no model of the campaign{near}")
     _check_reports(campaign, path)
     _check_speed(campaign, path)
-    _check_asked(campaign, path)
+    _check_benchmark_settings(campaign, path)
 
 
 def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
@@ -61,47 +61,52 @@ def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
         if report.asks and asked <= set(LOSSES):
             raise UserError(
                 f"{at(path, *keys)}: {name} is about benchmarks with questions, and benchmarks names none; add "
-                f"{either(QUESTIONS)} to it, or take the report out"
+                f"{either(QUESTION_BENCHMARKS)} to it, or take the report out"
             )
 
 
 def _check_speed(campaign: Mapping[str, Any], path: Path) -> None:
-    """Refuse turns that no model has an arm to take with the standard one, and those of more seeds than there are."""
+    """Refuse `speed: turns` where no model has the standard arm and another, and for more seeds than there are."""
     arms = [arms_of(campaign, model) for model in campaign["models"]]
-    if campaign["speed"] == TURNS and not any(BASELINE in own and len(own) > 1 for own in arms):
+    if campaign["speed"] == TURNS and not any(STD in names and len(names) > 1 for names in arms):
         raise UserError(
-            f"{at(path, 'speed')}: turns times each arm beside {BASELINE}, and no model has {BASELINE} and another "
+            f"{at(path, 'speed')}: turns times each arm beside {STD}, and no model has {STD} and another "
             "arm; add them to arms, or take it out"
         )
     timed, seeds = campaign["interleaving"]["seeds"], len(campaign["seeds"])
+    where = at(path, "interleaving", "seeds")
+    if timed is not None and campaign["speed"] != TURNS:
+        raise UserError(
+            f"{where}: found {timed} without speed: turns; `snakemake paired` takes all seeds; take it out, or write "
+            "speed: turns"
+        )
     if timed is not None and timed > seeds:
-        where = at(path, "interleaving", "seeds")
         raise UserError(f"{where}: expected at most {seeds}, the campaign's seeds, found {timed}; lower it")
 
 
 def benchmarks_of(campaign: Mapping[str, Any], model: str) -> list[str]:
-    """Return what a model of a campaign is evaluated on."""
+    """Return the benchmarks that a model of a campaign is evaluated on."""
     return campaign["overrides"].get(model, {}).get("benchmarks", campaign["benchmarks"])
 
 
-def _check_asked(campaign: Mapping[str, Any], path: Path) -> None:
-    """Refuse settings of benchmarks that nobody is asked.
+def _check_benchmark_settings(campaign: Mapping[str, Any], path: Path) -> None:
+    """Refuse settings of benchmarks that no model is asked.
 
-    Of the campaign itself only where its file names no benchmarks at all: beside a list that leaves one out, its
-    settings are kept for the day that it comes back.
+    In the campaign's own section only where its file has no list of benchmarks: the settings of one that a list leaves
+    out may stay there until it is asked again.
     """
     written = campaign["written"]
     models = {model: set(benchmarks_of(campaign, model)) for model in campaign["models"]}
     if "benchmarks" not in written:
-        _expect_asked(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
-    _expect_read(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
-    for model, own in campaign["overrides"].items():
-        evaluation, keys = own.get("evaluation", {}), ["overrides", model, "evaluation"]
-        _expect_asked(evaluation, models[model], path, keys)
-        _expect_read(evaluation, models[model], path, keys)
+        _refuse_unasked(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
+    _refuse_unread(written.get("evaluation", {}), set.union(*models.values()), path, ["evaluation"])
+    for model, override in campaign["overrides"].items():
+        evaluation, keys = override.get("evaluation", {}), ["overrides", model, "evaluation"]
+        _refuse_unasked(evaluation, models[model], path, keys)
+        _refuse_unread(evaluation, models[model], path, keys)
 
 
-def _expect_asked(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
+def _refuse_unasked(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
     for benchmark in [key for key, value in evaluation.items() if isinstance(value, dict) and key not in asked]:
         raise UserError(
             f"{at(path, *keys, benchmark)}: found settings of {benchmark}, which benchmarks does not name (there are "
@@ -109,7 +114,7 @@ def _expect_asked(evaluation: Mapping[str, Any], asked: set[str], path: Path, ke
         )
 
 
-def _expect_read(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
+def _refuse_unread(evaluation: Mapping[str, Any], asked: set[str], path: Path, keys: Sequence[str]) -> None:
     if evaluation.get("generation", "transformers") != "transformers" and not asked & set(GENERATED):
         raise UserError(
             f"{at(path, *keys, 'generation')}: found {evaluation['generation']}, which writes the answers of "
@@ -129,7 +134,7 @@ def check_settings(
     data: Mapping[str, Any],
     count_rows: CountRows | None = None,
 ) -> None:
-    """Refuse what contradicts itself in the settings of one model of a campaign.
+    """Refuse settings of one model of a campaign that contradict each other.
 
     Parameters
     ----------
@@ -142,31 +147,31 @@ def check_settings(
     data
         The registry's entry of its training data.
     count_rows
-        Counts the rows of a held-out file of the user's own; without it a number of rows is not held against such one.
+        Counts the rows of a held-out file of the user's own; when None, a number of rows is not checked against it.
 
     Raises
     ------
     UserError
         With file and key, and what to write instead.
     """
-    path, own = Path(campaign["path"]), campaign["overrides"].get(model, {})
+    path, override = Path(campaign["path"]), campaign["overrides"].get(model, {})
 
-    def say(*said: str) -> UserError:
+    def say(*keys_and_sentence: str) -> UserError:
         """Return the error, with the place that states the setting."""
-        keys = said[:-1]
-        if _has(own, keys):
+        *keys, sentence = keys_and_sentence
+        if _has(override, keys):
             place = at(path, "overrides", model, *keys)
         elif _has(campaign["rehearsed"], keys):
             place = f"config: {'.'.join(['rehearsal', *keys])}"
         else:
             place = at(path, *keys)
-        return UserError(f"{place}: {said[-1]}")
+        return UserError(f"{place}: {sentence}")
 
     sections = ("adapter", "training", "evaluation")
-    given = {name: merged(campaign["given"].get(name, {}), own.get(name, {})) for name in sections}
-    check_training(given["training"], settings["training"], lambda *said: say("training", *said))
+    given = {name: merge(campaign["given"].get(name, {}), override.get(name, {})) for name in sections}
+    check_training(given["training"], settings["training"], functools.partial(say, "training"))
     _check_heldout(given, settings, data, say, count_rows)
-    check_ranks(given.get("adapter", {}), settings["adapter"], lambda *said: say("adapter", *said))
+    check_ranks(given.get("adapter", {}), settings["adapter"], functools.partial(say, "adapter"))
     probed = any(map(needs_probe, entries(campaign, model).values()))
     _check_rows(settings, data, say, probed=probed)
 
@@ -183,27 +188,27 @@ def _check_heldout(
     given: Mapping[str, Any],
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
-    say: Say,
+    say: MakeError,
     count_rows: CountRows | None,
 ) -> None:
-    """Refuse a given number of held-out rows that the data does not have; a default takes what is there."""
+    """Refuse a given number of held-out rows that the data does not have; a default takes as many as there are."""
     wanted = {("training", "eval_rows"): given["training"].get("eval_rows")}
     if HELDOUT in settings["benchmarks"]:
         wanted["evaluation", HELDOUT, "rows"] = given["evaluation"].get(HELDOUT, {}).get("rows")
     for keys, rows in wanted.items():
-        there = data.get("held_out")
+        available = data.get("held_out")
         if rows is not None and data.get("held_out_path"):
-            there = count_rows(Path(data["held_out_path"]), rows) if count_rows else None
-        if rows is not None and there is not None and rows > there:
+            available = count_rows(Path(data["held_out_path"]), rows) if count_rows else None
+        if rows is not None and available is not None and rows > available:
             origin = data.get("held_out_path") or "held_out in the registry of data"
             raise say(
                 *keys,
-                f"expected at most {there}, the held-out rows of {settings['data']} ({origin}), found {rows}; "
+                f"expected at most {available}, the held-out rows of {settings['data']} ({origin}), found {rows}; "
                 "lower it, or set more rows apart",
             )
 
 
-def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: Say, *, probed: bool) -> None:
+def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: MakeError, *, probed: bool) -> None:
     """Refuse a subset of training rows that is smaller than one micro-batch, or than what the probe reads."""
     rows, probe = data.get("rows"), settings["probe"]
     needs = {("training", "batch_size"): settings["training"]["batch_size"]}

@@ -1,4 +1,4 @@
-"""Which step answers which benchmark: evaluate all, or generate, with vLLM, those whose answers are written."""
+"""Which step asks which benchmark: `evaluate` all, or `generate`, with vLLM, those whose answers are generated."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from aletheia.errors import UserError
 from aletheia.study.benchmarks import GENERATED
 
 VLLM = "vllm"
-# Its kernels for adapters are for 16 bits; its own 4-bit weights and attention would be other ones than in training.
-UNSERVED = {"quantization": "nf4", "attention": "fp32", "dtype": "fp32"}
+# vLLM's kernels for adapters are for 16 bits; its 4-bit weights and its attention differ from those in training.
+UNSERVED_SETTINGS = {"quantization": "nf4", "attention": "fp32", "dtype": "fp32"}
 
 
 def jobs_of(benchmarks: Iterable[str], generation: str) -> dict[str, list[str]]:
@@ -30,12 +30,12 @@ def jobs_of(benchmarks: Iterable[str], generation: str) -> dict[str, list[str]]:
     return jobs
 
 
-def unserved(entry: Mapping[str, Any]) -> str | None:
+def unserved_setting(entry: Mapping[str, Any]) -> str | None:
     """Return the first setting of a model that vLLM does not serve, as ``key: value``; None where it serves all."""
-    return next((f"{key}: {value}" for key, value in UNSERVED.items() if entry.get(key) == value), None)
+    return next((f"{key}: {value}" for key, value in UNSERVED_SETTINGS.items() if entry.get(key) == value), None)
 
 
-def check_served(where: str, model: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def check_vllm_serves(where: str, model: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Refuse a model that vLLM is asked to serve and cannot.
 
     Parameters
@@ -53,8 +53,8 @@ def check_served(where: str, model: str, entry: Mapping[str, Any], settings: Map
         With the registry's key that stands in the way.
     """
     jobs = jobs_of(settings["benchmarks"], settings["evaluation"]["generation"])
-    if "generate" in jobs and unserved(entry):
+    if "generate" in jobs and unserved_setting(entry):
         raise UserError(
             f"{where}: evaluation.generation is vllm, which does not serve {model} as the registry has it "
-            f"({unserved(entry)}); set overrides.{model}.evaluation.generation to transformers"
+            f"({unserved_setting(entry)}); set overrides.{model}.evaluation.generation to transformers"
         )

@@ -1,4 +1,4 @@
-"""A study from its configuration: registries and campaigns read, held against each other, and entered as runs."""
+"""Load a study from its configuration: read registries and campaigns, check them, and enter their runs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aletheia.study.arms import SHAPE, check_arms, check_arms_of, entries, steps
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
-from aletheia.study.evaluation_jobs import check_served
+from aletheia.study.evaluation_jobs import check_vllm_serves
 from aletheia.study.recipe_checks import check_recipe
-from aletheia.study.recipes import placement, recipe
+from aletheia.study.recipes import layers_and_steps, recipe
 from aletheia.study.registries import expect_data, read_data, read_models
-from aletheia.study.rehearsal import rehearsed_settings, stand_ins
-from aletheia.study.schema import at, check, merged, schema, trees, with_defaults
+from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
+from aletheia.study.schema import at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.study import Run, Study
 
-# Sections that all runs of a model share, as its probe and its base model's evaluation do; and those of a single run.
+# Sections that all runs of a model share with its probe and its base model's evaluation; and those of each run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
-OWN = ("adapter", "training")
+PER_RUN = ("adapter", "training")
 
 
 def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
@@ -57,7 +57,7 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     rehearsed = rehearsed_settings(config)
     campaigns = read_campaigns(config["campaigns"], rehearsed)
     if config["stand_ins"]:
-        models = stand_ins(models, campaigns)
+        models = with_stand_ins(models, campaigns)
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
@@ -74,99 +74,100 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
             )
     check_campaign(campaign)
     check_arms(campaign)
-    common = {key: campaign[key] for key in (*SHARED, *OWN)}
+    common = {key: campaign[key] for key in (*SHARED, *PER_RUN)}
     for model in campaign["models"]:
-        settings = merged(common, _of_registry(campaign, study.models[model]))
-        settings = merged(settings, campaign["overrides"].get(model, {}))
+        settings = merge(common, _registry_settings(campaign, study.models[model]))
+        settings = merge(settings, campaign["overrides"].get(model, {}))
         questions = Study.question_sets(settings["benchmarks"], settings)
         expect_data(campaign["path"], model, study.data, settings, questions)
-        check_served(campaign["path"], model, study.models[model], settings)
+        check_vllm_serves(campaign["path"], model, study.models[model], settings)
         check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
         arms = entries(campaign, model)
-        own = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
-        for arm, sections in own.items():
+        by_arm = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
+        for arm, sections in by_arm.items():
             check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
-        check_arms_of(campaign, model, own, study.models[model].get("layers"))
-        _share(study, campaign, model, settings)
+        check_arms_of(campaign, model, by_arm, study.models[model].get("layers"))
+        _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}
             study.asked[model, arm] = [benchmark for benchmark in BENCHMARKS if benchmark in asked]
             for seed in campaign["seeds"]:
-                run = Run(model, arm, seed, placement(entry, settings), own[arm])
+                run = Run(model, arm, seed, layers_and_steps(entry, settings), by_arm[arm])
                 _add_run(study, campaign, run, settings["training"])
 
 
 def _recipe(arm: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections of an arm's runs: the model's, with what the arm states."""
-    return {section: merged(settings[section], stated) for section, stated in recipe(arm, settings).items()}
+    return {section: merge(settings[section], stated) for section, stated in recipe(arm, settings).items()}
 
 
-def _of_registry(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the registry has for a model, where the campaign says nothing of them."""
+def _registry_settings(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the registry has for a model, where the campaign does not state them."""
     if campaign["states_batch_size"] or "batch_size" not in entry:
         return {}
     return {"training": {"batch_size": entry["batch_size"]}}
 
 
-def _share(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
-    """Enter what all runs of a model share, or hold it against an earlier campaign's; benchmarks add up."""
-    own = copy.deepcopy({key: settings[key] for key in SHARED})
-    there = study.shared.setdefault(model, own)
-    both = {
+def _enter_shared(study: Study, campaign: dict[str, Any], model: str, settings: dict[str, Any]) -> None:
+    """Enter the settings that all runs of a model share, or compare them with earlier ones; benchmarks add up."""
+    new = copy.deepcopy({key: settings[key] for key in SHARED})
+    entered = study.shared.setdefault(model, new)
+    compared = {
         "batch_size",
         "generation",
         "prompt",
         "time_limit_seconds",
-        *(set(own["benchmarks"]) & set(there["benchmarks"])),
+        *(set(new["benchmarks"]) & set(entered["benchmarks"])),
     }
     whole = ("data", "probe", "stability", "interleaving", "encoding")
-    differing = [key for key in whole if own[key] != there[key]]
-    differing += [f"evaluation.{k}" for k in sorted(both) if own["evaluation"].get(k) != there["evaluation"].get(k)]
+    differing = [key for key in whole if new[key] != entered[key]]
+    old_evaluation, evaluation = entered["evaluation"], new["evaluation"]
+    differing += [f"evaluation.{k}" for k in sorted(compared) if evaluation.get(k) != old_evaluation.get(k)]
     if differing:
         raise UserError(
             f"{campaign['path']}: {model} has other {differing[0]} settings in an earlier campaign; all runs of a "
             "model share them, so make them equal, or enter the model under another name"
         )
-    for benchmark in set(own["benchmarks"]) - set(there["benchmarks"]):
-        there["evaluation"][benchmark] = own["evaluation"][benchmark]
-    there["benchmarks"] = [b for b in BENCHMARKS if b in {*there["benchmarks"], *own["benchmarks"]}]
+    for benchmark in set(new["benchmarks"]) - set(entered["benchmarks"]):
+        old_evaluation[benchmark] = evaluation[benchmark]
+    entered["benchmarks"] = [b for b in BENCHMARKS if b in {*entered["benchmarks"], *new["benchmarks"]}]
 
 
 def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    there = study.runs.setdefault((run.model, run.arm, run.seed), run)
-    if there.arm_settings != run.arm_settings:
+    entered = study.runs.setdefault((run.model, run.arm, run.seed), run)
+    if entered.arm_settings != run.arm_settings:
         raise UserError(
             f"{campaign['path']}: arm {run.arm!r} of {run.model} means something else in another campaign; "
             "give the arm another name in one of them"
         )
-    other = next((one for one in study.runs.values() if one.arm == run.arm and one.kind != run.kind), None)
+    other = next((each for each in study.runs.values() if each.arm == run.arm and each.kind != run.kind), None)
     if other:
         raise UserError(
             f"{campaign['path']}: arm {run.arm!r} is one of rule {run.kind} for {run.model} and of {other.kind} for "
             f"{other.model}; give it another name for one of them"
         )
-    for section in OWN:
-        if there.settings[section] != run.settings[section]:
+    for section in PER_RUN:
+        if entered.settings[section] != run.settings[section]:
             raise UserError(
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
                 "earlier campaign; make them equal, or give the arm another name in one of them"
             )
-    _plan(study, campaign, run, common)
+    _enter_plan(study, campaign, run, common)
 
 
-def _plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    """Enter a run into the plan that all arms of its model and seed read; one plan serves them all.
+def _enter_plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
+    """Enter a run into the plan of batches that all arms of its model and seed read.
 
     Its shape is that of ``common``, the campaign's section ``training`` for the model; an arm of another shape cuts the
     plan's rows otherwise.
     """
     shape = {key: common[key] for key in SHAPE}
-    there = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
-    differing = [key for key, value in shape.items() if there[key] != value]
+    plan = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
+    differing = [key for key, value in shape.items() if plan[key] != value]
     if differing:
         raise UserError(
             f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
             "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
         )
     needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
-    there["steps"] = max(there["steps"], needed)
+    plan["steps"] = max(plan["steps"], needed)

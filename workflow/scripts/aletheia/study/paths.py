@@ -1,7 +1,7 @@
-"""Where each artifact of a study lies: every path is spelled here once.
+"""The path of each artifact of a study, spelled once.
 
-The rules keep their literal patterns, which say the same; a test holds both together. This module imports nothing, so
-that any step may use it without resting on more code.
+The rules have literal patterns of the same paths; a test compares both. This module imports nothing, so that a step
+that uses it depends on no further code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ BASE = "base"
 
 
 def run_name(arm: str, seed: int | str | None) -> str:
-    """Return how a run of a model is called in paths: ``ARM/seedN``, or ``base`` for the model without an adapter."""
+    """Return the name of a model's run in paths: ``ARM/seedN``, or ``base`` for the model without an adapter."""
     return BASE if arm == BASE else f"{arm}/seed{seed}"
 
 
@@ -58,7 +58,7 @@ class Paths:
         return f"{self.results}/select/{model}/{arm}/seed{seed}.json"
 
     def run(self, model: str, arm: str, seed: int | str) -> str:
-        """Return what a training run says of itself."""
+        """Return the artifact of a training run."""
         return f"{self.results}/train/{model}/{arm}/seed{seed}/run.json"
 
     def adapter(self, model: str, arm: str, seed: int | str) -> str:
@@ -69,7 +69,7 @@ class Paths:
         """Return a file of the evaluations of a run (``ARM/seedN``), or of the base model (``base``)."""
         return f"{self.results}/evaluate/{model}/{run}/{file}"
 
-    def aggregated(self, table: str) -> str:
+    def aggregate_table(self, table: str) -> str:
         """Return a table that aggregate writes: ``ledger.csv`` and those made of it."""
         return f"{self.results}/aggregate/{table}"
 
@@ -97,16 +97,16 @@ class Paths:
         """Return the measurement of an arm in turns with the standard one."""
         return f"{self.results}/paired/{model}/{arm}/seed{seed}.json"
 
-    def paired(self) -> str:
+    def paired_summary(self) -> str:
         """Return the table of the arms that were timed in turns."""
         return f"{self.results}/paired/summary.csv"
 
     def attribution(self, model: str, seed: int | str) -> str:
-        """Return where the time of a model's training step goes."""
+        """Return the attribution of a model's training step: where its time goes."""
         return f"{self.results}/attribution/{model}/seed{seed}.json"
 
     def attribution_figure(self, suffix: str) -> str:
-        """Return the figure of where time goes."""
+        """Return the figure of the attributions."""
         return f"{self.results}/attribution/figS3.{suffix}"
 
     def evidence(self) -> str:
@@ -114,5 +114,5 @@ class Paths:
         return f"{self.results}/evidence/evidence.zip"
 
     def devices(self, gpus: int | str) -> str:
-        """Return the devices that a job of so many GPUs saw."""
+        """Return the list of the devices that a job of ``gpus`` GPUs saw."""
         return f"{self.results}/smoke/gpus{gpus}.txt"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import Say, entries, place_of
+from aletheia.study.arms import MakeError, entries, keys_of_arm
 from aletheia.study.recipes import GROUPS, stated_keys
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
@@ -16,12 +16,12 @@ from aletheia.study.schema_sentences import nearest
 def check_recipe(
     campaign: Mapping[str, Any], model: str, arm: str, settings: Mapping[str, Any], data: Mapping[str, Any]
 ) -> None:
-    """Refuse what contradicts itself in an arm of a model: in what it states, or between that and its campaign's.
+    """Refuse settings of an arm of a model that contradict each other, or its campaign's.
 
     Parameters
     ----------
     campaign, model, data
-        As of :func:`check_settings`, which has found the campaign's own settings in order.
+        As of :func:`aletheia.study.contradictions.check_settings`, which has checked the campaign's own settings.
     arm
         The arm's name.
     settings
@@ -33,14 +33,14 @@ def check_recipe(
         With file and key, and what to write instead.
     """
     entry = entries(campaign, model)[arm]
-    path, place = Path(campaign["path"]), place_of(campaign, model, arm)
+    path, place = Path(campaign["path"]), keys_of_arm(campaign, model, arm)
 
-    def say(*said: str) -> UserError:
+    def say(*keys_and_sentence: str) -> UserError:
         """Return the error, at the arm's key where it states it, else at the arm."""
-        keys, key = said[:-1], ".".join(said[:-1])
+        *keys, sentence = keys_and_sentence
         if keys[0] in entry:
-            return UserError(f"{at(path, *place, *keys)}: {said[-1]}")
-        return UserError(f"{at(path, *place)}: {key}, which the campaign decides for it: {said[-1]}")
+            return UserError(f"{at(path, *place, *keys)}: {sentence}")
+        return UserError(f"{at(path, *place)}: {'.'.join(keys)}, which the campaign decides for it: {sentence}")
 
     if stated_keys(entry, settings):
         check_training(entry, settings["training"], say)
@@ -50,7 +50,7 @@ def check_recipe(
             raise say("batch_size", f"needs {needed} rows, and {settings['data']} has {rows}; lower it")
 
 
-def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: Say) -> None:
+def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: MakeError) -> None:
     """Refuse ranks by kind of module that leave out a group, or that speak of modules which carry no adapters.
 
     Whether a model has modules of a kind is seen where adapters are placed.
@@ -85,8 +85,8 @@ def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: Say) 
             raise say(key, f"expected the key {missing[0]!r} too, or one number for all modules; add it")
 
 
-def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: Say) -> None:
-    """Refuse a schedule that is all warm-up, or that reads none, and a run without a step to time.
+def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: MakeError) -> None:
+    """Refuse a schedule that is all warm-up, a warm-up that no schedule reads, and a run without a step to time.
 
     Parameters
     ----------
@@ -100,12 +100,13 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: S
     Raises
     ------
     UserError
-        The paper's 20 steps of warm-up are a tenth of its 200: beside fewer steps the number is the user's to say.
+        With the key, and what to write instead. (The default of 20 warm-up steps is a tenth of the paper's 200 steps;
+        with fewer, the user has to state it.)
     """
     steps, warmup, timed = (settings[key] for key in ("steps", "warmup_steps", "timing_warmup_steps"))
-    first = {"timing_warmup_steps": (timed, "no step would be left to time", min(1, steps - 1))}
+    bounds = {"timing_warmup_steps": (timed, "no step would be left to time", min(1, steps - 1))}
     if settings["schedule"] != "constant":
-        first = {"warmup_steps": (warmup, "the rate would not fall", steps // 10), **first}
+        bounds = {"warmup_steps": (warmup, "the rate would not fall", steps // 10), **bounds}
     elif given.get("warmup_steps"):
         raise say(
             "warmup_steps",
@@ -121,7 +122,7 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: S
             f"expected less than training.steps ({steps}), found {settings['curve_every']}: no loss would be taken on "
             f"the way; write {max(1, steps // 10)}",
         )
-    for key, (value, effect, better) in first.items():
+    for key, (value, effect, better) in bounds.items():
         if value >= steps and key in given:
             raise say(key, f"expected less than training.steps ({steps}), found {value}: {effect}; write {better}")
         if value >= steps:

@@ -14,12 +14,12 @@ from typing import Any
 SECTIONS = ("adapter", "training")
 GROUPS = ["attention", "mlp"]  # of an adapted layer's modules
 MEASURED = "measured"  # the value of an arm's `steps` that is no number
-# Of all arms alike, or their losses could not be held against each other.
-COMMON = ("eval_rows",)
+# Equal in all arms, or their losses could not be compared.
+EQUAL_IN_ALL_ARMS = ("eval_rows",)
 
 
 def with_recipes(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema with what an arm of a campaign may state, ``$defs/recipe``.
+    """Return a schema with the keys that an arm of a campaign may state, ``$defs/recipe``.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def _without_default(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return what an arm states of each section.
+    """Return the settings that an arm states, by section.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dic
     return stated
 
 
-def placement(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the rest of an arm: what chooses its layers and decides its steps, and not who has it or what is asked."""
-    elsewhere = {key for own in recipe(arm, keys).values() for key in own} | {"models", "benchmarks"}
+def layers_and_steps(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the other keys of an arm, which choose its layers and steps, without ``models`` and ``benchmarks``."""
+    elsewhere = {key for stated in recipe(arm, keys).values() for key in stated} | {"models", "benchmarks"}
     return {key: value for key, value in arm.items() if key not in elsewhere}
 
 
 def stated_keys(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return ``{section: keys}`` that an arm states; sections of which it states nothing are left out."""
-    return {section: sorted(own) for section, own in recipe(arm, keys).items() if own}
+    """Return ``{section: keys}`` that an arm states; sections without any are left out."""
+    return {section: sorted(stated) for section, stated in recipe(arm, keys).items() if stated}

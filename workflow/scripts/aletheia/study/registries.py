@@ -1,4 +1,4 @@
-"""The registries of models and of data: what their entries say, each key of it read by something."""
+"""The registries of models and of data, read and checked: a key that nothing would read is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.benchmarks import BENCHMARKS, RETENTION, STAGED
 from aletheia.study.registry_entries import check_source, format_of, held_out_mistake
-from aletheia.study.schema import at, check, load_checked
+from aletheia.study.schema import at, check, read_validated
 from aletheia.study.schema_sentences import nearest
 
 
@@ -21,7 +21,7 @@ def read_models(path: Path) -> dict[str, dict[str, Any]]:
     UserError
         For an unknown key, a wrong value, or a key that the kind of source does not read.
     """
-    models = load_checked(path, "models")
+    models = read_validated(path, "models")
     for name, entry in models.items():
         kind = entry["source"]["type"]
         if entry.get("gated") and kind != "hub":
@@ -40,7 +40,7 @@ def read_data(path: Path) -> dict[str, dict[str, Any]]:
     UserError
         For an unknown key, a wrong value, or a key that such a source or such rows do not read.
     """
-    data = load_checked(path, "data")
+    data = read_validated(path, "data")
     for name, entry in data.items():
         key, mistake = held_out_mistake(entry) or (None, None)
         if key:
@@ -54,7 +54,7 @@ def read_data(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def expect_entry(what: str, name: str, entry: Mapping[str, Any]) -> None:
-    """Hold an entry that was given by hand against the schema of its registry.
+    """Check an entry that was given by hand against the schema of its registry.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def expect_data(
     settings: Mapping[str, Any],
     questions: Mapping[str, str],
 ) -> None:
-    """Refuse data that a model of a campaign needs and the registry lacks, or has otherwise.
+    """Refuse data that a model of a campaign needs and that the registry lacks, or has in another form.
 
     Parameters
     ----------
@@ -107,10 +107,10 @@ def expect_data(
         key = BENCHMARKS[benchmark].named_by
         _expect_format(f"{where}: evaluation.{benchmark}.{key}: {name}", data[name], benchmark)
         wanted = settings["evaluation"][benchmark].get("num_fewshot", 0)
-        there = data[name].get("fewshot") or {"rows": 0}
-        if wanted > there.get("rows", 5):
+        fewshot = data[name].get("fewshot") or {"rows": 0}
+        if wanted > fewshot.get("rows", 5):
             raise UserError(
-                f"{where}: evaluation.{benchmark}.num_fewshot is {wanted}, and {name} has {there.get('rows', 5)} "
+                f"{where}: evaluation.{benchmark}.num_fewshot is {wanted}, and {name} has {fewshot.get('rows', 5)} "
                 "few-shot examples; give it fewshot (file, rows) in the registry of data, or set num_fewshot lower (0 "
                 "asks without examples)"
             )
@@ -126,10 +126,10 @@ def expect_data(
 def _expect_passages(where: str, asked: Mapping[str, Any], data: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse to read more passages than the registry draws."""
     name, wanted = asked["passages"], asked["rows"]
-    there = data[name].get("rows")
-    if there is not None and wanted > there:
+    drawn = data[name].get("rows")
+    if drawn is not None and wanted > drawn:
         raise UserError(
-            f"{where}: evaluation.{RETENTION}.rows is {wanted}, and {name} has {there} passages (rows in the registry "
+            f"{where}: evaluation.{RETENTION}.rows is {wanted}, and {name} has {drawn} passages (rows in the registry "
             "of data); lower it, or raise rows there"
         )
 
@@ -137,6 +137,6 @@ def _expect_passages(where: str, asked: Mapping[str, Any], data: Mapping[str, Ma
 def _expect_format(where: str, entry: Mapping[str, Any], wanted: str) -> None:
     found = format_of(entry)
     if found != wanted:
-        what = {name: f"{name} {BENCHMARKS[name].named_by}" for name in STAGED}
-        has, needs = (what.get(kind, "training rows") for kind in (found, wanted))
+        contents = {name: f"{name} {BENCHMARKS[name].named_by}" for name in STAGED}
+        has, needs = (contents.get(kind, "training rows") for kind in (found, wanted))
         raise UserError(f"{where} has {has} (source.format: {found}), and this needs {needs}; name other data")

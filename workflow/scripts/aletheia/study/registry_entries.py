@@ -1,4 +1,4 @@
-"""Entries of the registries of models and data: which sources there are, and what each must and may say."""
+"""Entries of the registries of models and data: the kinds of source, and the keys of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.benchmarks import BENCHMARKS, SOLVED, STAGED, either
 
-# What a source must say, and what it may say.
+# The keys that a source must have, and those that it may have.
 SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
     "model": {
         "pypi": ({"package", "version", "sha256", "member", "format"}, set()),
@@ -86,5 +86,5 @@ def held_out_mistake(entry: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def format_of(entry: Mapping[str, Any]) -> str:
-    """Return what the rows of an entry are: ``rows`` to train on, or a benchmark's questions or passages."""
+    """Return the format of an entry's rows: ``rows`` to train on, or the benchmark that asks them."""
     return entry["source"].get("format", "rows")

@@ -1,6 +1,6 @@
 """A rehearsal of a study: stand-ins of random weights for its models, and settings that are small enough for a CPU.
 
-Both are the configuration's to ask for, never a campaign's, so that no such setting can reach a study of real models.
+Only the configuration can ask for them, never a campaign, so that no such setting can reach a study of real models.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def rehearsed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def unrehearsed(arm: Mapping[str, Any], rehearsed: Mapping[str, Any]) -> dict[str, Any]:
+def without_rehearsed_keys(arm: Mapping[str, Any], rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a campaign's arm without what a rehearsal states: its settings lie over the arm's too."""
     stated = {key for section in SECTIONS for key in rehearsed.get(section, {})}
     return {key: value for key, value in arm.items() if key not in stated or value == MEASURED}
 
 
-def stand_ins(
+def with_stand_ins(
     models: Mapping[str, Mapping[str, Any]], campaigns: Iterable[Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the registry of models with each stand-in in its model's place; what plans jobs stays the model's.
+    """Return the registry of models with each stand-in in its model's place; the keys that plan jobs stay the model's.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers of its tables, names of its figures, and the file of its analysis where it has one.
+    """A report: numbers of its tables, names of its figures, and the file of its analysis where it has one.
 
     Attributes
     ----------

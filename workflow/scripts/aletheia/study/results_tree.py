@@ -1,4 +1,4 @@
-"""Which campaigns a results tree holds, so that another study never takes their place unasked."""
+"""Which campaigns a results tree holds, so that another study does not overwrite them unasked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts, lineage, machine
-from aletheia.provenance.atomic_write import placed
+from aletheia.provenance.atomic_write import atomic_path
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.study import Study
 
-NAME = "campaigns.json"
+RECORD_NAME = "campaigns.json"
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredCampaign:
     """One campaign of a results tree.
 
     Attributes
@@ -34,7 +34,7 @@ class Held:
 
 
 def other_campaigns(results: Path | str, study: Study) -> str | None:
-    """Return why a study may not write into a results tree; None where it may.
+    """Return the reason why a study must not write into a results tree; None where it may.
 
     A campaign is the same where its file is the same, or its name and some run: a setting, a model or a data set that
     was changed makes no other study. A study may add campaigns to a tree, but not leave one out, since
@@ -52,57 +52,59 @@ def other_campaigns(results: Path | str, study: Study) -> str | None:
     UserError
         When the tree's record is damaged.
     """
-    held, asked = campaigns_held(results), _asked(study)
-    files = {one.file for one in asked.values()}
+    stored, planned = stored_campaigns(results), _study_campaigns(study)
+    files = {campaign.file for campaign in planned.values()}
     others = {
-        name: one
-        for name, one in held.items()
-        if one.file not in files and not (name in asked and one.runs & asked[name].runs)
+        name: campaign
+        for name, campaign in stored.items()
+        if campaign.file not in files and not (name in planned and campaign.runs & planned[name].runs)
     }
     if not others:
         return None
-    found = ", ".join(f"{name} ({one.file})" if one.file else name for name, one in others.items())
-    twins = [name for name in others if name in asked]
+    found = ", ".join(f"{name} ({other.file})" if other.file else name for name, other in others.items())
+    twins = [name for name in others if name in planned]
     rename = f"; campaign {twins[0]} needs another name, for that one is taken" if twins else ""
-    own = f"{results}-{next(iter(asked))}"
+    own = f"{results}-{next(iter(planned))}"
     return (
-        f"{results}: expected the results of campaign{'s' if len(asked) > 1 else ''} {', '.join(asked)}, or none, "
+        f"{results}: expected the results of campaign{'s' if len(planned) > 1 else ''} {', '.join(planned)}, or none, "
         f"found those of {found}, whose ledger, tables and figures would be replaced{rename}; give this study a tree "
-        f"of its own (pathvars: {{results: {own}}} in its configuration), or delete {Path(results) / NAME} if it "
-        "shall take this one over"
+        f"of its own (pathvars: {{results: {own}}} in its configuration), or delete {Path(results) / RECORD_NAME} if "
+        "it shall take this one over"
     )
 
 
-def campaigns_held(results: Path | str) -> dict[str, Held]:
+def stored_campaigns(results: Path | str) -> dict[str, StoredCampaign]:
     """Return the campaigns that a results tree holds, by name; of one without a record, those of its ledger."""
-    path = Path(results) / NAME
+    path = Path(results) / RECORD_NAME
     if not path.exists():
-        return {name: Held(None, runs) for name, runs in _of_ledger(results).items()}
+        return {name: StoredCampaign(None, runs) for name, runs in _of_ledger(results).items()}
     campaigns = artifacts.payload(path, "campaigns")["campaigns"]
-    return {name: Held(entry["file"], frozenset(entry["runs"])) for name, entry in campaigns.items()}
+    return {name: StoredCampaign(entry["file"], frozenset(entry["runs"])) for name, entry in campaigns.items()}
 
 
 def record_campaigns(results: Path | str, study: Study) -> None:
-    """Write down which campaigns a results tree holds; call it once :func:`other_campaigns` had nothing to say."""
-    path, asked = Path(results) / NAME, _asked(study)
-    if path.exists() and campaigns_held(results) == asked:
+    """Record a study's campaigns in its results tree; call it only where :func:`other_campaigns` returns None."""
+    path, planned = Path(results) / RECORD_NAME, _study_campaigns(study)
+    if path.exists() and stored_campaigns(results) == planned:
         return
-    payload = {name: {"file": one.file, "runs": sorted(one.runs)} for name, one in asked.items()}
-    made = {
+    payload = {name: {"file": each.file, "runs": sorted(each.runs)} for name, each in planned.items()}
+    made_by = {
         "step": "controller",
         **{"inputs": {}, "code": {}, "config": {}, "environment": lineage.environment(), "seed": None},
         **lineage.commit(),
         "output": os.path.normpath(path),
     }
-    whole = artifacts.enveloped("campaigns", {"campaigns": payload}, made, {"ended": machine.now()}, path)
+    whole = artifacts.make_envelope("campaigns", {"campaigns": payload}, made_by, {"ended": machine.now()}, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with placed(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(artifacts.canonical_bytes(whole))
 
 
-def _asked(study: Study) -> dict[str, Held]:
+def _study_campaigns(study: Study) -> dict[str, StoredCampaign]:
     indexed = zip(study.campaigns, study.campaign_index(), strict=True)
-    return {index["name"]: Held(os.path.normpath(campaign["path"]), _runs(index)) for campaign, index in indexed}
+    return {
+        index["name"]: StoredCampaign(os.path.normpath(campaign["path"]), _runs(index)) for campaign, index in indexed
+    }
 
 
 def _runs(index: Mapping[str, Any]) -> frozenset[str]:
@@ -110,7 +112,7 @@ def _runs(index: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _of_ledger(results: Path | str) -> dict[str, frozenset[str]]:
-    """Return the runs of each campaign of a ledger; nothing where it is missing or damaged, as verify says."""
+    """Return the runs of each campaign of a ledger; none where it is missing or damaged, which verify reports."""
     return {campaign["name"]: _runs(campaign) for campaign in ledger_campaigns(results)}
 
 

@@ -1,8 +1,8 @@
-"""In which order the arms of a model and a seed are planned to run on this machine: seeded, and balanced over seeds."""
+"""The order in which the arms of a model and a seed run on this machine: seeded, and balanced over seeds."""
 
 from __future__ import annotations
 
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 from aletheia.study.study import Study
 
 Block = tuple[str, int]  # model, seed
@@ -22,7 +22,7 @@ def planned_order(study: Study) -> dict[Block, list[str]]:
     orders: dict[Block, list[str]] = {}
     for model in study.used_models():
         blocks = [block for block in by_block if block[0] == model]
-        arms = ranked(dict.fromkeys(arm for block in blocks for arm in by_block[block]), seed=f"order of {model}")
+        arms = seeded_order(dict.fromkeys(arm for block in blocks for arm in by_block[block]), seed=f"order of {model}")
         for number, block in enumerate(blocks):
             start = number % len(arms)
             orders[block] = [arm for arm in (*arms[start:], *arms[:start]) if arm in by_block[block]]

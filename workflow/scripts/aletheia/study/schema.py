@@ -18,25 +18,25 @@ from aletheia.study.benchmark_settings import with_benchmarks
 from aletheia.study.benchmarks import HELDOUT, HUMANEVAL
 from aletheia.study.recipes import with_recipes
 from aletheia.study.schema_sentences import sentence
-from aletheia.study.strict_yaml import MisreadError, Place, parse, place
+from aletheia.study.strict_yaml import MisreadError, Position, find_position, parse
 
 SCHEMAS = ROOT / "workflow" / "schemas"
-# What a file plainly is, by keys that it alone has; and what to do where it stands in another's place.
-KINDS = {
+# Files that are easily given in another's place: the keys by which each is recognised, and what to do with it.
+OTHER_KINDS = {
     "campaign": ({"arms", "seeds"}, "a campaign; name it in a configuration (campaigns: [FILE])"),
     "config": ({"campaigns"}, "a study's configuration; give it to --configfile"),
 }
-NAMES = {
+KIND_NAMES = {
     "campaign": "a campaign",
     "config": "a study's configuration",
     "models": "a registry of models",
     "data": "a registry of data",
     "site": "a site",
 }
-# Of the section interleaving, what a script reads; which seeds are timed is the study's to plan.
+# The keys of the section interleaving that a script reads; which seeds are timed the study decides.
 PACE = ("rounds", "steps")
-# Weights or data named in a configuration's place are not read to their end.
-LARGEST = 1_000_000
+# Larger files, such as weights named in a configuration's place, are not read.
+MAX_FILE_BYTES = 1_000_000
 
 
 @functools.cache
@@ -71,7 +71,7 @@ def _read_text(path: Path) -> str:
         mode, size = path.stat().st_mode, path.stat().st_size
         if stat.S_ISDIR(mode):
             raise UserError(f"{path}: expected a configuration file, found a folder; name a file in it")
-        if not stat.S_ISREG(mode) or size > LARGEST:
+        if not stat.S_ISREG(mode) or size > MAX_FILE_BYTES:
             kind = f"one of {size / 1e6:,.0f} MB" if stat.S_ISREG(mode) else "a device or a pipe"
             raise UserError(f"{path}: expected a configuration file, found {kind}")
         return path.read_text(encoding="utf-8-sig")
@@ -80,7 +80,7 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a configuration file, found bytes that are no UTF-8") from None
     except (OSError, ValueError) as error:
-        # A ValueError is what a path with a NUL character ends in.
+        # A path with a NUL character raises a ValueError.
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: expected a configuration file that can be read ({reason})") from None
 
@@ -127,7 +127,7 @@ def section_defaults(section: str) -> dict[str, Any]:
     pace = with_defaults({}, campaign["properties"]["interleaving"], campaign)
     if section in campaign["properties"] and section != "interleaving":
         filled = with_defaults({}, campaign["properties"][section], campaign)
-        # By hand the one that needs no questions.
+        # By hand only the benchmark that needs no questions.
         return {"benchmarks": [HELDOUT], **filled} if section == "evaluation" else filled
     defaults = {
         "arm": lambda: with_defaults({"layers": "all"}, *section_schema("arm")),
@@ -143,7 +143,7 @@ def section_defaults(section: str) -> dict[str, Any]:
 
 
 def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the schema of a section, and the whole that its references are of; empty where a section has none."""
+    """Return the schema of a section (empty where it has none), and the whole schema that its references point into."""
     campaign, config, models = schema("campaign"), schema("config"), schema("models")
     known = campaign["properties"]
     training, evaluation = known["training"]["properties"], known["evaluation"]
@@ -151,18 +151,18 @@ def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         "arm": (campaign["$defs"]["arm"], campaign),
         # Without its source, which the lock names.
         "model": ({**models["additionalProperties"], "required": []}, models),
-        "batches": (_closed({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
-        "precision": (_closed({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
-        "interleaving": (_closed({key: known["interleaving"]["properties"][key] for key in PACE}), campaign),
-        # Which benchmarks is the campaign's to say; by hand it stands here.
-        "evaluation": (_closed({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
+        "batches": (_closed_object({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
+        "precision": (_closed_object({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
+        "interleaving": (_closed_object({key: known["interleaving"]["properties"][key] for key in PACE}), campaign),
+        # A campaign has its list of benchmarks elsewhere; by hand it stands here.
+        "evaluation": (_closed_object({"benchmarks": known["benchmarks"], **evaluation["properties"]}), campaign),
         HUMANEVAL: (evaluation["properties"][HUMANEVAL], campaign),
         "figures": (config["properties"]["figures"], config),
     }
     return places.get(section) or (known.get(section, {}), campaign)
 
 
-def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+def _closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -202,9 +202,9 @@ def check(value: Any, schema_name: str, where: str | Path, *, partly: bool = Fal
         With the key, what was expected, what came and what to write; for an unknown key also the nearest right one.
     """
     root = {**schema(schema_name), "required": []} if partly else schema(schema_name)
-    for kind, (keys, advice) in KINDS.items():
+    for kind, (keys, advice) in OTHER_KINDS.items():
         if kind != schema_name and isinstance(value, dict) and keys <= set(value):
-            raise UserError(f"{where}: expected {NAMES[schema_name]}, found {advice}")
+            raise UserError(f"{where}: expected {KIND_NAMES[schema_name]}, found {advice}")
     if schema_name == "config" and isinstance(value, dict):
         of_campaign = set(value) & (set(schema("campaign")["properties"]) - set(root["properties"]))
         if of_campaign:
@@ -214,16 +214,16 @@ def check(value: Any, schema_name: str, where: str | Path, *, partly: bool = Fal
 
 
 def validate(value: Any, root: Mapping[str, Any], where: str | Path) -> None:
-    """Validate ``value`` against a schema as data; else as :func:`check`."""
+    """Validate ``value`` against a schema that is given as data; otherwise like :func:`check`."""
     errors = list(_validator()(root).iter_errors(value))
     if errors:
-        spot, said = sentence(errors, lambda keys: _place(where, keys))
-        raise UserError(f"{where}{f', line {spot.line}' if spot else ''}: {said}")
+        position, message = sentence(errors, lambda keys: _position(where, keys))
+        raise UserError(f"{where}{f', line {position.line}' if position else ''}: {message}")
 
 
 @functools.cache
 def _validator() -> Any:
-    """Return jsonschema's class, to which 200.0 is no whole number: Python cannot count with it, nor a path hold it."""
+    """Return jsonschema's validator, changed so that 200.0 is no integer, as it is none in Python."""
     from jsonschema import Draft202012Validator, validators
 
     plain = Draft202012Validator.TYPE_CHECKER.redefine(
@@ -232,21 +232,21 @@ def _validator() -> Any:
     return validators.extend(Draft202012Validator, type_checker=plain)
 
 
-def _place(where: str | Path, keys: Sequence[str | int]) -> Place | None:
-    """Return where a value stands in its file; None where no file is known, or it is read no second time."""
+def _position(where: str | Path, keys: Sequence[str | int]) -> Position | None:
+    """Return the position of a value in its file; None where no file is known, or it cannot be read a second time."""
     if not (isinstance(where, Path) and where.is_file()):
         return None
-    return place(_read_text(where), keys)
+    return find_position(_read_text(where), keys)
 
 
 def at(path: Path, *keys: str | int) -> str:
-    """Return where a setting stands, for a sentence: file, line, and the keys that lead to it."""
-    spot = _place(path, keys)
-    return f"{path}{f', line {spot.line}' if spot else ''}: {'.'.join(map(str, keys))}"
+    """Return the place of a setting, for error messages: file, line, and the keys that lead to it."""
+    position = _position(path, keys)
+    return f"{path}{f', line {position.line}' if position else ''}: {'.'.join(map(str, keys))}"
 
 
 def trees(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return where a study keeps its two trees, ``results`` and ``resources``, as Snakemake's path variables name them.
+    """Return the folders of a study's two trees, ``results`` and ``resources``, named by Snakemake's path variables.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def trees(config: Mapping[str, Any]) -> tuple[str, str]:
     Raises
     ------
     UserError
-        For another path variable, or a folder that is spelled so that the paths below it have two names.
+        For an unknown path variable, or a folder that is not spelled in its shortest way or overlaps with another.
     """
     places = config.get("pathvars", {})
     check({"pathvars": places}, "config", "config", partly=True)
@@ -279,7 +279,7 @@ def trees(config: Mapping[str, Any]) -> tuple[str, str]:
     return found["results"], found["resources"]
 
 
-def load_checked(path: Path, schema_name: str) -> dict[str, Any]:
+def read_validated(path: Path, schema_name: str) -> dict[str, Any]:
     """Return a YAML file, validated against its schema, with defaults filled in."""
     content = read_yaml(path)
     check(content, schema_name, path)
@@ -287,10 +287,10 @@ def load_checked(path: Path, schema_name: str) -> dict[str, Any]:
     return with_defaults(content, root, root)
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``over`` on top; mappings merge, all else replaces."""
     result = dict(base)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+        mappings = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merge(result[key], value) if mappings else copy.deepcopy(value)
     return result

@@ -1,4 +1,4 @@
-"""What a schema finds wrong with a configuration, as one sentence that says what to write instead."""
+"""A schema's errors about a configuration as one sentence, which says what to write instead."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from aletheia.study.strict_yaml import Place
+from aletheia.study.strict_yaml import Position
 
-# What jsonschema calls each rule, in words.
+# jsonschema's rules, in words.
 EXPECTED = {
     "type": "a value of type {}",
     "minimum": "at least {}",
@@ -26,33 +26,35 @@ EXPECTED = {
     "required": "the keys {}",
     "additionalProperties": "no other keys",
 }
-LONGEST = 100
+MAX_SHOWN_CHARACTERS = 100
 SWITCHES = ("yes", "no", "on", "off", "true", "false")
 NUMBER = re.compile(r"(?P<digits>[-+]?[0-9]+)([.,](?P<decimals>[0-9]+))?([eE](?P<exponent>[-+]?[0-9]+))?")
 
 
-def sentence(errors: Iterable[Any], find: Callable[[Sequence[str | int]], Place | None]) -> tuple[Place | None, str]:
-    """Return where the mistake stands that explains most, and its sentence.
+def sentence(
+    errors: Iterable[Any], find: Callable[[Sequence[str | int]], Position | None]
+) -> tuple[Position | None, str]:
+    """Return the position of the mistake that explains most, and the sentence about it.
 
     Parameters
     ----------
     errors
         jsonschema's, all of one value; at least one.
     find
-        Where the value below some keys stands in its file; None where that is not known.
+        Returns the position of the value below some keys in its file; None where that is not known.
 
     Returns
     -------
     tuple
-        The place, and the sentence without it, which begins with the keys.
+        The position, and the sentence without it, which begins with the keys.
     """
     error = _clearest(list(errors))
     keys = list(error.absolute_path)
-    # An unknown key, or one with a bad name, stands below the mapping that the error is of.
-    named = error.instance if "propertyNames" in list(error.absolute_schema_path)[-2:] else _unknown(error)
-    spot = find(keys if named is None else [*keys, named])
+    # An unknown key, or one with a bad name, is below the mapping that the error is about.
+    named = error.instance if "propertyNames" in list(error.absolute_schema_path)[-2:] else _unknown_key(error)
+    position = find(keys if named is None else [*keys, named])
     at = f"{'.'.join(map(str, keys))}: " if keys else ""
-    return spot, at + _said(error, spot)
+    return position, at + _sentence(error, position)
 
 
 def _clearest(errors: list[Any]) -> Any:
@@ -69,10 +71,10 @@ def _clearest(errors: list[Any]) -> Any:
 def _meant_choice(error: Any) -> list[Any]:
     """Return the errors of the one choice that a value was meant for, by its kind; none where no choice stands out."""
     choices: dict[Any, list[Any]] = {}
-    for one in error.context:
-        choices.setdefault(one.schema_path[0], []).append(one)
+    for mistake in error.context:
+        choices.setdefault(mistake.schema_path[0], []).append(mistake)
     # A list where a word or a list may stand is a list with a mistake; a source of a type is one of that type.
-    fitting = [own for own in choices.values() if not any(_another_kind(one) for one in own)]
+    fitting = [mistakes for mistakes in choices.values() if not any(map(_another_kind, mistakes))]
     return fitting[0] if len(fitting) == 1 else []
 
 
@@ -82,29 +84,30 @@ def _another_kind(error: Any) -> bool:
     )
 
 
-def _unknown(error: Any) -> str | None:
-    known = error.schema.get("properties", {}) if error.validator == "additionalProperties" else {}
-    found = error.instance if error.validator == "additionalProperties" else ()
-    return next((key for key in found if key not in known), None)
+def _unknown_key(error: Any) -> str | None:
+    if error.validator != "additionalProperties":
+        return None
+    known = error.schema.get("properties", {})
+    return next((key for key in error.instance if key not in known), None)
 
 
-def _said(error: Any, spot: Place | None) -> str:
-    unknown = _unknown(error)
+def _sentence(error: Any, position: Position | None) -> str:
+    unknown = _unknown_key(error)
     if unknown is not None:
         return f"unknown key {unknown!r}{nearest(unknown, list(error.schema.get('properties', {})))}"
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return f"expected the key {missing[0]!r}, which is missing"
     if error.validator in ("anyOf", "oneOf"):
-        choices = "; or ".join(dict.fromkeys(_expected(one) for one in error.context if not one.path))
+        choices = "; or ".join(dict.fromkeys(_expectation(choice) for choice in error.context if not choice.path))
         expected = choices or error.schema.get("description", "another value")
-        rule = next((one for one in error.context if one.validator_value == "integer"), error)
+        rule = next((choice for choice in error.context if choice.validator_value == "integer"), error)
     else:
-        expected, rule = _expected(error), error
-    return f"expected {expected}, found {_found(error, spot)}{_remedy(rule, spot)}"
+        expected, rule = _expectation(error), error
+    return f"expected {expected}, found {_value_in_words(error, position)}{_remedy(rule, position)}"
 
 
-def _expected(error: Any) -> str:
+def _expectation(error: Any) -> str:
     value = error.validator_value
     if error.validator == "pattern":
         return error.schema.get("$comment", f"a name like {value}")
@@ -114,26 +117,26 @@ def _expected(error: Any) -> str:
     return EXPECTED.get(error.validator, error.message).format(shown)
 
 
-def _found(error: Any, spot: Place | None) -> str:
+def _value_in_words(error: Any, position: Position | None) -> str:
     value = error.instance
     if error.validator == "uniqueItems":
-        return next(f"{one!r} twice" for i, one in enumerate(value) if one in value[:i])
+        return next(f"{entry!r} twice" for i, entry in enumerate(value) if entry in value[:i])
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         plain = str(value).lower()
-        written = spot.written if spot and spot.written else plain
+        written = position.written if position and position.written else plain
         return plain if written.lower() == plain else f"{written}, which YAML reads as {plain}"
     shown = repr(value)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
+    return shown if len(shown) <= MAX_SHOWN_CHARACTERS else f"{shown[:MAX_SHOWN_CHARACTERS]}…"
 
 
-def _remedy(error: Any, spot: Place | None) -> str:
-    """Return what to write, where the value itself says what was meant; else nothing."""
+def _remedy(error: Any, position: Position | None) -> str:
+    """Return advice on what to write, where the value shows what was meant; else an empty text."""
     value, wanted = error.instance, error.validator_value
     wanted = ([wanted] if isinstance(wanted, str) else wanted) if error.validator == "type" else []
     if "string" in wanted and isinstance(value, bool | int | float):
-        return f"; put it in quotes: '{spot.written if spot and spot.written else value}'"
+        return f"; put it in quotes: '{position.written if position and position.written else value}'"
     if "array" in wanted and isinstance(value, str | int | float) and not isinstance(value, bool):
         return f"; write [{value}]"
     if "boolean" in wanted and (value in (0, 1) or str(value).strip().lower() in SWITCHES):
@@ -142,12 +145,13 @@ def _remedy(error: Any, spot: Place | None) -> str:
         return "; write a mapping, key: value"
     if {"integer", "number"} & set(wanted):
         percent = str(error.absolute_path[-1]).endswith("percent")
-        return _number_meant(value, whole="number" not in wanted, percent=percent, quoted=bool(spot and spot.quoted))
+        quoted = bool(position and position.quoted)
+        return _number_meant(value, whole="number" not in wanted, percent=percent, quoted=quoted)
     return ""
 
 
 def _number_meant(value: Any, *, whole: bool, percent: bool, quoted: bool) -> str:
-    """Return how to write the number that a value means; nothing where it means none."""
+    """Return advice on how to write the number that a value means; an empty text where it means none."""
     if isinstance(value, float) and value.is_integer():
         return f"; write {int(value)}"
     text = value.strip() if isinstance(value, str) else ""
@@ -163,14 +167,14 @@ def _decimal(text: str, *, whole: bool) -> str | None:
         return str(int(text, 8))
     if re.fullmatch(r"[-+]?[0-9]{1,3}([,_ ][0-9]{3})+", text):
         return re.sub("[,_ ]", "", text)
-    found = NUMBER.fullmatch(text)
-    if not found:
+    number = NUMBER.fullmatch(text)
+    if not number:
         return None
-    digits = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", found["digits"])
-    if found["exponent"] is None:
-        return digits if found["decimals"] is None else f"{digits}.{found['decimals']}"
-    sign = "" if found["exponent"][0] in "+-" else "+"
-    plain = f"{digits}.{found['decimals'] or 0}e{sign}{found['exponent']}"
+    digits = re.sub(r"^([-+]?)0+(?=[0-9])", r"\1", number["digits"])
+    if number["exponent"] is None:
+        return digits if number["decimals"] is None else f"{digits}.{number['decimals']}"
+    sign = "" if number["exponent"][0] in "+-" else "+"
+    plain = f"{digits}.{number['decimals'] or 0}e{sign}{number['exponent']}"
     return f"{float(plain):.0f}" if whole and float(plain).is_integer() else plain
 
 

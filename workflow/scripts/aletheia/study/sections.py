@@ -8,48 +8,48 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aletheia.study.arms import BASELINE, SHAPE
+from aletheia.study.arms import SHAPE, STD
 from aletheia.study.schema import PACE
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
-# What decides a training step, and the number of steps, among which the probe's time is divided.
-TIMED = (
+# The settings that decide a training step's time, and the number of steps, over which the probe's time is spread.
+TIMING_KEYS = (
     *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
     *("learning_rate", "schedule", "warmup_steps", "warmup_from"),
 )
-# What decides no result is a resource, whose change reruns nothing.
-NO_RESULT = ("checkpoint_seconds", "tensorboard")
+# Settings that decide no result; a rule passes them as resources, whose change reruns nothing.
+INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard")
 
 
 def encoding(study: Study, model: str) -> Section:
-    """Return how rows become tokens."""
+    """Return the settings by which rows become tokens."""
     return study.shared[model]["encoding"]
 
 
 def token_limit(study: Study, model: str) -> Section:
-    """Return what a step that reads the token table needs to know of it: the longest sequence."""
+    """Return the longest sequence in tokens, which a step that reads the token table has to know."""
     return {"max_tokens": encoding(study, model)["max_tokens"]}
 
 
 def loading(study: Study, model: str) -> Section:
-    """Return how a model is loaded."""
+    """Return the settings by which a model is loaded."""
     return {key: study.models[model][key] for key in ("dtype", "quantization", "attention")}
 
 
 def trained_model(study: Study, model: str) -> Section:
-    """Return how a model is loaded and how fast it learns."""
+    """Return the settings by which a model is loaded, and the scale of its learning rate."""
     return {**loading(study, model), "learning_rate_scale": study.models[model]["learning_rate_scale"]}
 
 
 def model_source(study: Study, model: str) -> Section:
-    """Return what decides a staged model's files."""
+    """Return the registry's keys that decide a staged model's files."""
     entry = study.models[model]
     return {key: entry[key] for key in ("source", "family", "parameters", "layers", "licence") if key in entry}
 
 
 def data_source(study: Study, data: str) -> Section:
-    """Return what decides a staged data set's files."""
+    """Return the registry's keys that decide a staged data set's files."""
     return {key: value for key, value in study.data[data].items() if key != "note"}
 
 
@@ -71,7 +71,9 @@ def stability_draw(study: Study, model: str) -> Section:
 
 def stability(study: Study) -> Section:
     """Return draws and counts of each model that is probed."""
-    return {model: study.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in study.probed())}
+    return {
+        model: study.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in study.probe_keys())
+    }
 
 
 def batches(study: Study, model: str, seed: int) -> Section:
@@ -80,22 +82,22 @@ def batches(study: Study, model: str, seed: int) -> Section:
 
 
 def arm(study: Study, model: str, arm: str, seed: int) -> Section:
-    """Return what an arm means: which layers, how many of them, which ranks, how many steps."""
+    """Return the settings that choose an arm's layers and decide its steps."""
     return study.run(model, arm, seed).arm_settings
 
 
-def baseline(study: Study, model: str, seed: int) -> Section:
-    """Return what the standard arm of a pair means, its adapters, and the settings of training that are read."""
-    run = study.run(model, BASELINE, seed)
-    return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timed(run)}
+def standard_arm(study: Study, model: str, seed: int) -> Section:
+    """Return the sections of a pair's standard arm: its entry, its adapters, and what it reads of training."""
+    run = study.run(model, STD, seed)
+    return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timing_settings(run)}
 
 
 def adapter(study: Study, model: str, arm: str, seed: int) -> Section:
-    """Return where a run's adapters stand in each layer, and how they are made."""
+    """Return the settings of a run's adapters: modules, ranks, alphas and dropout."""
     return study.run(model, arm, seed).settings["adapter"]
 
 
-def adapted(study: Study, model: str, arm: str, seed: int) -> Section:
+def adapter_shape(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return modules, ranks and alphas, which a selection writes down."""
     return {key: adapter(study, model, arm, seed)[key] for key in ("modules", "rank", "alpha")}
 
@@ -108,16 +110,16 @@ def run(model: str, arm: str) -> Section:
 def training(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the optimisation's settings."""
     settings = study.run(model, arm, seed).settings["training"]
-    return {key: value for key, value in settings.items() if key not in NO_RESULT}
+    return {key: value for key, value in settings.items() if key not in INDECISIVE_KEYS}
 
 
 def timed_training(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the settings of training that a measurement in turns reads."""
-    return _timed(study.run(model, arm, seed))
+    return _timing_settings(study.run(model, arm, seed))
 
 
 def interleaving(study: Study, model: str) -> Section:
-    """Return how many rounds and steps arms take in turns."""
+    """Return the numbers of rounds and steps that arms take in turns."""
     return {key: study.shared[model]["interleaving"][key] for key in PACE}
 
 
@@ -128,32 +130,32 @@ def attributed_model(model: str) -> Section:
 
 def attributed_adapter(study: Study, model: str) -> Section:
     """Return ranks, alphas and dropout of a model's adapters, for its attribution."""
-    return study.attributed()[model].settings["adapter"]
+    return study.attributed_runs()[model].settings["adapter"]
 
 
 def attributed_training(study: Study, model: str) -> Section:
     """Return the settings of training that a model's attribution reads."""
-    return _timed(study.attributed()[model])
+    return _timing_settings(study.attributed_runs()[model])
 
 
 def evaluation(study: Study, model: str, *, step: str, benchmarks: Iterable[str]) -> Section:
-    """Return how some benchmarks of a model are asked by a step, ``evaluate`` or ``generate``."""
+    """Return the settings by which a step, ``evaluate`` or ``generate``, asks a model some benchmarks."""
     settings = study.shared[model]["evaluation"]
     prompt = study.models[model]["prompt"] if settings["prompt"] == "registry" else settings["prompt"]
     common = {key: settings[key] for key in ("batch_size", "time_limit_seconds")} | {"prompt": prompt}
     if step == "generate":
         common["generation"] = settings["generation"]
-    own = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
-    return {**common, "benchmarks": list(benchmarks), **own}
+    asked = {name: {k: v for k, v in settings[name].items() if k != "sandbox"} for name in benchmarks}
+    return {**common, "benchmarks": list(benchmarks), **asked}
 
 
 def judging(study: Study, model: str) -> Section:
-    """Return how generated code is judged."""
+    """Return the settings by which generated code is judged."""
     return {key: study.shared[model]["evaluation"]["humaneval"][key] for key in ("questions", "sandbox")}
 
 
 def campaigns(study: Study) -> list[Section]:
-    """Return which runs belong to which campaign, and what the campaign reports."""
+    """Return the runs of each campaign, and what the campaign reports."""
     return study.campaign_index()
 
 
@@ -167,5 +169,5 @@ def figures(study: Study) -> Section:
     return study.figures
 
 
-def _timed(run: Run) -> Section:
-    return {key: run.settings["training"][key] for key in TIMED}
+def _timing_settings(run: Run) -> Section:
+    return {key: run.settings["training"][key] for key in TIMING_KEYS}

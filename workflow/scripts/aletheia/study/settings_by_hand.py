@@ -1,7 +1,8 @@
-"""Settings that a script gets by hand (``--set``), held against the schemas and against each other."""
+"""Settings that a script gets by hand (``--set``), checked against the schemas and each other."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,12 +33,13 @@ def check_settings(config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         validate({section: config[section]}, whole, "--set")
     if "arm" in given:
         arm = {"layers": config["arm"]["layers"], **given["arm"]}
-        check_arm(config.get("run", {}).get("arm", ""), arm, lambda *said: _error("arm", *said))
+        check_arm(config.get("run", {}).get("arm", ""), arm, functools.partial(_error, "arm"))
     if "adapter" in given:
-        check_ranks(given["adapter"], config["adapter"], lambda *said: _error("adapter", *said))
+        check_ranks(given["adapter"], config["adapter"], functools.partial(_error, "adapter"))
     if "training" in given:
-        check_training(given["training"], config["training"], lambda *said: _error("training", *said))
+        check_training(given["training"], config["training"], functools.partial(_error, "training"))
 
 
-def _error(*said: str) -> UserError:
-    return UserError(f"--set: {'.'.join(said[:-1])}: {said[-1]}")
+def _error(*keys_and_sentence: str) -> UserError:
+    *keys, sentence = keys_and_sentence
+    return UserError(f"--set: {'.'.join(keys)}: {sentence}")

@@ -1,4 +1,4 @@
-"""Read YAML as a person reads it: what YAML 1.1 would take otherwise than it looks is refused, with its line."""
+"""Read YAML as a person reads it: text that YAML 1.1 takes otherwise than it looks is refused, with its line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import yaml
 TAG = "tag:yaml.org,2002:"
 # Whatever else YAML 1.1 takes for a number (042, 0x2a, 1_000, 1:30) reads otherwise to a person, or to YAML 1.2.
 DECIMAL = {"int": re.compile(r"[-+]?(0|[1-9][0-9]*)"), "float": re.compile(r"[-+]?[0-9]*\.?[0-9]*([eE][-+]?[0-9]+)?")}
-# Neither a file's name nor UTF-8 can hold these, which a text in double quotes may name by their number.
+# File names and UTF-8 cannot hold these characters, which a text in double quotes can write as escapes.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # More do not fit the 64 bits that libraries give a whole number.
-DIGITS = 18
+MAX_DIGITS = 18
 # Chosen by hand, each many times what a study needs. Snakemake, jsonschema and PyYAML recurse over what is nested.
-DEEPEST, MOST = 50, 100_000
+MAX_LEVELS, MAX_VALUES = 50, 100_000
 READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
 KNOWN = ("str", "null", *READ_AS)
-# What to do about some of PyYAML's findings.
+# Advice on some of PyYAML's errors.
 REMEDIES = {
     r"'\t'": "; indent with spaces, not with tabs",
     "mapping values are not allowed": "; put text with a colon in quotes, and indent the keys of a mapping equally",
@@ -34,7 +34,7 @@ REMEDIES = {
 
 
 class MisreadError(Exception):
-    """What a text of YAML says is refused.
+    """A text of YAML that is refused.
 
     Attributes
     ----------
@@ -50,8 +50,8 @@ class MisreadError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a value stands in a text: its line from 1, and the scalar as it is written there (None for others)."""
+class Position:
+    """A value's position in a text: its line from 1, and the scalar as it is written there (None for others)."""
 
     line: int
     written: str | None = None
@@ -77,19 +77,19 @@ def parse(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _Examination(loader).of_document(node)
+        _NodeCheck(loader).of_document(node)
         return loader.construct_document(node)
     except RecursionError:
-        raise MisreadError(f"expected at most {DEEPEST} levels of nesting, found more") from None
+        raise MisreadError(f"expected at most {MAX_LEVELS} levels of nesting, found more") from None
     except yaml.MarkedYAMLError as error:
-        raise _broken(error) from None
+        raise _syntax_error(error) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else None
         raise MisreadError(f"expected YAML, found the character {_shown_character(error)}; delete it", line) from None
 
 
-def place(text: str, keys: Sequence[str | int]) -> Place | None:
-    """Return where the value below some keys stands, or the nearest one above it; None where a text is no YAML.
+def find_position(text: str, keys: Sequence[str | int]) -> Position | None:
+    """Return the position of the value below some keys, or of the nearest one above it; None where a text is no YAML.
 
     Parameters
     ----------
@@ -106,21 +106,24 @@ def place(text: str, keys: Sequence[str | int]) -> Place | None:
         return None
     line = node.start_mark.line + 1
     for key in keys:
-        found = _child(node, key)
-        if found is None:
-            return Place(line)
-        named, node = found
-        line = named.start_mark.line + 1
+        child = _child(node, key)
+        if child is None:
+            return Position(line)
+        name, node = child
+        line = name.start_mark.line + 1
     if not isinstance(node, yaml.ScalarNode):
-        return Place(line)
-    return Place(line, node.value, quoted=node.style in ("'", '"'))
+        return Position(line)
+    return Position(line, node.value, quoted=node.style in ("'", '"'))
 
 
 def _child(node: yaml.Node, key: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return what names a child (its key, or the entry itself) and the child; a merged one where there is no own."""
+    """Return the node that names a child (its key, or the list's entry itself), and the child.
+
+    Where a mapping has no such key of its own, one that comes from a merge key (``<<``).
+    """
     if isinstance(node, yaml.SequenceNode):
-        there = isinstance(key, int) and key < len(node.value)
-        return (node.value[key], node.value[key]) if there else None
+        within = isinstance(key, int) and key < len(node.value)
+        return (node.value[key], node.value[key]) if within else None
     if not isinstance(node, yaml.MappingNode):
         return None
     for name, value in node.value:
@@ -134,8 +137,8 @@ def _parts(node: yaml.Node) -> Sequence[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else [node]
 
 
-def _broken(error: yaml.MarkedYAMLError) -> MisreadError:
-    """Return PyYAML's own finding, in words that say what to do where it alone would not."""
+def _syntax_error(error: yaml.MarkedYAMLError) -> MisreadError:
+    """Return PyYAML's error as a sentence, with advice where there is some."""
     mark, problem, context = error.problem_mark, str(error.problem), str(error.context)
     if "end of stream" in problem and error.context_mark:
         # Where the quote opens says more than where the file ends.
@@ -156,7 +159,7 @@ def _shown_character(error: yaml.reader.ReaderError) -> str:
 
 
 @dataclass
-class _Examination:
+class _NodeCheck:
     """One pass over the nodes of a document, each once, however many aliases name it."""
 
     loader: yaml.SafeLoader
@@ -166,10 +169,10 @@ class _Examination:
 
     def of_document(self, root: yaml.Node) -> None:
         values, levels = self._examine(root)
-        if levels > DEEPEST:
-            raise MisreadError(f"expected at most {DEEPEST} levels of nesting, found {levels}")
-        if values > MOST:
-            raise MisreadError(f"expected at most {MOST:,} values, found {values:,} once every alias is unfolded")
+        if levels > MAX_LEVELS:
+            raise MisreadError(f"expected at most {MAX_LEVELS} levels of nesting, found {levels}")
+        if values > MAX_VALUES:
+            raise MisreadError(f"expected at most {MAX_VALUES:,} values, found {values:,} once every alias is unfolded")
 
     def _examine(self, node: yaml.Node) -> tuple[int, int]:
         if id(node) in self.within:
@@ -179,9 +182,9 @@ class _Examination:
             if isinstance(node, yaml.ScalarNode):
                 self._scalar(node)
             elif node.tag not in (f"{TAG}map", f"{TAG}seq"):
-                raise _tagged(node)
+                raise _tag_error(node)
             if isinstance(node, yaml.MappingNode):
-                _keys(node)
+                _check_keys(node)
             sizes = [self._examine(child) for child in _children(node)]
             self.within.discard(id(node))
             self.done[id(node)] = 1 + sum(n for n, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
@@ -196,7 +199,7 @@ class _Examination:
             return
         # A tag of its own may claim what its text is not.
         if kind not in KNOWN or self.loader.resolve(yaml.ScalarNode, text, (True, False)) != node.tag:
-            raise _tagged(node)
+            raise _tag_error(node)
         if kind == "timestamp":
             raise MisreadError(f"found {text}, which YAML reads as a date; put it in quotes: '{text}'", _line(node))
         if kind in DECIMAL:
@@ -206,7 +209,7 @@ class _Examination:
 
 
 def misread_number(text: str, kind: str) -> str | None:
-    """Return what is wrong with the way a number is written; None where everybody reads the same.
+    """Return the sentence about a number that is easily misread; None where everybody reads the same.
 
     Parameters
     ----------
@@ -219,8 +222,8 @@ def misread_number(text: str, kind: str) -> str | None:
     quoted = f"or put it in quotes where text is meant: '{shown}'"
     if not any(character.isdigit() for character in text) or (kind == "float" and not _finite(text)):
         return f"found {shown}, which is no finite number; write one"
-    if kind == "int" and DECIMAL[kind].fullmatch(text) and len(text.lstrip("+-")) > DIGITS:
-        return f"found a number of {len(text.lstrip('+-'))} digits; expected at most {DIGITS}, {quoted}"
+    if kind == "int" and DECIMAL[kind].fullmatch(text) and len(text.lstrip("+-")) > MAX_DIGITS:
+        return f"found a number of {len(text.lstrip('+-'))} digits; expected at most {MAX_DIGITS}, {quoted}"
     if not DECIMAL[kind].fullmatch(text):
         try:
             value = yaml.safe_load(text)
@@ -241,8 +244,8 @@ def _finite(text: str) -> bool:
         return True
 
 
-def _keys(node: yaml.MappingNode) -> None:
-    """Hold the keys of one mapping: text, and none twice."""
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Check the keys of one mapping: text, and none twice."""
     seen: dict[str, int] = {}
     for name, value in node.value:
         kind = name.tag.removeprefix(TAG)
@@ -253,7 +256,7 @@ def _keys(node: yaml.MappingNode) -> None:
         if kind not in ("str", "merge"):
             as_what = f", which YAML reads as {READ_AS[kind]}" if kind in READ_AS else ""
             shown = name.value or "without a name"
-            raise MisreadError(f"found the key {shown}{as_what}; {_named(name, value)}", _line(name))
+            raise MisreadError(f"found the key {shown}{as_what}; {_key_remedy(name, value)}", _line(name))
         if name.value in seen:
             again = "write << once, with a list: <<: [*a, *b]" if kind == "merge" else "keep one of them"
             raise MisreadError(
@@ -262,7 +265,7 @@ def _keys(node: yaml.MappingNode) -> None:
         seen[name.value] = _line(name)
 
 
-def _named(name: yaml.ScalarNode, value: yaml.Node) -> str:
+def _key_remedy(name: yaml.ScalarNode, value: yaml.Node) -> str:
     if not name.value:
         return "give it one"
     # {rate: 0,5} has the entries rate: 0 and 5.
@@ -278,7 +281,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from node.value
 
 
-def _tagged(node: yaml.Node) -> MisreadError:
+def _tag_error(node: yaml.Node) -> MisreadError:
     if node.tag == f"{TAG}value":
         return MisreadError("found =, which means something else in YAML; put it in quotes: '='", _line(node))
     tag = node.tag.replace(TAG, "!!")

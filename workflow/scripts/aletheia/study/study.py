@@ -11,7 +11,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import (
-    BASELINE,
+    STD,
     entries,
     needs_probe,
     rule_of,
@@ -42,9 +42,9 @@ class Run:
     Attributes
     ----------
     arm_settings
-        What chooses its layers and decides its steps.
+        The keys of its arm that choose its layers and decide its steps.
     settings
-        All sections; ``adapter`` and ``training`` with what the arm states over those of the campaign.
+        All sections; the arm's own keys of ``adapter`` and ``training`` replace the campaign's.
     """
 
     model: str
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def selects(self) -> bool:
-        """Whether its adapters stand in a selection of the layers."""
+        """Whether it adapts a selection of the layers."""
         return self.kind != "train_std"
 
     @property
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass
 class Study:
-    """All that the rules need.
+    """The study as the rules need it.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Study:
         By (model, seed): steps, batch size and accumulation of the plan that all its arms read: the campaign's shape,
         whatever that of an arm is.
     shared
-        By model: what its probe and its evaluations read, the same for all its runs.
+        By model: the sections that its probe and its evaluations read, the same for all its runs.
     asked
         By (model, arm): the benchmarks that some campaign asks of its runs.
     figures
@@ -107,7 +107,7 @@ class Study:
         Raises
         ------
         UserError
-            When no campaign has it; with the seeds that there are.
+            When no campaign has it; with the seeds that the arm has.
         """
         if (model, arm, seed) not in self.runs:
             seeds = sorted(run.seed for run in self.runs.values() if (run.model, run.arm) == (model, arm))
@@ -130,11 +130,11 @@ class Study:
         return jobs_of(self.benchmarks_of(model, arm), self.shared[model]["evaluation"]["generation"])
 
     def benchmark_sets(self, step: str) -> dict[tuple[str, ...], dict[str, list[str]]]:
-        """Return ``{benchmarks: {model: arms}}``: whose runs have which set answered by a job of a step."""
+        """Return ``{benchmarks: {model: arms}}``: the sets that one job of a step asks, and of whose runs."""
         sets: dict[tuple[str, ...], dict[str, list[str]]] = {}
         for model, arm in [*((model, BASE) for model in self.used_models()), *self.asked]:
-            own = tuple(self.evaluation_jobs(model, arm).get(step, []))
-            sets.setdefault(own, {}).setdefault(model, []).append(arm)
+            benchmarks = tuple(self.evaluation_jobs(model, arm).get(step, []))
+            sets.setdefault(benchmarks, {}).setdefault(model, []).append(arm)
         return {benchmarks: evaluated for benchmarks, evaluated in sets.items() if benchmarks}
 
     def used_models(self) -> list[str]:
@@ -154,7 +154,7 @@ class Study:
         keys = {name: BENCHMARKS[name].named_by for name in benchmarks}
         return {name: settings["evaluation"][name][key] for name, key in keys.items() if key}
 
-    def evaluated(self) -> list[tuple[str, str]]:
+    def evaluated_runs(self) -> list[tuple[str, str]]:
         """Return (model, run) of all that is evaluated, as paths name them: base models first."""
         models = [(model, BASE) for model in self.used_models()]
         return models + [(run.model, run_name(run.arm, run.seed)) for run in self.runs.values()]
@@ -164,27 +164,31 @@ class Study:
         reports = set(self.reports())
         tables = {"RESULTS_MASTER.csv": {"speed"}, "RESULTS_CAMPAIGN2.csv": {"downstream", "compute_matched"}}
         names = [name for name, wanted in tables.items() if wanted & reports]
-        return names + ([LAYER_TABLE] if self.probed() else []) + ([CURVE_TABLE] if self.curved() else [])
+        return names + ([LAYER_TABLE] if self.probe_keys() else []) + ([CURVE_TABLE] if self.has_curves() else [])
 
     def tables(self) -> list[int | str]:
         """Return the numbers of the tables that the study has."""
-        return tables_of(self.reports(), compared=self.compared())
+        return tables_of(self.reports(), compared=self.compares_arms())
 
     def figure_names(self) -> list[str]:
         """Return the figures that the study has."""
-        groups = ((LAYER_FIGURES, self.probed()), (ARMS_FIGURES, self.compared()), (CURVE_FIGURES, self.curved()))
-        return figures_of(self.reports()) + [name for names, there in groups if there for name in names]
+        groups = (
+            (LAYER_FIGURES, self.probe_keys()),
+            (ARMS_FIGURES, self.compares_arms()),
+            (CURVE_FIGURES, self.has_curves()),
+        )
+        return figures_of(self.reports()) + [name for names, wanted in groups if wanted for name in names]
 
-    def compared(self) -> bool:
+    def compares_arms(self) -> bool:
         """Tell whether some campaign has a model with the standard arm and another one."""
         arms = [entries(campaign, model) for campaign in self.campaigns for model in campaign["models"]]
-        return any(BASELINE in own and len(own) > 1 for own in arms)
+        return any(STD in names and len(names) > 1 for names in arms)
 
-    def curved(self) -> bool:
+    def has_curves(self) -> bool:
         """Tell whether some run takes held-out losses on the way."""
         return any(run.settings["training"]["curve_every"] for run in self.runs.values())
 
-    def probed(self) -> list[tuple[str, int]]:
+    def probe_keys(self) -> list[tuple[str, int]]:
         """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
         return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.probes))
 
@@ -196,17 +200,17 @@ class Study:
         """Return the models whose precision is measured."""
         return [model for model in self.used_models() if self.models[model]["dtype"] == "auto"]
 
-    def paired(self) -> list[Run]:
+    def paired_runs(self) -> list[Run]:
         """Return the runs that can be timed in turns with the standard arm: all others that have one beside them."""
-        others = (run for run in self.runs.values() if run.arm != BASELINE)
-        return [run for run in others if (run.model, BASELINE, run.seed) in self.runs]
+        others = (run for run in self.runs.values() if run.arm != STD)
+        return [run for run in others if (run.model, STD, run.seed) in self.runs]
 
-    def timed_in_turns(self) -> list[Run]:
-        """Return those of the runs of :meth:`paired` whose campaign takes its speed from turns."""
+    def runs_timed_in_turns(self) -> list[Run]:
+        """Return those of the runs of :meth:`paired_runs` whose campaign takes its speed from turns."""
         keys = dict.fromkeys(key for campaign in self.campaign_index() for key in runs_in_turns(campaign))
         return [self.runs[key] for key in keys]
 
-    def attributed(self) -> dict[str, Run]:
+    def attributed_runs(self) -> dict[str, Run]:
         """Return, by model, the first run of an arm that is probed: its attribution has that run's settings."""
         first: dict[str, Run] = {}
         for run in self.runs.values():
@@ -215,8 +219,8 @@ class Study:
         return first
 
     def analyses(self) -> list[str]:
-        """Return the written analyses that the study has, what it found first."""
-        return [*([FINDINGS] if self.compared() else []), *analyses_of(self.reports()).values()]
+        """Return the written analyses that the study has, its findings first."""
+        return [*([FINDINGS] if self.compares_arms() else []), *analyses_of(self.reports()).values()]
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""
@@ -225,7 +229,7 @@ class Study:
                 "name": campaign["name"],
                 "reports": campaign["reports"],
                 "mixed": campaign["mixed"],
-                # Only where it says so, so that other ledgers keep what made them.
+                # Only where it is stated, so that the settings of other ledgers stay as they were.
                 **(self._turns(campaign) if campaign["speed"] == TURNS else {}),
                 **_kinds(campaign["arms"]),
                 "arms": list(campaign["arms"]),
@@ -234,9 +238,9 @@ class Study:
                 "models": {
                     model: {
                         "family": self.models[model].get("family"),
-                        "headline": self._own(campaign, model, "headline"),
+                        "headline": self._setting(campaign, model, "headline"),
                         "parameters": self.models[model].get("parameters"),
-                        "benchmarks": self._own(campaign, model, "benchmarks"),
+                        "benchmarks": self._setting(campaign, model, "benchmarks"),
                         **({"measured_precision": True} if self.models[model]["dtype"] == "auto" else {}),
                         **self._own_arms(campaign, model),
                     }
@@ -247,26 +251,26 @@ class Study:
         ]
 
     @staticmethod
-    def _own(campaign: Mapping[str, Any], model: str, key: str) -> Any:
-        """Return a model's setting in a campaign: its override, or the campaign's."""
+    def _setting(campaign: Mapping[str, Any], model: str, key: str) -> Any:
+        """Return a model's setting in a campaign: its override, else the campaign's."""
         return campaign["overrides"].get(model, {}).get(key, campaign[key])
 
     def _own_arms(self, campaign: Mapping[str, Any], model: str) -> dict[str, Any]:
-        """Return what of a model's arms its campaign does not say: names, kinds, and the keys that each states."""
+        """Return the entries about a model's arms that differ from its campaign's: names, kinds, stated keys."""
         arms, (seed, *_) = entries(campaign, model), campaign["seeds"]
-        found: dict[str, Any] = {} if list(arms) == list(campaign["arms"]) else {"arms": list(arms)}
-        own = campaign["overrides"].get(model, {}).get("arms")
-        if own:
-            found |= {**_kinds(arms), "own_arms": list(own)}
+        index: dict[str, Any] = {} if list(arms) == list(campaign["arms"]) else {"arms": list(arms)}
+        own_arms = campaign["overrides"].get(model, {}).get("arms")
+        if own_arms:
+            index |= {**_kinds(arms), "own_arms": list(own_arms)}
         sections = {arm: stated_keys(entry, self.run(model, arm, seed).settings) for arm, entry in arms.items()}
         recipes = {arm: stated for arm, stated in sections.items() if stated}
-        found |= {"recipes": recipes} if recipes else {}
-        asked = {arm: entry["benchmarks"] for arm, entry in arms.items() if "benchmarks" in entry}
-        return found | ({"arm_benchmarks": asked} if asked else {})
+        index |= {"recipes": recipes} if recipes else {}
+        benchmarks = {arm: entry["benchmarks"] for arm, entry in arms.items() if "benchmarks" in entry}
+        return index | ({"arm_benchmarks": benchmarks} if benchmarks else {})
 
     @staticmethod
     def _turns(campaign: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how a campaign is timed in turns, and of which seeds where not of all."""
+        """Return a campaign's entries about timing in turns, with the seeds where not all are timed."""
         count = campaign["interleaving"]["seeds"]
         return {"speed": TURNS} if count is None else {"speed": TURNS, "timed_seeds": campaign["seeds"][:count]}
 
@@ -286,7 +290,7 @@ class Study:
 
 
 def _kinds(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return which arms have a selection of the layers, and which of these follows from a probe."""
+    """Return the arms that select layers, and those of them whose selection follows from a probe."""
     return {
         "selecting": [arm for arm, entry in arms.items() if rule_of(entry) != "train_std"],
         "probing": [arm for arm, entry in arms.items() if needs_probe(entry)],

@@ -24,15 +24,15 @@ WARMUP_ROUNDS = 1  # caches, memory pools and autotuning fill in the first block
 
 
 def total_steps(section: Mapping[str, int]) -> int:
-    """Return how many optimiser steps each arm does under an ``interleaving`` section, warm-up included."""
+    """Return each arm's number of optimiser steps under an ``interleaving`` section, warm-up included."""
     return (WARMUP_ROUNDS + section["rounds"]) * section["steps"]
 
 
-def twin(model: nn.Module) -> nn.Module:
+def copy_sharing_weights(model: nn.Module) -> nn.Module:
     """Return a copy of a model that owns its modules and shares every parameter and buffer with it.
 
-    What is attached to one of them later, as adapters are, the other does not have. Both must leave the shared weights
-    as they are, as training does that only adapters learn in.
+    Modules that are attached to one of them later, such as adapters, are not in the other. The shared weights must stay
+    frozen, as they do in training with adapters.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def twin(model: nn.Module) -> nn.Module:
         A base model, 4-bit weights and tied ones included.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    # A 4-bit weight's scales hang on it, and its module has a second name for them.
+    # A 4-bit weight carries its quantisation state, to which its module refers too.
     states = [state for t in tensors if (state := getattr(t, "quant_state", None)) is not None]
     return copy.deepcopy(model, {id(shared): shared for shared in [*tensors, *states]})
 
@@ -48,9 +48,9 @@ def twin(model: nn.Module) -> nn.Module:
 def round_order(names: Sequence[str], number: int) -> list[str]:
     """Return the order of the arms in a round.
 
-    Rounds come in twos, the second with the first one's order reversed, so that a drift meets all arms alike; the next
-    two begin one arm further. Over 2n rounds each of n arms has each position equally often. Of three arms these six
-    orders are a Williams design: each arm also follows each other one equally often.
+    Rounds come in pairs, the second in the reverse order of the first, so that a drift affects all arms equally; the
+    next pair begins one arm further. Over 2n rounds each of n arms has each position equally often. With three arms the
+    six orders are a Williams design: each arm also follows each other one equally often.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def round_order(names: Sequence[str], number: int) -> list[str]:
     of Scientific Research A 2 (1949).
     """
     start = number // 2 % len(names)
-    turned = [*names[start:], *names[:start]]
-    return turned if number % 2 == 0 else turned[::-1]
+    rotated = [*names[start:], *names[:start]]
+    return rotated if number % 2 == 0 else rotated[::-1]
 
 
 def round_orders(names: Sequence[str], rounds: int) -> list[list[str]]:
@@ -80,7 +80,7 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
     Parameters
     ----------
     makers
-        By arm: a function that returns its loop, of :func:`total_steps` steps or more. All are made before the first
+        By arm: a function that returns its loop, of :func:`total_steps` steps or more. All are called before the first
         block.
     rounds
         Counted rounds, each in the order of :func:`round_order`. One more comes first, as warm-up.
@@ -93,21 +93,21 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
         By arm. One that diverges, crashes or runs out of memory ends there with a status, and the others go on.
     """
     turns = {name: Turns() for name in makers}
-    made = {name: _guarded(turns[name], make) for name, make in makers.items()}
-    loops = {name: made.pop(name) for name in makers if made[name] is not None}
+    built = {name: _call_or_record(turns[name], make) for name, make in makers.items()}
+    loops = {name: built.pop(name) for name in makers if built[name] is not None}
     work_begins()
     for number in range(WARMUP_ROUNDS + rounds):
         order = round_order(list(makers), max(0, number - WARMUP_ROUNDS))
         for name in [name for name in order if name in loops]:
-            block = _guarded(turns[name], lambda name=name: _block(turns[name], loops[name], steps))
+            block = _call_or_record(turns[name], lambda name=name: _block(turns[name], loops[name], steps))
             if block is None:
-                # Its gradients and moments go, so that the others have the memory.
+                # Frees its gradients and moments for the other arms.
                 del loops[name]
                 gc.collect()
             elif number >= WARMUP_ROUNDS:
                 turns[name].step_seconds.append(block)
-        counted = f"round {number} of {rounds}" if number >= WARMUP_ROUNDS else "warm-up"
-        print(f"{counted}: {len(loops)} arms", flush=True)
+        name_of_round = f"round {number} of {rounds}" if number >= WARMUP_ROUNDS else "warm-up"
+        print(f"{name_of_round}: {len(loops)} arms", flush=True)
     return turns
 
 
@@ -127,8 +127,8 @@ def _block(turns: Turns, loop: Loop, steps: int) -> list[float] | None:
     return seconds
 
 
-def _guarded(turns: Turns, action: Callable[[], Any]) -> Any:
-    """Return what an action gives; None, and a status, where memory ends or torch raises."""
+def _call_or_record(turns: Turns, action: Callable[[], Any]) -> Any:
+    """Return the result of an action; where it runs out of memory or torch raises, record that and return None."""
     try:
         return action()
     except (RuntimeError, MemoryError) as error:

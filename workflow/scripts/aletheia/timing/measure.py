@@ -1,4 +1,4 @@
-"""Interleaved measurements from staged inputs to payloads: std with another arm, and the attribution."""
+"""Interleaved measurements from staged inputs to payloads: std beside another arm, and the attribution."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import Any
 
 from aletheia.method.adapters import placement_plan
 from aletheia.method.layers import adaptable_layers
-from aletheia.method.loading import check_context, load, loading, resolved_dtype
+from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.selection import select_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
-from aletheia.timing.interleaving import WARMUP_ROUNDS, round_orders, take_turns, total_steps, twin
-from aletheia.timing.paired import AGAIN, RATIOS, STD, ratios_payload, status_of
+from aletheia.timing.interleaving import WARMUP_ROUNDS, copy_sharing_weights, round_orders, take_turns, total_steps
+from aletheia.timing.paired import RATIOS, STD, STD_AGAIN, ratios_payload, status_of
 from aletheia.timing.rounds import Turns
 from aletheia.timing.step_attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
 from aletheia.timing.step_cost import Shape
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.loop import Loop
-from aletheia.training.placement import placed
+from aletheia.training.placement import place_adapters
 from aletheia.training.run import RunInputs
 from aletheia.training.trainer import TrainingRecord
 
-# What the artifact of every interleaved measurement says of itself.
+# Facts in the artifact of every interleaved measurement.
 MODE = "interleaved"
 ABOUT = "The arms took turns in one process, in blocks of steps; these times are not those of the ledger's runs."
 
 
 @dataclass(frozen=True)
-class Work:
-    """What all arms of a measurement share.
+class SharedWork:
+    """Model and batches that all arms of a measurement share.
 
     Attributes
     ----------
     model
         A base model without adapters.
     batches
-        Collated micro-batches in order, by batch size and accumulation: arms of another shape cut the same rows
-        otherwise.
+        Collated micro-batches in order, by (batch size, accumulation): arms of another shape have the same rows in
+        other micro-batches.
     dtype
-        That all arms compute in.
+        Of all arms.
     facts
-        What the artifact says of its arm's batches: the hash of their plan, and the positions of each counted step.
+        For the artifact: the hash of the batch plan, and the positions of each counted step.
     """
 
     model: Any
@@ -53,13 +53,13 @@ class Work:
 
 
 def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Time std, once more std, and another arm in turns.
+    """Time std, a second std and another arm in turns.
 
     Parameters
     ----------
     inputs
-        Model, data, the arm's selection where it has one, seed, and the probe whose time the arm pays for. As many
-        batches are drawn as it takes, whatever plan the runs read.
+        Model, data, the arm's selection where it has one, seed, and the probe whose time counts for the arm. As many
+        batches are drawn as the measurement needs, whatever plan the runs read.
     config
         Sections ``run``, ``model``, ``encoding``, ``adapter``, ``arm``, ``training``, ``interleaving``, and ``std``,
         the standard arm's own ``arm``, ``adapter`` and ``training``; without it std has the arm's, and all layers.
@@ -74,35 +74,35 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
     probe = inputs.probe_seconds if inputs.probe else None
     facts = {**_facts(inputs, config), "arm": name, "probe_seconds": probe}
     facts["probe_shared_by_steps"] = config["training"]["steps"]
-    # In this order they begin; each further round has its own.
-    order = (STD, name, AGAIN)
+    # The order of the first round.
+    order = (STD, name, STD_AGAIN)
     facts["order"] = round_orders(order, config["interleaving"]["rounds"])
-    nothing = {"frozen_layers": None, **dict.fromkeys(RATIOS), "arms": {}}
+    no_results = {"frozen_layers": None, **dict.fromkeys(RATIOS), "arms": {}}
     if selection and selection["status"] != "ok":
-        return {**facts, **nothing, "status": selection["status"], "reason": f"probe: {selection['reason']}"}
+        return {**facts, **no_results, "status": selection["status"], "reason": f"probe: {selection['reason']}"}
     std = {**config, "arm": {"layers": "all"}, **config.get("std", {})}
-    work = _loaded(inputs, config, facts["dtype"], std["training"])
+    work = _load_work(inputs, config, facts["dtype"], std["training"])
     if isinstance(work, TrainingRecord):
-        return {**facts, **nothing, "status": work.status, "reason": work.reason}
-    arms_of = {STD: (None, std), name: (selection, config), AGAIN: (None, std)}
-    makers = {each: _maker(work, *arms_of[each], seed=inputs.seed) for each in order}
+        return {**facts, **no_results, "status": work.status, "reason": work.reason}
+    settings_of = {STD: (None, std), name: (selection, config), STD_AGAIN: (None, std)}
+    makers = {each: _loop_maker(work, *settings_of[each], seed=inputs.seed) for each in order}
     turns = take_turns(makers, **config["interleaving"])
     status, reason = status_of(turns)
-    paid = {"seconds": probe, "steps": config["training"]["steps"]} if probe is not None else None
-    arms = {arm: _arm(own) for arm, own in turns.items()}
+    probe_time = {"seconds": probe, "steps": config["training"]["steps"]} if probe is not None else None
+    arms = {arm: _arm(arm_turns) for arm, arm_turns in turns.items()}
     return {
         **facts,
         **work.facts,
         "status": status,
         "reason": reason,
         "frozen_layers": arms[name]["frozen_layers"],
-        **ratios_payload(turns, name, probe=paid),
+        **ratios_payload(turns, name, probe=probe_time),
         "arms": arms,
     }
 
 
 def measure_attribution(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Time all arms of the attribution in turns, and hold them against the cost model.
+    """Time all arms of the attribution in turns, and compare them with the cost model.
 
     Parameters
     ----------
@@ -118,19 +118,19 @@ def measure_attribution(inputs: RunInputs, config: Mapping[str, Any]) -> dict[st
     """
     probe = artifacts.payload(inputs.probe, "probe")
     facts = _facts(inputs, config)
-    nothing = {
+    no_results = {
         "layers_total": probe["layers_total"],
         **dict.fromkeys(("positions_per_step", "cost_model", "fit")),
         "arms": {},
     }
     if probe["status"] != "ok":
-        return {**facts, **nothing, "status": probe["status"], "reason": f"probe: {probe['reason']}"}
+        return {**facts, **no_results, "status": probe["status"], "reason": f"probe: {probe['reason']}"}
     recomputed = config["training"]["gradient_checkpointing"]
     gradient = select_layers(probe["scores"]["l2"], BUDGET_PERCENT)
     planned = arms(probe["layers_total"], gradient, recomputed=recomputed)
-    work = _loaded(inputs, config, facts["dtype"])
+    work = _load_work(inputs, config, facts["dtype"])
     if isinstance(work, TrainingRecord):
-        return {**facts, **nothing, "status": work.status, "reason": work.reason}
+        return {**facts, **no_results, "status": work.status, "reason": work.reason}
     layers = adaptable_layers(work.model)
     makers, shapes = {}, {}
     for name, arm in planned.items():
@@ -139,20 +139,19 @@ def measure_attribution(inputs: RunInputs, config: Mapping[str, Any]) -> dict[st
         rank = statistics.fmean(plan["rank_pattern"].values())
         shapes[name] = Shape(probe["layers_total"], len(arm.layers), arm.layers[0], rank, arm.recomputed)
         training = {**config["training"], "gradient_checkpointing": arm.recomputed}
-        own = {**config, "arm": {}, "training": training}
-        makers[name] = _maker(work, plan, own, seed=inputs.seed)
+        makers[name] = _loop_maker(work, plan, {**config, "arm": {}, "training": training}, seed=inputs.seed)
     turns = take_turns(makers, **config["interleaving"])
     status, reason = status_of(turns)
-    found = attribution(shapes, turns, work.facts["positions"])
+    results = attribution(shapes, turns, work.facts["positions"])
     entries = {
         name: {**_arm(turns[name]), **_shape(shapes[name], planned[name].layers), **entry}
-        for name, entry in found["arms"].items()
+        for name, entry in results["arms"].items()
     }
-    return {**facts, **nothing, **work.facts, **found, "status": status, "reason": reason, "arms": entries}
+    return {**facts, **no_results, **work.facts, **results, "status": status, "reason": reason, "arms": entries}
 
 
 def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a measurement before a model is loaded."""
+    """Return the facts of a measurement that are known before a model is loaded."""
     section = config["interleaving"]
     return {
         "mode": MODE,
@@ -160,7 +159,7 @@ def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
         # A rule names the model; by hand its lock does.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "seed": inputs.seed,
-        "dtype": resolved_dtype(config["model"], inputs.precision),
+        "dtype": resolve_dtype(config["model"], inputs.precision),
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": config["training"]["gradient_checkpointing"],
         "rounds": section["rounds"],
@@ -172,18 +171,19 @@ def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loaded(
+def _load_work(
     inputs: RunInputs, config: Mapping[str, Any], dtype: str, *others: Mapping[str, Any]
-) -> Work | TrainingRecord:
-    """Load model and batches; where the model cannot be loaded return the record that says why.
+) -> SharedWork | TrainingRecord:
+    """Load model and batches; where the model cannot be loaded, return a record with the reason.
 
-    The batches begin the plan that the study's runs of this model and seed read: a longer one begins with a shorter.
-    Those of ``others``, further sections ``training``, are drawn too.
+    The batches are the first ones of the plan that the study's runs of this model and seed read, since a longer plan
+    begins with a shorter one. They are drawn for ``config["training"]`` and for each of ``others``, further such
+    sections.
     """
     section, training = config["interleaving"], config["training"]
     rows = inputs.rows(config, lambda: tokenizer)
     try:
-        model, tokenizer = load(inputs.model_lock, dtype=dtype, **loading(config["model"]))
+        model, tokenizer = load(inputs.model_lock, dtype=dtype, **load_options(config["model"]))
     except (RuntimeError, MemoryError) as error:
         record = TrainingRecord()
         record.fail_by(error)
@@ -193,9 +193,9 @@ def _loaded(
     shapes = {_shape_of(each): each for each in (*others, training)}
     plans = {shape: planned_batches(rows, tokenizer.pad_token_id, each, **drawn) for shape, each in shapes.items()}
     plan = plans[_shape_of(training)]
-    stepped = positions(plan.batches, accumulation=training["accumulation"], steps=section["steps"])
+    step_positions = positions(plan.batches, accumulation=training["accumulation"], steps=section["steps"])
     batches = {shape: each.batches for shape, each in plans.items()}
-    return Work(model, batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": stepped})
+    return SharedWork(model, batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": step_positions})
 
 
 def _shape_of(training: Mapping[str, Any]) -> tuple[int, int]:
@@ -217,12 +217,14 @@ def positions(batches: list[TokenBatch], *, accumulation: int, steps: int) -> li
     return [each[i : i + steps] for i in range(WARMUP_ROUNDS * steps, len(each), steps)]
 
 
-def _maker(work: Work, plan: Mapping[str, Any] | None, config: Mapping[str, Any], *, seed: int) -> Callable[[], Loop]:
-    """Return the function that makes an arm's loop."""
+def _loop_maker(
+    work: SharedWork, plan: Mapping[str, Any] | None, config: Mapping[str, Any], *, seed: int
+) -> Callable[[], Loop]:
+    """Return a function that builds an arm's loop."""
     settings = config["training"]
 
     def make() -> Loop:
-        model, placement = placed(twin(work.model), plan, config, seed=seed)
+        model, placement = place_adapters(copy_sharing_weights(work.model), plan, config, seed=seed)
         return Loop(
             model,
             work.batches[_shape_of(settings)],
@@ -238,7 +240,7 @@ def _maker(work: Work, plan: Mapping[str, Any] | None, config: Mapping[str, Any]
 
 
 def _arm(turns: Turns) -> dict[str, Any]:
-    """Return what an artifact says of each arm; where its loop could not be made, its layers are not known."""
+    """Return an arm's entry in the artifact; without its layers where the loop could not be built."""
     placement = turns.placement or {}
     return {
         "status": turns.status,

@@ -1,8 +1,8 @@
 """The paired mode: the standard arm, twice, and another one in turns in one process, for the tightest ratio of times.
 
-Both standard arms are made alike, so that their ratio (A/A) shows what the measurement cannot tell apart. The other
-arm's ratio takes the mean of both in each step: a drift within a round meets that mean and the arm alike over the
-balanced orders, and it varies less than either alone (for noise of equal size, √1.5 against √2 of one step's).
+Both standard arms have the same settings, so their ratio (A/A) shows the differences that are noise. The other arm's
+ratio is over the mean of both in each step: over the balanced orders a drift within a round affects that mean and the
+arm equally, and the mean varies less than either (for noise of equal size the ratio has √1.5 against √2 of one step's).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from aletheia.timing.rounds import Turns, interval, resampled_rounds
 
 STD = "std"
-AGAIN = "std-again"  # no arm of a campaign can have this name
+STD_AGAIN = "std-again"  # no arm of a campaign can have this name
 RATIOS = ("ratio", "ratio_with_probe", "same_ratio")
 FROM_PAIR = (
     *("model", "arm", "seed", "mode", "status", "reason", "dtype", "frozen_layers", "rounds", "steps_per_round"),
@@ -36,7 +36,7 @@ class StepSeconds:
     Attributes
     ----------
     std, again
-        The standard arm, and the second one made alike.
+        The standard arm, and a second one with the same settings.
     arm
         The other arm, on the same batches.
     """
@@ -74,7 +74,7 @@ def median_ratio(ratios: np.ndarray) -> dict[str, Any]:
 
 
 def ratios_payload(turns: Mapping[str, Turns], name: str, *, probe: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the ratios of a measurement, a step's; None where one of its arms failed.
+    """Return the ratios of a measurement, of one step; None where one of its arms failed.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def ratios_payload(turns: Mapping[str, Turns], name: str, *, probe: Mapping[str,
         ``seconds`` that it took, and the ``steps`` of a run of the study, among which its time is divided; None where
         the arm needs no probe.
     """
-    if any(turns[each].status != "ok" for each in (STD, AGAIN, name)):
+    if any(turns[each].status != "ok" for each in (STD, STD_AGAIN, name)):
         return dict.fromkeys(RATIOS)
-    seconds = StepSeconds(*(np.array(turns[each].step_seconds) for each in (STD, AGAIN, name)))
+    seconds = StepSeconds(*(np.array(turns[each].step_seconds) for each in (STD, STD_AGAIN, name)))
     share = probe["seconds"] / probe["steps"] if probe else 0.0
     return {
         "ratio": seconds.ratio(),
@@ -105,8 +105,8 @@ def run_ratios(pair: Mapping[str, Any], *, std_steps: int, arm_steps: int) -> di
         ratio            = S_std · t_std / (S_arm · t_arm)
         ratio_with_probe = S_std · t_std / (S_arm · t_arm + t_probe)
 
-    and the median and the interval are of these. The steps are the runs' own, since an arm that buys its steps by
-    measured times has them in its ``run.json`` alone.
+    and the median and the interval are of these. The steps come from the runs, since those of an arm with ``steps:
+    measured`` stand in its ``run.json`` alone.
 
     Parameters
     ----------
@@ -120,34 +120,34 @@ def run_ratios(pair: Mapping[str, Any], *, std_steps: int, arm_steps: int) -> di
     dict
         ``ratio`` and ``ratio_with_probe``, each ``{value, low, high, rounds, steps}``.
     """
-    times = (np.array(pair["arms"][name]["step_seconds"]) for name in (STD, AGAIN, pair["arm"]))
-    seconds, longer = StepSeconds(*times), std_steps / arm_steps
+    times = (np.array(pair["arms"][name]["step_seconds"]) for name in (STD, STD_AGAIN, pair["arm"]))
+    seconds, steps_ratio = StepSeconds(*times), std_steps / arm_steps
     share = (pair["probe_seconds"] or 0.0) / arm_steps
-    found = {"ratio": seconds.ratio(), "ratio_with_probe": seconds.ratio(extra_seconds=share)}
+    ratios = {"ratio": seconds.ratio(), "ratio_with_probe": seconds.ratio(extra_seconds=share)}
     ends = ("value", "low", "high")
-    return {name: one | {end: longer * one[end] for end in ends} for name, one in found.items()}
+    return {name: ratio | {end: steps_ratio * ratio[end] for end in ends} for name, ratio in ratios.items()}
 
 
 def status_of(turns: Mapping[str, Turns]) -> tuple[str, str | None]:
     """Return the status of the first arm that failed, and its reason with the arm's name; ``ok`` where none did."""
-    failed = next((name for name, own in turns.items() if own.status != "ok"), None)
+    failed = next((name for name, each in turns.items() if each.status != "ok"), None)
     if failed is None:
         return "ok", None
     return turns[failed].status, f"arm {failed}: {turns[failed].reason}"
 
 
 def summary_rows(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a pair, with :data:`COLUMNS`, from payloads of ``paired`` artifacts; what is not known is None."""
+    """Return one row a pair, with :data:`COLUMNS`, from payloads of ``paired`` artifacts; missing values are None."""
     return [_row(pair) for pair in pairs]
 
 
 def _row(pair: Mapping[str, Any]) -> dict[str, Any]:
     row = {key: pair[key] for key in FROM_PAIR}
     for name in RATIOS:
-        found = pair[name] or dict.fromkeys(("value", "low", "high"))
-        row |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
-    well = pair["status"] == "ok"
+        ratio = pair[name] or dict.fromkeys(("value", "low", "high"))
+        row |= {name: ratio["value"], f"{name}_low": ratio["low"], f"{name}_high": ratio["high"]}
+    ok = pair["status"] == "ok"
     for column, name in {"std": STD, "arm": pair["arm"]}.items():
-        times = pair["arms"][name]["step_seconds"] if well else None
-        row[f"{column}_median_step_seconds"] = float(np.median(times)) if well else None
+        times = pair["arms"][name]["step_seconds"] if ok else None
+        row[f"{column}_median_step_seconds"] = float(np.median(times)) if ok else None
     return row

@@ -1,7 +1,7 @@
 """Arms that take turns in one process, in rounds: the times of each, and the bootstrap over rounds.
 
-What is timed in one round shares that round's luck, so rounds are what is drawn again. (numpy alone, and no torch: the
-steps that only read such measurements import this.)
+Times of one round are correlated, so the bootstrap resamples whole rounds. (It imports numpy and no torch, for the
+steps that only read such measurements.)
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 9_999  # so that the interval's ends fall on values
-SEED = 0  # of the draws, so that equal times give equal intervals
+SEED = 0  # of the resampling, so that equal times give equal intervals
 
 
 @dataclass
 class Turns:
-    """What one arm did in its turns.
+    """The steps of one arm in its turns.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Turns:
 
 
 def resampled_rounds(rounds: int) -> np.ndarray:
-    """Return which rounds each resample holds, int array [RESAMPLES, rounds]: drawn with replacement, from a seed."""
+    """Return the rounds of each resample, int array [RESAMPLES, rounds]: drawn with replacement, from a fixed seed."""
     return np.random.default_rng(SEED).integers(0, rounds, (RESAMPLES, rounds))
 
 

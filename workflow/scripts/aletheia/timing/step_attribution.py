@@ -1,4 +1,4 @@
-"""Where the time goes: measured arms beside a cost model's predictions, and savings split into their two causes."""
+"""Attribution of step time: measured arms beside a cost model's predictions, and savings split into two causes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from aletheia.errors import UserError
 from aletheia.timing.rounds import Turns, interval, resampled_rounds
-from aletheia.timing.step_cost import FORMULA, PARTS, CostModel, Shape, calibrated
+from aletheia.timing.step_cost import FORMULA, PARTS, CostModel, Shape, calibrate
 
-BASELINE = "all"
+ALL_LAYERS = "all"
 SWITCHED = "checkpointing_switched"
 BUDGET_PERCENT = 50
-# The arms that figure S3 shows. The model is calibrated on `all` and on arms that are none of them.
+# The arms of figure S3. Of these only `all` calibrates the model too.
 PREDICTED = {
     "all": "all layers",
     "gradient50": "gradient 50 %",
@@ -29,7 +29,7 @@ CALIBRATING = ("all", "first_layer_alone", "last_layer_alone", "rank_doubled", S
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: its layers, what its ranks are multiplied by, and whether activations are computed again."""
+    """One arm: its layers, the factor of its ranks, and whether activations are recomputed (checkpointing)."""
 
     layers: list[int]
     rank_factor: float
@@ -55,21 +55,21 @@ def arms(layers_total: int, gradient: Sequence[int], *, recomputed: bool) -> dic
     """
     if layers_total < 2:
         raise UserError(f"attribution: expected a model of two layers or more, found {layers_total}")
-    half, every = layers_total // 2, list(range(layers_total))
+    half, every_layer = layers_total // 2, list(range(layers_total))
     layers = {
-        "all": every,
+        ALL_LAYERS: every_layer,
         "gradient50": sorted(gradient),
-        "last50": every[-half:],
-        "last50_with_layer0": [0, *every[layers_total - half + 1 :]],
-        "every_other": every[::2][:half],
-        "rank_halved": every,
+        "last50": every_layer[-half:],
+        "last50_with_layer0": [0, *every_layer[layers_total - half + 1 :]],
+        "every_other": every_layer[::2][:half],
+        "rank_halved": every_layer,
         "first_layer_alone": [0],
-        "last_layer_alone": every[-1:],
-        "rank_doubled": every,
-        SWITCHED: every,
+        "last_layer_alone": every_layer[-1:],
+        "rank_doubled": every_layer,
+        SWITCHED: every_layer,
     }
     factor = {"rank_halved": 0.5, "rank_doubled": 2}
-    return {name: Arm(own, factor.get(name, 1), recomputed != (name == SWITCHED)) for name, own in layers.items()}
+    return {name: Arm(chosen, factor.get(name, 1), recomputed != (name == SWITCHED)) for name, chosen in layers.items()}
 
 
 def scaled_rank(rank: Mapping[str, int] | int, factor: float) -> dict[str, int] | int:
@@ -84,7 +84,7 @@ def attribution(shapes: Mapping[str, Shape], turns: Mapping[str, Turns], positio
 
     An arm's time is the median over rounds of its seconds a position, times the mean positions of a step; predictions
     and the parts of a saving are linear in these times, so that they add up. Intervals are of a bootstrap over rounds,
-    which draws the same rounds for all arms.
+    with the same resampled rounds for all arms.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def attribution(shapes: Mapping[str, Shape], turns: Mapping[str, Turns], positio
     work = np.array(positions, dtype=float)
     step = float(work.mean())
     rates = {
-        name: np.array(own.step_seconds).sum(axis=1) / work.sum(axis=1)
-        for name, own in turns.items()
-        if own.status == "ok"
+        name: np.array(each.step_seconds).sum(axis=1) / work.sum(axis=1)
+        for name, each in turns.items()
+        if each.status == "ok"
     }
     draws = resampled_rounds(len(work))
     # First the estimate from all rounds, then one of each resample: [1 + RESAMPLES] seconds a step.
@@ -126,11 +126,11 @@ def _estimate(values: np.ndarray) -> dict[str, Any]:
 
 
 def _model(shapes: Mapping[str, Shape], rates: Mapping[str, np.ndarray]) -> CostModel | None:
-    """Return the calibrated model; None where one of its arms failed that nothing stands in for."""
+    """Return the calibrated model; None if a calibrating arm other than :data:`SWITCHED` failed."""
     names = [name for name in CALIBRATING if name in rates]
     if not {*CALIBRATING} - {SWITCHED} <= set(names):
         return None
-    return calibrated([shapes[name] for name in names], np.stack([rates[name] for name in names]))
+    return calibrate([shapes[name] for name in names], np.stack([rates[name] for name in names]))
 
 
 def _parts(model: CostModel, step: float) -> dict[str, Any]:
@@ -150,31 +150,31 @@ def _entry(
     """Return one arm's measured and predicted time and its saving against all layers."""
     shape, measured = shapes[name], seconds.get(name)
     predicted = None if model is None or not _predictable(model, shape, shapes) else model.seconds(shape, step)
-    both = measured is not None and predicted is not None
+    comparable = measured is not None and predicted is not None
     return {
         "calibrates": name in CALIBRATING,
         "shown": name in PREDICTED,
         "measured_seconds": None if measured is None else _estimate(measured),
         "predicted_seconds": None if predicted is None else _estimate(predicted),
-        "error_percent": _estimate(100 * (predicted / measured - 1)) if both else None,
-        "saving": _saving(name, shapes, seconds, model, step) if name in PREDICTED and name != BASELINE else None,
+        "error_percent": _estimate(100 * (predicted / measured - 1)) if comparable else None,
+        "saving": _saving(name, shapes, seconds, model, step) if name in PREDICTED and name != ALL_LAYERS else None,
     }
 
 
 def _predictable(model: CostModel, shape: Shape, shapes: Mapping[str, Shape]) -> bool:
-    return model.forward is not None or shape.recomputed == shapes[BASELINE].recomputed
+    return model.forward is not None or shape.recomputed == shapes[ALL_LAYERS].recomputed
 
 
 def _saving(
     name: str, shapes: Mapping[str, Shape], seconds: Mapping[str, np.ndarray], model: CostModel | None, step: float
 ) -> dict[str, Any] | None:
-    """Return what an arm saves against all layers, in seconds and in percent; None where one was not measured."""
-    whole = seconds.get(BASELINE)
+    """Return an arm's saving against all layers, in seconds and percent, by cause; None without both times."""
+    whole = seconds.get(ALL_LAYERS)
     if whole is None or name not in seconds:
         return None
     causes = {"measured": whole - seconds[name]}
     if model is not None:
-        causes |= model.saving(shapes[BASELINE], shapes[name], step)
+        causes |= model.saving(shapes[ALL_LAYERS], shapes[name], step)
         causes["unexplained"] = causes["measured"] - causes["truncated_backward"] - causes["absent_adapters"]
     return {
         cause: {"seconds": _estimate(value), "percent": _estimate(100 * value / whole)}
@@ -185,7 +185,7 @@ def _saving(
 def _fit(
     seconds: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], model: CostModel, step: float
 ) -> dict[str, Any] | None:
-    """Return how far the predictions are off over the arms that did not calibrate the model."""
+    """Return the errors of the predictions over the arms that did not calibrate the model."""
     names = [name for name in PREDICTED if name not in CALIBRATING and name in seconds]
     if not names:
         return None

@@ -1,19 +1,20 @@
-"""What one optimiser step costs: a linear model over where the adapters are, and what a saving consists of.
+"""The cost of one optimiser step: a linear model of the adapters' positions, and the parts of a saving.
 
 For a model of L layers, k of which carry adapters of rank r, ℓ the lowest of them, and N positions (padding included),
 
     t = N · [fixed + L·forward + (L − ℓ)·(backward + c·forward) + k·(adapter + r·adapter_rank)]
 
-with c = 1 where the backward pass computes activations again (gradient checkpointing) and 0 elsewhere. `fixed` is all
-that no arm changes: embeddings, head, loss. Adapters count with their own forward and backward pass and their update.
+with c = 1 where the backward pass recomputes activations (gradient checkpointing) and 0 elsewhere. `fixed` is the part
+that is equal in all arms: embeddings, head, loss. The cost of adapters is that of their forward and backward pass and
+their update.
 
 Against an arm with adapters in all L layers, of rank R, an arm saves in two ways:
 
     truncated backward  N · ℓ·(backward + c·forward)                                the pass stops at layer ℓ
     absent adapters     N · [L·(adapter + R·adapter_rank) − k·(adapter + r·adapter_rank)]
 
-The model knows nothing of layers that differ in width, of adapters whose place matters beyond ℓ, or of a cost that does
-not grow with N. Under checkpointing the adapters' forward pass is run again too, which it counts as the layer's.
+The model assumes layers of equal width, adapters whose position matters through ℓ alone, and costs proportional to N.
+Under checkpointing the adapters' forward pass is repeated too; the model counts that as the layer's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PARTS = ("fixed", "forward", "backward", "adapter", "adapter_rank")
 
 @dataclass(frozen=True)
 class Shape:
-    """What the cost model reads of an arm.
+    """The properties of an arm that decide its cost.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class Shape:
     rank
         r; the mean over an adapted layer's modules where they differ.
     recomputed
-        Whether the backward pass computes activations again.
+        Whether the backward pass recomputes activations.
     """
 
     layers_total: int
@@ -56,7 +57,7 @@ class Shape:
 
     @property
     def differentiated(self) -> int:
-        """Return how many layers the backward pass runs through, L − ℓ."""
+        """Number of layers that the backward pass runs through, L − ℓ."""
         return self.layers_total - self.lowest
 
     def columns(self) -> list[float]:
@@ -104,18 +105,18 @@ class CostModel:
             ``truncated_backward`` and ``absent_adapters``; together the difference of the two predictions where the
             arms agree on checkpointing.
         """
-        passed = baseline.differentiated - shape.differentiated
-        again = self.forward if shape.recomputed and self.forward is not None else 0.0
+        skipped = baseline.differentiated - shape.differentiated
+        recomputation = self.forward if shape.recomputed and self.forward is not None else 0.0
         adapters = self.adapter * (baseline.adapted - shape.adapted)
         adapters = adapters + self.adapter_rank * (baseline.adapted * baseline.rank - shape.adapted * shape.rank)
         return {
-            "truncated_backward": positions * passed * (self.backward + again),
+            "truncated_backward": positions * skipped * (self.backward + recomputation),
             "absent_adapters": positions * adapters,
         }
 
 
-def calibrated(shapes: Sequence[Shape], seconds: Any) -> CostModel:
-    """Return the cost model that fits measured arms, by least squares; exactly where there are as many as parts.
+def calibrate(shapes: Sequence[Shape], seconds: Any) -> CostModel:
+    """Fit the cost model to measured arms by least squares; exactly where there are as many arms as parts.
 
     Parameters
     ----------
@@ -127,23 +128,23 @@ def calibrated(shapes: Sequence[Shape], seconds: Any) -> CostModel:
     Returns
     -------
     CostModel
-        Parts may come out negative where noise is larger than they are; they are left so.
+        A part smaller than the noise may come out negative; it is not clipped.
 
     Raises
     ------
     UserError
         When the arms cannot tell the parts apart.
     """
-    known = list(PARTS)
+    parts = list(PARTS)
     if len({shape.recomputed for shape in shapes}) < 2:
-        known.remove("forward")
-    matrix = np.array([shape.columns() for shape in shapes], dtype=float)[:, [PARTS.index(name) for name in known]]
-    if np.linalg.matrix_rank(matrix) < len(known):
+        parts.remove("forward")
+    matrix = np.array([shape.columns() for shape in shapes], dtype=float)[:, [PARTS.index(name) for name in parts]]
+    if np.linalg.matrix_rank(matrix) < len(parts):
         raise UserError(
-            f"cost model: expected arms that tell {', '.join(known)} apart, found {len(shapes)} that do not; take arms "
+            f"cost model: expected arms that tell {', '.join(parts)} apart, found {len(shapes)} that do not; take arms "
             "that differ in the number of adapted layers, the lowest of them, and the rank"
         )
     values = np.asarray(seconds, dtype=float)
     # pinv is the least-squares solution for a matrix of full column rank, and takes any shape on the right.
     solution = np.tensordot(np.linalg.pinv(matrix), values, axes=1)
-    return CostModel(**{**dict.fromkeys(PARTS), **dict(zip(known, solution, strict=True))})
+    return CostModel(**{**dict.fromkeys(PARTS), **dict(zip(parts, solution, strict=True))})

@@ -1,4 +1,4 @@
-"""Which examples each micro-batch holds: drawn once for a model and a seed, and read by every arm."""
+"""The plan of batches: the examples of each micro-batch, drawn once for a model and a seed, and read by every arm."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aletheia.errors import UserError
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
-from aletheia.seeded_order import ranked
+from aletheia.seeded_order import seeded_order
 from aletheia.study.arms import SHAPE
-from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.encoding import collate
 from aletheia.training.token_table import TokenRows
 
@@ -27,10 +27,10 @@ class PlannedBatches:
     batches
         Collated, in order.
     sha256
-        Of which rows they hold.
+        Hash of the row indices in the micro-batches.
     row_counts
-        What became of the training rows (:meth:`aletheia.training.encoded_rows.Encoded.counts`); None where a plan of
-        an earlier version does not say.
+        What became of the training rows (:meth:`aletheia.training.encoded_rows.EncodedRows.counts`); None where the
+        plan of an earlier version does not say.
     """
 
     batches: list[TokenBatch]
@@ -38,19 +38,19 @@ class PlannedBatches:
     row_counts: dict[str, int] | None
 
 
-def drawn_order(examples: int, count: int, *, batch_size: int, seed: int) -> list[int]:
-    """Return which examples come one after another.
+def draw_order(examples: int, count: int, *, batch_size: int, seed: int) -> list[int]:
+    """Draw the order of the training examples.
 
-    Each epoch is one permutation, drawn from (seed, epoch); what is left over of it by groups of ``batch_size`` is not
-    used in that epoch. So no example comes twice in an epoch, and a longer order begins with the shorter one: the first
-    steps of every arm see the same examples in the same order.
+    Each epoch is one permutation, drawn from (seed, epoch), without the remainder that fills no micro-batch. So no
+    example comes twice in an epoch, and a longer order begins with the shorter one: the first steps of every arm see
+    the same examples in the same order.
 
     Parameters
     ----------
     examples
-        How many there are.
+        Number of examples.
     count
-        How many are drawn, at least.
+        Length of the order.
     batch_size
         Examples in a micro-batch.
     seed
@@ -69,24 +69,24 @@ def drawn_order(examples: int, count: int, *, batch_size: int, seed: int) -> lis
     drawn: list[int] = []
     epoch = 0
     while len(drawn) < count:
-        order = ranked(range(examples), seed=f"{seed}:epoch{epoch}")
+        order = seeded_order(range(examples), seed=f"{seed}:epoch{epoch}")
         drawn += order[: len(order) // batch_size * batch_size]
         epoch += 1
     return drawn[:count]
 
 
-def cut(
+def split_into_micro_batches(
     order: Sequence[int], lengths: Mapping[int, int] | Sequence[int], *, batch_size: int, accumulation: int
 ) -> list[list[int]]:
-    """Return the micro-batches that an order of examples is cut into, of one shape or another.
+    """Split an order of examples into micro-batches.
 
-    Within an optimiser step the examples are dealt to its micro-batches by length. The step's gradient is a sum over
-    all of them, so that only the padding changes.
+    The examples of an optimiser step are sorted by length before they are split. The step's gradient is a sum over all
+    of them, so this changes the padding alone.
 
     Parameters
     ----------
     order
-        Examples one after another; what is left over by whole steps is left out.
+        Example indices; a remainder that fills no optimiser step is left out.
     lengths
         Tokens of each example.
     batch_size, accumulation
@@ -95,15 +95,15 @@ def cut(
     size, plan = batch_size * accumulation, []
     for first in range(0, len(order) // size * size, size):
         # Stable: of equal lengths the first drawn comes first.
-        mine = sorted(order[first : first + size], key=lengths.__getitem__)
-        plan += [mine[start : start + batch_size] for start in range(0, size, batch_size)]
+        of_step = sorted(order[first : first + size], key=lengths.__getitem__)
+        plan += [of_step[start : start + batch_size] for start in range(0, size, batch_size)]
     return plan
 
 
 def plan_batches(
     lengths: Sequence[int], *, steps: int, batch_size: int, accumulation: int, seed: int
 ) -> list[list[int]]:
-    """Return which examples each micro-batch holds, in order: ``steps * accumulation`` lists of indices.
+    """Return the example indices of each micro-batch, in order: ``steps * accumulation`` lists.
 
     Parameters
     ----------
@@ -114,14 +114,14 @@ def plan_batches(
     batch_size
         Examples in a micro-batch.
     seed
-        Of the order (:func:`drawn_order`).
+        Of the order (:func:`draw_order`).
     """
-    order = drawn_order(len(lengths), steps * accumulation * batch_size, batch_size=batch_size, seed=seed)
-    return cut(order, lengths, batch_size=batch_size, accumulation=accumulation)
+    order = draw_order(len(lengths), steps * accumulation * batch_size, batch_size=batch_size, seed=seed)
+    return split_into_micro_batches(order, lengths, batch_size=batch_size, accumulation=accumulation)
 
 
 def batches_payload(
-    encoded: Encoded, *, model: str | None, seed: int, steps: int, settings: Mapping[str, Any]
+    encoded: EncodedRows, *, model: str | None, seed: int, steps: int, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the payload of a ``batches`` artifact.
 
@@ -139,8 +139,8 @@ def batches_payload(
     lengths, rows = encoded.example_lengths, encoded.rows.tolist()
     shape = {key: settings[key] for key in SHAPE}
     count = steps * shape["accumulation"] * shape["batch_size"]
-    order = drawn_order(len(lengths), count, batch_size=shape["batch_size"], seed=seed)
-    plan = cut(order, lengths, **shape)
+    order = draw_order(len(lengths), count, batch_size=shape["batch_size"], seed=seed)
+    plan = split_into_micro_batches(order, lengths, **shape)
     return {
         "model": model,
         "seed": seed,
@@ -150,13 +150,13 @@ def batches_payload(
         "tokens": sum(lengths[i] for micro in plan for i in micro),
         "padded_tokens": sum(len(micro) * max(lengths[i] for i in micro) for micro in plan),
         "rows": [[rows[i] for i in micro] for micro in plan],
-        # As drawn, for arms that cut it into micro-batches of another shape.
+        # In the order of the draw, for arms with micro-batches of another shape.
         "order": [rows[i] for i in order],
     }
 
 
 def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings: Mapping[str, Any]) -> list[list[int]]:
-    """Return the rows of the training data that an arm's steps read: micro-batches in the plan's shape, else one list.
+    """Return the row indices of an arm's steps, as micro-batches where the arm has the plan's shape.
 
     Parameters
     ----------
@@ -169,25 +169,26 @@ def first_batches(payload: Mapping[str, Any], *, steps: int, seed: int, settings
     -------
     list of list of int
         The plan's micro-batches where the arm has its shape; one list of all rows as they were drawn where it has
-        another, which is then to be :func:`cut`.
+        another, which is then for :func:`split_into_micro_batches`.
 
     Raises
     ------
     UserError
-        When the plan is another's, or the arm is longer than it.
+        When the plan has another seed or fewer steps than the arm.
     """
     if payload["seed"] != seed:
         raise UserError(f"batches: expected a plan with seed {seed}, found {payload['seed']}; draw one anew")
-    same = _has_shape(payload, settings)
-    if not same and "order" not in payload:
+    same_shape = _has_shape(payload, settings)
+    if not same_shape and "order" not in payload:
         raise UserError("batches: expected a plan with the order of its rows, found an earlier one; draw it anew")
     size = settings["batch_size"] * settings["accumulation"]
-    there = payload["steps"] * payload["batch_size"] * payload["accumulation"] // size
-    if steps > there:
+    available = payload["steps"] * payload["batch_size"] * payload["accumulation"] // size
+    if steps > available:
         raise UserError(
-            f"batches: expected a plan of at least {steps} steps, found {there}; an arm may buy as many as the plan has"
+            f"batches: expected a plan of at least {steps} steps, found {available}; an arm may buy as many as the "
+            "plan has"
         )
-    return payload["rows"][: steps * payload["accumulation"]] if same else [payload["order"][: steps * size]]
+    return payload["rows"][: steps * payload["accumulation"]] if same_shape else [payload["order"][: steps * size]]
 
 
 def _has_shape(payload: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
@@ -210,12 +211,12 @@ def planned_batches(
     rows
         Of the training data (:func:`aletheia.training.token_table.token_rows`).
     pad_token_id
-        Token that fills a batch up.
+        Token that pads a batch.
     settings
         The section ``training``.
     plan
-        The ``batches`` artifact, which all arms of the model and seed read; drawn here when None, as by hand. An arm
-        whose shape is not the plan's cuts its rows into micro-batches of its own.
+        The ``batches`` artifact, which all arms of the model and seed read; None draws the batches here, for a run by
+        hand. For an arm of another shape its rows are split into micro-batches of that shape.
     steps, seed
         Of the run.
 
@@ -227,10 +228,10 @@ def planned_batches(
     if plan:
         payload = artifacts.payload(plan, "batches")
         micro_batches = first_batches(payload, steps=steps, seed=seed, settings=settings)
-        wanted, number = sorted({row for micro in micro_batches for row in micro}), rows.number("train")
-        if wanted[-1] >= number:
-            raise UserError(f"{plan}: row {wanted[-1]} is not in {rows.folder}, which has {number}; draw one anew")
-        encoded = rows.encoded("train", wanted, what="rows")
+        wanted, row_count = sorted({row for micro in micro_batches for row in micro}), rows.count("train")
+        if wanted[-1] >= row_count:
+            raise UserError(f"{plan}: row {wanted[-1]} is not in {rows.folder}, which has {row_count}; draw one anew")
+        encoded = rows.encoded_rows("train", wanted, what="rows")
         examples = {wanted[example["row"]]: example for example in encoded.examples}
         counts = payload["row_counts"]["train"] if "row_counts" in payload else None
         lost = next((row for row in wanted if row not in examples), None)
@@ -238,9 +239,9 @@ def planned_batches(
             raise UserError(f"{plan}: row {lost} keeps no target with these encoding settings; draw one anew")
         if not _has_shape(payload, settings):
             lengths = {row: len(example["input_ids"]) for row, example in examples.items()}
-            micro_batches = cut(micro_batches[0], lengths, **{key: settings[key] for key in SHAPE})
+            micro_batches = split_into_micro_batches(micro_batches[0], lengths, **{key: settings[key] for key in SHAPE})
     else:
-        encoded = rows.encoded("train")
+        encoded = rows.encoded_rows("train")
         micro_batches = batches_payload(encoded, model=None, seed=seed, steps=steps, settings=settings)["rows"]
         used = {row for micro in micro_batches for row in micro}
         examples = {row: encoded.examples[index] for index, row in enumerate(encoded.rows.tolist()) if row in used}

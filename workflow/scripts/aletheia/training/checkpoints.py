@@ -1,4 +1,4 @@
-"""Checkpoints of a run on a clock, so that a run that was killed goes on where it was."""
+"""Checkpoints of a run at fixed times, so that a killed run continues from the last one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Checkpoint:
     Parameters
     ----------
     path
-        Where it stands; hidden, since it is no artifact.
+        Its file; hidden, since it is no artifact.
     fingerprint
-        What decides the run (inputs, code, settings, environment, seed, threads, device); a checkpoint of anything
-        else is thrown away.
+        Hash of all that determines the run (inputs, code, settings, environment, seed, threads, device); a checkpoint
+        with another one is deleted.
     seconds
         Time between two; None for none.
     """
@@ -33,7 +33,7 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was saved, or None where there is none of this run, or a damaged one; say which."""
+        """Return the saved state; None, with a printed reason, where it is another run's or damaged."""
         import torch
 
         if not self._path.is_file():
@@ -56,7 +56,7 @@ class Checkpoint:
         return self._seconds is not None and time.monotonic() - self._last >= self._seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint, whole or not at all; a disk that is full costs the checkpoint and not the run."""
+        """Replace the checkpoint atomically; on a full disk there is no checkpoint, and the run goes on."""
         import torch
 
         body = io.BytesIO()
@@ -74,8 +74,8 @@ class Checkpoint:
             self._temporary.unlink(missing_ok=True)
             print(f"no checkpoint: {error.strerror}", flush=True)
 
-    def wanted(self) -> bool:
-        """Tell whether checkpoints are kept at all."""
+    def enabled(self) -> bool:
+        """Tell whether the run saves checkpoints at all."""
         return self._seconds is not None
 
     def remove(self) -> None:

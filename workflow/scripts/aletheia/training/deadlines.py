@@ -1,4 +1,4 @@
-"""When a job is to end on its own, so that its row is written before SLURM would kill it."""
+"""The moment at which a job ends by itself, so that its row is written before SLURM would kill it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import time
 from dataclasses import dataclass
 
-# Seconds before a SLURM job's wall limit at which work stops, so that its row can still be written. Chosen by hand.
-RESERVE = 120
+# Work stops this long before a SLURM job's wall limit, so that its row can still be written. Chosen by hand.
+RESERVE_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Deadline:
     at
         Value of ``time.monotonic()``.
     reason
-        What a row says that ended by it.
+        The reason in a row that ended by it.
     """
 
     at: float = math.inf
     reason: str = ""
 
     def passed(self) -> bool:
-        """Tell whether it is later than that."""
+        """Tell whether the moment has passed."""
         return time.monotonic() > self.at
 
 
@@ -44,12 +44,14 @@ def deadline(limit: float | None, *, spent: float = 0.0, within_job: bool = True
     spent
         Seconds of it that an earlier try has used up.
     within_job
-        Whether the job's end counts. Where it does not, the job is killed and tried again with more time.
+        Whether the job's end counts. If not, SLURM kills a job that is too slow, and it is tried again with more time.
     """
     now = time.monotonic()
-    own = Deadline(now + limit - spent, f"past the limit of {limit} s") if limit else NEVER
+    soft = Deadline(now + limit - spent, f"past the limit of {limit} s") if limit else NEVER
     end = os.environ.get("SLURM_JOB_END_TIME")
     if not (end and within_job):
-        return own
-    job = Deadline(now + float(end) - time.time() - RESERVE, f"stopped {RESERVE} s before the job's wall limit")
-    return min(own, job, key=lambda each: each.at)
+        return soft
+    job = Deadline(
+        now + float(end) - time.time() - RESERVE_SECONDS, f"stopped {RESERVE_SECONDS} s before the job's wall limit"
+    )
+    return min(soft, job, key=lambda each: each.at)

@@ -14,7 +14,7 @@ from aletheia.method.token_loss import IGNORE
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded:
+class EncodedRows:
     """Rows as token ids, and what became of each.
 
     Attributes
@@ -22,11 +22,11 @@ class Encoded:
     ids
         Token ids of all examples, one example after another, int32 of shape (tokens,).
     is_label
-        Which of them count in the loss, bool of shape (tokens,): a label is the token's own id, or -100.
+        Whether each counts in the loss, bool of shape (tokens,): its label is then its id, and otherwise -100.
     bounds
         Where each example begins, and where the last one ends, int64 of shape (examples + 1,).
     rows
-        Of which row each example is: its index in the rows that were given, ascending, int32 of shape (examples,).
+        The row of each example: its index in the rows that were given, ascending, int32 of shape (examples,).
     row_lengths
         Tokens of each row before the token limit, int32 of shape (rows,); 0 where there is nothing to learn from: the
         tokenizer makes no token of the response, or none but special ones (a script that it does not know).
@@ -43,7 +43,9 @@ class Encoded:
     has_special: np.ndarray
 
     @classmethod
-    def of(cls, examples: Sequence[Mapping[str, Any]], row_lengths: Sequence[int], special: Collection[int]) -> Encoded:
+    def from_examples(
+        cls, examples: Sequence[Mapping[str, Any]], row_lengths: Sequence[int], special: Collection[int]
+    ) -> EncodedRows:
         """Return rows that were encoded one by one.
 
         Parameters
@@ -82,7 +84,7 @@ class Encoded:
         return self.row_lengths[self.row_lengths > 0].tolist()
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows there were, and what became of them.
+        """Return the number of rows, and of those that were cut, left out, or kept with a special token.
 
         Returns
         -------
@@ -100,34 +102,34 @@ class Encoded:
             "special": int(np.count_nonzero(self.has_special)),
         }
 
-    def chosen(self, rows: Sequence[int]) -> Encoded:
-        """Return what encoding some of the rows alone gives, in the order in which they are named, each once.
+    def select(self, rows: Sequence[int]) -> EncodedRows:
+        """Return some of the rows, equal to what encoding these alone would give, in the order of ``rows``.
 
         Parameters
         ----------
         rows
-            Indices of rows, of which the result's are numbered from 0 on.
+            Indices, each once; the result numbers its rows from 0.
         """
         rows = np.asarray(rows, dtype=np.int64)
         places = np.full(len(self.row_lengths), -1, dtype=np.int64)
         places[self.rows] = np.arange(len(self.rows))
-        kept = np.flatnonzero(places[rows] >= 0)
-        examples = places[rows[kept]]
+        with_example = np.flatnonzero(places[rows] >= 0)
+        examples = places[rows[with_example]]
         starts, stops = self.bounds[examples], self.bounds[examples + 1]
         bounds = np.concatenate([[0], np.cumsum(stops - starts)])
-        # Of each token of the result its place here: those of an example follow each other.
+        # For each token of the result its index in ids: the tokens of an example follow each other.
         tokens = np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], stops - starts)
-        return Encoded(
+        return EncodedRows(
             self.ids[tokens],
             self.is_label[tokens],
             bounds,
-            kept.astype(np.int32),
+            with_example.astype(np.int32),
             self.row_lengths[rows],
             self.has_special[rows],
         )
 
-    def checked(self, what: str, max_tokens: int) -> Encoded:
-        """Return these rows where they give any example.
+    def require_examples(self, what: str, max_tokens: int) -> EncodedRows:
+        """Return these rows, and refuse them where they give no example.
 
         Parameters
         ----------
@@ -156,9 +158,9 @@ class Encoded:
 
 
 class Examples(Sequence[dict[str, Any]]):
-    """The examples of encoded rows; each is made when it is asked for, so that all of them take no memory."""
+    """The examples of encoded rows; each is made on access, so that they take no memory."""
 
-    def __init__(self, encoded: Encoded) -> None:
+    def __init__(self, encoded: EncodedRows) -> None:
         self._encoded = encoded
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 A loop of its own and not Trainer's, since a measured comparison needs what Trainer has no place for: arms that take
 turns in one process, one synchronisation at the end of a step, fp16 with loss scaling on any device, no logits where
-nothing is predicted. A test holds its losses against Trainer's. (On a GPU, transformers itself reads the position ids
+nothing is predicted. A test compares its losses with Trainer's. (On a GPU, transformers itself reads the position ids
 back once in each forward pass, to see whether sequences are packed.)
 """
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from aletheia.method.token_batch import TokenBatch
 
-SKIPS = 20  # so many fp16 steps in a row without a finite gradient: from 2^16 the loss scale is then below 1
+MAX_SKIPPED_STEPS = 20  # fp16 steps in a row without a finite gradient; the loss scale, 2^16 at first, is then below 1
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step gave.
+    """The result of one optimiser step.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Step:
 
 @contextlib.contextmanager
 def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) -> Iterator[dict[str, Any]]:
-    """Watch one forward pass: that no gradient enters the lowest adapted layer, and which precision computes.
+    """Check in one forward pass that no gradient enters the lowest adapted layer, and the precision of the computation.
 
     Parameters
     ----------
@@ -66,21 +66,21 @@ def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) 
     Yields
     ------
     dict
-        Once the pass has ended well: ``frozen_layers``, the number of layers below the lowest adapted one, and
-        ``compute_dtype``, that of what an adapted layer's attention gives.
+        Filled when the pass has ended well: ``frozen_layers``, the number of layers below the lowest adapted one, and
+        ``compute_dtype``, that of the output of one of its adapted modules.
 
     Raises
     ------
     UserError
-        When the hidden state that enters the lowest adapted layer has a gradient function, or another precision
-        computes than the one asked for.
+        When the hidden state that enters the lowest adapted layer requires a gradient, or the output has another dtype
+        than ``expected``.
     """
     lowest = placement["lowest_layer"]
     layer = decoder_layers(model)[lowest]
     name = next(name for name in placement["modules"] if f".{lowest}." in name)
     module = model.get_base_model().get_submodule(name.rpartition(".experts.")[0] or name)
     seen: dict[str, Any] = {}
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
 
     def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
@@ -91,7 +91,7 @@ def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) 
 
     hooks = [layer.register_forward_pre_hook(entering, with_kwargs=True), module.register_forward_hook(leaving)]
     try:
-        yield found
+        yield result
     finally:
         for hook in hooks:
             hook.remove()
@@ -102,7 +102,7 @@ def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) 
         )
     if seen["dtype"] != expected:
         raise UserError(f"{name}: expected to compute in {expected}, found {seen['dtype']}; choose another dtype")
-    found |= {"frozen_layers": lowest, "compute_dtype": str(seen["dtype"]).removeprefix("torch.")}
+    result |= {"frozen_layers": lowest, "compute_dtype": str(seen["dtype"]).removeprefix("torch.")}
 
 
 class Loop:
@@ -130,7 +130,7 @@ class Loop:
     Attributes
     ----------
     placement
-        That audit, with what the first pass was seen to do (:func:`audited_pass`) once it has ended.
+        That audit, after the first pass with the results of :func:`audited_pass`.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Loop:
         self.model, self.steps, self.done = model.train(), steps, 0
         self._device = model.get_input_embeddings().weight.device
         self._tokens = [batch.tokens for batch in batches]
-        # No mask: what pads stands to the right, where causal attention does not look.
+        # No mask is needed: padding is on the right, which causal attention never reads.
         self._batches = [batch.without_mask().to(self._device) for batch in batches]
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
         self._dtype = torch_dtype(dtype)
@@ -174,17 +174,17 @@ class Loop:
         if self._dtype == torch.float32:
             return contextlib.nullcontext()
         stack = contextlib.ExitStack()
-        # Autocast rounds the adapters' inputs to what they are already in; PEFT would first copy them to fp32 and back.
+        # Autocast leaves the adapters' inputs in their dtype; PEFT would copy them to fp32, and autocast back.
         stack.enter_context(disable_input_dtype_casting(self.model))
         stack.enter_context(torch.autocast(self._device.type, self._dtype))
         return stack
 
     def tokens(self) -> int:
-        """Return how many tokens the steps done have seen, without padding."""
+        """Return the number of tokens in the steps done so far, without padding."""
         return sum(self._tokens[: self.done * self._accumulation])
 
     def positions(self) -> list[int]:
-        """Return the positions of each step, padding included."""
+        """Return the number of token positions of each step, padding included."""
         sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
         return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
 
@@ -196,9 +196,9 @@ class Loop:
         batches = self._batches[first : first + self._accumulation]
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._passes(batches)
-        # A loss that is not finite spoils a gradient, whatever else it does, so that the update is left out.
-        spoiled = next(p.grad for p in self._parameters if p.grad is not None)
-        spoiled.add_((0 * loss).to(spoiled.device))
+        # Adding 0 · loss turns a loss of NaN or infinity into a gradient norm of NaN, so the optimiser skips this step.
+        gradient = next(p.grad for p in self._parameters if p.grad is not None)
+        gradient.add_((0 * loss).to(gradient.device))
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._clip)
         rate = self._schedule.get_last_lr()[0]
@@ -248,7 +248,7 @@ class Loop:
         self._schedule.step()
 
     def _failure(self, done: Step, batches: Sequence[TokenBatch]) -> str | None:
-        """Return why the run cannot go on, with the place where it left the finite numbers."""
+        """Return the reason why the run cannot go on, with the first non-finite module or parameter; else None."""
         import math
 
         number = self.done + 1
@@ -265,9 +265,9 @@ class Loop:
             self._skipped = 0
             return None
         self._skipped += 1
-        if self._scaler.is_enabled() and self._skipped < SKIPS:
+        if self._scaler.is_enabled() and self._skipped < MAX_SKIPPED_STEPS:
             return None
-        # Computed again, since clipping has spread what was not finite; the loss scale has been halved since.
+        # The passes run again, since clipping has made every gradient non-finite; the loss scale was halved meanwhile.
         scale = self._scaler.get_scale() / self._scaler.get_backoff_factor() if self._scaler.is_enabled() else 1.0
         self._optimizer.zero_grad(set_to_none=True)
         self._passes(batches, scale)
@@ -276,13 +276,13 @@ class Loop:
         return f"the gradient of step {number} is not finite; {where}"
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`restore` needs to go on as if nothing had happened."""
+        """Return the state from which :meth:`restore` continues with the same bits."""
         import torch
 
         return {
             "done": self.done,
             "skipped": self._skipped,
-            # What the first pass was seen to do; a run that goes on at its end has no pass of its own.
+            # With the audit of the first pass: a run that resumes after its last step has no pass of its own.
             "placement": self.placement,
             "adapters": [parameter.detach().cpu() for parameter in self._parameters],
             "optimizer": self._optimizer.state_dict(),

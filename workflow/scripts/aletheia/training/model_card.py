@@ -11,9 +11,9 @@ import yaml
 
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
-from aletheia.training.row_counts import ROWS, in_words, kept
+from aletheia.training.row_counts import ROWS, count_kept, in_words
 
-WEIGHTS = ".safetensors"
+WEIGHTS_SUFFIX = ".safetensors"
 
 
 def model_card(
@@ -41,7 +41,7 @@ def model_card(
     settings
         The campaign's ``training`` section.
     lineage
-        What the run was made from (:attr:`aletheia.provenance.job.Job.lineage`).
+        The run's lineage (:attr:`aletheia.provenance.job.Job.lineage`).
 
     Returns
     -------
@@ -51,9 +51,10 @@ def model_card(
     model, data = (artifacts.payload(path) for path in (model_lock, data_lock))
     placement = facts["placement"]
     code = hashlib.sha256(compact_json(lineage["code"]).encode()).hexdigest()
-    # By content, without what was observed; measurements (precision, the probe's time) stay out, as they never repeat.
-    decided = {name: entry for name, entry in lineage["inputs"].items() if not _measured(name)}
-    made_from = "\n".join(f"- `{name}`: `{entry['payload_sha256']}`" for name, entry in decided.items())
+    # By the hash of the payload, which excludes observed values. Measured inputs (precision, another run) are left out,
+    # since they differ each time.
+    repeatable = {name: entry for name, entry in lineage["inputs"].items() if not _differs_each_time(name)}
+    made_from = "\n".join(f"- `{name}`: `{entry['payload_sha256']}`" for name, entry in repeatable.items())
     ranks = sorted({entry["rank"] for entry in placement["modules"].values()})
     return (
         f"---\n{yaml.safe_dump(_front_matter(model), sort_keys=False)}---\n\n"
@@ -64,7 +65,7 @@ def model_card(
         f"{how_to_load(model)}"
         "## Training\n\n"
         f"- Data: {data['data']}, {_rows(data)}\n"
-        f"{_counted(facts.get('row_counts') or {}, max_tokens)}"
+        f"{_row_counts(facts.get('row_counts') or {}, max_tokens)}"
         f"- Steps: {facts['step']} of {settings['batch_size']} × {settings['accumulation']} sequences, "
         f"{facts['tokens']:,} tokens without padding\n"
         f"- Precision: {facts['dtype']}, base weights {facts['quantization'] or facts['dtype']}\n"
@@ -73,7 +74,7 @@ def model_card(
         "| measure | nats a token |\n|---|---|\n"
         f"| training loss, first step | {losses[0]:.4f} |\n"
         f"| training loss, last step | {losses[-1]:.4f} |\n"
-        f"| held-out loss{_over(facts.get('row_counts') or {})} | {facts['eval_loss']:.4f} |\n\n"
+        f"| held-out loss{_heldout_rows(facts.get('row_counts') or {})} | {facts['eval_loss']:.4f} |\n\n"
         "## Lineage\n\n"
         f"Code: `{code}`. Inputs by the sha256 of their payloads:\n\n{made_from}\n\n"
         "`run.json` beside this folder holds every setting, step and module.\n"
@@ -81,7 +82,7 @@ def model_card(
 
 
 def base_model(lock: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return ``base`` and ``revision``, by which others find an adapter's base model.
+    """Return ``base`` and ``revision``, the public name of an adapter's base model.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def base_model(lock: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def how_to_load(model: Mapping[str, Any]) -> str:
-    """Return how to load an adapter over its base model, with the hashes of one that no hub has.
+    """Return the section on loading an adapter onto its base model, with the weights' hashes where no hub has it.
 
     Parameters
     ----------
@@ -110,8 +111,8 @@ def how_to_load(model: Mapping[str, Any]) -> str:
     str
         Markdown.
     """
-    found = base_model(model)
-    where = f'"{found["base"]}", revision="{found["revision"]}"' if found["revision"] else "FOLDER"
+    names = base_model(model)
+    where = f'"{names["base"]}", revision="{names["revision"]}"' if names["revision"] else "FOLDER"
     code = (
         "```python\n"
         f"base = AutoModelForCausalLM.from_pretrained({where})\n"
@@ -119,11 +120,13 @@ def how_to_load(model: Mapping[str, Any]) -> str:
         "```\n\n"
         "ADAPTER is the folder of this file."
     )
-    if found["revision"]:
+    if names["revision"]:
         return f"{code}\n\n"
-    files = [f"- `{name}`: `{entry['sha256']}`" for name, entry in model["files"].items() if name.endswith(WEIGHTS)]
+    files = [
+        f"- `{name}`: `{entry['sha256']}`" for name, entry in model["files"].items() if name.endswith(WEIGHTS_SUFFIX)
+    ]
     return (
-        f"{code} FOLDER holds the files of the base model, which the study calls `{found['base']}`; it came from no "
+        f"{code} FOLDER holds the files of the base model, which the study calls `{names['base']}`; it came from no "
         "hub, so PEFT cannot find it by itself. Its weights, by sha256:\n\n" + "\n".join(files) + "\n\n"
     )
 
@@ -140,20 +143,20 @@ def _front_matter(model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(name: str) -> bool:
+def _differs_each_time(name: str) -> bool:
     """Tell whether an input's payload holds measured times, or is another run's."""
     return "/precision/" in name or name.endswith("run.json")
 
 
-def _counted(counts: Mapping[str, Any], max_tokens: int) -> str:
-    """Return a line that says how many rows the token limit cut or left out; none where nobody counted."""
-    said = "; ".join(in_words(each, ROWS[name], max_tokens) for name, each in counts.items())
-    return f"- Rows: {said}\n" if said else ""
+def _row_counts(counts: Mapping[str, Any], max_tokens: int) -> str:
+    """Return a line on how many rows the token limit cut or left out; empty where the run has no counts."""
+    sentence = "; ".join(in_words(each, ROWS[name], max_tokens) for name, each in counts.items())
+    return f"- Rows: {sentence}\n" if sentence else ""
 
 
-def _over(counts: Mapping[str, Any]) -> str:
-    """Return over how many rows the held-out loss is taken: the evaluation's own is over others."""
-    return f", {kept(counts['heldout'])} rows at the end of training" if "heldout" in counts else ""
+def _heldout_rows(counts: Mapping[str, Any]) -> str:
+    """Return the number of rows of the held-out loss, which is not over the rows that the evaluation reads."""
+    return f", {count_kept(counts['heldout'])} rows at the end of training" if "heldout" in counts else ""
 
 
 def _rows(data: Mapping[str, Any]) -> str:

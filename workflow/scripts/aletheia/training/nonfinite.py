@@ -1,4 +1,4 @@
-"""Where a run that diverged first left the finite numbers."""
+"""The first module or gradient of a diverged run that is not finite."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class _Found(Exception):
 def first_nonfinite_module(
     model: PeftModel, batches: Iterable[TokenBatch], forward: Callable[[TokenBatch], Any]
 ) -> str | None:
-    """Return the first module whose output is not finite when ``batches`` pass again; None where none is.
+    """Return the first module whose output is not finite when ``batches`` pass again; None where there is none.
 
     Parameters
     ----------
     model
-        The model as it was when the loss left the finite numbers.
+        The model as it was when the loss became non-finite.
     batches
         The micro-batches of that step.
     forward
@@ -50,8 +50,8 @@ def first_nonfinite_module(
         for batch in batches:
             with torch.no_grad():
                 forward(batch)
-    except _Found as found:
-        return str(found).removeprefix("base_model.model.").replace(".base_layer", "")
+    except _Found as name:
+        return str(name).removeprefix("base_model.model.").replace(".base_layer", "")
     finally:
         for hook in hooks:
             hook.remove()
@@ -59,7 +59,7 @@ def first_nonfinite_module(
 
 
 def first_nonfinite_gradient(model: PeftModel) -> str | None:
-    """Return the adapter nearest to the output whose gradient is not finite; None where all are."""
+    """Return the adapter nearest to the output whose gradient is not finite; None where all gradients are finite."""
     import torch
 
     for name, parameter in reversed(list(model.named_parameters())):

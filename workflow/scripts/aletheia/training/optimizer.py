@@ -38,7 +38,7 @@ def adamw(model: PeftModel, learning_rate: float, settings: Mapping[str, Any]) -
 
 
 def _groups(model: PeftModel, learning_rate: float, ratio: float) -> list[Any]:
-    """Return what AdamW updates: all adapters alike, or those of B at ``ratio`` times the rate of A's."""
+    """Return AdamW's parameters: all adapters in one group, or B in a group at ``ratio`` times the rate of A."""
     adapters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if ratio == 1:
         return list(adapters.values())
@@ -68,9 +68,9 @@ def schedule(optimizer: Any, settings: Mapping[str, Any], steps: int) -> Any:
     from torch.optim.lr_scheduler import LambdaLR
     from transformers import get_scheduler
 
-    sooner = int(settings["warmup_from"] == "first_step")
-    made = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + sooner)
-    if not sooner:
-        return made
-    rate = made.lr_lambdas[0]  # each group's
-    return LambdaLR(optimizer, lambda done: rate(done + sooner))
+    shift = int(settings["warmup_from"] == "first_step")
+    trainers = get_scheduler(settings["schedule"], optimizer, min(settings["warmup_steps"], steps), steps + shift)
+    if not shift:
+        return trainers
+    rate = trainers.lr_lambdas[0]  # each group's
+    return LambdaLR(optimizer, lambda done: rate(done + shift))

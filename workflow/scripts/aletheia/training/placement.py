@@ -10,8 +10,8 @@ from aletheia.method.layers import adaptable_layers
 from aletheia.training.activation_checkpointing import checkpoint_activations
 
 
-def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:
-    """Return a loaded model with the adapters of an arm, and their audit.
+def place_adapters(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) -> tuple[Any, dict[str, Any]]:
+    """Attach the adapters of an arm to a loaded model; return it with their audit.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def placed(model: Any, selection: Any, config: Mapping[str, Any], *, seed: int) 
         Of the adapters' starting values.
     """
     adapter = config["adapter"]
-    # The arm's own, which it has by hand, else the run's.
-    own = {key: config["arm"].get(key, adapter[key]) for key in ("modules", "rank", "alpha")}
-    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **own)
+    # The arm's settings, which it has by hand, take precedence over the run's.
+    settings = {key: config["arm"].get(key, adapter[key]) for key in ("modules", "rank", "alpha")}
+    plan = selection or placement_plan(adaptable_layers(model), range(model.config.num_hidden_layers), **settings)
     model = attach(model, plan, dropout=adapter["dropout"], seed=seed, scaling=adapter["scaling"])
     if config["training"]["gradient_checkpointing"]:
         checkpoint_activations(model)

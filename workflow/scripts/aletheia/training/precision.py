@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 CANDIDATES = ("bf16", "fp32")
 # Chosen by hand: long enough for a few passes of a model that a CPU can train at all.
-SECONDS = 30.0
-REPEATS = 3  # of each, after the first; interleaved, so that a busy moment meets both
-SAMPLE = 256  # rows of the training data, which give a median of lengths well enough
-SMALLEST = 16  # positions of the smallest shape: below it a pass is mostly overhead
-GROWTH = 4
+LIMIT_SECONDS = 30.0
+REPEATS = 3  # passes of each dtype, after the first; in turns, so that a busy moment affects both
+SAMPLE_ROWS = 256  # of the training data; enough for a median of lengths
+MIN_POSITIONS = 16  # of the smallest shape: below it a pass is mostly overhead
+POSITIONS_FACTOR = 4  # from one shape to the next
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of each dtype.
+    """The seconds of a pass in each dtype.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def typical_shape(rows: TokenRows, *, batch_size: int, accumulation: int) -> Sha
     """Return the shape that micro-batches of this data usually have.
 
     That is ``batch_size`` sequences of the median length to which the micro-batches of a seeded sample of
-    :data:`SAMPLE` rows are padded, once these are dealt to micro-batches as training deals them.
+    :data:`SAMPLE_ROWS` rows are padded, once these are dealt to micro-batches as training deals them.
 
     Parameters
     ----------
@@ -75,19 +75,19 @@ def typical_shape(rows: TokenRows, *, batch_size: int, accumulation: int) -> Sha
     UserError
         When no row keeps a target, or there are fewer than one micro-batch needs.
     """
-    from aletheia.seeded_order import ranked
+    from aletheia.seeded_order import seeded_order
     from aletheia.training.batch_plan import plan_batches
 
     size = batch_size * accumulation
-    drawn = ranked(range(rows.number("train")), seed="precision")[: max(SAMPLE, size)]
-    lengths = rows.encoded("train", drawn, what="rows").example_lengths
+    drawn = seeded_order(range(rows.count("train")), seed="precision")[: max(SAMPLE_ROWS, size)]
+    lengths = rows.encoded_rows("train", drawn, what="rows").example_lengths
     steps = max(1, len(lengths) // size)
     plan = plan_batches(lengths, steps=steps, batch_size=batch_size, accumulation=accumulation, seed=0)
     return Shape(batch_size, round(statistics.median(max(lengths[index] for index in micro) for micro in plan)))
 
 
 def gpu_dtype() -> str | None:
-    """Return what a GPU computes in, which needs no measurement; None where there is no GPU."""
+    """Return the dtype for a GPU, which needs no measurement; None where there is no GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -95,13 +95,17 @@ def gpu_dtype() -> str | None:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
 
 
-def measured(
-    model: PreTrainedModel, shape: Shape, *, limit: float = SECONDS, clock: Callable[[], float] = time.perf_counter
+def measure(
+    model: PreTrainedModel,
+    shape: Shape,
+    *,
+    limit: float = LIMIT_SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Measurement:
     """Time forward and backward passes in bf16 and fp32, in turns.
 
-    The shape is reached in steps from a small one, each taken only if the time that is left allows it by the passes
-    before; so a slow machine measures a smaller shape. Then passes are repeated while there is time.
+    It starts with a small shape and takes a larger one only where the time of the passes so far says that it fits in
+    the time left; so a slow machine measures a smaller shape. Then passes are repeated while there is time.
 
     Parameters
     ----------
@@ -112,18 +116,18 @@ def measured(
     limit
         Seconds in all. The smallest shape is measured whatever it takes.
     clock
-        What tells the time.
+        Returns the time in seconds.
     """
     import copy
 
     import torch
 
     started = clock()
-    twins = {"fp32": model, "bf16": copy.deepcopy(model).to(torch.bfloat16)}
+    models = {"fp32": model, "bf16": copy.deepcopy(model).to(torch.bfloat16)}
 
     def passes(size: Shape) -> dict[str, float]:
         ids = torch.randint(0, int(model.config.vocab_size), (size.sequences, size.tokens), generator=generator)
-        return {name: _pass_seconds(twin, ids, clock) for name, twin in twins.items()}
+        return {name: _pass_seconds(each, ids, clock) for name, each in models.items()}
 
     def fits(longer: float) -> bool:
         return clock() - started + longer * sum(last.values()) <= limit
@@ -136,31 +140,31 @@ def measured(
         if not fits(wanted.sequences * wanted.tokens / (size.sequences * size.tokens)):
             break
         size, last = wanted, passes(wanted)
-    found = [last]
-    while len(found) <= REPEATS and fits(1):
+    timings = [last]
+    while len(timings) <= REPEATS and fits(1):
         last = passes(size)
-        found.append(last)
-    # The first pass of each fills caches, and counts only where there is no other.
-    counted = found[1:] or found
+        timings.append(last)
+    # The first pass of each fills caches; it counts only where it is the only one.
+    counted = timings[1:] or timings
     seconds = {name: statistics.median(each[name] for each in counted) for name in CANDIDATES}
     return Measurement(size, seconds, len(counted))
 
 
-def sentence(found: Measurement, wanted: Shape) -> str:
-    """Return the result in words, with what there was no time for."""
-    (dtype, least), (other, most) = sorted(found.seconds.items(), key=lambda item: item[1])
-    passes = f"{least:.3g} s a pass against {most:.3g} s in {other} ({found.shape}, n = {found.repeats})"
+def sentence(measurement: Measurement, wanted: Shape) -> str:
+    """Return the result as a sentence, which also says what the time limit did not allow."""
+    (dtype, least), (other, most) = sorted(measurement.seconds.items(), key=lambda item: item[1])
+    passes = f"{least:.3g} s a pass against {most:.3g} s in {other} ({measurement.shape}, n = {measurement.repeats})"
     text = f"dtype auto: {dtype}, {passes}"
-    if found.shape != wanted:
+    if measurement.shape != wanted:
         return f"{text}; there was no time for {wanted}, so name a dtype in the registry if you know better"
-    return f"{text}; there was no time for more" if found.repeats < REPEATS else text
+    return f"{text}; there was no time for more" if measurement.repeats < REPEATS else text
 
 
 def _ladder(shape: Shape) -> list[Shape]:
     """Return shapes from the smallest to the whole one, each of about four times the positions of the one before."""
     positions, shapes = shape.sequences * shape.tokens, [shape]
-    while positions >= GROWTH * SMALLEST:
-        positions //= GROWTH
+    while positions >= POSITIONS_FACTOR * MIN_POSITIONS:
+        positions //= POSITIONS_FACTOR
         shapes.append(Shape(max(1, positions // shape.tokens), min(shape.tokens, positions)))
     return shapes[::-1]
 

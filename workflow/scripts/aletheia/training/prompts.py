@@ -8,7 +8,8 @@ from aletheia.errors import UserError
 
 PROMPTS = ("alpaca", "plain", "chat", "text")
 Spans = list[tuple[int, int]]
-SAID, TURNS = 120, 8  # how much of a template's own message, and of a long conversation, a sentence shows
+# How much of a template's error, and of a long conversation, an error sentence shows.
+MAX_MESSAGE_CHARACTERS, MAX_TURNS = 120, 8
 
 # The wording of Stanford Alpaca, which Alpaca-style data sets assume.
 ALPACA_INPUT = (
@@ -22,7 +23,7 @@ ALPACA_BARE = (
 )
 
 
-def rendered(row: dict[str, Any], tokenizer: Any, prompt: str) -> tuple[str, Spans, bool]:
+def render(row: dict[str, Any], tokenizer: Any, prompt: str) -> tuple[str, Spans, bool]:
     """Render one row.
 
     Parameters
@@ -77,8 +78,8 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     text, spans = "", []
     for turn in turns:
-        head = _templated(tokenizer, messages[:turn], add_generation_prompt=True)
-        earlier, text = text, _templated(tokenizer, messages[: turn + 1])
+        head = _apply_template(tokenizer, messages[:turn], add_generation_prompt=True)
+        earlier, text = text, _apply_template(tokenizer, messages[: turn + 1])
         if not (text.startswith(head) and head.startswith(earlier)):
             raise UserError(
                 "the tokenizer's chat template rewrites earlier turns, so which tokens are the response "
@@ -89,16 +90,22 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
     return text[: spans[-1][1]], spans
 
 
-def _templated(tokenizer: Any, messages: list[dict[str, str]], **options: bool) -> str:
-    """Return messages through the chat template, which may refuse them: a role that it lacks, turns out of order."""
+def _apply_template(tokenizer: Any, messages: list[dict[str, str]], **options: bool) -> str:
+    """Return messages as the chat template writes them.
+
+    Raises
+    ------
+    UserError
+        When the template refuses them: an unknown role, turns out of order.
+    """
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, **options)
     except Exception as error:
         # A template's own errors, by name: jinja2 is a dependency of transformers that no environment here declares.
         if type(error).__module__ != "jinja2.exceptions":
             raise
-        said = str(error).splitlines()[0][:SAID] if str(error) else type(error).__name__
-        roles = ", ".join(message["role"] for message in messages[:TURNS])
+        message = str(error).splitlines()[0][:MAX_MESSAGE_CHARACTERS] if str(error) else type(error).__name__
+        roles = ", ".join(message["role"] for message in messages[:MAX_TURNS])
         raise UserError(
-            f"the tokenizer's chat template refuses its turns ({roles}): {said}; change or remove the row"
+            f"the tokenizer's chat template refuses its turns ({roles}): {message}; change or remove the row"
         ) from None

@@ -1,4 +1,4 @@
-"""One training run from staged inputs to what its run.json says."""
+"""One training run from staged inputs to the payload of its run.json."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.method.adapters import save_adapter
-from aletheia.method.loading import check_context, load, loading, resolved_dtype
+from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
-from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
-from aletheia.training.placement import placed
+from aletheia.training.placement import place_adapters
 from aletheia.training.row_counts import ROWS, in_words
-from aletheia.training.tensorboard import Curves
+from aletheia.training.tensorboard import TrainingEvents
 from aletheia.training.token_table import TokenRows, token_rows
 from aletheia.training.trainer import (
     TrainingRecord,
-    measured_times,
+    failed_reference,
     planned_steps,
+    reference_times,
     resume,
     timing,
     train,
-    unpaid_steps,
 )
 
-# What a run finds out on its way; not known of one that ended before.
-FOUND = (
+# Attributes that a run sets on its way; None where it ended earlier.
+RESULTS = (
     *("eval_loss", "eval_rows", "trainable_parameters", "placement"),
     *("tokens", "batch_plan_sha256", "row_counts"),
 )
@@ -46,7 +46,7 @@ FOUND = (
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What one run reads beside its settings: artifacts as they were read, or their paths.
+    """The inputs of one run beside its settings: artifacts as they were read, or their paths.
 
     Attributes
     ----------
@@ -80,30 +80,30 @@ class RunInputs:
     ale_run: Source | None = None
 
     def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
-        """Return the rows of the data, of the table or to be encoded by a tokenizer that is loaded meanwhile."""
+        """Return the rows of the data: of the table, or encoded on access by what ``tokenizer`` returns by then."""
         locks = {"model_lock": self.model_lock, "data_lock": self.data_lock}
         return token_rows(self.tokens, **locks, encoding=config["encoding"], tokenizer=tokenizer)
 
     @property
     def probe_seconds(self) -> float:
-        """Return what the probe cost this run: 0 where the arm needed none."""
+        """Seconds of the probe that count for this run: 0 where the arm needs none."""
         return artifacts.read(self.probe, "probe")["observed"]["probe_seconds"] if self.probe else 0.0
 
 
 @dataclass
 class TrainingRun:
-    """One run: which it is, how far it came, and all that its artifacts need.
+    """One run: its facts, its record, and all that its artifacts need.
 
     Attributes
     ----------
     facts
-        What was known before it began: model, arm, seed, steps, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
         Times, memory and conditions, for run.json.
     model, base
-        The model with its trained adapters, and what these name as their base model.
+        The model with its trained adapters, and the base model's public name for their configuration.
     """
 
     facts: Mapping[str, Any]
@@ -124,9 +124,9 @@ class TrainingRun:
     ) -> None:
         """Load, place, train and evaluate."""
         settings, rows = config["training"], inputs.rows(config, lambda: tokenizer)
-        model, tokenizer = load(inputs.model_lock, dtype=self.facts["dtype"], **loading(config["model"]))
+        model, tokenizer = load(inputs.model_lock, dtype=self.facts["dtype"], **load_options(config["model"]))
         self.base = base_model(artifacts.payload(inputs.model_lock, "model_lock"))
-        self.model, audited = placed(model, selection, config, seed=inputs.seed)
+        self.model, audited = place_adapters(model, selection, config, seed=inputs.seed)
         self.trainable_parameters = audited.pop("trainable_parameters")
         self.placement = audited
         heldout, batches = self._examples(inputs, rows, tokenizer.pad_token_id, config)
@@ -158,13 +158,13 @@ class TrainingRun:
     def _examples(
         self, inputs: RunInputs, rows: TokenRows, pad_token_id: int, config: Mapping[str, Any]
     ) -> tuple[Sequence[dict[str, Any]], list[TokenBatch]]:
-        """Return held-out examples and micro-batches; note and say what became of their rows."""
+        """Return held-out examples and micro-batches; record and print how many of their rows were cut or left out."""
         wanted, max_tokens = config["training"]["eval_rows"], config["encoding"]["max_tokens"]
-        # Encoded before the training, so that rows which cannot be evaluated do not cost a run.
+        # Before the training, so that unusable held-out rows are refused at once.
         heldout = _heldout_examples(rows, wanted)
         self.eval_rows = len(heldout.examples)
         if self.eval_rows < wanted:
-            # A number that a campaign states is refused before; this is a default, or a setting by hand.
+            # Only a default, or a setting by hand: too large a number in a campaign is refused when it is read.
             print(f"note: held-out loss over {self.eval_rows} rows, fewer than training.eval_rows={wanted}", flush=True)
         check_context(self.model, max_tokens)
         steps = self.facts["steps"]
@@ -190,7 +190,7 @@ class TrainingRun:
         """Run the loop on the clock, from its checkpoint where there is one; note times, memory and conditions."""
         record, warmup = self.record, settings["timing_warmup_steps"]
         resume(loop, record, checkpoint)
-        with contextlib.closing(Curves(events, resumed=loop.done)) as curves:
+        with contextlib.closing(TrainingEvents(events, resumed=loop.done)) as writer:
             conditions = {"before": machine.conditions()}
             machine.reset_peak_memory()
             meter = LoadMeter()
@@ -199,7 +199,7 @@ class TrainingRun:
                 record,
                 time_limit=settings["time_limit_seconds"],
                 checkpoint=checkpoint,
-                curves=curves,
+                events=writer,
                 halfway=lambda: conditions.update(halfway=machine.conditions()),
                 heldout=heldout,
                 curve_every=settings["curve_every"],
@@ -235,7 +235,7 @@ class TrainingRun:
         if self.record.status != "ok":
             return None
         return model_card(
-            {**self._found(), "step": len(self.record.losses)},
+            {**self._facts_and_results(), "step": len(self.record.losses)},
             self.record.losses,
             model_lock=inputs.model_lock,
             data_lock=inputs.data_lock,
@@ -260,11 +260,11 @@ class TrainingRun:
             "curve": self.record.curve,
             "final_train_loss": self.record.losses[-1] if self.record.losses else None,
             "adapter": {"files": {name: entry["sha256"] for name, entry in sidecar["files"].items()}},
-            **self._found(),
+            **self._facts_and_results(),
         }
 
-    def _found(self) -> dict[str, Any]:
-        return {**self.facts, **{key: getattr(self, key) for key in FOUND}}
+    def _facts_and_results(self) -> dict[str, Any]:
+        return {**self.facts, **{key: getattr(self, key) for key in RESULTS}}
 
 
 def execute(
@@ -286,40 +286,40 @@ def execute(
     Returns
     -------
     TrainingRun
-        Also when the run failed; its status says how.
+        Of a failed run too, with its status.
     """
     settings = config["training"]
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
-    dtype = resolved_dtype(config["model"], inputs.precision)
-    unpaid = unpaid_steps(inputs.std_run, inputs.ale_run)
-    measured = measured_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds)
+    dtype = resolve_dtype(config["model"], inputs.precision)
+    failed = failed_reference(inputs.std_run, inputs.ale_run)
+    times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds)
     facts = {
         # A rule names the run; by hand the lock names the model.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
-        "steps": settings["steps"] if unpaid else planned_steps(settings, config["arm"], measured),
+        "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times),
         "dtype": dtype,
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": settings["gradient_checkpointing"],
     }
     if selection and selection["status"] != "ok":
         return TrainingRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
-    if unpaid is not None:
-        return TrainingRun(facts, unpaid)
+    if failed is not None:
+        return TrainingRun(facts, failed)
     run = TrainingRun(facts, TrainingRecord())
     try:
         run.train(inputs, config, selection, checkpoint, events)
     except (RuntimeError, MemoryError) as error:
-        # While loading or in the held-out loss; training itself reports on its own.
+        # Raised by loading or by the held-out loss; training records its own failures.
         run.record.fail_by(error)
     return run
 
 
-def _heldout_examples(rows: TokenRows, wanted: int) -> Encoded:
+def _heldout_examples(rows: TokenRows, wanted: int) -> EncodedRows:
     """Return the first held-out rows, encoded; refuse data that has none."""
-    there = rows.number("heldout")
-    if not there:
+    available = rows.count("heldout")
+    if not available:
         path = rows.folder / "heldout.jsonl"
         raise UserError(f"{path}: expected held-out rows and found none; give the data held_out rows in its registry")
-    return rows.encoded("heldout", range(min(wanted, there)))
+    return rows.encoded_rows("heldout", range(min(wanted, available)))

@@ -1,4 +1,4 @@
-"""Training curves while a run goes on, as TensorBoard's event files."""
+"""Loss and timing of a run while it goes on, as TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 PREFIX = "events"
 
 
-class Curves:
+class TrainingEvents:
     """Loss, gradient norm, learning rate and seconds of each optimiser step.
 
-    Written where it is called, without a thread: a disk that is full ends the curves with one line, not the training.
+    Written by the calling thread, so that a full disk ends the events with one line and not the training.
 
     Parameters
     ----------
     folder
         For this run's events, which replace those of an earlier run; None writes nothing.
     resumed
-        Steps that are done already: their events stay, and what a killed run wrote of later ones no longer counts.
+        Steps that are done already: their events stay, and those of later steps, from a killed run, no longer count.
     """
 
     def __init__(self, folder: Path | None, *, resumed: int = 0) -> None:
@@ -43,7 +43,7 @@ class Curves:
             self._stop(error)
 
     def add(self, number: int, step: Any, seconds: float) -> None:
-        """Add a step; outside its clock."""
+        """Add a step; called outside its clock."""
         if self._writer is None:
             return
         from tensorboardX.proto.event_pb2 import Event

@@ -1,7 +1,7 @@
-"""Rows as token ids for every step that reads them: out of the tokens step's table, or encoded where there is none.
+"""Rows as token ids for every step that reads them: from the tokens step's table, or encoded where there is none.
 
-The table is a safetensors file with the arrays of :class:`aletheia.training.encoded_rows.Encoded` for each kind of rows
-(``train``, ``heldout``). Its sidecar says which model, data and settings it is of. To read it takes no tokenizer.
+The table is a safetensors file with the arrays of :class:`aletheia.training.encoded_rows.EncodedRows` for each kind of
+rows (``train``, ``heldout``). Its sidecar says which model, data and settings it is of. To read it takes no tokenizer.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from aletheia.errors import UserError
 from aletheia.method import loading
 from aletheia.provenance import artifacts
 from aletheia.provenance.staged_files import checked_folder, folder_of, read_rows
-from aletheia.training.encoded_rows import Encoded
+from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.encoding import encode_rows
-from aletheia.training.row_counts import ROWS, encode_all, tell
+from aletheia.training.row_counts import ROWS, encode_all, report_row_counts
 
-ARRAYS = tuple(field.name for field in dataclasses.fields(Encoded))
+ARRAYS = tuple(field.name for field in dataclasses.fields(EncodedRows))
 LOCKED = ("model", "data")
 
 
-def write_table(path: Path, encoded: Mapping[str, Encoded]) -> None:
+def write_table(path: Path, encoded: Mapping[str, EncodedRows]) -> None:
     """Write rows of each kind; equal rows give equal bytes."""
     from safetensors.numpy import save
 
@@ -33,18 +33,18 @@ def write_table(path: Path, encoded: Mapping[str, Encoded]) -> None:
     path.write_bytes(save(arrays))
 
 
-def read_table(path: Path) -> dict[str, Encoded]:
+def read_table(path: Path) -> dict[str, EncodedRows]:
     """Return the rows of each kind that :func:`write_table` wrote."""
     from safetensors.numpy import load_file
 
     arrays = load_file(path)
     kinds = dict.fromkeys(name.partition(".")[0] for name in arrays)
-    return {kind: Encoded(**{name: arrays[f"{kind}.{name}"] for name in ARRAYS}) for kind in ROWS if kind in kinds}
+    return {kind: EncodedRows(**{name: arrays[f"{kind}.{name}"] for name in ARRAYS}) for kind in ROWS if kind in kinds}
 
 
 def encode_data(
     model_lock: artifacts.Source, data_lock: artifacts.Source, encoding: Mapping[str, Any]
-) -> dict[str, Encoded]:
+) -> dict[str, EncodedRows]:
     """Return all rows of a data set as a model's token ids, and say what became of them.
 
     Parameters
@@ -65,15 +65,15 @@ def encode_data(
     tokenizer = loading.load_tokenizer(folder)
     encoded = encode_all(checked_folder(data_lock, "data_lock"), tokenizer, encoding)
     model, data = (_locked(lock, name)[0] for lock, name in ((model_lock, "model"), (data_lock, "data")))
-    # Before anything is made of the rows, since it explains why few are left.
-    tell(encoded, data=data, model=model, max_tokens=max_tokens, context=context)
+    # Before the rows are used: it explains why few are left.
+    report_row_counts(encoded, data=data, model=model, max_tokens=max_tokens, context=context)
     return encoded
 
 
-def encoded_data(
+def read_or_encode(
     table: Path | None, model_lock: artifacts.Source, data_lock: artifacts.Source, encoding: Mapping[str, Any]
-) -> dict[str, Encoded]:
-    """Return all rows of a data set by kind: out of a table, or by :func:`encode_data` where there is none."""
+) -> dict[str, EncodedRows]:
+    """Return all rows of a data set by kind: from a table, or by :func:`encode_data` where there is none."""
     if table is None:
         return encode_data(model_lock, data_lock, encoding)
     return _table_rows(table, model_lock, data_lock, encoding).kinds
@@ -83,9 +83,9 @@ def about_table(
     model_lock: artifacts.Source,
     data_lock: artifacts.Source,
     encoding: Mapping[str, Any],
-    encoded: Mapping[str, Encoded],
+    encoded: Mapping[str, EncodedRows],
 ) -> dict[str, Any]:
-    """Return what a table's sidecar says of it: whose it is, the settings, and what became of the rows."""
+    """Return the sidecar's facts on a table: its model and data, the settings, and the counts of rows."""
     about: dict[str, Any] = {
         "encoding": dict(encoding),
         "rows": {kind: rows.counts() for kind, rows in encoded.items()},
@@ -96,7 +96,7 @@ def about_table(
 
 
 def _locked(lock: artifacts.Source, name: str) -> tuple[str, str]:
-    """Return the name of what a lock describes, and the hash of all that it says of it."""
+    """Return the name of the model or data that a lock describes, and the hash of the lock's payload."""
     envelope = artifacts.read(lock, f"{name}_lock")
     return envelope["payload"][name], envelope["payload_sha256"]
 
@@ -117,14 +117,14 @@ class TableRows:
 
     folder: Path
     max_tokens: int
-    kinds: dict[str, Encoded]
+    kinds: dict[str, EncodedRows]
 
-    def number(self, kind: str) -> int:
-        """Return how many rows of a kind (``train``, ``heldout``) the data has."""
+    def count(self, kind: str) -> int:
+        """Return the number of rows of a kind (``train``, ``heldout``) in the data."""
         return len(self.kinds[kind].row_lengths) if kind in self.kinds else 0
 
-    def encoded(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> Encoded:
-        """Return all rows of a kind, or those that are chosen alone, numbered from 0 on.
+    def encoded_rows(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> EncodedRows:
+        """Return all rows of a kind, or the chosen ones, numbered from 0.
 
         Parameters
         ----------
@@ -142,18 +142,18 @@ class TableRows:
         """
         if chosen is None:
             return self.kinds[kind]
-        return self.kinds[kind].chosen(chosen).checked(what or ROWS[kind], self.max_tokens)
+        return self.kinds[kind].select(chosen).require_examples(what or ROWS[kind], self.max_tokens)
 
 
 class StagedRows:
-    """Rows that are encoded when they are asked for: as :class:`TableRows`, without a table.
+    """Rows that are encoded on access: as :class:`TableRows`, without a table.
 
     Parameters
     ----------
     folder
         The staged data.
     tokenizer
-        Gives the model's; called once there is something to encode.
+        Returns the model's; called only where rows are encoded.
     encoding
         As of :func:`aletheia.training.encoding.encode_rows`.
     """
@@ -162,12 +162,12 @@ class StagedRows:
         self.folder, self._tokenizer, self._encoding = folder, tokenizer, encoding
         self._read: dict[str, list[dict[str, Any]]] = {}
 
-    def number(self, kind: str) -> int:
-        """Return how many rows of a kind the data has; it may have no held-out ones."""
+    def count(self, kind: str) -> int:
+        """Return the number of rows of a kind; 0 held-out ones where the data has none."""
         return len(self._rows(kind))
 
-    def encoded(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> Encoded:
-        """Return rows as :meth:`TableRows.encoded` does."""
+    def encoded_rows(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> EncodedRows:
+        """Return rows as :meth:`TableRows.encoded_rows` does."""
         rows = self._rows(kind)
         rows = rows if chosen is None else [rows[index] for index in chosen]
         return encode_rows(rows, self._tokenizer(), what=what or ROWS[kind], **self._encoding)
@@ -195,11 +195,11 @@ def token_rows(
     Parameters
     ----------
     table
-        Of the tokens step; one of the job's inputs, so that its bytes were held against its sidecar.
+        Of the tokens step; one of the job's inputs, whose bytes are checked against its sidecar.
     model_lock, data_lock
         Locks of the model and of the data whose rows are wanted.
     encoding
-        The settings that are wanted; a rule whose table has them may state a part of them, or none.
+        The settings that the table must have; a rule with a table may state a part of them, or none.
     tokenizer
         Gives the model's, where rows are encoded here.
 
@@ -216,7 +216,7 @@ def token_rows(
 def _table_rows(
     table: Path, model_lock: artifacts.Source, data_lock: artifacts.Source, encoding: Mapping[str, Any]
 ) -> TableRows:
-    """Return the rows of a table, once it is known to be of these locks and settings."""
+    """Return the rows of a table after checking that it belongs to these locks and settings."""
     about = artifacts.payload(artifacts.sidecar(table), "file")["about"]
     if not {"encoding", *(f"{name}_lock" for name in LOCKED)} <= about.keys():
         raise UserError(f"{table}: expected a table of the tokens step, found another file; name that of this model")

@@ -1,6 +1,6 @@
 """Train the adapters of one arm: the same work in every arm, timed step by step.
 
-Batches are tokenised, padded and in memory before the clock starts. What stops a run early is a status, no traceback.
+Batches are tokenised, padded and in memory before the clock starts. A run that stops early ends with a status.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from aletheia.provenance.artifacts import Source
     from aletheia.training.checkpoints import Checkpoint
     from aletheia.training.loop import Loop
-    from aletheia.training.tensorboard import Curves
+    from aletheia.training.tensorboard import TrainingEvents
 
 
 @dataclass
 class TrainingRecord:
-    """What one training run did and how long it took.
+    """The course of one training run: status, losses, times.
 
     Attributes
     ----------
@@ -72,21 +72,19 @@ class TrainingRecord:
         self.fail("crashed", f"{type(error).__name__}: {sentence}")
 
 
-def planned_steps(
-    settings: Mapping[str, Any], arm: Mapping[str, Any], measured: Mapping[str, Any] | None = None
-) -> int:
+def planned_steps(settings: Mapping[str, Any], arm: Mapping[str, Any], times: Mapping[str, Any] | None = None) -> int:
     """Return the number of optimiser steps of an arm.
 
     Parameters
     ----------
     settings
-        The campaign's ``training`` section; ``steps`` is the matched number.
+        The campaign's ``training`` section; ``steps`` is that of an arm without its own.
     arm
-        The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` buys as many steps as the standard
-        arm's measured time pays for.
-    measured
-        For ``steps: measured``: ``std_seconds`` (training time of the standard arm), ``probe_seconds``, and
-        ``step_seconds`` (median step of the selected layers).
+        The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` takes as many steps as fit in
+        the standard arm's measured time.
+    times
+        Of :func:`reference_times`, for ``steps: measured``: ``std_seconds`` (training time of the standard arm),
+        ``probe_seconds``, and ``step_seconds`` (median step of the selected layers).
 
     Returns
     -------
@@ -99,16 +97,19 @@ def planned_steps(
     """
     steps = int(settings["steps"])
     if arm.get("steps") == MEASURED:
-        if not measured or not measured.get("std_seconds") or not measured.get("step_seconds"):
+        if not times or not times.get("std_seconds") or not times.get("step_seconds"):
             raise UserError("steps: measured needs a finished std and ale run of the same model and seed")
-        # The probe is part of what the arm costs, so it is paid first.
-        left = measured["std_seconds"] - measured["probe_seconds"]
-        return max(1, math.floor(left / measured["step_seconds"]))
+        # The probe's time is part of the arm's, so it is subtracted first.
+        left = times["std_seconds"] - times["probe_seconds"]
+        return max(1, math.floor(left / times["step_seconds"]))
     return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
 
 
-def unpaid_steps(std_run: Source | None, ale_run: Source | None) -> TrainingRecord | None:
-    """Return the record of an arm with ``steps: measured`` whose std or ale run failed: nothing buys its steps."""
+def failed_reference(std_run: Source | None, ale_run: Source | None) -> TrainingRecord | None:
+    """Return the record of an arm with ``steps: measured`` where its std or ale run failed or was resumed, else None.
+
+    The number of steps then cannot be computed, since it follows from the times of these two runs.
+    """
     for source in filter(None, (std_run, ale_run)):
         envelope = artifacts.read(source, "run")
         run = envelope["payload"]
@@ -121,8 +122,8 @@ def unpaid_steps(std_run: Source | None, ale_run: Source | None) -> TrainingReco
     return None
 
 
-def measured_times(std_run: Source | None, ale_run: Source | None, *, probe_seconds: float) -> dict[str, Any] | None:
-    """Return what :func:`planned_steps` buys steps from, all in seconds; None where one of the runs is not given."""
+def reference_times(std_run: Source | None, ale_run: Source | None, *, probe_seconds: float) -> dict[str, Any] | None:
+    """Return the seconds that decide ``steps: measured`` (:func:`planned_steps`); None unless both runs are given."""
     if not (std_run and ale_run):
         return None
     std, ale = (artifacts.read(source, "run")["observed"].get("time", {}) for source in (std_run, ale_run))
@@ -139,7 +140,7 @@ def train(
     *,
     time_limit: float | None = None,
     checkpoint: Checkpoint | None = None,
-    curves: Curves | None = None,
+    events: TrainingEvents | None = None,
     halfway: Callable[[], None] | None = None,
     heldout: Callable[[], float | None] | None = None,
     curve_every: int | None = None,
@@ -151,18 +152,18 @@ def train(
     loop
         Model, batches and optimiser; restored already where the run goes on from a checkpoint.
     record
-        Where to keep what happens.
+        Updated with losses, times and status.
     time_limit
         Seconds of training after which the run stops; within a SLURM job it also stops before the job's own limit.
     checkpoint
-        Where to save the state, as often as it says.
-    curves
-        Where to write the training curves.
+        Where to save the state; it decides how often.
+    events
+        Where to write the events of each step.
     halfway
         Called once between two steps in mid-run, outside their clocks.
     heldout, curve_every
-        What gives the held-out loss, and after how many steps it is asked, outside their clocks; also before the first
-        one. The one after the last is the caller's.
+        Function that returns the held-out loss, called before the first step and then after every so many, outside
+        their clocks. The loss after the last step is the caller's.
 
     Returns
     -------
@@ -190,16 +191,16 @@ def train(
         record.losses.append(step.loss)
         record.skipped_steps += not math.isfinite(step.gradient_norm)
         print(f"step {loop.done}/{loop.steps} loss {step.loss:.4f} {seconds:.2f} s", flush=True)
-        if curves is not None:
-            curves.add(loop.done, step, seconds)
+        if events is not None:
+            events.add(loop.done, step, seconds)
         if curve_every and loop.done % curve_every == 0 and loop.done < loop.steps:
             record.curve.append({"step": loop.done, "heldout_loss": heldout()})
             # The limit is on training.
             end = deadline(time_limit, spent=math.fsum(record.step_seconds))
         if loop.done < loop.steps and end.passed():
             record.fail("timeout", end.reason)
-        elif checkpoint is not None and (checkpoint.due() or (checkpoint.wanted() and loop.done == loop.steps)):
-            # Also at the end: what follows may be killed, or find the disk full.
+        elif checkpoint is not None and (checkpoint.due() or (checkpoint.enabled() and loop.done == loop.steps)):
+            # Also after the last step: the job may be killed, or the disk fill, before the artifacts are written.
             checkpoint.save({"loop": loop.state(), "record": asdict(record)})
         if halfway is not None and loop.done == (loop.steps + 1) // 2:
             halfway()
@@ -207,7 +208,7 @@ def train(
 
 
 def resume(loop: Loop, record: TrainingRecord, checkpoint: Checkpoint) -> None:
-    """Put loop and record where the checkpoint left them, if there is one."""
+    """Restore loop and record from the checkpoint, if there is one."""
     saved = checkpoint.load()
     if saved is None:
         return

@@ -1,0 +1,278 @@
+"""An arm as a recipe: what it states reaches its own runs, and no others."""
+
+import copy
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aletheia.analysis.consistency import RowSource, deviations
+from aletheia.analysis.equal_settings import COLUMN, add_differences, differences
+from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
+from aletheia.cluster.cost import share_of_rows, training_seconds
+from aletheia.controller.binding import model_with_arms
+from aletheia.study import sections
+from aletheia.study.campaign_artifacts import campaign_artifacts
+from aletheia.study.load import load_study
+from aletheia.study.paths import Paths
+from aletheia.study.planned_runs import planned_runs
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, SECTIONS
+from aletheia.study.schema import schema
+from ledgers import TWO_MODELS
+from ledgers import study as ledger_study
+
+CAMPAIGN = {
+    "name": "one",
+    "models": ["small"],
+    "seeds": [1, 2],
+    "data": "rows",
+    "arms": {"std": {"layers": "all"}, "ale": {"layers": "gradient"}, "mine": {"layers": "gradient", "rank": 4}},
+    "training": {"steps": 40, "warmup_steps": 4, "batch_size": 2, "accumulation": 2},
+    "benchmarks": ["heldout"],
+}
+MODELS = {name: {"source": {"type": "random", "config": {"model_type": "llama"}}} for name in ("small", "large")}
+DATA = {"rows": {"source": {"type": "stdlib"}, "held_out": 300}}
+# Another value for each key that an arm may state of the two sections.
+STATED = {
+    "adapter.rank": {"attention": 8, "v_proj": 2, "mlp": 1},
+    "adapter.alpha": 5,
+    "adapter.modules": ["v_proj", "down_proj"],
+    "adapter.scaling": "rslora",
+    "adapter.dropout": 0.1,
+    "training.steps": 50,
+    "training.batch_size": 1,
+    "training.accumulation": 1,
+    "training.learning_rate": 0.01,
+    "training.schedule": "linear",
+    "training.warmup_steps": 2,
+    "training.warmup_from": "first_step",
+    "training.max_grad_norm": 0.5,
+    "training.optimizer": {"beta2": 0.99, "loraplus_lr_ratio": 4},
+    "training.timing_warmup_steps": 1,
+    "training.curve_every": 10,
+    "training.gradient_checkpointing": True,
+    "training.time_limit_seconds": 60,
+    "training.checkpoint_seconds": 60,
+    "training.tensorboard": False,
+}
+NO_SECTION = {"checkpoint_seconds", "tensorboard"}
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Return a function that loads a study of one campaign, some of its keys changed."""
+    monkeypatch.chdir(tmp_path)
+    number = itertools.count()
+
+    def loaded(registry=MODELS, data_registry=DATA, config=(), second=None, **keys):
+        campaigns = [{**CAMPAIGN, **keys}]
+        campaigns += [] if second is None else [{**campaigns[0], "name": "two", **second}]
+        paths = [Path(f"campaign{next(number)}.yaml") for _ in campaigns]
+        for path, campaign in zip(paths, campaigns, strict=True):
+            path.write_text(yaml.safe_dump(campaign, sort_keys=False))
+        Path("models.yaml").write_text(yaml.safe_dump(registry))
+        Path("data.yaml").write_text(yaml.safe_dump(data_registry))
+        places = {"campaigns": list(map(str, paths)), "models": "models.yaml", "data": "data.yaml"}
+        return load_study({**places, **dict(config)})
+
+    return loaded
+
+
+def with_mine(**keys):
+    return {**CAMPAIGN["arms"], "mine": {"layers": "gradient", **keys}}
+
+
+def of_jobs(study, arm, seed=1):
+    """Return the settings that the steps of a run read, by step."""
+    key = ("small", arm, seed)
+    return {
+        "select": {"arm": sections.arm(study, *key), "adapter": sections.adapter_shape(study, *key)},
+        "train": {
+            **{"arm": sections.arm(study, *key), "adapter": sections.adapter(study, *key)},
+            "training": sections.training(study, *key),
+        },
+        "batches": sections.batches(study, "small", seed),
+        "precision": sections.precision(study, "small"),
+        "probe": sections.probe(study, "small"),
+    }
+
+
+def test_every_key_of_the_two_sections_may_be_stated_but_for_what_measures_all_arms():
+    properties = schema("campaign")["properties"]
+    known = {f"{section}.{key}" for section in SECTIONS for key in properties[section]["properties"]}
+    assert set(STATED) == known - {f"training.{key}" for key in EQUAL_IN_ALL_ARMS}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_what_an_arm_states_reaches_its_own_jobs_alone(load, name):
+    """The rules' parameters are these sections: a job whose sections are equal doesn't run again."""
+    section, key = name.split(".")
+    before, after = load(arms=with_mine(rank=4)), load(arms=with_mine(**{"rank": 4, key: STATED[name]}))
+    assert of_jobs(after, "std") == of_jobs(before, "std")
+    assert of_jobs(after, "ale", 2) == of_jobs(before, "ale", 2)
+    old, new = of_jobs(before, "mine"), of_jobs(after, "mine")
+    assert (new["batches"], new["precision"], new["probe"]) == (old["batches"], old["precision"], old["probe"])
+    # A resource reruns nothing; what a selection doesn't write down doesn't run it again.
+    assert (new["train"] == old["train"]) is (key in NO_SECTION)
+    assert (new["select"] == old["select"]) is (key not in {"rank", "alpha", "modules"})
+    value, whole = after.run("small", "mine", 1).settings[section][key], STATED[name]
+    common = before.run("small", "std", 1).settings[section][key]
+    assert value == ({**common, **whole} if isinstance(common, dict) else whole)
+
+
+def test_an_arm_written_as_a_recipe_is_the_arm_written_otherwise(load):
+    """All settings in the campaign, or in the arm: the same run, so the same numbers."""
+    keys = {"rank": 4, "alpha": 8, "dropout": 0.1}
+    training = {**CAMPAIGN["training"], "learning_rate": 0.01, "schedule": "linear"}
+    whole = load(arms={"mine": {"layers": "gradient"}}, adapter=keys, training=training)
+    stated = load(arms=with_mine(**keys, learning_rate=0.01, schedule="linear"))
+    assert of_jobs(stated, "mine") == of_jobs(whole, "mine")
+
+
+def test_a_models_own_arms_replace_the_campaigns_and_add_to_them(load):
+    own = {"ale": {"layers": [0, 2]}, "more": {"layers": "last", "learning_rate": 0.01}}
+    study = load(models=["small", "large"], overrides={"large": {"arms": own}})
+    assert study.run("small", "ale", 1).probes
+    listed, more = study.run("large", "ale", 1), study.run("large", "more", 1)
+    assert (listed.arm_settings["layers"], listed.probes, listed.selects) == ([0, 2], False, True)
+    assert (more.settings["training"]["learning_rate"], more.arm_settings["budget_percent"]) == (0.01, 50)
+    assert ("small", "more", 1) not in study.runs
+    index = study.campaign_index()
+    rows = {(run["model"], run["arm"]) for run in planned_runs(index[0])}
+    assert rows == {("small", arm) for arm in CAMPAIGN["arms"]} | {
+        ("large", arm) for arm in [*CAMPAIGN["arms"], "more"]
+    }
+    assert not {"recipes", "own_arms", "selecting", "probing", "arms"} & set(planned_runs(index[0])[0])
+    found = campaign_artifacts(index, Paths(results="results"))
+    assert {(model, arm) for model, arm, seed in found.probes if seed == 1} == {
+        ("small", "ale"),
+        ("small", "mine"),
+        ("large", "mine"),
+    }
+    assert {(model, arm) for model, arm, _ in found.selections} == rows - {("small", "std"), ("large", "std")}
+
+
+def test_a_plan_has_the_campaigns_shape_and_room_for_arms_of_another(load):
+    study = load(arms=with_mine(batch_size=8, accumulation=4, steps=20))
+    # 20 steps of 32 rows are 160 of the campaign's 4.
+    assert study.batches["small", 1] == {"steps": 160, "batch_size": 2, "accumulation": 2}
+    smaller = load(arms=with_mine(batch_size=1, accumulation=1, steps=160))
+    assert smaller.batches["small", 1]["steps"] == 120
+
+
+def test_an_arms_cost_follows_its_rows_and_its_losses_on_the_way(load):
+    study = load(arms=with_mine(batch_size=8, accumulation=1, steps=20, curve_every=5))
+    entry = {"parameters": 2**30, "time": {"seconds_per_step": 3.0}}
+    std, mine = (study.run("small", arm, 1) for arm in ("std", "mine"))
+    assert (share_of_rows(study, std), share_of_rows(study, mine)) == (1, 2)
+    bare = training_seconds(entry, {"training": {**std.settings["training"], "steps": 0, "eval_rows": 0}})
+    assert training_seconds(entry, std.settings) == pytest.approx(bare + 3 * (40 + 64 * 0.5 / 4))
+    # Six losses: at the start, after 5, 10, 15 and 20 steps by that count, and at the end.
+    assert training_seconds(entry, mine.settings, 2) == pytest.approx(bare + 6 * (20 + 6 * 64 * 0.5 / 8))
+
+
+def test_a_rehearsal_lies_over_recipes_too(load):
+    models = {"small": {**MODELS["small"], "stand_in": {"config": {"model_type": "llama"}}}}
+    config = {"stand_ins": True, "rehearsal": {"training": {"steps": 4, "warmup_steps": 1, "timing_warmup_steps": 1}}}
+    arms = with_mine(steps=50, warmup_steps=20, learning_rate=0.01)
+    training = load(registry=models, config=config, arms=arms).run("small", "mine", 1).settings["training"]
+    assert (training["steps"], training["warmup_steps"], training["learning_rate"]) == (4, 1, 0.01)
+    # What sets two arms apart may be what the rehearsal levels.
+    load(registry=models, config=config, arms={"std": {"layers": "all"}, "mine": {"layers": "all", "steps": 50}})
+
+
+def test_an_arm_may_answer_some_benchmarks_alone_and_other_campaigns_add_to_them(load):
+    data = {**DATA, "mmlu": {"source": {"type": "local", "path": "mmlu.jsonl", "format": "mmlu"}}}
+    evaluation = {"mmlu": {"num_fewshot": 0}}
+    keys = {"benchmarks": ["heldout", "mmlu"], "evaluation": evaluation, "data_registry": data}
+    study = load(arms=with_mine(rank=4, benchmarks=["heldout"]), **keys)
+    assert study.benchmarks_of("small", "mine") == ["heldout"]
+    assert study.benchmarks_of("small", "base") == study.benchmarks_of("small", "std") == ["heldout", "mmlu"]
+    assert study.benchmark_sets("evaluate") == {
+        ("heldout", "mmlu"): {"small": ["base", "std", "ale"]},
+        ("heldout",): {"small": ["mine"]},
+    }
+    (index,) = study.campaign_index()
+    asked = {run["arm"]: run["benchmarks"] for run in planned_runs(index)}
+    assert asked == {"std": ["heldout", "mmlu"], "ale": ["heldout", "mmlu"], "mine": ["heldout"]}
+    evaluations = [str(path) for path in campaign_artifacts([index], Paths(results="results")).evaluations]
+    assert "results/evaluate/small/mine/seed1/mmlu.json" not in evaluations
+    both = load(arms=with_mine(rank=4, benchmarks=["heldout"]), second={"arms": with_mine(rank=4)}, **keys)
+    assert both.benchmarks_of("small", "mine") == ["heldout", "mmlu"]
+
+
+@pytest.mark.parametrize(
+    ("path", "matches"),
+    [
+        ("a/base/x", True),
+        ("a/std/seed1/x", True),
+        ("a/stdx/seed1/x", False),
+        ("a/ale/seed1/x", False),
+        ("b/std/x", False),
+    ],
+)
+def test_a_models_pattern_looks_at_the_arm_that_follows(path, matches):
+    pattern = rf"(?P<model>{model_with_arms({'a': ['base', 'std'], 'b.c': ['ale']})})/(?P<run>.+)/x"
+    assert bool(re.fullmatch(pattern, path)) is matches
+    assert not re.match(model_with_arms({}), path)
+
+
+# --- what the ledger says of it ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(load):
+    """Return a campaign's index, and runs that had its settings."""
+    study = load(arms=with_mine(rank=4, learning_rate=0.01, batch_size=1))
+    (index,) = study.campaign_index()
+    _, runs, _ = ledger_study({"small": next(iter(TWO_MODELS.values()))}, arms=("std", "ale", "mine"), seeds=(1, 2))
+    for key, envelope in runs.items():
+        config = {name: copy.deepcopy(of_jobs(study, *key[1:])["train"][name]) for name in ("arm", *SECTIONS)}
+        envelope["lineage"] |= {"step": "train", "code": {}, "config": config}
+    return index, runs
+
+
+def test_the_ledger_says_in_what_each_arm_differs_from_std(measured, tmp_path):
+    index, runs = measured
+    for (_, arm, _), envelope in runs.items():
+        envelope["payload"] |= {
+            "steps": 40,
+            "placement": {"layers": [0, 1] if arm == "std" else [1], "layers_total": 2},
+        }
+    ledger = build_ledger([{**index, "models": {"small": {**index["models"]["small"], "benchmarks": []}}}], runs, {})
+    write_csv(ledger, tmp_path / "ledger.csv")
+    said = read_ledger(tmp_path / "ledger.csv").set_index(["arm", "seed"])[COLUMN]
+    assert said["ale", 1] == "layers"
+    assert said["mine", 2] == "layers rank batch_size learning_rate"
+    assert said[["std"]].isna().all()
+    del runs["small", "ale", 1]["payload"]["placement"]
+    assert differences(runs["small", "std", 1], runs["small", "ale", 1]) == ["layers"]
+    assert add_differences(ledger, {}) is ledger
+
+
+def test_an_arm_that_answers_fewer_benchmarks_is_not_set_apart(measured):
+    index, runs = measured
+    rows = {}
+    for key, envelope in runs.items():
+        asked = ["heldout"] if key[1] == "mine" else ["heldout", "mmlu"]
+        config = {"evaluation": {"benchmarks": asked, "batch_size": 8, **{name: {"rows": 9} for name in asked}}}
+        one = {**envelope, "lineage": {"step": "evaluate", "code": {}, "config": config}}
+        rows[key] = [RowSource("/".join(map(str, key)), envelope), RowSource(f"evaluated {key}", one)]
+    assert deviations(rows, index) == {}
+    rows["small", "mine", 1][1].envelope["lineage"]["config"]["evaluation"]["heldout"] = {"rows": 8}
+    (found,) = deviations(rows, index).values()
+    assert found == "settings evaluation.heldout.rows"
+
+
+def test_settings_that_an_arm_states_set_no_row_apart_and_others_do(measured):
+    index, runs = measured
+    rows = {key: [RowSource("/".join(map(str, key)), envelope)] for key, envelope in runs.items()}
+    assert deviations(rows, index) == {}
+    # Without the index nobody knows that the arm states its rate.
+    assert "small/mine/1" in deviations(rows)
+    runs["small", "mine", 2]["lineage"]["config"]["training"]["schedule"] = "linear"
+    assert deviations(rows, index) == {"small/mine/2": "settings training.schedule"}
+    runs["small", "mine", 2]["lineage"]["config"]["training"]["learning_rate"] = 0.5
+    assert "settings training.learning_rate" in deviations(rows, index)["small/mine/2"]

@@ -1,0 +1,583 @@
+"""The smallest complete run of the real Snakefile, and what a user does to a finished study."""
+
+import copy
+import fcntl
+import functools
+import hashlib
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import compact_json
+from aletheia.provenance.locking import hold_lock
+from aletheia.study.schema import schema
+from conftest import ROOT, STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
+
+NOTHING = "Nothing to be done"
+
+
+def test_the_whole_chain_leaves_what_the_study_is_for(finished):
+    results = finished / "results"
+    ledger = pd.read_csv(results / "aggregate" / "ledger.csv")
+    assert len(ledger) == 7
+    assert set(ledger["status"]) == {"ok"}
+    assert set(ledger["arm"]) == {"std", "ale", "cm", "lean"}
+    by_arm = ledger[ledger["model"] == "tiny-llama"].set_index("arm")
+    assert by_arm["steps"].to_dict() == {"std": 4, "ale": 4, "cm": 6, "lean": 5}
+    assert by_arm["layers_adapted"].to_dict() == {"std": 4, "ale": 2, "cm": 2, "lean": 4}
+    differing = ["rank", "modules", "scaling", "batch_size", "learning_rate", "schedule", "warmup_from", "optimizer"]
+    assert by_arm["differs_from_std"]["ale"] == "layers"
+    assert set(by_arm["differs_from_std"]["lean"].split()) == {*differing, "steps"}
+    assert by_arm["trainable_parameters"]["ale"] * 2 == by_arm["trainable_parameters"]["std"]
+    for number in range(1, 6):
+        assert (results / "tables" / f"table{number}.md").stat().st_size > 0
+        assert (results / "figures" / f"fig{number}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_every_artifact_is_whole_and_its_inputs_are_those_that_are_there(finished):
+    checked = 0
+    for path in [*finished.glob("results/**/*.json"), *finished.glob("resources/**/*.json")]:
+        if "adapter" in path.parent.name or path.parent.parent.name == "models":
+            continue
+        envelope = artifacts.read(path)
+        checked += 1
+        for name, described in envelope["lineage"]["inputs"].items():
+            assert artifacts.sha256_file(finished / name) == described["sha256"], f"{path}: {name}"
+    assert checked > 60
+
+
+@pytest.mark.slow
+def test_a_ledger_changed_by_hand_is_refused_by_the_next_step(study):
+    ledger = study / "results/aggregate/ledger.csv"
+    ledger.write_text(ledger.read_text().replace("tiny-neox", "tiny-nexo", 1))
+    (study / "results/stats/summary.json").unlink()
+    done = snakemake(study, "results/stats/summary.json", *STUDY)
+    assert done.returncode != 0
+    (sentence,) = sentences(done)
+    assert re.search(r"ledger\.csv: changed after it was written \(expected sha256 \w{64}, found \w{64}\)", sentence)
+
+
+@pytest.mark.slow
+def test_a_second_controller_in_the_same_folder_stops(study):
+    (study / ".snakemake").mkdir(exist_ok=True)
+    with open(study / ".snakemake" / "controller.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        (study / "results/stats/summary.json").unlink()
+        done = snakemake(study, *STUDY)
+        assert done.returncode != 0
+        assert "another snakemake runs in this folder" in said(done)
+        assert not (study / "results/stats/summary.json").exists()
+    # The lock went with its holder: nothing has to be unlocked.
+    assert snakemake(study, "results/tables/table1.md", *STUDY, "--until", "stats").returncode == 0
+
+
+@pytest.mark.slow
+def test_of_two_controllers_the_second_stops_and_the_first_goes_on(tmp_path):
+    folder, lock = copy_project(tmp_path / "project"), "resources/data/rows.lock.json"
+    (folder / lock).parent.mkdir(parents=True)
+    command = [str(Path(sys.executable).parent / "snakemake"), lock, *STUDY]
+    # The first one's job waits for the lock of its artifact.
+    with hold_lock(folder / lock):
+        first = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        before = list(itertools.takewhile(lambda line: "rule stage_data" not in line, first.stdout))
+        second = snakemake(folder, "resources/data/mmlu.lock.json", *STUDY)
+    after = first.communicate(timeout=120)[0]
+    assert second.returncode != 0
+    assert "another snakemake runs in this folder; wait for it, or stop it, and run this again" in said(second)
+    assert "Traceback" not in said(second)
+    assert not (folder / "resources/data/mmlu.lock.json").exists()
+    assert (first.returncode, (folder / lock).is_file()) == (0, True), [*before, after]
+
+
+def test_the_arms_did_the_same_work(finished):
+    runs = {
+        arm: artifacts.payload(finished / f"results/train/tiny-llama/{arm}/seed1/run.json", "run")
+        for arm in ("std", "ale", "cm")
+    }
+    assert runs["std"]["batch_plan_sha256"] == runs["ale"]["batch_plan_sha256"]
+    assert runs["std"]["tokens"] == runs["ale"]["tokens"]
+    # Before the first update all adapters are silent, so the first loss is the base model's in every arm.
+    assert runs["std"]["train_loss"][0] == runs["ale"]["train_loss"][0] == runs["cm"]["train_loss"][0]
+    assert set(runs["ale"]["placement"]["modules"]) < set(runs["std"]["placement"]["modules"])
+
+
+def test_an_arm_of_another_shape_trains_on_the_same_rows_in_the_same_order(finished):
+    plan = artifacts.payload(finished / "results/batches/tiny-llama/seed1.json", "batches")
+    lean = artifacts.payload(finished / "results/train/tiny-llama/lean/seed1/run.json", "run")
+    # Five steps of two micro-batches of one row: the plan's first ten rows, each pair by length.
+    cut = [[row] for row in plan["order"][:10]]
+    pairs = [cut[step : step + 2] for step in range(0, 10, 2)]
+    swapped = [[pair, pair[::-1]] for pair in pairs]
+    digests = {
+        hashlib.sha256(compact_json([row for pair in choice for row in pair]).encode()).hexdigest()
+        for choice in itertools.product(*swapped)
+    }
+    assert lean["batch_plan_sha256"] in digests
+    assert [point["step"] for point in lean["curve"]] == [0, 1, 2, 3, 4, 5]
+    assert {name.rpartition(".")[2] for name in lean["placement"]["modules"]} == {"v_proj", "o_proj", "down_proj"}
+    ranks = {name.rpartition(".")[2]: module["rank"] for name, module in lean["placement"]["modules"].items()}
+    assert ranks == {"v_proj": 2, "o_proj": 2, "down_proj": 4}
+
+
+@pytest.mark.parametrize("arm", ["ale", "lean"])
+def test_the_adapter_loads_with_plain_peft_to_the_recorded_loss(finished, arm):
+    from peft import PeftModel
+
+    from aletheia.method import loading
+    from aletheia.provenance import staged_files
+    from aletheia.training import encoding, heldout_loss
+
+    run = finished / f"results/train/tiny-llama/{arm}/seed1/run.json"
+    lock = finished / "resources/models/tiny-llama.lock.json"
+    dtype = artifacts.payload(finished / "results/precision/tiny-llama.json", "precision")["dtype"]
+    model, tokenizer = loading.load(lock, dtype=dtype)
+    model = PeftModel.from_pretrained(model, run.parent / "adapter")
+    folder = staged_files.checked_folder(finished / "resources/data/rows.lock.json")
+    examples = encoding.encode_rows(staged_files.read_rows(folder / "heldout.jsonl"), tokenizer, 320).examples
+    rows = heldout_loss.row_losses(model, examples, batch_size=8, pad_token_id=tokenizer.pad_token_id)
+    loss = heldout_loss.mean_loss(itertools.chain.from_iterable(rows))
+    assert loss == pytest.approx(artifacts.payload(run, "run")["eval_loss"], rel=1e-3)
+
+
+def test_an_evaluation_loads_its_model_once(finished):
+    """As many loads as jobs, each of which answers all benchmarks of a run: two models' bases and their arms."""
+    said = {path: path.read_text() for path in (finished / "logs/evaluate").rglob("*.log")}
+    assert len(said) == 9
+    assert [text.count("loaded resources/models/") for text in said.values()] == [1] * 9
+    answered = [re.findall(r"^(\w+): ok, ", text, flags=re.MULTILINE) for text in said.values()]
+    assert sorted(answered) == [
+        *[["heldout"]] * 4,
+        *[["heldout", "mmlu", "humaneval", "openbookqa", "retention"]] * 4,
+        ["heldout", "retention"],
+    ]
+
+
+@pytest.mark.slow
+def test_questions_are_put_as_the_registry_says(tmp_path):
+    """With `prompt: registry`, the default: a chat model's through its template, another's as they are."""
+    folder = copy_project(tmp_path / "project")
+    with (folder / "tests/study/models.yaml").open("a") as handle:
+        handle.write("  prompt: chat\n")
+
+    def prompts():
+        done = snakemake(folder, "-n", "-p", *STUDY)
+        assert done.returncode == 0, said(done)[-2000:]
+        commands = [line for line in said(done).splitlines() if "evaluate_run.py --" in line]
+        pattern = r'models/([\w-]+)\.lock.*config:evaluation=\{.*?"prompt":"(\w+)"'
+        return {re.search(pattern, line).groups() for line in commands}
+
+    assert prompts() == {("tiny-llama", "plain"), ("tiny-neox", "chat")}
+    # A campaign that names one puts it to all.
+    edit(folder / "tests/study/campaign.yaml", "\nevaluation:\n", "\nevaluation:\n  prompt: plain\n")
+    assert prompts() == {("tiny-llama", "plain"), ("tiny-neox", "plain")}
+
+
+def test_a_second_run_has_nothing_to_do(finished, tmp_path):
+    assert NOTHING in snakemake(copy_study(finished, tmp_path / "again"), *STUDY).stderr
+
+
+def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
+    for path in study.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            path.touch()
+    jobs, text = dry(study)
+    assert jobs == {}
+    assert NOTHING in text
+
+
+def test_an_edited_module_is_named_in_the_reason(study):
+    append(study / "workflow/scripts/aletheia/training/trainer.py")
+    jobs, text = dry(study)
+    assert {"train_std": 3, "train_ale": 2, "train_cm": 2}.items() <= jobs.items()
+    assert re.search(
+        r"before: 'code:aletheia\.training\.trainer=\w+' now: 'code:aletheia\.training\.trainer=\w+'", text
+    )
+
+
+REPORTED = {"aggregate", "stats", "figures"}
+JUDGED = {"score_code", *REPORTED}
+EVALUATED = {"evaluate_heldout", "evaluate_heldout_mmlu_humaneval_openbookqa_retention", *JUDGED}
+SELECTED = {"select", "train_ale", "train_cm", *EVALUATED}
+# An arm of all layers answers two benchmarks alone.
+TRAINED = {"train_std", "evaluate_heldout_retention", *SELECTED} - {"select"}
+STAGED = {"stage_model", "stage_data", "tokens", "precision", "batches", "probe", *SELECTED, *TRAINED}
+LIBRARY = "workflow/scripts/aletheia"
+
+
+def test_edited_prose_plans_nothing(study):
+    """Comments, docstrings, layout, annotations and error sentences of every module decide no result."""
+    for path in (study / "workflow/scripts").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(('"""', 'r"""')), path
+        path.write_text(text.replace('"""', '"""Reworded: ', 1) + "\n# a comment\n", encoding="utf-8")
+    edit(
+        study / LIBRARY / "provenance/job.py",
+        "expected a path of its own for each output",
+        "wanted a path of its own for each output",
+    )
+    jobs, text = dry(study)
+    assert jobs == {}
+    assert NOTHING in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "rules"),
+    [
+        (f"{LIBRARY}/staging/stage.py", STAGED),
+        (f"{LIBRARY}/method/selection.py", SELECTED),
+        (f"{LIBRARY}/training/trainer.py", TRAINED),
+        ("workflow/tasks/mmlu.yaml", EVALUATED - {"evaluate_heldout"}),
+        # No campaign of this study asks it.
+        ("workflow/tasks/gsm8k.yaml", set()),
+        (f"{LIBRARY}/report/plot_style.py", {"figures"}),
+        # Nothing that a rule runs imports it.
+        (f"{LIBRARY}/audit/verification.py", set()),
+        ("envs/gpu.yaml", {"tokens", "precision", "batches", "probe", *SELECTED, *TRAINED}),
+        ("envs/light.yaml", SELECTED),
+    ],
+)
+def test_an_edited_file_touches_the_rules_that_use_it_and_what_follows(study, file, rules):
+    append(study / file)
+    assert set(dry(study)[0]) - {"all"} == rules
+
+
+def test_an_archived_study_without_snakemake_s_records_has_nothing_to_do(finished, tmp_path):
+    # As long as files keep their times: without its records Snakemake knows nothing else. `make audit` holds such
+    # results against their own lineage.
+    study = copy_study(finished, tmp_path / "unpacked", records=False)
+    assert NOTHING in dry(study)[1]
+
+
+def test_a_comment_in_the_configuration_changes_nothing(study):
+    for name in ("campaign.yaml", "models.yaml", "config.yaml"):
+        with (study / "tests/study" / name).open("a") as handle:
+            handle.write("# a comment\n")
+    assert dry(study)[0] == {}
+
+
+def test_another_models_settings_touch_that_model_alone(study):
+    edit(
+        study / "tests/study/campaign.yaml",
+        "{benchmarks: [heldout], headline: false}",
+        "{benchmarks: [heldout], headline: false, training: {batch_size: 1}}",
+    )
+    jobs, text = dry(study)
+    assert jobs["train_std"] == jobs["train_ale"] == jobs["train_cm"] == 1
+    assert "results/train/tiny-llama" not in text.replace("Input files updated", "").split("rule aggregate")[0]
+
+
+def test_the_look_of_figures_touches_figures_alone(study):
+    with (study / "tests/study/config.yaml").open("a") as handle:
+        handle.write("figures: {font_size: 11}\n")
+    assert set(dry(study)[0]) == {"figures", "all"}
+
+
+# Another value for each key of a campaign.
+OTHERS = {
+    "name": "other",
+    "interleaving.seeds": 1,
+    "reports": ["speed"],
+    "models": ["tiny-llama"],
+    "seeds": [2],
+    "data": "other",
+    "benchmarks": ["heldout", "mmlu"],
+    "mixed": "mark",
+    "speed": "turns",
+    "headline": False,
+    "arms.ale.layers": "last",
+    "arms.ale.budget_percent": 25,
+    "arms.ale.score": "relative",
+    "arms.ale.draw": 1,
+    "arms.ale.rank": 1,
+    "arms.ale.alpha": 1,
+    "arms.cm.extra_steps_percent": 25,
+    "arms.cm.steps": "measured",
+    "arms.cm.models": ["tiny-llama"],
+    "probe.method": "sketch",
+    "probe.batches": 1,
+    "probe.batch_size": 2,
+    "probe.gradient_checkpointing": True,
+    "encoding.prompt": "plain",
+    "encoding.max_tokens": 300,
+    "encoding.loss_on": "all",
+    "adapter.rank": 1,
+    "adapter.alpha": 1,
+    "adapter.dropout": 0.1,
+    "adapter.modules": "mlp",
+    "adapter.scaling": "rslora",
+    "training.steps": 5,
+    "training.batch_size": 1,
+    "training.accumulation": 1,
+    "training.learning_rate": 0.1,
+    "training.schedule": "linear",
+    "training.warmup_steps": 0,
+    "training.warmup_from": "first_step",
+    "training.curve_every": 1,
+    "training.max_grad_norm": 0,
+    "training.optimizer.beta1": 0.8,
+    "training.optimizer.beta2": 0.9,
+    "training.optimizer.epsilon": 0.1,
+    "training.optimizer.weight_decay": 0.1,
+    "training.optimizer.loraplus_lr_ratio": 2,
+    "training.timing_warmup_steps": 0,
+    "training.eval_rows": 4,
+    "training.gradient_checkpointing": True,
+    "training.time_limit_seconds": 60,
+    "evaluation.batch_size": 2,
+    "evaluation.generation": "vllm",
+    "evaluation.prompt": "chat",
+    "evaluation.time_limit_seconds": 60,
+    "evaluation.heldout.rows": 4,
+    "evaluation.mmlu.questions": "other_mmlu",
+    "evaluation.mmlu.num_fewshot": 1,
+    "evaluation.humaneval.questions": "other_humaneval",
+    "evaluation.humaneval.max_new_tokens": 5,
+    "evaluation.humaneval.sandbox": "bubblewrap",
+    "evaluation.openbookqa.questions": "other_openbookqa",
+    "evaluation.openbookqa.num_fewshot": 1,
+    "evaluation.retention.passages": "other_retention",
+    "evaluation.retention.rows": 3,
+    "evaluation.retention.max_tokens": 16,
+}
+# What only an arm of a campaign may state, as examples: which steps run again, and which do not.
+OTHER_ARMS = {"train_std", "train_cm", "probe", "batches", "tokens", "precision"}
+STATED = {
+    "arms.ale.learning_rate": (0.1, {"train_ale"}, {"select", *OTHER_ARMS}),
+    "arms.ale.batch_size": (1, {"train_ale"}, {"select", *OTHER_ARMS}),
+    "arms.ale.modules": (["v_proj"], {"select", "train_ale"}, OTHER_ARMS),
+    "overrides.tiny-llama.arms.lean.learning_rate": (
+        0.1,
+        {"train_std"},
+        {"train_ale", "train_cm", "select", "batches"},
+    ),
+}
+# What must change with some of them, for they would contradict it; None takes a key out.
+BESIDE = {
+    "models": {"overrides": None},
+    "benchmarks": {"overrides.tiny-llama.arms.lean.benchmarks": None},
+    "arms.ale.draw": {"arms.ale.layers": "random"},
+    "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
+    "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
+    "interleaving.seeds": {"speed": "turns"},
+}
+# These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
+IDLE = {
+    "training.checkpoint_seconds": 60,
+    "training.tensorboard": False,
+    "description": "For a change.",
+    "evaluation.gsm8k.questions": "mmlu",
+    "evaluation.gsm8k.num_fewshot": 1,
+    "evaluation.gsm8k.max_new_tokens": 5,
+    "evaluation.piqa.questions": "mmlu",
+    "evaluation.piqa.num_fewshot": 1,
+    "stability.draws": 4,
+    "stability.batches": [2],
+    "stability.score": "relative",
+    "stability.budget_percent": 25,
+    "interleaving.rounds": 3,
+    "interleaving.steps": 2,
+}
+
+
+# For a key, steps that run again with another value, and steps that do not.
+TOKENS_FOLLOW = {
+    "encoding.prompt": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
+    "encoding.max_tokens": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
+    "probe.batches": ({"probe", "select", "train_ale"}, {"tokens", "precision", "batches", "train_std"}),
+    "training.steps": ({"batches", "train_std"}, {"tokens", "precision", "probe", "select"}),
+    "training.eval_rows": ({"train_std"}, {"tokens", "precision", "probe", "batches"}),
+    "speed": ({"interleave", "aggregate", "stats"}, {"tokens", "probe", "select", "batches", "train_std", "train_ale"}),
+}
+
+
+def keys(node, prefix=""):
+    """Yield the dotted name of each key that a schema's sections hold."""
+    for name, child in node.get("properties", {}).items():
+        yield from keys(child, f"{prefix}{name}.") if "properties" in child else [prefix + name]
+
+
+def test_each_key_of_a_campaign_has_another_value():
+    campaign = schema("campaign")
+    arms = {f"arms.{name}" for name in campaign["$defs"]["arm"]["properties"]}
+    known = {*keys(campaign), *arms} - {"arms"}
+    known = {key for key in known if not key.startswith("overrides")}
+    assert {re.sub(r"^arms\.\w+", "arms", key) for key in OTHERS} | set(IDLE) == known
+
+
+@pytest.mark.slow
+def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
+    registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
+    asked = ("mmlu", "humaneval", "openbookqa", "retention")
+    registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
+    (study / "registry.yaml").write_text(yaml.safe_dump(registry))
+    campaign = yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
+
+    def rerun(key):
+        """Return the rules that a study with one other value would run."""
+        other = copy.deepcopy(campaign)
+        for place, value in {key: values[key], **BESIDE.get(key, {})}.items():
+            *sections, name = place.split(".")
+            section = functools.reduce(lambda inner, part: inner.setdefault(part, {}), sections, other)
+            if value is None:
+                del section[name]
+            else:
+                section[name] = value
+        # In their order, since that of the arms is the ledger's.
+        (study / f"{key}.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
+        config = {"campaigns": [f"{key}.yaml"], "models": "tests/study/models.yaml", "data": "registry.yaml"}
+        (study / f"{key}.config.yaml").write_text(yaml.safe_dump(config))
+        done = snakemake(study, "-n", "--configfile", f"{key}.config.yaml")
+        assert done.returncode == 0, said(done)
+        planned = set(re.findall(r"^(?:local)?rule (\w+):$", said(done), flags=re.MULTILINE))
+        assert bool(planned) is (NOTHING not in said(done))
+        return planned
+
+    values = {**OTHERS, **IDLE, **{key: value for key, (value, *_) in STATED.items()}}
+    with ThreadPoolExecutor(2) as pool:
+        seen = dict(zip(values, pool.map(rerun, values), strict=True))
+    assert [key for key in OTHERS if not seen[key]] == []
+    assert [key for key in IDLE if seen[key]] == []
+    # Rows are encoded once for all that reads them; what does not decide the encoding leaves it, and the others, alone.
+    for key, (others, same) in {**TOKENS_FOLLOW, **{key: expected for key, (_, *expected) in STATED.items()}}.items():
+        assert (others - seen[key], same & seen[key]) == (set(), set()), key
+
+
+@pytest.mark.slow
+def test_one_figure_is_rebuilt_alone(study):
+    (study / "results/figures/fig1.pdf").unlink()
+    done = snakemake(study, "results/figures/fig1.pdf", *STUDY)
+    assert done.returncode == 0, said(done)
+    assert re.search(r"^1 of 1 steps", said(done), flags=re.MULTILINE)
+    assert (study / "results/figures/fig1.pdf").is_file()
+
+
+@pytest.mark.slow
+def test_the_scheduler_looks_when_a_job_ends_and_not_by_the_clock(study):
+    targets = [f"results/figures/fig{number}.pdf" for number in (1, 2, 3)]
+    for target in targets:
+        (study / target).unlink()
+    done = snakemake(study, *targets, "--cores", "1", "--verbose", *STUDY)
+    assert done.returncode == 0, said(done)
+    assert 3 <= said(done).count("Ready jobs:") <= 4
+
+
+@pytest.mark.slow
+def test_a_figure_whose_report_is_not_in_the_study_is_no_target(study):
+    edit(study / "tests/study/campaign.yaml", "reports: [speed, downstream, compute_matched]", "reports: [speed]")
+    done = snakemake(study, "-n", "results/figures/fig4.pdf", *STUDY)
+    assert done.returncode != 0
+    assert "fig4.pdf" in said(done)
+    assert "fig4" not in " ".join(dry(study)[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        ("campaign.yaml", "training:", "trainig:", r"unknown key 'trainig'; did you mean 'training'\?"),
+        (
+            "campaign.yaml",
+            "tiny-neox]",
+            "tiny-nox]",
+            r"model 'tiny-nox' is not in the registry; did you mean 'tiny-neox'\?",
+        ),
+        (
+            "campaign.yaml",
+            "steps: 4",
+            "steps: four",
+            r"training\.steps: expected a value of type integer, found 'four'",
+        ),
+        (
+            "config.yaml",
+            "campaign.yaml",
+            "campain.yaml",
+            r"tests/study/campain\.yaml: expected a configuration file here and found none",
+        ),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_sentence(study, file, old, new, sentence):
+    edit(study / "tests/study" / file, old, new)
+    done = snakemake(study, "-n", *STUDY)
+    assert done.returncode != 0
+    assert re.search(sentence, said(done))
+    assert "Traceback" not in said(done)
+
+
+@pytest.mark.slow
+def test_a_staged_file_that_changed_is_named_with_both_hashes(study):
+    weights = study / "resources/models/tiny-llama/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    (study / "results/probe/tiny-llama/seed1.json").unlink()
+    done = snakemake(study, "results/probe/tiny-llama/seed1.json", *STUDY)
+    assert done.returncode != 0
+    (sentence,) = sentences(done)
+    assert re.search(r"model\.safetensors: .*expected sha256 \w{64}, found \w{64}", sentence)
+
+
+def test_an_empty_training_file_is_named(study):
+    (study / "tests/study/rows.jsonl").write_text("")
+    (study / "resources/data/rows.lock.json").unlink()
+    shutil.rmtree(study / "resources/data/rows")
+    done = snakemake(study, "resources/data/rows.lock.json", *STUDY)
+    assert done.returncode != 0
+    (sentence,) = sentences(done)
+    assert "error: tests/study/rows.jsonl" in sentence
+    assert not (study / "resources/data/rows.lock.json").exists()
+
+
+def test_an_edit_of_the_users_own_file_is_noticed(study):
+    path = study / "tests/study/rows.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[0].replace('"output": "', '"output": "And ')]))
+    jobs, _ = dry(study)
+    assert jobs["stage_data"] == 1
+    assert "stage_model" not in jobs
+
+
+@pytest.mark.slow
+def test_a_missing_file_of_the_users_is_named_and_a_staged_one_is_not_missed(study):
+    (study / "tests/study/rows.jsonl").unlink()
+    assert dry(study)[0] == {}
+    (study / "resources/data/rows.lock.json").unlink()
+    done = snakemake(study, "resources/data/rows.lock.json", *STUDY)
+    assert done.returncode != 0
+    assert re.search(r"tests/study/rows\.jsonl.*is looked for from", said(done))
+    assert "Traceback" not in said(done)
+
+
+def test_a_note_in_the_registry_changes_nothing(study):
+    edit(study / "tests/study/data.yaml", "  held_out: 8\n", "  held_out: 8\n  note: Written by hand.\n")
+    assert dry(study)[0] == {}
+
+
+def test_an_unknown_run_is_one_sentence(study):
+    done = snakemake(study, "-n", "results/train/tiny-llama/ale/seed9/run.json", *STUDY)
+    assert done.returncode != 0
+    assert "expected a run of some campaign (that arm has the seeds 1), found none of that name" in said(done)
+
+
+def test_too_old_a_python_says_so(tmp_path):
+    code = ROOT / "workflow" / "scripts" / "check_python.py"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.version_info = (3, 9, 1, 'final', 0); exec(open({str(code)!r}).read())",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: expected Python 3.11, 3.12 or 3.13, found 3.9")
