@@ -17,7 +17,6 @@ at most 3 rounds, and none to fill caches.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -105,6 +104,7 @@ def _judging(rounds: int) -> dict[str, Any]:
 def _loads(scratch: Path) -> dict[str, Any]:
     """Return how often weights are read for base and two arms (random adapters), two questions of each benchmark."""
     from peft import LoraConfig, get_peft_model
+    from staged import SETTINGS, questions_lock, run_of
     from transformers import PreTrainedModel
 
     from aletheia.evaluation import evaluated_run
@@ -112,17 +112,12 @@ def _loads(scratch: Path) -> dict[str, Any]:
     from aletheia.provenance import artifacts
     from aletheia.staging.questions import read_questions
 
-    sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-    from evaluations import CONFIG, data_lock, run_json
-
     files = {"mmlu": "mmlu/data/test", "gsm8k": "gsm8k/test.jsonl", "humaneval": "humaneval/HumanEval.jsonl.gz"}
     asked = {name: read_questions(_own_files() / file, name)[0][:2] for name, file in files.items()}
-    questions = [data_lock(scratch, name, questions=rows) for name, rows in asked.items()]
+    questions = [questions_lock(scratch, name, rows) for name, rows in asked.items()]
     model = get_peft_model(loading.load(LOCK, dtype="fp32")[0], LoraConfig(r=2, init_lora_weights=False))
     model.save_pretrained(scratch / "adapter")
-    adapter = {path.name: artifacts.sha256_file(path) for path in (scratch / "adapter").iterdir()}
-    run = run_json(scratch, files=adapter, model=artifacts.payload(LOCK, "model_lock")["model"])
-    config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "benchmarks": list(files)}}
+    run = run_of(scratch / "adapter", artifacts.payload(LOCK, "model_lock")["model"])
     load, read = PreTrainedModel.from_pretrained.__func__, []
     PreTrainedModel.from_pretrained = classmethod(lambda cls, *a, **k: (read.append(cls), load(cls, *a, **k))[1])
     try:
@@ -130,7 +125,7 @@ def _loads(scratch: Path) -> dict[str, Any]:
         for each in (None, run, run):
             # No benchmark here asks for held-out rows, so that any lock of data will do.
             inputs = evaluated_run.EvaluationInputs(LOCK, questions[0], questions, run=each)
-            statuses += [one.outcome.status for one in evaluated_run.evaluations(inputs, config, scratch)]
+            statuses += [one.outcome.status for one in evaluated_run.evaluations(inputs, SETTINGS, scratch)]
     finally:
         PreTrainedModel.from_pretrained = classmethod(load)
     return {"loads": {"runs": 3, "benchmarks": len(files), "evaluations": statuses.count("ok"), "models": len(read)}}

@@ -4,8 +4,8 @@
     benchmarks/run.py training        one
     benchmarks/run.py evaluation --parts judging loads      some parts of one, into a file of their own
 
-Both sides work on the same inputs and take turns, so that a busy moment meets both. The interval of a ratio is a
-bootstrap over the rounds (2,000 resamples of pairs, seeded).
+Both sides work on the same inputs and take turns, so that a busy moment meets both. The interval of a ratio is the
+bootstrap over rounds of the study's own measurements in turns (aletheia.timing.rounds).
 """
 
 from __future__ import annotations
@@ -47,17 +47,12 @@ def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
     """Return the ratio of medians with its 95 % bootstrap interval over rounds."""
     import numpy as np
 
-    generator = np.random.default_rng(0)
+    from aletheia.timing.rounds import interval, resampled_rounds
+
     pairs = np.array([numerator, denominator])
-    drawn = pairs[:, generator.integers(0, pairs.shape[1], (2000, pairs.shape[1]))]
-    ratios = np.median(drawn[0], axis=1) / np.median(drawn[1], axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return {
-        "ratio": statistics.median(numerator) / statistics.median(denominator),
-        "low": float(low),
-        "high": float(high),
-        "rounds": len(numerator),
-    }
+    above, below = np.median(pairs[:, resampled_rounds(len(numerator))], axis=2)
+    found = interval(statistics.median(numerator) / statistics.median(denominator), above / below)
+    return {"ratio": found.pop("value"), **found, "rounds": len(numerator)}
 
 
 def main() -> None:
