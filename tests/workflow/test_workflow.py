@@ -1,25 +1,20 @@
 """The smallest complete run of the real Snakefile, and what a user does to a finished study."""
 
-import copy
 import fcntl
-import functools
 import hashlib
 import itertools
 import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.locking import hold_lock
-from aletheia.study.schema import schema
 from conftest import ROOT, STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
@@ -280,176 +275,6 @@ def test_the_look_of_figures_touches_figures_alone(study):
     with (study / "tests/study/config.yaml").open("a") as handle:
         handle.write("figures: {font_size: 11}\n")
     assert set(dry(study)[0]) == {"figures", "all"}
-
-
-# Another value for each key of a campaign.
-OTHERS = {
-    "name": "other",
-    "interleaving.seeds": 1,
-    "reports": ["speed"],
-    "models": ["tiny-llama"],
-    "seeds": [2],
-    "data": "other",
-    "benchmarks": ["heldout", "mmlu"],
-    "mixed": "mark",
-    "speed": "turns",
-    "headline": False,
-    "arms.ale.layers": "last",
-    "arms.ale.budget_percent": 25,
-    "arms.ale.score": "relative",
-    "arms.ale.draw": 1,
-    "arms.ale.rank": 1,
-    "arms.ale.alpha": 1,
-    "arms.cm.extra_steps_percent": 25,
-    "arms.cm.steps": "measured",
-    "arms.cm.models": ["tiny-llama"],
-    "probe.method": "sketch",
-    "probe.batches": 1,
-    "probe.batch_size": 2,
-    "probe.gradient_checkpointing": True,
-    "encoding.prompt": "plain",
-    "encoding.max_tokens": 300,
-    "encoding.loss_on": "all",
-    "adapter.rank": 1,
-    "adapter.alpha": 1,
-    "adapter.dropout": 0.1,
-    "adapter.modules": "mlp",
-    "adapter.scaling": "rslora",
-    "training.steps": 5,
-    "training.batch_size": 1,
-    "training.accumulation": 1,
-    "training.learning_rate": 0.1,
-    "training.schedule": "linear",
-    "training.warmup_steps": 0,
-    "training.warmup_from": "first_step",
-    "training.curve_every": 1,
-    "training.max_grad_norm": 0,
-    "training.optimizer.beta1": 0.8,
-    "training.optimizer.beta2": 0.9,
-    "training.optimizer.epsilon": 0.1,
-    "training.optimizer.weight_decay": 0.1,
-    "training.optimizer.loraplus_lr_ratio": 2,
-    "training.timing_warmup_steps": 0,
-    "training.eval_rows": 4,
-    "training.gradient_checkpointing": True,
-    "training.time_limit_seconds": 60,
-    "evaluation.batch_size": 2,
-    "evaluation.generation": "vllm",
-    "evaluation.prompt": "chat",
-    "evaluation.time_limit_seconds": 60,
-    "evaluation.heldout.rows": 4,
-    "evaluation.mmlu.questions": "other_mmlu",
-    "evaluation.mmlu.num_fewshot": 1,
-    "evaluation.humaneval.questions": "other_humaneval",
-    "evaluation.humaneval.max_new_tokens": 5,
-    "evaluation.humaneval.sandbox": "bubblewrap",
-    "evaluation.openbookqa.questions": "other_openbookqa",
-    "evaluation.openbookqa.num_fewshot": 1,
-    "evaluation.retention.passages": "other_retention",
-    "evaluation.retention.rows": 3,
-    "evaluation.retention.max_tokens": 16,
-}
-# What only an arm of a campaign may state, as examples: which steps run again, and which do not.
-OTHER_ARMS = {"train_std", "train_cm", "probe", "batches", "tokens", "precision"}
-STATED = {
-    "arms.ale.learning_rate": (0.1, {"train_ale"}, {"select", *OTHER_ARMS}),
-    "arms.ale.batch_size": (1, {"train_ale"}, {"select", *OTHER_ARMS}),
-    "arms.ale.modules": (["v_proj"], {"select", "train_ale"}, OTHER_ARMS),
-    "overrides.tiny-llama.arms.lean.learning_rate": (
-        0.1,
-        {"train_std"},
-        {"train_ale", "train_cm", "select", "batches"},
-    ),
-}
-# What must change with some of them, for they would contradict it; None takes a key out.
-BESIDE = {
-    "models": {"overrides": None},
-    "benchmarks": {"overrides.tiny-llama.arms.lean.benchmarks": None},
-    "arms.ale.draw": {"arms.ale.layers": "random"},
-    "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
-    "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
-    "interleaving.seeds": {"speed": "turns"},
-}
-# These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
-IDLE = {
-    "training.checkpoint_seconds": 60,
-    "training.tensorboard": False,
-    "description": "For a change.",
-    "evaluation.gsm8k.questions": "mmlu",
-    "evaluation.gsm8k.num_fewshot": 1,
-    "evaluation.gsm8k.max_new_tokens": 5,
-    "evaluation.piqa.questions": "mmlu",
-    "evaluation.piqa.num_fewshot": 1,
-    "stability.draws": 4,
-    "stability.batches": [2],
-    "stability.score": "relative",
-    "stability.budget_percent": 25,
-    "interleaving.rounds": 3,
-    "interleaving.steps": 2,
-}
-
-
-# For a key, steps that run again with another value, and steps that do not.
-TOKENS_FOLLOW = {
-    "encoding.prompt": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
-    "encoding.max_tokens": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
-    "probe.batches": ({"probe", "select", "train_ale"}, {"tokens", "precision", "batches", "train_std"}),
-    "training.steps": ({"batches", "train_std"}, {"tokens", "precision", "probe", "select"}),
-    "training.eval_rows": ({"train_std"}, {"tokens", "precision", "probe", "batches"}),
-    "speed": ({"interleave", "aggregate", "stats"}, {"tokens", "probe", "select", "batches", "train_std", "train_ale"}),
-}
-
-
-def keys(node, prefix=""):
-    """Yield the dotted name of each key that a schema's sections hold."""
-    for name, child in node.get("properties", {}).items():
-        yield from keys(child, f"{prefix}{name}.") if "properties" in child else [prefix + name]
-
-
-def test_each_key_of_a_campaign_has_another_value():
-    campaign = schema("campaign")
-    arms = {f"arms.{name}" for name in campaign["$defs"]["arm"]["properties"]}
-    known = {*keys(campaign), *arms} - {"arms"}
-    known = {key for key in known if not key.startswith("overrides")}
-    assert {re.sub(r"^arms\.\w+", "arms", key) for key in OTHERS} | set(IDLE) == known
-
-
-@pytest.mark.slow
-def test_each_key_that_decides_something_is_seen_by_the_dry_run(study):
-    registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
-    asked = ("mmlu", "humaneval", "openbookqa", "retention")
-    registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
-    (study / "registry.yaml").write_text(yaml.safe_dump(registry))
-    campaign = yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
-
-    def rerun(key):
-        """Return the rules that a study with one other value would run."""
-        other = copy.deepcopy(campaign)
-        for place, value in {key: values[key], **BESIDE.get(key, {})}.items():
-            *sections, name = place.split(".")
-            section = functools.reduce(lambda inner, part: inner.setdefault(part, {}), sections, other)
-            if value is None:
-                del section[name]
-            else:
-                section[name] = value
-        # In their order, since that of the arms is the ledger's.
-        (study / f"{key}.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
-        config = {"campaigns": [f"{key}.yaml"], "models": "tests/study/models.yaml", "data": "registry.yaml"}
-        (study / f"{key}.config.yaml").write_text(yaml.safe_dump(config))
-        done = snakemake(study, "-n", "--configfile", f"{key}.config.yaml")
-        assert done.returncode == 0, said(done)
-        planned = set(re.findall(r"^(?:local)?rule (\w+):$", said(done), flags=re.MULTILINE))
-        assert bool(planned) is (NOTHING not in said(done))
-        return planned
-
-    values = {**OTHERS, **IDLE, **{key: value for key, (value, *_) in STATED.items()}}
-    with ThreadPoolExecutor(2) as pool:
-        seen = dict(zip(values, pool.map(rerun, values), strict=True))
-    assert [key for key in OTHERS if not seen[key]] == []
-    assert [key for key in IDLE if seen[key]] == []
-    # Rows are encoded once for all that reads them; what does not decide the encoding leaves it, and the others, alone.
-    for key, (others, same) in {**TOKENS_FOLLOW, **{key: expected for key, (_, *expected) in STATED.items()}}.items():
-        assert (others - seen[key], same & seen[key]) == (set(), set()), key
 
 
 @pytest.mark.slow

@@ -1,34 +1,80 @@
 """Figures: drawn for every shape of study, the same bytes each time, told what they show."""
 
+import functools
+
 import pytest
 
 from aletheia.analysis.ledger import write_csv
 from aletheia.errors import UserError
 from aletheia.report import figures, plot_style
 from aletheia.study import report_contents, schema
-from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, script
+from conftest import run_script
+from ledgers import TEN_MODELS, TWO_MODELS, ledger_of
 from reports import STYLE, draw, words
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 
 
-@pytest.mark.slow
+# By shape of study: for each figure its panels, and the marks of a mean in each of them.
+SHAPES = {
+    "two models": (TWO_MODELS, {}, {"fig1": [4], "fig2": [4, 4], "fig3": [1], "fig4": [6, 6], "fig5": [2]}),
+    # Ten models of four families, and their overall.
+    "ten models": (TEN_MODELS, {}, {"fig1": [22], "fig2": [20, 20], "fig3": [4], "fig4": [30, 30], "fig5": [10]}),
+    "one seed": (ONE, {"seeds": (42,)}, {"fig1": [2], "fig2": [2, 2], "fig3": [1], "fig4": [3, 3], "fig5": [1]}),
+    "no questions": (
+        ONE,
+        {"benchmarks": ("heldout",)},
+        {"fig1": [2], "fig2": [2], "fig3": [1], "fig4": [3], "fig5": [1]},
+    ),
+    "no evaluation": (
+        ONE,
+        {"arms": ("std", "ale"), "benchmarks": ()},
+        {"fig1": [2], "fig2": None, "fig3": [1], "fig4": None, "fig5": [1]},
+    ),
+    "no pair": (ONE, {"arms": ("ale",)}, {"fig1": None, "fig2": [1, 1], "fig3": None, "fig4": None, "fig5": None}),
+}
+EMPTY = {
+    "fig2": "No benchmark was measured on a base model and its fine-tuned runs.",
+    "fig3": "No pair of runs of a headline model ended well.",
+    "fig4": "No benchmark was measured on a base model and its fine-tuned runs.",
+}
+
+
+@functools.cache
+def ledger_of_shape(shape):
+    models, how, _ = SHAPES[shape]
+    return ledger_of(models, **how)
+
+
+def means(axis):
+    """Return the marks of a mean: filled or open, a model's or the overall one."""
+    return [line for line in axis.lines if line.get_marker() in ("o", "D")]
+
+
+def assert_within(axis):
+    """What is drawn at data's places lies within the limits of both axes."""
+    for line in axis.lines:
+        if line.get_transform() is axis.transData and len(line.get_xdata()):
+            for values, limits in ((line.get_xdata(), axis.get_xlim()), (line.get_ydata(), axis.get_ylim())):
+                assert min(limits) <= min(values) <= max(values) <= max(limits)
+
+
 @pytest.mark.parametrize("name", figures.FIGURES)
-@pytest.mark.parametrize(
-    ("models", "how"),
-    [
-        (TWO_MODELS, {}),
-        (TEN_MODELS, {}),
-        (ONE, {"seeds": (42,)}),
-        (ONE, {"benchmarks": ("heldout",)}),
-        (ONE, {"arms": ("std", "ale"), "benchmarks": ()}),
-        (ONE, {"arms": ("ale",)}),
-    ],
-)
-def test_every_figure_for_every_shape_of_study(name, models, how, tmp_path):
-    figure = draw(name, ledger_of(models, **how))
-    plot_style.save(figure, tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size > 2000
+@pytest.mark.parametrize("shape", [pytest.param(n, marks=[pytest.mark.slow] * (n == "ten models")) for n in SHAPES])
+def test_every_figure_for_every_shape_of_study(name, shape):
+    models, _, expected = SHAPES[shape]
+    figure = draw(name, ledger_of_shape(shape))
+    said = words(figure).replace("\n", " ")
+    if expected[name] is None:
+        assert EMPTY.get(name, figures.NOTHING) in said
+        assert not any(axis.lines for axis in figure.axes)
+        return
+    assert [len(means(axis)) for axis in figure.axes] == expected[name]
+    for axis in figure.axes:
+        assert_within(axis)
+        assert axis.get_xlabel()
+    named = {law["family"] for law in models.values() if law.get("headline", True)} if name == "fig3" else models
+    assert [each for each in named if each not in said] == []
 
 
 def test_speedups_say_what_the_bars_and_n_are():
@@ -69,9 +115,9 @@ def test_scripts_draw_the_same_bytes_twice(tmp_path):
     ledger = ledger_of()
     write_csv(ledger, tmp_path / "ledger.csv")
     table = ("--ledger", tmp_path / "ledger.csv")
-    assert script("stats.py", *table, "--stats-dir", tmp_path, "--tables-dir", tmp_path / "t").returncode == 0
+    assert run_script("stats.py", *table, "--stats-dir", tmp_path, "--tables-dir", tmp_path / "t").returncode == 0
     for out in ("a", "b"):
-        done = script(
+        done = run_script(
             "figures.py",
             *table,
             "--stats",
@@ -126,9 +172,9 @@ def test_the_style_is_the_default_with_the_study_s_changes():
 def test_the_script_ends_with_the_palette_s_sentence(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     table = ("--ledger", tmp_path / "ledger.csv")
-    assert script("stats.py", *table, "--stats-dir", tmp_path, "--tables-dir", tmp_path / "t").returncode == 0
+    assert run_script("stats.py", *table, "--stats-dir", tmp_path, "--tables-dir", tmp_path / "t").returncode == 0
     options = ("--stats", tmp_path / "summary.json", "--figure", "fig1", "--out-dir", tmp_path / "out")
-    done = script("figures.py", *table, *options, "--set", "figures.palette=nope")
+    done = run_script("figures.py", *table, *options, "--set", "figures.palette=nope")
     assert done.returncode == 2
     assert done.stderr.strip().startswith("error: figures.palette 'nope'")
     assert not list((tmp_path / "out").glob("*.pdf"))

@@ -23,7 +23,9 @@ def test_only_event_files_are_replaced(tmp_path):
     assert len(names) == 2
 
 
-def test_no_folder_writes_nothing(tmp_path):
+def test_no_folder_writes_nothing(tmp_path, monkeypatch):
+    """Not even where it stands, which is where TensorBoard's writer would put what has no folder."""
+    monkeypatch.chdir(tmp_path)
     curves = TrainingEvents(None)
     curves.add(1, STEP, 0.1)
     curves.close()
@@ -46,6 +48,4 @@ def test_a_full_disk_ends_the_curves_with_one_line(tmp_path, small_files, capsys
     for number in range(1, 40):
         curves.add(number, STEP, 0.1)
     curves.close()
-    with capsys.disabled():
-        pass
     assert capsys.readouterr().out == "training curves end here: File too large\n"
