@@ -42,7 +42,10 @@ FAMILIES = {
 
 
 # The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
-LONGEST = ("test_slurm", "test_workflow", "test_environment_files", "test_robustness", "test_parity")
+LONGEST = (
+    *("test_slurm", "test_environment_files", "test_robustness", "test_interleaving", "test_workflow"),
+    *("test_campaign_keys", "test_runs", "test_parity"),
+)
 
 
 def pytest_configure(config):
@@ -55,6 +58,18 @@ def pytest_collection_modifyitems(items):
     """Put the files that take longest first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Give a file to one worker, and all files of tests/cluster to the same one: a machine has one SLURM at a time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "cluster" if file.startswith("tests/cluster/") else file
+
+    return OneCluster(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,7 +37,7 @@ from conftest import ROOT, SUPPORT, copy_project, snakemake
 from hashes import payload_hashes
 from slurm_configuration import ACCOUNT, QOS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slow
 
 DRIVER = SUPPORT / "slurm_driver.py"
 # The queue is looked at as often as it answers; on a cluster the profile spares the controller.
