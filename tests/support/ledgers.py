@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from aletheia.analysis.ledger import build_ledger
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope, sha256_file
-from aletheia.provenance.lineage import ROOT, SCRIPTS, compact_json
+from aletheia.provenance.lineage import SCRIPTS, compact_json
 
 SEEDS = (42, 123, 999)
 ALL_REPORTS = ["speed", "downstream", "compute_matched"]
@@ -259,13 +257,6 @@ def write_study(folder: Path, campaigns: list[dict], runs: dict, evaluations: di
             paths[kind].append(str(path))
     section = f"config:campaigns={compact_json(campaigns)}"
     return ["--runs", *paths["run"], "--evaluations", *paths["evaluation"], "--lineage", section]
-
-
-def script(name: str, *arguments: Any) -> subprocess.CompletedProcess:
-    """Run one script as a rule does, and return what it did."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-s", str(SCRIPTS / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
 
 
 TWO_MODELS = {

@@ -16,7 +16,8 @@ from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report import analyses, arm_figures, plot_style, tables
 from aletheia.report.arms_table import arms_table
-from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, run_here, script, study
+from conftest import run_script
+from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, run_here, study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 MODEL = "smollm2-135m"
@@ -450,7 +451,7 @@ def test_figure_s5_without_its_table_is_one_sentence(monkeypatch, capsys, tmp_pa
 def test_the_script_writes_arms_and_table_s1_from_an_old_ledger(tmp_path):
     write_csv(ledger_of(arms=("std", "zz"), reports=[]), tmp_path / "old.csv")
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")
-    done = script("stats.py", "--ledger", tmp_path / "old.csv", *folders)
+    done = run_script("stats.py", "--ledger", tmp_path / "old.csv", *folders)
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "stats").iterdir()} >= {"summary.json", "arms.csv", "arms.csv.lineage.json"}
     assert {p.name for p in (tmp_path / "tables").glob("*.csv")} == {"table1.csv", "tableS1.csv"}

@@ -8,7 +8,8 @@ import pytest
 from aletheia.analysis import pairs
 from aletheia.analysis.ledger import COLUMNS, build_ledger, read_ledger, write_csv
 from aletheia.errors import UserError
-from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, plan, run, script, sealed, study, write_study
+from conftest import run_script
+from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, plan, run, sealed, study, write_study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 
@@ -161,7 +162,7 @@ def test_a_ledger_without_a_column_is_one_sentence(tmp_path):
 def test_aggregate_as_a_rule_runs_it(tmp_path):
     arguments = write_study(tmp_path, *study(ONE))
     out = tmp_path / "aggregate"
-    done = script("aggregate.py", *arguments, "--out-dir", out)
+    done = run_script("aggregate.py", *arguments, "--out-dir", out)
     assert done.returncode == 0, done.stderr
     names = {"ledger.csv", "RESULTS_MASTER.csv", "RESULTS_CAMPAIGN2.csv"}
     assert {p.name for p in out.glob("*.csv")} == names
@@ -169,19 +170,19 @@ def test_aggregate_as_a_rule_runs_it(tmp_path):
     assert sidecar["payload"]["about"]["rows"] == 9
     assert len(sidecar["lineage"]["inputs"]) == 9 + 3 * (9 + 1)
     assert len(read_ledger(out / "ledger.csv")) == 9
-    assert "already there" in script("aggregate.py", *arguments, "--out-dir", out).stdout
+    assert "already there" in run_script("aggregate.py", *arguments, "--out-dir", out).stdout
 
 
 def test_only_what_the_campaigns_report_is_written(tmp_path):
     arguments = write_study(tmp_path, *study(ONE, arms=("std", "ale"), benchmarks=(), reports=["speed"]))
-    done = script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
+    done = run_script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "out" / "RESULTS_CAMPAIGN2.csv").exists()
 
 
 def test_aggregate_without_campaigns_is_one_sentence(tmp_path):
     arguments = write_study(tmp_path, *study(ONE, benchmarks=()))[:-2]
-    done = script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
+    done = run_script("aggregate.py", *arguments, "--out-dir", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "campaigns" in done.stderr
 
@@ -228,14 +229,14 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     for path, (kind, payload) in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         sealed(path, kind, payload)
-    done = script("aggregate.py", *arguments)
+    done = run_script("aggregate.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert len(read_ledger(tmp_path / "aggregate" / "ledger.csv")) == 9
     # What all arms of a model share makes their rows too.
     for path in (plans[1], precision, tokens):
         kind, payload = made[path]
         sealed(path, kind, payload, code_edited_meanwhile=["aletheia.training.batch_plan"])
-        done = script("aggregate.py", *arguments)
+        done = run_script("aggregate.py", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert (
             f"found {path} made by other code aletheia.training.batch_plan (edited while the job ran); delete"
@@ -243,7 +244,7 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
         )
         sealed(path, kind, payload)
     (tmp_path / "train" / "smollm2-135m" / "cm" / "seed42" / "run.json").unlink()
-    done = script("aggregate.py", *arguments)
+    done = run_script("aggregate.py", *arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "cm/seed42/run.json" in done.stderr
 

@@ -12,7 +12,8 @@ from aletheia.analysis.stats import above_floor, estimate, holm, paired_test, sa
 from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes
 from aletheia.report import analyses
-from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, script, study
+from conftest import run_script
+from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, study
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 T_TWO_DF = 4.302652729749464  # t(0.975, 2), from a printed table to more digits
@@ -193,7 +194,9 @@ def test_analyses_of_a_study_without_benchmarks_or_cm():
 def test_stats_as_a_rule_runs_it(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")
-    done = script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]')
+    done = run_script(
+        "stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]'
+    )
     assert done.returncode == 0, done.stderr
     names = {"summary.json", *(name + end for name in ("arms.csv", "FINDINGS.md") for end in ("", ".lineage.json"))}
     assert {p.name for p in (tmp_path / "stats").iterdir()} == names
@@ -205,7 +208,7 @@ def test_stats_as_a_rule_runs_it(tmp_path):
 def test_stats_makes_every_report_of_the_ledger_by_itself(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")
-    assert script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders).returncode == 0
+    assert run_script("stats.py", "--ledger", tmp_path / "ledger.csv", *folders).returncode == 0
     assert (tmp_path / "stats" / "FORGETTING_DELTAS_ANALYSIS.md").is_file()
     assert (tmp_path / "stats" / "COMPUTE_MATCHED_ANALYSIS.md").is_file()
     assert len(list((tmp_path / "tables").glob("table*.csv"))) == 6
