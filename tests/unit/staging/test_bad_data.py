@@ -363,6 +363,11 @@ SUM, FOUR = {"question": "1 + 1?", "answer": "#### 2"}, {"question": "x", "choic
         ),
         (
             "mmlu",
+            [{**FOUR, "choices": [{"text": "a"}, "b", "c", "d"]}],
+            "expected a list of texts, found an object in it",
+        ),
+        (
+            "mmlu",
             [{**FOUR, "choices": ["a", "b", float("nan"), "d"]}],
             "expected a list of texts, found the number nan",
         ),

@@ -22,7 +22,7 @@ from aletheia.evaluation import outcomes
 from aletheia.provenance import artifacts, lineage
 from aletheia.report import analyses, tables
 from aletheia.report.table_text import markdown
-from aletheia.staging.question_formats import FORMATS, choice_format
+from aletheia.staging.question_formats import FORMATS, Format, choice_format
 from aletheia.staging.questions import read_examples, read_questions
 from aletheia.study.benchmarks import (
     BENCHMARKS,
@@ -149,6 +149,24 @@ def test_the_next_benchmark_of_choices_needs_no_parser():
     assert endings.parse({**row, "label": "3"}, 5) is None
 
 
+def test_a_parser_may_read_choices_that_are_objects(tmp_path, monkeypatch):
+    def parse(row, number):
+        choices = [choice["text"] for choice in row["question"]["choices"]]
+        return {"id": f"piqa/{number}", "question": row["question"]["stem"], "choices": choices, "answer": 0}
+
+    monkeypatch.setitem(FORMATS, "piqa", Format({"question": dict}, "a question", parse))
+    texts = ["water", "stone"]
+    choices = [{"label": letter, "text": text} for letter, text in zip("AB", texts, strict=True)]
+    asked = {"stem": "Ice is", "choices": choices}
+    (row,), dropped = read_questions(lines(tmp_path / "a.jsonl", [{"question": asked}]), "piqa")
+    assert (row["question"], row["choices"], dropped) == ("Ice is", texts, {})
+    damaged = {**asked, "choices": [*choices, {"label": "C", "text": "\0"}]}
+    with pytest.raises(UserError, match="line 1: the question's choices' text holds a NUL character"):
+        read_questions(lines(tmp_path / "b.jsonl", [{"question": damaged}]), "piqa")
+    with pytest.raises(UserError, match="line 1: the question's choices: expected a list of texts, found nothing"):
+        read_questions(lines(tmp_path / "c.jsonl", [{"question": {**asked, "choices": [None]}}]), "piqa")
+
+
 HUB = {"question_stem": "Ice is", "choices": {"text": ["a", "b", "c", " d"], "label": list("ABCD")}, "answerKey": "D "}
 LANGTESTS = {"question": "Ice is ", "options": "A. a\nB. b\nC. c\nD. d", "answer": "D. d"}
 
@@ -248,7 +266,7 @@ def test_a_campaign_asks_piqa_by_its_name(study):
         (["piqa"], {"piqa": {"num_fewshot": 65}}, r"evaluation\.piqa\.num_fewshot: expected at most 64, found 65"),
         (["piqa"], {"piqa": {"num_fewshot": 1}}, r"piqa\.num_fewshot is 1, and piqa has 0 few-shot examples"),
         (["piqa"], {"piqa": {"questions": "mmlu"}}, r"mmlu has mmlu questions .*, and this needs piqa questions"),
-        (["piqua"], {}, r"expected one of heldout, mmlu, gsm8k, humaneval, piqa, openbookqa, retention, found 'piqua'"),
+        (["piqua"], {}, r"expected one of heldout, mmlu, .*, found 'piqua'"),
     ],
 )
 def test_mistakes_in_its_settings_are_one_sentence(study, benchmarks, evaluation, sentence):

@@ -193,8 +193,12 @@ def _check_shape(where: str, row: Any, question_format: str) -> None:
 def _check_cell(value: Any, what: str) -> None:
     """Refuse text that is damaged, and a choice that is neither text nor a number."""
     if isinstance(value, dict):
+        owner = f"{what}'" if what.endswith("s") else f"{what}'s"
         for key, inner in value.items():
-            _check_cell(inner, f"{what}' {key}")
+            # Below a mapping, a list may hold objects: each choice with its label.
+            objects = isinstance(inner, list) and any(isinstance(part, dict) for part in inner)
+            for part in inner if objects else [inner]:
+                _check_cell(part, f"{owner} {key}")
         return
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, str):
