@@ -44,7 +44,6 @@ UNCALLED = {
 TOOLS = {
     "import-linter": "holds the library to its layers",
     "pre-commit": "runs the checks at each commit",
-    "pytest-xdist": "runs the tests on several workers",
     "pygments": "snakemake --report colours code with it",
     "ruff": "lints and formats",
     "snakefmt": "formats the rules",

@@ -190,7 +190,7 @@ def test_the_registry_is_table_1(paper, models):
 
 def test_the_stage_step_knows_the_papers_models_by_hand(paper, monkeypatch):
     monkeypatch.chdir(ROOT)
-    registered = runpy.run_path(str(SCRIPTS / "stage.py"))["registered"]
+    registered = runpy.run_path(str(SCRIPTS / "stage.py"))["registry_entry"]
     for name in paper.used_models():
         assert registered("model", name)["source"]["id"] == paper.models[name]["source"]["id"]
 
@@ -246,7 +246,8 @@ def test_nothing_of_the_default_study_is_in_the_papers(paper):
     raw, root = read_yaml(ROOT / "config/campaigns/default.yaml"), schema("campaign")
     fresh = dict(leaves({s: with_defaults({}, root["properties"][s], root) for s in sections}))
     own = leaves({s: raw[s] for s in sections if s in raw})
-    scaled = {path: value for path, value in own if fresh[path] != value}
+    # A micro-batch of one row is also what the registry says of large models.
+    scaled = {path: value for path, value in own if fresh[path] != value and path != ("training", "batch_size")}
     assert len(scaled) >= 8
     assert {("training", "steps"): 24, ("encoding", "max_tokens"): 128}.items() <= scaled.items()
     for run in paper.runs.values():
