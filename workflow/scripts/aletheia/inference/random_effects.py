@@ -18,6 +18,8 @@ from aletheia.inference.reml import fit
 FEWEST_MODELS = 3
 # The level whose interval lies inside the margins exactly where both one-sided tests reject at 5 %.
 EQUIVALENCE_LEVEL = 0.90
+# A standard error below this share of the effects is rounding: t would be huge and meaningless.
+NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def random_effects(
     if len(y) < FEWEST_MODELS:
         raise ValueError("fewer than 3 models are not pooled")
     found, df = fit(y, v), len(y) - 1
-    mean, se = float(found.mean), float(np.sqrt(found.se**2 + shared_variance))
+    mean, scatter = float(found.mean), float(found.se)
+    se = (shared_variance + (scatter**2 if scatter > NO_SPREAD * float(np.abs(y).max()) else 0.0)) ** 0.5
     half, half90 = (float(stats.t.ppf((1 + wanted) / 2, df)) * se for wanted in (level, EQUIVALENCE_LEVEL))
     reach = float(half_width(y, v, found, shared_variance=shared_variance, level=level))
     return Pooled(
