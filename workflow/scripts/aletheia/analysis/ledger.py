@@ -76,12 +76,14 @@ _RUN_COLUMNS = {
     "paired": _TEXT,
     "order": _WHOLE,
 }
+ENDED = "ended"  # when the run was measured: its end, in UTC; ledgers of earlier versions have no such column
 _END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
 # The columns of every ledger, and all that a ledger may have, with those of some campaigns only.
 COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
 ALL_COLUMNS = (
     COLUMNS
+    | {ENDED: _TEXT}
     | {n: kind for name in BENCHMARKS for n, kind in {**ledger_columns(name), **answer_columns(name)}.items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {COLUMN: _TEXT}
@@ -115,9 +117,9 @@ def build_ledger(
     Returns
     -------
     pandas.DataFrame
-        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
-        there are such, those of further benchmarks, of probabilities and degenerate answers, of held-out losses on the
-        way, of arms timed in turns, and of the differences from std.
+        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS` and
+        :data:`ENDED`, then, where there are such, those of further benchmarks, of probabilities and degenerate answers,
+        of held-out losses on the way, of arms timed in turns, and of the differences from std.
 
     Raises
     ------
@@ -203,6 +205,7 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         **{name: observed.get(name) for name in ("peak_memory_bytes", "host", "device", "threads")},
         "code_digest": _code_digest(envelope.get("lineage", {}).get("code")),
         "run_payload_sha256": envelope.get("payload_sha256"),
+        ENDED: observed.get("ended"),
     }
     if run["status"] == "ok":
         time = observed.get("time", {})

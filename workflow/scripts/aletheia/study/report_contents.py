@@ -43,6 +43,7 @@ COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
 FINDINGS = "FINDINGS.md"  # what was found, in six sentences; belongs to the same studies as that table
 CURVE_FIGURES = ("figS5",)  # belong to every study with held-out losses on the way
 CURVE_TABLE = "curves.csv"
+ANSWER_TABLE = "answers.parquet"  # every answer of every evaluation; belongs to every study with one
 
 
 def _chosen(reports: Collection[str]) -> list[Report]:
