@@ -2,14 +2,20 @@
 
 import matplotlib as mpl
 
+from aletheia.analysis import summary
 from aletheia.analysis.paper_tables import load_published
-from aletheia.analysis.summary import summarise
+from aletheia.analysis.plan import load_plan
 from aletheia.provenance.lineage import ROOT
 from aletheia.report import figures, plot_style
 from aletheia.report.tables import TABLES
 
+PLAN = load_plan(ROOT / "config" / "analysis.yaml")
 PUBLISHED = ROOT / "config" / "published"
 STYLE = {**plot_style.STYLE, "dots_per_inch": 60}
+
+
+def summarise(ledger, plan=PLAN, **more):
+    return summary.summarise(ledger, plan, **more)
 
 
 def table(number, ledger):

@@ -6,6 +6,7 @@ name.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,15 +54,16 @@ def main() -> None:
         "downstream": written.forgetting_deltas,
         "compute_matched": written.compute_matched,
         "findings": findings_text,
+        "inference": written.inference,
     }
     table = ledger.read_ledger(args.ledger)
-    plan.load_plan(args.analysis)
+    stated = plan.load_plan(args.analysis)
     # A study that feeds no report still has its summary and table 1.
     given = args.reports if args.reports is not None else args.config.get("reports")
     named = given if given is not None else " ".join(table["reports"].fillna("")).split()
     compares = arms.has_pairs(table)
     wanted = report_contents.tables_of(named, compared=compares)
-    analyses = report_contents.analyses_of(named) | ({"findings": report_contents.FINDINGS} if compares else {})
+    analyses = report_contents.analyses_of(named) | (report_contents.OF_ARMS if compares else {})
     first = [args.stats_dir / name for name in ("summary.json", report_contents.COMPARISONS)]
     outputs = [*first, *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
@@ -75,10 +77,12 @@ def main() -> None:
         if job.done:
             return
         start.work_begins()
-        if args.answers:
-            answers.read_answers(args.answers)
-        found, paper = summary.summarise(table), paper_tables.load_published(args.published)
-        job.write_json(first[0], kind="stats", payload=found)
+        history = plan.plan_history(args.analysis)
+        answered = answers.read_answers(args.answers) if args.answers else None
+        found = summary.summarise(table, stated, answers=answered, history=history)
+        paper = paper_tables.load_published(args.published)
+        observed = {"plan": history and asdict(history)}
+        job.write_json(first[0], kind="stats", payload=found, observed=observed)
         compared = arms.arm_table(found)
         about = {"rows": len(compared), "columns": list(compared.columns)}
         job.write_file(first[1], write=lambda path: ledger.write_csv(compared, path), about=about)

@@ -12,12 +12,12 @@ from aletheia.analysis.curves import curve_table, read_curve_table
 from aletheia.analysis.frontier import pareto_set, points, relative_time
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.analysis.stats import estimate, paired_test
-from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report import analyses, arm_figures, plot_style, tables
 from aletheia.report.arms_table import arms_table
 from conftest import run_script
 from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, run_here, study
+from reports import summarise
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 MODEL = "smollm2-135m"

@@ -9,11 +9,11 @@ import pytest
 from aletheia.analysis import verdicts
 from aletheia.analysis.ledger import build_ledger, write_csv
 from aletheia.analysis.stats import above_floor, estimate, holm, paired_test, sampling_half_width
-from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes
 from aletheia.report import analyses
 from conftest import run_script
 from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, study
+from reports import summarise
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 T_TWO_DF = 4.302652729749464  # t(0.975, 2), from a printed table to more digits

@@ -9,12 +9,12 @@ import pytest
 from aletheia.analysis import verdicts
 from aletheia.analysis.ledger import build_ledger
 from aletheia.analysis.stats import estimate, values_needed
-from aletheia.analysis.summary import summarise
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report.finding_scopes import digits_of
 from aletheia.report.findings import findings, findings_text
 from conftest import ROOT
 from ledgers import LINEAGE, TWO_MODELS, evaluation, ledger_of, run, run_here, study, turned
+from reports import summarise
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 MODEL = "smollm2-135m"

@@ -158,9 +158,7 @@ def _index(answers: pd.DataFrame | None) -> _Index:
     return {(m, a, int(s), b): group.set_index("item") for (m, a, s, b), group in groups}
 
 
-def _of_model(
-    rows: pd.DataFrame, arm: str, reference: str, index: _Index
-) -> Iterator[tuple[str, str, ModelValues]]:
+def _of_model(rows: pd.DataFrame, arm: str, reference: str, index: _Index) -> Iterator[tuple[str, str, ModelValues]]:
     """Yield (measure, unit, values) of one model, of the measures that both arms have."""
     own, other = (rows[rows["arm"] == name].set_index("seed") for name in (arm, reference))
     seeds = own.index.intersection(other.index)

@@ -18,7 +18,7 @@ from scipy import stats
 
 from aletheia.analysis.effects import Effect, ModelValues
 from aletheia.analysis.plan import Plan
-from aletheia.analysis.stats import estimate, t_quantile
+from aletheia.analysis.stats import NO_SPREAD, estimate, t_quantile
 from aletheia.analysis.verdicts import Stated, conclude, equivalence
 from aletheia.inference import bayes, bootstrap, exact, mixed, multiplicity, questions, random_effects
 from aletheia.inference.power import detectable_effect
@@ -85,7 +85,7 @@ def _effect(effect: Effect, stated: Stated) -> dict[str, Any]:
         **{"pooled": None, "not_pooled": _FEW_MODELS},
     }
     if len(told) >= FEWEST_MODELS:
-        pooled = _pooled(told, variance, plan.margin_of(effect.unit), plan)
+        pooled = _pooled(told, (variance, df), plan.margin_of(effect.unit), plan)
         block |= {"pooled": pooled | {"equivalence": equivalence(pooled, effect.unit, plan)}, "not_pooled": None}
     return block
 
@@ -104,7 +104,9 @@ def _model(model: ModelValues, unit: str, plan: Plan) -> dict[str, Any]:
     if model.rounds is not None:
         block |= _over_rounds(model)
     elif found["n"] > 1:
-        se = found["sd"] / math.sqrt(found["n"])
+        # A spread that is rounding is none: a test would take it for certainty.
+        equal = found["sd"] <= NO_SPREAD * max(map(abs, model.values))
+        se = 0.0 if equal else found["sd"] / math.sqrt(found["n"])
         block |= {"over": "seeds", "se": se, "df": found["n"] - 1, "low": found["low"], "high": found["high"]}
     if model.items is not None:
         block |= _over_items(model)
@@ -172,18 +174,25 @@ def _correct_models(block: dict[str, Any], rate: float) -> None:
 
 
 def _pooled(
-    told: Sequence[tuple[ModelValues, dict[str, Any]]], variance: float | None, margin: float, plan: Plan
+    told: Sequence[tuple[ModelValues, dict[str, Any]]], of_runs: tuple[float | None, int], margin: float, plan: Plan
 ) -> dict[str, Any]:
     """Return the mean over models: two-stage random effects, its checks, and the Bayesian reading."""
     models, means = [values for values, _ in told], [found["mean"] for _, found in told]
     # A model's own variance of two or three runs is too uncertain to weigh by, so that of all models together.
-    runs = [(variance or 0.0) / found["seeds"] for _, found in told]
+    runs = [(of_runs[0] or 0.0) / found["seeds"] for _, found in told]
     asked = [(found["items"] or {}).get("question_variance") or 0.0 for _, found in told]
     variances = [run + question for run, question in zip(runs, asked, strict=True)]
     arrays = _arrays(models)
     shared = _shared_variance(arrays) if _same_items(models) else 0.0
     pooled = asdict(random_effects.random_effects(means, variances, shared_variance=shared))
-    reading = bayes.hierarchy(means, variances, tau_scale=margin * plan.priors.tau_over_margin, margin=margin)
+    reading = bayes.hierarchy(
+        means,
+        variances,
+        tau_scale=margin * plan.priors.tau_over_margin,
+        margin=margin,
+        run_df=None if any(asked) else of_runs[1] or None,
+        shared_variance=shared,
+    )
     resampled = bootstrap.cluster_bootstrap(**arrays, draws=plan.bootstrap.draws, seed=plan.bootstrap.seed)
     check = mixed.mixed_model([values.values for values in models])
     found = detectable_effect(pooled["se"], pooled["df"], power=plan.power.wanted) if pooled["se"] else None

@@ -1,4 +1,4 @@
-"""Means, intervals, paired tests, by scipy and statsmodels; undefined values are handled here.
+"""Means, intervals, paired tests, by scipy; undefined values are handled here.
 
 Every number has its n and its interval. An undefined value (the SD of one value, t of differences that are all equal)
 is None, never NaN and never zero.
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE_LEVEL = 0.95  # the paper's intervals
 # An SD below this share of the values is rounding: t would be huge and meaningless.
-_NO_SPREAD = 1e-12
+NO_SPREAD = 1e-12
 
 
 def estimate(values: Iterable[float]) -> dict[str, Any]:
@@ -92,18 +91,11 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> dict[str, An
     differences = frame["first"] - frame["second"]
     result: dict[str, Any] = {"difference": estimate(differences), "t": None, "p": None, "d": None}
     sd = result["difference"]["sd"]
-    if sd is not None and sd > _NO_SPREAD * float(frame.abs().to_numpy().max()):
+    if sd is not None and sd > NO_SPREAD * float(frame.abs().to_numpy().max()):
         test = stats.ttest_rel(frame["first"], frame["second"])
         result |= {"t": float(test.statistic), "p": float(test.pvalue)}
         result["d"] = result["difference"]["mean"] / sd
     return result
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p-values; tests without a p-value count for nothing and keep None."""
-    defined = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(defined, method="holm")[1] if defined else [])
-    return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
 def above_floor(share: float, questions: int, chance: float) -> bool:

@@ -17,7 +17,8 @@ from aletheia.analysis.frontier import relative_time
 from aletheia.analysis.inference import infer
 from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
-from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, holm, paired_test
+from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
+from aletheia.inference.multiplicity import holm
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.planned_runs import TURNS
@@ -138,13 +139,8 @@ def _model(
     names = list(dict.fromkeys(rows["arm"]))
     sides = {arm: arms.pair_by_seed(rows, arm) for arm in names if arm != STD}
     compared = arms.against_std(rows)
-    told = {
-        (block["arm"], block["measure"]): result["verdict"]
-        for block in found
-        for result in block["models"]
-        if block["reference"] == STD and result["model"] == name
-    }
-    extras = {arm: _extra(*pair, {m: verdict for (a, m), verdict in told.items() if a == arm}) for arm, pair in sides.items()}
+    told = _verdicts(found, name)
+    extras = {arm: _extra(*pair, told.get(arm, {})) for arm, pair in sides.items()}
     return {
         "model": name,
         "family": rows["family"].iloc[0],
@@ -155,13 +151,23 @@ def _model(
         "speed": _speed(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},
         "compute_matched": {
-            arm: _compute_matched(*pair, compared[arm], told[arm, HELDOUT_LOSS], plan)
+            arm: _compute_matched(*pair, compared[arm], told[arm][HELDOUT_LOSS], plan)
             for arm, pair in sides.items()
             if arm in compared and is_compute_matched(arm, *pair)
         },
         "against_std": compared,
         "against_controls": controls.against_controls(rows, selecting),
     }
+
+
+def _verdicts(found: list[dict[str, Any]], model: str) -> dict[str, dict[str, Any]]:
+    """Return ``{arm: {measure: verdict}}`` of one model against std."""
+    told: dict[str, dict[str, Any]] = {}
+    for block in found:
+        for result in block["models"]:
+            if block["reference"] == STD and result["model"] == model:
+                told.setdefault(block["arm"], {})[block["measure"]] = result["verdict"]
+    return told
 
 
 def is_compute_matched(arm: str, std: pd.DataFrame, own: pd.DataFrame) -> bool:

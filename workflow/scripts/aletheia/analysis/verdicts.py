@@ -22,7 +22,7 @@ EQUIVALENT, BETTER, WORSE, CANNOT_TELL = "equivalent", "better", "worse", "canno
 LEVEL = 1 - CONFIDENCE_LEVEL
 ONLY_GUESSES, NOT_MEASURED = "the base model only guesses", "not measured"
 ONE_VALUE = "one value gives no interval"
-NO_SPREAD = "no difference in any run, so there is nothing to judge its error by"
+NO_SPREAD = "all values are equal, so there is nothing to judge the error by"
 SAME_FROM_ITSELF = "std differs as much from itself"
 MATCHED = "matched"
 
@@ -83,18 +83,17 @@ def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, st
 
 
 def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -> tuple[str | None, str | None]:
-    if result.get("at_floor"):
-        return None, ONLY_GUESSES
-    if result["mean"] is None:
-        return None, NOT_MEASURED
-    if result["se"] is None:
-        return CANNOT_TELL, ONE_VALUE
+    """Return the word and, where there is none or it cannot tell, the reason."""
+    if result.get("at_floor") or result["mean"] is None:
+        return None, ONLY_GUESSES if result.get("at_floor") else NOT_MEASURED
     if not result["se"]:
-        return CANNOT_TELL, NO_SPREAD
-    equal = result.get("p_equivalence_adjusted")
-    if (tost(result["mean"], result["se"], result["df"], margin).p if equal is None else equal) < LEVEL:
+        return CANNOT_TELL, ONE_VALUE if result["se"] is None else NO_SPREAD
+    p_difference, p_equivalence = result.get("p_adjusted"), result.get("p_equivalence_adjusted")
+    if p_equivalence is None:
+        p_equivalence = tost(result["mean"], result["se"], result["df"], margin).p
+    if p_equivalence < LEVEL:
         return EQUIVALENT, None
-    if (result["p"] if result.get("p_adjusted") is None else result["p_adjusted"]) >= LEVEL:
+    if (result["p"] if p_difference is None else p_difference) >= LEVEL:
         return CANNOT_TELL, None
     if result.get("same") and not exceeds(result, result["same"]):
         return CANNOT_TELL, SAME_FROM_ITSELF
@@ -183,11 +182,13 @@ def _towards(estimate: Mapping[str, Any], sign: int) -> tuple[float, float, floa
 def time(share: Mapping[str, Any], margin_percent: float) -> str:
     """Return the verdict on an arm's time, from the estimate of t_arm / t_std: whether compute is matched.
 
-    "matched" where 1 is shown to within the margin; "less time than std" or "more time than std" where the 95 % interval
-    leaves out 1; else "cannot tell".
+    "matched" where it is shown to be 1 within the margin; "less time than std" or "more time than std" where the 95 %
+    interval leaves out 1; else "cannot tell".
     """
     word, reason = of_estimate(from_one(share), margin_percent / 100, higher_is_better=False)
-    said = {EQUIVALENT: MATCHED, BETTER: "less time than std", WORSE: "more time than std", None: reason}.get(word, word)
+    said = {EQUIVALENT: MATCHED, BETTER: "less time than std", WORSE: "more time than std", None: reason}.get(
+        word, word
+    )
     return f"{said}: {reason}" if word and reason else said
 
 

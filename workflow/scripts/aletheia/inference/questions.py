@@ -148,7 +148,9 @@ def shared_variance(
     clusters, weights
         As for :func:`paired_difference`.
     """
-    values, labels, w = complete_questions(np.vstack([np.asarray(row, dtype=float) for row in by_model]), clusters, weights)
+    values, labels, w = complete_questions(
+        np.vstack([np.asarray(row, dtype=float) for row in by_model]), clusters, weights
+    )
     models, n = values.shape
     if models < 2 or not n or labels.max() < 1:
         return 0.0

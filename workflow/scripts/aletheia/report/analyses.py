@@ -23,6 +23,7 @@ from aletheia.report.table_text import (
     number,
     p_value,
 )
+from aletheia.report.verdict_rules import verdict_rules
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 
@@ -34,8 +35,8 @@ _MEANINGS = {
     verdicts.CANNOT_TELL: "the data allow neither conclusion",
 }
 NO_MODELS = (
-    "Fewer than three models of the headline have both arms, so nothing is pooled: what is said holds for each model by "
-    "itself, for further seeds and questions of it, not for other models."
+    "Fewer than three models of the headline have both arms, so nothing is pooled: what is said holds for each model "
+    "by itself, for further seeds and questions of it, not for other models."
 )
 
 
@@ -122,11 +123,11 @@ def _inference(summary: dict[str, Any], chosen: list[tuple[dict[str, Any], list[
 def _rules(summary: dict[str, Any], campaigns: list[dict[str, Any]]) -> str:
     order = ("afterwards", "unknown", "beforehand")
     margins = min((c["margins"] for c in campaigns), key=order.index, default="unknown")
-    return f"## The rules\n\n{effects_text.rules(summary['plan'], margins)}\n"
+    return f"## The rules\n\n{verdict_rules(summary['plan'], margins)}\n"
 
 
 def forgetting_deltas(summary: dict[str, Any]) -> str:
-    """Return FORGETTING_DELTAS_ANALYSIS.md: what training takes from a model, and whether an arm takes more than std."""
+    """Return FORGETTING_DELTAS_ANALYSIS.md: what training costs a model, and whether an arm costs more."""
     campaigns = _campaigns(summary, "downstream")
     asked = [*QUESTION_BENCHMARKS, *(f"{name}{PROBABILITY}" for name in QUESTION_BENCHMARKS), RETENTION_LOSS]
     chosen = [(campaign, _blocks(campaign, asked)) for campaign in campaigns]
@@ -138,9 +139,9 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
     )
     return (
         "# Does training fewer layers make a model forget more?\n\n"
-        "Fine-tuning can cost a model some of what it knew. Here each arm is compared with std, which trains all layers "
-        "of the same model on the same rows: a benchmark's difference is in percentage points (negative: the arm lost "
-        "more, or gained less, than std), a loss's in nats (positive: worse). "
+        "Fine-tuning can cost a model some of what it knew. Here each arm is compared with std, which trains all "
+        "layers of the same model on the same rows: a benchmark's difference is in percentage points (negative: the "
+        "arm lost more, or gained less, than std), a loss's in nats (positive: worse). "
         f"{answer}\n\n"
         f"{_inference(summary, chosen)}"
         f"{_rules(summary, campaigns)}"
@@ -190,19 +191,21 @@ def compute_matched(summary: dict[str, Any]) -> str:
     lead = [block for _, blocks in chosen for block in blocks if block["measure"] == HELDOUT_LOSS]
     found = _answer(campaigns, lead, unit="arm's held-out loss")
     many = f" {len(words)} comparisons stand below." if len(words) > _MOST_SENTENCES else ""
-    answer = " ".join([*words[:_MOST_SENTENCES], found]) + many if words else (
-        "No model has both a std and a cm run, so nothing can be said at equal compute."
+    answer = (
+        " ".join([*words[:_MOST_SENTENCES], found]) + many
+        if words
+        else ("No model has both a std and a cm run, so nothing can be said at equal compute.")
     )
     return (
         "# Does the saved time buy a better model?\n\n"
-        "Training fewer layers takes less time a step, so at equal time it has more steps. A compute-matched arm takes "
-        "these steps: cm trains the layers that ale trains; any other arm with more steps than std stands here too. Its "
-        "loss counts at equal compute only where its time, the probe counted, is shown to match std's. "
+        "Training fewer layers takes less time a step, so at equal time it has more steps. A compute-matched arm "
+        "takes these steps: cm trains the layers that ale trains; any other arm with more steps than std stands here "
+        "too. Its loss counts at equal compute only where its time, the probe counted, is shown to match std's. "
         f"{answer}\n\n"
         "## Held-out loss and time\n\n"
         f"{_rows(losses, 'No pairs.')}\n"
-        f"The interval here is over the seeds alone. p: paired t-test, Holm over the headline models. {PAIRS} Compute is "
-        "*matched* where both one-sided tests show the time within the margin of std's, else less, more, or not told.\n\n"
+        f"The interval here is over the seeds alone. p: paired t-test, Holm over the headline models. {PAIRS} Compute "
+        "is *matched* where both one-sided tests show the time within the margin of std's.\n\n"
         f"{_inference(summary, chosen)}"
         "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
         f"{_rules(summary, campaigns)}"
@@ -218,8 +221,8 @@ def inference(summary: dict[str, Any]) -> str:
     answer = _answer(campaigns, first, unit="the primary family") or "No result of the primary family was measured."
     return (
         "# What follows from the runs\n\n"
-        "Every difference between two arms, in every measure: what it is in each model, and what it is to be expected to be "
-        f"in models to come. {answer}\n\n"
+        "Every difference between two arms, in every measure: what it is in each model, and what is to be expected of "
+        f"models to come. {answer}\n\n"
         f"{_inference(summary, chosen)}"
         f"{_rules(summary, campaigns)}"
     )
@@ -235,7 +238,7 @@ def _loss_row(campaign: str, model: dict[str, Any], arm: str) -> dict[str, str]:
         "std loss (nats)": mean_sd(cm["std_eval_loss"], 3),
         "Arm's loss (nats)": mean_sd(cm["cm_eval_loss"], 3),
         "Arm − std [95 % interval]": interval(cm["eval_loss"]["difference"], 3, "+"),
-        "Pairs": _pairs(cm["eval_loss"]),
+        "Pairs": f"{cm['eval_loss']['difference']['n']} of {cm['eval_loss']['planned']}",
         "p (Holm)": p_value(cm["eval_loss"]["p_holm"]),
         "Steps std / arm": " / ".join(DASH if s is None else f"{s:.0f}" for s in steps),
         "Time arm / std": f"{interval(share, 2)} ({cm['time_taken']})",

@@ -1,4 +1,4 @@
-"""Effects as text: rows of tables, the rules behind their verdicts, what a campaign cannot answer."""
+"""Effects as text: rows of tables, and what a campaign cannot answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aletheia.inference.power import equivalence_power
 from aletheia.report.table_text import DASH, interval, number, p_value
 
 Block = Mapping[str, Any]
-_NAMES = {
+MEASURE_NAMES = {
     TIME: "training time",
     TIME_WITH_PROBE: "training time with the probe",
     TIME_TO_LOSS: "time to the loss that std ends at",
@@ -37,7 +37,7 @@ def measure_name(measure: str) -> str:
     """Return a measure's name for readers."""
     if measure.endswith(PROBABILITY):
         return f"probability of the right choice, {TITLES[measure.removesuffix(PROBABILITY)]}"
-    return _NAMES.get(measure) or TITLES[measure]
+    return MEASURE_NAMES.get(measure) or TITLES.get(measure, measure)
 
 
 def comparison_name(block: Block) -> str:
@@ -57,7 +57,9 @@ def _digits(unit: str) -> int:
 def effect_interval(block: Block, result: Mapping[str, Any], ends: tuple[str, str] = ("low", "high")) -> str:
     """Return "mean [low, high]" of a result, with its unit's digits; of times as ratios."""
     unit = block["unit"]
-    values = {name: shown(result[key], unit) for name, key in zip(("mean", "low", "high"), ("mean", *ends), strict=True)}
+    values = {
+        name: shown(result[key], unit) for name, key in zip(("mean", "low", "high"), ("mean", *ends), strict=True)
+    }
     return interval(values, _digits(unit), "" if unit == LOG_RATIO else "+")
 
 
@@ -119,8 +121,8 @@ def check_rows(campaign: Mapping[str, Any], blocks: Sequence[Block]) -> list[dic
             "Mixed model": _mixed(block, pooled["mixed"]),
             "Bootstrap [95 %]": _bootstrap(block, pooled),
             "Posterior [95 %]": effect_interval(block, pooled["bayes"]),
-            "P(within the margin)": f"{100 * pooled['bayes']['p_within_margin']:.0f} %",
-            "of a new model": f"{100 * pooled['bayes']['p_new_within_margin']:.0f} %",
+            "P(within the margin)": _percent(pooled["bayes"]["p_within_margin"]),
+            "of a new model": _percent(pooled["bayes"]["p_new_within_margin"]),
             "by the prior": _sensitivity(pooled["bayes"]),
         }
         for block in blocks
@@ -147,7 +149,11 @@ def _bootstrap(block: Block, pooled: Mapping[str, Any]) -> str:
 
 def _sensitivity(bayes: Mapping[str, Any]) -> str:
     """Return P(within the margin) under each scale of the prior, from the narrowest."""
-    return ", ".join(f"{100 * each['p_within_margin']:.0f} %" for each in bayes["sensitivity"])
+    return ", ".join(_percent(each["p_within_margin"]) for each in bayes["sensitivity"]) or DASH
+
+
+def _percent(share: float | None) -> str:
+    return DASH if share is None else f"{100 * share:.0f} %"
 
 
 def model_rows(campaign: Mapping[str, Any], blocks: Sequence[Block]) -> list[dict[str, str]]:
@@ -197,7 +203,7 @@ def _parts(items: Mapping[str, Any] | None) -> str:
 
 
 def count_words(blocks: Sequence[Block], results: Callable[[Block], list[dict[str, Any]]]) -> dict[str, int]:
-    """Return how many results have each verdict's word, in the order of the verdicts; those without one are left out."""
+    """Return how many results have each verdict's word, in the order of the words; those without one are left out."""
     order = (verdicts.EQUIVALENT, verdicts.WORSE, verdicts.BETTER, verdicts.CANNOT_TELL)
     found = [result["verdict"]["verdict"] for block in blocks for result in results(block)]
     return {word: found.count(word) for word in order if word in found}
@@ -224,54 +230,8 @@ def unanswered(campaign: Mapping[str, Any], blocks: Sequence[Block], wanted: flo
             if result["detectable"] is None:
                 lines.append(f"{what}: {verdict['reason']}.")
                 continue
+            found = f"{what}: a true difference of {_detectable(result, unit)} is found with {100 * wanted:.0f} %"
             power = equivalence_power(result["se"], result["df"], verdict["margin"])
-            lines.append(
-                f"{what}: a true difference of {_detectable(result, unit)} would have been found with {100 * wanted:.0f} %; that there is "
-                f"none beyond {margin_text(verdict['margin'], unit)} would have been shown with {100 * power:.0f} %."
-            )
+            margin = margin_text(verdict["margin"], unit)
+            lines.append(f"{found}; where there is none, it is shown to be within {margin} with {100 * power:.0f} %.")
     return lines
-
-
-def rules(plan: Mapping[str, Any], margins: str) -> str:
-    """Return every rule of the verdicts, a line each.
-
-    Parameters
-    ----------
-    plan
-        The summary's.
-    margins
-        When they were stated.
-    """
-    own, families = plan["margins"], plan["families"]
-    points = ", ".join(f"{margin:g}" for margin in own["points"])
-    when = {
-        "beforehand": "It was committed before the first of these runs ended.",
-        "afterwards": "**It was changed after the first of these runs had ended (margins set afterwards).**",
-        "unknown": "Whether it is older than these runs is not known here.",
-    }[margins]
-    lines = (
-        f"The margins stand in `{plan['path']}` (sha256 `{plan['sha256'][:12]}`): {points} points of a benchmark (verdicts "
-        f"take {own['verdict_points']:g}), {own['nats']:g} nats of a loss, {own['time_percent']:g} % of a time. {when}",
-        "*Equivalent*: both one-sided t-tests reject at 5 % (TOST), so the 90 % interval lies within the margin.",
-        "*Better* or *worse*: the two-sided p is below 5 %, so the 95 % interval leaves out 0. Equivalent comes first.",
-        "*Cannot tell*: neither. That no difference was found is not said to be a finding.",
-        "Of one model the interval is over its seeds and, where answers to single questions are known, its questions: the "
-        "paired difference of each question, clustered by subject (Miller 2024, arXiv:2411.00640), plus the variance over "
-        "seeds, less what both count (two-way random effects); degrees of freedom after Satterthwaite. Rows of text are "
-        "questions too, weighted by tokens. One seed's interval is over questions, or over rounds, alone: of this run.",
-        "McNemar's test counts questions that one arm alone has right, within seeds (exact, seeds as strata).",
-        "Over models (three and more in the headline): each model's mean is one value with the pooled variance of the runs "
-        "and its own of the questions; REML, Knapp and Hartung's standard error with t(k − 1); what the models share of the "
-        "questions' variance is added. *A new model*: the interval of its true effect.",
-        "Times are compared as logarithms of ratios. In turns, an arm counts as faster or slower only beyond what std differs "
-        "from itself.",
-        f"Primary family ({', '.join(measure_name(m) if m in _NAMES else TITLES.get(m, m) for m in families['primary'])}, the "
-        "selecting arm against std): Holm's correction. Single models of other effects: Benjamini and Hochberg at "
-        f"{families['false_discovery_rate']:g}, and for those found intervals of that false coverage rate (FCR). Models marked † "
-        "are no part of the headline and of no correction. Each p of equivalence is that of one test.",
-        "*Found with 80 %*: the smallest true difference that such data would show with that probability.",
-        "Bootstrap: models, then seeds, and questions once for all models. Posterior: normal hierarchy, flat prior of the mean, "
-        "half-normal of the models' spread; the last column has P(within the margin) with half, once and twice its scale.",
-        "A base model at the level of guessing has nothing to forget: *says nothing*.",
-    )
-    return "".join(f"- {line}\n" for line in lines)

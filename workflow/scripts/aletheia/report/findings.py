@@ -82,7 +82,9 @@ def _speed(scope: Scope, margin_percent: float) -> str:
         return f"No pair of {arm} and std has times that can be compared{failed}."
     same = scope.of(arms.SAME_ARM, STD) if turns else None
     how = "In turns" if turns else f"By the wall clock{failed}"
-    parts = [f"{how} {_faster(arm, verdicts.speed(speedup, same, margin_percent))}: speedup {estimate_text(speedup, '%')}"]
+    parts = [
+        f"{how} {_faster(arm, verdicts.speed(speedup, same, margin_percent))}: speedup {estimate_text(speedup, '%')}"
+    ]
     if same is not None and same["mean"] is not None:
         parts.append(f"std against itself {estimate_text(same, '%')}")
     if scope.has("probe_share_percent") and scope.of("probe_share_percent")["mean"]:
@@ -202,7 +204,9 @@ def _controls(scope: Scope, margin: float) -> str:
     ]
     ends = sorted(with_loss, key=lambda name: results[name]["mean"])
     few = len(with_loss) <= _MAX_NAMED
-    details = "; ".join(_against_one(name, results[name], with_loss[name]) for name in (with_loss if few else (ends[0], ends[-1])))
+    details = "; ".join(
+        _against_one(name, results[name], with_loss[name]) for name in (with_loss if few else (ends[0], ends[-1]))
+    )
     return f"{arm} {', '.join(answers)}. Difference of {arm}: {'' if few else 'from the lowest, '}{details}."
 
 

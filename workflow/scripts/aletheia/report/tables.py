@@ -259,7 +259,10 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
             shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
         numbers.append(row)
         display.append(shown)
-    note = "Aletheia − standard, mean [95 % t-interval over n seeds], over the seeds, paired by seed; verdicts, over questions too, stand in FORGETTING_DELTAS_ANALYSIS.md."
+    note = (
+        "Aletheia − standard, mean [95 % t-interval over n seeds], paired by seed, on the same questions. "
+        "Verdicts, over questions too: FORGETTING_DELTAS_ANALYSIS.md."
+    )
     return _table(4, "Downstream differences, Aletheia − standard LoRA.", note, numbers, display)
 
 

@@ -21,9 +21,9 @@ from aletheia.study.report_contents import (
     ARMS_FIGURES,
     CURVE_FIGURES,
     CURVE_TABLE,
-    FINDINGS,
     LAYER_FIGURES,
     LAYER_TABLE,
+    OF_ARMS,
     REPORTS,
     analyses_of,
     figures_of,
@@ -221,7 +221,7 @@ class Study:
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has, its findings first."""
-        return [*([FINDINGS] if self.compares_arms() else []), *analyses_of(self.reports()).values()]
+        return [*(OF_ARMS.values() if self.compares_arms() else []), *analyses_of(self.reports()).values()]
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""
