@@ -45,7 +45,7 @@ def test_the_whole_chain_leaves_what_the_study_is_for(finished):
 def test_the_answers_give_each_score_and_loss_of_the_ledger_again(finished):
     ledger = read_ledger(finished / "results/aggregate/ledger.csv")
     answers = read_answers(finished / "results/aggregate/answers.parquet")
-    by_run = {key: rows for key, rows in answers.groupby(["model", "arm", "benchmark"], observed=True)}
+    by_run = dict(iter(answers.groupby(["model", "arm", "benchmark"], observed=True)))
     compared = 0
     for row in ledger.itertuples():
         for arm, suffix in ((row.arm, ""), ("base", "_base")):
