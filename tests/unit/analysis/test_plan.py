@@ -67,7 +67,7 @@ def test_margins_in_points_ascend_however_they_are_written(tmp_path):
     assert plan.margins.points == (0.25, 1, 2)
 
 
-@pytest.mark.parametrize("keys", leaves(CONTENT), ids=".".join)
+@pytest.mark.parametrize("keys", list(leaves(CONTENT)), ids=".".join)
 def test_nothing_is_filled_in_that_the_file_does_not_state(keys, tmp_path):
     with pytest.raises(UserError, match=f"expected the key '{keys[-1]}', which is missing"):
         load_plan(changed(tmp_path / "a.yaml", keys, None))
