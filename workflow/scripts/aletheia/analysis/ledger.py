@@ -76,14 +76,13 @@ _RUN_COLUMNS = {
     "paired": _TEXT,
     "order": _WHOLE,
 }
-ENDED = "ended"  # when the run was measured: its end, in UTC; ledgers of earlier versions have no such column
-_END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
+ENDED = "ended"  # when the run was measured: its end, in UTC, ISO 8601
+_END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT, ENDED: _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
 # The columns of every ledger, and all that a ledger may have, with those of some campaigns only.
 COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
 ALL_COLUMNS = (
     COLUMNS
-    | {ENDED: _TEXT}
     | {n: kind for name in BENCHMARKS for n, kind in {**ledger_columns(name), **answer_columns(name)}.items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {COLUMN: _TEXT}
@@ -117,9 +116,9 @@ def build_ledger(
     Returns
     -------
     pandas.DataFrame
-        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS` and
-        :data:`ENDED`, then, where there are such, those of further benchmarks, of probabilities and degenerate answers,
-        of held-out losses on the way, of arms timed in turns, and of the differences from std.
+        One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
+        there are such, those of further benchmarks, of probabilities and degenerate answers, of held-out losses on the
+        way, of arms timed in turns, and of the differences from std.
 
     Raises
     ------
@@ -302,7 +301,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_ledger(path: Path) -> pd.DataFrame:
-    """Read a ledger that :func:`write_csv` wrote.
+    """Read a ledger that :func:`write_csv` wrote; one of an earlier version, without :data:`ENDED`, has it empty.
 
     Raises
     ------
@@ -314,6 +313,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
     except ValueError as error:  # pandas' own are ValueErrors too
         raise UserError(f"{path}: expected a ledger in CSV, found something else ({str(error).strip()})") from None
+    frame[ENDED] = frame.get(ENDED)
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again")
