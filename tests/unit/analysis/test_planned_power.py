@@ -10,6 +10,7 @@ from scipy import stats
 from aletheia.analysis.plan import load_plan
 from aletheia.analysis.planned_power import planned_power
 from aletheia.analysis.power_sentences import amount, amounts, assumptions, percents, sentence
+from aletheia.errors import UserError
 from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
 from conftest import ROOT
@@ -204,6 +205,12 @@ def test_a_campaign_that_can_tell_is_told_nothing(paper, plan):
         discordance=0.0001,
     )
     assert [sentence(told, 0.8) for told in rows(paper, plan, campaign="campaign1").values()] == [None, None, None]
+
+
+def test_a_power_that_a_test_of_nothing_has_is_refused(tmp_path):
+    (tmp_path / "analysis.yaml").write_text(STATED.replace("wanted: 0.8", "wanted: 0.05"))
+    with pytest.raises(UserError, match=r"power\.wanted: expected more than 0\.05"):
+        load_plan(tmp_path / "analysis.yaml")
 
 
 def test_numbers_come_with_their_unit(plan):
