@@ -22,7 +22,7 @@ SUBJECTS = ("law", "physics", "virology", "ethics")
 
 
 def answers_of(models, *, benchmark="mmlu", n=80, seed=0, shift=0.0):
-    """Answers of std and ale of each model and seed, and the right ones' shares; ale has ``shift`` more of them right."""
+    """Answers of std and ale of each model and seed, and their scores; ale's are ``shift`` higher."""
     rng = np.random.default_rng(seed)
     parts, shares = [], {}
     for model in models:
@@ -86,8 +86,8 @@ def test_questions_and_seeds_are_both_in_the_interval_of_one_model():
     clusters = [item.split("/")[0] for item in own.columns]
     expected = questions.paired_difference(differences, clusters=clusters)
     assert model["over"] == "seeds and questions"
-    assert model["mean"] == pytest.approx(100 * np.mean([shares["smollm2-135m", "ale", s] for s in SEEDS])
-                                          - 100 * np.mean([shares["smollm2-135m", "std", s] for s in SEEDS]))  # fmt: skip
+    own_score, std_score = (np.mean([shares["smollm2-135m", arm, s] for s in SEEDS]) for arm in ("ale", "std"))
+    assert model["mean"] == pytest.approx(100 * (own_score - std_score))
     assert (model["low"], model["high"], model["se"]) == pytest.approx((expected.low, expected.high, expected.se))
     assert (model["items"]["n_questions"], model["items"]["n_clusters"]) == (80, 4)
     gained = [int(((own.loc[s] == True) & (other.loc[s] == False)).sum()) for s in SEEDS]  # noqa: E712
@@ -204,18 +204,19 @@ def test_no_spread_is_no_certainty():
 
 def test_the_pooled_mean_is_that_of_the_random_effects_model():
     found = block(summarise(ledger_of(TEN_MODELS)), "time")
-    values = [effect for effect in effects(ledger_of(TEN_MODELS), None) if (effect.arm, effect.measure) == ("ale", "time")]
-    models = values[0].models
+    of_ale = {effect.measure: effect for effect in effects(ledger_of(TEN_MODELS), None) if effect.arm == "ale"}
+    models = of_ale["time"].models
     variance, df = random_effects.pool_variance([model.values for model in models])
     means = [np.mean(model.values) for model in models]
     expected = random_effects.random_effects(means, [variance / 3] * 10)
-    assert found["run_df"] == df == 20
+    assert (found["run_df"], df) == (20, 20)
     pooled = {field.name: found["pooled"][field.name] for field in dataclasses.fields(expected)}
     assert pooled == pytest.approx(dataclasses.asdict(expected))
 
 
 def test_an_outcome_that_cannot_tell_says_what_it_would_have_found():
-    noisy = {name: {**law, "ale": law["std"] * (0.8 if i % 2 else 1.3)} for i, (name, law) in enumerate(TEN_MODELS.items())}
+    laws = enumerate(TEN_MODELS.items())
+    noisy = {name: {**law, "ale": law["std"] * (0.8 if i % 2 else 1.3)} for i, (name, law) in laws}
     found = summarise(ledger_of(noisy))
     assert block(found, "time")["pooled"]["verdict"]["verdict"] == "cannot tell"
     text = analyses.inference(found)

@@ -8,13 +8,14 @@ Phillips 1990 for two one-sided tests). scipy's noncentral t would serve the fir
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 POINTS = 100.0  # of a score between 0 and 1
 FEWEST_POOLED = 3  # models of which a mean is taken; fewer are told one by one
@@ -117,7 +118,13 @@ def detectable_effect(se: float, df: float, *, power: float = 0.8, level: float 
     """
     if not level < power < 1:
         raise ValueError(f"a power is expected between the level {level} and 1, found {power}")
-    critical = _quantile(level / 2, df)
+    return se * _noncentrality(df, power, level)
+
+
+@functools.cache
+def _noncentrality(df: float, power: float, level: float) -> float:
+    """Return the δ/SE that is found with probability ``power``; the same few degrees of freedom come up often."""
+    critical = float(stats.t.isf(level / 2, df))
 
     def missing(effect: float) -> float:
         def chance(u: np.ndarray) -> np.ndarray:
@@ -126,8 +133,8 @@ def detectable_effect(se: float, df: float, *, power: float = 0.8, level: float 
         return power - 1 + _mean_over_variances(chance, df)
 
     # The sum of two central quantiles lies near the solution, below it or above.
-    above = 2 * (critical + _quantile(1 - power, df)) if power > 0.5 else 2 * critical
-    return se * float(optimize.brentq(missing, 0.0, above))
+    above = 2 * (critical + float(stats.t.isf(1 - power, df))) if power > 0.5 else 2 * critical
+    return float(optimize.brentq(missing, 0.0, above))
 
 
 def equivalence_power(se: float, df: float, margin: float, *, true: float = 0.0, level: float = 0.05) -> float:

@@ -89,17 +89,17 @@ def _speed(scope: Scope, margin_percent: float) -> str:
         parts.append(f"std against itself {estimate_text(same, '%')}")
     if scope.has("probe_share_percent") and scope.of("probe_share_percent")["mean"]:
         verdict = verdicts.speed(with_probe, same, margin_percent)
-        parts.append(f"with the probe counted {_faster(arm, verdict)}: {estimate_text(with_probe, '%')}")
+        parts.append(f"with the probe counted {_faster(arm, verdict, margin_percent)}: {estimate_text(with_probe, '%')}")
     if turns and scope.has(arms.WALL_CLOCK):
         parts.append(f"by the wall clock of its runs {estimate_text(scope.of(arms.WALL_CLOCK), '%')}")
     return "; ".join(parts) + "."
 
 
-def _faster(arm: str, verdict: str) -> str:
+def _faster(arm: str, verdict: str, margin_percent: float) -> str:
     if verdict in ("faster", "slower"):
         return f"{arm} is {verdict} than std"
     if verdict == verdicts.EQUIVALENT:
-        return f"{arm} is as fast as std, within the margin"
+        return f"{arm} is as fast as std, within {margin_percent:g} %"
     why = " (std differs as much from itself)" if verdict.endswith("itself") else ""
     return f"it cannot be told whether {arm} is faster than std{why}"
 
