@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,11 @@ def mcnemar(gained: int, lost: int) -> McNemar:
     n = gained + lost
     if not n:
         return McNemar(0, 0, 0, p=1.0, p_mid=1.0, low=None, high=None)
-    test = stats.binomtest(gained, n)
-    share = test.proportion_ci(0.95, method="exact")
+    low, high = proportion_confint(gained, n, alpha=0.05, method="beta")
     fewer = min(gained, lost)
     tail = stats.binom.cdf(fewer, n, 0.5) - stats.binom.pmf(fewer, n, 0.5) / 2
-    p, p_mid = float(test.pvalue), float(min(1.0, 2 * tail))
-    return McNemar(n, gained, lost, p=p, p_mid=p_mid, low=float(share.low), high=float(share.high))
+    p, p_mid = float(stats.binomtest(gained, n).pvalue), float(min(1.0, 2 * tail))
+    return McNemar(n, gained, lost, p=p, p_mid=p_mid, low=float(low), high=float(high))
 
 
 def stratified_mcnemar(tables: Sequence[tuple[int, int]]) -> McNemar:

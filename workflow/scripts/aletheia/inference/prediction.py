@@ -11,6 +11,8 @@ and others do: sampling variances are themselves estimates, and differ between m
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy import special, stats
 
@@ -40,11 +42,17 @@ def half_width(
     y = np.asarray(effects, dtype=float)
     v = positive_variances(y, np.asarray(variances, dtype=float))
     df = y.shape[-1] - 1
-    nodes, node_weights = np.polynomial.legendre.leggauss(_NODES)
-    chi2 = stats.chi2.ppf((nodes + 1) / 2, df - 1)
+    chi2, node_weights = _chi2_nodes(df - 1)
     tau2 = _profile(y, v, chi2)
     spread = np.sqrt(fit.se[..., None] ** 2 * df / chi2 + tau2 + shared_variance)
-    return _solve(spread, node_weights / 2, level)
+    return _solve(spread, node_weights, level)
+
+
+@functools.cache
+def _chi2_nodes(df: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights of the mean over χ²(df): Gauss–Legendre over its quantiles."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return stats.chi2.ppf((nodes + 1) / 2, df), weights / 2
 
 
 def _profile(y: np.ndarray, v: np.ndarray, chi2: np.ndarray) -> np.ndarray:
@@ -69,5 +77,8 @@ def _solve(spread: np.ndarray, weights: np.ndarray, level: float) -> np.ndarray:
         z = h[..., None] / np.where(spread > 0, spread, 1.0)
         inside = np.where(spread > 0, 2 * special.ndtr(z) - 1, 1.0) @ weights
         slope = (2 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) / np.where(spread > 0, spread, np.inf)) @ weights
-        h = h + np.where(slope > 0, (level - inside) / np.where(slope > 0, slope, 1.0), 0.0)
+        step = np.where(slope > 0, (level - inside) / np.where(slope > 0, slope, 1.0), 0.0)
+        h = h + step
+        if np.all(np.abs(step) <= 1e-12 * h):
+            break
     return h

@@ -52,8 +52,9 @@ def weighted(effects: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.n
 def fit(effects: np.ndarray, variances: np.ndarray) -> Fit:
     """Fit μ and τ² by Fisher scoring on the restricted likelihood (Viechtbauer 2005, J. Educ. Behav. Stat. 30:261).
 
-    With P = W − w wᵀ/Σw the step is (yᵀPPy − tr P) / tr PP, and τ² is cut at 0. With equal variances the first step is
-    the solution: τ² = max(0, s² − v).
+    With P = W − w wᵀ/Σw the step is (yᵀPPy − tr P) / tr PP, and τ² is cut at 0; where steps change sign they are halved,
+    since whole ones may go back and forth for ever. With equal variances the first step is the solution:
+    τ² = max(0, s² − v).
 
     Parameters
     ----------
@@ -64,8 +65,11 @@ def fit(effects: np.ndarray, variances: np.ndarray) -> Fit:
     v = positive_variances(y, v)
     tau2 = np.maximum(0.0, np.var(y, axis=-1, ddof=1) - v.mean(axis=-1))
     size = np.var(y, axis=-1, ddof=1) + v.mean(axis=-1)
+    damping, last = np.ones_like(tau2), np.zeros_like(tau2)
     for _ in range(_STEPS):
-        new = np.maximum(0.0, tau2 + _step(y, v, tau2))
+        step = _step(y, v, tau2)
+        damping, last = np.where(step * last < 0, damping / 2, damping), step
+        new = np.maximum(0.0, tau2 + damping * step)
         done = np.all(np.abs(new - tau2) <= _TOLERANCE * size)
         tau2 = new
         if done:
