@@ -11,7 +11,7 @@ from aletheia.analysis import aggregate, arms, verdicts
 from aletheia.analysis.curves import curve_table, read_curve_table
 from aletheia.analysis.frontier import pareto_set, points, relative_time
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
-from aletheia.analysis.stats import estimate, paired_test
+from aletheia.analysis.stats import estimate
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report import analyses, arm_figures, plot_style, tables
 from aletheia.report.arms_table import arms_table

@@ -183,7 +183,7 @@ def test_a_verdict_is_one_word_and_follows_from_its_interval():
         low, high, low90, high90 = interval_of(mean, se, df)
         estimate = {"n": df + 1, "mean": mean, "low": low, "high": high}
         word, _ = verdicts.of_estimate(estimate, 1.0, higher_is_better=True)
-        inside, outside = -1 < low90 and high90 < 1, low > 0 or high < 0
+        inside, outside = low90 > -1 and high90 < 1, low > 0 or high < 0
         expected = "equivalent" if inside else ("better" if mean > 0 else "worse") if outside else "cannot tell"
         assert word == expected
         seen.add(word)

@@ -88,8 +88,8 @@ def _speed(scope: Scope, margin_percent: float) -> str:
     if same is not None and same["mean"] is not None:
         parts.append(f"std against itself {estimate_text(same, '%')}")
     if scope.has("probe_share_percent") and scope.of("probe_share_percent")["mean"]:
-        verdict = verdicts.speed(with_probe, same, margin_percent)
-        parts.append(f"with the probe counted {_faster(arm, verdict, margin_percent)}: {estimate_text(with_probe, '%')}")
+        said = _faster(arm, verdicts.speed(with_probe, same, margin_percent), margin_percent)
+        parts.append(f"with the probe counted {said}: {estimate_text(with_probe, '%')}")
     if turns and scope.has(arms.WALL_CLOCK):
         parts.append(f"by the wall clock of its runs {estimate_text(scope.of(arms.WALL_CLOCK), '%')}")
     return "; ".join(parts) + "."

@@ -20,8 +20,8 @@ The margins stand in `{path}` (sha256 `{sha256}`): {points} points of a benchmar
 
 One model: the interval is over its seeds and, where answers to single questions are known, its questions. The paired
 difference of each question, clustered by subject (Miller 2024, arXiv:2411.00640), and the variance over seeds, less
-what both count (two-way random effects); degrees of freedom after Satterthwaite. Rows of text are questions too, weighted by
-their tokens. The interval of one seed is over questions, or over rounds, alone: it is of this run.
+what both count (two-way random effects); degrees of freedom after Satterthwaite. Rows of text are questions too,
+weighted by their tokens. The interval of one seed is over questions, or over rounds, alone: it is of this run.
 
 McNemar's exact test counts the questions that one arm alone has right, seeds as strata.
 
