@@ -28,6 +28,8 @@ STYLE = {**plot_style.STYLE, "dots_per_inch": 60}
 def by_hand(**cells):
     """A ledger of std and the arm zz, one model and three seeds, with some columns of its cells as given."""
     frame = ledger_of(ONE, arms=("std", "zz"))
+    # The loss of the evaluation comes first where there is one.
+    cells |= {"heldout_loss": cells["eval_loss"]} if "eval_loss" in cells else {}
     for name, values in cells.items():
         frame[name] = pd.Series([*values["std"], *values["zz"]], index=frame.index).astype(
             frame[name].dtype if name in frame else "float64"
@@ -100,8 +102,8 @@ def test_a_failed_partner_is_a_lost_pair_in_every_measure(failed):
     assert {(m["n"], m["lost"], m["planned"]) for m in measures.values()} == {(2, 1, 3)}
     said = analyses.forgetting_deltas(summary)
     assert f"{MODEL}/{failed}/seed42: out_of_memory (needs 9 GiB)" in said
-    row = next(line for line in said.splitlines() if "| zz | MMLU | +" in line)
-    assert "| 2 of 3 |" in row
+    row = next(line for line in said.splitlines() if "| MMLU | zz − std |" in line)
+    assert "| 2 of 3 seeds |" in row
     shown = arms_table(summary).display.set_index("Arm")["Pairs"]
     assert shown["zz"] == "2 of 3"
     assert shown["std"] == ("2 of 3" if failed == "std" else "3 of 3")

@@ -129,8 +129,8 @@ def test_the_pool_counts_the_questions_that_all_models_share():
     of_first = {key: shares["model-0", *key[1:]] for key in shares}
     found = block(summarise(ledger_with(three, of_first), answers=alike), "mmlu")
     of_one = found["models"][0]["items"]["se_questions"] ** 2
-    # The mean over models varies as one model does; a third of that is what three independent ones would leave.
-    assert found["pooled"]["shared_variance"] == pytest.approx(of_one - of_one / 3)
+    # The mean over models varies as one model does.
+    assert found["pooled"]["shared_variance"] == pytest.approx(of_one)
     assert found["pooled"]["se"] ** 2 >= found["pooled"]["shared_variance"]
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from aletheia.analysis import arms, controls, turns
 from aletheia.analysis.benchmarks import questions_in
-from aletheia.analysis.floors import base_at_floor
+from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import BY_CLOCK, IN_TURNS
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.time_to_loss import RATIO
@@ -81,6 +81,8 @@ class ModelValues:
         Seeds that the campaign plans.
     at_floor
         Whether the base model is at the level of guessing, so that a change says nothing.
+    flagged
+        Whether the base model's scores, or those of either arm, are at the floor or of degenerate answers.
     clock
         How times were measured: "in turns" or "wall clock".
     same
@@ -94,6 +96,7 @@ class ModelValues:
     items: Items | None = None
     rounds: Rounds | None = None
     at_floor: bool = False
+    flagged: bool = False
     clock: str | None = None
     same: SameArm | None = None
 
@@ -210,7 +213,8 @@ class _Model:
         against_std = self.names[1] == STD
         log = -_log(ratio) if against_std else _log(self.other[column].astype("float64") / ratio)
         # Seeds that the campaign does not time in turns are not planned here.
-        log = log[self.own[turns.STATUS].notna()]
+        if turns.STATUS in self.own:
+            log = log[self.own[turns.STATUS].notna()]
         values = self._values(log, clock=IN_TURNS, same=self._same_arm() if against_std else None)
         if against_std and len(values.values) == 1:
             row = self.own.loc[log.first_valid_index()]
@@ -244,14 +248,18 @@ class _Model:
         for name in questions_in(self.own.columns):
             if not (self.own[name].notna() & self.other[name].notna()).any():
                 continue
-            floor = base_at_floor(self.rows, name)
+            floors = {"at_floor": base_at_floor(self.rows, name), "flagged": self._is_flagged(name)}
             difference = 100 * (self.own[name] - self.other[name])
-            yield name, POINTS, self._values(difference, items=self._items(name, "correct"), at_floor=floor)
+            yield name, POINTS, self._values(difference, items=self._items(name, "correct"), **floors)
             column = f"{name}{PROBABILITY}"
             if column in self.own and (self.own[column].notna() & self.other[column].notna()).any():
                 difference = 100 * (self.own[column] - self.other[column])
                 # A probability moves where no answer flips, so it has no floor.
                 yield column, POINTS, self._values(difference, items=self._items(name, "probability"))
+
+    def _is_flagged(self, benchmark: str) -> bool:
+        either = (is_flagged(side, benchmark) for side in (self.own, self.other))
+        return is_base_flagged(self.rows, benchmark) or any(either)
 
     def _items(self, benchmark: str, column: str) -> Items | None:
         """Return the items that all seeds of both arms answered the same questions of; None without any."""

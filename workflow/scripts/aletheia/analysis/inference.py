@@ -94,7 +94,8 @@ def _model(model: ModelValues, unit: str, plan: Plan) -> dict[str, Any]:
     """Return one model's mean, with its error over seeds and questions, or over what there is."""
     found = estimate(model.values)
     block: dict[str, Any] = {
-        **{"model": model.model, "headline": model.headline, "at_floor": model.at_floor, "clock": model.clock},
+        **{"model": model.model, "headline": model.headline, "at_floor": model.at_floor},
+        **{"flagged": model.flagged, "clock": model.clock},
         **{"seeds": found["n"], "planned": model.planned, "n": found["n"], "over": None, "mean": found["mean"]},
         **dict.fromkeys(("se", "df", "low", "high", "p", "p_adjusted", "p_equivalence_adjusted", "adjusted_by")),
         **dict.fromkeys(("fcr_low", "fcr_high", "items", "mcnemar", "detectable", "same")),

@@ -115,7 +115,9 @@ def _inference(summary: dict[str, Any], chosen: list[tuple[dict[str, Any], list[
     text = f"## For models to come\n\n{_rows(pooled, NO_MODELS)}\n"
     if checks:
         text += f"### How much models differ, and the same mean by other methods\n\n{_rows(checks, '')}\n"
-    text += f"## Each model\n\n{_rows(models, 'Nothing was compared.')}\n"
+    text += f"## Each model\n\n{_rows(models, 'Nothing was compared.')}"
+    text += f"\n{note}\n" if (note := _floor_note(models).strip()) else ""
+    text += "\n"
     listed = "".join(f"- {line}\n" for line in unanswered)
     return text + (f"## What these runs cannot answer\n\n{listed}\n" if listed else "")
 

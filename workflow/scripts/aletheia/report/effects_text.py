@@ -21,7 +21,7 @@ from aletheia.analysis.effects import (
 from aletheia.analysis.inference import headline_results
 from aletheia.inference.bootstrap import COVERAGE
 from aletheia.inference.power import equivalence_power
-from aletheia.report.table_text import DASH, interval, number, p_value
+from aletheia.report.table_text import DASH, interval, mark_floor, number, p_value
 
 Block = Mapping[str, Any]
 MEASURE_NAMES = {
@@ -170,7 +170,7 @@ def _model_row(campaign: str, block: Block, model: Mapping[str, Any]) -> dict[st
         "Measure": measure_name(block["measure"]),
         "Difference": comparison_name(block),
         "Unit": unit_name(block["unit"]),
-        "Mean [95 % interval]": effect_interval(block, model),
+        "Mean [95 % interval]": mark_floor(effect_interval(block, model), model["flagged"]),
         "Over": _over(model),
         "SE of questions / runs": _parts(items),
         "McNemar": DASH if test is None else f"{test['gained']} : {test['lost']}, p {p_value(test['p'])}",

@@ -82,9 +82,8 @@ def _speed(scope: Scope, margin_percent: float) -> str:
         return f"No pair of {arm} and std has times that can be compared{failed}."
     same = scope.of(arms.SAME_ARM, STD) if turns else None
     how = "In turns" if turns else f"By the wall clock{failed}"
-    parts = [
-        f"{how} {_faster(arm, verdicts.speed(speedup, same, margin_percent))}: speedup {estimate_text(speedup, '%')}"
-    ]
+    said = _faster(arm, verdicts.speed(speedup, same, margin_percent), margin_percent)
+    parts = [f"{how} {said}: speedup {estimate_text(speedup, '%')}"]
     if same is not None and same["mean"] is not None:
         parts.append(f"std against itself {estimate_text(same, '%')}")
     if scope.has("probe_share_percent") and scope.of("probe_share_percent")["mean"]:
