@@ -55,7 +55,7 @@ def effects(
     return runs.mean(axis=2), np.broadcast_to(pooled[:, None] / SEEDS, (ledgers, models))
 
 
-def pooled(*, models: int, tau: float, run_variances: str = "1", ledgers: int = 2000) -> list[dict[str, Any]]:
+def pooled(*, models: int, tau: float, run_variances: str = "1", ledgers: int = 4000) -> list[dict[str, Any]]:
     """Return coverage of the mean over models and of a new model's effect, and both kinds of error of a verdict."""
     settings = {"models": models, "tau": tau, "run_variances": run_variances}
     rng = np.random.default_rng([models, int(100 * tau), len(run_variances)])
