@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from aletheia.analysis.stats import estimate
 from aletheia.inference.bootstrap import COVERAGE
@@ -27,6 +28,7 @@ def held(interval):
     return 0.94 <= np.mean([low <= 0 <= high for low, high in interval]) <= 0.96
 
 
+@pytest.mark.slow
 def test_the_t_interval_over_questions_holds_95_percent():
     d = np.random.default_rng(1).normal(size=(10_000, 1, 12))
     assert held((found.low, found.high) for found in map(paired_difference, d))
@@ -76,10 +78,10 @@ def test_the_variance_of_shared_questions_makes_the_mean_hold_and_without_it_it_
 @pytest.mark.slow
 @pytest.mark.parametrize("models", coverage.MODELS)
 def test_the_bootstraps_coverage_is_the_one_that_is_stated(models):
-    (row,) = coverage.bootstrapped(models=models)
-    assert row["ledgers"] == 200
+    """Stated over 1,000 studies in coverage.json; 200 of them here."""
     assert COVERAGE[models] == written("bootstrap", models=models, tau=1.0)["share"]
-    assert row["share"] == pytest.approx(COVERAGE[models], abs=0.01)  # rounding may turn two of the 200
+    (row,) = coverage.bootstrapped(models=models, ledgers=200)
+    assert stats.binomtest(round(200 * row["share"]), 200, COVERAGE[models]).pvalue > 0.01
 
 
 def test_the_share_comes_with_its_exact_interval():
