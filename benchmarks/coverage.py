@@ -34,7 +34,6 @@ TAUS = (0.0, 0.25, 0.5, 1.0, 3.0)
 RUN_VARIANCES = {"1": (1.0,), "0.4 and 1.6": (0.4, 1.6)}
 # A true mean at the margin, where claiming equivalence is an error.
 MARGIN = 1.0
-BOOTSTRAP_LEDGERS = 200
 
 
 def share(interval: str, held: Sequence[bool] | np.ndarray, **settings: Any) -> dict[str, Any]:
@@ -55,7 +54,7 @@ def effects(
     return runs.mean(axis=2), np.broadcast_to(pooled[:, None] / SEEDS, (ledgers, models))
 
 
-def pooled(*, models: int, tau: float, run_variances: str = "1", ledgers: int = 2000) -> list[dict[str, Any]]:
+def pooled(*, models: int, tau: float, run_variances: str = "1", ledgers: int = 4000) -> list[dict[str, Any]]:
     """Return coverage of the mean over models and of a new model's effect, and both kinds of error of a verdict."""
     settings = {"models": models, "tau": tau, "run_variances": run_variances}
     rng = np.random.default_rng([models, int(100 * tau), len(run_variances)])
@@ -133,11 +132,13 @@ def with_questions(*, models: int, tau: float, questions: int = 60, ledgers: int
     ]
 
 
-def bootstrapped(*, models: int, tau: float = 1.0, questions: int = 40, draws: int = 1000) -> list[dict[str, Any]]:
+def bootstrapped(
+    *, models: int, tau: float = 1.0, questions: int = 40, draws: int = 1000, ledgers: int = 1000
+) -> list[dict[str, Any]]:
     """Return coverage of the cluster bootstrap."""
     rng, clusters = np.random.default_rng([3, models, int(100 * tau)]), np.arange(questions) // 2
     held = []
-    for number in range(BOOTSTRAP_LEDGERS):
+    for number in range(ledgers):
         d = answers(rng, models=models, tau=tau, questions=questions)
         found = cluster_bootstrap(d, clusters=clusters, draws=draws, seed=number)
         held.append(found.low <= 0 <= found.high)

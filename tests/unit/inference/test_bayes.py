@@ -68,6 +68,35 @@ def test_the_fine_grid_is_the_model_as_written():
     assert (mass.sum(axis=(1, 2)) * mu).sum() == pytest.approx(first / total, abs=1e-3)
 
 
+def test_data_that_contradict_the_prior_are_integrated_too():
+    """Effects a hundred times as far apart as the prior expects: the marginal of τ by plain quadrature."""
+    y, v = np.array([0.0, 100.0, -100.0]), np.full(3, 0.01)
+
+    def density(tau):
+        total = 0.01 + tau**2
+        return np.exp(-(tau**2) / 2 - 20000 / (2 * total) + 140) / total  # two contrasts: (0.01 + τ²)^(−2/2)
+
+    whole = integrate.quad(density, 0, 60, points=[12])[0]
+    found = hierarchy(y, v, tau_scale=1.0, margin=1.0)
+    assert integrate.quad(density, 0, found.tau, limit=200)[0] / whole == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 5.0])
+def test_one_model_with_an_unknown_run_variance_by_plain_quadrature(scale):
+    variance, df = 0.04, 6
+
+    def density(r):
+        return r**-df * np.exp(-df / (2 * r**2) - r**2 * variance / (2 * scale**2))
+
+    peak = (df * scale**2 / variance) ** 0.25
+    places = {"points": [0.2 * min(peak, 1), min(peak, 1), 2], "limit": 400}
+    whole = integrate.quad(density, 0.005, 60, **places)[0]
+    (model,) = hierarchy([0.3], [variance], tau_scale=scale, margin=0.5, run_df=df).models
+    z = (model["high"] - 0.3) / variance**0.5
+    below = integrate.quad(lambda r: density(r) * stats.norm.cdf(z / r), 0.005, 60, **places)[0] / whole
+    assert below == pytest.approx(0.975, abs=1e-3)
+
+
 def test_with_a_wide_prior_and_many_models_it_is_near_reml():
     rng = np.random.default_rng(1)
     y = 0.3 + rng.normal(0, 1, 40) + rng.normal(0, 0.5, 40)

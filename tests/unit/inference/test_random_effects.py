@@ -123,6 +123,13 @@ def test_effects_that_are_all_equal_have_no_p():
     assert (found.q, found.q_p, found.i2) == (None, None, None)
 
 
+def test_effects_that_are_equal_by_chance_keep_the_error_of_their_runs():
+    found = random_effects([0.0] * 4, [0.5, 1.0, 1.0, 1.0])
+    assert found.se == pytest.approx(0.2**0.5)
+    assert found.p == 1.0
+    assert found.prediction_high > 2 * found.se
+
+
 def test_a_variance_of_zero_beside_others_stays_finite():
     found = random_effects(EFFECTS, [0.0, *VARIANCES[1:]])
     assert np.isfinite([found.mean, found.se, found.prediction_high]).all()
@@ -132,6 +139,14 @@ def test_a_variance_of_zero_beside_others_stays_finite():
 def test_fewer_than_three_models_are_not_pooled():
     with pytest.raises(ValueError, match="fewer than 3 models are not pooled"):
         random_effects([1.0, 2.0], [0.1, 0.1])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_what_is_not_finite_and_a_negative_variance_are_refused(bad):
+    with pytest.raises(ValueError, match="finite effects, and variances from 0"):
+        random_effects(EFFECTS, [bad, *VARIANCES[1:]])
+    with pytest.raises(ValueError, match="one variance an effect"):
+        random_effects(EFFECTS, VARIANCES[1:])
 
 
 def test_what_is_found_is_json():

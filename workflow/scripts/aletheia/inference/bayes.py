@@ -19,7 +19,8 @@ from aletheia.inference.reml import positive_variances
 _LEVEL = 0.95
 _TAU_NODES = 160
 _RUN_NODES = 32
-# The grid ends at this many scales of the half-normal prior, beyond which its mass is 1e-15.
+# The grid ends at this many scales of the half-normal prior, beyond which its mass is 1e-15, and beyond twice the place
+# where data that contradict the prior put their mode.
 _FARTHEST = 8.0
 # The finest part of the grid of τ, as a share of the smallest standard error.
 _FINEST = 0.02
@@ -140,11 +141,13 @@ def hierarchy(
     Raises
     ------
     ValueError
-        Without an effect, and where ``tau_scale`` or ``margin`` is not above 0.
+        Without an effect, where ``tau_scale`` or ``margin`` is not above 0, and of what is not finite.
     """
     y, v = np.asarray(effects, dtype=float), np.asarray(variances, dtype=float)
     if y.ndim != 1 or not len(y) or y.shape != v.shape or not (tau_scale > 0 and margin > 0):
         raise ValueError("expected one variance an effect, at least one effect, a scale and a margin above 0")
+    if not np.isfinite([y, v]).all() or (v < 0).any():
+        raise ValueError("expected finite effects, and variances from 0")
     if not v.max() > 0 and not np.ptp(y) > 0:
         return Hierarchy(len(y), *(None,) * 8, models=[], sensitivity=[])
     data = _Data(y, positive_variances(y, v) if len(y) > 1 else v, run_df, shared_variance)
@@ -173,7 +176,7 @@ def _sensitivity(data: _Data, scale: float, margin: float) -> dict[str, float]:
 def _posterior(data: _Data, scale: float) -> _Grid:
     """Weigh each node of (τ, r) by priors, the restricted likelihood, and the likelihood of the variances."""
     y, v = data.effects, data.variances
-    tau, tau_weights = _tau_nodes(scale, float(v.min()) ** 0.5) if len(y) > 1 else (np.zeros(1), np.ones(1))
+    tau, tau_weights = _tau_nodes(y, scale, float(v.min()) ** 0.5) if len(y) > 1 else (np.zeros(1), np.ones(1))
     ratio, ratio_weights = _run_nodes(data.run_df, float(v.mean()) ** 0.5, scale)
     t, r = (nodes.ravel() for nodes in np.meshgrid(tau, ratio, indexing="ij"))
     total = r[:, None] ** 2 * v + t[:, None] ** 2
@@ -187,11 +190,13 @@ def _posterior(data: _Data, scale: float) -> _Grid:
     return _Grid(t, r, weights / weights.sum(), mean, 1 / precision + data.shared)
 
 
-def _tau_nodes(scale: float, finest: float) -> tuple[np.ndarray, np.ndarray]:
+def _tau_nodes(y: np.ndarray, scale: float, finest: float) -> tuple[np.ndarray, np.ndarray]:
     """Return Gauss–Legendre nodes of τ from 0, close together near 0: τ = f·sinh(x), f of the size of ``finest``."""
     f = min(max(_FINEST * finest, 1e-8 * scale), scale)
     nodes, weights = np.polynomial.legendre.leggauss(_TAU_NODES)
-    last = np.arcsinh(_FARTHEST * scale / f)
+    # Far beyond the prior its exponent −τ²/2s² and the data's −SS/2τ² meet at τ⁴ = SS·s².
+    mode = (float(((y - y.mean()) ** 2).sum()) * scale**2) ** 0.25
+    last = np.arcsinh((_FARTHEST * scale + 2 * mode) / f)
     x = (nodes + 1) / 2 * last
     return f * np.sinh(x), weights / 2 * last * f * np.cosh(x)
 
@@ -202,7 +207,9 @@ def _run_nodes(run_df: int | None, typical: float, scale: float) -> tuple[np.nda
         return np.ones(1), np.ones(1)
     # ν s²/σ² has the density of χ²(ν), as a likelihood of σ; in log r the measure is r·d(log r).
     first, last = (0.5 * np.log(run_df / stats.chi2.ppf(tail, run_df)) for tail in (1 - 1e-9, 1e-9))
-    last = min(last, np.log(_FARTHEST * scale / typical)) if _FARTHEST * scale > np.exp(first) * typical else last
+    # The same for runs: −ν/2r² and −r²·(mean variance)/2s² meet at r⁴ = ν·s²/(mean variance).
+    mode = (run_df * (scale / typical) ** 2) ** 0.25
+    first, last = min(first, np.log(mode / 2)), min(last, np.log(2 * mode + _FARTHEST * scale / typical))
     nodes, weights = np.polynomial.legendre.leggauss(_RUN_NODES)
     x = first + (nodes + 1) / 2 * (last - first)
     log = -run_df * x - run_df * np.exp(-2 * x) / 2 + x - (np.exp(x) * typical) ** 2 / (2 * scale**2)

@@ -16,8 +16,9 @@ import numpy as np
 from aletheia.inference.questions import complete_questions
 
 FEWEST_MODELS = 6
-# Share of studies whose interval at 95 % held the truth, by number of models: benchmarks/coverage.json.
-COVERAGE: dict[int, float] = {}
+# Share of 1,000 simulated studies whose 95 % interval held the truth, by number of models that differ by one run's SD
+# (benchmarks/coverage.json; ± 0.015).
+COVERAGE = {6: 0.94, 10: 0.946, 14: 0.943}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ model with one observation a cell (Searle, Casella and McCulloch 1992, chapter 4
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def paired_difference(
     differences
         ``[seeds, questions]``, arm − other. NaN: not answered by one side; the question is left out for all seeds.
     clusters
-        ``[questions]``, labels such as the subject. None: each question its own.
+        ``[questions]``, labels such as the subject; None, for all or for one of them: each question its own.
     weights
         ``[questions]``, above 0, such as the tokens of a row. The mean is then the ratio Σ w d / Σ w, its error that of
         the linearised ratio (Cochran 1977, section 6.4). None: equal weights.
@@ -172,13 +173,21 @@ def complete_questions(
     if x.ndim != 2 or not len(x):
         raise ValueError(f"expected differences [seeds, questions], found the shape {x.shape}")
     w = np.ones(x.shape[1]) if weights is None else np.asarray(weights, dtype=float)
-    labels = np.arange(x.shape[1]) if clusters is None else np.asarray(clusters, dtype=object).astype(str)
+    labels = np.arange(x.shape[1]) if clusters is None else _labels(clusters)
     if w.shape != labels.shape or w.shape != x.shape[1:]:
         raise ValueError(f"expected {x.shape[1]} clusters and weights, found {len(labels)} and {len(w)}")
     kept = ~np.isnan(x).any(axis=0)
     if not (w[kept] > 0).all():
         raise ValueError("expected weights above 0")
     return x[:, kept], np.unique(labels[kept], return_inverse=True)[1], w[kept]
+
+
+def _labels(clusters: Sequence[object]) -> np.ndarray:
+    """Return a name for each question's cluster; a missing one (None, NaN) is a cluster of its own."""
+    missing = [name is None or (isinstance(name, float) and math.isnan(name)) for name in clusters]
+    return np.array(
+        [f"#{q}" if gone else f"={name}" for q, (name, gone) in enumerate(zip(clusters, missing, strict=True))]
+    )
 
 
 def _degrees_of_freedom(total: float, of_runs: float, labels: np.ndarray, weights: np.ndarray, n_seeds: int) -> float:
@@ -192,7 +201,7 @@ def _degrees_of_freedom(total: float, of_runs: float, labels: np.ndarray, weight
     beside small ones is not worth as many (Bell and McCaffrey 2002, with independent questions as the working model).
     """
     u = np.bincount(labels, weights=weights**2)
-    effective = float(u.sum() ** 2 / (u**2).sum()) - 1
+    effective = max(1.0, float(u.sum() ** 2 / (u**2).sum()) - 1)
     if n_seeds == 1 or not total > 0:
         return effective
     return total / ((total - of_runs) / effective + of_runs / (n_seeds - 1))

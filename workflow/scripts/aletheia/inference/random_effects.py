@@ -7,7 +7,7 @@ effects are pooled as a sample of models.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -84,6 +84,9 @@ def random_effects(
 ) -> Pooled:
     """Pool the effects of models: REML τ², standard error and t(k − 1) of Knapp and Hartung (2003), prediction.
 
+    Where all effects are the same number, as scores of few questions may be, the scatter between models is 0 and says
+    nothing; the standard error then is that of the variances, 1/√(Σ 1/v_i), and 0 only where a variance is 0.
+
     Parameters
     ----------
     effects
@@ -101,16 +104,19 @@ def random_effects(
     Raises
     ------
     ValueError
-        Below three models, or where lengths differ.
+        Below three models, where lengths differ, and of what is not finite.
     """
     y, v = np.asarray(effects, dtype=float), np.asarray(variances, dtype=float)
     if y.ndim != 1 or y.shape != v.shape:
         raise ValueError(f"expected one variance an effect, found {y.shape} effects and {v.shape} variances")
+    if not np.isfinite([y, v]).all() or (v < 0).any():
+        raise ValueError("expected finite effects, and variances from 0")
     if len(y) < FEWEST_MODELS:
         raise ValueError("fewer than 3 models are not pooled")
     found, df = fit(y, v), len(y) - 1
-    mean, scatter = float(found.mean), float(found.se)
-    se = (shared_variance + (scatter**2 if scatter > NO_SPREAD * float(np.abs(y).max()) else 0.0)) ** 0.5
+    if found.se <= NO_SPREAD * np.abs(y).max():
+        found = replace(found, se=np.asarray((1 / v).sum() ** -0.5 if v.min() > 0 else 0.0))
+    mean, se = float(found.mean), float(np.sqrt(found.se**2 + shared_variance))
     half, half90 = (float(stats.t.ppf((1 + wanted) / 2, df)) * se for wanted in (level, EQUIVALENCE_LEVEL))
     reach = float(half_width(y, v, found, shared_variance=shared_variance, level=level))
     return Pooled(

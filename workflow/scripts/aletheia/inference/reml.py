@@ -52,8 +52,8 @@ def weighted(effects: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.n
 def fit(effects: np.ndarray, variances: np.ndarray) -> Fit:
     """Fit μ and τ² by Fisher scoring on the restricted likelihood (Viechtbauer 2005, J. Educ. Behav. Stat. 30:261).
 
-    With P = W − w wᵀ/Σw the step is (yᵀPPy − tr P) / tr PP, and τ² is cut at 0; steps that change sign are halved,
-    since whole ones may go back and forth for ever. With equal variances the first step is the solution:
+    With P = W − w wᵀ/Σw the step is (yᵀPPy − tr P) / tr PP, and τ² is cut at 0. Where steps change sign they are
+    halved, since whole ones may go back and forth for ever. With equal variances the first step is the solution:
     τ² = max(0, s² − v).
 
     Parameters
