@@ -280,26 +280,23 @@ def test_in_turns_two_arms_are_timed_by_their_ratios():
 # --- forgetting -------------------------------------------------------------------------------------------------------
 
 
-def with_retention(frame, base, difference):
-    """Return the summary of a study that measured the loss on general text."""
-    summary = summarise(frame)
-    for block in (summary["campaigns"][0]["models"][0], summary["campaigns"][0]):
-        for arm, name, values in (
-            ("std", "retention_loss_from_base", base),
-            ("ale", "retention_loss_difference", difference),
-        ):
-            block["against_std"][arm][name] = {"unit": "seed", **estimate(values), "lost": 0, "planned": 3}
-    return summary
+def with_retention(base, difference):
+    """Return the summary of a study that measured the loss on general text: std − base, and ale − std."""
+    frame = ledger_of(ONE, benchmarks=("heldout", "mmlu", "humaneval", "retention")).assign(retention_loss_base=2.0)
+    std = 2.0 + np.array(base)
+    for arm, losses in (("std", std), ("ale", std + np.array(difference))):
+        frame.loc[frame["arm"] == arm, "retention_loss"] = losses
+    return summarise(frame)
 
 
 def test_general_text_comes_first_where_it_was_measured():
-    found = findings(with_retention(ledger_of(ONE), [0.1, 0.12, 0.11], [-0.05, -0.06, -0.055]))
+    found = findings(with_retention([0.1, 0.12, 0.11], [-0.05, -0.06, -0.055]))
     assert (
         "Training std raised the loss on general text: +0.110 nats (95 % interval +0.085 to +0.135" in found[FORGETTING]
     )
-    assert "There ale ends better than std: ale − std −0.0550 nats" in found[FORGETTING]
+    assert "There ale ends better than std: ale − std −0.055 nats" in found[FORGETTING]
     assert found[FORGETTING].index("general text") < found[FORGETTING].index("MMLU")
-    wide = findings(with_retention(ledger_of(ONE), [0.1, -0.12, 0.11], [-0.05, 0.06, 0.0]))
+    wide = findings(with_retention([0.1, -0.12, 0.11], [-0.05, 0.06, 0.0]))
     assert "Training std is not known to have changed the loss on general text" in wide[FORGETTING]
     assert "loss of ale on general text" in wide[OPEN]
 
