@@ -51,7 +51,7 @@ audit: $(VENV)/.installed  ## Say what would be made again, why, and how long th
 rehearsal: $(VENV)/.installed  ## Rehearse the paper's study with stand-ins, on a real SLURM on this machine (as root; ARGS=FOLDER)
 	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
 
-estimate: $(VENV)/.installed  ## Say what the paper's study will cost in GPU-hours (ARGS="--budget 40", --configfile F)
+estimate: $(VENV)/.installed  ## Say what the paper's study will cost, and be able to tell (ARGS="--budget 40", --power, --configfile F)
 	@$(BIN)/python workflow/scripts/estimate.py $(ARGS)
 
 evidence: $(VENV)/.installed  ## Put the finished study into one archive that can be checked elsewhere

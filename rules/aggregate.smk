@@ -8,7 +8,7 @@ rule aggregate:
         ledger=mark_for_report("<results>/aggregate/ledger.csv", "Ledgers"),
         sidecar=mark_sidecar_for_report("<results>/aggregate/ledger.csv"),
         tables=with_sidecars(
-            mark_for_report(f"<results>/aggregate/{table}", "Ledgers") for table in STUDY.result_tables()
+            mark_table_for_report(f"<results>/aggregate/{table}", "Ledgers") for table in STUDY.result_tables()
         ),
     log:
         "logs/aggregate.log",

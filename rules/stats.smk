@@ -6,6 +6,9 @@ rule stats:
     input:
         ledger="<results>/aggregate/ledger.csv",
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
+        answers=bind(inputs.answers),
+        answers_sidecar=bind(inputs.answers_sidecar),
+        analysis="config/analysis.yaml",
         published=PUBLISHED,
     output:
         summary="<results>/stats/summary.json",
@@ -26,5 +29,6 @@ rule stats:
         *lineage("stats.py", "report", reports=sections.reports),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stats.py" --ledger {input.ledger:q} --published config/published '
+        "--answers {input.answers:q} --analysis {input.analysis:q} "
         '--stats-dir "$(dirname {output.summary:q})" --tables-dir "$(dirname {output.summary:q})/../tables" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

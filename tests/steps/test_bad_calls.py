@@ -48,6 +48,14 @@ CALLS = [
         f"stats.py --ledger {STATS} --published config/published --stats-dir OUT --tables-dir OUT",
         "expected a ledger in CSV, found something else",
     ),
+    (
+        f"stats.py --ledger {LEDGER} --answers {LEDGER} --stats-dir OUT --tables-dir OUT",
+        "expected a whole Parquet file, found something else",
+    ),
+    (
+        f"stats.py --ledger {LEDGER} --analysis tests/study/config.yaml --stats-dir OUT --tables-dir OUT",
+        "expected a plan of the analysis, found a study's configuration",
+    ),
     ("lineage.py results", "results: expected an artifact or a file with a sidecar, found neither"),
     ("lineage.py nowhere.json", "nowhere.json"),
     ("verify.py /nowhere", "/nowhere: expected an artifact or a file with a sidecar, found neither"),

@@ -111,6 +111,7 @@ def test_a_bundle_is_a_study_of_its_own(unpacked):
     assert yaml.safe_load((unpacked / "config/config.yaml").read_text())["campaigns"] == ["tests/study/campaign.yaml"]
     for path in (
         *("results/aggregate/ledger.csv", "results/figures/fig1.pdf", "results/tables/table5.tex"),
+        *("results/aggregate/answers.parquet", "config/analysis.yaml"),
         *("results/evaluate/tiny-llama/ale/seed1/humaneval.parquet", "resources/data/rows/train.jsonl"),
         *("tests/study/rows.jsonl", "config/published/table2.csv", "workflow/report/fig1.rst", "envs/gpu.yaml"),
         "results/train/tiny-llama/ale/seed1/adapter/adapter_config.json",

@@ -157,6 +157,7 @@ def test_a_sidecar_is_saved_from_the_page(report, visit, name):
 def test_tables_ledgers_and_analyses_are_listed(visit):
     assert "FORGETTING_DELTAS_ANALYSIS.md" in visit.lists["Analyses"]
     assert "ledger.csv" in visit.lists["Ledgers"]
+    assert "answers.parquet" not in visit.lists["Ledgers"]
     assert all(f"table{number}.md" in visit.lists["Tables"] for number in (*range(1, 6), "S1"))
     assert "arms.csv" in visit.lists["Tables"]
 

@@ -12,9 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from aletheia.analysis.answers import read_answers
+from aletheia.analysis.benchmarks import stem_of
+from aletheia.analysis.ledger import read_ledger
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.locking import hold_lock
+from aletheia.study.benchmarks import BENCHMARKS, LOSSES
 from conftest import ROOT, STUDY, append, copy_project, copy_study, dry, edit, said, sentences, snakemake
 
 NOTHING = "Nothing to be done"
@@ -36,6 +40,27 @@ def test_the_whole_chain_leaves_what_the_study_is_for(finished):
     for number in range(1, 6):
         assert (results / "tables" / f"table{number}.md").stat().st_size > 0
         assert (results / "figures" / f"fig{number}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_answers_give_each_score_and_loss_of_the_ledger_again(finished):
+    ledger = read_ledger(finished / "results/aggregate/ledger.csv")
+    answers = read_answers(finished / "results/aggregate/answers.parquet")
+    by_run = dict(iter(answers.groupby(["model", "arm", "benchmark"], observed=True)))
+    compared = 0
+    for row in ledger.itertuples():
+        for arm, suffix in ((row.arm, ""), ("base", "_base")):
+            for name in (name for name in BENCHMARKS if (row.model, arm, name) in by_run):
+                rows = by_run[row.model, arm, name]
+                losses = (rows["loss"] * rows["tokens"]).sum() / rows["tokens"].sum() if name in LOSSES else None
+                found = rows["correct"].mean() if losses is None else losses
+                expected = getattr(row, stem_of(name) + suffix)
+                # The base model answers what some arm does not.
+                if not pd.isna(expected):
+                    assert found == pytest.approx(expected, rel=1e-9), (row.model, arm, name)
+                    compared += 1
+    assert compared == 2 * (3 * 5 + 2 + 3)
+    assert answers["seed"].isna().equals(answers["arm"] == "base")
+    assert set(answers.loc[answers["benchmark"] == "mmlu", "status"]) == {"ok"}
 
 
 def test_every_artifact_is_whole_and_its_inputs_are_those_that_are_there(finished):

@@ -1,7 +1,8 @@
-"""Gather runs and evaluations into the ledger and the paper's two result tables, and probes into layers.csv.
+"""Gather runs and evaluations into the ledger and the paper's two result tables, probes into layers.csv, and answers
+into answers.parquet.
 
 The settings section `campaigns` says which runs there are; their files are looked for below the parent of
---out-dir unless --runs and --evaluations name them.
+--out-dir unless --runs and --evaluations name them (these leave answers.parquet out).
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from aletheia.provenance import start
 from aletheia.provenance.job import Job
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import Paths
+from aletheia.study.report_contents import ANSWER_TABLE
 
 
 def main() -> None:
@@ -20,7 +22,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=Path, nargs="*", help="of the runs and of their base models")
     parser.add_argument("--out-dir", type=Path, default=Path("results/aggregate"))
     args = parser.parse_args()
-    from aletheia.analysis import aggregate, ledger
+    from aletheia.analysis import aggregate, answers, ledger
 
     campaigns, root = args.config.get("campaigns"), args.out_dir.parent
     if not campaigns:
@@ -30,15 +32,17 @@ def main() -> None:
     if args.declared_inputs not in (None, digest_of_paths(found.paths)):
         # Snakemake would not make, or make again, what is read and not declared.
         raise RuntimeError("rule aggregate declares other inputs than the artifacts of its campaigns, which are read")
-    outputs = [args.out_dir / name for name in aggregate.tables(campaigns)]
+    names = aggregate.tables(campaigns) + ([ANSWER_TABLE] if found.answers else [])
+    outputs = [args.out_dir / name for name in names]
     with Job(args.step, inputs=found.paths, outputs=outputs) as job:
         if job.done:
             return
         start.work_begins()
         for name, frame in aggregate.gather_tables(campaigns, found, job.input).items():
+            write = answers.write_answers if name == ANSWER_TABLE else ledger.write_csv
             job.write_file(
                 args.out_dir / name,
-                write=lambda temporary, frame=frame: ledger.write_csv(frame, temporary),
+                write=lambda temporary, frame=frame, write=write: write(frame, temporary),
                 about={"rows": len(frame), "columns": list(frame.columns)},
             )
 

@@ -6,6 +6,7 @@ name.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,14 @@ def write_table(job: Job, table: Table, folder: Path) -> None:
 def main() -> None:
     parser = step_parser("stats", __doc__, script=__file__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
+    parser.add_argument("--answers", type=Path, nargs="?", help="answers.parquet, from aggregate")
+    parser.add_argument("--analysis", type=Path, default=Path("config/analysis.yaml"), help="margins and families")
     parser.add_argument("--published", type=Path, default=Path("config/published"), help="the paper's tables")
     parser.add_argument("--reports", nargs="*", choices=report_contents.REPORTS, help="what to report")
     parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
     parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
     args = parser.parse_args()
-    from aletheia.analysis import arms, ledger, paper_tables, summary
+    from aletheia.analysis import answers, arms, ledger, paper_tables, plan, summary
     from aletheia.report import analyses as written
     from aletheia.report import arms_table, tables
     from aletheia.report.findings import findings_text
@@ -51,24 +54,35 @@ def main() -> None:
         "downstream": written.forgetting_deltas,
         "compute_matched": written.compute_matched,
         "findings": findings_text,
+        "inference": written.inference,
     }
     table = ledger.read_ledger(args.ledger)
+    stated = plan.load_plan(args.analysis)
     # A study that feeds no report still has its summary and table 1.
     given = args.reports if args.reports is not None else args.config.get("reports")
     named = given if given is not None else " ".join(table["reports"].fillna("")).split()
     compares = arms.has_pairs(table)
     wanted = report_contents.tables_of(named, compared=compares)
-    analyses = report_contents.analyses_of(named) | ({"findings": report_contents.FINDINGS} if compares else {})
+    analyses = report_contents.analyses_of(named) | (report_contents.OF_ARMS if compares else {})
     first = [args.stats_dir / name for name in ("summary.json", report_contents.COMPARISONS)]
     outputs = [*first, *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
-    inputs = [args.ledger, *(args.published / f"table{n}.csv" for n in range(1, 6))]
+    inputs = [
+        args.ledger,
+        args.analysis,
+        *([args.answers] if args.answers else []),
+        *(args.published / f"table{n}.csv" for n in range(1, 6)),
+    ]
     with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
         start.work_begins()
-        found, paper = summary.summarise(table), paper_tables.load_published(args.published)
-        job.write_json(first[0], kind="stats", payload=found)
+        history = plan.plan_history(args.analysis)
+        answered = answers.read_answers(args.answers) if args.answers else None
+        found = summary.summarise(table, stated, answers=answered, history=history)
+        paper = paper_tables.load_published(args.published)
+        observed = {"plan": history and asdict(history)}
+        job.write_json(first[0], kind="stats", payload=found, observed=observed)
         compared = arms.arm_table(found)
         about = {"rows": len(compared), "columns": list(compared.columns)}
         job.write_file(first[1], write=lambda path: ledger.write_csv(compared, path), about=about)

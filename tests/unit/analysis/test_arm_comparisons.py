@@ -11,13 +11,13 @@ from aletheia.analysis import aggregate, arms, verdicts
 from aletheia.analysis.curves import curve_table, read_curve_table
 from aletheia.analysis.frontier import pareto_set, points, relative_time
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
-from aletheia.analysis.stats import estimate, paired_test
-from aletheia.analysis.summary import summarise
+from aletheia.analysis.stats import estimate
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope
 from aletheia.report import analyses, arm_figures, plot_style, tables
 from aletheia.report.arms_table import arms_table
 from conftest import run_script
 from ledgers import LINEAGE, SEEDS, TWO_MODELS, evaluation, ledger_of, run, run_here, study
+from reports import summarise
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 MODEL = "smollm2-135m"
@@ -297,23 +297,21 @@ def test_a_standard_run_of_no_time_gives_no_infinity():
         (0.96, 1.04, "matched"),
         (1.01, 1.04, "matched"),
         (0.18, 1.93, "cannot tell"),
-        (1.01, 1.20, "cannot tell"),
+        (1.01, 1.20, "more time than std"),
+        (0.97, 1.09, "cannot tell"),
         (1.06, 1.20, "more time than std"),
         (0.50, 0.94, "less time than std"),
     ],
 )
 def test_time_is_matched_only_when_its_interval_says_so(low, high, said):
     share = {"n": 3, "mean": (low + high) / 2, "sd": 0.1, "low": low, "high": high}
-    assert verdicts.time(share) == said
-    test = paired_test([2.0, 2.001, 2.0], [2.0, 2.0, 2.001])
-    verdict = verdicts.matched_loss(test, share)
-    assert verdict == ("equal within the margin" if said == "matched" else verdict)
-    assert verdict.startswith("none: ") is (said != "matched")
+    assert verdicts.time(share, 5) == said
+    assert (verdicts.at_equal_compute("worse", said) == "worse") is (said == "matched")
 
 
 def test_one_seed_cannot_tell_whether_compute_matched():
-    assert verdicts.time(estimate([1.0])).startswith("cannot tell")
-    assert verdicts.time(estimate([])) == "not measured"
+    assert verdicts.time(estimate([1.0]), 5).startswith("cannot tell")
+    assert verdicts.time(estimate([]), 5) == "not measured"
 
 
 def test_an_arm_of_more_steps_is_compute_matched_whatever_its_name():
@@ -325,7 +323,7 @@ def test_an_arm_of_more_steps_is_compute_matched_whatever_its_name():
     assert set(summary["campaigns"][0]["models"][0]["compute_matched"]) == {"cm", "longer"}
     assert list(tables.compute_matched_table(summary, {5: {}}).display["Arm"]) == ["cm", "longer"]
     said = analyses.compute_matched(summary)
-    assert "- longer: of 1 (" in said
+    assert "smollm2-135m, longer: time " in said
     assert "40 / 50" in said
 
 

@@ -14,7 +14,6 @@ from aletheia.analysis.degenerate_answers import degenerate_cell
 from aletheia.analysis.floors import at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.analysis.stats import above_floor
-from aletheia.analysis.summary import summarise
 from aletheia.evaluation.degenerate import degenerate_answers, unparsed_programs
 from aletheia.evaluation.outcomes import TABLES, Outcome, choice_probability, mean_probability, score_table
 from aletheia.provenance.artifacts import make_envelope
@@ -22,6 +21,7 @@ from aletheia.report import analyses, figures, plot_style, table_text, tables
 from aletheia.report.arms_table import arms_table
 from aletheia.report.findings import findings
 from ledgers import LINEAGE, TWO_MODELS, ledger_of, study
+from reports import summarise
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 # The right answers of the 24 questions of MMLU that the default study asks: eleven are B.

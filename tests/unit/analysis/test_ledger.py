@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 
 from aletheia.analysis import pairs
+from aletheia.analysis.answers import read_answers
 from aletheia.analysis.ledger import COLUMNS, build_ledger, read_ledger, write_csv
 from aletheia.errors import UserError
+from answer_tables import answer_rows, write_answer_table
 from conftest import run_script
 from ledgers import SEEDS, TEN_MODELS, TWO_MODELS, evaluation, ledger_of, plan, run, sealed, study, write_study
 
@@ -159,6 +161,20 @@ def test_a_ledger_without_a_column_is_one_sentence(tmp_path):
         read_ledger(tmp_path / "x.csv")
 
 
+def test_a_run_says_when_it_was_measured(tmp_path):
+    campaigns, runs, evaluations = study(ONE)
+    runs["smollm2-135m", "ale", 42]["observed"]["ended"] = "2026-01-02T03:04:05+00:00"
+    write_csv(build_ledger(campaigns, runs, evaluations), tmp_path / "ledger.csv")
+    ended = read_ledger(tmp_path / "ledger.csv").set_index(["arm", "seed"])["ended"]
+    assert ended.dropna().to_dict() == {("ale", 42): "2026-01-02T03:04:05+00:00"}
+
+
+def test_a_ledger_of_an_earlier_version_does_not_know_when_runs_were_measured(tmp_path):
+    ledger = ledger_of()
+    write_csv(ledger.drop(columns="ended"), tmp_path / "old.csv")
+    pd.testing.assert_frame_equal(read_ledger(tmp_path / "old.csv"), ledger)
+
+
 def test_aggregate_as_a_rule_runs_it(tmp_path):
     arguments = write_study(tmp_path, *study(ONE))
     out = tmp_path / "aggregate"
@@ -217,6 +233,8 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
             place = tmp_path / folder / payload["model"] / payload["arm"] / ("" if base else f"seed{payload['seed']}")
             place.mkdir(parents=True, exist_ok=True)
             path.rename(place / ("run.json" if kind == "run" else f"{payload['benchmark']}.json"))
+            if kind == "evaluation":
+                write_answer_table(place / "mmlu.parquet", "mmlu", answer_rows("mmlu", ["law/0", "anatomy/1"]))
     brief = short(campaign, ONE)
     brief["models"]["smollm2-135m"]["measured_precision"] = True
     arguments = ["--out-dir", tmp_path / "aggregate", "--lineage", f"config:campaigns={json.dumps([brief])}"]
@@ -232,6 +250,7 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
     done = run_script("aggregate.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert len(read_ledger(tmp_path / "aggregate" / "ledger.csv")) == 9
+    assert len(read_answers(tmp_path / "aggregate" / "answers.parquet")) == 2 * (9 + 1)
     # What all arms of a model share makes their rows too.
     for path in (plans[1], precision, tokens):
         kind, payload = made[path]
@@ -243,6 +262,17 @@ def test_aggregate_finds_the_files_of_the_campaigns(tmp_path):
             in done.stderr
         )
         sealed(path, kind, payload)
+    answers = tmp_path / "evaluate" / "smollm2-135m" / "base" / "mmlu.parquet"
+    whole = answers.read_bytes()
+    for spoil, sentence in (
+        (lambda: answers.write_bytes(whole[:-1]), "base/mmlu.parquet: changed after it was written"),
+        (answers.unlink, "base/mmlu.parquet: expected an input file here and found none"),
+    ):
+        spoil()
+        done = run_script("aggregate.py", *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert sentence in done.stderr
+    answers.write_bytes(whole)
     (tmp_path / "train" / "smollm2-135m" / "cm" / "seed42" / "run.json").unlink()
     done = run_script("aggregate.py", *arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

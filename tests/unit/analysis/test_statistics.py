@@ -8,12 +8,13 @@ import pytest
 
 from aletheia.analysis import verdicts
 from aletheia.analysis.ledger import build_ledger, write_csv
-from aletheia.analysis.stats import above_floor, estimate, holm, paired_test, sampling_half_width
-from aletheia.analysis.summary import summarise
+from aletheia.analysis.stats import above_floor, estimate, paired_test
+from aletheia.inference.multiplicity import holm
 from aletheia.provenance.artifacts import canonical_bytes
 from aletheia.report import analyses
 from conftest import run_script
 from ledgers import TEN_MODELS, TWO_MODELS, evaluation, ledger_of, run, study
+from reports import summarise
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 T_TWO_DF = 4.302652729749464  # t(0.975, 2), from a printed table to more digits
@@ -62,12 +63,6 @@ def test_undefined_tests_are_null(first, second):
 def test_holm_by_hand():
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
     assert holm([None]) == [None]
-
-
-def test_sampling_half_width_by_hand():
-    p = (0.5 * 200 + 1) / 202
-    assert sampling_half_width(0.5, 200) == pytest.approx(196 * math.sqrt(2 * p * (1 - p) / 200), rel=1e-4)
-    assert sampling_half_width(0.0, 20) > 0  # none right of twenty is no certainty
 
 
 def campaign_of(ledger):
@@ -138,29 +133,26 @@ def test_one_seed_one_model_no_cm_no_benchmark():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("low", "high", "word"),
     [
-        (-0.5, 0.4, "no material extra forgetting shown"),
-        (-2.5, 0.4, "cannot tell at this n"),
-        (-3.0, -0.5, "extra forgetting of unsettled size"),
-        (-5.0, -2.5, "material extra forgetting"),
-        (2.5, 5.0, "material gain"),
-        (0.5, 5.0, "gain of unsettled size"),
-        (-9.0, 9.0, "cannot tell at this n"),
+        (-0.5, 0.4, "equivalent"),
+        (0.1, 1.9, "equivalent"),  # and above 0, which is not said too
+        (-2.5, 0.4, "cannot tell"),
+        (-9.0, 9.0, "cannot tell"),
+        (-3.0, -0.5, "worse"),
+        (2.5, 5.0, "better"),
     ],
 )
-def test_verdicts_follow_the_interval(low, high, verdict):
-    interval = {"n": 3, "mean": (low + high) / 2, "sd": 1.0, "low": low, "high": high}
-    test = {"difference": interval, "sampling_half_width_pp": 1.0, "base_above_floor": True}
-    assert verdicts.forgetting(test) == verdict
-    assert verdicts.forgetting({**test, "base_above_floor": False}).startswith("says nothing")
-    few = verdicts.forgetting({**test, "sampling_half_width_pp": 9.0})
-    assert few == verdict + ("" if verdict.startswith("cannot") else ", on these questions")
+def test_verdicts_follow_the_interval(low, high, word):
+    interval = {"n": 3, "mean": (low + high) / 2, "low": low, "high": high}
+    assert verdicts.of_estimate(interval, 2.0, higher_is_better=True) == (word, None)
+    mirrored = {"better": "worse", "worse": "better"}.get(word, word)
+    assert verdicts.of_estimate(interval, 2.0, higher_is_better=False) == (mirrored, None)
 
 
 def test_a_verdict_needs_two_seeds():
-    test = {"difference": estimate([0.0]), "sampling_half_width_pp": 1.0, "base_above_floor": True}
-    assert verdicts.forgetting(test).startswith("cannot tell")
+    word, reason = verdicts.of_estimate(estimate([0.0]), 2.0, higher_is_better=True)
+    assert (word, reason) == ("cannot tell", "one value gives no interval")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +170,7 @@ def test_analyses_state_rule_and_margin_and_failed_runs():
     runs[key] = run(*key, status="diverged", reason="loss is NaN", eval_loss=None)
     found = summarise(build_ledger(campaigns, runs, evaluations))
     for text in (analyses.forgetting_deltas(found), analyses.compute_matched(found)):
-        assert "±2 points" in text
+        assert "0.5, 1, 2 points of a benchmark (verdicts take 2)" in text
         assert "smollm2-135m/std/seed999: diverged (loss is NaN)" in text
         assert "8 of 9 runs ended well" in text
         assert "nan" not in text.lower().replace("loss is nan", "")
@@ -186,7 +178,7 @@ def test_analyses_state_rule_and_margin_and_failed_runs():
 
 def test_analyses_of_a_study_without_benchmarks_or_cm():
     found = summarise(ledger_of(ONE, arms=("std", "ale"), benchmarks=()))
-    assert "nothing to say" in analyses.forgetting_deltas(found) or "nothing" in analyses.forgetting_deltas(found)
+    assert "nothing to say of extra forgetting" in analyses.forgetting_deltas(found)
     assert "nothing can be said at equal compute" in analyses.compute_matched(found)
 
 

@@ -9,11 +9,10 @@ from jsonschema import Draft202012Validator
 from aletheia.analysis import pairs
 from aletheia.analysis import turns as columns
 from aletheia.analysis.ledger import COLUMNS, build_ledger, read_ledger, write_csv
-from aletheia.analysis.summary import summarise
 from aletheia.provenance.lineage import ROOT
 from aletheia.report import figures, table_text
 from ledgers import TEN_MODELS, TWO_MODELS, ledger_of, pair, study, turned
-from reports import draw, table, words
+from reports import draw, summarise, table, words
 
 ONE = {"smollm2-135m": TWO_MODELS["smollm2-135m"]}
 

@@ -102,13 +102,16 @@ def test_an_evaluation_grows_with_what_it_asks(paper, change):
     assert (after < before) if change == "weights" else (after > before)
 
 
+@pytest.mark.slow
 def test_the_table_sums_up_and_holds_the_budget():
     found = json.loads(run("--json").stdout)
     assert found["gpu_hours"] == pytest.approx(sum(row["gpu_hours"] for row in found["rows"]))
     assert found["core_hours"] == pytest.approx(8 * found["gpu_hours"])
     shown = run()
     assert shown.returncode == 0
-    last = shown.stdout.splitlines()[-1].split()
+    table, told = shown.stdout.split("\n\n", 1)
+    assert told.startswith("campaign")
+    last = table.splitlines()[-1].split()
     assert last[:4] == ["all", "all", "153", "171"]
     assert float(last[-2]) == pytest.approx(found["gpu_hours"], abs=0.06)
     beyond = run("--budget", str(found["gpu_hours"] - 1))
@@ -125,6 +128,39 @@ def test_a_registry_without_times_is_one_sentence(paper):
     assert done.returncode == 2
     assert done.stderr.startswith("error: model ")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_a_study_can_tell_needs_no_times():
+    done = run("--power", "--configfile", "config/config.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "GPU-h" not in done.stdout
+    assert [line.split()[0] for line in done.stdout.split("\n\n")[0].splitlines()] == ["campaign", *5 * ["default"]]
+    assert "default (ale) cannot show equivalence within ±2 points on PIQA" in done.stdout
+    assert "--power" in run("--power", "--budget", "9").stderr
+
+
+@pytest.mark.slow
+def test_the_plan_of_the_analysis_decides_what_is_told(tmp_path):
+    stated = (ROOT / "config/analysis.yaml").read_text()
+    (tmp_path / "loose.yaml").write_text(
+        stated.replace("verdict_points: 2 ", "verdict_points: 20 ").replace("2] ", "20] ")
+    )
+    whole, loose = (
+        json.loads(run("--json", *more).stdout)["power"] for more in ((), ("--analysis", tmp_path / "loose.yaml"))
+    )
+    assert whole["wanted"] == 0.8
+    assert whole["assumed"]["discordance"] == 0.1
+    for before, after in zip(whole["rows"], loose["rows"], strict=True):
+        wider = before["unit"] == "points"
+        assert after["margin"] == (20 if wider else before["margin"])
+        assert (after["power"] > before["power"]) == wider
+        assert before["sentence"] is None or before["sentence"].startswith(before["campaign"])
+    alone = json.loads(run("--power", "--json").stdout)
+    assert alone == {"power": whole}
+    missing = run("--analysis", tmp_path / "none.yaml")
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
+    assert "none.yaml" in missing.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 from aletheia.analysis.ledger import build_ledger
 from aletheia.analysis.pairs import pairs
 from aletheia.analysis.paper_tables import load_published
-from aletheia.analysis.summary import summarise
 from aletheia.provenance import machine_load
 from aletheia.provenance.lineage import ROOT
 from aletheia.provenance.machine_load import BUSY_RULE, LoadMeter, busy_reason, step_spread
@@ -15,6 +14,7 @@ from aletheia.report.figures import FIGURES
 from aletheia.report.findings import findings
 from aletheia.report.tables import TABLES
 from ledgers import SEEDS, study
+from reports import summarise
 
 QUIET = {"others_share": 0.01, "steal_share": 0.0, "step_spread": 1.2}
 

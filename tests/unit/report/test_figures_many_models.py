@@ -11,9 +11,9 @@ from matplotlib.text import Text
 
 from aletheia.analysis.curves import curve_table
 from aletheia.analysis.ledger import build_ledger
-from aletheia.analysis.summary import summarise
 from aletheia.report import arm_figures, figures, named_points, plot_style
 from ledgers import study
+from reports import summarise
 
 STYLE = dict(plot_style.STYLE)
 SMALLEST_POINTS = 6

@@ -15,7 +15,6 @@ import yaml
 from aletheia.analysis import benchmarks as said
 from aletheia.analysis import pairs
 from aletheia.analysis.ledger import ALL_COLUMNS, COLUMNS, read_ledger, write_csv
-from aletheia.analysis.summary import summarise
 from aletheia.cluster import cost
 from aletheia.errors import UserError
 from aletheia.evaluation import outcomes
@@ -41,6 +40,7 @@ from aletheia.study.outputs import study_files
 from aletheia.study.schema import schema, section_defaults
 from conftest import ROOT
 from ledgers import LINEAGE, TWO_MODELS, ledger_of
+from reports import summarise
 from stage_step import make_wheel, stage
 
 ASKED = ("heldout", "mmlu", "piqa")

@@ -146,12 +146,12 @@ def test_reports_decide_tables_and_figures(study):
     loaded = study(changed(reports=["compute_matched"]))
     assert (loaded.tables(), loaded.figure_names()) == ([1, 5, "S1"], ["fig4", "figS1", "figS2", "figS4"])
     assert loaded.analyses() == ["FINDINGS.md", "COMPUTE_MATCHED_ANALYSIS.md"]
-    assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv", "layers.csv"]
+    assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv", "layers.csv", "answers.parquet"]
 
 
 def test_losses_on_the_way_bring_their_table_and_figure(study):
     loaded = study(CAMPAIGN, changed(name="two", models=["large"], training={"curve_every": 1}))
-    assert loaded.result_tables()[-1] == "curves.csv"
+    assert loaded.result_tables()[-2:] == ["curves.csv", "answers.parquet"]
     assert loaded.figure_names()[-1] == "figS5"
     assert [index.get("curves") for index in loaded.campaign_index()] == [None, True]
 

@@ -1,4 +1,4 @@
-"""The tables of a study, from its campaigns' artifacts: the ledger, its views, the scores of layers, the curves."""
+"""The tables of a study, from its campaigns' artifacts: ledger, views of it, scores of layers, curves, answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis import pairs
+from aletheia.analysis.answers import AnswerKey, answer_table
 from aletheia.analysis.consistency import RowSource, RunKey, check_uniform, deviations, mixed_rows
 from aletheia.analysis.curves import curve_table
 from aletheia.analysis.layer_scores import layer_table
@@ -16,11 +17,11 @@ from aletheia.analysis.ledger import BASE, build_ledger
 from aletheia.provenance import artifacts
 from aletheia.study.campaign_artifacts import CampaignArtifacts, Campaigns, probing_arms
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.report_contents import CURVE_TABLE, LAYER_TABLE
+from aletheia.study.report_contents import ANSWER_TABLE, CURVE_TABLE, LAYER_TABLE
 
 
 def tables(campaigns: Campaigns) -> list[str]:
-    """Return the names of the tables that :func:`gather_tables` makes of these campaigns."""
+    """Return the names of the CSV tables that :func:`gather_tables` makes of these campaigns."""
     reports = {report for campaign in campaigns for report in campaign["reports"]}
     wanted = [name for name, (_, needs) in VIEWS.items() if not needs or reports & needs]
     probing = (run["arm"] in probing_arms(each, run["model"]) for each in campaigns for run in planned_runs(each))
@@ -31,7 +32,7 @@ def tables(campaigns: Campaigns) -> list[str]:
 def gather_tables(
     campaigns: Campaigns, paths: CampaignArtifacts, open_artifact: Callable[[Path, str], artifacts.Artifact]
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables by file name: the ledger, its views, the layers, and the held-out losses on the way.
+    """Return the tables by file name: the ledger, its views, the layers, the held-out losses on the way, the answers.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ def gather_tables(
         frames[LAYER_TABLE] = layer_table(probes)
     if CURVE_TABLE in tables(campaigns):
         frames[CURVE_TABLE] = curve_table(campaigns, study.runs)
+    if paths.answers:
+        frames[ANSWER_TABLE] = answer_table(study.answered(paths))
     return frames
 
 
@@ -105,6 +108,10 @@ class _Envelopes:
             for envelope in group
             if envelope is not None
         ]
+
+    def answered(self, paths: CampaignArtifacts) -> dict[AnswerKey, Path]:
+        """Return the tables of the evaluations that did not fail."""
+        return {key: path for key, path in paths.answers.items() if self.evaluations[key]["payload"]["status"] == "ok"}
 
     def _read(self, path: Path, kind: str) -> dict[str, Any]:
         envelope = self._open_artifact(path, kind).envelope

@@ -124,7 +124,8 @@ def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
     def ratio(name: str, where: pd.Series = both_ok) -> pd.Series:
         return own[name].where(where) / std[name]
 
-    values = {LOSS: (own["eval_loss"] - std["eval_loss"]).where(both_ok)}
+    own_loss, std_loss = (side.where(both_ok) for side in heldout_losses(own, std))
+    values = {LOSS: own_loss - std_loss}
     if _was_evaluated(own, RETENTION):
         stem = stem_of(RETENTION)
         values[RETENTION_LOSS] = (own[stem] - std[stem]).where(both_ok)
@@ -144,10 +145,27 @@ def _differences(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Comparison]:
     values["peak_memory_ratio"] = ratio("peak_memory_bytes")
     values["probe_share_percent"] = 100 * (own["probe_seconds"] / own["total_seconds"]).where(timed)
     comparisons = {measure: _comparison(measure, of_seeds) for measure, of_seeds in values.items()}
-    comparisons[LOSS]["p"] = paired_test(own["eval_loss"].where(both_ok), std["eval_loss"].where(both_ok))["p"]
+    comparisons[LOSS]["p"] = paired_test(own_loss, std_loss)["p"]
     if _timed_in_turns(own):
         comparisons |= {measure: _in_turns(own, column, both_ok) for measure, column in _TURNS.items() if column in own}
     return comparisons
+
+
+def heldout_losses(own: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the held-out losses by which two arms compare, in nats.
+
+    Those of the evaluation where both were evaluated: it may read more rows than the training does at its end, and it
+    knows the loss of each. Else those that the trainings end with.
+
+    Parameters
+    ----------
+    own, other
+        Rows of the ledger, indexed by the same seeds.
+    """
+    column = stem_of(HELDOUT)
+    evaluated = all(_was_evaluated(side, HELDOUT) and side[column].notna().any() for side in (own, other))
+    name = column if evaluated else "eval_loss"
+    return own[name].astype("float64"), other[name].astype("float64")
 
 
 def _was_evaluated(rows: pd.DataFrame, benchmark: str) -> bool:

@@ -86,7 +86,8 @@ def _differing_settings(rows: pd.DataFrame) -> set[str]:
 def _differences(own: pd.DataFrame, other: pd.DataFrame) -> dict[str, arms.Comparison]:
     both_ok = (own["status"] == "ok") & (other["status"] == "ok")
     timed = both_ok & own["comparable"].fillna(False).astype(bool) & other["comparable"].fillna(False).astype(bool)
-    values = {arms.LOSS: (own["eval_loss"] - other["eval_loss"]).where(both_ok)}
+    own_loss, other_loss = arms.heldout_losses(own, other)
+    values = {arms.LOSS: (own_loss - other_loss).where(both_ok)}
     if turns.STATUS in own and all(side[turns.WITH_PROBE].notna().any() for side in (own, other)):
         ratio = (own[turns.WITH_PROBE] / other[turns.WITH_PROBE]).where(both_ok)
         # Seeds that the campaign does not time in turns are not planned here, so they are not lost either.

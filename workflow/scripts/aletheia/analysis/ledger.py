@@ -76,7 +76,8 @@ _RUN_COLUMNS = {
     "paired": _TEXT,
     "order": _WHOLE,
 }
-_END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT}
+ENDED = "ended"  # when the run was measured: its end, in UTC, ISO 8601
+_END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT, ENDED: _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
 # The columns of every ledger, and all that a ledger may have, with those of some campaigns only.
 COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
@@ -203,6 +204,7 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         **{name: observed.get(name) for name in ("peak_memory_bytes", "host", "device", "threads")},
         "code_digest": _code_digest(envelope.get("lineage", {}).get("code")),
         "run_payload_sha256": envelope.get("payload_sha256"),
+        ENDED: observed.get("ended"),
     }
     if run["status"] == "ok":
         time = observed.get("time", {})
@@ -299,7 +301,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_ledger(path: Path) -> pd.DataFrame:
-    """Read a ledger that :func:`write_csv` wrote.
+    """Read a ledger that :func:`write_csv` wrote; one of an earlier version, without :data:`ENDED`, has it empty.
 
     Raises
     ------
@@ -311,6 +313,7 @@ def read_ledger(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
     except ValueError as error:  # pandas' own are ValueErrors too
         raise UserError(f"{path}: expected a ledger in CSV, found something else ({str(error).strip()})") from None
+    frame[ENDED] = frame.get(ENDED)
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise UserError(f"{path}: expected a ledger with column {missing[0]}, found none; run aggregate again")

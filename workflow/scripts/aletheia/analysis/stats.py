@@ -1,4 +1,4 @@
-"""Means, intervals, paired tests, by scipy and statsmodels; undefined values are handled here.
+"""Means, intervals, paired tests, by scipy; undefined values are handled here.
 
 Every number has its n and its interval. An undefined value (the SD of one value, t of differences that are all equal)
 is None, never NaN and never zero.
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE_LEVEL = 0.95  # the paper's intervals
 # An SD below this share of the values is rounding: t would be huge and meaningless.
-_NO_SPREAD = 1e-12
+NO_SPREAD = 1e-12
 
 
 def estimate(values: Iterable[float]) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def estimate(values: Iterable[float]) -> dict[str, Any]:
         result["mean"] = float(x.mean())
     if n > 1:
         sd = float(x.std(ddof=1))
-        half = _quantile(n) * sd / n**0.5
+        half = t_quantile(n) * sd / n**0.5
         result |= {"sd": sd, "low": result["mean"] - half, "high": result["mean"] + half}
     return result
 
@@ -70,11 +69,12 @@ def values_needed(interval: Mapping[str, Any], margin: float, *, most: int = 100
     """
     if interval["low"] is None or interval["n"] < 2:
         return None
-    sd = (interval["high"] - interval["low"]) / 2 * interval["n"] ** 0.5 / _quantile(interval["n"])
-    return next((n for n in range(2, most + 1) if _quantile(n) * sd / n**0.5 <= margin), None)
+    sd = (interval["high"] - interval["low"]) / 2 * interval["n"] ** 0.5 / t_quantile(interval["n"])
+    return next((n for n in range(2, most + 1) if t_quantile(n) * sd / n**0.5 <= margin), None)
 
 
-def _quantile(n: int) -> float:
+def t_quantile(n: int) -> float:
+    """Return t(0.975, n − 1): the half-width of the mean of n values in standard errors."""
     return float(stats.t.ppf(0.5 + CONFIDENCE_LEVEL / 2, n - 1))
 
 
@@ -91,38 +91,11 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> dict[str, An
     differences = frame["first"] - frame["second"]
     result: dict[str, Any] = {"difference": estimate(differences), "t": None, "p": None, "d": None}
     sd = result["difference"]["sd"]
-    if sd is not None and sd > _NO_SPREAD * float(frame.abs().to_numpy().max()):
+    if sd is not None and sd > NO_SPREAD * float(frame.abs().to_numpy().max()):
         test = stats.ttest_rel(frame["first"], frame["second"])
         result |= {"t": float(test.statistic), "p": float(test.pvalue)}
         result["d"] = result["difference"]["mean"] / sd
     return result
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p-values; tests without a p-value count for nothing and keep None."""
-    defined = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(defined, method="holm")[1] if defined else [])
-    return [None if p is None else float(next(adjusted)) for p in p_values]
-
-
-def sampling_half_width(share: float, questions: int) -> float:
-    """Return the 95 % half-width, in points, of a difference of two scores over the draw of questions.
-
-    100·1.96·√(2·p·(1 − p)/n), for a score p on n questions, both scores taken as independent. Two runs on
-    the same questions agree on many of them, so this is an upper bound; the per-question tables give the
-    exact one.
-
-    Parameters
-    ----------
-    share
-        The score, 0 to 1; p is this score with one right and one wrong answer added.
-    questions
-        n.
-    """
-    # Laplace's rule of succession: with 0 right answers of n the next may still be right.
-    p = (share * questions + 1) / (questions + 2)
-    z = float(stats.norm.ppf(0.5 + CONFIDENCE_LEVEL / 2))
-    return 100 * z * (2 * p * (1 - p) / questions) ** 0.5
 
 
 def above_floor(share: float, questions: int, chance: float) -> bool:

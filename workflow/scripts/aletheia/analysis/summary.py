@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aletheia.analysis import arms, controls
+from aletheia.analysis import arms, controls, verdicts
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
+from aletheia.analysis.effects import HELDOUT_LOSS, effects
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
+from aletheia.analysis.inference import infer
 from aletheia.analysis.pairs import CM, pairs, reporting
-from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, holm, paired_test, sampling_half_width
+from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
+from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
+from aletheia.inference.multiplicity import holm
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.planned_runs import TURNS
@@ -23,30 +28,55 @@ SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_
 BESIDE_TURNS = ("wall_clock_speedup_percent", "wall_clock_speedup_with_probe_percent", "same_speedup_percent")
 
 
-def summarise(ledger: pd.DataFrame) -> dict[str, Any]:
-    """Return the statistics of every campaign of the ledger (payload of ``results/stats/summary.json``)."""
+def summarise(
+    ledger: pd.DataFrame, plan: Plan, *, answers: pd.DataFrame | None = None, history: PlanHistory | None = None
+) -> dict[str, Any]:
+    """Return the statistics of every campaign of the ledger (payload of ``results/stats/summary.json``).
+
+    Parameters
+    ----------
+    ledger
+        Of all campaigns.
+    plan
+        Margins and families of the analysis.
+    answers
+        The table of answers, where the study has one.
+    history
+        When the plan was stated, where git knows it.
+    """
     names = list(dict.fromkeys(ledger["campaign"]))
     return {
         "confidence_level": CONFIDENCE_LEVEL,
-        "campaigns": [_campaign(ledger[ledger["campaign"] == name]) for name in names],
+        "plan": {
+            **{"path": plan.path, "sha256": plan.sha256, "margins": asdict(plan.margins)},
+            **{"families": asdict(plan.families), "power_wanted": plan.power.wanted},
+        },
+        "campaigns": [_campaign(ledger[ledger["campaign"] == name], plan, answers, history) for name in names],
     }
 
 
-def _campaign(rows: pd.DataFrame) -> dict[str, Any]:
+def _campaign(
+    rows: pd.DataFrame, plan: Plan, answers: pd.DataFrame | None, history: PlanHistory | None
+) -> dict[str, Any]:
     speed = pairs(rows)
     selecting = controls.selecting_arm(rows)
-    models = [_model(rows[rows["model"] == m], speed, selecting) for m in dict.fromkeys(rows["model"])]
+    ended = rows["ended"].dropna() if "ended" in rows else pd.Series(dtype="str")
+    stated = verdicts.Stated(plan, margins_stated(history, None if ended.empty else str(ended.min())))
+    found = infer(effects(rows, answers), stated, selecting=selecting)
+    models = [_model(rows[rows["model"] == m], speed, selecting, found, plan) for m in dict.fromkeys(rows["model"])]
     _adjust(models)
     makes_speed = not reporting(rows, "speed").empty
     headline = speed[speed["headline"].astype(bool)]
     return {
         "name": rows["campaign"].iloc[0],
         "reports": [r for r in REPORTS if not reporting(rows, r).empty],
+        "margins": stated.margins,
         "runs": _counts(rows),
         "models": models,
         "against_std": arms.over_models(models),
         "selecting_arm": selecting,
         "against_controls": controls.over_models(models),
+        "effects": found,
         "overall": _overall(headline) if makes_speed else None,
         "families": _families(headline) if makes_speed else [],
     }
@@ -101,13 +131,16 @@ def _first(series: pd.Series) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> dict[str, Any]:
+def _model(
+    rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None, found: list[dict[str, Any]], plan: Plan
+) -> dict[str, Any]:
     name = rows["model"].iloc[0]
     speed_pairs = speed[speed["model"] == name]
     names = list(dict.fromkeys(rows["arm"]))
     sides = {arm: arms.pair_by_seed(rows, arm) for arm in names if arm != STD}
     compared = arms.against_std(rows)
-    extras = {arm: _extra(*pair) for arm, pair in sides.items()}
+    told = _verdicts(found, name)
+    extras = {arm: _extra(*pair, told.get(arm, {})) for arm, pair in sides.items()}
     return {
         "model": name,
         "family": rows["family"].iloc[0],
@@ -118,13 +151,23 @@ def _model(rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None) -> di
         "speed": _speed(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},
         "compute_matched": {
-            arm: _compute_matched(*pair, compared[arm])
+            arm: _compute_matched(*pair, compared[arm], told[arm][HELDOUT_LOSS], plan)
             for arm, pair in sides.items()
             if arm in compared and is_compute_matched(arm, *pair)
         },
         "against_std": compared,
         "against_controls": controls.against_controls(rows, selecting),
     }
+
+
+def _verdicts(found: list[dict[str, Any]], model: str) -> dict[str, dict[str, Any]]:
+    """Return ``{arm: {measure: verdict}}`` of one model against std."""
+    told: dict[str, dict[str, Any]] = {}
+    for block in found:
+        for result in block["models"]:
+            if block["reference"] == STD and result["model"] == model:
+                told.setdefault(block["arm"], {})[block["measure"]] = result["verdict"]
+    return told
 
 
 def is_compute_matched(arm: str, std: pd.DataFrame, own: pd.DataFrame) -> bool:
@@ -229,35 +272,40 @@ def _turns(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _extra(std: pd.DataFrame, own: pd.DataFrame) -> dict[str, Any]:
+def _extra(std: pd.DataFrame, own: pd.DataFrame, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return, for each question benchmark, the paired test of an arm's delta − std's, in points."""
     tests = {}
     for name in questions_in(own.columns):
         base = std[f"{name}_base"]
         arm_delta, std_delta = 100 * (own[name] - base), 100 * (std[name] - base)
         if (arm_delta.notna() & std_delta.notna()).any():
-            share = float(pd.concat([own[name], std[name]]).mean())
             questions = int(std[f"{name}_n"].dropna().iloc[0])
             tests[name] = {
                 **paired_test(arm_delta, std_delta),
                 "planned": len(own),
                 "questions": questions,
-                "sampling_half_width_pp": sampling_half_width(share, questions),
+                "verdict": told.get(name),
                 "base_above_floor": not base_at_floor(std, name),
                 "flagged": is_base_flagged(std, name) or is_flagged(std, name) or is_flagged(own, name),
             }
     return tests
 
 
-def _compute_matched(std: pd.DataFrame, own: pd.DataFrame, measures: dict[str, Any]) -> dict[str, Any]:
+def _compute_matched(
+    std: pd.DataFrame, own: pd.DataFrame, measures: dict[str, Any], told: Mapping[str, Any], plan: Plan
+) -> dict[str, Any]:
     share, how = relative_time(measures)
+    matched = verdicts.time(share, plan.margins.time_percent)
+    own_loss, std_loss = arms.heldout_losses(own, std)
     return {
-        "std_eval_loss": estimate(std["eval_loss"]),
-        "cm_eval_loss": estimate(own["eval_loss"]),
-        "eval_loss": {**paired_test(own["eval_loss"], std["eval_loss"]), "planned": len(own)},
+        "std_eval_loss": estimate(std_loss),
+        "cm_eval_loss": estimate(own_loss),
+        "eval_loss": {**paired_test(own_loss, std_loss), "planned": len(own)},
         # The arm's time over std's, its probe included: 1 is an exact match.
         "time_share": share,
         "time_taken": how,
+        "time_verdict": matched,
+        "loss_verdict": verdicts.at_equal_compute(verdicts.text(told), matched),
     }
 
 

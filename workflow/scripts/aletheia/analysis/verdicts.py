@@ -1,128 +1,139 @@
-"""The rule behind each verdict: margins fixed beforehand, one sentence for each case.
+"""From an estimate to one of four words: equivalent, better, worse, cannot tell. The margins are the plan's.
 
-An interval decides, never a p-value: "no difference shown" and "difference shown to be small" are different
-findings.
+Equivalent: both one-sided t-tests reject at 5 %, so that the 90 % interval lies within the margins. Better or worse:
+the 95 % interval leaves out 0. That a difference was not found is neither.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from aletheia.analysis.benchmarks import FACTS, TITLES, questions_shown
+from scipy import stats
 
-# The paper's own bound ("Forgetting ≤ 2pp for all models"), adopted before any number here was measured.
-MARGIN_PP = 2.0
-# 1 % of perplexity, e^0.01: chosen by hand, before any number here was measured.
-MARGIN_NATS = 0.01
-# Two arms whose times differ by no more than this share count as compute-matched: chosen by hand.
-MARGIN_TIME = 0.05
+from aletheia.analysis.effects import POINTS
+from aletheia.analysis.plan import Plan
+from aletheia.analysis.stats import CONFIDENCE_LEVEL, t_quantile
+from aletheia.inference.equivalence import tost
 
-FORGETTING_MARGIN = f"The margin is ±{MARGIN_PP:g} points, the paper's own bound, fixed before any number was measured."
-_FORGETTING_RULES = (
-    FORGETTING_MARGIN,
-    "The interval is the 95 % t-interval of the extra over the seeds.",
-    "Interval wholly inside the margin: *no material extra forgetting shown*.",
-    "Interval wholly below −margin: *material extra forgetting*; wholly above +margin: *material gain*.",
-    "Interval on one side of 0 but across a margin: *extra forgetting* (or *gain*) *of unsettled size*.",
-    "Interval across 0 and across a margin: *cannot tell at this n*.",
-    "Fewer than two seeds: *cannot tell*, there is no interval.",
-    "Base model not above guessing ({guessed}, one-sided exact binomial test at 5 %; generated answers: none right), "
-    "or saying one choice whatever is asked: *says nothing*, since there is nothing to forget.",
-    "Each verdict speaks of the questions that were asked. Where drawing other questions could move the "
-    "difference by more than the margin (an upper bound that takes both scores as independent), it says "
-    "*on these questions*.",
-)
-LOSS_RULES = (
-    f"The margin is ±{MARGIN_NATS:g} nats of held-out loss (1 % of perplexity), chosen by hand beforehand.",
-    "The interval is the 95 % t-interval of the paired difference, arm − std, over the seeds.",
-    "Interval wholly inside the margin: *equal within the margin*; wholly beyond it: *worse* or *better*.",
-    "Interval on one side of 0 but across a margin: *worse* (or *better*) *by an unsettled amount*.",
-    "Otherwise *cannot tell at this n*; with fewer than two seeds there is no interval, so *cannot tell*.",
-    "Compute counts as *matched* when the 95 % interval of the arm's time over std's, its probe counted, lies within "
-    f"{100 * MARGIN_TIME:g} % of 1; wholly beyond that it is *less* or *more time than std*; otherwise *cannot tell*.",
-    "Only where compute is matched does a verdict on the loss follow.",
-)
+EQUIVALENT, BETTER, WORSE, CANNOT_TELL = "equivalent", "better", "worse", "cannot tell"
+LEVEL = 1 - CONFIDENCE_LEVEL
+ONLY_GUESSES, NOT_MEASURED = "the base model only guesses", "not measured"
+ONE_VALUE = "one value gives no interval"
+NO_SPREAD = "all values are equal, so there is nothing to judge the error by"
+SAME_FROM_ITSELF = "std differs as much from itself"
+MATCHED = "matched"
 
 
-def forgetting_rules(benchmarks: Iterable[str]) -> tuple[str, ...]:
-    """Return the rules of the verdicts on forgetting, one sentence each.
+@dataclass(frozen=True)
+class Stated:
+    """The plan of an analysis, and whether it was stated before the campaign's first result.
+
+    Attributes
+    ----------
+    margins
+        "beforehand", "afterwards" or "unknown" (:func:`aletheia.analysis.plan.margins_stated`).
+    """
+
+    plan: Plan
+    margins: str
+
+
+def equivalence(result: Mapping[str, Any], unit: str, plan: Plan) -> list[dict[str, Any]]:
+    """Return both one-sided tests of an estimate at each margin of its unit; nothing without a standard error.
 
     Parameters
     ----------
-    benchmarks
-        Those of the study; the rules name the score of guessing in each.
+    result
+        With ``mean``, ``se`` and ``df``.
+    unit
+        The effect's.
     """
-    guessed = (f"{FACTS[n].title}: {100 * FACTS[n].chance:g} %" for n in questions_shown(benchmarks) if FACTS[n].chance)
-    return tuple(rule.format(guessed=", ".join(guessed)) if "{guessed}" in rule else rule for rule in _FORGETTING_RULES)
+    if not result["se"]:
+        return []
+    margins = plan.margins.points if unit == POINTS else [plan.margin_of(unit)]
+    tests = (tost(result["mean"], result["se"], result["df"], margin) for margin in margins)
+    return [{**asdict(test), "of_verdict": test.margin == plan.margin_of(unit)} for test in tests]
 
 
-def position(interval: dict[str, Any], margin: float) -> str:
-    """Return the position of an interval relative to 0 and ±margin.
+def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, stated: Stated) -> dict[str, Any]:
+    """Return the verdict on a result, with its margin, the plan's hash, and when its margins were stated.
 
     Parameters
     ----------
-    interval
-        Of :func:`aletheia.analysis.stats.estimate`.
-    margin
-        Half-width of the zone that counts as equal, in the interval's unit.
-
-    Returns
-    -------
-    str
-        "none", "single", "inside", "below", "above", "negative", "positive" or "open".
+    result
+        ``mean``, ``se``, ``df``, ``p``; ``p_adjusted`` and ``p_equivalence_adjusted`` where it is one of a family;
+        ``at_floor`` and ``same`` (std against itself, in turns) where there are such.
+    higher_is_better
+        Whether a positive difference is an improvement.
+    unit
+        The effect's.
     """
-    low, high = interval["low"], interval["high"]
-    if low is None:
-        return "single" if interval["n"] else "none"
-    cases = {
-        "inside": -margin <= low and high <= margin,
-        "below": high < -margin,
-        "above": low > margin,
-        "negative": high < 0,
-        "positive": low > 0,
+    margin = stated.plan.margin_of(unit)
+    word, reason = _word(result, margin, higher_is_better=higher_is_better)
+    return {
+        "verdict": word,
+        "reason": reason,
+        "margin": margin,
+        "plan_sha256": stated.plan.sha256,
+        "margins": stated.margins,
     }
-    return next((name for name, holds in cases.items() if holds), "open")
 
 
-_FORGETTING = {
-    "none": "not measured",
-    "single": "cannot tell: one seed gives no interval",
-    "inside": "no material extra forgetting shown",
-    "below": "material extra forgetting",
-    "above": "material gain",
-    "negative": "extra forgetting of unsettled size",
-    "positive": "gain of unsettled size",
-    "open": "cannot tell at this n",
-}
-_LOSS = {
-    "none": "not measured",
-    "single": "cannot tell: one seed gives no interval",
-    "inside": "equal within the margin",
-    "below": "better",
-    "above": "worse",
-    "negative": "better by an unsettled amount",
-    "positive": "worse by an unsettled amount",
-    "open": "cannot tell at this n",
-}
+def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -> tuple[str | None, str | None]:
+    """Return the word and, where there is none or it cannot tell, the reason."""
+    if result.get("at_floor") or result["mean"] is None:
+        return None, ONLY_GUESSES if result.get("at_floor") else NOT_MEASURED
+    if not result["se"]:
+        return CANNOT_TELL, ONE_VALUE if result["se"] is None else NO_SPREAD
+    p_difference, p_equivalence = result.get("p_adjusted"), result.get("p_equivalence_adjusted")
+    if p_equivalence is None:
+        p_equivalence = tost(result["mean"], result["se"], result["df"], margin).p
+    if p_equivalence < LEVEL:
+        return EQUIVALENT, None
+    if (result["p"] if p_difference is None else p_difference) >= LEVEL:
+        return CANNOT_TELL, None
+    if result.get("same") and not exceeds(result, result["same"]):
+        return CANNOT_TELL, SAME_FROM_ITSELF
+    return (BETTER if (result["mean"] > 0) == higher_is_better else WORSE), None
 
 
-def forgetting(test: dict[str, Any]) -> str:
-    """Return the verdict on one benchmark's extra (see :func:`forgetting_rules`)."""
-    if not test["base_above_floor"]:
-        return "says nothing: the base model only guesses"
-    where = position(test["difference"], MARGIN_PP)
-    limited = where not in ("none", "single", "open") and test["sampling_half_width_pp"] > MARGIN_PP
-    return _FORGETTING[where] + (", on these questions" if limited else "")
+def text(verdict: Mapping[str, Any]) -> str:
+    """Return a verdict as words: the word, its reason, and a mark where the margins were not stated beforehand."""
+    word, reason = verdict["verdict"], verdict["reason"]
+    said = (f"says nothing: {reason}" if reason == ONLY_GUESSES else reason) if word is None else word
+    said += f": {reason}" if word and reason else ""
+    return said + (" (margins set afterwards)" if word and verdict["margins"] == "afterwards" else "")
 
 
-def loss(test: dict[str, Any]) -> str:
-    """Return the verdict on a difference of held-out losses (see :data:`LOSS_RULES`)."""
-    return _LOSS[position(test["difference"], MARGIN_NATS)]
+def standard_error(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``mean``, ``se`` and ``df`` of an estimate, its interval read as a t-interval of n values."""
+    low, high, n = estimate["low"], estimate["high"], estimate["n"]
+    if low is None or n < 2:
+        return {"mean": estimate["mean"], "se": None, "df": None}
+    return {"mean": estimate["mean"], "se": (high - low) / 2 / t_quantile(n), "df": n - 1}
 
 
-def speed(speedup: dict[str, Any], same: dict[str, Any] | None = None) -> str:
+def of_estimate(estimate: Mapping[str, Any], margin: float, *, higher_is_better: bool) -> tuple[str | None, str | None]:
+    """Return the word on a plain estimate, one of no family, and the reason where it cannot tell.
+
+    Parameters
+    ----------
+    estimate
+        ``{n, mean, low, high}``.
+    margin
+        In its unit.
+    """
+    result = standard_error(estimate)
+    p = None
+    if result["se"]:
+        p = float(2 * stats.t.sf(abs(result["mean"]) / result["se"], result["df"]))
+    return _word({**result, "p": p}, margin, higher_is_better=higher_is_better)
+
+
+def speed(speedup: Mapping[str, Any], same: Mapping[str, Any] | None, margin_percent: float) -> str:
     """Return the verdict on a speedup over std, in percent.
 
     Parameters
@@ -132,31 +143,29 @@ def speed(speedup: dict[str, Any], same: dict[str, Any] | None = None) -> str:
     same
         That of std over itself, measured in the same way, where there is one. A speedup is none unless it is larger
         than this one, whatever its sign, beyond the interval of their difference.
+    margin_percent
+        Within which two speeds count as equal.
 
     Returns
     -------
     str
-        "faster", "slower", "equal within 5 %", or "cannot tell" with the reason.
+        "faster", "slower", "equivalent", or "cannot tell" with the reason.
     """
-    where = position(speedup, 100 * MARGIN_TIME)
-    low, high = speedup["low"], speedup["high"]
-    if where in ("none", "single"):
-        return "not measured" if where == "none" else "cannot tell: one value gives no interval"
-    if low <= 0 <= high:
-        return f"equal within {100 * MARGIN_TIME:g} %" if where == "inside" else "cannot tell at this n"
-    if same and same["low"] is not None and not _exceeds(speedup, same):
-        return "cannot tell: std differs as much from itself"
-    return "faster" if low > 0 else "slower"
+    word, reason = of_estimate(speedup, margin_percent, higher_is_better=True)
+    if word in (BETTER, WORSE) and same and same["low"] is not None and not exceeds(speedup, same):
+        word, reason = CANNOT_TELL, SAME_FROM_ITSELF
+    said = {BETTER: "faster", WORSE: "slower", None: reason}.get(word, word)
+    return f"{said}: {reason}" if word and reason else said
 
 
-def _exceeds(speedup: dict[str, Any], same: dict[str, Any]) -> bool:
-    """Tell whether a speedup differs from 0 by more than std does from itself, in either direction.
+def exceeds(difference: Mapping[str, Any], same: Mapping[str, Any]) -> bool:
+    """Tell whether an arm differs from std by more than std does from itself, in either direction.
 
     The lower end of the interval of a difference of two estimates is d − √((m₁ − l₁)² + (u₂ − m₂)²), of means m, lower
     ends l and upper ends u (MOVER: Zou and Donner, Statistics in Medicine 27, 2008, 1693-1702). That two intervals do
     not overlap would ask for more than 95 %.
     """
-    mean, low, _ = _towards(speedup, 1 if speedup["mean"] > 0 else -1)
+    mean, low, _ = _towards(difference, 1 if difference["mean"] > 0 else -1)
     for sign in (1, -1):
         own, _, high = _towards(same, sign)
         if mean - own <= math.hypot(mean - low, high - own):
@@ -164,65 +173,61 @@ def _exceeds(speedup: dict[str, Any], same: dict[str, Any]) -> bool:
     return True
 
 
-def _towards(estimate: dict[str, Any], sign: int) -> tuple[float, float, float]:
+def _towards(estimate: Mapping[str, Any], sign: int) -> tuple[float, float, float]:
     """Return mean, lower and upper end of an estimate times 1 or −1."""
     ends = sorted((sign * estimate["low"], sign * estimate["high"]))
     return sign * estimate["mean"], ends[0], ends[1]
 
 
-_TIME = {
-    "none": "not measured",
-    "single": "cannot tell: one seed gives no interval",
-    "inside": "matched",
-    "below": "less time than std",
-    "above": "more time than std",
-}
+def time(share: Mapping[str, Any], margin_percent: float) -> str:
+    """Return the verdict on an arm's time, from the estimate of t_arm / t_std: whether compute is matched.
+
+    "matched" where it is shown to be 1 within the margin; "less time than std" or "more time than std" where the 95 %
+    interval leaves out 1; else "cannot tell".
+    """
+    word, reason = of_estimate(from_one(share), margin_percent / 100, higher_is_better=False)
+    said = {EQUIVALENT: MATCHED, BETTER: "less time than std", WORSE: "more time than std", None: reason}.get(
+        word, word
+    )
+    return f"{said}: {reason}" if word and reason else said
 
 
-def time(share: dict[str, Any]) -> str:
-    """Return the verdict on an arm's time, from the estimate of t_arm / t_std (see :data:`LOSS_RULES`)."""
-    return _TIME.get(position(from_one(share), MARGIN_TIME), "cannot tell")
-
-
-def from_one(share: dict[str, Any]) -> dict[str, Any]:
+def from_one(share: Mapping[str, Any]) -> dict[str, Any]:
     """Return the estimate of t_arm / t_std − 1."""
     ends = {end: None if share[end] is None else share[end] - 1 for end in ("mean", "low", "high")}
     return {**share, **ends}
 
 
-def matched_loss(test: dict[str, Any], share: dict[str, Any]) -> str:
-    """Return the verdict on the loss at matched compute, or that compute is not known to match.
+def at_equal_compute(loss: str, matched: str) -> str:
+    """Return the verdict on a loss where compute matched; else that it is not known to.
 
     Parameters
     ----------
-    test
-        The paired test of the losses.
-    share
-        The estimate of t_arm / t_std.
+    loss
+        The verdict on the loss, as words.
+    matched
+        Of :func:`time`.
     """
-    matched = time(share)
-    if matched == "matched":
-        return loss(test)
+    if matched == MATCHED:
+        return loss
     if matched.endswith("than std"):
         return f"none: compute did not match ({matched})"
     return "none: whether compute matched cannot be told"
 
 
-def downstream(extra: dict[str, Any]) -> str:
-    """Return one phrase over all benchmarks of one model: the worst case first, never a mean of verdicts."""
-    telling = {name: test for name, test in extra.items() if test["base_above_floor"]}
-    if extra and not telling:
-        return "says nothing: the base model only guesses"
-    positions = {name: position(test["difference"], MARGIN_PP) for name, test in telling.items()}
-    for worst, phrase in (
-        (("below",), "material loss"),
-        (("negative",), "loss of unsettled size"),
-        (("none", "single", "open"), "cannot tell at this n"),
-    ):
-        names = [name for name, where in positions.items() if where in worst]
+def over_benchmarks(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return one phrase over the verdicts of several benchmarks: the worst case first, never a mean of verdicts.
+
+    Parameters
+    ----------
+    verdicts
+        By title of the benchmark.
+    """
+    telling = {title: each["verdict"] for title, each in verdicts.items() if each["verdict"] is not None}
+    if not telling:
+        return f"says nothing: {ONLY_GUESSES}" if verdicts else "not evaluated"
+    for word in (WORSE, CANNOT_TELL, BETTER):
+        names = [title for title, found in telling.items() if found == word]
         if names:
-            return f"{phrase} ({', '.join(TITLES[name] for name in names)})"
-    if not positions:
-        return "not evaluated"
-    wide = any(test["sampling_half_width_pp"] > MARGIN_PP for test in telling.values())
-    return "no material loss shown" + (", on these questions" if wide else "")
+            return f"{word} ({', '.join(names)})"
+    return EQUIVALENT

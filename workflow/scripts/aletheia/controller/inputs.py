@@ -6,13 +6,14 @@ from collections.abc import Iterable
 
 from aletheia.audit import bundle
 from aletheia.errors import UserError
+from aletheia.provenance.artifacts import SIDECAR
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import outputs, sections
 from aletheia.study.arms import ALE, BY_SCORE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.recipes import MEASURED
-from aletheia.study.report_contents import CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
+from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.study import Study
 
 # For an input that a job does not have.
@@ -113,6 +114,16 @@ def layers(paths: Paths, figure: str) -> str | list[str]:
 def curves(paths: Paths, figure: str) -> str | list[str]:
     """Return the table of held-out losses on the way, for the figures that show it."""
     return paths.aggregate_table(CURVE_TABLE) if figure in CURVE_FIGURES else NO_INPUT
+
+
+def answers(study: Study, paths: Paths) -> str | list[str]:
+    """Return the table of all answers, for a study with evaluations."""
+    return paths.aggregate_table(ANSWER_TABLE) if study.evaluates() else NO_INPUT
+
+
+def answers_sidecar(study: Study, paths: Paths) -> str | list[str]:
+    """Return the sidecar of the table of all answers, for a study with evaluations."""
+    return paths.aggregate_table(ANSWER_TABLE + SIDECAR) if study.evaluates() else NO_INPUT
 
 
 def stability_draws(study: Study, paths: Paths) -> list[str]:

@@ -24,6 +24,11 @@ def mark_for_report(
     return report(path, caption=f"{CAPTIONS}/{name}.rst", category=category, labels=labels or {"file": Path(path).name})
 
 
+def mark_table_for_report(path: str, category: str) -> Any:
+    """Mark a table for the report page where it can show it: a CSV, no Parquet."""
+    return mark_for_report(path, category) if path.endswith(".csv") else path
+
+
 def mark_sidecar_for_report(path: str) -> Any:
     """Mark a file's sidecar: the page's reader may have that page alone, where a path leads nowhere."""
     return mark_for_report(path + SIDECAR, "Lineage", caption="lineage")

@@ -1,13 +1,17 @@
-"""The two written analyses, from numbers alone: each verdict with its interval, its n and its rule."""
+"""The written analyses, from numbers alone: in the first paragraph what was found, in plain words; then every rule."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES
+from aletheia.analysis.effects import HELDOUT_LOSS, LOG_RATIO, PROBABILITY, RETENTION_LOSS
+from aletheia.analysis.inference import headline_results
+from aletheia.report import effects_text
 from aletheia.report.table_text import (
     DASH,
     FLOOR,
@@ -19,17 +23,25 @@ from aletheia.report.table_text import (
     number,
     p_value,
 )
+from aletheia.report.verdict_rules import verdict_rules
 from aletheia.study.arms import STD
+from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 
 PAIRS = "*Pairs*: those with a value, of those planned; a pair with a failed run is lost, and stands below."
+_MEANINGS = {
+    verdicts.EQUIVALENT: "the two differ by less than the margin",
+    verdicts.WORSE: "the arm is worse",
+    verdicts.BETTER: "the arm is better",
+    verdicts.CANNOT_TELL: "the data allow neither conclusion",
+}
+NO_MODELS = (
+    "Fewer than three models of the headline have both arms, so nothing is pooled: what is said holds for each model "
+    "by itself, for further seeds and questions of it, not for other models."
+)
 
 
 def _campaigns(summary: dict[str, Any], report: str) -> list[dict[str, Any]]:
     return [c for c in summary["campaigns"] if report in c["reports"]]
-
-
-def _rules(rules: tuple[str, ...]) -> str:
-    return "## The rule\n\n" + "".join(f"- {rule}\n" for rule in rules)
 
 
 def _rows(rows: list[dict[str, str]], otherwise: str) -> str:
@@ -54,74 +66,91 @@ def _floor_note(rows: list[dict[str, str]]) -> str:
     return f" {FLOOR_NOTE}" if any(FLOOR in cell for row in rows for cell in row.values()) else ""
 
 
-def _tally(words: list[str]) -> str:
-    counts = pd.Series(words, dtype="str").value_counts(sort=False)
-    return "; ".join(f"{word}: {count}" for word, count in counts.items())
-
-
-def _by_arm(words: dict[str, list[str]], compared: str) -> str:
-    """Return one line an arm with the number of comparisons and of each verdict; empty without any."""
-    lines = (f"- {arm}: of {len(of_arm)} ({compared}), {_tally(of_arm)}." for arm, of_arm in words.items())
-    return "\n".join(lines)
-
-
-def forgetting_deltas(summary: dict[str, Any]) -> str:
-    """Return FORGETTING_DELTAS_ANALYSIS.md: each benchmark's change by fine-tuning, and each arm's beyond std's."""
-    campaigns = _campaigns(summary, "downstream")
-    deltas, extras, words = [], [], {}
-    for campaign in campaigns:
-        for model in campaign["models"]:
-            deltas += _delta_rows(campaign, model)
-            for arm, tests in model["extra"].items():
-                words.setdefault(arm, []).extend(verdicts.forgetting(test) for test in tests.values())
-                extras += _extra_rows(campaign["name"], model, arm)
-    answer = (
-        _by_arm(words, "model × benchmark")
-        or "No benchmark of questions was measured in std and another arm: nothing to say of extra forgetting."
-    )
-    arms = (arm for campaign in campaigns for model in campaign["models"] for arm in model["arms"].values())
-    evaluated = {name for arm in arms for name in arm["benchmarks"]}
+def _answer(campaigns: list[dict[str, Any]], blocks: list[dict[str, Any]], *, unit: str) -> str:
+    """Return what was found as plain words: how many comparisons have each verdict, and of which arm."""
+    told = [(block, result) for block in blocks for result in headline_results(block)]
+    words = effects_text.count_words(blocks, headline_results)
+    if not told or not words:
+        return ""
+    counted = "; ".join(f"**{word}** in {count} ({_MEANINGS[word]})" for word, count in words.items())
+    over = "pooled over models" if any(block["pooled"] for block in blocks) else "each of one model"
+    silent = len(told) - sum(words.values())
+    guessed = f" In {silent} more the base model only guesses, which says nothing." if silent else ""
+    late = any(campaign["margins"] == "afterwards" for campaign in campaigns)
+    mark = " The margins were changed after the first runs had ended (margins set afterwards)." if late else ""
+    details = " ".join(_sentence(block, result) for block, result in told[:_MOST_SENTENCES])
     return (
-        "# Forgetting deltas\n\n"
-        f"{answer}\n\n"
-        "Delta = fine-tuned − base, extra = delta of an arm − delta of std, in percentage points; a negative "
-        "extra is more forgetting than under std.\n\n"
-        f"{_rules(verdicts.forgetting_rules(evaluated))}\n"
-        "## Extra, each arm − std\n\n"
-        f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
-        "p: paired t-test over the seeds; Holm's correction runs over the headline models of one arm and benchmark. "
-        f"{PAIRS} "
-        "*Questions alone* is the 95 % half-width that drawing questions puts on a difference of two scores, "
-        f"as an upper bound.{_floor_note(extras)}\n\n"
-        "## Deltas, fine-tuned − base\n\n"
-        f"{_rows(deltas, 'Nothing was evaluated.')}\n"
-        "Held-out loss is in nats, where a negative delta is an improvement; the others are in points. "
-        f"Mean ± sample SD over the seeds.{_floor_note(deltas)}\n\n"
-        f"{_failed_runs(campaigns)}"
-    )
+        f"Of {sum(words.values())} comparisons with {STD} ({unit}, {over}): {counted}.{guessed}{mark} {details}"
+    ).rstrip()
 
 
-def _extra_rows(campaign: str, model: dict[str, Any], arm: str) -> list[dict[str, str]]:
+_MOST_SENTENCES = 6
+
+
+def _sentence(block: dict[str, Any], result: dict[str, Any]) -> str:
+    """Return one result as a sentence."""
+    who = f"{result['model']}: " if "model" in result else f"Over {result['n']} models: "
+    name = effects_text.measure_name(block["measure"])
+    size = effects_text.effect_interval(block, result)
+    unit = "" if block["unit"] == LOG_RATIO else f" {block['unit']}"
+    said = verdicts.text(result["verdict"])
+    return f"{who}{name}, {effects_text.comparison_name(block)} {size}{unit}: {said}."
+
+
+def _blocks(campaign: dict[str, Any], measures: Sequence[str], *, arms: Sequence[str] | None = None) -> list[dict]:
     return [
-        {
-            "Model": model["model"],
-            "Campaign": campaign,
-            "Arm": arm,
-            "Benchmark": TITLES[name],
-            "Extra (pp) [95 % interval]": mark_floor(interval(test["difference"], 2, "+"), test["flagged"]),
-            "Pairs": _pairs(test),
-            "Questions": str(test["questions"]),
-            "Questions alone (pp)": f"± {number(test['sampling_half_width_pp'], 1)}",
-            "p": p_value(test["p"]),
-            "p (Holm)": p_value(test["p_holm"]),
-            "Verdict": verdicts.forgetting(test),
-        }
-        for name, test in model["extra"].get(arm, {}).items()
+        block
+        for block in campaign["effects"]
+        if block["measure"] in measures and block["reference"] == STD and (arms is None or block["arm"] in arms)
     ]
 
 
-def _pairs(test: dict[str, Any]) -> str:
-    return f"{test['difference']['n']} of {test['planned']}"
+def _inference(summary: dict[str, Any], chosen: list[tuple[dict[str, Any], list[dict[str, Any]]]]) -> str:
+    """Return the sections on models to come, on each model, and on what cannot be answered."""
+    pooled = [row for campaign, blocks in chosen for row in effects_text.pooled_rows(campaign, blocks)]
+    checks = [row for campaign, blocks in chosen for row in effects_text.check_rows(campaign, blocks)]
+    models = [row for campaign, blocks in chosen for row in effects_text.model_rows(campaign, blocks)]
+    wanted = summary["plan"]["power_wanted"]
+    unanswered = [line for campaign, blocks in chosen for line in effects_text.unanswered(campaign, blocks, wanted)]
+    text = f"## For models to come\n\n{_rows(pooled, NO_MODELS)}\n"
+    if checks:
+        text += f"### How much models differ, and the same mean by other methods\n\n{_rows(checks, '')}\n"
+    text += f"## Each model\n\n{_rows(models, 'Nothing was compared.')}\n"
+    listed = "".join(f"- {line}\n" for line in unanswered)
+    return text + (f"## What these runs cannot answer\n\n{listed}\n" if listed else "")
+
+
+def _rules(summary: dict[str, Any], campaigns: list[dict[str, Any]]) -> str:
+    order = ("afterwards", "unknown", "beforehand")
+    margins = min((c["margins"] for c in campaigns), key=order.index, default="unknown")
+    return f"## The rules\n\n{verdict_rules(summary['plan'], margins)}\n"
+
+
+def forgetting_deltas(summary: dict[str, Any]) -> str:
+    """Return FORGETTING_DELTAS_ANALYSIS.md: what training costs a model, and whether an arm costs more."""
+    campaigns = _campaigns(summary, "downstream")
+    asked = [*QUESTION_BENCHMARKS, *(f"{name}{PROBABILITY}" for name in QUESTION_BENCHMARKS), RETENTION_LOSS]
+    chosen = [(campaign, _blocks(campaign, asked)) for campaign in campaigns]
+    main = [block for _, blocks in chosen for block in blocks if not block["measure"].endswith(PROBABILITY)]
+    deltas = [row for c in campaigns for model in c["models"] for row in _delta_rows(c, model)]
+    answer = _answer(campaigns, main, unit="arm × benchmark") or (
+        "No benchmark of questions was measured in std and another arm, or the base model only guesses in all: nothing "
+        "to say of extra forgetting."
+    )
+    return (
+        "# Does training fewer layers make a model forget more?\n\n"
+        "Fine-tuning can cost a model some of what it knew. Here each arm is compared with std, which trains all "
+        "layers of the same model on the same rows: a benchmark's difference is in percentage points (negative: the "
+        "arm lost more, or gained less, than std), a loss's in nats (positive: worse). "
+        f"{answer}\n\n"
+        f"{_inference(summary, chosen)}"
+        f"{_rules(summary, campaigns)}"
+        "## Deltas, fine-tuned − base\n\n"
+        f"{_rows(deltas, 'Nothing was evaluated.')}\n"
+        "Losses are in nats, where a negative delta is an improvement; the others are in points. "
+        f"Mean ± sample SD over the seeds.{_floor_note(deltas)}\n\n"
+        f"{_failed_runs(campaigns)}"
+    )
 
 
 def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[str, str]]:
@@ -148,32 +177,54 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
 def compute_matched(summary: dict[str, Any]) -> str:
     """Return COMPUTE_MATCHED_ANALYSIS.md: the loss when the saved time is used for more steps."""
     campaigns = _campaigns(summary, "compute_matched")
-    losses, extras, words = [], [], {}
+    losses, words = [], []
+    chosen, all_arms = [], []
     for campaign in campaigns:
+        arms = list(dict.fromkeys(arm for model in campaign["models"] for arm in model["compute_matched"]))
+        measures = [HELDOUT_LOSS, RETENTION_LOSS, *QUESTION_BENCHMARKS]
+        chosen.append((campaign, _blocks(campaign, measures, arms=arms)))
+        all_arms += arms
         for model in campaign["models"]:
             for arm, cm in model["compute_matched"].items():
-                words.setdefault(arm, []).append(verdicts.matched_loss(cm["eval_loss"], cm["time_share"]))
                 losses.append(_loss_row(campaign["name"], model, arm))
-                extras += _extra_rows(campaign["name"], model, arm)
+                words.append(f"{model['model']}, {arm}: time {cm['time_verdict']}; loss {cm['loss_verdict']}.")
+    lead = [block for _, blocks in chosen for block in blocks if block["measure"] == HELDOUT_LOSS]
+    found = _answer(campaigns, lead, unit="arm's held-out loss")
+    many = f" {len(words)} comparisons stand below." if len(words) > _MOST_SENTENCES else ""
     answer = (
-        _by_arm(words, "held-out loss of one model, against std")
-        or "No model has both a std and a cm run, so nothing can be said at equal compute."
+        " ".join([*words[:_MOST_SENTENCES], found]) + many
+        if words
+        else ("No model has both a std and a cm run, so nothing can be said at equal compute.")
     )
     return (
-        "# Compute-matched analysis\n\n"
+        "# Does the saved time buy a better model?\n\n"
+        "Training fewer layers takes less time a step, so at equal time it has more steps. A compute-matched arm "
+        "takes these steps: cm trains the layers that ale trains; any other arm with more steps than std stands here "
+        "too. Its loss counts at equal compute only where its time, the probe counted, is shown to match std's. "
         f"{answer}\n\n"
-        "A compute-matched arm trains for more steps than std, so as to use the time that std uses: cm trains the "
-        "layers that ale trains. Here it is cm, and every other arm whose steps exceed std's.\n\n"
-        f"{_rules(verdicts.LOSS_RULES)}\n"
         "## Held-out loss and time\n\n"
         f"{_rows(losses, 'No pairs.')}\n"
-        f"p: paired t-test over the seeds, Holm-adjusted over the headline models of one arm. {PAIRS}\n\n"
-        "## Benchmarks, extra over std\n\n"
-        f"{_rows(extras, 'No benchmark of questions in this study.')}\n"
-        f"The verdicts follow the rule for forgetting: {verdicts.FORGETTING_MARGIN} "
-        "A loss can differ where no benchmark does, and the reverse; neither stands for the other."
-        f"{_floor_note(extras)}\n\n"
+        f"The interval here is over the seeds alone. p: paired t-test, Holm over the headline models. {PAIRS} Compute "
+        "is *matched* where both one-sided tests show the time within the margin of std's.\n\n"
+        f"{_inference(summary, chosen)}"
+        "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
+        f"{_rules(summary, campaigns)}"
         f"{_failed_runs(campaigns)}"
+    )
+
+
+def inference(summary: dict[str, Any]) -> str:
+    """Return INFERENCE.md: every arm and measure, for models to come and for each model."""
+    chosen = [(campaign, campaign["effects"]) for campaign in summary["campaigns"]]
+    campaigns = summary["campaigns"]
+    first = [block for _, blocks in chosen for block in blocks if block["family"] == "primary"]
+    answer = _answer(campaigns, first, unit="the primary family") or "No result of the primary family was measured."
+    return (
+        "# What follows from the runs\n\n"
+        "Every difference between two arms, in every measure: what it is in each model, and what is to be expected of "
+        f"models to come. {answer}\n\n"
+        f"{_inference(summary, chosen)}"
+        f"{_rules(summary, campaigns)}"
     )
 
 
@@ -187,10 +238,10 @@ def _loss_row(campaign: str, model: dict[str, Any], arm: str) -> dict[str, str]:
         "std loss (nats)": mean_sd(cm["std_eval_loss"], 3),
         "Arm's loss (nats)": mean_sd(cm["cm_eval_loss"], 3),
         "Arm − std [95 % interval]": interval(cm["eval_loss"]["difference"], 3, "+"),
-        "Pairs": _pairs(cm["eval_loss"]),
+        "Pairs": f"{cm['eval_loss']['difference']['n']} of {cm['eval_loss']['planned']}",
         "p (Holm)": p_value(cm["eval_loss"]["p_holm"]),
         "Steps std / arm": " / ".join(DASH if s is None else f"{s:.0f}" for s in steps),
         "Time arm / std": f"{interval(share, 2)} ({cm['time_taken']})",
-        "Compute": verdicts.time(share),
-        "Verdict": verdicts.matched_loss(cm["eval_loss"], share),
+        "Compute": cm["time_verdict"],
+        "Verdict": cm["loss_verdict"],
     }

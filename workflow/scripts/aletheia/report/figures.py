@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from aletheia.analysis.benchmarks import TITLES, measured_by
 from aletheia.analysis.pairs import pairs, reporting
 from aletheia.analysis.stats import estimate
-from aletheia.analysis.verdicts import MARGIN_PP
 from aletheia.report import named_points, plot_style
 from aletheia.report.table_text import FLOOR, FLOOR_NOTE, MARK, number
 from aletheia.study.benchmarks import HELDOUT, QUESTION_BENCHMARKS
@@ -159,7 +158,9 @@ def _benchmarks(rows: list[tuple[str, str, dict[str, Any]]], arms: tuple[str, ..
     return questions or [name for name in (HELDOUT,) if name in measured]
 
 
-def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: str, style: Style) -> Figure:
+def _deltas(
+    rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: str, style: Style, *, margin: float
+) -> Figure:
     """Plot fine-tuned − base for each model (rows), benchmark (panels) and arm (colours)."""
     benchmarks = _benchmarks(rows, arms)
     rows = [row for row in rows if set(benchmarks) & set(_benchmarks([row], arms))]
@@ -187,14 +188,14 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
         titles.append((TITLES[benchmark], f", {_counts(sorted(questions))} {unit_of_n}"))
         labels.append(f"Fine-tuned − base ({unit})")
         if unit == "pp":
-            axis.axvspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
+            axis.axvspan(-margin, margin, color=plot_style.BAND, linewidth=0, zorder=0)
         _room(axis)
     plot_style.fit_labels(figure, axes, [label for label, *_ in rows])
     plot_style.name_panels(axes, titles, labels)
     plot_style.key(figure, {names[arm]: (colours[arm], True) for arm in arms})
     seeds = [score["delta"]["n"] for score in plotted]
     note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it)."
-    note += f" Grey band: ±{MARGIN_PP:g} points." if benchmarks != [HELDOUT] else ""
+    note += f" Grey band: ±{margin:g} points." if benchmarks != [HELDOUT] else ""
     note += f" {CAPS}" if any(plot_style.has_no_width(score["delta"]) for score in plotted) else ""
     note += f" {FLOOR_NOTE}" if any(score["flagged"] for score in plotted) else ""
     subtitle = f"Change against the base model, mean of {_seeds(seeds)}"
@@ -204,15 +205,17 @@ def _deltas(rows: list, arms: tuple[str, ...], names: Mapping[str, str], title: 
 
 def benchmark_deltas(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     """Figure 2: benchmark deltas of std and ale, by model and benchmark."""
-    names = {"std": "Standard LoRA", "ale": "Aletheia"}
-    return _deltas(_models(summary, "downstream"), ("std", "ale"), names, "Benchmarks after fine-tuning", style)
+    names, margin = {"std": "Standard LoRA", "ale": "Aletheia"}, summary["plan"]["margins"]["verdict_points"]
+    rows = _models(summary, "downstream")
+    return _deltas(rows, ("std", "ale"), names, "Benchmarks after fine-tuning", style, margin=margin)
 
 
 def compute_matched_deltas(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     """Figure 4: benchmark deltas of std, ale and cm, for the models that have cm."""
     names = {"std": "Standard", "ale": "Aletheia", "cm": "compute-matched"}
     rows = [row for row in _models(summary, "compute_matched") if "cm" in row[2]["arms"]]
-    return _deltas(rows, ("std", "ale", "cm"), names, "Compute-matched Aletheia", style)
+    margin = summary["plan"]["margins"]["verdict_points"]
+    return _deltas(rows, ("std", "ale", "cm"), names, "Compute-matched Aletheia", style, margin=margin)
 
 
 def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
@@ -242,7 +245,7 @@ def families(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
 
 def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figure:
     """Figure 5: speedup against extra MMLU forgetting; without MMLU, against the extra held-out loss."""
-    title = "Speed against quality"
+    title, margin = "Speed against quality", summary["plan"]["margins"]["verdict_points"]
     frame, rows = pairs(reporting(ledger, "speed")), _models(summary, "speed")
     asked = bool(frame["mmlu_extra_pp"].notna().any())
     points = _trade_offs(frame, rows, "mmlu_extra_pp" if asked else "eval_loss_difference")
@@ -251,7 +254,7 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     figure, (axis,) = plot_style.canvas(style, named_points.rows(points, style))
     axis.grid(axis="y", color=plot_style.FAINT, linewidth=0.8)
     if asked:
-        axis.axhspan(-MARGIN_PP, MARGIN_PP, color=plot_style.BAND, linewidth=0, zorder=0)
+        axis.axhspan(-margin, margin, color=plot_style.BAND, linewidth=0, zorder=0)
     axis.axhline(0, color=plot_style.MUTED, linewidth=0.9, zorder=1)
     axis.margins(x=0.04, y=0.08)
     named_points.plot(axis, points, plot_style.colours(style, ["ale"])["ale"])
@@ -266,7 +269,7 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
         worse = "above 0: worse than standard; no MMLU in this study"
     seeds = [extra["n"] for _, _, extra in points]
     note = f"{_over_seeds(seeds)}, paired by seed."
-    note += f" Grey band: ±{MARGIN_PP:g} points." if asked else ""
+    note += f" Grey band: ±{margin:g} points." if asked else ""
     note += " Speed taken in turns." if any("turns" in (model["speed"] or {}) for *_, model in rows) else ""
     note += f" {OUTSIDE}" if any(MARK in label for label, *_ in points) else ""
     note += f" {FLOOR_NOTE}" if any(FLOOR in label for label, *_ in points) else ""

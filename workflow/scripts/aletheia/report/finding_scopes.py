@@ -10,13 +10,13 @@ from typing import Any
 from aletheia.analysis import arms
 from aletheia.analysis.arms import Comparison
 from aletheia.analysis.frontier import IN_TURNS, relative_time
+from aletheia.analysis.inference import FEWEST_MODELS
 from aletheia.analysis.pairs import CM
-from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate
+from aletheia.analysis.stats import CONFIDENCE_LEVEL
 from aletheia.report.table_text import number
 from aletheia.study.arms import STD
+from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 
-# With fewer headline models an interval over models is too wide to be of use, and a finding is about one model.
-FEWEST_MODELS = 3
 _MOST_DIGITS = 6
 _NO_WIDTH = 1e-9
 _NOTHING: Mapping[str, Any] = {}
@@ -68,6 +68,20 @@ class Scope:
     def measures(self, arm: str) -> Mapping[str, Comparison]:
         """Return all comparisons of an arm with std."""
         return self._comparisons("against_std").get(arm, _NOTHING)
+
+    def effect(self, measure: str, *, reference: str = STD, arm: str | None = None) -> Mapping[str, Any] | None:
+        """Return the result of an effect of the arm, or of another one: pooled over models, or of the one model.
+
+        None where there is no such effect, or no value; a model at the floor of a benchmark counts as none.
+        """
+        names = (arm or self.arm, reference, measure)
+        blocks = (b for b in self.campaign["effects"] if (b["arm"], b["reference"], b["measure"]) == names)
+        block = next(blocks, None)
+        if block is None or self.over_models:
+            return None if block is None else block["pooled"]
+        of_model = (result for result in block["models"] if result["model"] == self.models[0]["model"])
+        result = next(of_model, None)
+        return None if result is None or result["mean"] is None or result["at_floor"] else result
 
     def controls(self) -> Mapping[str, Mapping[str, Comparison]]:
         """Return the arm's comparisons with each control."""
@@ -172,25 +186,26 @@ def time_share(scope: Scope) -> tuple[dict[str, Any], str]:
     return {**share, "unit": speedup["unit"]}, IN_TURNS if turns else "by the wall clock"
 
 
-def telling_extras(scope: Scope) -> dict[str, dict[str, Any]]:
-    """Return an arm's tests on the benchmarks whose base is above the floor: of one model, or over those models.
+def telling_extras(scope: Scope) -> dict[str, Mapping[str, Any]]:
+    """Return an arm's results on the benchmarks whose base is above the floor: of one model, or over those models."""
+    results = {name: scope.effect(name) for name in QUESTION_BENCHMARKS}
+    return {name: result for name, result in results.items() if result is not None}
 
-    Over models only where at least :data:`FEWEST_MODELS` are above it, each one's mean as one value. They all answered
-    the same questions, so averaging over models does not reduce the error of drawing questions.
+
+def result_text(result: Mapping[str, Any], unit: str, *, sign: str = "+", beside: str = "") -> str:
+    """Return an effect's result as :func:`estimate_text` does, with what its interval is over.
+
+    Parameters
+    ----------
+    result
+        Pooled, or of one model.
+    unit
+        Of the value.
     """
-    tests: dict[str, list[dict[str, Any]]] = {}
-    for model in scope.models:
-        for name, test in model["extra"].get(scope.arm, {}).items():
-            if test["base_above_floor"] and test["difference"]["n"]:
-                tests.setdefault(name, []).append(test)
-    if not scope.over_models:
-        return {name: {**test, "difference": {**test["difference"], "unit": "seed"}} for name, (test,) in tests.items()}
-    return {
-        name: {
-            "base_above_floor": True,
-            "difference": {**estimate(test["difference"]["mean"] for test in of_models), "unit": "model"},
-            "sampling_half_width_pp": sum(test["sampling_half_width_pp"] for test in of_models) / len(of_models),
-        }
-        for name, of_models in tests.items()
-        if len(of_models) >= FEWEST_MODELS
-    }
+    items = result.get("items")
+    counted = f" and {count_text(items['n_questions'], 'question')}" if items else ""
+    if "over" not in result:
+        return estimate_text({**result, "unit": "model"}, unit, sign=sign, beside=beside)
+    of_rounds = result["over"] == "rounds"
+    n, what = (result["n"], "round") if of_rounds else (result["seeds"], "seed")
+    return estimate_text({**result, "n": n, "unit": what}, unit, sign=sign, beside=counted + beside)

@@ -8,6 +8,7 @@ from typing import Any
 
 from aletheia.analysis import arms, verdicts
 from aletheia.analysis.benchmarks import TITLES
+from aletheia.analysis.effects import HELDOUT_LOSS, RETENTION_LOSS
 from aletheia.analysis.stats import values_needed
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.finding_scopes import Scope, count_text, matched_scopes, telling_extras, time_share
@@ -15,19 +16,17 @@ from aletheia.study.arms import STD
 
 _MAX_VALUES = 1000  # largest n that is looked for
 _MAX_NAMED = 6  # failed runs, or models at the floor, that are named
-_PERCENT = 100 * verdicts.MARGIN_TIME
 NOTHING = "No planned comparison is too wide or at the floor, no run failed and no pair was timed on a busy machine."
 
 
 @dataclass(frozen=True)
 class _Question:
-    """A planned comparison: its name, its estimate as a difference from 0, and the margin that counts as 0."""
+    """A planned comparison: its name, whether it is open, whether it has one value only, and what would settle it."""
 
     name: str
-    estimate: Mapping[str, Any]
-    margin: float
-    unit: str
     is_open: bool
+    is_single: bool
+    needs: str
 
 
 def open_questions(summary: Mapping[str, Any], scopes: Sequence[Scope]) -> str:
@@ -42,17 +41,18 @@ def open_questions(summary: Mapping[str, Any], scopes: Sequence[Scope]) -> str:
     """
     matched = matched_scopes(summary)
     several = len({scope.name for scope in (*scopes, *matched)}) > 1
+    plan = summary["plan"]
     all_questions = []
     for scope in scopes:
-        questions = [*_of_arm(scope), *_of_other_arms(scope, matched), *_of_extras(scope)]
+        questions = [*_of_arm(scope, plan), *_of_other_arms(scope, matched, plan), *_of_extras(scope, plan)]
         all_questions += [(question, scope) for question in questions]
-    all_questions += [(question, scope) for scope in matched for question in _of_compute_matched(scope)]
+    all_questions += [(question, scope) for scope in matched for question in _of_compute_matched(scope, plan)]
     named = [(q, f"{q.name} ({scope.name})" if several else q.name) for q, scope in all_questions if q.is_open]
-    single = [name for question, name in named if question.estimate["low"] is None]
+    single = [name for question, name in named if question.is_single]
     wide: dict[str, list[str]] = {}
     for question, name in named:
-        if question.estimate["low"] is not None:
-            wide.setdefault(_needs(question), []).append(name)
+        if not question.is_single:
+            wide.setdefault(question.needs, []).append(name)
     groups = "; ".join(f"{', '.join(names)} ({needs})" for needs, names in wide.items())
     parts = [f"Too wide to tell: {groups}."] if wide else []
     parts += [f"One value each, to which a second seed gives an interval: {', '.join(single)}."] if single else []
@@ -60,68 +60,90 @@ def open_questions(summary: Mapping[str, Any], scopes: Sequence[Scope]) -> str:
     return " ".join(parts) or NOTHING
 
 
-def _question(name: str, estimate: Mapping[str, Any], margin: float, unit: str, *, is_ratio: bool = False) -> _Question:
-    """Return the question whether a difference is 0, or a ratio 1."""
-    difference = verdicts.from_one(estimate) if is_ratio else estimate
-    return _Question(name, difference, margin, unit, verdicts.position(difference, margin) in ("open", "single"))
+def _of_result(name: str, result: Mapping[str, Any], unit: str, plan: Mapping[str, Any]) -> _Question:
+    """Return the question that an effect's verdict answers, or leaves open."""
+    verdict = result["verdict"]
+    counted = ("model", result["n"]) if "over" not in result else ("round", result["n"])
+    if result.get("over") != "rounds" and "over" in result:
+        counted = ("seed", result["seeds"])
+    needs = verdict["reason"] or ""
+    if result["detectable"] is not None:
+        size = f"{result['detectable']:.2g} {unit}"
+        needs = f"such data find {size} with {100 * plan['power_wanted']:.0f} %; the margin is {verdict['margin']:g}"
+    needs += f"; n = {count_text(counted[1], counted[0])} now"
+    return _Question(name, verdict["verdict"] == verdicts.CANNOT_TELL, result["se"] is None, needs)
 
 
-def _loss(arm: str, other: str, difference: Mapping[str, Any]) -> _Question:
-    return _question(f"loss of {arm} against {other}", difference, verdicts.MARGIN_NATS, "nats")
+def _of_ratio(name: str, estimate: Mapping[str, Any], margin: float, unit: str, *, is_open: bool) -> _Question:
+    """Return a question on a speedup, or on a share of the time less 1."""
+    single = estimate["low"] is None
+    return _Question(name, is_open, single, "" if single else _needs(estimate, margin, unit))
 
 
-def _of_arm(scope: Scope) -> Iterator[_Question]:
-    arm = scope.arm
+def _loss(arm: str, other: str, result: Mapping[str, Any], plan: Mapping[str, Any]) -> _Question:
+    return _of_result(f"loss of {arm} against {other}", result, "nats", plan)
+
+
+def _of_arm(scope: Scope, plan: Mapping[str, Any]) -> Iterator[_Question]:
+    arm, percent = scope.arm, plan["margins"]["time_percent"]
     turns = scope.has(arms.TURNS)
     speed, same = scope.of(arms.TURNS if turns else arms.WALL_CLOCK), scope.of(arms.SAME_ARM, STD)
-    undecided = verdicts.speed(speed, same if turns else None).startswith("cannot")
-    yield _Question(f"speed of {arm} against std", speed, _PERCENT, "%", undecided)
-    yield _loss(arm, STD, scope.of(arms.LOSS))
-    for control, measures in scope.controls().items():
-        yield _loss(arm, control, measures[arms.LOSS])
-    if scope.of(RATIO):
+    if speed is not None and speed["n"]:
+        verdict = verdicts.speed(speed, same if turns else None, percent)
+        yield _of_ratio(f"speed of {arm} against std", speed, percent, "%", is_open=verdict.startswith("cannot"))
+    if (loss := scope.effect(HELDOUT_LOSS)) is not None:
+        yield _loss(arm, STD, loss, plan)
+    for control in scope.controls():
+        if (loss := scope.effect(HELDOUT_LOSS, reference=control)) is not None:
+            yield _loss(arm, control, loss, plan)
+    ratio = scope.of(RATIO)
+    if ratio and ratio["n"]:
+        difference = verdicts.from_one(ratio)
+        word, _ = verdicts.of_estimate(difference, percent / 100, higher_is_better=False)
         name = f"time of {arm} to the loss that std ends at"
-        yield _question(name, scope.of(RATIO), verdicts.MARGIN_TIME, "of the time of std", is_ratio=True)
-    if scope.of(arms.RETENTION_LOSS):
-        yield _question(f"loss of {arm} on general text", scope.of(arms.RETENTION_LOSS), verdicts.MARGIN_NATS, "nats")
+        is_open = word == verdicts.CANNOT_TELL
+        yield _of_ratio(name, difference, percent / 100, "of the time of std", is_open=is_open)
+    if (retention := scope.effect(RETENTION_LOSS)) is not None:
+        yield _of_result(f"loss of {arm} on general text", retention, "nats", plan)
 
 
-def _of_other_arms(scope: Scope, matched: Sequence[Scope]) -> Iterator[_Question]:
+def _of_other_arms(scope: Scope, matched: Sequence[Scope], plan: Mapping[str, Any]) -> Iterator[_Question]:
     """Yield the questions on the losses of further arms with as many steps as std."""
     others = dict.fromkeys(arm for model in scope.models for arm in model["against_std"])
     spoken_of = {STD, scope.arm, *(other.arm for other in matched if other.campaign is scope.campaign)}
     for arm in others:
-        steps = scope.of("steps_ratio", arm)
-        if arm not in spoken_of and steps and steps["mean"] == 1:
-            yield _loss(arm, STD, scope.of(arms.LOSS, arm))
+        steps, result = scope.of("steps_ratio", arm), scope.effect(HELDOUT_LOSS, arm=arm)
+        if arm not in spoken_of and steps and steps["mean"] == 1 and result is not None:
+            yield _loss(arm, STD, result, plan)
 
 
-def _of_extras(scope: Scope) -> Iterator[_Question]:
-    for name, test in telling_extras(scope).items():
-        yield _question(f"{TITLES[name]} of {scope.arm}", test["difference"], verdicts.MARGIN_PP, "points")
+def _of_extras(scope: Scope, plan: Mapping[str, Any]) -> Iterator[_Question]:
+    for name, result in telling_extras(scope).items():
+        yield _of_result(f"{TITLES[name]} of {scope.arm}", result, "points", plan)
 
 
-def _of_compute_matched(scope: Scope) -> Iterator[_Question]:
+def _of_compute_matched(scope: Scope, plan: Mapping[str, Any]) -> Iterator[_Question]:
     """Yield the question on the loss where compute matches; where that is open, the one on time."""
     share, _ = time_share(scope)
-    verdict = verdicts.time(share)
-    if verdict == "matched":
-        yield _loss(scope.arm, f"{STD} at equal compute", scope.of(arms.LOSS))
+    margin = plan["margins"]["time_percent"]
+    verdict = verdicts.time(share, margin)
+    result = scope.effect(HELDOUT_LOSS)
+    if verdict == verdicts.MATCHED and result is not None:
+        yield _loss(scope.arm, f"{STD} at equal compute", result, plan)
     elif verdict.startswith("cannot"):
         name = f"whether {scope.arm} matches std in compute"
-        question = _question(name, share, verdicts.MARGIN_TIME, "of the time of std", is_ratio=True)
-        yield _Question(name, question.estimate, question.margin, question.unit, is_open=True)
+        yield _of_ratio(name, verdicts.from_one(share), margin / 100, "of the time of std", is_open=True)
 
 
-def _needs(question: _Question) -> str:
-    """Return the n at which a question's interval has the margin as half-width, at the observed SD, as text."""
-    estimate, unit = question.estimate, question.estimate["unit"]
-    needed = values_needed(estimate, question.margin, most=_MAX_VALUES)
+def _needs(estimate: Mapping[str, Any], margin: float, size_unit: str) -> str:
+    """Return the n at which an interval has the margin as half-width, at the observed SD, as text."""
+    unit = estimate["unit"]
+    needed = values_needed(estimate, margin, most=_MAX_VALUES)
     now = f"n = {count_text(estimate['n'], unit)} now"
     if needed is not None and needed <= estimate["n"]:
         return f"narrower than the margin but across it, so more {unit}s; {now}"
     many = f"more than {_MAX_VALUES} {unit}s" if needed is None else f"about {count_text(needed, unit)}"
-    return f"{many} for ±{question.margin:g} {question.unit}; {now}"
+    return f"{many} for ±{margin:g} {size_unit}; {now}"
 
 
 def _list_names(items: Sequence[str]) -> str:

@@ -259,7 +259,10 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
             shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
         numbers.append(row)
         display.append(shown)
-    note = "Aletheia − standard, mean [95 % t-interval over n seeds], paired by seed; near zero is matched."
+    note = (
+        "Aletheia − standard, mean [95 % t-interval over n seeds], paired by seed, on the same questions. "
+        "Verdicts, over questions too: FORGETTING_DELTAS_ANALYSIS.md."
+    )
     return _table(4, "Downstream differences, Aletheia − standard LoRA.", note, numbers, display)
 
 
@@ -288,8 +291,8 @@ def _matched_numbers(
         | {**_flat("std_eval_loss", cm["std_eval_loss"]), **_flat("cm_eval_loss", cm["cm_eval_loss"])}
         | {**_flat("difference_nats", test["difference"]), "p_value": test["p"], "p_holm": test["p_holm"]}
         | {"planned": test["planned"]}
-        | {**_flat("time_share", share), "time": verdicts.time(share), "time_taken": cm["time_taken"]}
-        | {"loss_verdict": verdicts.matched_loss(test, share), "downstream_verdict": verdicts.downstream(extra)}
+        | {**_flat("time_share", share), "time": cm["time_verdict"], "time_taken": cm["time_taken"]}
+        | {"loss_verdict": cm["loss_verdict"], "downstream_verdict": _over_benchmarks(extra)}
         | {f"published_{k}": paper.get(k) for k in ("std_eval_loss", "cm_eval_loss", "downstream_match")}
     )
 
@@ -303,12 +306,17 @@ def _matched_display(cm: dict[str, Any], extra: dict[str, Any], paper: dict[str,
         "cm − std [95 % interval]": interval(test["difference"], 3, "+"),
         "n": f"{test['difference']['n']} of {test['planned']}",
         "Wall-clock, cm / std": interval(share, 2) + (" (in turns)" if cm["time_taken"] == IN_TURNS else ""),
-        "Compute": verdicts.time(share),
-        "Loss": verdicts.matched_loss(test, share),
-        "Benchmarks": mark_floor(verdicts.downstream(extra), any(own["flagged"] for own in extra.values())),
+        "Compute": cm["time_verdict"],
+        "Loss": cm["loss_verdict"],
+        "Benchmarks": mark_floor(_over_benchmarks(extra), any(own["flagged"] for own in extra.values())),
         "Paper: loss, std / cm": losses if paper else DASH,
         "Paper: downstream": paper.get("downstream_match", DASH),
     }
+
+
+def _over_benchmarks(extra: dict[str, Any]) -> str:
+    told = {TITLES[name]: test["verdict"] for name, test in extra.items() if test["verdict"] is not None}
+    return verdicts.over_benchmarks(told)
 
 
 # The function of each table; aletheia.study.report_contents says which a study has.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aletheia.provenance.artifacts import SIDECAR
+from aletheia.provenance.artifacts import SIDECAR, sidecar
 from aletheia.study.benchmarks import HUMANEVAL, table_name
 from aletheia.study.paths import BASE, Paths, run_name
 from aletheia.study.planned_runs import arms_entry, planned_runs, runs_in_turns
@@ -39,6 +39,9 @@ class CampaignArtifacts:
     generations
         Sidecars of generated programs by (model, arm, seed), or (model, "base", None): the evaluation says
         what judged them, these alone what wrote them.
+    answers
+        Tables of questions, rows or passages by (model, arm, seed, benchmark), a base model as (model, "base", None,
+        benchmark); of programs those judged. Each has its sidecar beside it.
     turns
         Measurements in turns with the standard arm by (model, arm, seed), of campaigns with ``speed: turns``.
     """
@@ -51,6 +54,7 @@ class CampaignArtifacts:
     plans: dict[tuple[str, int], Path] = field(default_factory=dict)
     precisions: dict[str, Path] = field(default_factory=dict)
     generations: dict[tuple[str, str, int | None], Path] = field(default_factory=dict)
+    answers: dict[tuple[str, str, int | None, str], Path] = field(default_factory=dict)
     turns: dict[RunKey, Path] = field(default_factory=dict)
 
     @property
@@ -58,6 +62,7 @@ class CampaignArtifacts:
         """All of them, each once."""
         others = (self.probes, self.selections, self.tokens, self.plans, self.precisions, self.generations, self.turns)
         found = [*self.runs, *self.evaluations, *(path for group in others for path in group.values())]
+        found += [file for path in self.answers.values() for file in (path, sidecar(path))]
         return list(dict.fromkeys(found))
 
 
@@ -79,8 +84,8 @@ def campaign_artifacts(
     paths
         The study's.
     runs, evaluations
-        Given in place of the study's own; which tokens and plans such runs read, and what wrote the answers of such
-        evaluations, is not known and left out.
+        Given in place of the study's own; which tokens and plans such runs read, the tables of such evaluations, and
+        what wrote their answers, is not known and left out.
     """
     trained: dict[Path, None] = {}
     evaluated: dict[Path, None] = {}
@@ -99,6 +104,9 @@ def campaign_artifacts(
                 name = run_name(*owner[1:])
                 for benchmark in run["benchmarks"]:
                     evaluated[Path(paths.evaluation(model, name, f"{benchmark}.json"))] = None
+                    if evaluations is None:
+                        table = paths.evaluation(model, name, f"{benchmark}.parquet")
+                        artifacts.answers[*owner, benchmark] = Path(table)
                 if HUMANEVAL in run["benchmarks"] and evaluations is None:
                     artifacts.generations[owner] = Path(paths.evaluation(model, name, table_name(HUMANEVAL) + SIDECAR))
             if arm in (arms_entry(campaign, model, "selecting") or []):

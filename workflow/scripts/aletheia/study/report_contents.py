@@ -40,9 +40,12 @@ LAYER_TABLE = "layers.csv"
 # Belong to every study in which some model has the standard arm and another one.
 ARMS_TABLE, ARMS_FIGURES = "S1", ("figS4",)
 COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
-FINDINGS = "FINDINGS.md"  # what was found, in six sentences; belongs to the same studies as that table
+# What was found, in six sentences, and what follows from it; belong to the same studies as that table.
+FINDINGS = "FINDINGS.md"
+OF_ARMS = {"findings": FINDINGS, "inference": "INFERENCE.md"}
 CURVE_FIGURES = ("figS5",)  # belong to every study with held-out losses on the way
 CURVE_TABLE = "curves.csv"
+ANSWER_TABLE = "answers.parquet"  # every answer of every evaluation; belongs to every study with one
 
 
 def _chosen(reports: Collection[str]) -> list[Report]:

@@ -32,6 +32,7 @@ KIND_NAMES = {
     "models": "a registry of models",
     "data": "a registry of data",
     "site": "a site",
+    "analysis": "a plan of the analysis",
 }
 # The keys of the section interleaving that a script reads; which seeds are timed the study decides.
 PACE = ("rounds", "steps")
@@ -190,7 +191,7 @@ def check(value: Any, schema_name: str, where: str | Path, *, partly: bool = Fal
     value
         Parsed configuration.
     schema_name
-        ``config``, ``campaign``, ``models``, ``data`` or ``site``.
+        ``config``, ``campaign``, ``models``, ``data``, ``site`` or ``analysis``.
     where
         The file that it was read from, whose line the sentence then names, or words.
     partly

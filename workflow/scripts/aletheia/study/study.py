@@ -10,24 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import (
-    STD,
-    entries,
-    needs_probe,
-    rule_of,
-)
+from aletheia.study.arms import STD, entries, needs_probe, rule_of
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.planned_runs import TURNS, runs_in_turns
 from aletheia.study.recipes import stated_keys
 from aletheia.study.report_contents import (
+    ANSWER_TABLE,
     ARMS_FIGURES,
     CURVE_FIGURES,
     CURVE_TABLE,
-    FINDINGS,
     LAYER_FIGURES,
     LAYER_TABLE,
+    OF_ARMS,
     REPORTS,
     analyses_of,
     figures_of,
@@ -164,7 +160,8 @@ class Study:
         reports = set(self.reports())
         tables = {"RESULTS_MASTER.csv": {"speed"}, "RESULTS_CAMPAIGN2.csv": {"downstream", "compute_matched"}}
         names = [name for name, wanted in tables.items() if wanted & reports]
-        return names + ([LAYER_TABLE] if self.probe_keys() else []) + ([CURVE_TABLE] if self.has_curves() else [])
+        further = ((LAYER_TABLE, self.probe_keys()), (CURVE_TABLE, self.has_curves()), (ANSWER_TABLE, self.evaluates()))
+        return names + [name for name, wanted in further if wanted]
 
     def tables(self) -> list[int | str]:
         """Return the numbers of the tables that the study has."""
@@ -187,6 +184,10 @@ class Study:
     def has_curves(self) -> bool:
         """Tell whether some run takes held-out losses on the way."""
         return any(run.settings["training"]["curve_every"] for run in self.runs.values())
+
+    def evaluates(self) -> bool:
+        """Tell whether some run is evaluated."""
+        return any(self.asked.values())
 
     def probe_keys(self) -> list[tuple[str, int]]:
         """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
@@ -220,7 +221,7 @@ class Study:
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has, its findings first."""
-        return [*([FINDINGS] if self.compares_arms() else []), *analyses_of(self.reports()).values()]
+        return [*(OF_ARMS.values() if self.compares_arms() else []), *analyses_of(self.reports()).values()]
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""

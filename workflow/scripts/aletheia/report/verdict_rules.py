@@ -1,0 +1,77 @@
+"""Every rule behind a verdict, as text for the written analyses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aletheia.report.effects_text import measure_name
+
+# One rule a paragraph.
+_RULES = """
+The margins stand in `{path}` (sha256 `{sha256}`): {points} points of a benchmark (verdicts take {verdict_points:g}),
+{nats:g} nats of a loss, {time_percent:g} % of a time. {when}
+
+*Equivalent*: both one-sided t-tests reject at 5 % (TOST), so the 90 % interval lies within the margin.
+
+*Better* or *worse*: the two-sided p is below 5 %, so the 95 % interval leaves out 0. Equivalent comes first.
+
+*Cannot tell*: neither. That no difference was found is no finding.
+
+One model: the interval is over its seeds and, where answers to single questions are known, its questions. The paired
+difference of each question, clustered by subject (Miller 2024, arXiv:2411.00640), and the variance over seeds, less
+what both count (two-way random effects); degrees of freedom after Satterthwaite. Rows of text are questions too,
+weighted by their tokens. The interval of one seed is over questions, or over rounds, alone: it is of this run.
+
+McNemar's exact test counts the questions that one arm alone has right, seeds as strata.
+
+Over models (three and more in the headline): each model's mean is one value, with the variance of the runs pooled over
+models and its own of the questions. REML, Knapp and Hartung's standard error with t(k − 1); what the models share of
+the questions' variance is added. *A new model*: the interval of its true effect.
+
+Times are compared as logarithms of ratios. In turns, an arm is faster or slower only beyond what std differs from
+itself.
+
+Primary family ({primary}; the selecting arm against std): Holm's correction. Single models of any other effect:
+Benjamini and Hochberg at {false_discovery_rate:g}, and intervals of that false coverage rate (FCR) for those that are
+found. Models marked † are no part of the headline and of no correction. A p of equivalence in a table is that of one
+test.
+
+*Found with {wanted:.0f} %*: the smallest true difference that such data show with that probability.
+
+Bootstrap: models, then seeds within, and questions once for all models. Posterior: normal hierarchy, flat prior of the
+mean, half-normal of the models' spread; *by the prior* has P(within the margin) with half, once and twice its scale.
+
+A base model at the level of guessing has nothing to forget: *says nothing*.
+"""
+_WHEN = {
+    "beforehand": "They were committed before the first of these runs ended.",
+    "afterwards": "**They were changed after the first of these runs had ended (margins set afterwards).**",
+    "unknown": "Whether they are older than these runs is not known here.",
+}
+
+
+def verdict_rules(plan: Mapping[str, Any], margins: str) -> str:
+    """Return every rule of the verdicts, a line each.
+
+    Parameters
+    ----------
+    plan
+        The summary's.
+    margins
+        When they were stated: "beforehand", "afterwards" or "unknown".
+    """
+    own, families = plan["margins"], plan["families"]
+    text = _RULES.format(
+        path=plan["path"],
+        sha256=plan["sha256"][:12],
+        points=", ".join(f"{margin:g}" for margin in own["points"]),
+        verdict_points=own["verdict_points"],
+        nats=own["nats"],
+        time_percent=own["time_percent"],
+        when=_WHEN[margins],
+        primary=", ".join(map(measure_name, families["primary"])),
+        false_discovery_rate=families["false_discovery_rate"],
+        wanted=100 * plan["power_wanted"],
+    )
+    return "".join(f"- {' '.join(rule.split())}\n" for rule in text.strip().split("\n\n"))
