@@ -123,7 +123,7 @@ def with_questions(*, models: int, tau: float, questions: int = 60, ledgers: int
         run, _ = pool_variance([values.mean(axis=1) for values in d])
         common = shared_variance([values.mean(axis=0) for values in d], clusters=clusters)
         for name, variance in (("with", common), ("without", 0.0)):
-            found = random_effects(y, [run / SEEDS] * models, shared_variance=variance)
+            found = random_effects(y, [run / SEEDS + variance] * models, shared_variance=variance)
             held[name].append(found.low <= 0 <= found.high)
     settings = {"models": models, "tau": tau, "questions": questions}
     return [

@@ -73,6 +73,8 @@ def test_a_question_that_one_model_did_not_answer_is_left_out():
     holed[3][1, 4] = np.nan
     without = [np.delete(values, 4, axis=1) for values in by_model]
     assert cluster_bootstrap(holed, seed=1) == cluster_bootstrap(without, seed=1)
+    holed[0][:] = np.nan
+    assert cluster_bootstrap(holed, seed=1) is None
 
 
 def test_models_that_do_not_differ_have_no_interval():

@@ -66,11 +66,12 @@ def test_given_tau_the_error_is_that_of_knapp_and_hartung_in_statsmodels():
     assert found.q_p == pytest.approx(stats.chi2.sf(plain.q, 6))
 
 
-def test_shared_variance_is_added_to_the_squared_error():
-    alone, shared = random_effects(EFFECTS, VARIANCES), random_effects(EFFECTS, VARIANCES, shared_variance=0.5)
-    assert shared.se == pytest.approx((alone.se**2 + 0.5) ** 0.5)
-    assert (shared.mean, shared.tau2) == (alone.mean, alone.tau2)
-    assert shared.prediction_high > alone.prediction_high
+def test_shared_variance_is_taken_off_the_variances_and_added_to_the_squared_error():
+    own = random_effects(EFFECTS, VARIANCES)
+    shared = random_effects(EFFECTS, np.add(VARIANCES, 0.5), shared_variance=0.5)
+    assert shared.se == pytest.approx((own.se**2 + 0.5) ** 0.5)
+    assert (shared.mean, shared.tau2) == (pytest.approx(own.mean), pytest.approx(own.tau2))
+    assert shared.prediction_high > own.prediction_high
 
 
 def test_without_sampling_variance_a_new_model_is_predicted_by_t():

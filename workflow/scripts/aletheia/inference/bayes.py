@@ -106,10 +106,6 @@ class _Grid:
     mean: np.ndarray
     variance: np.ndarray
 
-    @property
-    def of_mean(self) -> _Mixture:
-        return _Mixture(self.mean, self.variance, self.weights)
-
 
 def hierarchy(
     effects: Sequence[float],
@@ -126,7 +122,7 @@ def hierarchy(
     Parameters
     ----------
     effects, variances
-        One a model; variances from 0.
+        One a model; variances from 0, of runs and questions.
     tau_scale
         Scale of the half-normal prior of τ, in the effect's unit, such as the margin.
     margin
@@ -136,7 +132,9 @@ def hierarchy(
     prior_scales
         Factors of ``tau_scale`` for the sensitivity.
     shared_variance
-        Of what all models have in common, added to the variance of μ and of a new model.
+        The part of the variances that all models have in common, as for
+        :func:`aletheia.inference.random_effects.random_effects`: taken off them, and added to the variance of μ, of
+        each model and of a new one.
 
     Raises
     ------
@@ -150,26 +148,27 @@ def hierarchy(
         raise ValueError("expected finite effects, and variances from 0")
     if not v.max() > 0 and not np.ptp(y) > 0:
         return Hierarchy(len(y), *(None,) * 8, models=[], sensitivity=[])
-    data = _Data(y, positive_variances(y, v) if len(y) > 1 else v, run_df, shared_variance)
+    own = positive_variances(y, np.maximum(0.0, v - shared_variance)) if len(y) > 1 else v
+    data = _Data(y, own, run_df, shared_variance)
     grid = _posterior(data, tau_scale)
     if len(y) == 1:
         alone = _Mixture(y, grid.ratio**2 * v, grid.weights).summary(margin)
         return Hierarchy(1, *(None,) * 8, models=[alone], sensitivity=[])
-    new = _Mixture(grid.mean, grid.variance + grid.tau**2, grid.weights)
+    new = _Mixture(grid.mean, grid.variance + grid.tau**2 + shared_variance, grid.weights)
     return Hierarchy(
         n=len(y),
-        **grid.of_mean.summary(margin),
+        **_of_mean(data, grid).summary(margin),
         tau=_median(grid.tau, grid.weights),
         new_model_low=new.quantile((1 - _LEVEL) / 2),
         new_model_high=new.quantile((1 + _LEVEL) / 2),
         p_new_within_margin=new.within(margin),
-        models=[_of_model(grid, *pair).summary(margin) for pair in zip(y, data.variances, strict=True)],
+        models=[_of_model(data, grid, place).summary(margin) for place in range(len(y))],
         sensitivity=[_sensitivity(data, factor * tau_scale, margin) for factor in prior_scales],
     )
 
 
 def _sensitivity(data: _Data, scale: float, margin: float) -> dict[str, float]:
-    found = _posterior(data, scale).of_mean
+    found = _of_mean(data, _posterior(data, scale))
     return {"scale": scale, "mean": found.centre(), "p_within_margin": found.within(margin)}
 
 
@@ -187,7 +186,7 @@ def _posterior(data: _Data, scale: float) -> _Grid:
     if len(y) == 1:
         log = np.zeros_like(log)
     weights = np.exp(log - log.max()) * np.outer(tau_weights, ratio_weights).ravel()
-    return _Grid(t, r, weights / weights.sum(), mean, 1 / precision + data.shared)
+    return _Grid(t, r, weights / weights.sum(), mean, 1 / precision)
 
 
 def _tau_nodes(y: np.ndarray, scale: float, finest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -216,12 +215,16 @@ def _run_nodes(run_df: int | None, typical: float, scale: float) -> tuple[np.nda
     return np.exp(x), weights * np.exp(log - log.max())
 
 
-def _of_model(grid: _Grid, effect: float, variance: float) -> _Mixture:
+def _of_mean(data: _Data, grid: _Grid) -> _Mixture:
+    return _Mixture(grid.mean, grid.variance + data.shared, grid.weights)
+
+
+def _of_model(data: _Data, grid: _Grid, place: int) -> _Mixture:
     """Return the posterior of one θ_i: between its own effect and μ, by the two variances."""
-    own, between = grid.ratio**2 * variance, grid.tau**2
+    own, between = grid.ratio**2 * data.variances[place], grid.tau**2
     pull = own / (own + between)
-    mean = (1 - pull) * effect + pull * grid.mean
-    return _Mixture(mean, pull * between + pull**2 * grid.variance, grid.weights)
+    mean = (1 - pull) * data.effects[place] + pull * grid.mean
+    return _Mixture(mean, pull * between + pull**2 * grid.variance + data.shared, grid.weights)
 
 
 def _median(values: np.ndarray, weights: np.ndarray) -> float:

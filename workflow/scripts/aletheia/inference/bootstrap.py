@@ -53,24 +53,26 @@ def cluster_bootstrap(
     seed: int,
     level: float = 0.95,
 ) -> Bootstrap | None:
-    """Return the mean over models with a bootstrap interval; below six models None, since it would be far too narrow.
+    """Return the mean over models with a bootstrap interval; None below six models, too few to resample.
 
     Parameters
     ----------
     by_model
         ``[seeds, questions]`` each, of the same questions; ``[seeds, 1]`` where there are none. Numbers of seeds may
-        differ. A question with a NaN in any model is left out.
+        differ. A question with a NaN in any model is left out; None is returned where none is left.
     clusters, weights
         ``[questions]``, as for :func:`aletheia.inference.questions.paired_difference`.
 
     Raises
     ------
     ValueError
-        Where models have other numbers of questions, or no question is left.
+        Where models have other numbers of questions.
     """
     if len(by_model) < FEWEST_MODELS:
         return None
     sums, totals = _cluster_sums(by_model, clusters, weights)
+    if not len(totals):
+        return None
     seeds = np.array([np.shape(values)[0] for values in by_model])
     rng = np.random.default_rng(seed)
     mean, se = (float(value[0]) for value in _means(sums, totals, *_as_seen(seeds, len(totals))))
@@ -91,9 +93,7 @@ def _cluster_sums(
     if len({np.shape(values)[1] for values in by_model}) != 1:
         raise ValueError("expected the same questions of every model")
     d, labels, w = complete_questions(np.vstack([np.asarray(v, dtype=float) for v in by_model]), clusters, weights)
-    if not d.shape[1]:
-        raise ValueError("expected a question that every model answered")
-    indicator = np.zeros((d.shape[1], labels.max() + 1))
+    indicator = np.zeros((d.shape[1], labels.max(initial=-1) + 1))
     indicator[np.arange(d.shape[1]), labels] = w
     return d @ indicator, indicator.sum(axis=0)
 

@@ -36,7 +36,8 @@ class Pooled:
     tau2, i2
         Variance between models' true effects; share of the scatter that it is (0 to 1, Higgins and Thompson 2002).
     q, q_p
-        Cochran's Q and its p under no difference between models. They and ``i2`` are None where a variance is 0.
+        Cochran's Q and its p under no difference between models. They and ``i2`` are None where a variance is 0, or is
+        all shared.
     prediction_low, prediction_high
         Interval of a new model's true effect, at the level asked.
     """
@@ -92,12 +93,12 @@ def random_effects(
     effects
         One a model.
     variances
-        Sampling variance of each effect, from 0, *without* what is shared: of the runs, and of questions as far as
-        models differ in them.
+        Sampling variance of each effect, from 0: of its runs, and of its questions with what models share of them.
     shared_variance
-        Variance of the mean that all models have in common, such as that of the same questions
+        The part of these variances that all models have in common, such as that of the same questions
         (:func:`aletheia.inference.questions.shared_variance`). The scatter between models does not show it, so it is
-        added to the squared standard error; the degrees of freedom stay k − 1, which is too few rather than too many.
+        taken off the variances (down to 0) and added to the squared standard error; the degrees of freedom stay k − 1,
+        too few rather than too many.
     level
         Of the interval and of the prediction.
 
@@ -113,6 +114,7 @@ def random_effects(
         raise ValueError("expected finite effects, and variances from 0")
     if len(y) < FEWEST_MODELS:
         raise ValueError("fewer than 3 models are not pooled")
+    v = np.maximum(0.0, v - shared_variance)
     found, df = fit(y, v), len(y) - 1
     if found.se <= NO_SPREAD * np.abs(y).max():
         found = replace(found, se=np.asarray((1 / v).sum() ** -0.5 if v.min() > 0 else 0.0))
