@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import re
 import shutil
@@ -43,8 +44,8 @@ FAMILIES = {
 
 # The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
 LONGEST = (
-    *("test_slurm", "test_environment_files", "test_robustness", "test_interleaving", "test_workflow"),
-    *("test_campaign_keys", "test_runs", "test_parity"),
+    *("test_slurm", "test_rules_under_conda", "test_robustness", "test_parity", "test_image_lines"),
+    *("test_environment_files", "test_workflow", "test_interleaving", "test_campaign_keys", "test_runs"),
 )
 
 
@@ -58,6 +59,15 @@ def pytest_collection_modifyitems(items):
     """Put the files that take longest first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_collection_finish():
+    """Take what is there by now, a million objects of torch and the tests, out of every later search for garbage.
+
+    statsmodels asks for a whole one at each correction of p values.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config, log):

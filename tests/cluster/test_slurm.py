@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,13 +42,14 @@ pytestmark = pytest.mark.slow
 
 DRIVER = SUPPORT / "slurm_driver.py"
 # The queue is looked at as often as it answers; on a cluster the profile spares the controller.
-FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "15")
+FAST = ("--max-status-checks-per-second", "5", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "15")
 # Two threads of torch on a busy machine are slower than one.
 ONE_THREAD = ("--max-threads", "1")
 FAMILIES = "tests/cluster/config.yaml"
 ONE = "tests/cluster/one.yaml"
 REGISTRY = read_yaml(ROOT / "config/models.yaml")
 LEDGER, STD = "results/aggregate/ledger.csv", "results/train/tiny-neox/std/seed1/run.json"
+BASE = "results/evaluate/tiny-neox/base/heldout.json"
 # Of the jobs of one study, those that share an allocation: what befalls it is seen in them.
 TRAINED = (STD, STD.replace("/std/", "/ale/"))
 # All of both nodes, in a quality of service whose jobs put others back into the queue.
@@ -144,7 +146,7 @@ def planned(folder: Path, study: str) -> Study:
 
 @pytest.fixture(scope="module")
 def campaign(cluster, tmp_path_factory):
-    """The campaign of four families, staged and run once: its folder, its study, its jobs' records by id."""
+    """The campaign of two families, staged and run once: its folder, its study, its jobs' records by id."""
     folder = copy_project(tmp_path_factory.mktemp("families"))
     before = set(cluster.jobs())
     Controller(folder, cluster, FAMILIES).ended()
@@ -159,11 +161,11 @@ def walltimes(campaign):
 
 
 def test_every_rule_ran_and_every_row_is_there(campaign):
-    """Four families, one of which diverges: each of its runs is a row with a reason, and all reports are made."""
+    """Two families, one of which diverges: each of its runs is a row with a reason, and all reports are made."""
     folder, study, records = campaign
     assert {record.state for record in records.values()} == {"COMPLETED"}
     rows = {(row["model"], row["arm"]): row for row in ledger(folder)}
-    assert len(rows) == len(study.runs) == 12
+    assert len(rows) == len(study.runs) == 6
     diverged = {key: row for key, row in rows.items() if row["status"] == "diverged"}
     assert set(diverged) == {("pythia-1.4b", arm) for arm in ("std", "ale", "cm")}
     assert all("not finite" in row["reason"] and row["eval_loss"] == "" for row in diverged.values())
@@ -227,8 +229,8 @@ def test_each_evaluation_is_one_gpu_job_of_its_own_length(campaign, walltimes):
 
 def test_what_needs_no_gpu_runs_where_it_is_free(campaign):
     folder, _, records = campaign
-    paths = ["aggregate/ledger.csv.lineage.json", "stats/summary.json", "evaluate/qwen2.5-0.5b/base/humaneval.json"]
-    paths.append("tokens/qwen2.5-0.5b.safetensors.lineage.json")
+    paths = ["aggregate/ledger.csv.lineage.json", "stats/summary.json", "evaluate/mixtral-8x7b/base/humaneval.json"]
+    paths.append("tokens/mixtral-8x7b.safetensors.lineage.json")
     for path in paths:
         record = records[int(observed(folder / "results" / path)["slurm_job"])]
         assert record.partition == "lrd_all_serial"
@@ -276,13 +278,13 @@ def test_smoke_prints_the_devices_that_jobs_of_one_and_four_gpus_see(campaign, c
     ]
 
 
-def wait_until(found: Callable[[], object], seconds: float = 180) -> object:
+def wait_until(found: Callable[[], object], seconds: float = 600) -> object:
     """Wait until something is found; return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := found():
             return value
-        time.sleep(0.5)
+        time.sleep(0.2)
     raise AssertionError("did not happen in time")
 
 
@@ -308,52 +310,111 @@ def folder(staged, tmp_path):
     return Path(shutil.copytree(staged, tmp_path / "study", symlinks=True))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(cluster, staged, tmp_path_factory):
-    """The small study when nothing happened: its folder."""
-    folder = shutil.copytree(staged, tmp_path_factory.mktemp("undisturbed") / "study", symlinks=True)
+# What befalls one study alone: each of these runs in a folder of its own, all at the same time.
+
+
+def undisturbed(folder: Path, cluster) -> None:
+    """Run the small study while nothing happens."""
     Controller(folder, cluster, ONE, LEDGER).ended()
+
+
+def cancelled(folder: Path, cluster) -> None:
+    """Cancel the job that trains."""
+    controller = Controller(folder, cluster, ONE, *TRAINED)
+    cluster.scancel(in_training(folder))
+    controller.ended()
+
+
+def killed_controller(folder: Path, cluster) -> tuple[int, str]:
+    """Kill the controller, start it again; return the job that was in training and what the second one said."""
+    controller = Controller(folder, cluster, ONE, *TRAINED)
+    job = in_training(folder)
+    controller.send_signal(signal.SIGKILL)
+    controller.wait()
+    return job, Controller(folder, cluster, ONE, *TRAINED).ended()
+
+
+def out_of_memory(folder: Path, cluster) -> None:
+    """Give training too little memory at first."""
+    site = yaml.safe_load((ROOT / "profiles/leonardo/site.yaml").read_text())
+    site["gpu"]["memory_mb"] = 450
+    (folder / "site.yaml").write_text(yaml.safe_dump(site))
+    Controller(folder, cluster, ONE, STD, "--config", "site=site.yaml").ended()
+
+
+def past_wall_time(folder: Path, cluster) -> int:
+    """Let an evaluation hang until SLURM kills it, after a minute; return its job. The second try gets ten."""
+    times = "evaluate_heldout:runtime=1 if attempt == 1 else 10"
+    controller = Controller(folder, cluster, ONE, BASE, "--set-resources", times)
+    job = wait_until(lambda: suspended(folder))
+    controller.ended()
+    return job
+
+
+ALONE = (undisturbed, cancelled, killed_controller, out_of_memory, past_wall_time)
+
+
+@pytest.fixture(scope="module")
+def happened(cluster, staged, tmp_path_factory) -> dict[str, tuple[Path, Future]]:
+    """Let all of ``ALONE`` happen at the same time, since they mostly wait; return, by name, the folder and the end."""
+    place = tmp_path_factory.mktemp("alone")
+    folders = {each: Path(shutil.copytree(staged, place / each.__name__, symlinks=True)) for each in ALONE}
+    with ThreadPoolExecutor(len(ALONE)) as pool:
+        ends = {each: pool.submit(each, folder, cluster) for each, folder in folders.items()}
+    cluster.wait_idle()
+    return {each.__name__: (folders[each], end) for each, end in ends.items()}
+
+
+@pytest.fixture
+def undisturbed_folder(happened) -> Path:
+    """The small study when nothing happened."""
+    folder, end = happened["undisturbed"]
+    end.result()
     return folder
 
 
-def trained_alike(folder: Path, undisturbed: Path) -> None:
-    """Both arms ended as in an undisturbed study."""
-    found, expected = payload_hashes(folder), payload_hashes(undisturbed)
-    assert set(TRAINED) <= set(found)
+def ended_alike(folder: Path, undisturbed_folder: Path, *targets: str) -> None:
+    """What was asked for, and all that was made on the way, is as in an undisturbed study."""
+    found, expected = payload_hashes(folder), payload_hashes(undisturbed_folder)
+    assert set(targets) <= set(found)
     assert found == {path: expected[path] for path in found}
 
 
-def never_twice_at_once(cluster, before: set[int]) -> None:
-    """No two jobs with the same work ran at the same time."""
+def never_twice_at_once(cluster, folder: Path) -> None:
+    """No two jobs with the same work of a folder's ran at the same time."""
     spans: dict[str, list[tuple[float, float]]] = {}
     for record in cluster.records():
-        if record.comment and record.id not in before and record.start is not None:
+        if record.comment and record.folder == str(folder) and record.start is not None:
             spans.setdefault(record.comment, []).append((record.start, record.end or float("inf")))
+    assert spans
     for comment, times in spans.items():
         times.sort()
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(times)), comment
 
 
-def disturbed(folder: Path, cluster, undisturbed, disturb: Callable[[int], None]) -> dict:
-    """Train both arms of the small study, disturb that, hold its end against an undisturbed one's.
+def disturbed(folder: Path, cluster, undisturbed_folder, disturb: Callable[[int], None], *targets: str) -> dict:
+    """Train the standard arm of the small study or both, disturb that, hold its end against an undisturbed one's.
 
     Returns what was observed of the standard arm's run.
     """
-    before = set(cluster.jobs())
-    controller = Controller(folder, cluster, ONE, *TRAINED)
+    controller = Controller(folder, cluster, ONE, *targets)
     disturb(in_training(folder))
     controller.ended()
-    trained_alike(folder, undisturbed)
+    ended_alike(folder, undisturbed_folder, *targets)
     cluster.wait_idle()
-    never_twice_at_once(cluster, before)
+    never_twice_at_once(cluster, folder)
     return observed(folder / STD)
 
 
-def test_a_cancelled_job_is_tried_again(cluster, folder, undisturbed):
-    assert disturbed(folder, cluster, undisturbed, cluster.scancel)["attempt"] == 2
+def test_a_cancelled_job_is_tried_again(cluster, happened, undisturbed_folder):
+    folder, end = happened["cancelled"]
+    end.result()
+    ended_alike(folder, undisturbed_folder, *TRAINED)
+    never_twice_at_once(cluster, folder)
+    assert observed(folder / STD)["attempt"] == 2
 
 
-def test_a_node_set_down_is_left_for_another(cluster, folder, undisturbed):
+def test_a_node_set_down_is_left_for_another(cluster, folder, undisturbed_folder):
     down = []
 
     def disturb(job: int) -> None:
@@ -361,26 +422,23 @@ def test_a_node_set_down_is_left_for_another(cluster, folder, undisturbed):
         cluster.node_down(down[0])
 
     try:
-        run = disturbed(folder, cluster, undisturbed, disturb)
+        run = disturbed(folder, cluster, undisturbed_folder, disturb, STD)
     finally:
         cluster.node_up(down[0])
     assert run["attempt"] == 2
     assert cluster.jobs()[int(run["slurm_job"])].nodes not in down
 
 
-def test_a_restarted_slurmctld_disturbs_nobody(cluster, folder, undisturbed):
-    assert disturbed(folder, cluster, undisturbed, lambda _: cluster.restart_controller())["attempt"] == 1
-
-
-def test_an_outage_of_accounting_disturbs_nobody(cluster, folder, undisturbed):
+def test_a_restarted_slurmctld_and_an_outage_of_accounting_disturb_nobody(cluster, folder, undisturbed_folder):
     def disturb(_: int) -> None:
+        cluster.restart_controller()
         with cluster.outage():
             time.sleep(8)
 
-    assert disturbed(folder, cluster, undisturbed, disturb)["attempt"] == 1
+    assert disturbed(folder, cluster, undisturbed_folder, disturb, STD)["attempt"] == 1
 
 
-def test_a_preempted_job_goes_on(cluster, folder, undisturbed):
+def test_a_preempted_job_goes_on(cluster, folder, undisturbed_folder):
     victims = []
 
     def disturb(job: int) -> None:
@@ -389,39 +447,30 @@ def test_a_preempted_job_goes_on(cluster, folder, undisturbed):
         for other in urgent:
             cluster.wait_for(other, "COMPLETED")
 
-    disturbed(folder, cluster, undisturbed, disturb)
+    disturbed(folder, cluster, undisturbed_folder, disturb, *TRAINED)
     assert cluster.jobs()[victims[0]].state == "PREEMPTED"
     assert f"pre-empted: {victims[0]};" in (folder / "controller.log").read_text()
 
 
-def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, folder, undisturbed):
-    before = set(cluster.jobs())
-    controller = Controller(folder, cluster, ONE, LEDGER)
-    job = in_training(folder)
-    controller.send_signal(signal.SIGKILL)
-    controller.wait()
-    said = Controller(folder, cluster, ONE, LEDGER).ended()
+def test_a_killed_controller_is_started_again_and_takes_what_its_jobs_made(cluster, happened, undisturbed_folder):
+    folder, end = happened["killed_controller"]
+    job, said = end.result()
     assert f"still on the cluster ({job})" in said
-    assert ledger(folder) == ledger(undisturbed)
+    ended_alike(folder, undisturbed_folder, *TRAINED)
     assert cluster.jobs()[job].state == "COMPLETED"
     run = observed(folder / STD)
     assert (run["slurm_job"], run["attempt"]) == (str(job), 1)
-    cluster.wait_idle()
-    never_twice_at_once(cluster, before)
+    never_twice_at_once(cluster, folder)
 
 
-def test_a_job_that_runs_out_of_memory_gets_more(cluster, folder, undisturbed):
-    before = set(cluster.jobs())
-    site = yaml.safe_load((ROOT / "profiles/leonardo/site.yaml").read_text())
-    site["gpu"]["memory_mb"] = 450
-    (folder / "site.yaml").write_text(yaml.safe_dump(site))
-    Controller(folder, cluster, ONE, *TRAINED, "--config", "site=site.yaml").ended()
-    trained_alike(folder, undisturbed)
+def test_a_job_that_runs_out_of_memory_gets_more(cluster, happened, undisturbed_folder):
+    folder, end = happened["out_of_memory"]
+    end.result()
+    ended_alike(folder, undisturbed_folder, STD)
     run = observed(folder / STD)
     assert run["attempt"] == 2
     assert cluster.jobs()[int(run["slurm_job"])].requested["mem"] == 900
-    cluster.wait_idle()
-    never_twice_at_once(cluster, before)
+    never_twice_at_once(cluster, folder)
 
 
 def suspended(folder: Path) -> int | None:
@@ -437,30 +486,24 @@ def suspended(folder: Path) -> int | None:
     return None
 
 
-def test_an_evaluation_past_its_wall_time_is_killed_and_gets_more(cluster, folder, undisturbed):
-    """One hangs until SLURM kills it, after a minute; the second try gets ten."""
-    before = set(cluster.jobs())
-    times = "evaluate_heldout:runtime=1 if attempt == 1 else 10"
-    controller = Controller(folder, cluster, ONE, LEDGER, "--set-resources", times)
-    job = wait_until(lambda: suspended(folder))
-    controller.ended()
-    assert ledger(folder) == ledger(undisturbed)
+def test_an_evaluation_past_its_wall_time_is_killed_and_gets_more(cluster, happened, undisturbed_folder):
+    folder, end = happened["past_wall_time"]
+    job = end.result()
+    ended_alike(folder, undisturbed_folder, BASE)
     records = cluster.jobs()
     assert (records[job].state, records[job].limit_minutes) == ("TIMEOUT", 1)
-    again = [seen for seen in map(observed, folder.glob("results/evaluate/**/heldout.json")) if seen["attempt"] == 2]
-    assert {records[int(seen["slurm_job"])].limit_minutes for seen in again} == {10}
-    cluster.wait_idle()
-    never_twice_at_once(cluster, before)
+    again = observed(folder / BASE)
+    assert (again["attempt"], records[int(again["slurm_job"])].limit_minutes) == (2, 10)
+    never_twice_at_once(cluster, folder)
 
 
 def test_a_run_near_its_wall_time_is_a_row(cluster, folder):
-    # A run ends two minutes before its allocation does.
+    # A run ends two minutes before its allocation does; beside other studies it might not get that far.
     shorter = ("batches:runtime=0", "probe:runtime=1", "select:runtime=0", "train_std:runtime=1", "train_ale:runtime=0")
-    before = set(cluster.jobs())
     Controller(folder, cluster, ONE, LEDGER, "--set-resources", *shorter).ended()
     assert {row["status"] for row in ledger(folder)} == {"timeout"}
     cluster.wait_idle()
-    never_twice_at_once(cluster, before)
+    never_twice_at_once(cluster, folder)
 
 
 REFUSED = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 FIELDS = (
     *("JobIDRaw", "JobName", "Partition", "QOS", "Account", "State", "AllocTRES", "ReqTRES", "TimelimitRaw"),
-    *("NodeList", "Submit", "Start", "End", "Restarts", "ExitCode", "Comment"),
+    *("NodeList", "Submit", "Start", "End", "Restarts", "ExitCode", "Comment", "WorkDir"),
 )
 SEPARATOR = "\x1f"
 
@@ -34,6 +34,8 @@ class Job:
     restarts: int
     exit_code: str
     comment: str
+    folder: str
+    """Where it was submitted."""
 
 
 def parse_jobs(text: str) -> list[Job]:
@@ -60,6 +62,7 @@ def _job(fields: dict[str, str]) -> Job:
         restarts=int(fields["Restarts"]),
         exit_code=fields["ExitCode"],
         comment=fields["Comment"],
+        folder=fields["WorkDir"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Snakemake's command line, but it looks for ended jobs every two seconds, and not up to every three minutes."""
+"""Snakemake's command line, but it looks for ended jobs twice a second, and not up to every three minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 
 async def short_sleep(_executor: RemoteExecutor) -> None:
-    await asyncio.sleep(2)
+    await asyncio.sleep(0.5)
 
 
 RemoteExecutor.sleep = short_sleep

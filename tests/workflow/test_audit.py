@@ -172,6 +172,7 @@ def test_the_remedies_mend_what_they_say(study):
     assert undisturbed(audit(study)) == NOTHING
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_a_row(study):
     (study / PROBE).chmod(0)
     command = [sys.executable, ROOT / "workflow" / "scripts" / "audit.py", "--json", *STUDY]
@@ -261,6 +262,7 @@ def test_touching_what_is_newer_leaves_what_is_truly_other_to_run(unrecorded):
     assert rows(unrecorded)[0].keys() == others
 
 
+@pytest.mark.slow
 def test_another_command_is_no_matter_of_time(study):
     edit(study / "rules/probe.smk", "$ALETHEIA_SCRIPTS/probe.py", "$ALETHEIA_SCRIPTS/./probe.py")
     found, _ = rows(study)
@@ -268,6 +270,7 @@ def test_another_command_is_no_matter_of_time(study):
     assert {row["kind"] for row in found.values()} == {"rerun"}
 
 
+@pytest.mark.slow
 def test_a_result_on_demand_that_is_there_is_held_against_code_and_settings(study):
     """A probe of one draw, as other code made it, and nothing else of its target."""
     envelope = artifacts.read(study / PROBE)
@@ -324,6 +327,7 @@ def test_what_is_planned_for_an_archive_alone_is_made_with_it():
     assert Remedies([], demanded).make_again("b") == "run snakemake stability"
 
 
+@pytest.mark.slow
 def test_what_no_run_of_this_study_asks_for_is_not_to_be_deleted(study):
     edit(study / "tests/study/campaign.yaml", "models: [tiny-llama, tiny-neox]", "models: [tiny-llama]")
     edit(study / "tests/study/campaign.yaml", "  tiny-neox: {benchmarks: [heldout], headline: false}\n", "")
@@ -339,6 +343,7 @@ def test_each_configfile_counts(study):
     assert one_sentence(audit(study, "--configfile", "none.yaml")).startswith("error: none.yaml: ")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_busy_machine_is_a_note_with_the_command_that_times_it_again(study):
     run = study / "results/train/tiny-neox/std/seed1/run.json"
     content = json.loads(run.read_text())

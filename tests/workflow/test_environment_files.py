@@ -1,26 +1,16 @@
-"""The environments' files are what pyproject.toml says, hold together, and give each rule an environment of its own."""
+"""The environments' files are what pyproject.toml says, and hold together."""
 
-import json
 import re
-import shutil
 import subprocess
 import sys
-import tomllib
-from importlib.metadata import version
 
 import jsonschema
 import pytest
 import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-import warm_server
-from aletheia.study.outputs import ON_DEMAND
-from conftest import ROOT, STUDY, SUPPORT, copy_project, edit, missing, said, snakemake
+from conftest import ROOT, copy_project, edit
+from declared_environments import ENVIRONMENTS, locked, pins
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["aletheia"]
-ENVIRONMENTS = sorted(PROJECT["environments"])
-STAND_IN = SUPPORT / "stand_in" / "conda.py"
 PIN = {"type": "string", "pattern": "^[A-Za-z0-9_.-]+==[0-9][0-9a-z.+]*$"}
 # What a conda environment file may hold here; conda itself accepts, and then ignores, a misspelt key.
 SCHEMA = {
@@ -57,47 +47,9 @@ def write_or_check(folder, *arguments):
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def dependencies(name):
-    return yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text(encoding="utf-8"))["dependencies"]
-
-
-def pins(name):
-    """Return ``{name: version}`` of what pip installs in an environment, pip among it."""
-    _, pip, *_, listed = dependencies(name)
-    requirements = map(Requirement, [*listed["pip"], pip.replace("=", "==")])
-    return {canonicalize_name(r.name): str(r.specifier).removeprefix("==") for r in requirements}
-
-
-def locked(name):
-    """Return ``{name: version}`` of a lock, and ``{name: hashes}``."""
-    text = (ROOT / "envs" / f"{name}.lock").read_text(encoding="utf-8").replace(" \\\n", "")
-    entries = [line.split() for line in text.splitlines() if not line.startswith("#")]
-    return dict(entry[0].split("==") for entry in entries), {entry[0]: entry[1:] for entry in entries}
-
-
 @pytest.fixture
 def project(tmp_path):
     return copy_project(tmp_path / "project")
-
-
-def python311(folder):
-    """Make a bare virtual environment of Python 3.11 with its pip, or skip."""
-    made = subprocess.run(
-        [sys.executable, "-m", "uv", "venv", "--seed", "--no-python-downloads", "--python", "3.11", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode:
-        missing("Python 3.11", f"the environments are of that version ({made.stderr.strip()})")
-    return folder
-
-
-def pip_list(python):
-    """Return ``{name: version}`` of what an interpreter has installed."""
-    command = [str(python), "-m", "pip", "list", "--format", "json"]
-    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return {canonicalize_name(package["name"]): package["version"] for package in listed}
 
 
 def test_the_files_are_what_the_project_says():
@@ -219,131 +171,3 @@ def test_one_entry_adds_an_environment(project):
     assert write_or_check(project, "--check").returncode == 0
     # The others are as they were.
     assert (project / "envs" / "gpu.lock").read_bytes() == (ROOT / "envs" / "gpu.lock").read_bytes()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["light", "report"])
-def test_an_image_s_pip_lines_install_the_lock(tmp_path, name):
-    """What the definition runs in its image, run in a bare environment; the image and its Debian packages are not."""
-    text = (ROOT / "envs" / f"{name}.def").read_text(encoding="utf-8").replace("/opt/aletheia/", f"{ROOT}/envs/")
-    post = text.partition("%post\n")[2].partition("\n%")[0]
-    lines = [line.strip() for line in post.splitlines() if line.strip().startswith("python -m pip")]
-    assert [line.split()[3] for line in lines] == ["install", "install", "check"]
-    python = python311(tmp_path / "image") / "bin" / "python"
-    before = pip_list(python)
-    for line in lines:
-        done = subprocess.run([str(python), *line.split()[1:]], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert pip_list(python) == before | locked(name)[0] | {"pip": PROJECT["pip"]}
-
-
-def environments_of_artifacts(folder):
-    """Yield the environment file that each artifact names, and what was installed where it was made."""
-    for top in ("results", "resources"):
-        for path in (folder / top).rglob("*.json"):
-            lineage = json.loads(path.read_text(encoding="utf-8")).get("lineage")
-            # What the controller writes itself (the record of the tree's campaigns) is of no rule.
-            if lineage and path != folder / "results/campaigns.json":
-                (file,) = (key for key in lineage["environment"] if key.startswith("envs/"))
-                yield path, re.fullmatch(r"envs/(\w+)\.yaml", file)[1], lineage["environment"]
-
-
-# Packages that take long to import, or that a step has no business with; and which of them each step may import. What
-# quantises is for quantised models alone, and the tests' models are not.
-HEAVY = {
-    *("bitsandbytes", "datasets", "lm_eval", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "rocrate", "scipy"),
-    *("seaborn", "sklearn", "statsmodels", "tokenizers", "torch", "transformers", "vllm"),
-}
-MODEL = {"numpy", "tokenizers", "torch", "transformers"}
-TABLES = {"numpy", "pandas", "pyarrow"}
-STATISTICS = TABLES | {"scipy", "statsmodels"}
-FIGURES = STATISTICS | {"matplotlib", "seaborn"}
-MAY_IMPORT = {
-    "stage.py": MODEL,
-    "tokenise.py": MODEL,
-    "draw_batches.py": {"numpy"},
-    "select_layers.py": set(),
-    "precision.py": MODEL,
-    "probe.py": MODEL,
-    "train.py": MODEL | {"peft"},
-    "interleave.py": MODEL | {"peft"},
-    "attribution.py": MODEL | {"peft"},
-    "evaluate_run.py": MODEL | {"datasets", "lm_eval", "pandas", "peft", "pyarrow", "scipy"},
-    "score_code.py": {"pyarrow"},
-    "aggregate.py": TABLES,
-    "stats.py": STATISTICS,
-    "paired_summary.py": TABLES,
-    "figures.py": FIGURES,
-    "stability.py": FIGURES,
-    "draw_attribution.py": FIGURES,
-    "evidence.py": {"rocrate"},
-}
-# Python runs it when it starts.
-NOTE = """
-import atexit, os, sys
-
-@atexit.register
-def note():
-    script = os.path.basename(sys.argv[0])
-    with open(os.path.join(os.environ["IMPORTS_SEEN"], f"{script}.{os.getpid()}.imports"), "w") as file:
-        file.writelines(name + "\\n" for name, module in list(sys.modules.items()) if module is not None)
-"""
-
-
-def note_imports(folder):
-    """Return what PYTHONPATH must be for each process to write down what it has imported."""
-    (folder / "noting").mkdir()
-    (folder / "noting" / "sitecustomize.py").write_text(NOTE)
-    return str(folder / "noting")
-
-
-def check_imports(folder):
-    """Hold what each step imported against what it may, and what the fork server imports for it against that."""
-    seen = {}
-    for path in folder.glob("*.imports"):
-        names = set(path.read_text().split())
-        seen.setdefault(path.name.split(".py.")[0] + ".py", set()).update(names)
-    found = {script: {name.partition(".")[0] for name in seen[script]} & HEAVY for script in seen.keys() & MAY_IMPORT}
-    beyond = {script: names - MAY_IMPORT[script] for script, names in found.items() if names - MAY_IMPORT[script]}
-    assert not beyond
-    unused = {script: names - found.get(script, set()) for script, names in MAY_IMPORT.items()}
-    assert not any(unused.values()), unused
-    early = {script: set(names) - seen[script] for script, names in warm_server.imports().items()}
-    assert not any(early.values()), "a fork has imported what an interpreter of its own would not"
-    compiler = [script for script in MAY_IMPORT if "torch._inductor.compile_fx" in seen[script]]
-    assert not compiler, "torch's compiler, which no step uses"
-
-
-@pytest.mark.slow
-def test_every_rule_runs_in_its_own_environment(project, tmp_path):
-    """The tiny study under ``--sdm conda``: each artifact was made with its rule's pins, and without Snakemake.
-
-    A stand-in answers for conda (support/stand_in/conda.py): uv installs pins. So this proves that each rule has all
-    that it declares and needs nothing else, and that the rules work with conda's activation. It does not prove that
-    conda-forge has what is asked of it, that torch's CUDA build works (the machine's own build stands in for it), or
-    that bubblewrap from conda-forge makes sandboxes (the machine's own is used, if any).
-    """
-    shutil.rmtree(python311(tmp_path / "trial"))
-    conda = tmp_path / "conda"
-    subprocess.run([sys.executable, str(STAND_IN), "install", str(conda)], check=True)
-    # A test times nothing, so two jobs may run at a time.
-    options = ("--sdm", "conda", "--conda-prefix", str(tmp_path / "made"), "--max-threads", "1")
-    # Else Snakemake takes PYTHONPATH away, which brings what notes the imports.
-    options += ("--conda-not-block-search-path-envvars",)
-    noting = {"PYTHONPATH": note_imports(tmp_path), "IMPORTS_SEEN": str(tmp_path)}
-    ran = snakemake(project, "all", *ON_DEMAND, *STUDY, *options, PATH=f"{conda}/bin:/usr/bin:/bin", **noting)
-    assert ran.returncode == 0, said(ran)[-4000:]
-    check_imports(tmp_path)
-    made = set(re.findall(r"Environment for \S*envs/(\w+)\.yaml created", said(ran)))
-    assert made >= {"stage", "gpu", "light", "evaluate", "score_code", "report"}
-    used = set()
-    for path, name, environment in environments_of_artifacts(project):
-        used.add(name)
-        expected = pins(name)
-        if "torch" in expected:
-            expected["torch"] = version("torch")
-        installed = {canonicalize_name(package): number for package, number in environment["packages"].items()}
-        assert expected.items() <= installed.items(), path
-        assert not {"snakemake", "pytest", "aletheia-study"} & set(installed), path
-        assert environment["python"].startswith(f"{PROJECT['python']}."), path
-    assert used == made

@@ -11,17 +11,16 @@ from aletheia.study.schema import read_yaml
 from conftest import STUDY, copy_project, edit, said, snakemake
 
 
-@pytest.mark.parametrize("target", ["all", *layout.ON_DEMAND])
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
-def test_the_layout_is_the_rules_outputs(configuration, target, tmp_path, monkeypatch):
+def test_the_layout_is_the_rules_outputs(configuration, tmp_path, monkeypatch):
     folder = copy_project(tmp_path / "project")
-    hold_together(folder, configuration, target, monkeypatch)
+    hold_together(folder, configuration, monkeypatch, on_demand=layout.ON_DEMAND)
 
 
 def test_the_layout_is_the_rules_outputs_where_vllm_generates(tmp_path, monkeypatch):
     folder = copy_project(tmp_path / "project")
     edit(folder / "tests/study/campaign.yaml", "\nevaluation:\n", "\nevaluation:\n  generation: vllm\n")
-    declared = hold_together(folder, STUDY[1], "all", monkeypatch)
+    declared = hold_together(folder, STUDY[1], monkeypatch)
     assert declared["results/evaluate/tiny-llama/base/humaneval.generations.parquet"] == "generate_humaneval"
     assert declared["results/evaluate/tiny-llama/base/mmlu.json"] == "evaluate_heldout_mmlu_openbookqa_retention"
 
@@ -29,30 +28,31 @@ def test_the_layout_is_the_rules_outputs_where_vllm_generates(tmp_path, monkeypa
 def test_the_layout_is_the_rules_outputs_where_speed_is_taken_in_turns(tmp_path, monkeypatch):
     folder = copy_project(tmp_path / "project")
     edit(folder / "tests/study/campaign.yaml", "\nmodels:", "\nspeed: turns\nmodels:")
-    declared = hold_together(folder, STUDY[1], "all", monkeypatch)
+    declared = hold_together(folder, STUDY[1], monkeypatch)
     assert sum(rule == "interleave" for rule in declared.values()) == 5
     study = load_study(read_yaml(Path(STUDY[1])))
     assert set(layout.paired_files(study).values()) == {"paired_summary"}
 
 
-def hold_together(folder, configuration, target, monkeypatch):
-    """Hold the library's list of a target's files against what a dry run declares, and return that."""
+def hold_together(folder, configuration, monkeypatch, on_demand=()):
+    """Hold the library's list of files, also of targets on demand, against what a dry run declares, and return that."""
     monkeypatch.chdir(folder)
     study = load_study(read_yaml(Path(configuration)))
-    done = snakemake(folder, target, "-n", "--configfile", configuration)
+    done = snakemake(folder, "all", *on_demand, "-n", "--configfile", configuration)
     assert done.returncode == 0, said(done)[-2000:]
     declared = {}
     for block in re.split(r"^(?:local)?rule ", said(done), flags=re.MULTILINE)[1:]:
         outputs = re.search(r"^    output: (.*)$", block, flags=re.MULTILINE)
         if outputs:
             declared |= dict.fromkeys(outputs.group(1).split(", "), block.split(":")[0])
-    if target in layout.ON_DEMAND:
-        folder = {"bundle": "evidence"}.get(target, target)
-        # What the study holds by itself (its steps in turns) is no part of what is made on demand.
-        others = declared.keys() - layout.study_files(study).keys()
-        made = {path: declared[path] for path in others if path.startswith(f"results/{folder}/")}
+    own = layout.study_files(study)
+    # What the study holds by itself (its steps in turns) is no part of what is made on demand.
+    left = {path: rule for path, rule in declared.items() if path not in own}
+    for target in on_demand:
+        place = {"bundle": "evidence"}.get(target, target)
+        made = {path: left.pop(path) for path in list(left) if path.startswith(f"results/{place}/")}
         assert layout.ON_DEMAND[target](study) == made
-        return declared
-    assert layout.study_files(study) == declared
+    assert left == {}
+    assert own.items() <= declared.items()
     assert set(layout.study_targets(study)) <= set(declared)
     return declared

@@ -205,15 +205,6 @@ def test_a_second_run_has_nothing_to_do(finished, tmp_path):
     assert NOTHING in snakemake(copy_study(finished, tmp_path / "again"), *STUDY).stderr
 
 
-def test_a_moved_study_with_touched_files_has_nothing_to_do(study):
-    for path in study.rglob("*"):
-        if path.is_file() and ".snakemake" not in path.parts:
-            path.touch()
-    jobs, text = dry(study)
-    assert jobs == {}
-    assert NOTHING in text
-
-
 def test_an_edited_module_is_named_in_the_reason(study):
     append(study / "workflow/scripts/aletheia/training/trainer.py")
     jobs, text = dry(study)
@@ -233,8 +224,11 @@ STAGED = {"stage_model", "stage_data", "tokens", "precision", "batches", "probe"
 LIBRARY = "workflow/scripts/aletheia"
 
 
-def test_edited_prose_plans_nothing(study):
-    """Comments, docstrings, layout, annotations and error sentences of every module decide no result."""
+def test_what_decides_nothing_plans_nothing_even_together(study):
+    """In a moved study whose files have other times: prose of the code, comments in the configuration, a note.
+
+    Comments, docstrings, layout, annotations and error sentences of every module decide no result.
+    """
     for path in (study / "workflow/scripts").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert text.startswith(('"""', 'r"""')), path
@@ -244,6 +238,12 @@ def test_edited_prose_plans_nothing(study):
         "expected a path of its own for each output",
         "wanted a path of its own for each output",
     )
+    for name in ("campaign.yaml", "models.yaml", "config.yaml"):
+        append(study / "tests/study" / name, "# a comment\n")
+    edit(study / "tests/study/data.yaml", "  held_out: 8\n", "  held_out: 8\n  note: Written by hand.\n")
+    for path in study.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts:
+            path.touch()
     jobs, text = dry(study)
     assert jobs == {}
     assert NOTHING in text
@@ -276,13 +276,6 @@ def test_an_archived_study_without_snakemake_s_records_has_nothing_to_do(finishe
     # results against their own lineage.
     study = copy_study(finished, tmp_path / "unpacked", records=False)
     assert NOTHING in dry(study)[1]
-
-
-def test_a_comment_in_the_configuration_changes_nothing(study):
-    for name in ("campaign.yaml", "models.yaml", "config.yaml"):
-        with (study / "tests/study" / name).open("a") as handle:
-            handle.write("# a comment\n")
-    assert dry(study)[0] == {}
 
 
 def test_another_models_settings_touch_that_model_alone(study):
@@ -334,23 +327,27 @@ def test_a_figure_whose_report_is_not_in_the_study_is_no_target(study):
     ("file", "old", "new", "sentence"),
     [
         ("campaign.yaml", "training:", "trainig:", r"unknown key 'trainig'; did you mean 'training'\?"),
-        (
+        # Here through Snakemake; test_bad_configuration.py has such by the hundred.
+        pytest.param(
             "campaign.yaml",
             "tiny-neox]",
             "tiny-nox]",
             r"model 'tiny-nox' is not in the registry; did you mean 'tiny-neox'\?",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "campaign.yaml",
             "steps: 4",
             "steps: four",
             r"training\.steps: expected a value of type integer, found 'four'",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "config.yaml",
             "campaign.yaml",
             "campain.yaml",
             r"tests/study/campain\.yaml: expected a configuration file here and found none",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -404,11 +401,6 @@ def test_a_missing_file_of_the_users_is_named_and_a_staged_one_is_not_missed(stu
     assert done.returncode != 0
     assert re.search(r"tests/study/rows\.jsonl.*is looked for from", said(done))
     assert "Traceback" not in said(done)
-
-
-def test_a_note_in_the_registry_changes_nothing(study):
-    edit(study / "tests/study/data.yaml", "  held_out: 8\n", "  held_out: 8\n  note: Written by hand.\n")
-    assert dry(study)[0] == {}
 
 
 def test_an_unknown_run_is_one_sentence(study):

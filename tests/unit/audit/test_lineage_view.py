@@ -114,6 +114,7 @@ def test_a_summary_names_what_differs():
         assert sentence in said
 
 
+@pytest.mark.slow
 def test_a_depth_cuts_the_tree_and_says_what_lies_below(finished):
     graph = json.loads(lineage(finished, FIGURE, "--json").stdout)
     sources = {}
@@ -248,15 +249,20 @@ def made(path, kind, step, **about):
 @pytest.mark.parametrize(
     ("path", "shown_at"),
     [
-        ("results/select/tiny-llama/ale/seed1.json", "results/select/tiny-llama/ale/seed1.json"),
         ("results/aggregate/ledger.csv", "results/aggregate/ledger.csv"),
-        ("results/aggregate/ledger.csv.lineage.json", "results/aggregate/ledger.csv"),
         ("resources/models/tiny-neox/model.safetensors", "resources/models/tiny-neox/model.safetensors"),
-        (
-            "results/train/tiny-llama/ale/seed1/adapter/adapter_model.safetensors",
-            "results/train/tiny-llama/ale/seed1/run.json",
+        *(
+            pytest.param(path, shown_at, marks=pytest.mark.slow)
+            for path, shown_at in (
+                ("results/select/tiny-llama/ale/seed1.json", "results/select/tiny-llama/ale/seed1.json"),
+                ("results/aggregate/ledger.csv.lineage.json", "results/aggregate/ledger.csv"),
+                ("config/published/table2.csv", "config/published/table2.csv"),
+                (
+                    "results/train/tiny-llama/ale/seed1/adapter/adapter_model.safetensors",
+                    "results/train/tiny-llama/ale/seed1/run.json",
+                ),
+            )
         ),
-        ("config/published/table2.csv", "config/published/table2.csv"),
     ],
 )
 def test_a_damaged_file_of_the_chain_is_shown_as_such(study, tmp_path, path, shown_at):

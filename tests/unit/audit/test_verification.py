@@ -86,6 +86,7 @@ def test_every_changed_byte_is_named(verifier):
     assert verifier.named() == set()
 
 
+@pytest.mark.slow
 def test_white_space_that_leaves_json_equal_is_named(verifier):
     draw = random.Random(1)
     for path in [p for p in tree() if p.suffix == ".json"]:

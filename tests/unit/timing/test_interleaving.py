@@ -24,7 +24,7 @@ from aletheia.timing.paired import (
 )
 from aletheia.timing.rounds import Turns
 from aletheia.training.loop import Step
-from conftest import FAMILIES, STUDY, copy_project, random_batch, run_script, said, snakemake, tiny_model
+from conftest import FAMILIES, STUDY, copy_study, random_batch, run_script, said, snakemake, tiny_model
 from loops import BF16, looped, nf4_model
 
 # --- shared weights ---------------------------------------------------------------------------------------------------
@@ -251,9 +251,9 @@ def test_the_table_has_a_row_a_pair_and_empty_cells_where_one_failed():
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """Return a copy of the project in which both targets have run on the tiny study."""
-    folder = copy_project(tmp_path_factory.mktemp("interleaved") / "project")
+def measured(finished, tmp_path_factory):
+    """Return a copy of the finished study in which both targets have run."""
+    folder = copy_study(finished, tmp_path_factory.mktemp("interleaved") / "project")
     done = snakemake(folder, "paired", "attribution", *STUDY, "--cores", "1", OMP_NUM_THREADS="1")
     assert done.returncode == 0, said(done)[-4000:]
     return folder
