@@ -27,13 +27,8 @@ from aletheia.controller.lineage_params import lineage_params
 from aletheia.controller.messages import OneSentenceFilter
 from aletheia.controller.notes import NoteWatcher
 from aletheia.controller.priorities import Priorities
-from aletheia.controller.report_page import (
-    figure_files,
-    mark_for_report,
-    mark_sidecar_for_report,
-    mark_table_for_report,
-    with_sidecars,
-)
+from aletheia.controller.report_page import figure_files, mark_for_report, with_sidecars
+from aletheia.controller.report_page import mark_sidecar_for_report, mark_table_for_report
 from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError

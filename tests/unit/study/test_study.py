@@ -145,7 +145,7 @@ def test_two_campaigns_share_equal_runs_and_the_model_gets_all_benchmarks(study)
 def test_reports_decide_tables_and_figures(study):
     loaded = study(changed(reports=["compute_matched"]))
     assert (loaded.tables(), loaded.figure_names()) == ([1, 5, "S1"], ["fig4", "figS1", "figS2", "figS4"])
-    assert loaded.analyses() == ["FINDINGS.md", "COMPUTE_MATCHED_ANALYSIS.md"]
+    assert loaded.analyses() == ["FINDINGS.md", "INFERENCE.md", "COMPUTE_MATCHED_ANALYSIS.md"]
     assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv", "layers.csv", "answers.parquet"]
 
 

@@ -143,8 +143,11 @@ def _over_items(model: ModelValues) -> dict[str, Any]:
         }
     ends = {name: getattr(found, name) for name in ("mean", "se", "df", "low", "high")}
     parts = {name: getattr(found, name) for name in names}
-    over = "seeds and questions" if found.n_seeds > 1 else "questions"
-    return {**ends, "over": over, "items": parts, "mcnemar": tests}
+    told = {"items": parts, "mcnemar": tests}
+    if found.se is None:
+        # Questions of one subject are no sample of subjects: what is over seeds stands.
+        return told
+    return {**told, **ends, "over": "seeds and questions" if found.n_seeds > 1 else "questions"}
 
 
 def _correct(results: list[dict[str, Any]], method: Any, name: str) -> None:
