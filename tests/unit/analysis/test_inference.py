@@ -95,6 +95,16 @@ def test_questions_and_seeds_are_both_in_the_interval_of_one_model():
     assert model["mcnemar"]["stratified"]["gained"] == sum(gained)
 
 
+def test_one_seed_has_an_interval_over_its_questions_and_no_verdict_on_other_runs():
+    answers, shares = answers_of(ONE)
+    one = {key: share for key, share in shares.items() if key[2] == 42}
+    found = summarise(ledger_with(ONE, one, seeds=(42,)), answers=answers)
+    (model,) = block(found, "mmlu")["models"]
+    assert model["over"] == "questions"
+    assert model["low"] < model["mean"] < model["high"]
+    assert (model["verdict"]["verdict"], model["verdict"]["reason"]) == ("cannot tell", verdicts.ONE_RUN)
+
+
 def test_without_answers_the_interval_is_over_seeds_alone():
     (model,) = block(summarise(ledger_of(ONE)), "mmlu")["models"]
     assert (model["over"], model["items"]) == ("seeds", None)

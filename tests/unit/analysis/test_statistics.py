@@ -190,7 +190,10 @@ def test_stats_as_a_rule_runs_it(tmp_path):
         "stats.py", "--ledger", tmp_path / "ledger.csv", *folders, "--lineage", 'config:reports=["speed"]'
     )
     assert done.returncode == 0, done.stderr
-    names = {"summary.json", *(name + end for name in ("arms.csv", "FINDINGS.md", "INFERENCE.md") for end in ("", ".lineage.json"))}
+    names = {
+        "summary.json",
+        *(name + end for name in ("arms.csv", "FINDINGS.md", "INFERENCE.md") for end in ("", ".lineage.json")),
+    }
     assert {p.name for p in (tmp_path / "stats").iterdir()} == names
     assert {p.name for p in (tmp_path / "tables").glob("*.tex")} == {f"table{n}.tex" for n in (1, 2, 3, "S1")}
     payload = json.loads((tmp_path / "stats" / "summary.json").read_text())["payload"]

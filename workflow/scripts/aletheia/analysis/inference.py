@@ -19,7 +19,7 @@ from scipy import stats
 from aletheia.analysis.effects import Effect, ModelValues
 from aletheia.analysis.plan import Plan
 from aletheia.analysis.stats import NO_SPREAD, estimate, t_quantile
-from aletheia.analysis.verdicts import Stated, conclude, equivalence
+from aletheia.analysis.verdicts import OVER_QUESTIONS, Stated, conclude, equivalence
 from aletheia.inference import bayes, bootstrap, exact, mixed, multiplicity, questions, random_effects
 from aletheia.inference.power import detectable_effect
 from aletheia.study.arms import STD
@@ -147,7 +147,7 @@ def _over_items(model: ModelValues) -> dict[str, Any]:
     if found.se is None:
         # Questions of one subject are no sample of subjects: what is over seeds stands.
         return told
-    return {**told, **ends, "over": "seeds and questions" if found.n_seeds > 1 else "questions"}
+    return {**told, **ends, "over": "seeds and questions" if found.n_seeds > 1 else OVER_QUESTIONS}
 
 
 def _correct(results: list[dict[str, Any]], method: Any, name: str) -> None:

@@ -22,6 +22,8 @@ EQUIVALENT, BETTER, WORSE, CANNOT_TELL = "equivalent", "better", "worse", "canno
 LEVEL = 1 - CONFIDENCE_LEVEL
 ONLY_GUESSES, NOT_MEASURED = "the base model only guesses", "not measured"
 ONE_VALUE = "one value gives no interval"
+ONE_RUN = "one seed, whose questions say nothing of other runs"
+OVER_QUESTIONS = "questions"  # what the interval of one seed is over
 NO_SPREAD = "all values are equal, so there is nothing to judge the error by"
 SAME_FROM_ITSELF = "std differs as much from itself"
 MATCHED = "matched"
@@ -88,6 +90,8 @@ def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -
         return None, ONLY_GUESSES if result.get("at_floor") else NOT_MEASURED
     if not result["se"]:
         return CANNOT_TELL, ONE_VALUE if result["se"] is None else NO_SPREAD
+    if result.get("over") == OVER_QUESTIONS:
+        return CANNOT_TELL, ONE_RUN
     p_difference, p_equivalence = result.get("p_adjusted"), result.get("p_equivalence_adjusted")
     if p_equivalence is None:
         p_equivalence = tost(result["mean"], result["se"], result["df"], margin).p

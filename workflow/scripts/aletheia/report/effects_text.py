@@ -21,7 +21,7 @@ from aletheia.analysis.effects import (
 from aletheia.analysis.inference import headline_results
 from aletheia.inference.bootstrap import COVERAGE
 from aletheia.inference.power import equivalence_power
-from aletheia.report.table_text import DASH, interval, mark_floor, number, p_value
+from aletheia.report.table_text import DASH, count_text, interval, mark_floor, number, p_value
 
 Block = Mapping[str, Any]
 MEASURE_NAMES = {
@@ -51,7 +51,7 @@ def shown(value: float | None, unit: str) -> float | None:
 
 
 def _digits(unit: str) -> int:
-    return 3 if unit in (NATS, LOG_RATIO) else 2
+    return {NATS: 4, LOG_RATIO: 3}.get(unit, 2)
 
 
 def effect_interval(block: Block, result: Mapping[str, Any], ends: tuple[str, str] = ("low", "high")) -> str:
@@ -163,7 +163,8 @@ def model_rows(campaign: Mapping[str, Any], blocks: Sequence[Block]) -> list[dic
 
 def _model_row(campaign: str, block: Block, model: Mapping[str, Any]) -> dict[str, str]:
     items, test = model["items"], (model["mcnemar"] or {}).get("stratified")
-    adjusted = p_value(model["p_adjusted"]) + (f" ({model['adjusted_by']})" if model["adjusted_by"] else "")
+    adjusted = p_value(model["p_adjusted"])
+    adjusted += f" ({model['adjusted_by']})" if model["p_adjusted"] is not None else ""
     return {
         "Model": model["model"] + ("" if model["headline"] else "†"),
         "Campaign": campaign,
@@ -171,7 +172,7 @@ def _model_row(campaign: str, block: Block, model: Mapping[str, Any]) -> dict[st
         "Difference": comparison_name(block),
         "Unit": unit_name(block["unit"]),
         "Mean [95 % interval]": mark_floor(effect_interval(block, model), model["flagged"]),
-        "Over": _over(model),
+        "Over": _over(model, item_noun(block["unit"])),
         "SE of questions / runs": _parts(items),
         "McNemar": DASH if test is None else f"{test['gained']} : {test['lost']}, p {p_value(test['p'])}",
         "p": p_value(model["p"]),
@@ -183,7 +184,12 @@ def _model_row(campaign: str, block: Block, model: Mapping[str, Any]) -> dict[st
     }
 
 
-def _over(model: Mapping[str, Any]) -> str:
+def item_noun(unit: str) -> str:
+    """Return what single items are called: a loss is of rows of text."""
+    return "row" if unit == NATS else "question"
+
+
+def _over(model: Mapping[str, Any], noun: str) -> str:
     """Return what the interval is over, with its numbers."""
     items, seeds = model["items"], f"{model['seeds']} of {model['planned']} seeds"
     if model["over"] == "rounds":
@@ -191,7 +197,7 @@ def _over(model: Mapping[str, Any]) -> str:
     if items is None:
         return seeds
     clusters = "" if items["n_clusters"] == items["n_questions"] else f" in {items['n_clusters']} subjects"
-    return f"{seeds}, {items['n_questions']} questions{clusters}"
+    return f"{seeds}, {count_text(items['n_questions'], noun)}{clusters}"
 
 
 def _parts(items: Mapping[str, Any] | None) -> str:
@@ -199,7 +205,7 @@ def _parts(items: Mapping[str, Any] | None) -> str:
     if items is None:
         return DASH
     parts = (items["question_variance"], items["run_variance"])
-    return " / ".join(DASH if part is None else number(math.sqrt(part), 3) for part in parts)
+    return " / ".join(DASH if part is None else number(math.sqrt(part), 4) for part in parts)
 
 
 def count_words(blocks: Sequence[Block], results: Callable[[Block], list[dict[str, Any]]]) -> dict[str, int]:

@@ -13,7 +13,8 @@ from aletheia.analysis.frontier import IN_TURNS, relative_time
 from aletheia.analysis.inference import FEWEST_MODELS
 from aletheia.analysis.pairs import CM
 from aletheia.analysis.stats import CONFIDENCE_LEVEL
-from aletheia.report.table_text import number
+from aletheia.report.effects_text import item_noun
+from aletheia.report.table_text import count_text, number
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 
@@ -173,11 +174,6 @@ def estimate_text(
     return f"{value} ({how}, n = {count_text(comparison['n'], comparison['unit'])}{beside})"
 
 
-def count_text(n: int, unit: str) -> str:
-    """Return "3 seeds", "1 model"."""
-    return f"{n} {unit}" + ("" if n == 1 else "s")
-
-
 def time_share(scope: Scope) -> tuple[dict[str, Any], str]:
     """Return the estimate of t_arm / t_std, probe included, with the unit of n, and how the time was measured."""
     share, how = relative_time(scope.measures(scope.arm))
@@ -203,7 +199,7 @@ def result_text(result: Mapping[str, Any], unit: str, *, sign: str = "+", beside
         Of the value.
     """
     items = result.get("items")
-    counted = f" and {count_text(items['n_questions'], 'question')}" if items else ""
+    counted = f" and {count_text(items['n_questions'], item_noun(unit))}" if items else ""
     if "over" not in result:
         return estimate_text({**result, "unit": "model"}, unit, sign=sign, beside=beside)
     of_rounds = result["over"] == "rounds"

@@ -11,7 +11,8 @@ from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.effects import HELDOUT_LOSS, RETENTION_LOSS
 from aletheia.analysis.stats import values_needed
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.report.finding_scopes import Scope, count_text, matched_scopes, telling_extras, time_share
+from aletheia.report.finding_scopes import Scope, matched_scopes, telling_extras, time_share
+from aletheia.report.table_text import count_text
 from aletheia.study.arms import STD
 
 _MAX_VALUES = 1000  # largest n that is looked for

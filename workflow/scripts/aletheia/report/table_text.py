@@ -59,6 +59,11 @@ def p_value(p: float | None) -> str:
     return DASH if p is None else "<0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
+def count_text(n: int, unit: str) -> str:
+    """Return "3 seeds", "1 model"."""
+    return f"{n} {unit}" + ("" if n == 1 else "s")
+
+
 def bounds(value: dict[str, Any], digits: int) -> str:
     """Return "low to high"; a dash where there is no interval."""
     if value["low"] is None:
