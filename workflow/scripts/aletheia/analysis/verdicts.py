@@ -86,12 +86,9 @@ def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, st
 
 def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -> tuple[str | None, str | None]:
     """Return the word and, where there is none or it cannot tell, the reason."""
-    if result.get("at_floor") or result["mean"] is None:
-        return None, ONLY_GUESSES if result.get("at_floor") else NOT_MEASURED
-    if not result["se"]:
-        return CANNOT_TELL, ONE_VALUE if result["se"] is None else NO_SPREAD
-    if result.get("over") == OVER_QUESTIONS:
-        return CANNOT_TELL, ONE_RUN
+    nothing = _why_nothing(result)
+    if nothing is not None:
+        return nothing
     p_difference, p_equivalence = result.get("p_adjusted"), result.get("p_equivalence_adjusted")
     if p_equivalence is None:
         p_equivalence = tost(result["mean"], result["se"], result["df"], margin).p
@@ -102,6 +99,15 @@ def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -
     if result.get("same") and not exceeds(result, result["same"]):
         return CANNOT_TELL, SAME_FROM_ITSELF
     return (BETTER if (result["mean"] > 0) == higher_is_better else WORSE), None
+
+
+def _why_nothing(result: Mapping[str, Any]) -> tuple[str | None, str] | None:
+    """Return no word, or that it cannot tell, with the reason, where there is nothing to test; else None."""
+    if result.get("at_floor") or result["mean"] is None:
+        return None, ONLY_GUESSES if result.get("at_floor") else NOT_MEASURED
+    if not result["se"]:
+        return CANNOT_TELL, ONE_VALUE if result["se"] is None else NO_SPREAD
+    return (CANNOT_TELL, ONE_RUN) if result.get("over") == OVER_QUESTIONS else None
 
 
 def text(verdict: Mapping[str, Any]) -> str:
