@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from aletheia.analysis import arms, controls, verdicts
+from aletheia.analysis import arms, controls, speed, verdicts
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
 from aletheia.analysis.effects import HELDOUT_LOSS, effects
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
@@ -21,11 +20,7 @@ from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
 from aletheia.inference.multiplicity import holm
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
-from aletheia.study.planned_runs import TURNS
 from aletheia.study.report_contents import REPORTS
-
-SPEEDS = ("speedup_percent", "speedup_with_probe_percent", "ratio", "ratio_with_probe")
-BESIDE_TURNS = ("wall_clock_speedup_percent", "wall_clock_speedup_with_probe_percent", "same_speedup_percent")
 
 
 def summarise(
@@ -58,15 +53,15 @@ def summarise(
 def _campaign(
     rows: pd.DataFrame, plan: Plan, answers: pd.DataFrame | None, history: PlanHistory | None
 ) -> dict[str, Any]:
-    speed = pairs(rows)
+    paired = pairs(rows)
     selecting = controls.selecting_arm(rows)
     ended = rows["ended"].dropna() if "ended" in rows else pd.Series(dtype="str")
     stated = verdicts.Stated(plan, margins_stated(history, None if ended.empty else str(ended.min())))
     found = infer(effects(rows, answers), stated, selecting=selecting)
-    models = [_model(rows[rows["model"] == m], speed, selecting, found, plan) for m in dict.fromkeys(rows["model"])]
+    models = [_model(rows[rows["model"] == m], paired, selecting, found, plan) for m in dict.fromkeys(rows["model"])]
     _adjust(models)
     makes_speed = not reporting(rows, "speed").empty
-    headline = speed[speed["headline"].astype(bool)]
+    headline = paired[paired["headline"].astype(bool)]
     return {
         "name": rows["campaign"].iloc[0],
         "reports": [r for r in REPORTS if not reporting(rows, r).empty],
@@ -77,8 +72,8 @@ def _campaign(
         "selecting_arm": selecting,
         "against_controls": controls.over_models(models),
         "effects": found,
-        "overall": _overall(headline) if makes_speed else None,
-        "families": _families(headline) if makes_speed else [],
+        "overall": speed.overall(headline) if makes_speed else None,
+        "families": speed.by_family(headline) if makes_speed else [],
     }
 
 
@@ -132,10 +127,10 @@ def _first(series: pd.Series) -> Any:
 
 
 def _model(
-    rows: pd.DataFrame, speed: pd.DataFrame, selecting: str | None, found: list[dict[str, Any]], plan: Plan
+    rows: pd.DataFrame, paired: pd.DataFrame, selecting: str | None, found: list[dict[str, Any]], plan: Plan
 ) -> dict[str, Any]:
     name = rows["model"].iloc[0]
-    speed_pairs = speed[speed["model"] == name]
+    speed_pairs = paired[paired["model"] == name]
     names = list(dict.fromkeys(rows["arm"]))
     sides = {arm: arms.pair_by_seed(rows, arm) for arm in names if arm != STD}
     compared = arms.against_std(rows)
@@ -148,7 +143,7 @@ def _model(
         "layers_total": _first(rows["layers_total"]),
         "headline": bool(rows["headline"].iloc[0]),
         "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in names},
-        "speed": _speed(speed_pairs) if len(speed_pairs) else None,
+        "speed": speed.of_model(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},
         "compute_matched": {
             arm: _compute_matched(*pair, compared[arm], told[arm][HELDOUT_LOSS], plan)
@@ -216,62 +211,6 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _speed(rows: pd.DataFrame) -> dict[str, Any]:
-    complete = rows.dropna(subset=_required_columns(rows))
-    kinds = sorted(set(complete["paired"].dropna()))
-    return {
-        "std_seconds": estimate(complete["std_seconds"]),
-        "ale_seconds": estimate(complete["ale_seconds"]),
-        **{name: _estimate(complete, name) for name in SPEEDS},
-        **_turns(complete),
-        "probe_seconds": estimate(complete["probe_seconds"]),
-        "test": _time_test(complete),
-        "wins": int((complete["speedup_percent"] > 0).sum()),
-        "busy": int(complete["busy"].sum()),
-        "paired": kinds[0] if len(kinds) == 1 else " and ".join(kinds) or None,
-    }
-
-
-def in_turns(rows: pd.DataFrame) -> bool:
-    """Tell whether the pairs of a campaign, or of one of its models, take their speed from turns."""
-    return "speed" in rows and bool((rows["speed"] == TURNS).any())
-
-
-def _required_columns(rows: pd.DataFrame) -> list[str]:
-    """Return the columns without which a pair has no speedup."""
-    return ["ratio"] if in_turns(rows) else ["std_seconds", "ale_seconds"]
-
-
-def _time_test(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the paired test of the seconds; in turns that of the log ratio, since the ratio was measured."""
-    if not in_turns(rows):
-        return paired_test(rows["std_seconds"], rows["ale_seconds"])
-    return paired_test(np.log(rows["ratio"]), np.zeros(len(rows)))
-
-
-def _estimate(rows: pd.DataFrame, name: str) -> dict[str, Any]:
-    """Return the estimate over seeds; of one pair timed in turns with the interval over its rounds."""
-    result = estimate(rows[name])
-    if result["n"] == 1 and f"{name}_low" in rows:
-        pair = rows.dropna(subset=[name]).iloc[0]
-        ends = {end: pair[f"{name}_{end}"] for end in ("low", "high")}
-        result |= {end: None if pd.isna(value) else float(value) for end, value in ends.items()}
-    return result
-
-
-def _turns(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return ``{turns: …}`` where speed is taken in turns: wall clock, std against std, and the unit of intervals."""
-    if not in_turns(rows):
-        return {}
-    over_rounds = len(rows) == 1 and "speedup_percent_low" in rows
-    return {
-        "turns": {
-            **{name: _estimate(rows, name) for name in BESIDE_TURNS},
-            "interval": "values" if len(rows) > 1 else "rounds" if over_rounds else None,
-        }
-    }
-
-
 def _extra(std: pd.DataFrame, own: pd.DataFrame, told: Mapping[str, Any]) -> dict[str, Any]:
     """Return, for each question benchmark, the paired test of an arm's delta − std's, in points."""
     tests = {}
@@ -307,44 +246,3 @@ def _compute_matched(
         "time_verdict": matched,
         "loss_verdict": verdicts.at_equal_compute(verdicts.text(told), matched),
     }
-
-
-def _overall(rows: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the speedup over all headline models, twice: models as the unit, and pairs as in the paper.
-
-    Seeds of one model are no sample of models, so only the first estimate generalises to other models.
-    """
-    complete = rows.dropna(subset=_required_columns(rows))
-    if complete.empty:
-        return None
-    measures = [name for name in complete if name in ("std_seconds", "ale_seconds", *SPEEDS, *BESIDE_TURNS)]
-    by_model = complete.groupby("model", sort=False)[measures].mean()
-    if in_turns(complete):
-        by_model["speed"] = TURNS
-    return {
-        unit: {
-            **{name: _estimate(table, name) for name in SPEEDS},
-            **_turns(table),
-            "test": _time_test(table),
-            "wins": int((table["speedup_percent"] > 0).sum()),
-        }
-        for unit, table in (("models", by_model), ("pairs", complete))
-    }
-
-
-def _families(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the speedup of each family over its headline models' means; of one model, over its seeds."""
-    out = []
-    complete = rows.dropna(subset=["speedup_percent"])
-    for family, group in complete.groupby("family", sort=False):
-        means = group.groupby("model", sort=False)["speedup_percent"].mean()
-        unit, values = ("models", means) if len(means) > 1 else ("seeds", group["speedup_percent"])
-        out.append(
-            {
-                "family": family,
-                "models": len(means),
-                "unit": unit,
-                "speedup_percent": estimate(values) if unit == "models" else _estimate(group, "speedup_percent"),
-            }
-        )
-    return out

@@ -69,7 +69,9 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
 def findings_text(summary: Mapping[str, Any]) -> str:
     """Return FINDINGS.md."""
     lines = [f"{number}. {sentence}\n" for number, sentence in enumerate(findings(summary), start=1)]
-    return "# What was found\n\n" + ("".join(lines) or f"{_NO_PAIR}\n")
+    late = [campaign["name"] for campaign in summary["campaigns"] if campaign["margins"] == "afterwards"]
+    mark = f"\nMargins set afterwards: {summary['plan']['path']} changed after the first run of {', '.join(late)}.\n"
+    return "# What was found\n\n" + ("".join(lines) or f"{_NO_PAIR}\n") + (mark if lines and late else "")
 
 
 def _speed(scope: Scope, margin_percent: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aletheia.analysis.summary import BESIDE_TURNS
+from aletheia.analysis.speed import BESIDE_TURNS
 from aletheia.report.table_text import DASH, number
 from aletheia.study.planned_runs import TURNS
 

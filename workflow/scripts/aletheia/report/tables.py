@@ -12,8 +12,8 @@ from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.frontier import IN_TURNS
 from aletheia.analysis.pairs import ALE, CM
 from aletheia.analysis.paper_tables import model_key
+from aletheia.analysis.speed import SPEEDS
 from aletheia.analysis.stats import estimate
-from aletheia.analysis.summary import SPEEDS
 from aletheia.provenance.machine_load import BUSY_RULE
 from aletheia.report.speed_columns import COSTS, SAME, WALL_CLOCK, costs_display, costs_of, turns_note, turns_numbers
 from aletheia.report.table_text import (
@@ -134,7 +134,7 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
             display.append(head | shown | dict.fromkeys(COSTS, DASH) | {"Faster": wins, BUSY: DASH})
     note = (
         f"{SPREAD_NOTE} Speedup = 100·(1 − t_ale / t_std) %, ratio = t_std / t_ale, over warm-up and training "
-        "steps; with the probe, t_ale includes it. p: paired t-test of the seconds, Holm-adjusted over the "
+        "steps; with the probe, t_ale includes it. p: paired t-test of the log ratio, Holm-adjusted over the "
         "headline models. Paired: whether both arms ran on one device of one host, on a cluster in one allocation. "
         "Faster: in how many of the planned pairs ale took less time; one that failed is none. Peak memory, and the "
         "probe's share of ale's whole time, are of the runs. The overall rows take each model's mean as one value, or"
@@ -279,6 +279,7 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
             head = {"Campaign": campaign["name"], "Model": _label(model), "Arm": arm}
             display.append(head | _matched_display(cm, extra, paper))
     note = f"{SPREAD_NOTE} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
+    note += " Margins set afterwards." if any(c["margins"] == "afterwards" for c in summary["campaigns"]) else ""
     return _table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
 
 
