@@ -23,7 +23,7 @@ def time_of(summary, arm="ale"):
 
 def in_turns(models, *, same):
     """A ledger whose arms take nine tenths of std's time in turns, and std over itself ``same``."""
-    (campaign,), runs, evaluations = study(models)
+    (campaign,), runs, evaluations = study(models, arms=("std", "ale"), benchmarks=())
     campaign["speed"] = "turns"
     known = {"low": same - 0.01, "high": same + 0.01, "rounds": 6, "steps": 6}
     turns = {}
@@ -45,14 +45,14 @@ def test_over_models_too_an_arm_is_faster_only_beyond_what_std_differs_from_itse
 
 
 def test_equal_values_show_nothing_over_models_either():
-    found = summarise(ledger_of(TEN_MODELS))
+    found = summarise(ledger_of(TEN_MODELS, arms=("std", "cm"), benchmarks=("heldout",)))
     (loss,) = [b for b in found["campaigns"][0]["effects"] if (b["arm"], b["measure"]) == ("cm", "heldout_loss")]
     assert loss["pooled"]["se"] == 0
     assert loss["pooled"]["verdict"]["verdict"] == "cannot tell"
 
 
 def test_findings_say_in_how_many_models_a_loss_or_a_benchmark_is_known_where_they_are_too_few():
-    campaigns, runs, evaluations = study(THREE, benchmarks=("mmlu",))
+    campaigns, runs, evaluations = study(THREE, arms=("std", "ale"), benchmarks=("mmlu",))
     for seed in SEEDS:
         runs["model-0", "ale", seed] = run("model-0", "ale", seed, status="diverged", eval_loss=None)
     text = findings_text(summarise(build_ledger(campaigns, runs, evaluations)))
@@ -75,10 +75,10 @@ def test_without_a_headline_model_it_is_not_said_that_nothing_was_measured():
 
 
 def test_sentences_of_several_campaigns_name_theirs():
-    (campaign,), runs, evaluations = study(THREE)
+    (campaign,), runs, evaluations = study(THREE, arms=("std", "ale"), benchmarks=())
     second = copy.deepcopy(campaign) | {"name": "second"}
     said = first_paragraph(analyses.inference(summarise(build_ledger([campaign, second], runs, evaluations))))
     assert "synthetic, over 3 models: training time" in said
     assert "second, over 3 models: training time" in said
-    alone = first_paragraph(analyses.inference(summarise(ledger_of(THREE))))
+    alone = first_paragraph(analyses.inference(summarise(ledger_of(THREE, arms=("std", "ale"), benchmarks=()))))
     assert "Over 3 models: training time" in alone
