@@ -110,6 +110,58 @@ def test_without_answers_the_interval_is_over_seeds_alone():
     assert (model["over"], model["items"]) == ("seeds", None)
 
 
+@pytest.mark.parametrize("how", ["a seed without answers", "a seed that was asked others"])
+def test_where_seeds_did_not_answer_the_same_questions_the_interval_is_over_seeds_alone(how):
+    answers, shares = answers_of(ONE, n=20)
+    ledger, of_one = ledger_with(ONE, shares), (answers["seed"] == 123)
+    if how == "a seed without answers":
+        answers = answers[~of_one]
+    else:
+        answers.loc[of_one, "item"] += "x"
+    (found,) = block(summarise(ledger, answers=answers), "mmlu")["models"]
+    (alone,) = block(summarise(ledger), "mmlu")["models"]
+    assert found == alone
+    assert (found["over"], found["seeds"], found["items"]) == ("seeds", 3, None)
+
+
+def test_models_without_a_question_in_common_are_pooled_by_their_seeds():
+    six = dict(itertools.islice(TEN_MODELS.items(), 6))
+    answers, shares = answers_of(six, n=8)
+    number = answers["item"].str.split("/").str[1].astype(int)
+    lost = {"model-0": number < 4, "model-1": number >= 4}
+    for model, where in lost.items():
+        answers.loc[(answers["model"] == model) & where, "correct"] = pd.NA
+    pooled = block(summarise(ledger_with(six, shares), answers=answers), "mmlu")["pooled"]
+    assert (pooled["n"], pooled["shared_variance"]) == (6, 0.0)
+    assert pooled["bootstrap"]["low"] < pooled["bootstrap"]["high"]
+
+
+def test_models_that_were_asked_other_questions_share_no_variance():
+    three = dict(itertools.islice(TEN_MODELS.items(), 3))
+    answers, shares = answers_of(three, n=20)
+    answers["correct"] = np.resize(answers["correct"][:120], len(answers))
+    ledger = ledger_with(three, shares)
+    assert block(summarise(ledger, answers=answers), "mmlu")["pooled"]["shared_variance"] > 0
+    other = answers["model"] == "model-1"
+    answers.loc[other, "item"] += "x"
+    assert block(summarise(ledger, answers=answers), "mmlu")["pooled"]["shared_variance"] == 0
+
+
+def test_rows_without_a_finite_loss_or_a_token_are_left_out():
+    rng, parts = np.random.default_rng(0), []
+    for arm, of_seed in itertools.product(("std", "ale"), SEEDS):
+        cells = {"model": "smollm2-135m", "arm": arm, "seed": of_seed, "benchmark": "heldout"}
+        cells |= {"item": list("abcdefgh"), "cluster": None, "correct": None, "probability": None, "status": "ok"}
+        parts.append(pd.DataFrame({**cells, "tokens": 10, "loss": 2 + rng.normal(0, 0.1, 8)}))
+    answers = pd.concat(parts, ignore_index=True).astype({"seed": "Int64", "tokens": "Int64"})
+    answers.loc[answers["item"] == "a", "tokens"] = 0
+    answers.loc[answers["item"] == "b", "tokens"] = pd.NA
+    answers.loc[2, "loss"] = np.inf
+    (found,) = block(summarise(ledger_of(ONE), answers=answers), "heldout_loss")["models"]
+    assert (found["items"]["n_questions"], found["items"]["dropped"]) == (5, 3)
+    assert np.isfinite([found["mean"], found["se"]]).all()
+
+
 def test_three_headline_models_are_pooled_and_two_are_not():
     three = dict(itertools.islice(TEN_MODELS.items(), 3))
     pooled = block(summarise(ledger_of(three)), "time")["pooled"]
@@ -233,3 +285,12 @@ def test_an_outcome_that_cannot_tell_says_what_it_would_have_found():
     assert "## What these runs cannot answer" in text
     assert "training time, ale / std: a true difference of" in text
     assert "no difference" not in text.lower().replace("no difference was found is no finding", "")
+
+
+def test_the_false_discovery_rate_of_the_plan_is_that_of_its_verdicts():
+    families = dataclasses.replace(PLAN.families, false_discovery_rate=0.001)
+    stated = verdicts.Stated(dataclasses.replace(PLAN, families=families), "unknown")
+    result = {"mean": 4.0, "se": 1.0, "df": 20, "p": 0.0007, "p_adjusted": 0.004, "p_equivalence_adjusted": 0.97}
+    for by, word in (("Benjamini-Hochberg", "cannot tell"), ("Holm", "better")):
+        told = verdicts.conclude({**result, "adjusted_by": by}, higher_is_better=True, unit="points", stated=stated)
+        assert told["verdict"] == word

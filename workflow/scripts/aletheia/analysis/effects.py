@@ -35,6 +35,8 @@ class Items:
 
     Attributes
     ----------
+    names
+        Of the items.
     differences
         Arm − reference [seeds, items], in the effect's unit; NaN where one side has none.
     clusters
@@ -45,6 +47,7 @@ class Items:
         Of right and wrong answers, by seed: how many items the arm alone has right, and the reference alone.
     """
 
+    names: tuple[str, ...]
     differences: np.ndarray
     clusters: tuple[str, ...] | None = None
     weights: np.ndarray | None = None
@@ -188,6 +191,9 @@ class _Model:
     def _values(self, series: pd.Series, **more: object) -> ModelValues:
         numbers = series.astype("float64").where(self.both_ok)
         valid = numbers[np.isfinite(numbers)]
+        # Where a seed has a value and no answers, those of the others would stand for it.
+        if more.get("items") is not None and len(more["items"].differences) != len(valid):
+            more["items"] = None
         return ModelValues(self.name, self.headline, tuple(map(float, valid)), len(series), **more)
 
     def times(self) -> Iterator[tuple[str, str, ModelValues]]:
@@ -217,7 +223,7 @@ class _Model:
             log = log[self.own[turns.STATUS].notna()]
         values = self._values(log, clock=IN_TURNS, same=self._same_arm() if against_std else None)
         if against_std and len(values.values) == 1:
-            row = self.own.loc[log.first_valid_index()]
+            row = self.own.loc[log.where(self.both_ok).first_valid_index()]
             ends = [row[f"{column}{end}"] for end in ("_high", "_low")]
             if all(pd.notna(end) for end in ends) and pd.notna(row[turns.ROUNDS]):
                 low, high = (-float(np.log(end)) for end in ends)
@@ -272,15 +278,18 @@ class _Model:
             return None
         first = tables[0][0]
         own, other = (_matrix([pair[side] for pair in tables], first.index, column) for side in (0, 1))
-        if not np.isfinite(own - other).any():
+        tokens = first["tokens"].to_numpy("float64", na_value=np.nan) if benchmark in LOSSES else None
+        valid = np.isfinite(own) & np.isfinite(other) & (True if tokens is None else tokens > 0)
+        if not valid.all(axis=0).any():
             return None
         scale = 1.0 if benchmark in LOSSES else 100.0
         discordant = _discordant(own, other) if column == "correct" else None
         clusters = first["cluster"]
         return Items(
-            scale * (own - other),
+            tuple(map(str, first.index)),
+            np.where(valid, scale * (own - other), np.nan),
             None if clusters.isna().any() else tuple(map(str, clusters)),
-            first["tokens"].to_numpy("float64") if benchmark in LOSSES else None,
+            tokens,
             discordant,
         )
 

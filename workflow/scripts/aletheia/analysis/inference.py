@@ -19,7 +19,7 @@ from scipy import stats
 from aletheia.analysis.effects import Effect, ModelValues
 from aletheia.analysis.plan import Plan
 from aletheia.analysis.stats import NO_SPREAD, estimate, t_quantile
-from aletheia.analysis.verdicts import OVER_QUESTIONS, Stated, conclude, equivalence
+from aletheia.analysis.verdicts import FALSE_DISCOVERY, OVER_QUESTIONS, Stated, conclude, equivalence
 from aletheia.inference import bayes, bootstrap, exact, mixed, multiplicity, questions, random_effects
 from aletheia.inference.power import detectable_effect
 from aletheia.study.arms import STD
@@ -169,7 +169,7 @@ def _correct_models(block: dict[str, Any], rate: float) -> None:
     models = [model for model in block["models"] if model["headline"] and _is_told(model)]
     if len(models) < 2 or any(model["adjusted_by"] for model in models):
         return
-    _correct(models, multiplicity.benjamini_hochberg, "Benjamini-Hochberg")
+    _correct(models, multiplicity.benjamini_hochberg, FALSE_DISCOVERY)
     levels = multiplicity.fcr_levels([model["p"] for model in models], q=rate)
     for model, level in zip(models, levels, strict=True):
         if level is not None:
@@ -202,16 +202,24 @@ def _pooled(
     found = detectable_effect(pooled["se"], pooled["df"], power=plan.power.wanted) if pooled["se"] else None
     return {
         **pooled,
-        **{"shared_variance": shared, "detectable": found},
+        **{"shared_variance": shared, "detectable": found, "same": _same_arm(models)},
         **dict.fromkeys(("p_adjusted", "p_equivalence_adjusted", "adjusted_by")),
         **{"mixed": check and asdict(check), "bootstrap": resampled and asdict(resampled)},
         "bayes": {**asdict(reading), "names": [values.model for values in models]},
     }
 
 
+def _same_arm(models: Sequence[ModelValues]) -> dict[str, float] | None:
+    """Return std against itself over models, where two and more were timed in turns with it."""
+    found = estimate(model.same.mean for model in models if model.same)
+    return None if found["low"] is None else {end: found[end] for end in ("mean", "low", "high")}
+
+
 def _same_items(models: Sequence[ModelValues]) -> bool:
-    sizes = {None if model.items is None else model.items.differences.shape[1] for model in models}
-    return len(sizes) == 1 and None not in sizes
+    names = {None if model.items is None else model.items.names for model in models}
+    if len(names) != 1 or None in names:
+        return False
+    return not np.isnan(np.vstack([model.items.differences for model in models])).any(axis=0).all()
 
 
 def _arrays(models: Sequence[ModelValues]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from aletheia.inference.equivalence import tost
 
 EQUIVALENT, BETTER, WORSE, CANNOT_TELL = "equivalent", "better", "worse", "cannot tell"
 LEVEL = 1 - CONFIDENCE_LEVEL
+FALSE_DISCOVERY = "Benjamini-Hochberg"  # by which a result is adjusted at the plan's rate, not at LEVEL
 ONLY_GUESSES, NOT_MEASURED = "the base model only guesses", "not measured"
 ONE_VALUE = "one value gives no interval"
 ONE_RUN = "one seed, whose questions say nothing of other runs"
@@ -66,7 +67,8 @@ def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, st
     Parameters
     ----------
     result
-        ``mean``, ``se``, ``df``, ``p``; ``p_adjusted`` and ``p_equivalence_adjusted`` where it is one of a family;
+        ``mean``, ``se``, ``df``, ``p``; ``p_adjusted``, ``p_equivalence_adjusted`` and ``adjusted_by`` where it is one
+        of a family;
         ``at_floor`` and ``same`` (std against itself, in turns) where there are such.
     higher_is_better
         Whether a positive difference is an improvement.
@@ -74,7 +76,9 @@ def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, st
         The effect's.
     """
     margin = stated.plan.margin_of(unit)
-    word, reason = _word(result, margin, higher_is_better=higher_is_better)
+    of_rate = result.get("adjusted_by") == FALSE_DISCOVERY
+    level = stated.plan.families.false_discovery_rate if of_rate else LEVEL
+    word, reason = _word(result, margin, higher_is_better=higher_is_better, level=level)
     return {
         "verdict": word,
         "reason": reason,
@@ -84,7 +88,9 @@ def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, st
     }
 
 
-def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -> tuple[str | None, str | None]:
+def _word(
+    result: Mapping[str, Any], margin: float, *, higher_is_better: bool, level: float = LEVEL
+) -> tuple[str | None, str | None]:
     """Return the word and, where there is none or it cannot tell, the reason."""
     nothing = _why_nothing(result)
     if nothing is not None:
@@ -92,9 +98,9 @@ def _word(result: Mapping[str, Any], margin: float, *, higher_is_better: bool) -
     p_difference, p_equivalence = result.get("p_adjusted"), result.get("p_equivalence_adjusted")
     if p_equivalence is None:
         p_equivalence = tost(result["mean"], result["se"], result["df"], margin).p
-    if p_equivalence < LEVEL:
+    if p_equivalence < level:
         return EQUIVALENT, None
-    if (result["p"] if p_difference is None else p_difference) >= LEVEL:
+    if (result["p"] if p_difference is None else p_difference) >= level:
         return CANNOT_TELL, None
     if result.get("same") and not exceeds(result, result["same"]):
         return CANNOT_TELL, SAME_FROM_ITSELF

@@ -93,9 +93,9 @@ def _cluster_sums(
     if len({np.shape(values)[1] for values in by_model}) != 1:
         raise ValueError("expected the same questions of every model")
     d, labels, w = complete_questions(np.vstack([np.asarray(v, dtype=float) for v in by_model]), clusters, weights)
-    indicator = np.zeros((d.shape[1], labels.max(initial=-1) + 1))
-    indicator[np.arange(d.shape[1]), labels] = w
-    return d @ indicator, indicator.sum(axis=0)
+    n_clusters = labels.max(initial=-1) + 1
+    sums = [np.bincount(labels, weights=w * row, minlength=n_clusters) for row in d]
+    return np.array(sums), np.bincount(labels, weights=w, minlength=n_clusters)
 
 
 def _as_seen(seeds: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

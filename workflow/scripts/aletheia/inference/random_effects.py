@@ -117,7 +117,9 @@ def random_effects(
     v = np.maximum(0.0, v - shared_variance)
     found, df = fit(y, v), len(y) - 1
     if found.se <= NO_SPREAD * np.abs(y).max():
-        found = replace(found, se=np.asarray((1 / v).sum() ** -0.5 if v.min() > 0 else 0.0))
+        of_variances = (1 / v).sum() ** -0.5 if v.min() > 0 else 0.0
+        is_rounding = of_variances <= NO_SPREAD * np.abs(y).max()
+        found = replace(found, se=np.asarray(0.0 if is_rounding else of_variances))
     mean, se = float(found.mean), float(np.sqrt(found.se**2 + shared_variance))
     half, half90 = (float(stats.t.ppf((1 + wanted) / 2, df)) * se for wanted in (level, EQUIVALENCE_LEVEL))
     reach = float(half_width(y, v, found, shared_variance=shared_variance, level=level))

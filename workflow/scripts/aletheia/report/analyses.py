@@ -29,7 +29,7 @@ from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 
 PAIRS = "*Pairs*: those with a value, of those planned; a pair with a failed run is lost, and stands below."
 _MEANINGS = {
-    verdicts.EQUIVALENT: "the two differ by less than the margin",
+    verdicts.EQUIVALENT: "the two differ by less than the margin, which the rules below state",
     verdicts.WORSE: "the arm is worse",
     verdicts.BETTER: "the arm is better",
     verdicts.CANNOT_TELL: "the data allow neither conclusion",
@@ -69,27 +69,41 @@ def _floor_note(rows: list[dict[str, str]]) -> str:
 def _answer(campaigns: list[dict[str, Any]], blocks: list[dict[str, Any]], *, unit: str) -> str:
     """Return what was found as plain words: how many comparisons have each verdict, and of which arm."""
     told = [(block, result) for block in blocks for result in headline_results(block)]
-    words = effects_text.count_words(blocks, headline_results)
-    if not told or not words:
+    if not told:
         return ""
+    words = effects_text.count_words(blocks, headline_results)
     counted = "; ".join(f"**{word}** in {count} ({_MEANINGS[word]})" for word, count in words.items())
-    over = "pooled over models" if any(block["pooled"] for block in blocks) else "each of one model"
-    silent = len(told) - sum(words.values())
-    guessed = f" In {silent} more the base model only guesses, which says nothing." if silent else ""
+    kinds = {"each of one model" if "model" in result else "pooled over models" for _, result in told}
+    many = f"{len(told)} comparison{'' if len(told) == 1 else 's'}"
     late = any(campaign["margins"] == "afterwards" for campaign in campaigns)
     mark = " The margins were changed after the first runs had ended (margins set afterwards)." if late else ""
-    details = " ".join(_sentence(block, result) for block, result in told[:_MOST_SENTENCES])
-    return (
-        f"Of {sum(words.values())} comparisons with {STD} ({unit}, {over}): {counted}.{guessed}{mark} {details}"
-    ).rstrip()
+    details = " ".join(_sentence(block, result, _of_campaign(campaigns, block)) for block, result in told[:_MOST])
+    more = " The others stand in the tables." if len(told) > _MOST else ""
+    lead = f"Of {many} with {STD} ({unit}, {' or '.join(sorted(kinds))}): {counted}."
+    return f"{lead}{_guessed(blocks)}{mark} {details}{more}"
 
 
-_MOST_SENTENCES = 6
+_MOST = 6  # results that the first paragraph tells one by one
 
 
-def _sentence(block: dict[str, Any], result: dict[str, Any]) -> str:
+def _guessed(blocks: list[dict[str, Any]]) -> str:
+    """Return the sentence on results of headline models that are left out, since the base model only guesses."""
+    out = sum(model["headline"] and model["at_floor"] for block in blocks for model in block["models"])
+    results = "result of a single model is" if out == 1 else "results of single models are"
+    return f" {out} {results} left out: the base model only guesses there, which says nothing." if out else ""
+
+
+def _of_campaign(campaigns: list[dict[str, Any]], block: dict[str, Any]) -> str:
+    """Return "NAME, " of the campaign that an effect is of, where there are several."""
+    if len(campaigns) == 1:
+        return ""
+    return next(f"{c['name']}, " for c in campaigns if any(own is block for own in c["effects"]))
+
+
+def _sentence(block: dict[str, Any], result: dict[str, Any], campaign: str) -> str:
     """Return one result as a sentence."""
-    who = f"{result['model']}: " if "model" in result else f"Over {result['n']} models: "
+    over = f"{'over' if campaign else 'Over'} {result.get('n')} models"
+    who = f"{campaign}{result.get('model', over)}: "
     name = effects_text.measure_name(block["measure"])
     size = effects_text.effect_interval(block, result)
     unit = "" if block["unit"] == LOG_RATIO else f" {block['unit']}"
@@ -136,8 +150,8 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
     main = [block for _, blocks in chosen for block in blocks if not block["measure"].endswith(PROBABILITY)]
     deltas = [row for c in campaigns for model in c["models"] for row in _delta_rows(c, model)]
     answer = _answer(campaigns, main, unit="arm × benchmark") or (
-        "No benchmark of questions was measured in std and another arm, or the base model only guesses in all: nothing "
-        "to say of extra forgetting."
+        "In no model of the headline was a benchmark of questions measured in std and another arm, above the level of "
+        "guessing: nothing to say of extra forgetting."
     )
     return (
         "# Does training fewer layers make a model forget more?\n\n"
@@ -191,10 +205,10 @@ def compute_matched(summary: dict[str, Any]) -> str:
                 losses.append(_loss_row(campaign["name"], model, arm))
                 words.append(f"{model['model']}, {arm}: time {cm['time_verdict']}; loss {cm['loss_verdict']}.")
     lead = [block for _, blocks in chosen for block in blocks if block["measure"] == HELDOUT_LOSS]
-    found = _answer(campaigns, lead, unit="arm's held-out loss")
-    many = f" {len(words)} comparisons stand below." if len(words) > _MOST_SENTENCES else ""
+    found = _answer(campaigns, lead, unit="arm's held-out loss, whether its time matches or not")
+    many = f" {len(words)} comparisons stand below." if len(words) > _MOST else ""
     answer = (
-        " ".join([*words[:_MOST_SENTENCES], found]) + many
+        " ".join([*words[:_MOST], found]).rstrip() + many
         if words
         else ("No model has both a std and a cm run, so nothing can be said at equal compute.")
     )
@@ -220,7 +234,9 @@ def inference(summary: dict[str, Any]) -> str:
     chosen = [(campaign, campaign["effects"]) for campaign in summary["campaigns"]]
     campaigns = summary["campaigns"]
     first = [block for _, blocks in chosen for block in blocks if block["family"] == "primary"]
-    answer = _answer(campaigns, first, unit="the primary family") or "No result of the primary family was measured."
+    answer = _answer(campaigns, first, unit="the primary family") or (
+        "No model of the headline has a result of the primary family."
+    )
     return (
         "# What follows from the runs\n\n"
         "Every difference between two arms, in every measure: what it is in each model, and what is to be expected of "

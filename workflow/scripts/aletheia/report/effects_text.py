@@ -233,10 +233,12 @@ def unanswered(campaign: Mapping[str, Any], blocks: Sequence[Block], wanted: flo
                 continue
             whose = result.get("model") or f"{result['n']} models"
             what = f"{campaign['name']}, {whose}: {measure_name(block['measure'])}, {comparison_name(block)}"
-            if result["detectable"] is None:
+            if verdict["reason"]:
+                # What hinders is not the width of the interval.
                 lines.append(f"{what}: {verdict['reason']}.")
                 continue
-            found = f"{what}: a true difference of {_detectable(result, unit)} is found with {100 * wanted:.0f} %"
+            chance = f"found with a probability of {100 * wanted:.0f} %"
+            found = f"{what}: a true difference of {_detectable(result, unit)} is {chance}"
             power = equivalence_power(result["se"], result["df"], verdict["margin"])
             margin = margin_text(verdict["margin"], unit)
             lines.append(f"{found}; where there is none, it is shown to be within {margin} with {100 * power:.0f} %.")

@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.analysis import arms
 from aletheia.analysis.arms import Comparison
 from aletheia.analysis.frontier import IN_TURNS, relative_time
-from aletheia.analysis.inference import FEWEST_MODELS
+from aletheia.analysis.inference import FEWEST_MODELS, headline_results
 from aletheia.analysis.pairs import CM
 from aletheia.analysis.stats import CONFIDENCE_LEVEL
 from aletheia.report.effects_text import item_noun
@@ -83,6 +83,13 @@ class Scope:
         of_model = (result for result in block["models"] if result["model"] == self.models[0]["model"])
         result = next(of_model, None)
         return None if result is None or result["mean"] is None or result["at_floor"] else result
+
+    def too_few(self, measure: str, *, reference: str = STD) -> int:
+        """Return how many models have a value of an effect, where they are too few to be pooled; else 0."""
+        names = (self.arm, reference, measure)
+        blocks = (b for b in self.campaign["effects"] if (b["arm"], b["reference"], b["measure"]) == names)
+        block = next(blocks, None)
+        return 0 if block is None or block["pooled"] or not self.over_models else len(headline_results(block))
 
     def controls(self) -> Mapping[str, Mapping[str, Comparison]]:
         """Return the arm's comparisons with each control."""

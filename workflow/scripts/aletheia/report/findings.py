@@ -25,6 +25,7 @@ from aletheia.report.finding_scopes import (
 )
 from aletheia.report.open_questions import open_questions
 from aletheia.study.arms import STD
+from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 
 _MAX_NAMED = 4  # controls that are named; of more than these, the lowest and the highest
 _NO_PAIR = "No seed has both std and another arm, so there is nothing to compare."
@@ -114,12 +115,18 @@ _ENDS = {
 
 def _loss(scope: Scope, margin: float) -> str:
     arm, result = scope.arm, scope.effect(HELDOUT_LOSS)
+    if few := scope.too_few(HELDOUT_LOSS):
+        return f"The held-out loss of {arm} and std is known {_in_few(scope, few)}."
     if result is None:
         return f"No pair of {arm} and std has a held-out loss."
     steps = scope.of("steps_ratio")
     if (steps["mean"], steps["sd"] or 0) != (1, 0):
         return f"{arm} took other numbers of steps than std, so nothing is said at equal steps."
     return f"After equal steps {_final_loss(arm, result)}: {_loss_difference(arm, result)}. {_margin(result, margin)}"
+
+
+def _in_few(scope: Scope, few: int) -> str:
+    return f"in {few} of {len(scope.models)} models only, too few for a mean over models"
 
 
 def _margin(result: Mapping[str, Any], margin: float) -> str:
@@ -175,6 +182,8 @@ def _equal_compute(summary: Mapping[str, Any], beside: Scope) -> str:
     scope = first_with(scopes, lambda scope: scope.has(arms.LOSS))
     arm, result, (share, how) = scope.arm, scope.effect(HELDOUT_LOSS), time_share(scope)
     of = arm if scope.name == beside.name else f"{arm} ({scope.name})"
+    if few := scope.too_few(HELDOUT_LOSS):
+        return f"Of {of}, the compute-matched arm, the loss is known {_in_few(scope, few)}."
     if result is None or share["mean"] is None:
         return f"Of {of}, the compute-matched arm, no pair has both a loss and a time."
     took = f"The compute-matched arm {of} took {estimate_text(share, 'of the time of std')}, {how}"
@@ -191,6 +200,9 @@ def _controls(scope: Scope, margin: float) -> str:
     results = {name: scope.effect(HELDOUT_LOSS, reference=name) for name in controls}
     with_loss = {name: each for name, each in controls.items() if results[name] is not None}
     if not with_loss:
+        few = max((scope.too_few(HELDOUT_LOSS, reference=name) for name in controls), default=0)
+        if few:
+            return f"The loss of {arm} and of another choice of layers is known {_in_few(scope, few)}."
         if controls:
             return (
                 f"No seed has a loss of {arm} and of another choice of layers, so what its own is worth is not known."
@@ -253,6 +265,10 @@ def _forgetting(scope: Scope, margins: Mapping[str, Any]) -> str:
     if of_each:
         beyond = f"Change of {arm} beyond that of std (negative is more forgetting)"
         parts.append(f"{beyond}: {'; '.join(of_each)}. The margin is ±{margins['verdict_points']:g} points.")
+    rare = {TITLES[name]: few for name in QUESTION_BENCHMARKS if (few := scope.too_few(name))}
+    parts += [f"{title} tells something {_in_few(scope, few)}." for title, few in rare.items()]
+    if few := scope.too_few(RETENTION_LOSS):
+        parts.append(f"The loss on general text is known {_in_few(scope, few)}.")
     return " ".join(parts) or f"Nothing that could be forgotten was measured{_at_floor(scope)}."
 
 

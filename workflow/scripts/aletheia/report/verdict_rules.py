@@ -16,11 +16,15 @@ The margins stand in `{path}` (sha256 `{sha256}`): {points} points of a benchmar
 
 *Better* or *worse*: the two-sided p is below 5 %, so the 95 % interval leaves out 0. Equivalent comes first.
 
+In a family of tests both take the p corrected over it, so that a result may be *cannot tell* though its own interval
+suffices.
+
 *Cannot tell*: neither. That no difference was found is no finding.
 
 One model: the interval is over its seeds and, where answers to single questions are known, its questions. The paired
 difference of each question, clustered by subject (Miller 2024, arXiv:2411.00640), and the variance over seeds, less
-what both count (two-way random effects); degrees of freedom after Satterthwaite. Rows of text are questions too,
+what both count (two-way random effects); degrees of freedom between those of seeds and of subjects, by their shares of
+the variance (never more than Satterthwaite's). Rows of text are questions too,
 weighted by their tokens. The interval of one seed is over questions, or over rounds, alone: it is of this run.
 
 McNemar's exact test counts the questions that one arm alone has right, seeds as strata.
@@ -32,15 +36,17 @@ the questions' variance is added. *A new model*: the interval of its true effect
 Times are compared as logarithms of ratios. In turns, an arm is faster or slower only beyond what std differs from
 itself.
 
-Primary family ({primary}; the selecting arm against std): Holm's correction. Single models of any other effect:
-Benjamini and Hochberg at {false_discovery_rate:g}, and intervals of that false coverage rate (FCR) for those that are
-found. Models marked † are no part of the headline and of no correction. A p of equivalence in a table is that of one
-test.
+Primary family ({primary}; the selecting arm against std; pooled, else of single models): Holm's correction, of the
+tests of a difference and of those of equivalence. Other results of single models, each effect by itself: Benjamini and
+Hochberg at {false_discovery_rate:g}, and intervals of that false coverage rate (FCR) for those that are found. No
+correction: other means over models, and models marked †, which are no part of the headline. A p of equivalence in a
+table is that of one test.
 
-*Found with {wanted:.0f} %*: the smallest true difference that such data show with that probability.
+*Found with {wanted:.0f} %*: the smallest true difference that such data show with that probability, by one test at 5 %.
 
 Bootstrap: models, then seeds within, and questions once for all models. Posterior: normal hierarchy, flat prior of the
 mean, half-normal of the models' spread; *by the prior* has P(within the margin) with half, once and twice its scale.
+Mixed model: over runs alone, its interval of the normal distribution, so too narrow for few models.
 
 A base model at the level of guessing has nothing to forget: *says nothing*.
 """
