@@ -61,6 +61,14 @@ def test_findings_say_in_how_many_models_a_loss_or_a_benchmark_is_known_where_th
     assert "at the floor: MMLU" not in text
 
 
+def test_a_floor_is_named_only_where_the_base_model_is_at_it():
+    models = {"smollm2-135m": {**TWO_MODELS["smollm2-135m"], "mmlu": 0.25}}
+    ledger = ledger_of(models, arms=("std", "ale"), benchmarks=("mmlu",))
+    assert "was measured (base at the floor: MMLU)." in findings_text(summarise(ledger))
+    above = ledger.assign(mmlu_base=0.5, status="diverged")
+    assert "was measured." in findings_text(summarise(above))
+
+
 def test_the_first_paragraph_counts_what_is_left_out_and_what_is_not_pooled():
     models = {name: {**law, "mmlu": 0.25 if name == "model-0" else 0.5} for name, law in THREE.items()}
     said = first_paragraph(analyses.forgetting_deltas(summarise(ledger_of(models, arms=("std", "ale")))))

@@ -273,9 +273,10 @@ def _forgetting(scope: Scope, margins: Mapping[str, Any]) -> str:
 
 
 def _at_floor(scope: Scope) -> str:
-    evaluated = {name for model in scope.models for name in model["extra"].get(scope.arm, {})}
-    names = ", ".join(title for name, title in TITLES.items() if name in evaluated)
-    return f" (base at the floor: {names})" if evaluated else ""
+    tests = [model["extra"].get(scope.arm, {}) for model in scope.models]
+    guessed = {name for of_each in tests for name, test in of_each.items() if not test["base_above_floor"]}
+    names = ", ".join(title for name, title in TITLES.items() if name in guessed)
+    return f" (base at the floor: {names})" if guessed else ""
 
 
 def _direction(change: Mapping[str, Any]) -> str:
