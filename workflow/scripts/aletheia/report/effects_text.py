@@ -100,7 +100,7 @@ def pooled_rows(campaign: Mapping[str, Any], blocks: Sequence[Block]) -> list[di
             "p": p_value(pooled["p"]),
             "p (adjusted)": p_value(pooled["p_adjusted"]),
             "p of equivalence": _equivalence(pooled, block["unit"]),
-            "Found with 80 %": _detectable(pooled, block["unit"]),
+            "Detectable": _detectable(pooled, block["unit"]),
             "Verdict": verdicts.text(pooled["verdict"]),
         }
         for block in blocks
@@ -179,7 +179,7 @@ def _model_row(campaign: str, block: Block, model: Mapping[str, Any]) -> dict[st
         "p (adjusted)": adjusted,
         "[FCR interval]": DASH if model["fcr_low"] is None else effect_interval(block, model, ("fcr_low", "fcr_high")),
         "p of equivalence": _equivalence(model, block["unit"]),
-        "Found with 80 %": _detectable(model, block["unit"]),
+        "Detectable": _detectable(model, block["unit"]),
         "Verdict": verdicts.text(model["verdict"]),
     }
 

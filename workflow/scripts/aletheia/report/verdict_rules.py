@@ -42,7 +42,7 @@ Hochberg at {false_discovery_rate:g}, and intervals of that false coverage rate 
 correction: other means over models, and models marked †, which are no part of the headline. A p of equivalence in a
 table is that of one test.
 
-*Found with {wanted:.0f} %*: the smallest true difference that such data show with that probability, by one test at 5 %.
+*Detectable*: the smallest true difference that such data show with a probability of {wanted:.0f} %, by one test at 5 %.
 
 Bootstrap: models, then seeds within, and questions once for all models. Posterior: normal hierarchy, flat prior of the
 mean, half-normal of the models' spread; *by the prior* has P(within the margin) with half, once and twice its scale.
