@@ -24,8 +24,8 @@ suffices.
 One model: the interval is over its seeds and, where answers to single questions are known, its questions. The paired
 difference of each question, clustered by subject (Miller 2024, arXiv:2411.00640), and the variance over seeds, less
 what both count (two-way random effects); degrees of freedom between those of seeds and of subjects, by their shares of
-the variance (never more than Satterthwaite's). Rows of text are questions too, weighted by their tokens. One seed has an
-interval over its questions, from which no verdict on other runs follows, or over the rounds in which its arms took
+the variance (never more than Satterthwaite's). Rows of text are questions too, weighted by their tokens. One seed has
+an interval over its questions, from which no verdict on other runs follows, or over the rounds in which its arms took
 turns: a verdict on its time then is of this selection on this machine.
 
 McNemar's exact test counts the questions that one arm alone has right, seeds as strata.
