@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from aletheia.analysis import verdicts
-from aletheia.analysis.effects import effects
 from aletheia.analysis.ledger import build_ledger
+from aletheia.analysis.paired_arms import effects
 from aletheia.analysis.plan import PlanHistory
 from aletheia.inference import questions, random_effects
 from aletheia.report import analyses

@@ -35,7 +35,7 @@ def infer(effects: Sequence[Effect], stated: Stated, *, selecting: str | None) -
     Parameters
     ----------
     effects
-        Of :func:`aletheia.analysis.effects.effects`.
+        Of :func:`aletheia.analysis.paired_arms.effects`.
     stated
         The plan.
     selecting

@@ -10,10 +10,11 @@ import pandas as pd
 
 from aletheia.analysis import arms, controls, speed, verdicts
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
-from aletheia.analysis.effects import HELDOUT_LOSS, effects
+from aletheia.analysis.effects import HELDOUT_LOSS
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
 from aletheia.analysis.inference import infer
+from aletheia.analysis.paired_arms import effects
 from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
