@@ -20,14 +20,16 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aletheia.analysis.plan import Plan, load_plan
-from aletheia.analysis.planned_power import PlannedPower, planned_power
-from aletheia.analysis.power_sentences import amount, amounts, assumptions, percents, sentence
 from aletheia.audit.inventory import read_configuration
 from aletheia.cluster.cost import Cost, estimate_costs
 from aletheia.errors import UserError, run_main
 from aletheia.study.load import load_study
+
+if TYPE_CHECKING:
+    from aletheia.analysis.plan import Plan
+    from aletheia.analysis.planned_power import PlannedPower
 
 HEADINGS = ("campaign", "model", "GPUs", "trainings", "evaluations", "training h", "evaluation h", "GPU-h", "core-h")
 POWER_HEADINGS = ("campaign", "arms", "measure", "models", "seeds", "questions", "detects", "within", "shown with")
@@ -53,6 +55,9 @@ def main() -> None:
     )
     parser.add_argument("--analysis", type=Path, default=PLAN, help="the plan of the analysis (default: %(default)s)")
     args = parser.parse_args()
+    from aletheia.analysis.plan import load_plan
+    from aletheia.analysis.planned_power import planned_power
+
     # Whoever reads the table may stop early, as head does.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if args.cores_per_gpu < 1:
@@ -77,6 +82,8 @@ def main() -> None:
 
 def as_json(costs: list[Cost] | None, powers: list[PlannedPower], plan: Plan, cores: int) -> dict[str, object]:
     """Return all that is printed, and the numbers behind it."""
+    from aletheia.analysis.power_sentences import sentence
+
     told = [{**asdict(power), "sentence": sentence(power, plan.power.wanted)} for power in powers]
     power = {"wanted": plan.power.wanted, "assumed": asdict(plan.power.assumed), "rows": told}
     if costs is None:
@@ -116,6 +123,8 @@ def print_table(lines: Sequence[Sequence[str]], *, words: int) -> None:
 
 def report_power(powers: list[PlannedPower], plan: Plan) -> None:
     """Print a row a campaign and measure, then what cannot be told, and on what the numbers rest."""
+    from aletheia.analysis.power_sentences import amount, amounts, assumptions, percents, sentence
+
     lines = [POWER_HEADINGS]
     for told in powers:
         power = detects = "-"

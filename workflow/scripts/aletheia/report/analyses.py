@@ -139,7 +139,9 @@ def _inference(summary: dict[str, Any], chosen: list[tuple[dict[str, Any], list[
 def _rules(summary: dict[str, Any], campaigns: list[dict[str, Any]]) -> str:
     order = ("afterwards", "unknown", "beforehand")
     margins = min((c["margins"] for c in campaigns), key=order.index, default="unknown")
-    return f"## The rules\n\n{verdict_rules(summary['plan'], margins)}\n"
+    arms = (arm for campaign in campaigns for model in campaign["models"] for arm in model["arms"].values())
+    evaluated = {name for arm in arms for name in arm["benchmarks"]}
+    return f"## The rules\n\n{verdict_rules(summary['plan'], margins, evaluated)}\n"
 
 
 def forgetting_deltas(summary: dict[str, Any]) -> str:

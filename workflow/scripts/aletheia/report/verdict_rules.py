@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from aletheia.analysis.benchmarks import FACTS, questions_shown
 from aletheia.report.effects_text import measure_name
 
 # One rule a paragraph.
@@ -49,7 +50,8 @@ Bootstrap: models, then seeds within, and questions once for all models. Posteri
 mean, half-normal of the models' spread; *by the prior* has P(within the margin) with half, once and twice its scale.
 Mixed model: over runs alone, its interval of the normal distribution, so too narrow for few models.
 
-A base model at the level of guessing has nothing to forget: *says nothing*.
+A base model not above guessing ({guessed}one-sided exact binomial test at 5 %; generated answers: none right), or that
+says one choice whatever is asked, has nothing to forget: *says nothing*.
 """
 _WHEN = {
     "beforehand": "They were committed before the first of these runs ended.",
@@ -58,7 +60,7 @@ _WHEN = {
 }
 
 
-def verdict_rules(plan: Mapping[str, Any], margins: str) -> str:
+def verdict_rules(plan: Mapping[str, Any], margins: str, benchmarks: Iterable[str]) -> str:
     """Return every rule of the verdicts, a line each.
 
     Parameters
@@ -67,9 +69,13 @@ def verdict_rules(plan: Mapping[str, Any], margins: str) -> str:
         The summary's.
     margins
         When they were stated: "beforehand", "afterwards" or "unknown".
+    benchmarks
+        Those of the study; the rules name the score of guessing in each.
     """
     own, families = plan["margins"], plan["families"]
+    guessed = (f"{FACTS[n].title}: {100 * FACTS[n].chance:g} %" for n in questions_shown(benchmarks) if FACTS[n].chance)
     text = _RULES.format(
+        guessed="".join(f"{each}, " for each in guessed),
         path=plan["path"],
         sha256=plan["sha256"][:12],
         points=", ".join(f"{margin:g}" for margin in own["points"]),
