@@ -16,6 +16,7 @@ sys.modules.setdefault("pandas", None)
 PROJECT = Path(workflow.basedir)
 sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
+from aletheia.analysis.plan import PLAN, load_plan
 from aletheia.audit import bundle
 from aletheia.cluster.cost import ARMS_PER_MEASUREMENT
 from aletheia.cluster.site import read_site
@@ -57,6 +58,9 @@ try:
     TREES = Paths(*trees(config))
     # Before Snakemake reports a missing file: it would name the rule that reads it, and not the registry's entry.
     check_registries(STUDY, Path(TREES.resources))
+    if workflow.is_main_process and Path(PLAN).exists():
+        # Read last of all, by stats: a mistake in it would come to light after hours.
+        load_plan(Path(PLAN))
     SITE = read_site(config.get("site"))
 except UserError as error:
     # Snakemake prints this without a traceback.

@@ -8,7 +8,7 @@ rule stats:
         sidecar="<results>/aggregate/ledger.csv.lineage.json",
         answers=bind(inputs.answers),
         answers_sidecar=bind(inputs.answers_sidecar),
-        analysis="config/analysis.yaml",
+        analysis=PLAN,
         published=PUBLISHED,
     output:
         summary="<results>/stats/summary.json",

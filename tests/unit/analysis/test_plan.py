@@ -9,9 +9,10 @@ import subprocess
 import pytest
 import yaml
 
+from aletheia.analysis.plan import PLAN as STUDYS_PLAN
 from aletheia.analysis.plan import PlanHistory, load_plan, margins_stated, plan_history
 from aletheia.errors import UserError
-from conftest import ROOT
+from conftest import ROOT, copy_project, snakemake
 
 OURS = ROOT / "config" / "analysis.yaml"
 CONTENT = yaml.safe_load(OURS.read_text(encoding="utf-8"))
@@ -218,3 +219,15 @@ STATED = PlanHistory("c", "2026-03-01T10:00:00+00:00", modified=False)
 )
 def test_margins_are_stated_beforehand_where_their_commit_is_older_than_every_result(history, measured, expected):
     assert margins_stated(history, measured) == expected
+
+
+@pytest.mark.slow
+def test_a_mistake_in_the_plan_ends_a_study_before_its_first_job(tmp_path):
+    folder = copy_project(tmp_path / "project")
+    plan = folder / STUDYS_PLAN
+    plan.write_text(plan.read_text(encoding="utf-8").replace("nats: 0.01", "nats: much"), encoding="utf-8")
+    done = snakemake(folder, "--dry-run", "--quiet", "all")
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    assert "config/analysis.yaml, line 6: margins.nats: expected a value of type number, found 'much'" in text
+    assert "Traceback" not in text

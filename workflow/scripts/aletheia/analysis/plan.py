@@ -18,6 +18,7 @@ from aletheia.provenance.artifacts import sha256_file
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.schema import at, read_validated
 
+PLAN = "config/analysis.yaml"  # the study's
 TIME = "time"
 MEASURES = (TIME, *map(stem_of, BENCHMARKS))
 Unit = Literal["points", "nats", "log_ratio"]
