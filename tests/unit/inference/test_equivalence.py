@@ -1,13 +1,25 @@
 """Two one-sided tests, the one verdict, and what several tests at once cost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from aletheia.inference.equivalence import tost, verdict
+from aletheia.analysis import verdicts
+from aletheia.inference.equivalence import tost
 from aletheia.inference.multiplicity import benjamini_hochberg, fcr_levels, holm
+from reports import PLAN
+
+WITHIN_ONE = verdicts.Stated(replace(PLAN, margins=replace(PLAN.margins, nats=1.0)), "unknown")
+
+
+def verdict(*, mean, se, df=20, higher_is_better=True, **adjusted):
+    p = 2 * stats.t.sf(abs(mean) / se, df) if se and mean is not None else None
+    result = {"mean": mean, "se": se, "df": df, "p": p, **adjusted}
+    return verdicts.conclude(result, higher_is_better=higher_is_better, unit="nats", stated=WITHIN_ONE)["verdict"]
 
 
 def test_both_one_sided_tests_are_those_of_statsmodels():
@@ -36,23 +48,22 @@ def test_equivalence_is_the_90_percent_interval_within_the_margin():
     ],
 )
 def test_a_verdict_is_one_claim(mean, se, higher, lower):
-    settings = {"mean": mean, "se": se, "df": 20, "margin": 1.0}
-    assert verdict(**settings, higher_is_better=True) == higher
-    assert verdict(**settings, higher_is_better=False) == lower
+    assert verdict(mean=mean, se=se, higher_is_better=True) == higher
+    assert verdict(mean=mean, se=se, higher_is_better=False) == lower
 
 
-def test_an_adjusted_interval_decides_between_better_and_worse_alone():
-    settings = {"mean": 3.0, "se": 1.0, "df": 20, "margin": 1.0, "higher_is_better": True}
-    assert verdict(**settings) == "better"
-    assert verdict(**settings, low=-0.2, high=6.2) == "cannot tell"
-    assert verdict(**{**settings, "mean": 0.1, "se": 0.2}, low=-2.0, high=2.0) == "equivalent"
+def test_a_p_that_is_adjusted_decides_in_place_of_its_own():
+    assert verdict(mean=3.0, se=1.0) == "better"
+    assert verdict(mean=3.0, se=1.0, p_adjusted=0.06) == "cannot tell"
+    assert verdict(mean=0.1, se=0.2, p_adjusted=0.9) == "equivalent"
+    assert verdict(mean=0.1, se=0.2, p_equivalence_adjusted=0.06) == "cannot tell"
 
 
 @pytest.mark.parametrize("se", [0.0, None])
 def test_without_an_error_nothing_is_claimed(se):
-    assert verdict(mean=0.0, se=se, df=2, margin=1.0, higher_is_better=True) == "cannot tell"
+    assert verdict(mean=0.0, se=se, df=2) == "cannot tell"
     assert tost(0.0, se, 2, 1.0).p is None
-    assert verdict(mean=None, se=1.0, df=2, margin=1.0, higher_is_better=True) == "cannot tell"
+    assert verdict(mean=None, se=1.0, df=2) is None
 
 
 def test_a_margin_of_zero_is_refused():
