@@ -17,6 +17,8 @@ from aletheia.provenance.job import Job
 from aletheia.study import report_contents
 
 if TYPE_CHECKING:
+    import argparse
+
     from aletheia.report.table_text import Table
 
 
@@ -35,7 +37,8 @@ def write_table(job: Job, table: Table, folder: Path) -> None:
         )
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """Return the arguments of the call."""
     parser = step_parser("stats", __doc__, script=__file__)
     parser.add_argument("--ledger", type=Path, required=True, help="ledger.csv, from aggregate")
     parser.add_argument("--answers", type=Path, nargs="?", help="answers.parquet, from aggregate")
@@ -44,7 +47,11 @@ def main() -> None:
     parser.add_argument("--reports", nargs="*", choices=report_contents.REPORTS, help="what to report")
     parser.add_argument("--stats-dir", type=Path, default=Path("results/stats"))
     parser.add_argument("--tables-dir", type=Path, default=Path("results/tables"))
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
     from aletheia.analysis import answers, arms, ledger, paper_tables, plan, summary
     from aletheia.report import analyses as written
     from aletheia.report import arms_table, tables
@@ -67,12 +74,8 @@ def main() -> None:
     first = [args.stats_dir / name for name in ("summary.json", report_contents.COMPARISONS)]
     outputs = [*first, *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
-    inputs = [
-        args.ledger,
-        args.analysis,
-        *([args.answers] if args.answers else []),
-        *(args.published / f"table{n}.csv" for n in range(1, 6)),
-    ]
+    published = [args.published / f"table{n}.csv" for n in range(1, 6)]
+    inputs = [args.ledger, args.analysis, *filter(None, [args.answers]), *published]
     with Job(args.step, inputs=inputs, outputs=outputs) as job:
         if job.done:
             return
