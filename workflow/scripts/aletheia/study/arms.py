@@ -197,6 +197,8 @@ def check_arm(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
             f"found {given[key]!r} beside layers: {shown}, which does not read it (only {', '.join(READERS[key])} do); "
             "take it out, or choose one of these",
         )
+    if "draw" in given and "draws" in given:
+        raise say("draws", f"found {given['draws']} beside draw: {given['draw']}; take one of both out")
     if layers == "cost_aware" and "time_percent" not in given:
         raise say("expected time_percent beside layers: cost_aware, found none; add it, such as time_percent: 75")
     for key in PERCENT_KEYS:
