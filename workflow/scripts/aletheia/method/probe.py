@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
+from aletheia.method.layer_scores import SUMMED, batch_score
 from aletheia.method.layers import adaptable_layers, layer_index
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from aletheia.method.token_batch import TokenBatch
 
-SCORES = ("l2", "sum_of_norms", "relative", "normalized")
+SCORES = (*SUMMED, "normalized")
 METHODS = ("exact", "sketch")
 # Joined batches multiply weights by more tokens at a time, and hold as many more activations. On two CPU cores, 256 are
 # 8 to 18 % faster for SmolLM2-135M than 128 and take 1.4 times the memory of the authors' probe, 128 take 0.9 times.
@@ -63,17 +64,8 @@ class Probe:
             by_layer: list[list[str]] = [[] for _ in range(self.layers)]
             for name in norms:
                 by_layer[layer_index(name)].append(name)
-            rows.append([self._layer_score(norms, names, score) for names in by_layer])
+            rows.append([batch_score(norms, self.weight_norms, names, score) for names in by_layer])
         return rows
-
-    def _layer_score(self, norms: Mapping[str, float], names: list[str], score: str) -> float:
-        if score == "sum_of_norms":
-            return math.fsum(norms[n] for n in names)
-        gradient = math.sqrt(math.fsum(norms[n] ** 2 for n in names))
-        if score == "relative":
-            weight = math.sqrt(math.fsum(self.weight_norms[n] ** 2 for n in names))
-            return gradient / weight if weight else 0.0
-        return gradient
 
     def scores(self, score: str = "l2") -> list[float]:
         r"""Return one float a layer.
@@ -81,8 +73,8 @@ class Probe:
         Parameters
         ----------
         score
-            ``l2``: g_ℓ = Σ_b ‖∇_{θ_ℓ} L(x_b)‖₂, the paper's Eq. 1 · ``sum_of_norms``: Σ_b Σ_p ‖∇_p L(x_b)‖₂ over
-            the layer's parameters p · ``relative``: Σ_b ‖∇_{θ_ℓ} L(x_b)‖₂ / ‖θ_ℓ‖₂ · ``normalized``: l2 over its sum.
+            A formula of :mod:`aletheia.method.layer_scores` over all of a layer's parameters, such as ``l2``,
+            g_ℓ = Σ_b ‖∇_{θ_ℓ} L(x_b)‖₂, the paper's Eq. 1; or ``normalized``: l2 over its sum.
 
         Raises
         ------
