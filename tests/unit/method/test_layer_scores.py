@@ -8,7 +8,8 @@ import torch
 from aletheia.errors import UserError
 from aletheia.method.layer_scores import SUMMED, module_scores
 from aletheia.method.layers import adaptable_layers, layer_index
-from aletheia.method.probe import probe_layers, probe_payload
+from aletheia.method.probe import probe_layers
+from aletheia.method.probe_record import probe_payload
 from aletheia.method.selection import choose_layers, selection_payload
 from conftest import random_batch, tiny_model
 

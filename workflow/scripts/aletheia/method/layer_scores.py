@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.method.adapters import module_kind
 from aletheia.study.selectors import GRADIENTS
 
 SUMMED = ("l2", "sum_of_norms", "relative", "gradient_times_weight", "fisher")  # over batches
@@ -97,6 +98,7 @@ def module_scores(probe: Mapping[str, Any], arm: Mapping[str, Any], modules: Ite
     score, names = ranking_score(arm), list(modules)
     if score in READY:
         values = probe.get(READY[score]) or {}
+        values = finite_ratios(values) if score == "weight_snr" else values
         absent = [name for name in names if values.get(name) is None]
         scores = {name: values[name] for name in names} if not absent else {}
     else:
@@ -118,6 +120,28 @@ def _summed(probe: Mapping[str, Any], groups: Mapping[str, Sequence[str]], score
     return {
         group: math.fsum(batch_score(norms, weights, names, score) for norms in probe["per_module"])
         for group, names in groups.items()
+    }
+
+
+def finite_ratios(ratios: Mapping[str, float | None]) -> dict[str, float]:
+    """Return signal-to-noise ratios with a number for those that are infinite: just above the highest of their kind.
+
+    A ratio is infinite where a weight has no singular value within the noise; published ratios of several models have
+    some. The order is kept. Where all of a kind are infinite each is 1.
+
+    Parameters
+    ----------
+    ratios
+        By module; None (as in artifacts) or infinite.
+    """
+    highest: dict[str, float] = {}
+    for name, ratio in ratios.items():
+        if ratio is not None and math.isfinite(ratio):
+            highest[module_kind(name)] = max(ratio, highest.get(module_kind(name), 0.0))
+    above = {kind: math.nextafter(ratio, math.inf) for kind, ratio in highest.items()}
+    return {
+        name: ratio if ratio is not None and math.isfinite(ratio) else above.get(module_kind(name), 1.0)
+        for name, ratio in ratios.items()
     }
 
 
