@@ -167,17 +167,22 @@ class Loop:
         torch.manual_seed(seed)
 
     def autocast(self) -> Any:
-        """Return the context that a forward pass computes in."""
+        """Return the context that a forward pass computes in, within :meth:`inputs_as_they_are`."""
+        import torch
+
+        fp32 = self._dtype == torch.float32
+        return contextlib.nullcontext() if fp32 else torch.autocast(self._device.type, self._dtype)
+
+    def inputs_as_they_are(self) -> Any:
+        """Return the context of a step's passes in which adapters get their inputs in the dtype of the computation.
+
+        Autocast leaves them so; PEFT would copy them to fp32, and autocast back. The backward pass belongs into it too,
+        since gradient checkpointing computes layers again there.
+        """
         import torch
         from peft.helpers import disable_input_dtype_casting
 
-        if self._dtype == torch.float32:
-            return contextlib.nullcontext()
-        stack = contextlib.ExitStack()
-        # Autocast leaves the adapters' inputs in their dtype; PEFT would copy them to fp32, and autocast back.
-        stack.enter_context(disable_input_dtype_casting(self.model))
-        stack.enter_context(torch.autocast(self._device.type, self._dtype))
-        return stack
+        return disable_input_dtype_casting(self.model, active=self._dtype != torch.float32)
 
     def tokens(self) -> int:
         """Return the number of tokens in the steps done so far, without padding."""
@@ -226,7 +231,7 @@ class Loop:
         targets = sum(len(batch.targets) for batch in batches)
         total = None
         for batch in batches:
-            with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
+            with self.inputs_as_they_are(), kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
                 first, self._audited = not self._audited, True
                 watched = audited_pass(self.model, self.placement, self._dtype) if first else contextlib.nullcontext()
                 with watched as seen, self.autocast():
@@ -255,7 +260,8 @@ class Loop:
         if not math.isfinite(done.loss):
 
             def forward(batch: TokenBatch) -> None:
-                with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]), self.autocast():
+                kernel = kernel_for(self._device, self._dtype, batch.input_ids.shape[1])
+                with self.inputs_as_they_are(), kernel, self.autocast():
                     token_losses(self.model, batch)
 
             module = first_nonfinite_module(self.model, batches, forward)
