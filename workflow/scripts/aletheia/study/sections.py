@@ -16,7 +16,7 @@ Section = dict[str, Any]
 # The settings that decide a training step's time, and the number of steps, over which the probe's time is spread.
 TIMING_KEYS = (
     *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
-    *("learning_rate", "schedule", "warmup_steps", "warmup_from"),
+    *("learning_rate", "schedule", "warmup_steps", "warmup_from", "layers_active"),
 )
 # Settings that decide no result; a rule passes them as resources, whose change reruns nothing.
 INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard")
@@ -134,8 +134,9 @@ def attributed_adapter(study: Study, model: str) -> Section:
 
 
 def attributed_training(study: Study, model: str) -> Section:
-    """Return the settings of training that a model's attribution reads."""
-    return _timing_settings(study.attributed_runs()[model])
+    """Return the settings of training that a model's attribution reads; which layers train is decided by its arms."""
+    settings = _timing_settings(study.attributed_runs()[model])
+    return {key: value for key, value in settings.items() if key != "layers_active"}
 
 
 def evaluation(study: Study, model: str, *, step: str, benchmarks: Iterable[str]) -> Section:

@@ -40,7 +40,7 @@ from aletheia.training.trainer import (
 # Attributes that a run sets on its way; None where it ended earlier.
 RESULTS = (
     *("eval_loss", "eval_rows", "trainable_parameters", "placement"),
-    *("tokens", "batch_plan_sha256", "row_counts"),
+    *("tokens", "batch_plan_sha256", "row_counts", "active_layers"),
 )
 
 
@@ -118,6 +118,7 @@ class TrainingRun:
     tokens: int | None = None
     batch_plan_sha256: str | None = None
     row_counts: dict[str, dict[str, int]] | None = None
+    active_layers: list[dict[str, Any]] | None = None
 
     def train(
         self, inputs: RunInputs, config: Mapping[str, Any], selection: Any, checkpoint: Checkpoint, events: Path | None
@@ -210,7 +211,7 @@ class TrainingRun:
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
         time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds)
-        self.placement, self.tokens = loop.placement, loop.tokens()
+        self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
         self.observed = {
             "time": time,
             "tokens_per_second": self.tokens / time["training_seconds"] if time["training_seconds"] else None,
