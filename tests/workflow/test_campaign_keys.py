@@ -117,6 +117,7 @@ IDLE = {
     "evaluation.gsm8k.max_new_tokens": 5,
     "evaluation.piqa.questions": "mmlu",
     "evaluation.piqa.num_fewshot": 1,
+    "probe.update_steps": 2,
     "stability.draws": 4,
     "stability.batches": [2],
     "stability.score": "relative",

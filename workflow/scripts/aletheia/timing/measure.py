@@ -71,7 +71,7 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
     """
     name = config["run"]["arm"]
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
-    probe = inputs.probe_seconds if inputs.probe else None
+    probe = inputs.probe_seconds(config["arm"]) if inputs.probe else None
     facts = {**_facts(inputs, config), "arm": name, "probe_seconds": probe}
     facts["probe_shared_by_steps"] = config["training"]["steps"]
     # The order of the first round.
