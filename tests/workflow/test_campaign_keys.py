@@ -57,6 +57,9 @@ OTHERS = {
     "training.warmup_steps": 0,
     "training.warmup_from": "first_step",
     "training.curve_every": 1,
+    "training.layers_active.every": 1,
+    "training.layers_active.count": 1,
+    "training.layers_active.draw": 1,
     "training.max_grad_norm": 0,
     "training.optimizer.beta1": 0.8,
     "training.optimizer.beta2": 0.9,
@@ -114,6 +117,7 @@ IDLE = {
     "evaluation.gsm8k.max_new_tokens": 5,
     "evaluation.piqa.questions": "mmlu",
     "evaluation.piqa.num_fewshot": 1,
+    "probe.update_steps": 2,
     "stability.draws": 4,
     "stability.batches": [2],
     "stability.score": "relative",
@@ -193,7 +197,9 @@ def planned_rules(study, campaign, name, keys):
 # Keys that a step's own settings hold under their own name, or this one: whether a dry run sees them is read from what
 # it would pass to each job, beside what the job's artifact was made with, so that one dry run serves for all of them.
 SHOWN = {
-    key: {"evaluation.humaneval.sandbox": "humaneval.sandbox"}.get(key, key)
+    key: "training.layers_active"
+    if key.startswith("training.layers_active.")
+    else {"evaluation.humaneval.sandbox": "humaneval.sandbox"}.get(key, key)
     for key in OTHERS
     if key.partition(".")[0] in ("probe", "encoding", "adapter", "training", "evaluation")
     # Where steps follow and where not is asked of these; the last two go together with no other.

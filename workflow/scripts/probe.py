@@ -45,6 +45,7 @@ def main() -> None:
         print(row_counts.in_words(encoded.counts(), "training rows", own["max_tokens"]))
         settings = dict(job.config["probe"])
         method, measure = settings.pop("method"), settings.pop("measure", [GRADIENTS])
+        settings.pop("update_steps", None)  # of the probe by training
         if settings.pop("gradient_checkpointing"):
             model.activation_checkpointing_enable({"use_reentrant": False})
         if model.is_activation_checkpointing:

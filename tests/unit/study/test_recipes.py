@@ -52,6 +52,7 @@ STATED = {
     "training.optimizer": {"beta2": 0.99, "loraplus_lr_ratio": 4},
     "training.timing_warmup_steps": 1,
     "training.curve_every": 10,
+    "training.layers_active": {"every": 5, "count": 1},
     "training.gradient_checkpointing": True,
     "training.time_limit_seconds": 60,
     "training.checkpoint_seconds": 60,

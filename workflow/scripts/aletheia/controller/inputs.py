@@ -14,7 +14,7 @@ from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_path
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.recipes import MEASURED
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
-from aletheia.study.selectors import COSTS
+from aletheia.study.selectors import COSTS, UPDATES
 from aletheia.study.study import Study
 
 # For an input that a job does not have.
@@ -52,8 +52,11 @@ def precision(study: Study, paths: Paths, model: str) -> str | list[str]:
 
 
 def probe(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the probe that an arm's layers follow from; a control needs none."""
-    return paths.probe(model, seed) if study.run(model, arm, seed).probes else NO_INPUT
+    """Return the probe that an arm's layers follow from, by gradients or by training; a control needs none."""
+    run = study.run(model, arm, seed)
+    if run.reads == UPDATES:
+        return paths.updates(model, seed)
+    return paths.probe(model, seed) if run.probes else NO_INPUT
 
 
 def selection(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:

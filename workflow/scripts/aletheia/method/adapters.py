@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,20 +226,26 @@ def seed_adapters(peft_model: PeftModel, seed: int) -> None:
             parameter.copy_(values)
 
 
-def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
-    """Return ``{full module or parameter name: {"rank", "alpha"}}`` of every adapter in the model."""
+def adapted_modules(peft_model: PeftModel) -> Iterator[tuple[str, Any]]:
+    """Yield each adapter in the model: the full name of its module, or parameter, and PEFT's module."""
     from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
     prefix = "base_model.model."
-    placed = {}
     for name, module in peft_model.named_modules():
         if not isinstance(module, LoraLayer) or "default" not in module.r:
             continue
         full = name.removeprefix(prefix).replace(".base_layer", "")
         if isinstance(module, ParamWrapper):
             full = f"{full}.{module.parameter_name}"
-        placed[full] = {"rank": int(module.r["default"]), "alpha": int(module.lora_alpha["default"])}
-    return placed
+        yield full, module
+
+
+def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
+    """Return ``{full module or parameter name: {"rank", "alpha"}}`` of every adapter in the model."""
+    return {
+        name: {"rank": int(module.r["default"]), "alpha": int(module.lora_alpha["default"])}
+        for name, module in adapted_modules(peft_model)
+    }
 
 
 def audit(peft_model: PeftModel, plan: Mapping[str, Any], *, scaling: str = STANDARD) -> dict[str, Any]:

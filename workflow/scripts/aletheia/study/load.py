@@ -13,7 +13,7 @@ from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
 from aletheia.study.evaluation_jobs import check_vllm_serves
-from aletheia.study.recipe_checks import check_recipe
+from aletheia.study.recipe_checks import check_active_layers, check_recipe
 from aletheia.study.recipes import layers_and_steps, recipe
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
@@ -84,9 +84,11 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
         arms = entries(campaign, model)
         by_arm = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
+        depth = study.models[model].get("layers")
         for arm, sections in by_arm.items():
             check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
-        check_arms_of(campaign, model, by_arm, study.models[model].get("layers"))
+            check_active_layers(campaign, model, arm, sections, depth)
+        check_arms_of(campaign, model, by_arm, depth)
         _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}

@@ -13,6 +13,7 @@ from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.paths import Paths
 from aletheia.study.report_contents import COMPARISONS
+from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
 
 FIGURE_SUFFIXES = ("pdf", "png", "svg")
@@ -134,7 +135,9 @@ def _training_files(run: Run, paths: Paths) -> dict[str, str]:
     key = (run.model, run.arm, run.seed)
     files = dict.fromkeys(with_sidecar(paths.tokens(run.model)), "tokens")
     files[paths.batches(run.model, run.seed)] = "batches"
-    if run.probes:
+    if run.reads == UPDATES:
+        files[paths.updates(run.model, run.seed)] = "adapter_updates"
+    elif run.probes:
         files[paths.probe(run.model, run.seed)] = "probe"
     if run.selects:
         files[paths.selection(*key)] = "select"

@@ -29,7 +29,7 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
-from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, reads
+from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, UPDATES, reads
 
 
 @dataclass
@@ -204,6 +204,17 @@ class Study:
         wanted = {GRADIENTS if run.reads == COSTS else run.reads for run in self.runs.values() if run.model == model}
         return [part for part in PROBED if part in wanted]
 
+    def updated_runs(self) -> dict[tuple[str, int], Run]:
+        """Return, by (model, seed) of each probe by training, the run whose adapters and settings it takes.
+
+        That is the standard one, or where there is none, the first that chooses by such a probe.
+        """
+        chosen: dict[tuple[str, int], Run] = {}
+        for run in self.runs.values():
+            if run.reads == UPDATES:
+                chosen.setdefault((run.model, run.seed), self.runs.get((run.model, STD, run.seed), run))
+        return chosen
+
     def costed_models(self) -> list[str]:
         """Return the models of which some run reads the measured costs of a step."""
         return list(dict.fromkeys(run.model for run in self.runs.values() if run.reads == COSTS))
@@ -306,8 +317,11 @@ class Study:
 
 
 def _kinds(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the arms that select layers, and those of them whose selection follows from a probe."""
+    """Return the arms that select layers, those whose selection follows from a probe, and of these by training."""
+    updating = [arm for arm, entry in arms.items() if reads(entry) == UPDATES]
     return {
         "selecting": [arm for arm, entry in arms.items() if rule_of(entry) != "train_std"],
         "probing": [arm for arm, entry in arms.items() if needs_probe(entry)],
+        # Only where there are some, so that the settings of other ledgers stay as they were.
+        **({"updating": updating} if updating else {}),
     }

@@ -17,6 +17,7 @@ from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
+from aletheia.study.selectors import COSTS, GRADIENTS, reads
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
 from aletheia.training.encoded_rows import EncodedRows
@@ -40,7 +41,7 @@ from aletheia.training.trainer import (
 # Attributes that a run sets on its way; None where it ended earlier.
 RESULTS = (
     *("eval_loss", "eval_rows", "trainable_parameters", "placement"),
-    *("tokens", "batch_plan_sha256", "row_counts"),
+    *("tokens", "batch_plan_sha256", "row_counts", "active_layers"),
 )
 
 
@@ -84,10 +85,16 @@ class RunInputs:
         locks = {"model_lock": self.model_lock, "data_lock": self.data_lock}
         return token_rows(self.tokens, **locks, encoding=config["encoding"], tokenizer=tokenizer)
 
-    @property
-    def probe_seconds(self) -> float:
-        """Seconds of the probe that count for this run: 0 where the arm needs none."""
-        return artifacts.read(self.probe, "probe")["observed"]["probe_seconds"] if self.probe else 0.0
+    def probe_seconds(self, arm: Mapping[str, Any]) -> float:
+        """Return the seconds of the probe that count for a run of an arm: of the part that its choice reads.
+
+        0 where it needs no probe; all of the probe's where the artifact does not tell its parts apart.
+        """
+        if not self.probe:
+            return 0.0
+        observed, part = artifacts.read(self.probe, "probe")["observed"], reads(arm)
+        seconds = observed.get("part_seconds", {}).get(GRADIENTS if part == COSTS else part)
+        return observed["probe_seconds"] if seconds is None else seconds
 
 
 @dataclass
@@ -118,6 +125,7 @@ class TrainingRun:
     tokens: int | None = None
     batch_plan_sha256: str | None = None
     row_counts: dict[str, dict[str, int]] | None = None
+    active_layers: list[dict[str, Any]] | None = None
 
     def train(
         self, inputs: RunInputs, config: Mapping[str, Any], selection: Any, checkpoint: Checkpoint, events: Path | None
@@ -146,7 +154,7 @@ class TrainingRun:
             losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=pad)
             return mean_loss(chain.from_iterable(losses))
 
-        self._step_by_step(loop, inputs, settings, checkpoint, events, heldout=heldout_loss)
+        self._step_by_step(loop, inputs, config, checkpoint, events, heldout=heldout_loss)
         if self.record.status == "ok":
             self.eval_loss = heldout_loss()
             if self.eval_loss is None:
@@ -181,14 +189,15 @@ class TrainingRun:
         self,
         loop: Loop,
         inputs: RunInputs,
-        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
         checkpoint: Checkpoint,
         events: Path | None,
         *,
         heldout: Callable[[], float | None],
     ) -> None:
         """Run the loop on the clock, from its checkpoint where there is one; note times, memory and conditions."""
-        record, warmup = self.record, settings["timing_warmup_steps"]
+        record, settings = self.record, config["training"]
+        warmup = settings["timing_warmup_steps"]
         resume(loop, record, checkpoint)
         with contextlib.closing(TrainingEvents(events, resumed=loop.done)) as writer:
             conditions = {"before": machine.conditions()}
@@ -209,8 +218,8 @@ class TrainingRun:
         machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
-        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds)
-        self.placement, self.tokens = loop.placement, loop.tokens()
+        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds(config["arm"]))
+        self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
         self.observed = {
             "time": time,
             "tokens_per_second": self.tokens / time["training_seconds"] if time["training_seconds"] else None,
@@ -292,7 +301,7 @@ def execute(
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
     dtype = resolve_dtype(config["model"], inputs.precision)
     failed = failed_reference(inputs.std_run, inputs.ale_run)
-    times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds)
+    times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds(config["arm"]))
     facts = {
         # A rule names the run; by hand the lock names the model.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
