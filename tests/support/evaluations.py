@@ -73,7 +73,7 @@ CONFIG = {
         "batch_size": 4,
         "prompt": "plain",
         "time_limit_seconds": None,
-        "heldout": {"rows": 4},
+        "heldout": {"rows": 4, "split": "heldout"},
         "mmlu": {"questions": "mmlu", "num_fewshot": 0},
         "gsm8k": {"questions": "gsm8k", "num_fewshot": 0, "max_new_tokens": 8},
         "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},

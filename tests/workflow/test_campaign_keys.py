@@ -72,6 +72,7 @@ OTHERS = {
     "evaluation.prompt": "chat",
     "evaluation.time_limit_seconds": 60,
     "evaluation.heldout.rows": 4,
+    "evaluation.heldout.split": "test",
     "evaluation.mmlu.questions": "other_mmlu",
     "evaluation.mmlu.num_fewshot": 1,
     "evaluation.humaneval.questions": "other_humaneval",
@@ -103,6 +104,7 @@ BESIDE = {
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
     "interleaving.seeds": {"speed": "turns"},
+    "evaluation.heldout.split": {"data": "tested"},
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
@@ -153,6 +155,7 @@ def campaign(study):
     """Return the tiny campaign as it is written; its study's registry has other data sets of the same rows too."""
     registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
     asked = ("mmlu", "humaneval", "openbookqa", "retention")
+    registry |= {"tested": {**registry["rows"], "test": 4}}
     registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
     (study / "registry.yaml").write_text(yaml.safe_dump(registry))
     return yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
