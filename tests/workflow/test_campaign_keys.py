@@ -36,6 +36,7 @@ OTHERS = {
     "arms.ale.alpha": 1,
     "arms.cm.extra_steps_percent": 25,
     "arms.cm.steps": "measured",
+    "arms.cm.learning_rate": {"best_of": ["cm_slow"]},
     "arms.cm.models": ["tiny-llama"],
     "probe.method": "sketch",
     "probe.batches": 1,
@@ -105,6 +106,11 @@ BESIDE = {
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
     "interleaving.seeds": {"speed": "turns"},
     "evaluation.heldout.split": {"data": "tested"},
+    "arms.cm.learning_rate": {
+        "data": "tested",
+        "evaluation.heldout.split": "test",
+        "arms.cm_slow": {"layers": "gradient", "extra_steps_percent": 50, "learning_rate": 1e-4},
+    },
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
