@@ -12,7 +12,7 @@ from aletheia.study import outputs, sections
 from aletheia.study.arms import ALE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
-from aletheia.study.recipes import MEASURED
+from aletheia.study.recipes import MEASURED, trials_of
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.selectors import COSTS, UPDATES
 from aletheia.study.study import Study
@@ -82,14 +82,24 @@ def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *
     return paths.run(model, of, seed) if measured else NO_INPUT
 
 
-def std_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the standard run, whose total time decides the number of an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=STD)
+def deciding(study: Study, paths: Paths, model: str, arm: str, seed: int) -> dict[str, str | list[str]]:
+    """Return what decides an arm's number of steps or its rate, by name; most arms need none of it.
+
+    ``std`` and ``ale``: the runs whose measured times buy the steps of ``steps: measured``. ``trials``: the runs among
+    whose rates its own is chosen.
+    """
+    key = (model, arm, seed)
+    return {
+        "std": reference_run(study, paths, *key, of=STD),
+        "ale": reference_run(study, paths, *key, of=ALE),
+        "trials": trials(study, paths, *key),
+    }
 
 
-def ale_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the run of selected layers, whose time a step decides the number of an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=ALE)
+def trials(study: Study, paths: Paths, model: str, arm: str, seed: int) -> list[str]:
+    """Return the runs among whose rates that of an arm is chosen."""
+    run = study.run(model, arm, seed)
+    return [paths.run(model, name, run.trial_seed) for name in trials_of(run.arm_settings)]
 
 
 def question_locks(study: Study, paths: Paths, model: str, *, benchmarks: Iterable[str]) -> list[str]:
