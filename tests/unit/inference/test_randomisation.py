@@ -19,7 +19,8 @@ def test_the_worst_has_one():
 
 
 def test_an_equal_draw_counts_against_the_choice():
-    assert randomisation_test(1.0, [1.0, 2.0, 3.0]).p == 2 / 4
+    found = randomisation_test(1.0, [1.0, 2.0, 3.0])
+    assert (found.p, found.p_worse) == (2 / 4, 4 / 4)
 
 
 @pytest.mark.parametrize("draws", [[], [1.0, float("nan")]])
@@ -42,7 +43,7 @@ def test_exchangeable_choices_are_called_better_at_most_in_a_share_alpha(rounded
 
 
 def _test(rank: int, draws: int) -> Randomisation:
-    return Randomisation(draws, rank, rank / (draws + 1), 1 / (draws + 1))
+    return Randomisation(draws, rank, draws + 2 - rank)
 
 
 @pytest.mark.parametrize("ranks", [(1, 1, 1), (1, 3, 2), (4, 5, 7), (2, 2, 6)])
@@ -53,6 +54,8 @@ def test_several_models_together_are_counted_case_by_case(ranks):
     as_low = sum(sum(r / (n + 1) for r, n in zip(case, sizes, strict=True)) <= seen + 1e-12 for case in cases)
     found = combined_test([_test(rank, size) for rank, size in zip(ranks, sizes, strict=True)])
     assert found.p == pytest.approx(as_low / len(cases), abs=1e-15)
+    as_high = sum(sum(r / (n + 1) for r, n in zip(case, sizes, strict=True)) >= seen - 1e-12 for case in cases)
+    assert found.p_worse == pytest.approx(as_high / len(cases), abs=1e-15)
     assert found.smallest_p == 1 / len(cases)
     assert found.mean_normalised_rank == pytest.approx(seen / 3)
 

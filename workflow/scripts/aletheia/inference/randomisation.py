@@ -7,6 +7,7 @@ distribution of losses, and its p-value is exact: at most α in a share α of su
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,14 +22,28 @@ class Randomisation:
         R.
     rank
         Place of the choice among the R + 1, from 1 (the lowest value); draws with an equal value stand before it.
-    p, smallest_p
-        rank / (R + 1), and the smallest that R draws can give, 1 / (R + 1).
+    rank_from_worst
+        The same from the highest value, where equal draws count the other way.
     """
 
     draws: int
     rank: int
-    p: float
-    smallest_p: float
+    rank_from_worst: int
+
+    @property
+    def p(self) -> float:
+        """The share of places as low as this one, rank / (R + 1): a draw more would have one of them so often."""
+        return self.rank / (self.draws + 1)
+
+    @property
+    def p_worse(self) -> float:
+        """The share of places as high as this one."""
+        return self.rank_from_worst / (self.draws + 1)
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that R draws can give, 1 / (R + 1)."""
+        return 1 / (self.draws + 1)
 
 
 @dataclass(frozen=True)
@@ -41,13 +56,15 @@ class CombinedRandomisation:
         Number of tests.
     mean_normalised_rank
         Mean of rank / (R + 1); (R + 2) / (2R + 2), about one half, is expected of random draws.
-    p, smallest_p
-        Of a sum of normalised ranks as low as this one or lower, and of the lowest sum that there is.
+    p, p_worse, smallest_p
+        Of a sum of normalised ranks as low as this one or lower, of one as high or higher, and of the lowest sum that
+        there is.
     """
 
     n: int
     mean_normalised_rank: float
     p: float
+    p_worse: float
     smallest_p: float
 
 
@@ -66,8 +83,8 @@ def randomisation_test(chosen: float, draws: Sequence[float]) -> Randomisation:
     """
     if not draws or not all(map(math.isfinite, [chosen, *draws])):
         raise ValueError(f"expected finite values and one draw or more, found {chosen} and {list(draws)}")
-    rank, places = 1 + sum(draw <= chosen for draw in draws), len(draws) + 1
-    return Randomisation(draws=len(draws), rank=rank, p=rank / places, smallest_p=1 / places)
+    lower, higher = (sum(compare(draw, chosen) for draw in draws) for compare in (operator.le, operator.ge))
+    return Randomisation(draws=len(draws), rank=1 + lower, rank_from_worst=1 + higher)
 
 
 def combined_test(tests: Sequence[Randomisation]) -> CombinedRandomisation:
@@ -84,15 +101,22 @@ def combined_test(tests: Sequence[Randomisation]) -> CombinedRandomisation:
     """
     if not tests:
         raise ValueError("expected one test or more, found none")
-    unit = math.lcm(*(test.draws + 1 for test in tests))
+    places = [test.draws + 1 for test in tests]
+    mean = sum(test.p for test in tests) / len(tests)
+    tails = [_tail(ranks, places) for ranks in zip(*((t.rank, t.rank_from_worst) for t in tests), strict=True)]
+    return CombinedRandomisation(len(tests), mean, *tails, smallest_p=1 / math.prod(places))
+
+
+def _tail(ranks: Sequence[int], places: Sequence[int]) -> float:
+    """Return the chance that the sum of uniform ranks, each over its number of places, is at most the one seen."""
+    unit = math.lcm(*places)
     ways = {0: 1}  # by sum, in 1 / unit
-    for test in tests:
-        step, longer = unit // (test.draws + 1), {}
+    for own in places:
+        longer: dict[int, int] = {}
         for total, count in ways.items():
-            for rank in range(1, test.draws + 2):
-                longer[total + rank * step] = longer.get(total + rank * step, 0) + count
+            for rank in range(1, own + 1):
+                reached = total + rank * (unit // own)
+                longer[reached] = longer.get(reached, 0) + count
         ways = longer
-    seen = sum(test.rank * (unit // (test.draws + 1)) for test in tests)
-    cases = math.prod(test.draws + 1 for test in tests)
-    as_low = sum(count for total, count in ways.items() if total <= seen)
-    return CombinedRandomisation(len(tests), seen / unit / len(tests), p=as_low / cases, smallest_p=1 / cases)
+    seen = sum(rank * (unit // own) for rank, own in zip(ranks, places, strict=True))
+    return sum(count for total, count in ways.items() if total <= seen) / math.prod(places)

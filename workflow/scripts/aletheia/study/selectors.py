@@ -16,6 +16,7 @@ NOTHING, GRADIENTS, ACTIVATIONS, WEIGHTS, UPDATES, COSTS = (
 )
 # What the probe step measures; an arm is charged the seconds of its own part.
 PROBED = (GRADIENTS, ACTIVATIONS, WEIGHTS)
+RANDOM, SAME_LOWEST = "random", "random_same_lowest"  # values of `layers` that draw
 LAYER, MODULE = "layer", "module"  # values of an arm's `unit`
 
 
@@ -91,9 +92,7 @@ SELECTORS: dict[str, Selector] = {
         _PASS + ", and a model's step costs, measured once",
         ("time_percent", "score"),
     ),
-    "bottom": Selector(
-        "the lowest gradient norms", GRADIENTS, _OURS, _PASS, ("budget_percent", "score"), control=True
-    ),
+    "bottom": Selector("the lowest gradient norms", GRADIENTS, _OURS, _PASS, ("budget_percent", "score"), control=True),
     "random": Selector("a random draw", NOTHING, _OURS, "nothing", ("budget_percent", "draw"), control=True),
     "random_same_lowest": Selector(
         "a random draw among those that have the lowest layer of `gradient`",
