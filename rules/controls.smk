@@ -5,6 +5,7 @@
 rule controls:
     input:
         "<results>/controls/summary.json",
+        bind(inputs.control_attribution_figure),
 
 
 rule controls_summary:

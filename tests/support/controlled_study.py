@@ -27,6 +27,8 @@ def selection(layers: list[int], **changes: Any) -> dict[str, Any]:
     return {
         **{"status": "ok", "layers": layers, "lowest_layer": min(layers), "layers_total": LAYERS},
         **{"target_modules": modules, "target_parameters": [], "rank_pattern": dict.fromkeys(modules, 8)},
+        **{"alpha_pattern": dict.fromkeys(modules, 16), "reason": None, "method": "gradient", "score": None},
+        **dict.fromkeys(("budget_percent", "held_norm_share", "held_squared_share", "margin_at_cut")),
     } | changes
 
 

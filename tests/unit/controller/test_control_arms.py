@@ -10,7 +10,7 @@ from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
 from aletheia.controller import inputs
 from aletheia.errors import UserError
-from aletheia.study import outputs
+from aletheia.study import outputs, sections
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merge, read_yaml
@@ -81,6 +81,25 @@ def test_a_control_plans_no_probe(one, tmp_path, layers):
 def test_the_stability_of_no_selection_is_one_sentence(one, tmp_path):
     with pytest.raises(UserError, match=r"^stability: expected an arm whose layers follow from a probe .*, found none"):
         inputs.stability_draws(with_layers(one, tmp_path, "last"), Paths())
+
+
+def test_controls_without_a_random_draw_are_one_sentence(one, tmp_path):
+    study = with_layers(one, tmp_path, "last")
+    with pytest.raises(
+        UserError, match=r"^controls: expected an arm with layers: random, .*, found none in this study"
+    ):
+        inputs.control_selections(study, Paths())
+    assert outputs.controls_files(study) == {}
+
+
+def test_controls_read_the_selections_of_campaigns_with_random_draws(one, tmp_path):
+    study = with_layers(one, tmp_path, "random")
+    selections = inputs.control_selections(study, Paths())
+    assert selections == [path for path, rule in outputs.study_files(study).items() if rule == "select"]
+    assert inputs.control_rates(study, Paths()) == []
+    (campaign,) = sections.controls(study)
+    assert campaign["models"]["tiny-neox"]["arms"]["ale"]["layers"] == "random"
+    assert set(outputs.controls_files(study).values()) == {"controls_summary"}
 
 
 def test_a_control_pays_for_no_probe_in_wall_time_and_estimate(one, tmp_path):

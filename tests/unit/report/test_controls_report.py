@@ -9,13 +9,17 @@ from jsonschema import Draft202012Validator
 from matplotlib.text import Text
 
 from aletheia.analysis.controls_summary import summarise_controls
-from aletheia.provenance.lineage import ROOT
+from aletheia.analysis.ledger import write_csv
+from aletheia.provenance import artifacts
+from aletheia.provenance.lineage import ROOT, compact_json
 from aletheia.report import plot_style
 from aletheia.report.controls_figure import controls_figure
 from aletheia.report.controls_table import controls_table
 from aletheia.report.controls_text import controls_text
 from aletheia.report.table_text import latex, markdown
+from conftest import run_script
 from controlled_study import entries, evidence, section, selection
+from ledgers import sealed
 from reports import STYLE, words
 
 SEED = 1
@@ -138,7 +142,7 @@ def test_draws_are_dots_others_are_named_once_and_std_is_a_line():
 
 def test_names_of_45_arms_do_not_cover_each_other():
     figure = draw(many_arms())
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     # Of the words alone; an annotation's own extent has its line too.
     boxes = sorted((Text.get_window_extent(text) for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert all(lower.y1 <= upper.y0 + 1 for lower, upper in itertools.pairwise(boxes))
@@ -176,3 +180,33 @@ def test_the_artifact_is_what_its_schema_says_and_the_table_has_a_row_an_arm(sum
     assert len(table.numbers) == len(table.display) == arms
     assert markdown(table).count("\n| ") == arms + 2
     assert r"\bottomrule" in latex(table)
+
+
+@pytest.mark.slow
+def test_the_script_writes_summary_text_table_and_figure(tmp_path):
+    arms = entries(3)
+    losses = {"tiny": {"std": 1.0, "ale": 1.1, "random0": 1.2, "random1": 1.3, "random2": 1.4}}
+    write_csv(evidence(losses).ledger, tmp_path / "ledger.csv")
+    chosen = tmp_path / "select" / "tiny" / "ale" / "seed1.json"
+    chosen.parent.mkdir(parents=True)
+    sealed(chosen, "selection", selection([6, 7, 8, 9, 10, 11]))
+    out = tmp_path / "controls" / "summary.json"
+    config = f"config:controls={compact_json(section(arms, 'tiny'))}"
+    options = ("--ledger", tmp_path / "ledger.csv", "--curves", "--selections", chosen, "--attributions", "--runs")
+    done = run_script("controls.py", *options, "--out", out, "--lineage", config)
+    assert done.returncode == 0, done.stderr
+    names = {"CONTROLS.md", "tableS2.csv", "tableS2.md", "tableS2.tex", "figS6.pdf", "figS6.png", "figS6.svg"}
+    assert {path.name for path in out.parent.iterdir()} == {
+        out.name,
+        *names,
+        *(f"{name}.lineage.json" for name in names),
+    }
+    (test,) = artifacts.payload(out, "controls")["campaigns"][0]["models"][0]["tests"]
+    assert test["p"] == 1 / 4
+
+
+@pytest.mark.parametrize(("option", "found"), [((), "none"), (("--set", "controls=1"), "1")])
+def test_a_call_by_hand_without_arms_is_one_sentence(tmp_path, option, found):
+    done = run_script("controls.py", "--ledger", tmp_path / "none.csv", "--out", tmp_path / "summary.json", *option)
+    expected = "the settings section controls (a list of campaigns, each with name and models)"
+    assert (done.returncode, done.stderr) == (2, f"error: controls: expected {expected}, found {found}; see --help\n")

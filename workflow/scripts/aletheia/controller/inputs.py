@@ -183,6 +183,11 @@ def control_attributions(study: Study, paths: Paths) -> list[str]:
     return [paths.attribution(model, run.seed) for model, run in attributed if model in models]
 
 
+def control_attribution_figure(study: Study, paths: Paths) -> str | list[str]:
+    """Return the figure of these step costs: what asks for one file of the attribution leaves none of it unmade."""
+    return paths.attribution_figure("pdf") if control_attributions(study, paths) else NO_INPUT
+
+
 def control_rates(study: Study, paths: Paths) -> list[str]:
     """Return the runs of arms that chose their learning rate among others', which alone say what it was."""
     chosen = {
