@@ -5,9 +5,10 @@ import itertools
 import pytest
 
 from aletheia.analysis.controls_arms import choice, draws_for, named_selector
-from aletheia.analysis.controls_summary import summarise_controls
+from aletheia.analysis.controls_summary import Evidence, summarise_controls
+from aletheia.errors import UserError
 from controlled_study import DRAWS, attribution, entries, evidence, section, selection
-from ledgers import LAYERS
+from ledgers import LAYERS, turned
 
 
 def summarised(arms, losses, **how):
@@ -112,6 +113,26 @@ def test_times_are_those_of_the_cost_model_and_charge_the_probe():
     assert model["arms"]["ale"]["probe_percent"] == pytest.approx(100 * probe)
     assert model["arms"]["ale"]["run_time"] == pytest.approx(36 / 48 + probe)
     assert model["arms"]["std"]["run_time"] == 1
+
+
+def test_times_measured_in_turns_go_before_the_cost_model():
+    ledger = turned({"tiny": {"family": "f", "std": 100.0, "ale": 80.0}})
+    arms = entries(0, cm={"layers": "gradient", "steps": "measured"})
+    campaign = [{**section(arms, "tiny")[0], "name": "synthetic"}]
+    found = summarise_controls(campaign, Evidence(ledger, attributions={"tiny": attribution()}))
+    (model,) = found["campaigns"][0]["models"]
+    own = model["arms"]["ale"]
+    # In turns a step of ale took 0.702, 0.703 and 0.709 of std's, and its probe 2 of the 40 seconds of a standard run.
+    assert model["clock"] == "in turns"
+    assert own["step_measured"]["mean"] == pytest.approx((0.702 * 0.703 * 0.709) ** (1 / 3), rel=1e-9)
+    assert (own["step_measured"]["n"], own["step_measured"]["unit"]) == (3, "seed")
+    assert own["probe_percent"] == pytest.approx(100 * 2 / 40, rel=0.01)
+    assert own["run_time"] == pytest.approx(own["step_measured"]["mean"] + own["probe_percent"] / 100)
+
+
+def test_a_model_without_runs_in_the_ledger_is_one_sentence():
+    with pytest.raises(UserError, match=r"^controls: expected runs of other in campaign half"):
+        summarise_controls(section(entries(1), "other"), evidence({"tiny": with_draws(1)}))
 
 
 def test_without_costs_or_turns_no_time_is_said():

@@ -53,6 +53,30 @@ def test_a_control_arm_is_charged_no_probe(tmp_path):
     assert list(table["ratio_with_probe"]) == list(table["ratio"])
 
 
+@pytest.mark.slow
+def test_the_controls_of_a_small_study_are_answered_by_the_cost_model(tmp_path):
+    folder = copy_project(tmp_path / "project")
+    campaign = folder / "tests/cluster/one_campaign.yaml"
+    draws = "".join(f"\n  random{n}: {{layers: random, draw: {n}, budget_percent: 50}}" for n in range(2))
+    edit(
+        campaign, "ale: {layers: gradient, budget_percent: 50}", f"ale: {{layers: gradient, budget_percent: 50}}{draws}"
+    )
+    edit(campaign, "steps: 600", "steps: 4, curve_every: 2")
+    edit(campaign, "probe: {batches: 2}", "probe: {batches: 2}\ninterleaving: {rounds: 2, steps: 1}")
+    done = snakemake(folder, "all", "controls", *CONTROL, "--max-threads", "1")
+    assert done.returncode == 0, said(done)[-4000:]
+    verified = run_script("verify.py", *CONTROL, cwd=folder)
+    assert verified.returncode == 0, said(verified)
+    answer = json.loads((folder / "results/controls/summary.json").read_text())["payload"]["campaigns"][0]
+    (model,) = answer["models"]
+    assert (model["clock"], model["loss"], model["draws"]) == ("cost model", "heldout", ["random0", "random1"])
+    (test,) = model["tests"]
+    assert (test["arm"], test["draws"], test["smallest_p"]) == ("ale", 2, 1 / 3)
+    assert model["arms"]["std"]["run_time"] == pytest.approx(1)
+    assert all(own["at_equal_time"]["n"] == 1 for own in model["arms"].values())
+    assert "So few draws can never tell" in (folder / "results/controls/CONTROLS.md").read_text()
+
+
 @pytest.fixture
 def one(monkeypatch):
     monkeypatch.chdir(ROOT)

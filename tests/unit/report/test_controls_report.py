@@ -205,7 +205,7 @@ def test_the_script_writes_summary_text_table_and_figure(tmp_path):
     assert test["p"] == 1 / 4
 
 
-@pytest.mark.parametrize(("option", "found"), [((), "none"), (("--set", "controls=1"), "1")])
+@pytest.mark.parametrize(("option", "found"), [((), "none"), (("--set", "controls.x=1"), "{'x': 1}")])
 def test_a_call_by_hand_without_arms_is_one_sentence(tmp_path, option, found):
     done = run_script("controls.py", "--ledger", tmp_path / "none.csv", "--out", tmp_path / "summary.json", *option)
     expected = "the settings section controls (a list of campaigns, each with name and models)"

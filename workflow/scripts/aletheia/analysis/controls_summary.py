@@ -14,6 +14,7 @@ from aletheia.analysis.controls_claims import claims
 from aletheia.analysis.controls_overlap import Selections, between_arms, between_seeds
 from aletheia.analysis.controls_times import Times, at_equal_time, model_times, time_to_std_loss
 from aletheia.analysis.stats import estimate
+from aletheia.errors import UserError
 from aletheia.study.arms import STD
 from aletheia.study.selectors import NOTHING, SELECTORS
 
@@ -53,6 +54,11 @@ def summarise_controls(campaigns: Sequence[Mapping[str, Any]], evidence: Evidenc
         with the arms' entries.
     evidence
         What was measured.
+
+    Raises
+    ------
+    UserError
+        When the ledger has no run of one of the models.
     """
     found = []
     for campaign in campaigns:
@@ -60,6 +66,11 @@ def summarise_controls(campaigns: Sequence[Mapping[str, Any]], evidence: Evidenc
         models = []
         for model, facts in campaign["models"].items():
             rows = ledger[ledger["model"] == model]
+            if rows.empty:
+                raise UserError(
+                    f"controls: expected runs of {model} in campaign {campaign['name']} in the ledger, found none; run "
+                    "aggregate again"
+                )
             about = {"model": model, "headline": facts["headline"]}
             models.append({**about, **_model(model, facts["arms"], rows, evidence)})
         found.append({"name": campaign["name"], "models": models, "combined": losses.combined(models)})

@@ -13,11 +13,12 @@ from aletheia.study.selectors import MODULE
 
 NOTE = (
     "Losses are held-out, in nats; mean [95 % t-interval over n seeds]. Draws: random draws that differ from the arm "
-    "in the choice of layers alone. Step and run: shares of the standard arm's step and of its whole run, the probe "
-    "counted in the run. At equal time: the arm's loss when it has spent the time that the named gradient arm takes, "
-    "on its way, under an unfinished schedule, on the rows of training's own held-out losses; * its runs take less "
-    "time in all, so this is their end. To std's loss: time until the arm first reaches std's last loss, as a share "
-    "of a standard run. p: one-sided exact randomisation test, uncorrected. Missing numbers are dashes."
+    "in the choice of layers alone; where it has none, all. Step and run: shares of the standard arm's step and of its "
+    "whole run, the probe counted in the run. At equal time: the arm's loss when it has spent the time that the named "
+    "gradient arm takes, on its way, under an unfinished schedule, on the rows of training's own held-out losses; "
+    "* its runs take less time in all, so this is their end. To std's loss: time until the arm first reaches std's "
+    "last loss, as a share of a standard run. p: one-sided exact randomisation test, uncorrected. Missing numbers are "
+    "dashes."
 )
 _ESTIMATES = ("loss", "to_std", "to_selector", "to_draws", "step_measured", "at_equal_time", "time_to_std_loss")
 _PARTS = ("n", "mean", "low", "high")

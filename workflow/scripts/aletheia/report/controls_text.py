@@ -22,7 +22,7 @@ _RULES = f"""## Rules
   the seeds that the choice and all its draws have. p = (1 + draws with a loss as low or lower) / (R + 1): ties count
   against the choice (Phipson and Smyth 2010). With R = 20 no p below 0.048 is possible. At {ALPHA:g} and below the
   choice is called better; where its place from the other end has such a p, worse; else we cannot tell. A draw of which
-  no run ended well is left out and named.
+  no run ended well is left out and named. A choice of single modules is held against draws of whole layers.
 - **Draws with the same lowest layer** are for choices with that lowest layer in every seed: their backward pass is as
   long, so only which further layers are taken differs.
 - **Several models** (the headline's): the sum of rank / (R + 1), by its exact distribution (Edgington 1972, convolved
@@ -32,7 +32,8 @@ _RULES = f"""## Rules
 - **Seeds.** Differences are paired by seed, with a t-interval over n seeds; with one seed there is none. The error of
   other rows or questions is not in it: `stats/INFERENCE.md` has it for each arm against std.
 - **Times** are shares of a standard run: measured in turns where every arm of the model was, else predicted by the cost
-  model of `attribution/`; never the runs' own clocks, which compare no two jobs. What a choice reads first is charged.
+  model of `attribution/`; never the runs' own clocks, which compare no two jobs. What a choice reads first is charged;
+  step costs, which some read, are measured once for a model and are not.
 - **Equal budgets.** An arm's key `equal` says what it shares with another: layers and trained parameters exactly, in
   every seed; seconds of training, without the probe, within {100 * SECONDS_TOLERANCE:g} %.
 - **Overlap.** Jaccard: shared over all, 1 for the same choice. Expected: of two random draws of those sizes
