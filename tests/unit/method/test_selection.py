@@ -7,6 +7,7 @@ import pytest
 
 import aletheia
 from aletheia.errors import UserError
+from aletheia.method.controls import control_layers
 from aletheia.method.selection import BY_HIGHEST, choose_layers, gradient_shares, select_layers, selection_payload
 from aletheia.study.selectors import SELECTORS
 
@@ -113,6 +114,11 @@ def test_random_with_the_same_lowest_layer_is_the_same_on_every_python():
     assert choose_layers(8, arm, seed=42, scores=scores) == [0, *sorted(by_hash[:3])]
     # Where the highest scores are the last layers, there is one draw.
     assert choose_layers(8, arm, seed=42, scores=[0.0, *scores[1:]]) == [4, 5, 6, 7]
+
+
+def test_a_control_without_layers_enough_above_the_lowest_is_one_sentence():
+    with pytest.raises(UserError, match=r"^layers: random_same_lowest: expected 3 layers above layer 5, found 2$"):
+        control_layers("random_same_lowest", 8, 4, seed=0, lowest=5)
 
 
 def test_every_way_to_choose_has_layers():

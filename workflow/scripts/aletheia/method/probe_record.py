@@ -74,7 +74,7 @@ class Probe:
     def per_batch(self, score: str = "l2") -> list[list[float]]:
         """Return the scores of :meth:`scores` before the sum or mean over batches: one list a batch."""
         if score in ACTIVATION_SCORES:
-            return getattr(self, score) or []
+            return getattr(self, score)
         rows = []
         for norms in self.norms:
             by_layer: list[list[str]] = [[] for _ in range(self.layers)]
@@ -85,7 +85,9 @@ class Probe:
 
     def measured(self, score: str) -> bool:
         """Tell whether a score can be had."""
-        return self.weight_snr is not None if score == "weight_snr" else bool(self.per_batch(score))
+        if score in GRADIENT_SCORES:
+            return bool(self.norms)
+        return getattr(self, score) is not None
 
     def scores(self, score: str = "l2") -> list[float]:
         r"""Return one float a layer.
@@ -104,12 +106,11 @@ class Probe:
         """
         if score not in SCORES:
             raise UserError(f"score {score!r}: expected one of {', '.join(SCORES)}")
-        source = "l2" if score == "normalized" else score
-        if not self.measured(source):
+        if not self.measured(score):
             raise UserError(f"score {score!r}: expected a probe that measured it, found one that did not")
         if score == "weight_snr":
             return list(self.weight_snr)
-        rows = self.per_batch(source)
+        rows = self.per_batch("l2" if score == "normalized" else score)
         summed = [math.fsum(column) for column in zip(*rows, strict=True)]
         if score in ACTIVATION_SCORES:
             return [value / len(rows) for value in summed]
@@ -127,7 +128,7 @@ def probe_payload(
     A score that was not measured is None; all are where a value that was asked for is not finite.
     """
     failure = measured.failure
-    wanted = [] if failure else [name for name in SCORES if measured.measured("l2" if name == "normalized" else name)]
+    known = [] if failure else [name for name in SCORES if measured.measured(name)]
     ratios = measured.module_snr
     return {
         "status": "diverged" if failure else "ok",
@@ -136,7 +137,7 @@ def probe_payload(
         "dtype": dtype,
         "quantization": quantization,
         "layers_total": measured.layers,
-        "scores": {name: measured.scores(name) if name in wanted else None for name in SCORES},
+        "scores": {name: measured.scores(name) if name in known else None for name in SCORES},
         "losses": [_finite(loss) for loss in measured.losses],
         "per_module": [{name: _finite(v) for name, v in row.items()} for row in measured.norms],
         "weight_norms": measured.weight_norms,

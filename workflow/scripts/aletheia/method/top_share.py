@@ -30,7 +30,7 @@ def top_share(scores: Sequence[float], budget_percent: float) -> list[int]:
     UserError
         When the budget is out of range, or a score is missing or not finite.
     """
-    count = budget_count(len(scores), budget_percent)
+    count = budget_count(len(scores or ()), budget_percent)
     if not scores or not all(math.isfinite(s) for s in scores):
         raise UserError("selection needs one finite score a layer; the probe gave none or a non-finite one")
     return sorted(sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:count])
