@@ -44,9 +44,9 @@ def main() -> None:
         print(row_counts.in_words(encoded.counts(), "training rows", own["max_tokens"]))
         settings = dict(job.config["probe"])
         method = settings.pop("method")
-        settings.pop("update_steps", None)  # of the probe by training
         if settings.pop("gradient_checkpointing"):
             model.activation_checkpointing_enable({"use_reentrant": False})
+        settings.pop("update_steps", None)  # of the probe by training
         if model.is_activation_checkpointing:
             print("probe: gradient checkpointing on")
         drawn = encoding.probe_batches(encoded.examples, tokenizer.pad_token_id, seed=args.seed, **settings)
