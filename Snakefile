@@ -27,6 +27,7 @@ include: "rules/interleaved.smk"
 include: "rules/evaluate.smk"
 include: "rules/aggregate.smk"
 include: "rules/stats.smk"
+include: "rules/controls.smk"
 include: "rules/figures.smk"
 include: "rules/evidence.smk"
 include: "rules/cluster.smk"
@@ -36,6 +37,7 @@ localrules:
     all,
     attribution,
     bundle,
+    controls,
     evidence,
     leonardo_smoke,
     paired,

@@ -36,6 +36,7 @@ OTHERS = {
     "arms.ale.alpha": 1,
     "arms.cm.extra_steps_percent": 25,
     "arms.cm.steps": "measured",
+    "arms.cm.learning_rate": {"best_of": ["cm_slow"]},
     "arms.cm.models": ["tiny-llama"],
     "probe.method": "sketch",
     "probe.batches": 1,
@@ -75,6 +76,7 @@ OTHERS = {
     "evaluation.prompt": "chat",
     "evaluation.time_limit_seconds": 60,
     "evaluation.heldout.rows": 4,
+    "evaluation.heldout.split": "test",
     "evaluation.mmlu.questions": "other_mmlu",
     "evaluation.mmlu.num_fewshot": 1,
     "evaluation.humaneval.questions": "other_humaneval",
@@ -106,6 +108,12 @@ BESIDE = {
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
     "interleaving.seeds": {"speed": "turns"},
+    "evaluation.heldout.split": {"data": "tested"},
+    "arms.cm.learning_rate": {
+        "data": "tested",
+        "evaluation.heldout.split": "test",
+        "arms.cm_slow": {"layers": "gradient", "extra_steps_percent": 50, "learning_rate": 1e-4},
+    },
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
@@ -157,6 +165,7 @@ def campaign(study):
     """Return the tiny campaign as it is written; its study's registry has other data sets of the same rows too."""
     registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
     asked = ("mmlu", "humaneval", "openbookqa", "retention")
+    registry |= {"tested": {**registry["rows"], "test": 4}}
     registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
     (study / "registry.yaml").write_text(yaml.safe_dump(registry))
     return yaml.safe_load((study / "tests/study/campaign.yaml").read_text())

@@ -8,7 +8,7 @@ import pytest
 from aletheia.study import outputs as layout
 from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
-from conftest import STUDY, copy_project, edit, said, snakemake
+from conftest import ROOT, STUDY, copy_project, edit, said, snakemake
 
 
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
@@ -38,7 +38,9 @@ def hold_together(folder, configuration, monkeypatch, on_demand=()):
     """Hold the library's list of files, also of targets on demand, against what a dry run declares, and return that."""
     monkeypatch.chdir(folder)
     study = load_study(read_yaml(Path(configuration)))
-    done = snakemake(folder, "all", *on_demand, "-n", "--configfile", configuration)
+    # A study without random draws of layers has no controls.
+    demanded = [target for target in on_demand if layout.ON_DEMAND[target](study)]
+    done = snakemake(folder, "all", *demanded, "-n", "--configfile", configuration)
     assert done.returncode == 0, said(done)[-2000:]
     declared = {}
     for block in re.split(r"^(?:local)?rule ", said(done), flags=re.MULTILINE)[1:]:
@@ -48,7 +50,7 @@ def hold_together(folder, configuration, monkeypatch, on_demand=()):
     own = layout.study_files(study)
     # What the study holds by itself (its steps in turns) is no part of what is made on demand.
     left = {path: rule for path, rule in declared.items() if path not in own}
-    for target in on_demand:
+    for target in demanded:
         place = {"bundle": "evidence"}.get(target, target)
         made = {path: left.pop(path) for path in list(left) if path.startswith(f"results/{place}/")}
         assert layout.ON_DEMAND[target](study) == made
@@ -56,3 +58,15 @@ def hold_together(folder, configuration, monkeypatch, on_demand=()):
     assert own.items() <= declared.items()
     assert set(layout.study_targets(study)) <= set(declared)
     return declared
+
+
+def test_benchmarks_read_no_tests_and_tests_no_benchmarks():
+    """They may read what the others measured (JSON files), never their programs."""
+    for folder, other in (("benchmarks", "tests/support"), ("tests", "benchmarks")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path == Path(__file__).resolve():
+                continue
+            names = [p.stem for p in (ROOT / other).glob("*.py")]
+            code = path.read_text(encoding="utf-8")
+            read = [n for n in names if re.search(rf"^\s*(?:from|import) {n}\b|[/\"' ]{n}\.py\b", code, re.MULTILINE)]
+            assert not read, (path, read)

@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "paired_summary.py": TABLES,
     "figures.py": FIGURES,
     "stability.py": FIGURES,
+    "controls.py": FIGURES,
     "draw_attribution.py": FIGURES,
     "evidence.py": {"rocrate"},
 }

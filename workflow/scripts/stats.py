@@ -19,23 +19,6 @@ from aletheia.study import report_contents
 if TYPE_CHECKING:
     import argparse
 
-    from aletheia.report.table_text import Table
-
-
-def write_table(job: Job, table: Table, folder: Path) -> None:
-    """Write one table three times: numbers as CSV, the reader's table as Markdown and LaTeX."""
-    from aletheia.analysis import ledger
-    from aletheia.report import table_text
-
-    stem, about = folder / f"table{table.number}", {"title": table.title, "rows": len(table.numbers)}
-    job.write_file(stem.with_suffix(".csv"), write=lambda path: ledger.write_csv(table.numbers, path), about=about)
-    for suffix, text in ((".md", table_text.markdown(table)), (".tex", table_text.latex(table))):
-        job.write_file(
-            stem.with_suffix(suffix),
-            write=lambda path, text=text: path.write_text(text, encoding="utf-8"),
-            about=about,
-        )
-
 
 def parse() -> argparse.Namespace:
     """Return the arguments of the call."""
@@ -56,6 +39,7 @@ def main() -> None:
     from aletheia.report import analyses as written
     from aletheia.report import arms_table, tables
     from aletheia.report.findings import findings_text
+    from aletheia.report.table_files import write_table
 
     texts = {
         "downstream": written.forgetting_deltas,

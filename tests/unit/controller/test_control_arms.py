@@ -10,7 +10,7 @@ from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
 from aletheia.controller import inputs
 from aletheia.errors import UserError
-from aletheia.study import outputs
+from aletheia.study import outputs, sections
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merge, read_yaml
@@ -53,6 +53,30 @@ def test_a_control_arm_is_charged_no_probe(tmp_path):
     assert list(table["ratio_with_probe"]) == list(table["ratio"])
 
 
+@pytest.mark.slow
+def test_the_controls_of_a_small_study_are_answered_by_the_cost_model(tmp_path):
+    folder = copy_project(tmp_path / "project")
+    campaign = folder / "tests/cluster/one_campaign.yaml"
+    draws = "".join(f"\n  random{n}: {{layers: random, draw: {n}, budget_percent: 50}}" for n in range(2))
+    edit(
+        campaign, "ale: {layers: gradient, budget_percent: 50}", f"ale: {{layers: gradient, budget_percent: 50}}{draws}"
+    )
+    edit(campaign, "steps: 600", "steps: 4, curve_every: 2")
+    edit(campaign, "probe: {batches: 2}", "probe: {batches: 2}\ninterleaving: {rounds: 2, steps: 1}")
+    done = snakemake(folder, "all", "controls", *CONTROL, "--max-threads", "1")
+    assert done.returncode == 0, said(done)[-4000:]
+    verified = run_script("verify.py", *CONTROL, cwd=folder)
+    assert verified.returncode == 0, said(verified)
+    answer = json.loads((folder / "results/controls/summary.json").read_text())["payload"]["campaigns"][0]
+    (model,) = answer["models"]
+    assert (model["clock"], model["loss"], model["draws"]) == ("cost model", "heldout", ["random0", "random1"])
+    (test,) = model["tests"]
+    assert (test["arm"], test["draws"], test["smallest_p"]) == ("ale", 2, 1 / 3)
+    assert model["arms"]["std"]["run_time"] == pytest.approx(1)
+    assert all(own["at_equal_time"]["n"] == 1 for own in model["arms"].values())
+    assert "So few draws can never tell" in (folder / "results/controls/CONTROLS.md").read_text()
+
+
 @pytest.fixture
 def one(monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -81,6 +105,25 @@ def test_a_control_plans_no_probe(one, tmp_path, layers):
 def test_the_stability_of_no_selection_is_one_sentence(one, tmp_path):
     with pytest.raises(UserError, match=r"^stability: expected an arm whose layers follow from a probe .*, found none"):
         inputs.stability_draws(with_layers(one, tmp_path, "last"), Paths())
+
+
+def test_controls_without_a_random_draw_are_one_sentence(one, tmp_path):
+    study = with_layers(one, tmp_path, "last")
+    with pytest.raises(
+        UserError, match=r"^controls: expected an arm with layers: random, .*, found none in this study"
+    ):
+        inputs.control_selections(study, Paths())
+    assert outputs.controls_files(study) == {}
+
+
+def test_controls_read_the_selections_of_campaigns_with_random_draws(one, tmp_path):
+    study = with_layers(one, tmp_path, "random")
+    selections = inputs.control_selections(study, Paths())
+    assert selections == [path for path, rule in outputs.study_files(study).items() if rule == "select"]
+    assert inputs.control_rates(study, Paths()) == []
+    (campaign,) = sections.controls(study)
+    assert campaign["models"]["tiny-neox"]["arms"]["ale"]["layers"] == "random"
+    assert set(outputs.controls_files(study).values()) == {"controls_summary"}
 
 
 def test_a_control_pays_for_no_probe_in_wall_time_and_estimate(one, tmp_path):

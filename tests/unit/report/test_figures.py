@@ -189,6 +189,6 @@ def test_reports_name_what_can_be_made():
 def test_captions_exist_for_every_figure_and_table():
     from aletheia.provenance.lineage import ROOT
 
-    further = ["tableS1", "figS4", "figS5", "arms", "curves"]
+    further = ["tableS1", "tableS2", "figS4", "figS5", "figS6", "CONTROLS", "arms", "curves"]
     for name in [*figures.FIGURES, *(f"table{n}" for n in range(1, 6)), *further]:
         assert (ROOT / "workflow" / "report" / f"{name}.rst").read_text().strip()

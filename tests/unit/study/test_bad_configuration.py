@@ -158,6 +158,13 @@ TOGETHER = [
     ),
     (
         [
+            (DATA, "held_out: 50", "held_out: 50\n  test: 20"),
+            (CAMPAIGN, "num_fewshot: 0}", "num_fewshot: 0}, heldout: {split: test, rows: 21}"),
+        ],
+        "evaluation.heldout.rows: expected at most 20, the test rows of rows (test in the registry of data), found 21",
+    ),
+    (
+        [
             (MODELS, "layers: 9", "stand_in: {config: {model_type: llama}}"),
             (CAMPAIGN, ", large]", "]"),
             (CONFIG, "models:", "stand_ins: true\nrehearsal: {training: {eval_rows: 51}}\nmodels:"),
@@ -201,6 +208,10 @@ FINE = {
     "as many held-out rows as are asked": [
         (DATA, "held_out: 50", "held_out_path: mine/heldout.jsonl"),
         (CAMPAIGN, "warmup_steps: 4", "warmup_steps: 4, eval_rows: 30"),
+    ],
+    "more test rows than held-out ones": [
+        (DATA, "held_out: 50", "held_out: 50\n  test: 60"),
+        (CAMPAIGN, "num_fewshot: 0}", "num_fewshot: 0}, heldout: {split: test, rows: 55}"),
     ],
     "a file of held-out rows that its staging will refuse": [
         (DATA, "held_out: 50", "held_out_path: mine/heldout.parquet"),

@@ -106,6 +106,7 @@ def model_stability(
         )
     depth = probes[0]["layers_total"]
     scores = {count: np.array([layer_scores(draw, score, count) for draw in ended]) for count in batches}
+    size = len(select_layers([0.0] * depth, budget_percent))
     rows = [{"batches": count, **_agreements(scores[count], budget_percent)} for count in batches]
     return {
         "layers_total": depth,
@@ -114,7 +115,7 @@ def model_stability(
         "score": score,
         "budget_percent": budget_percent,
         # Expected of two random selections of this size: the level of no information.
-        "jaccard_by_chance": _chance_overlap(len(select_layers([0.0] * depth, budget_percent)), depth),
+        "jaccard_by_chance": chance_overlap(depth, size, size),
         "by_batches": rows,
     }
 
@@ -136,7 +137,10 @@ def layer_scores(draw: Mapping[str, Any], score: str, count: int) -> list[float]
     return first.scores(score)
 
 
-def _chance_overlap(size: int, total: int) -> float:
-    """Return the expected Jaccard overlap of two independent uniform selections of ``size`` out of ``total``."""
-    shared = stats.hypergeom(total, size, size)
-    return float(sum(shared.pmf(k) * k / (2 * size - k) for k in range(size + 1)))
+def chance_overlap(total: int, first: int, second: int) -> float:
+    """Return the expected Jaccard overlap of independent uniform selections of two sizes out of ``total``.
+
+    The number that both share is hypergeometric.
+    """
+    shared = stats.hypergeom(total, first, second)
+    return float(sum(shared.pmf(k) * k / (first + second - k) for k in range(min(first, second) + 1)))

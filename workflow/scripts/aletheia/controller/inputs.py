@@ -12,10 +12,11 @@ from aletheia.study import outputs, sections
 from aletheia.study.arms import ALE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
-from aletheia.study.recipes import MEASURED
+from aletheia.study.planned_runs import planned_runs
+from aletheia.study.recipes import MEASURED, trials_of
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.selectors import COSTS, UPDATES
-from aletheia.study.study import Study
+from aletheia.study.study import Run, Study
 
 # For an input that a job does not have.
 NO_INPUT: list[str] = []
@@ -82,14 +83,24 @@ def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *
     return paths.run(model, of, seed) if measured else NO_INPUT
 
 
-def std_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the standard run, whose total time decides the number of an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=STD)
+def deciding(study: Study, paths: Paths, model: str, arm: str, seed: int) -> dict[str, str | list[str]]:
+    """Return what decides an arm's number of steps or its rate, by name; most arms need none of it.
+
+    ``std`` and ``ale``: the runs whose measured times buy the steps of ``steps: measured``. ``trials``: the runs among
+    whose rates its own is chosen.
+    """
+    key = (model, arm, seed)
+    return {
+        "std": reference_run(study, paths, *key, of=STD),
+        "ale": reference_run(study, paths, *key, of=ALE),
+        "trials": trials(study, paths, *key),
+    }
 
 
-def ale_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the run of selected layers, whose time a step decides the number of an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=ALE)
+def trials(study: Study, paths: Paths, model: str, arm: str, seed: int) -> list[str]:
+    """Return the runs among whose rates that of an arm is chosen."""
+    run = study.run(model, arm, seed)
+    return [paths.run(model, name, run.trial_seed) for name in trials_of(run.arm_settings)]
 
 
 def question_locks(study: Study, paths: Paths, model: str, *, benchmarks: Iterable[str]) -> list[str]:
@@ -162,6 +173,65 @@ def pairs(study: Study, paths: Paths) -> list[str]:
 def attributions(study: Study, paths: Paths) -> list[str]:
     """Return the attribution of each model that is probed."""
     return [paths.attribution(model, run.seed) for model, run in study.attributed_runs().items()]
+
+
+def control_selections(study: Study, paths: Paths) -> list[str]:
+    """Return the selections of the campaigns with random draws.
+
+    Raises
+    ------
+    UserError
+        When no arm of the study is a random draw.
+    """
+    runs = _control_runs(study)
+    if not runs:
+        raise UserError(
+            "controls: expected an arm with layers: random, against which the choice by gradient is held, found none "
+            "in this study; add some to a campaign, each with its draw"
+        )
+    return [paths.selection(run.model, run.arm, run.seed) for run in runs if run.selects]
+
+
+def control_curves(study: Study, paths: Paths) -> str | list[str]:
+    """Return the table of held-out losses on the way, for a study that takes such."""
+    return paths.aggregate_table(CURVE_TABLE) if study.has_curves() else NO_INPUT
+
+
+def control_attributions(study: Study, paths: Paths) -> list[str]:
+    """Return the step costs of the models of campaigns with random draws, where these are probed."""
+    models = {run.model for run in _control_runs(study)}
+    attributed = study.attributed_runs().items()
+    return [paths.attribution(model, run.seed) for model, run in attributed if model in models]
+
+
+def control_attribution_figure(study: Study, paths: Paths) -> str | list[str]:
+    """Return the figure of these step costs: what asks for one file of the attribution leaves none of it unmade."""
+    return paths.attribution_figure("pdf") if control_attributions(study, paths) else NO_INPUT
+
+
+def control_rates(study: Study, paths: Paths) -> list[str]:
+    """Return the runs of arms that chose their learning rate among others', which alone say what it was."""
+    chosen = {
+        (model, arm)
+        for campaign in sections.controls(study)
+        for model, facts in campaign["models"].items()
+        for arm, entry in facts["arms"].items()
+        if isinstance(entry.get("learning_rate"), dict)
+    }
+    runs = (run for run in _control_runs(study) if (run.model, run.arm) in chosen)
+    return [paths.run(run.model, run.arm, run.seed) for run in runs]
+
+
+def _control_runs(study: Study) -> list[Run]:
+    """Return the runs of the campaigns with random draws."""
+    names = {campaign["name"] for campaign in sections.controls(study)}
+    keys = (
+        (run["model"], run["arm"], run["seed"])
+        for campaign in study.campaign_index()
+        if campaign["name"] in names
+        for run in planned_runs(campaign)
+    )
+    return [study.run(*key) for key in dict.fromkeys(keys)]
 
 
 def made_files(study: Study, results: str, resources: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED, trials_of
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.selectors import NOTHING, SELECTORS, reads
@@ -93,6 +93,11 @@ def keys_of_arm(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str,
     """Return the keys that lead to an arm of a model in its campaign's file."""
     overridden = arm in campaign["overrides"].get(model, {}).get("arms", {})
     return ("overrides", model, "arms", arm) if overridden else ("arms", arm)
+
+
+def error_of_arm(path: Path, campaign: Mapping[str, Any], model: str, arm: str) -> MakeError:
+    """Return what makes the errors about an arm of a model: ``say(*keys, sentence)``, with the keys below the arm."""
+    return _error_below(path, keys_of_arm(campaign, model, arm))
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
@@ -298,6 +303,7 @@ def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[st
     return {
         **read,
         "layers": sorted(layers) if isinstance(layers, list) else layers,
+        "trials": sorted(trials_of(arm)),
         "longer": MEASURED if arm.get("steps") == MEASURED else arm.get("extra_steps_percent") or 0,
         "adapter": {**adapter, **ranks, "modules": modules},
         "training": settings["training"],

@@ -88,6 +88,7 @@ def _each_draw(arms: Mapping[str, Mapping[str, Any]], path: Path, *place: str) -
             names = {f"{arm}{draw:0{width}}": {**one, "draw": draw} for draw in range(draws)}
         for name in names:
             if name in each or (name != arm and name in arms):
-                raise UserError(f"{at(path, *place, arm, 'draws')}: one of its arms is named {name}, as another; rename")
+                where = at(path, *place, arm, "draws")
+                raise UserError(f"{where}: one of its arms is named {name}, as another; rename")
         each |= names
     return each

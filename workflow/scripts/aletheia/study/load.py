@@ -20,6 +20,7 @@ from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
 from aletheia.study.schema import at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.study import Run, Study
+from aletheia.study.trials import settle_rates
 
 # Sections that all runs of a model share with its probe and its base model's evaluation; and those of each run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
@@ -62,6 +63,7 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
         _add_campaign(study, campaign, count_rows)
+    settle_rates(study)
     return study
 
 

@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Iterable
 
 from aletheia.provenance.artifacts import SIDECAR
+from aletheia.study import sections
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.paths import Paths
-from aletheia.study.report_contents import COMPARISONS
+from aletheia.study.report_contents import COMPARISONS, CONTROLS_FIGURE, CONTROLS_TABLE
 from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
 
-FIGURE_SUFFIXES = ("pdf", "png", "svg")
+FIGURE_SUFFIXES, TABLE_SUFFIXES = ("pdf", "png", "svg"), ("csv", "md", "tex")
 
 
 def study_targets(study: Study, results: str = "results") -> list[str]:
@@ -79,6 +80,17 @@ def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
     return files | dict.fromkeys(plots, "draw_attribution")
 
 
+def controls_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake controls`` writes, beside measurements that others ask for too."""
+    paths = Paths(results)
+    if not sections.controls(study):
+        return {}
+    names = ["CONTROLS.md", *(f"table{CONTROLS_TABLE}.{suffix}" for suffix in TABLE_SUFFIXES)]
+    names += [f"{CONTROLS_FIGURE}.{suffix}" for suffix in FIGURE_SUFFIXES]
+    files = [path for name in ("summary.json", *names) for path in _whole(paths.controls(name))]
+    return dict.fromkeys(files, "controls_summary")
+
+
 def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake bundle`` writes, whatever the study is."""
     return dict.fromkeys(with_sidecar(Paths(results).evidence()), "evidence")
@@ -89,6 +101,7 @@ RESULTS_ON_DEMAND: dict[str, Callable[..., dict[str, str]]] = {
     "stability": stability_files,
     "paired": paired_files,
     "attribution": attribution_files,
+    "controls": controls_files,
 }
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 
@@ -121,7 +134,7 @@ def _whole(name: str) -> Iterable[str]:
 def _targets(study: Study, paths: Paths) -> dict[str, str]:
     """Return ``{path: rule}`` of the study's targets."""
     figures = [paths.figure(name, suffix) for name in study.figure_names() for suffix in FIGURE_SUFFIXES]
-    tables = [paths.table(number, suffix) for number in study.tables() for suffix in ("csv", "md", "tex")]
+    tables = [paths.table(number, suffix) for number in study.tables() for suffix in TABLE_SUFFIXES]
     stats = [paths.stats(name) for name in ("summary.json", COMPARISONS, *study.analyses())]
     return {
         **dict.fromkeys([paths.aggregate_table(name) for name in ("ledger.csv", *study.result_tables())], "aggregate"),

@@ -97,6 +97,10 @@ class Paths:
         """Return a file of the probe's stability: ``summary.json`` or its figure."""
         return f"{self.results}/stability/{file}"
 
+    def controls(self, file: str) -> str:
+        """Return a file of the controls' answer: ``summary.json``, ``CONTROLS.md``, table S2 or figure S6."""
+        return f"{self.results}/controls/{file}"
+
     def pair(self, model: str, arm: str, seed: int | str) -> str:
         """Return the measurement of an arm in turns with the standard one."""
         return f"{self.results}/paired/{model}/{arm}/seed{seed}.json"

@@ -39,6 +39,8 @@ LAYER_FIGURES = ("figS1", "figS2")  # belong to every study that probes
 LAYER_TABLE = "layers.csv"
 # Belong to every study in which some model has the standard arm and another one.
 ARMS_TABLE, ARMS_FIGURES = "S1", ("figS4",)
+# Of `snakemake controls`, which makes them on demand.
+CONTROLS_TABLE, CONTROLS_FIGURE = "S2", "figS6"
 COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
 # What was found, in six sentences, and what follows from it; belong to the same studies as that table.
 FINDINGS = "FINDINGS.md"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aletheia.study.arms import SHAPE, STD
+from aletheia.study.arms import SHAPE, STD, entries
 from aletheia.study.schema import PACE
-from aletheia.study.selectors import GRADIENTS
+from aletheia.study.selectors import GRADIENTS, RANDOM
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
@@ -95,6 +95,27 @@ def stability(study: Study) -> Section:
     return {
         model: study.shared[model]["stability"] for model in dict.fromkeys(model for model, _ in study.probe_keys())
     }
+
+
+def controls(study: Study) -> list[Section]:
+    """Return the arms of each campaign with random draws, by model, without what decides no result of theirs."""
+    chosen = []
+    for campaign, index in zip(study.campaigns, study.campaign_index(), strict=True):
+        arms = {model: entries(campaign, model) for model in campaign["models"]}
+        if any(entry["layers"] == RANDOM for of_model in arms.values() for entry in of_model.values()):
+            models = {
+                model: {
+                    "headline": index["models"][model]["headline"],
+                    "arms": {arm: _without(entry, ("models", "benchmarks")) for arm, entry in of_model.items()},
+                }
+                for model, of_model in arms.items()
+            }
+            chosen.append({"name": campaign["name"], "models": models})
+    return chosen
+
+
+def _without(entry: Section, keys: Iterable[str]) -> Section:
+    return {key: value for key, value in entry.items() if key not in keys}
 
 
 def batches(study: Study, model: str, seed: int) -> Section:

@@ -16,6 +16,7 @@ NOTHING, GRADIENTS, ACTIVATIONS, WEIGHTS, UPDATES, COSTS = (
 )
 # What the probe step measures; an arm is charged the seconds of its own part.
 PROBED = (GRADIENTS, ACTIVATIONS, WEIGHTS)
+RANDOM, SAME_LOWEST = "random", "random_same_lowest"  # values of `layers` that draw
 LAYER, MODULE = "layer", "module"  # values of an arm's `unit`
 
 

@@ -42,6 +42,8 @@ class Run:
         The keys of its arm that choose its layers and decide its steps.
     settings
         All sections; the arm's own keys of ``adapter`` and ``training`` replace the campaign's.
+    trial_seed
+        The seed of the runs among whose rates its own is chosen (:mod:`aletheia.study.trials`); None where it is not.
     """
 
     model: str
@@ -49,6 +51,7 @@ class Run:
     seed: int
     arm_settings: dict[str, Any]
     settings: dict[str, Any]
+    trial_seed: int | None = None
 
     @property
     def kind(self) -> str:

@@ -20,6 +20,7 @@ from aletheia.provenance.machine_load import LoadMeter, step_spread
 from aletheia.study.selectors import COSTS, GRADIENTS, reads
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
+from aletheia.training.chosen_rate import chosen_rate
 from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
@@ -67,6 +68,8 @@ class RunInputs:
         Of the batches step; drawn anew without it.
     std_run, ale_run
         ``run.json`` of both arms, for ``steps: measured``.
+    trials
+        ``run.json`` of the arms among whose rates the run's is chosen (``learning_rate: {best_of: …}``).
     """
 
     model_lock: Source
@@ -79,6 +82,7 @@ class RunInputs:
     batches: Source | None = None
     std_run: Source | None = None
     ale_run: Source | None = None
+    trials: Sequence[Source] = ()
 
     def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
         """Return the rows of the data: of the table, or encoded on access by what ``tokenizer`` returns by then."""
@@ -104,7 +108,7 @@ class TrainingRun:
     Attributes
     ----------
     facts
-        Known before it begins: model, arm, seed, steps, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, rate, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
@@ -143,7 +147,7 @@ class TrainingRun:
             batches,
             settings=settings,
             steps=self.facts["steps"],
-            learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
+            learning_rate=self.facts["learning_rate"] * config["model"]["learning_rate_scale"],
             dtype=self.facts["dtype"],
             seed=inputs.seed,
             placement=self.placement,
@@ -298,6 +302,7 @@ def execute(
         Of a failed run too, with its status.
     """
     settings = config["training"]
+    rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
     dtype = resolve_dtype(config["model"], inputs.precision)
     failed = failed_reference(inputs.std_run, inputs.ale_run)
@@ -308,6 +313,8 @@ def execute(
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
         "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times),
+        "learning_rate": rate.value,
+        "rate_chosen_from": rate.trials,
         "dtype": dtype,
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": settings["gradient_checkpointing"],
@@ -316,6 +323,8 @@ def execute(
         return TrainingRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     if failed is not None:
         return TrainingRun(facts, failed)
+    if rate.reason:
+        return TrainingRun(facts, TrainingRecord("crashed", rate.reason))
     run = TrainingRun(facts, TrainingRecord())
     try:
         run.train(inputs, config, selection, checkpoint, events)
