@@ -1,17 +1,19 @@
 """Arms that choose by a few steps of training: their probe is planned beside the other, read, and paid for."""
 
+import pandas as pd
 import pytest
 
 from aletheia.cluster.cost import estimate_costs, updates_seconds
 from aletheia.cluster.site import read_site
 from aletheia.cluster.wall_time import WallTimes
 from aletheia.controller import inputs
+from aletheia.provenance import artifacts
 from aletheia.study import outputs, sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merge, read_yaml
-from conftest import ROOT, STUDY, copy_project, edit, said, snakemake
+from conftest import ROOT, STUDY, copy_project, edit, run_script, said, snakemake
 
 MODEL, SEED = "tiny-llama", 1
 MOVED = "moved: {layers: adapter_update, budget_percent: 50}"
@@ -93,3 +95,25 @@ def test_snakemake_plans_what_the_library_lists(tmp_path, monkeypatch):
     for path, rule in outputs.study_files(study).items():
         assert path in said(done), (path, rule)
     assert said(done).count("\nrule adapter_updates:") == 2
+
+
+@pytest.mark.slow
+def test_a_study_of_such_an_arm_alone_runs_and_its_run_pays_for_the_steps(tmp_path):
+    folder, study = copy_project(tmp_path / "project"), ("--configfile", "tests/cluster/one.yaml")
+    campaign = folder / "tests/cluster/one_campaign.yaml"
+    edit(campaign, "ale: {layers: gradient,", "ale: {layers: adapter_update, layers_active: {every: 2, count: 1},")
+    edit(campaign, "steps: 600", "steps: 4")
+    edit(campaign, "probe: {batches: 2}", "probe: {update_steps: 3}")
+    done = snakemake(folder, "all", *study, "--max-threads", "1")
+    assert done.returncode == 0, said(done)[-4000:]
+    verified = run_script("verify.py", *study, cwd=folder)
+    assert verified.returncode == 0, said(verified)
+    assert not (folder / "results/probe").exists()
+    assert not (folder / "results/aggregate/layers.csv").exists()
+    updates = artifacts.read(folder / "results/updates/tiny-neox/seed1.json", "probe")
+    assert (updates["payload"]["status"], updates["payload"]["steps"]) == ("ok", 3)
+    run = artifacts.read(folder / "results/train/tiny-neox/ale/seed1/run.json", "run")
+    assert [each["step"] for each in run["payload"]["active_layers"]] == [0, 2]
+    ledger = pd.read_csv(folder / "results/aggregate/ledger.csv").set_index("arm")
+    assert ledger.loc["ale", "probe_seconds"] == updates["observed"]["probe_seconds"] > 0
+    assert "layers_active" in ledger.loc["ale", "differs_from_std"].split()

@@ -185,6 +185,29 @@ def test_real_loops_take_turns_and_divide_their_times():
     assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
 
 
+def test_arms_whose_layers_take_turns_train_in_turns_as_they_do_alone():
+    base, loops = tiny_model(), {}
+    batches = [random_batch(2, 10, i) for i in range(2 * 6)]
+    active = {"one": {"every": 2, "count": 1}, "two": {"every": 1, "count": 2}, "std": None}
+
+    def make(name, model):
+        settings = {"steps": 6, "batches": batches, "layers_active": active[name], "checkpointing": name == "two"}
+        return looped([0, 1, 2], model=model, **settings)[0]
+
+    def kept(name):
+        return loops.setdefault(name, make(name, copy_sharing_weights(base)))
+
+    turns = take_turns({name: lambda name=name: kept(name) for name in active}, rounds=5, steps=1)
+    assert {own.status for own in turns.values()} == {"ok"}
+    for name, loop in loops.items():
+        alone = make(name, tiny_model())
+        for _ in range(6):
+            alone.step()
+        assert alone.active_layers() == loop.active_layers()
+        assert turns[name].placement == alone.placement
+        assert all(torch.equal(*pair) for pair in zip(alone._parameters, loop._parameters, strict=True))
+
+
 # --- ratios -----------------------------------------------------------------------------------------------------------
 
 
