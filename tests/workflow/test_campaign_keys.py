@@ -37,6 +37,7 @@ OTHERS = {
     "arms.cm.extra_steps_percent": 25,
     "arms.cm.steps": "measured",
     "arms.cm.learning_rate": {"best_of": ["cm_slow"]},
+    "arms.cm.equal": {"layers": "ale"},
     "arms.cm.models": ["tiny-llama"],
     "probe.method": "sketch",
     "probe.batches": 1,

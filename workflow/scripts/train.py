@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aletheia.cli import SEED, THREADS, step_parser, whole_number
 from aletheia.errors import run_main
 from aletheia.provenance.job import Job
+
+if TYPE_CHECKING:
+    from aletheia.training.run import RunInputs
+    from aletheia.training.trainer import TimeRatio
 
 
 def arguments() -> argparse.Namespace:
@@ -24,6 +29,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--std-run", type=Path, nargs="?", help="run.json of arm std (steps: measured)")
     parser.add_argument("--ale-run", type=Path, nargs="?", help="run.json of arm ale (steps: measured)")
     parser.add_argument("--trials", type=Path, nargs="*", default=[], help="run.json of learning_rate.best_of's arms")
+    parser.add_argument("--costs", type=Path, nargs="?", help="artifact of the attribution (steps.seconds_of)")
+    parser.add_argument("--timed-selection", type=Path, nargs="?", help="selection of the arm that seconds_of names")
     parser.add_argument("--batches", type=Path, nargs="?", help="artifact of the batches step; drawn here without it")
     parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
@@ -46,6 +53,7 @@ def main() -> None:
     """Run the step."""
     args = arguments()
     optional = [args.tokens, args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
+    optional += [args.costs, args.timed_selection]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional), *args.trials]
     # run.json is written last: where it stands, the adapter is whole.
     with Job(args.step, inputs=inputs, outputs=[args.out, args.adapter]) as job:
@@ -70,7 +78,9 @@ def main() -> None:
             ale_run=job.input(args.ale_run, "run"),
             trials=[job.input(path, "run") for path in args.trials],
         )
-        finished = run.execute(given, job.config, checkpoint, events=args.events if args.tensorboard else None)
+        ratio = _time_ratio(job, args, given) if args.costs else None
+        events = args.events if args.tensorboard else None
+        finished = run.execute(given, job.config, checkpoint, time_ratio=ratio, events=events)
         card = finished.card(given, job.config, job.lineage)
         job.write_file(args.adapter, write=lambda folder: finished.save_adapter(folder, card), about=finished.about())
         payload = finished.payload(args.adapter)
@@ -78,6 +88,15 @@ def main() -> None:
         print(f"run: {payload['status']}{reason}, held-out loss {payload['eval_loss']}")
         job.write_json(args.out, kind="run", payload=payload, observed=finished.observed)
         checkpoint.remove()
+
+
+def _time_ratio(job: Job, args: argparse.Namespace, given: RunInputs) -> TimeRatio:
+    """Return the time of a step of the arm that ``steps.seconds_of`` names, over that of the run's own."""
+    from aletheia.timing.equal_time import time_ratio
+
+    timed = job.input(args.timed_selection, "selection")
+    costs = job.input(args.costs, "attribution")
+    return time_ratio(costs, job.config, given.model_lock, selection=given.selection, timed_selection=timed)
 
 
 if __name__ == "__main__":

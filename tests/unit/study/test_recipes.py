@@ -18,6 +18,7 @@ from aletheia.errors import UserError
 from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
+from aletheia.study.outputs import attribution_files, study_files
 from aletheia.study.paths import Paths
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, SECTIONS
@@ -359,3 +360,81 @@ def test_the_ledger_tells_a_chosen_rate_from_a_stated_one(load):
     assert differences(envelope("usual", 0.0005), envelope("tuned", 0.0005)) == ["learning_rate"]
     assert differences(envelope("tuned", 0.001), envelope("tuned", 0.001)) == []
     assert differences(envelope("tuned", 0.001), envelope("tuned", 0.0005)) == ["learning_rate"]
+
+
+# --- steps by equal time, and what arms claim -------------------------------------------------------------------------
+
+TIMED = {
+    **CAMPAIGN["arms"],
+    "wide": {"layers": "all", "rank": 8, "steps": 60},
+    "timed": {"layers": "last", "steps": {"seconds_of": "wide"}, "equal": {"seconds": "wide", "layers": "ale"}},
+}
+
+
+def test_steps_by_equal_time_wait_for_the_costs_of_the_model(load):
+    study, paths, key = load(arms=TIMED), Paths(), ("small", "timed", 2)
+    decided = inputs.deciding(study, paths, *key)
+    # The other arm adapts all layers and has no selection; the costs are those of the first probed seed.
+    assert {name: found for name, found in decided.items() if found} == {"costs": paths.attribution("small", 1)}
+    ale = load(arms={**TIMED, "timed": {**TIMED["timed"], "steps": {"seconds_of": "ale"}}})
+    assert inputs.deciding(ale, paths, *key)["timed"] == paths.selection("small", "ale", 2)
+    run = study.run(*key)
+    assert (run.kind, run.settings["training"]["steps"]) == ("train_cm", 60)
+    assert run.arm_settings["steps"]["adapter"]["rank"] == 8
+    made = paths.attribution("small", 1)
+    assert study_files(study)[made] == "attribute"
+    assert made not in attribution_files(study)
+    assert made not in study_files(load())
+    assert made in attribution_files(load())
+
+
+def test_a_claim_changes_no_run_and_stands_in_the_index(load):
+    without = {name: {k: v for k, v in arm.items() if k != "equal"} for name, arm in TIMED.items()}
+    study, plain = load(arms=TIMED), load(arms=without)
+    assert of_jobs(study, "timed") == of_jobs(plain, "timed")
+    (index,), (other,) = study.campaign_index(), plain.campaign_index()
+    assert index.pop("claims") == {"timed": {"seconds": "wide", "layers": "ale"}}
+    assert index == other
+    (own,) = load(
+        overrides={"small": {"arms": {"timed": {"layers": "last", "equal": {"layers": "ale"}}}}}
+    ).campaign_index()
+    assert own["models"]["small"]["claims"] == {"timed": {"layers": "ale"}}
+    assert all("claims" not in run for run in planned_runs(own))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"steps": {"seconds_of": "wider"}},
+            "found 'wider', and small has no arm of that name with seed 1",
+        ),
+        ({"steps": {"seconds_of": "timed"}}, "found timed, whose own steps follow from times"),
+        (
+            {"steps": {"seconds_of": "cm"}},
+            "found cm, whose own steps follow from times",
+        ),
+        ({"steps": {"seconds": "ale"}}, "arms.timed.steps"),
+        ({"batch_size": 4}, "and batch_size differs among them; make it equal in all three"),
+        ({"modules": ["v_proj"]}, "and modules differs among them; make it equal in all three"),
+        ({"extra_steps_percent": 50}, "extra_steps_percent: found one beside steps: "),
+        (
+            {"equal": {"layers": "alle"}},
+            "arms.timed.equal.layers: found 'alle', and small has no other arm",
+        ),
+        ({"equal": {"layers": "timed"}}, "arms.timed.equal.layers: found 'timed', and small has no other arm"),
+        ({"equal": {}}, "arms.timed.equal: expected at least 1"),
+        ({"equal": {"layer": "ale"}}, "arms.timed.equal: unknown key 'layer'"),
+    ],
+)
+def test_equal_time_or_claims_that_hold_for_no_arm_are_one_sentence(load, changes, says):
+    cm = {"layers": "gradient", "steps": "measured"}
+    with pytest.raises(UserError) as raised:
+        load(arms={**TIMED, "cm": cm, "timed": {**TIMED["timed"], **changes}})
+    assert says in str(raised.value)
+
+
+def test_equal_time_needs_a_probed_arm(load):
+    arms = {"std": {"layers": "all"}, "timed": {"layers": "last", "steps": {"seconds_of": "std"}}}
+    with pytest.raises(UserError, match="needs the step costs of small, which are measured with the layers of a probe"):
+        load(arms=arms)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from aletheia.cluster import cost
 from aletheia.cluster.site import Site
+from aletheia.study.equal_time import models_with_costs
 from aletheia.study.study import Run, Study
+
+ATTRIBUTED_ARMS = 10  # of an attribution (aletheia.timing.step_attribution)
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,18 @@ class WallTimes:
         return self.site.minutes(cost.evaluation_seconds(entry, settings, evaluation, questions))
 
     def allocation(self, model: str, seed: int) -> int:
-        """Return the minutes of the one allocation of a model and a seed: batches, probes, selections, all arms."""
+        """Return the minutes of the one allocation of a model and a seed: batches, probes, selections, all arms.
+
+        And the attribution that measures the step costs of the model, where some arm's layers or steps follow from
+        them.
+        """
         runs = [run for run in self.study.runs.values() if (run.model, run.seed) == (model, seed)]
         probes = self.probe(model) if (model, seed) in self.study.probe_keys() else 0
         probes += self.updates(model) if (model, seed) in self.study.updated_runs() else 0
         small = self.small() * (1 + sum(run.selects for run in runs))
-        return small + probes + sum(self.training(model, run.arm, seed) for run in runs)
+        measured = model in models_with_costs(self.study) and self.study.attributed_runs()[model].seed == seed
+        costs = self.turns(model, arms=ATTRIBUTED_ARMS) if measured else 0
+        return small + probes + costs + sum(self.training(model, run.arm, seed) for run in runs)
 
     def _first_run(self, model: str) -> Run:
         return next(run for run in self.study.runs.values() if run.model == model)

@@ -13,7 +13,7 @@ from aletheia.study.arms import ALE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.recipes import MEASURED, trials_of
+from aletheia.study.recipes import MEASURED, timed_arm, trials_of
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
 from aletheia.study.selectors import COSTS, UPDATES
 from aletheia.study.study import Run, Study
@@ -87,10 +87,15 @@ def deciding(study: Study, paths: Paths, model: str, arm: str, seed: int) -> dic
     """Return what decides an arm's number of steps or its rate, by name; most arms need none of it.
 
     ``std`` and ``ale``: the runs whose measured times buy the steps of ``steps: measured``. ``trials``: the runs among
-    whose rates its own is chosen.
+    whose rates its own is chosen. ``costs`` and ``timed``: the model's attribution, and the selection of the arm whose
+    time its steps take, where that does not adapt all layers.
     """
     key = (model, arm, seed)
+    timed = timed_arm(study.run(*key).arm_settings)
+    costs = paths.attribution(model, study.attributed_runs()[model].seed) if timed else NO_INPUT
     return {
+        "costs": costs,
+        "timed": selection(study, paths, model, timed, seed) if timed else NO_INPUT,
         "std": reference_run(study, paths, *key, of=STD),
         "ale": reference_run(study, paths, *key, of=ALE),
         "trials": trials(study, paths, *key),

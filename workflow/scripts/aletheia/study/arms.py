@@ -6,13 +6,13 @@ What an arm may state beside its layers is :mod:`aletheia.study.recipes`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED, trials_of
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED, decided_elsewhere, timed_arm, trials_of
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.selectors import NOTHING, SELECTORS, reads
@@ -63,7 +63,7 @@ PLAN_LENGTH_FACTOR = 3
 
 def rule_of(arm: Mapping[str, Any]) -> str:
     """Return the rule that trains an arm: ``train_std`` (all layers), ``train_cm`` (more steps), else ``train_ale``."""
-    if arm.get("steps") == MEASURED or arm.get("extra_steps_percent"):
+    if "steps" in decided_elsewhere(arm) or arm.get("extra_steps_percent"):
         return "train_cm"
     return "train_std" if arm["layers"] == "all" else "train_ale"
 
@@ -95,9 +95,16 @@ def keys_of_arm(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str,
     return ("overrides", model, "arms", arm) if overridden else ("arms", arm)
 
 
-def error_of_arm(path: Path, campaign: Mapping[str, Any], model: str, arm: str) -> MakeError:
-    """Return what makes the errors about an arm of a model: ``say(*keys, sentence)``, with the keys below the arm."""
-    return _error_below(path, keys_of_arm(campaign, model, arm))
+def arms_with(
+    key: str, campaigns: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], str, str, dict[str, Any], MakeError]]:
+    """Yield campaign, model, name, entry, and what makes the errors, of each arm that states a key."""
+    for campaign in campaigns:
+        for model in campaign["models"]:
+            for arm, entry in entries(campaign, model).items():
+                if key in entry:
+                    say = _error_below(Path(campaign["path"]), keys_of_arm(campaign, model, arm))
+                    yield campaign, model, arm, entry, say
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
@@ -304,6 +311,7 @@ def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[st
         **read,
         "layers": sorted(layers) if isinstance(layers, list) else layers,
         "trials": sorted(trials_of(arm)),
+        "timed": timed_arm(arm),
         "longer": MEASURED if arm.get("steps") == MEASURED else arm.get("extra_steps_percent") or 0,
         "adapter": {**adapter, **ranks, "modules": modules},
         "training": settings["training"],

@@ -12,6 +12,7 @@ from aletheia.study.arms import SHAPE, check_arms, check_arms_of, entries, steps
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.equal_time import check_claims, settle_steps
 from aletheia.study.evaluation_jobs import check_vllm_serves
 from aletheia.study.recipe_checks import check_active_layers, check_recipe
 from aletheia.study.recipes import layers_and_steps, recipe
@@ -64,6 +65,8 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     for campaign in campaigns:
         _add_campaign(study, campaign, count_rows)
     settle_rates(study)
+    settle_steps(study)
+    check_claims(study)
     return study
 
 

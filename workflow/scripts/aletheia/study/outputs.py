@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study import sections
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
+from aletheia.study.equal_time import models_with_costs
 from aletheia.study.paths import Paths
 from aletheia.study.report_contents import COMPARISONS, CONTROLS_FIGURE, CONTROLS_TABLE
 from aletheia.study.selectors import UPDATES
@@ -42,8 +43,7 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     for run in study.runs.values():
         files |= _training_files(run, paths)
     files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.runs_timed_in_turns()}
-    attributed = study.attributed_runs()
-    files |= {paths.attribution(model, attributed[model].seed): "attribute" for model in study.costed_models()}
+    files |= _cost_files(study, paths, models_with_costs(study))
     for model, run_name in study.evaluated_runs():
         arm = run_name.partition("/")[0]
         files |= {
@@ -73,9 +73,9 @@ def paired_files(study: Study, results: str = "results") -> dict[str, str]:
 
 
 def attribution_files(study: Study, results: str = "results") -> dict[str, str]:
-    """Return ``{path: rule}`` of what ``snakemake attribution`` writes, which is not among the study's targets."""
-    paths = Paths(results)
-    files = {paths.attribution(model, run.seed): "attribute" for model, run in study.attributed_runs().items()}
+    """Return ``{path: rule}`` of what ``snakemake attribution`` writes beyond the costs that the study's steps need."""
+    paths, in_study = Paths(results), models_with_costs(study)
+    files = _cost_files(study, paths, [model for model in study.attributed_runs() if model not in in_study])
     plots = [path for suffix in FIGURE_SUFFIXES for path in with_sidecar(paths.attribution_figure(suffix))]
     return files | dict.fromkeys(plots, "draw_attribution")
 
@@ -124,6 +124,12 @@ def evaluation_outputs(benchmarks: Iterable[str]) -> list[str]:
     """
     scores = [f"{benchmark}.json" for benchmark in benchmarks if BENCHMARKS[benchmark].kind != CODE]
     return [*scores, *(path for benchmark in benchmarks for path in with_sidecar(table_name(benchmark)))]
+
+
+def _cost_files(study: Study, paths: Paths, models: Iterable[str]) -> dict[str, str]:
+    """Return ``{path: rule}`` of the attributions of some models."""
+    runs = study.attributed_runs()
+    return {paths.attribution(model, runs[model].seed): "attribute" for model in models}
 
 
 def _whole(name: str) -> Iterable[str]:

@@ -48,7 +48,8 @@ def with_recipes(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _number_or(other: Mapping[str, Any], number: Mapping[str, Any]) -> dict[str, Any]:
     """Return the schema of a key whose value is a number, or what other runs decide; described as the latter."""
     plain = {key: value for key, value in number.items() if key != "description"}
-    return {"anyOf": [other, plain], "description": other["description"]}
+    others = other.get("anyOf", [{key: value for key, value in other.items() if key != "description"}])
+    return {"anyOf": [*others, plain], "description": other["description"]}
 
 
 def _without_default(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,15 +92,21 @@ def trials_of(arm: Mapping[str, Any]) -> list[str]:
 
 
 def layers_and_steps(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the other keys of an arm, which choose its layers and steps, without ``models`` and ``benchmarks``."""
-    elsewhere = {key for stated in recipe(arm, keys).values() for key in stated} | {"models", "benchmarks"}
+    """Return the other keys of an arm, which choose its layers and steps, without those that change no run."""
+    elsewhere = {key for stated in recipe(arm, keys).values() for key in stated} | {"models", "benchmarks", "equal"}
     return {key: value for key, value in arm.items() if key not in elsewhere}
+
+
+def timed_arm(arm: Mapping[str, Any]) -> str | None:
+    """Return the arm whose time an arm's steps take (``steps: {seconds_of: ARM}``); None where it names none."""
+    steps = arm.get("steps")
+    return steps["seconds_of"] if isinstance(steps, Mapping) else None
 
 
 def stated_keys(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return ``{section: keys}`` that an arm states; sections without any are left out.
 
-    A rate that other arms' runs decide is among them, unlike ``steps: measured``.
+    A rate and steps that other arms decide are among them, unlike ``steps: measured``.
     """
     stated = {section: [*stated] for section, stated in recipe(arm, keys).items()}
     stated["training"] += [key for key in decided_elsewhere(arm) if arm[key] != MEASURED]

@@ -109,6 +109,8 @@ def _sentence(error: Any, position: Position | None) -> str:
 
 def _expectation(error: Any) -> str:
     value = error.validator_value
+    if value == "object" and "$comment" in error.schema:
+        return error.schema["$comment"]
     if error.validator == "pattern":
         return error.schema.get("$comment", f"a name like {value}")
     shown = " or ".join(map(str, value)) if error.validator == "type" and isinstance(value, list) else value

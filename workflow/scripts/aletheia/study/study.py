@@ -218,10 +218,6 @@ class Study:
                 chosen.setdefault((run.model, run.seed), self.runs.get((run.model, STD, run.seed), run))
         return chosen
 
-    def costed_models(self) -> list[str]:
-        """Return the models of which some run reads the measured costs of a step."""
-        return list(dict.fromkeys(run.model for run in self.runs.values() if run.reads == COSTS))
-
     def arms_of_rule(self, rule: str) -> list[str]:
         """Return the arms that one of the training rules makes."""
         return sorted({run.arm for run in self.runs.values() if run.kind == rule})
@@ -262,6 +258,7 @@ class Study:
                 # Only where it is stated, so that the settings of other ledgers stay as they were.
                 **(self._turns(campaign) if campaign["speed"] == TURNS else {}),
                 **_kinds(campaign["arms"]),
+                **_claims(campaign["arms"]),
                 "arms": list(campaign["arms"]),
                 **self._curves(campaign),
                 "seeds": campaign["seeds"],
@@ -291,7 +288,7 @@ class Study:
         index: dict[str, Any] = {} if list(arms) == list(campaign["arms"]) else {"arms": list(arms)}
         own_arms = campaign["overrides"].get(model, {}).get("arms")
         if own_arms:
-            index |= {**_kinds(arms), "own_arms": list(own_arms)}
+            index |= {**_kinds(arms), **_claims(arms), "own_arms": list(own_arms)}
         sections = {arm: stated_keys(entry, self.run(model, arm, seed).settings) for arm, entry in arms.items()}
         recipes = {arm: stated for arm, stated in sections.items() if stated}
         index |= {"recipes": recipes} if recipes else {}
@@ -317,6 +314,12 @@ class Study:
     def reports(self) -> list[str]:
         """Return the reports that some campaign feeds, in their fixed order."""
         return [r for r in REPORTS if any(r in c["reports"] for c in self.campaigns)]
+
+
+def _claims(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return ``{claims: {arm: {what: other arm}}}``, what arms claim to share with others, where any does."""
+    claims = {arm: entry["equal"] for arm, entry in arms.items() if "equal" in entry}
+    return {"claims": claims} if claims else {}
 
 
 def _kinds(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

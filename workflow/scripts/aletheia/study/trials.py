@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from aletheia.study.arms import MakeError, entries, error_of_arm
+from aletheia.study.arms import MakeError, arms_with
 from aletheia.study.benchmarks import HELDOUT, TEST
 from aletheia.study.recipes import RATE, SECTIONS, trials_of
 from aletheia.study.schema_sentences import nearest
@@ -31,16 +30,13 @@ def settle_rates(study: Study) -> None:
         When a trial is no run of the study, has no rate of its own, or differs from the arm in more than the rate; and
         where the rows that choose would judge too.
     """
-    for campaign in study.campaigns:
-        for model in campaign["models"]:
-            for arm, entry in entries(campaign, model).items():
-                if trials_of(entry):
-                    say = error_of_arm(Path(campaign["path"]), campaign, model, arm)
-                    _check_judged_apart(study, model, arm, say)
-                    first = campaign["seeds"][0]
-                    trials = [_trial(study, study.run(model, arm, first), name, say) for name in trials_of(entry)]
-                    for seed in campaign["seeds"]:
-                        _settle(study.run(model, arm, seed), trials[0], say)
+    for campaign, model, arm, entry, say in arms_with(RATE, study.campaigns):
+        if trials_of(entry):
+            _check_judged_apart(study, model, arm, say)
+            first = study.run(model, arm, campaign["seeds"][0])
+            trials = [_trial(study, first, name, say) for name in trials_of(entry)]
+            for seed in campaign["seeds"]:
+                _settle(study.run(model, arm, seed), trials[0], say)
 
 
 def _check_judged_apart(study: Study, model: str, arm: str, say: MakeError) -> None:

@@ -145,7 +145,7 @@ def _front_matter(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _differs_each_time(name: str) -> bool:
     """Tell whether an input's payload holds measured times, or is another run's."""
-    return "/precision/" in name or name.endswith("run.json")
+    return "/precision/" in name or "/attribution/" in name or name.endswith("run.json")
 
 
 def _row_counts(counts: Mapping[str, Any], max_tokens: int) -> str:

@@ -20,7 +20,7 @@ from aletheia.provenance.machine_load import LoadMeter, step_spread
 from aletheia.study.selectors import COSTS, GRADIENTS, reads
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
-from aletheia.training.chosen_rate import chosen_rate
+from aletheia.training.chosen_rate import ChosenRate, chosen_rate
 from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
@@ -30,6 +30,7 @@ from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import TrainingEvents
 from aletheia.training.token_table import TokenRows, token_rows
 from aletheia.training.trainer import (
+    TimeRatio,
     TrainingRecord,
     failed_reference,
     planned_steps,
@@ -281,7 +282,12 @@ class TrainingRun:
 
 
 def execute(
-    inputs: RunInputs, config: Mapping[str, Any], checkpoint: Checkpoint, *, events: Path | None = None
+    inputs: RunInputs,
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    *,
+    time_ratio: TimeRatio | None = None,
+    events: Path | None = None,
 ) -> TrainingRun:
     """Train one run.
 
@@ -293,6 +299,8 @@ def execute(
         Sections ``run`` (model, arm), ``model``, ``encoding``, ``adapter``, ``arm``, ``training``.
     checkpoint
         The run's; the caller removes it once the artifacts are there.
+    time_ratio
+        For ``steps: {seconds_of: …}`` (:func:`aletheia.timing.equal_time.time_ratio`).
     events
         Folder for TensorBoard events; none without it.
 
@@ -305,14 +313,14 @@ def execute(
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
     dtype = resolve_dtype(config["model"], inputs.precision)
-    failed = failed_reference(inputs.std_run, inputs.ale_run)
+    failed = failed_reference(inputs.std_run, inputs.ale_run) or _undecided(rate, time_ratio)
     times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds(config["arm"]))
     facts = {
         # A rule names the run; by hand the lock names the model.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
-        "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times),
+        "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio),
         "learning_rate": rate.value,
         "rate_chosen_from": rate.trials,
         "dtype": dtype,
@@ -323,8 +331,6 @@ def execute(
         return TrainingRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     if failed is not None:
         return TrainingRun(facts, failed)
-    if rate.reason:
-        return TrainingRun(facts, TrainingRecord("crashed", rate.reason))
     run = TrainingRun(facts, TrainingRecord())
     try:
         run.train(inputs, config, selection, checkpoint, events)
@@ -332,6 +338,12 @@ def execute(
         # Raised by loading or by the held-out loss; training records its own failures.
         run.record.fail_by(error)
     return run
+
+
+def _undecided(*decided: ChosenRate | TimeRatio | None) -> TrainingRecord | None:
+    """Return the record of a run whose rate or steps could not be decided; None where all are."""
+    reason = next((each.reason for each in decided if each and each.reason), None)
+    return TrainingRecord("crashed", reason) if reason else None
 
 
 def _heldout_examples(rows: TokenRows, wanted: int) -> EncodedRows:

@@ -17,7 +17,7 @@ from aletheia.errors import UserError
 from aletheia.method.loading import is_out_of_memory
 from aletheia.provenance import artifacts
 from aletheia.provenance.start import work_begins
-from aletheia.study.recipes import MEASURED
+from aletheia.study.recipes import MEASURED, timed_arm
 from aletheia.training.deadlines import deadline
 
 if TYPE_CHECKING:
@@ -72,7 +72,28 @@ class TrainingRecord:
         self.fail("crashed", f"{type(error).__name__}: {sentence}")
 
 
-def planned_steps(settings: Mapping[str, Any], arm: Mapping[str, Any], times: Mapping[str, Any] | None = None) -> int:
+@dataclass(frozen=True)
+class TimeRatio:
+    """The time of a step of the arm that ``steps: {seconds_of: ARM}`` names, over that of the run's own.
+
+    Attributes
+    ----------
+    value
+        None where it is not known.
+    reason
+        Why it is not; else None.
+    """
+
+    value: float | None
+    reason: str | None = None
+
+
+def planned_steps(
+    settings: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    times: Mapping[str, Any] | None = None,
+    time_ratio: TimeRatio | None = None,
+) -> int:
     """Return the number of optimiser steps of an arm.
 
     Parameters
@@ -81,10 +102,13 @@ def planned_steps(settings: Mapping[str, Any], arm: Mapping[str, Any], times: Ma
         The campaign's ``training`` section; ``steps`` is that of an arm without its own.
     arm
         The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` takes as many steps as fit in
-        the standard arm's measured time.
+        the standard arm's measured time; ``steps: {seconds_of: ARM}`` as many as take the time of ARM's steps, which
+        ``settings`` then has.
     times
         Of :func:`reference_times`, for ``steps: measured``: ``std_seconds`` (training time of the standard arm),
         ``probe_seconds``, and ``step_seconds`` (median step of the selected layers).
+    time_ratio
+        For ``steps: {seconds_of: …}``; of one that is known.
 
     Returns
     -------
@@ -102,6 +126,10 @@ def planned_steps(settings: Mapping[str, Any], arm: Mapping[str, Any], times: Ma
         # The probe's time is part of the arm's, so it is subtracted first.
         left = times["std_seconds"] - times["probe_seconds"]
         return max(1, math.floor(left / times["step_seconds"]))
+    if timed_arm(arm):
+        if time_ratio is None:
+            raise UserError("steps: seconds_of needs the model's step costs; give its attribution (--costs)")
+        return max(1, math.floor(steps * time_ratio.value))
     return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
 
 
