@@ -39,6 +39,7 @@ rule batches:
 
 rule train_std:
     input:
+        unpack(bind(inputs.deciding)),
         precision=bind(inputs.precision),
         model="<resources>/models/{model}.lock.json",
         data=bind(inputs.training_data),
@@ -46,8 +47,6 @@ rule train_std:
         batches="<results>/batches/{model}/seed{seed}.json",
         probe=bind(inputs.probe),
         selection=bind(inputs.selection),
-        std=bind(inputs.std_run),
-        ale=bind(inputs.ale_run),
     output:
         run="<results>/train/{model}/{arm}/seed{seed}/run.json",
         adapter=directory("<results>/train/{model}/{arm}/seed{seed}/adapter"),
@@ -70,6 +69,7 @@ rule train_std:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} "
         "--selection {input.selection:q} --batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} "
+        "--trials {input.trials:q} "
         "--seed {wildcards.seed} --threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard "
         "{resources.tensorboard} --events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
         "--out {output.run:q} --adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

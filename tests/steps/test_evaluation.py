@@ -412,6 +412,19 @@ def test_heldout_loss_is_the_models_own(loaded, staged):
     assert outcome.rows[0]["tokens"] == int((labels[:, 1:] != -100).sum())
 
 
+def test_the_split_says_which_rows_the_held_out_loss_is_over(loaded, tmp_path, capsys):
+    splits = {"heldout": ROWS[:3], "test": ROWS[3:]}
+    lock = data_lock(tmp_path, "both", train=ROWS[:1], **splits)
+    outcomes = {}
+    for split, rows in splits.items():
+        config = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "heldout": {"rows": 4, "split": split}}}
+        outcomes[split] = evaluation.evaluate(loaded, "heldout", lock, config=config)
+        alone = data_lock(tmp_path, f"{split}_alone", train=ROWS[:1], heldout=rows)
+        assert outcomes[split].rows == evaluation.evaluate(loaded, "heldout", alone, config=CONFIG).rows
+    assert outcomes["heldout"].loss != outcomes["test"].loss
+    assert "note: heldout loss over 2 test rows, fewer than evaluation.heldout.rows=4" in capsys.readouterr().out
+
+
 def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged):
     config = {**CONFIG, "encoding": {**CONFIG["encoding"], "max_tokens": 4096}}
     with pytest.raises(UserError, match=r"encoding\.max_tokens is 4096, and the model's context has 1024 tokens"):

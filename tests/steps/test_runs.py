@@ -72,6 +72,29 @@ def test_arms_with_the_same_layers_are_bit_identical(finished, tmp_path, dtype):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
+def test_a_chosen_rate_trains_as_a_stated_one_does(finished, tmp_path):
+    runs = {}
+    for arm, rate in (("slow", 1e-4), ("fast", 5e-3)):
+        named = settings("run.model=tiny-llama", f"run.arm={arm}", f"training.learning_rate={rate}")
+        runs[arm] = train(finished, tmp_path / arm, *named)["payload"]
+        assert (runs[arm]["learning_rate"], runs[arm]["rate_chosen_from"]) == (rate, None)
+    trials = ("--trials", *(tmp_path / arm / "run.json" for arm in runs))
+    chosen = settings("arm.learning_rate={best_of: [slow, fast]}")
+    tuned = train(finished, tmp_path / "tuned", *trials, *chosen)["payload"]
+    best = min(runs.values(), key=lambda run: run["eval_loss"])
+    assert runs["slow"]["eval_loss"] != runs["fast"]["eval_loss"]
+    assert tuned["learning_rate"] == best["learning_rate"]
+    assert tuned["rate_chosen_from"] == {
+        arm: {fact: run[fact] for fact in ("learning_rate", "eval_loss", "status")} for arm, run in runs.items()
+    }
+    assert tuned["train_loss"] == best["train_loss"]
+    weights = [run["adapter"]["files"]["adapter_model.safetensors"] for run in (tuned, best)]
+    assert weights[0] == weights[1]
+    card = (tmp_path / "tuned/adapter/README.md").read_text()
+    assert f"Peak learning rate: {best['learning_rate']:g}" in card
+
+
 def test_the_arms_of_the_study_read_one_plan(finished):
     plan = artifacts.payload(finished / "results/batches/tiny-llama/seed1.json", "batches")
     runs = {

@@ -105,6 +105,16 @@ def test_own_held_out_file(tmp_path, local):
     assert lock["dropped"] == {"text of a held-out row": 1}
 
 
+def test_test_rows_lie_beside_the_held_out_ones_and_leave_them_alone(tmp_path, local):
+    before = staged("data", "mine", local, tmp_path)
+    lock = staged("data", "mine", {**local, "test": 3}, tmp_path)
+    assert {n: f["rows"] for n, f in lock["files"].items()} == {"train.jsonl": 5, "heldout.jsonl": 4, "test.jsonl": 3}
+    assert lock["files"]["heldout.jsonl"] == before["files"]["heldout.jsonl"]
+    folder = tmp_path / "resources" / "data" / "mine"
+    rows = [row["source_row"] for name in lock["files"] for row in read_rows(folder / name)]
+    assert sorted(rows) == list(range(12))
+
+
 def test_few_shot_examples_lie_beside_the_questions(tmp_path):
     """The first two; a question that is among them is not asked."""
     rows = [{"question": f"{i} + 1?", "answer": f"#### {i + 1}"} for i in range(6)]

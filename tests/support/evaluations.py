@@ -73,7 +73,7 @@ CONFIG = {
         "batch_size": 4,
         "prompt": "plain",
         "time_limit_seconds": None,
-        "heldout": {"rows": 4},
+        "heldout": {"rows": 4, "split": "heldout"},
         "mmlu": {"questions": "mmlu", "num_fewshot": 0},
         "gsm8k": {"questions": "gsm8k", "num_fewshot": 0, "max_new_tokens": 8},
         "humaneval": {"questions": "humaneval", "max_new_tokens": 8, "sandbox": "rlimits"},
@@ -121,8 +121,8 @@ def model_lock(folder, name="tiny"):
     return sealed(folder / f"{name}.lock.json", "model_lock", payload)
 
 
-def run_json(folder, *, status="ok", files=None, model="tiny"):
-    """Write a run's artifact, which says how the run ended and what files its adapter has."""
+def run_json(folder, *, status="ok", files=None, model="tiny", **facts):
+    """Write a run's artifact, which says how the run ended and what files its adapter has, and further facts."""
     reason = None if status == "ok" else "the loss is not finite"
     payload = {"status": status, "reason": reason, "model": model, "arm": "ale", "seed": 42, "step": 1}
     payload |= {"steps": 1, "dtype": "fp32", "quantization": None, "eval_loss": None, "train_loss": []}
@@ -133,7 +133,7 @@ def run_json(folder, *, status="ok", files=None, model="tiny"):
         "batch_plan_sha256": None,
         "adapter": {"files": files or {}},
     }
-    return sealed(folder / "run.json", "run", payload)
+    return sealed(folder / "run.json", "run", payload | facts)
 
 
 def lock_of(kind, name, folder):

@@ -206,14 +206,20 @@ def sealed(path: Path, kind: str, payload: dict[str, Any], **observed: Any) -> P
 
 
 def locked_rows(
-    folder: Path, tokenizer: Any, train: list[dict], heldout: list[dict], **config: Any
+    folder: Path,
+    tokenizer: Any,
+    train: list[dict],
+    heldout: list[dict],
+    *,
+    test: list[dict] | None = None,
+    **config: Any,
 ) -> tuple[str, Path, str, Path]:
     """Write a model (what is read before its weights) and a data set; return the arguments that name their locks."""
     (folder / "mine").mkdir(parents=True)
     tokenizer.save_pretrained(folder / "tiny")
     about = {"model_type": "llama", "max_position_embeddings": 256, **config}
     (folder / "tiny" / "config.json").write_text(json.dumps(about))
-    for name, rows in (("train", train), ("heldout", heldout)):
+    for name, rows in (("train", train), ("heldout", heldout), *([("test", test)] if test else [])):
         (folder / "mine" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {}
     for place in ("tiny", "mine"):

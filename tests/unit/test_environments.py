@@ -30,15 +30,16 @@ UNSEEN_IN = {
 }
 # Imports inside functions that the environment's scripts reach and never call.
 UNCALLED = {
+    ("light", "numpy"): "step_cost: selecting predicts by a calibrated model, and calibrates none",
     ("light", "peft"): "adapters: selecting names the modules, and wraps none",
     ("light", "torch"): "adapters and layers: selecting reads the probe's artifact, and no model",
-    ("report", "bitsandbytes"): "quantised: comparing probes reads their artifacts, and no weights",
+    ("report", "bitsandbytes"): "four_bit: comparing probes reads their artifacts, and no weights",
     ("report", "peft"): "adapters: as for light",
     (
         "report",
         "torch",
     ): "probe and what it measures with: comparing probes reads their artifacts, and measures nothing",
-    ("report", "transformers"): "taps: as for torch",
+    ("report", "transformers"): "hooks: as for torch",
 }
 # Declared in pyproject.toml, imported nowhere: the above, and these.
 TOOLS = {

@@ -36,6 +36,7 @@ OTHERS = {
     "arms.ale.alpha": 1,
     "arms.cm.extra_steps_percent": 25,
     "arms.cm.steps": "measured",
+    "arms.cm.learning_rate": {"best_of": ["cm_slow"]},
     "arms.cm.models": ["tiny-llama"],
     "probe.method": "sketch",
     "probe.batches": 1,
@@ -57,6 +58,9 @@ OTHERS = {
     "training.warmup_steps": 0,
     "training.warmup_from": "first_step",
     "training.curve_every": 1,
+    "training.layers_active.every": 1,
+    "training.layers_active.count": 1,
+    "training.layers_active.draw": 1,
     "training.max_grad_norm": 0,
     "training.optimizer.beta1": 0.8,
     "training.optimizer.beta2": 0.9,
@@ -72,6 +76,7 @@ OTHERS = {
     "evaluation.prompt": "chat",
     "evaluation.time_limit_seconds": 60,
     "evaluation.heldout.rows": 4,
+    "evaluation.heldout.split": "test",
     "evaluation.mmlu.questions": "other_mmlu",
     "evaluation.mmlu.num_fewshot": 1,
     "evaluation.humaneval.questions": "other_humaneval",
@@ -103,6 +108,12 @@ BESIDE = {
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
     "interleaving.seeds": {"speed": "turns"},
+    "evaluation.heldout.split": {"data": "tested"},
+    "arms.cm.learning_rate": {
+        "data": "tested",
+        "evaluation.heldout.split": "test",
+        "arms.cm_slow": {"layers": "gradient", "extra_steps_percent": 50, "learning_rate": 1e-4},
+    },
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
@@ -114,6 +125,7 @@ IDLE = {
     "evaluation.gsm8k.max_new_tokens": 5,
     "evaluation.piqa.questions": "mmlu",
     "evaluation.piqa.num_fewshot": 1,
+    "probe.update_steps": 2,
     "stability.draws": 4,
     "stability.batches": [2],
     "stability.score": "relative",
@@ -153,6 +165,7 @@ def campaign(study):
     """Return the tiny campaign as it is written; its study's registry has other data sets of the same rows too."""
     registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
     asked = ("mmlu", "humaneval", "openbookqa", "retention")
+    registry |= {"tested": {**registry["rows"], "test": 4}}
     registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
     (study / "registry.yaml").write_text(yaml.safe_dump(registry))
     return yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
@@ -193,7 +206,9 @@ def planned_rules(study, campaign, name, keys):
 # Keys that a step's own settings hold under their own name, or this one: whether a dry run sees them is read from what
 # it would pass to each job, beside what the job's artifact was made with, so that one dry run serves for all of them.
 SHOWN = {
-    key: {"evaluation.humaneval.sandbox": "humaneval.sandbox"}.get(key, key)
+    key: "training.layers_active"
+    if key.startswith("training.layers_active.")
+    else {"evaluation.humaneval.sandbox": "humaneval.sandbox"}.get(key, key)
     for key in OTHERS
     if key.partition(".")[0] in ("probe", "encoding", "adapter", "training", "evaluation")
     # Where steps follow and where not is asked of these; the last two go together with no other.

@@ -1,4 +1,4 @@
-"""Measure how strongly the training data pulls at each layer of a model: gradient norms, batch by batch."""
+"""Measure each layer of a model on some training data: gradient norms, batch by batch, and what else is asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import run_main
 from aletheia.provenance.job import Job
+from aletheia.study.selectors import GRADIENTS, PROBED
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     with Job(args.step, inputs=inputs, outputs=[args.out]) as job:
         if job.done:
             return
-        from aletheia.method import loading, probe
+        from aletheia.method import loading, probe, probe_record
         from aletheia.provenance import machine_load, start
         from aletheia.training import encoding, row_counts, token_table
 
@@ -43,7 +44,8 @@ def main() -> None:
         encoded = rows.encoded_rows("train")
         print(row_counts.in_words(encoded.counts(), "training rows", own["max_tokens"]))
         settings = dict(job.config["probe"])
-        method = settings.pop("method")
+        method, measure = settings.pop("method"), settings.pop("measure", [GRADIENTS])
+        settings.pop("update_steps", None)  # of the probe by training
         if settings.pop("gradient_checkpointing"):
             model.activation_checkpointing_enable({"use_reentrant": False})
         if model.is_activation_checkpointing:
@@ -51,13 +53,17 @@ def main() -> None:
         drawn = encoding.probe_batches(encoded.examples, tokenizer.pad_token_id, seed=args.seed, **settings)
         start.work_begins()
         load, began = machine_load.LoadMeter(), time.perf_counter()
-        measured = probe.probe_layers(model, drawn, method=method)
+        measured = probe.probe_layers(model, drawn, method=method, measure=measure)
         seconds, shares = time.perf_counter() - began, load.shares()
-        payload = probe.probe_payload(measured, model, dtype=dtype, quantization=job.config["model"]["quantization"])
+        payload = probe_record.probe_payload(
+            measured, model, dtype=dtype, quantization=job.config["model"]["quantization"]
+        )
         if args.compare:
             payload["agreement"] = probe.compare_methods(measured, model, drawn)
-        print(f"probe: {payload['status']} after {seconds:.1f} s; l2 scores {payload['scores']['l2']}")
-        job.write_json(args.out, kind="probe", payload=payload, observed={"probe_seconds": seconds, "load": shares})
+        print(f"probe: {payload['status']} after {seconds:.1f} s; measured {', '.join(measure)}")
+        parts = {part: measured.part_seconds.get(part) for part in PROBED}
+        observed = {"probe_seconds": seconds, "part_seconds": parts, "load": shares}
+        job.write_json(args.out, kind="probe", payload=payload, observed=observed)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--probe", type=Path, nargs="?", help="artifact of the probe, whose time counts for this arm")
     parser.add_argument("--std-run", type=Path, nargs="?", help="run.json of arm std (steps: measured)")
     parser.add_argument("--ale-run", type=Path, nargs="?", help="run.json of arm ale (steps: measured)")
+    parser.add_argument("--trials", type=Path, nargs="*", default=[], help="run.json of learning_rate.best_of's arms")
     parser.add_argument("--batches", type=Path, nargs="?", help="artifact of the batches step; drawn here without it")
     parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
@@ -45,7 +46,7 @@ def main() -> None:
     """Run the step."""
     args = arguments()
     optional = [args.tokens, args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
-    inputs = [args.model_lock, args.data_lock, *filter(None, optional)]
+    inputs = [args.model_lock, args.data_lock, *filter(None, optional), *args.trials]
     # run.json is written last: where it stands, the adapter is whole.
     with Job(args.step, inputs=inputs, outputs=[args.out, args.adapter]) as job:
         if job.done:
@@ -67,6 +68,7 @@ def main() -> None:
             batches=job.input(args.batches, "batches"),
             std_run=job.input(args.std_run, "run"),
             ale_run=job.input(args.ale_run, "run"),
+            trials=[job.input(path, "run") for path in args.trials],
         )
         finished = run.execute(given, job.config, checkpoint, events=args.events if args.tensorboard else None)
         card = finished.card(given, job.config, job.lineage)

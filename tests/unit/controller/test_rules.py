@@ -119,7 +119,7 @@ def test_a_run_has_just_the_inputs_that_it_needs(tiny):
     assert inputs.probe(tiny, SPELLED, *key) == "<results>/probe/tiny-llama/seed1.json"
     assert inputs.selection(tiny, SPELLED, *key) == "<results>/select/tiny-llama/ale/seed1.json"
     assert inputs.layers_of_model(tiny, SPELLED, *key) == []
-    assert inputs.std_run(tiny, SPELLED, *key) == []
+    assert not any(inputs.deciding(tiny, SPELLED, *key).values())
     assert inputs.evaluated_run(SPELLED, "tiny-llama", "base") == []
     assert inputs.evaluated_run(SPELLED, "m", "ale/seed1") == "<results>/train/m/ale/seed1/run.json"
 

@@ -14,9 +14,11 @@ import torch
 from aletheia.errors import UserError
 from aletheia.method import gradient_norms, probe_pass
 from aletheia.method.layers import layer_index
-from aletheia.method.probe import Probe, probe_layers, probe_payload
+from aletheia.method.probe import probe_layers
+from aletheia.method.probe_record import Probe, probe_payload
 from aletheia.provenance.artifacts import payload
 from conftest import FAMILIES, copy_project, random_batch, run_script, said, snakemake, tiny_model
+from four_bit import dequantised, in_4_bits
 
 TOGETHER = 10**6
 
@@ -291,32 +293,6 @@ def saved(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     AutoModelForCausalLM.from_config(AutoConfig.for_model(request.param, **wide)).save_pretrained(folder)
     return folder
-
-
-def in_4_bits(folder, kind="nf4"):
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    settings = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=kind,
-        bnb_4bit_use_double_quant=kind == "nf4",
-        bnb_4bit_compute_dtype=torch.float32,
-    )
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=settings).eval()
-
-
-def dequantised(folder, quantised):
-    """The same model with the values that the 4-bit weights stand for."""
-    from bitsandbytes.functional import dequantize_4bit
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    weights = dict(quantised.named_parameters())
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            state = getattr(weights[name], "quant_state", None)
-            p.copy_(weights[name] if state is None else dequantize_4bit(weights[name].data, state))
-    return model
 
 
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])

@@ -5,8 +5,10 @@ import hashlib
 
 import pytest
 
+import aletheia
 from aletheia.errors import UserError
-from aletheia.method.selection import choose_layers, gradient_shares, select_layers, selection_payload
+from aletheia.method.selection import BY_HIGHEST, choose_layers, gradient_shares, select_layers, selection_payload
+from aletheia.study.selectors import SELECTORS
 
 SCORES = [5.0, 1.0, 4.0, 2.0, 3.0]
 
@@ -40,8 +42,9 @@ def test_scores_must_be_finite():
     ("wanted", "layers"),
     [
         ("all", [0, 1, 2, 3, 4]),
-        ("gradient", [0, 2]),
+        *((name, [0, 2]) for name in BY_HIGHEST),
         ("bottom", [1, 3]),
+        ("every_other", [0, 2]),
         ("first", [0, 1]),
         ("last", [3, 4]),
         ([4, 1], [1, 4]),
@@ -77,6 +80,56 @@ def test_random_controls_favour_no_layer():
     arm = {"layers": "random", "budget_percent": 50}
     counts = collections.Counter(layer for seed in range(400) for layer in choose_layers(8, arm, seed=seed))
     assert all(abs(counts[layer] - 200) < 50 for layer in range(8))  # 5 standard deviations
+
+
+@pytest.mark.parametrize(
+    ("depth", "budget", "layers"),
+    [(8, 50, [0, 2, 4, 6]), (7, 50, [0, 2, 4]), (10, 30, [0, 3, 6]), (5, 80, [0, 1, 2, 3]), (5, 1, [0])],
+)
+def test_every_other_spreads_layers_evenly_from_layer_0(depth, budget, layers):
+    assert choose_layers(depth, {"layers": "every_other", "budget_percent": budget}, seed=1) == layers
+
+
+def test_random_with_the_same_lowest_layer_draws_only_what_lies_above_it():
+    # The three highest are 1, 4 and 9, so every draw has layer 1, and two of the other eight above it.
+    scores = [0.1, 5.0, 0.2, 0.3, 4.0, 0.2, 0.1, 0.3, 0.2, 6.0]
+    arm = {"layers": "random_same_lowest", "budget_percent": 30}
+    counts = collections.Counter()
+    for draw in range(400):
+        layers = choose_layers(10, {**arm, "draw": draw}, seed=42, scores=scores)
+        assert (layers[0], len(layers)) == (1, 3)
+        counts.update(layers[1:])
+    assert set(counts) == set(range(2, 10))
+    assert all(abs(counts[layer] - 100) < 45 for layer in counts)  # 5 standard deviations
+    drawn = [choose_layers(10, {**arm, "draw": draw}, seed=7, scores=scores) for draw in (0, 1, 2)]
+    assert drawn[0] != drawn[1] or drawn[1] != drawn[2]
+    assert choose_layers(10, arm, seed=7, scores=scores) == drawn[0]
+
+
+def test_random_with_the_same_lowest_layer_is_the_same_on_every_python():
+    by_hash = sorted(range(1, 8), key=lambda layer: hashlib.sha256(f"42:lowest3:{layer}".encode()).hexdigest())
+    arm = {"layers": "random_same_lowest", "budget_percent": 50, "draw": 3}
+    scores = [9.0, 1, 2, 3, 4, 5, 6, 7]
+    assert choose_layers(8, arm, seed=42, scores=scores) == [0, *sorted(by_hash[:3])]
+    # Where the highest scores are the last layers, there is one draw.
+    assert choose_layers(8, arm, seed=42, scores=[0.0, *scores[1:]]) == [4, 5, 6, 7]
+
+
+def test_every_way_to_choose_has_layers():
+    arm = {"budget_percent": 40, "time_percent": 100}
+    for name in SELECTORS:
+        layers = choose_layers(5, {**arm, "layers": name}, seed=1, scores=SCORES, seconds=lambda lowest, count: count)
+        assert len(layers) == (5 if name == "cost_aware" else 2), name
+        assert layers == sorted(set(layers)), name
+
+
+def test_an_unknown_way_to_choose_is_named():
+    with pytest.raises(UserError, match=r"^layers: expected a known way to choose, found middle$"):
+        choose_layers(5, {"layers": "middle", "budget_percent": 50}, seed=1)
+
+
+def test_the_package_names_every_way_to_choose():
+    assert aletheia.selectors() == SELECTORS
 
 
 def test_held_shares_by_hand():

@@ -208,10 +208,41 @@ def test_a_subset_is_seeded_ordered_and_nested():
     assert train(20) == sorted(train(20), key=lambda name: int(name.removeprefix("row-")))
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_no_text_is_in_two_of_the_three_splits(own):
+    rows = [row(i, f"The same long answer {i // 2}, given to two questions, {'word ' * 9}") for i in range(20)]
+    rows += [row(i) for i in range(20, 60)]
+    held_out = [row(30), row(31, rows[0]["output"])] if own else 10
+    tables, _ = splits.split_rows(rows, held_out=held_out, rows=15, seed=0, test=12)
+    train, held, test = (set().union(*map(splits.text_keys, tables[k])) for k in ("train", "heldout", "test"))
+    assert {name: len(table) for name, table in tables.items()} == {"train": 15, "heldout": len(held), "test": 12}
+    assert len(train | held | test) == len(train) + len(held) + len(test)
+    texts = [row["output"] for row in rows]
+    assert all(texts.count(each["output"]) == 1 for each in tables["test"])
+
+
+def test_test_rows_move_no_held_out_row_and_no_training_row_but_themselves():
+    rows = [row(i) for i in range(60)]
+    before, _ = splits.split_rows(rows, held_out=10, rows=20, seed=3)
+    after, _ = splits.split_rows(rows, held_out=10, rows=20, seed=3, test=15)
+    assert list(before) == ["train", "heldout"]
+    assert before["heldout"] == after["heldout"]
+    drawn, tested = ([each["id"] for each in after[name]] for name in ("train", "test"))
+    stay = [each["id"] for each in before["train"] if each["id"] not in tested]
+    assert 0 < len(stay) < 20  # of this seed: some rows stay, and others make room
+    assert [name for name in drawn if name in stay] == stay
+    assert len(drawn) == 20
+    whole, _ = splits.split_rows(rows, held_out=10, rows=None, seed=3, test=15)
+    assert whole["test"] == after["test"]
+    assert len(whole["train"]) == 35
+
+
 def test_too_few_rows_are_one_sentence():
     rows = [row(i) for i in range(5)]
     with pytest.raises(UserError, match=r"held_out: 5 asks for more rows than can be held out \(5 of 5 rows"):
         splits.split_rows(rows, held_out=5, rows=None, seed=0)
+    with pytest.raises(UserError, match=r"test: 3 asks for more rows than can be held out \(3 of 3 rows"):
+        splits.split_rows(rows, held_out=2, rows=None, seed=0, test=3)
     with pytest.raises(UserError, match=r"expected at least 9 rows to draw from \(rows: 9\), found 4"):
         splits.split_rows(rows, held_out=1, rows=9, seed=0)
     with pytest.raises(UserError, match="no row of 5 is left to train on"):

@@ -158,6 +158,13 @@ TOGETHER = [
     ),
     (
         [
+            (DATA, "held_out: 50", "held_out: 50\n  test: 20"),
+            (CAMPAIGN, "num_fewshot: 0}", "num_fewshot: 0}, heldout: {split: test, rows: 21}"),
+        ],
+        "evaluation.heldout.rows: expected at most 20, the test rows of rows (test in the registry of data), found 21",
+    ),
+    (
+        [
             (MODELS, "layers: 9", "stand_in: {config: {model_type: llama}}"),
             (CAMPAIGN, ", large]", "]"),
             (CONFIG, "models:", "stand_ins: true\nrehearsal: {training: {eval_rows: 51}}\nmodels:"),
@@ -202,6 +209,10 @@ FINE = {
         (DATA, "held_out: 50", "held_out_path: mine/heldout.jsonl"),
         (CAMPAIGN, "warmup_steps: 4", "warmup_steps: 4, eval_rows: 30"),
     ],
+    "more test rows than held-out ones": [
+        (DATA, "held_out: 50", "held_out: 50\n  test: 60"),
+        (CAMPAIGN, "num_fewshot: 0}", "num_fewshot: 0}, heldout: {split: test, rows: 55}"),
+    ],
     "a file of held-out rows that its staging will refuse": [
         (DATA, "held_out: 50", "held_out_path: mine/heldout.parquet"),
         ("mine/heldout.parquet", "", b"no table"),
@@ -239,7 +250,7 @@ BY_HAND = {
     "training.eval_rows=0x10": "--set training.eval_rows=0x10: found 0x10, which YAML reads as 16; write 16",
     "arm.budget_percent=25": "--set: arm.budget_percent: found 25 beside layers: all, which does not read it",
     "arm={layers: last}": "--set arm={layers: last}: expected SECTION.KEY=VALUE",
-    "arm.layers=gradients": "--set: arm.layers: expected one of all, gradient, bottom, first, last, random",
+    "arm.layers=gradients": "--set: arm.layers: expected one of all, gradient, fisher, block_influence",
     "model.dtype=bf61": "--set: model.dtype: expected one of auto, bf16, fp16, fp32, found 'bf61'",
     "adapter.modules=down": "--set: adapter.modules: expected one of all, attention, mlp; or a value of type array",
     "adapter.rank={attention: 4}": "--set: adapter.rank: expected the key 'mlp' too, or one number for all",

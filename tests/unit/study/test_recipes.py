@@ -12,7 +12,9 @@ from aletheia.analysis.consistency import RowSource, deviations
 from aletheia.analysis.equal_settings import COLUMN, add_differences, differences
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
 from aletheia.cluster.cost import share_of_rows, training_seconds
+from aletheia.controller import inputs
 from aletheia.controller.binding import model_with_arms
+from aletheia.errors import UserError
 from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
@@ -52,6 +54,7 @@ STATED = {
     "training.optimizer": {"beta2": 0.99, "loraplus_lr_ratio": 4},
     "training.timing_warmup_steps": 1,
     "training.curve_every": 10,
+    "training.layers_active": {"every": 5, "count": 1},
     "training.gradient_checkpointing": True,
     "training.time_limit_seconds": 60,
     "training.checkpoint_seconds": 60,
@@ -276,3 +279,83 @@ def test_settings_that_an_arm_states_set_no_row_apart_and_others_do(measured):
     assert deviations(rows, index) == {"small/mine/2": "settings training.schedule"}
     runs["small", "mine", 2]["lineage"]["config"]["training"]["learning_rate"] = 0.5
     assert "settings training.learning_rate" in deviations(rows, index)["small/mine/2"]
+
+
+# --- a rate that is chosen among other arms ---------------------------------------------------------------------------
+
+TESTED = {"rows": {**DATA["rows"], "test": 50}}
+JUDGED_APART = {"data_registry": TESTED, "evaluation": {"heldout": {"split": "test"}}}
+TUNED = {
+    "std": {"layers": "all"},
+    "slow": {"layers": "gradient", "learning_rate": 0.001},
+    "usual": {"layers": "gradient"},
+    "tuned": {"layers": "gradient", "learning_rate": {"best_of": ["slow", "usual"]}},
+}
+
+
+def test_a_chosen_rate_waits_for_the_trials_at_the_first_seed(load):
+    study = load(arms=TUNED, seeds=[2, 1], **JUDGED_APART)
+    paths = Paths()
+    for seed in (1, 2):
+        trials = inputs.trials(study, paths, "small", "tuned", seed)
+        assert trials == [paths.run("small", "slow", 2), paths.run("small", "usual", 2)]
+        # What is timed in turns has the first one's rate; the choice itself is the training's.
+        assert study.run("small", "tuned", seed).settings["training"]["learning_rate"] == 0.001
+    assert inputs.trials(study, paths, "small", "usual", 1) == []
+    assert study.run("small", "usual", 1).settings["training"]["learning_rate"] == 0.0005
+    assert study.run("small", "tuned", 1).arm_settings["learning_rate"] == {"best_of": ["slow", "usual"]}
+    (index,) = study.campaign_index()
+    assert index["models"]["small"]["recipes"]["tuned"] == {"training": ["learning_rate"]}
+
+
+@pytest.mark.parametrize("later", ["chooses", "trials"])
+def test_trials_may_be_arms_of_another_campaign(load, later):
+    trials = {name: TUNED[name] for name in ("slow", "usual")}
+    others = {name: TUNED[name] for name in ("std", "tuned")}
+    first, second = (trials, others) if later == "chooses" else (others, trials)
+    study = load(arms=first, second={"arms": second, "seeds": [1, 3]}, **JUDGED_APART)
+    assert study.run("small", "tuned", 1).trial_seed == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"evaluation": {}}, "rows that choose must not judge; write evaluation: {heldout: {split: test}}"),
+        (
+            {"benchmarks": ["retention"], "evaluation": {}},
+            "other rows must judge; add heldout to the benchmarks",
+        ),
+        (
+            {"slow": None},
+            "best_of names 'slow', and small has no arm of that name with seed 1, the first of the campaign",
+        ),
+        ({"slow": {"rank": 4}}, "best_of names slow, which has another rank: its rate is the best of another arm"),
+        ({"slow": {"layers": "last"}}, "best_of names slow, which has another layers"),
+        ({"slow": {"steps": 50}}, "best_of names slow, which has another steps"),
+        ({"slow": {"extra_steps_percent": 50}}, "best_of names slow, which has another extra_steps_percent"),
+        ({"slow": {"learning_rate": {"best_of": ["usual"]}}}, "best_of names slow, whose own rate is chosen"),
+        ({"tuned": {"learning_rate": {"best_of": ["tuned"]}}}, "best_of names tuned, whose own rate is chosen"),
+        ({"tuned": {"learning_rate": {"best_of": []}}}, "learning_rate.best_of: expected at least 1 entry, found []"),
+        ({"tuned": {"learning_rate": "best"}}, "arms.tuned.learning_rate: "),
+    ],
+)
+def test_a_rate_that_nothing_could_choose_is_one_sentence(load, changes, says):
+    kept = [name for name in TUNED if changes.get(name, {}) is not None]
+    arms = {name: {**TUNED[name], **changes.get(name, {})} for name in kept}
+    campaign = {key: value for key, value in changes.items() if key not in TUNED}
+    data = {**TESTED, "retention": {"source": {"type": "local", "path": "texts.jsonl", "format": "retention"}}}
+    with pytest.raises(UserError) as raised:
+        load(arms=arms, **{**JUDGED_APART, "data_registry": data, **campaign})
+    assert says in str(raised.value)
+
+
+def test_the_ledger_tells_a_chosen_rate_from_a_stated_one(load):
+    study = load(arms=TUNED, **JUDGED_APART)
+
+    def envelope(arm, rate):
+        config = {"arm": sections.arm(study, "small", arm, 1), **study.run("small", arm, 1).settings}
+        return {"payload": {"learning_rate": rate, "steps": 40}, "lineage": {"config": config}}
+
+    assert differences(envelope("usual", 0.0005), envelope("tuned", 0.0005)) == ["learning_rate"]
+    assert differences(envelope("tuned", 0.001), envelope("tuned", 0.001)) == []
+    assert differences(envelope("tuned", 0.001), envelope("tuned", 0.0005)) == ["learning_rate"]

@@ -1,6 +1,7 @@
 """The cost model finds the costs that made the times, and splits a saving into its causes."""
 
 import dataclasses
+import functools
 
 import matplotlib as mpl
 import numpy as np
@@ -12,11 +13,15 @@ from aletheia.report import attribution_figure, plot_style
 from aletheia.timing.rounds import Turns, interval, resampled_rounds
 from aletheia.timing.step_attribution import CALIBRATING, PREDICTED, SWITCHED, arms, attribution, scaled_rank
 from aletheia.timing.step_cost import PARTS, CostModel, Shape, calibrate
+from aletheia.timing.step_prediction import step_costs
+from conftest import run_script
 from reports import STYLE, words
 
 COSTS = {"fixed": 3e-4, "forward": 2e-5, "backward": 1.5e-5, "adapter": 4e-6, "adapter_rank": 1e-7}
 LAYERS, RANK = 30, 16
 GRADIENT = [*range(6, 12), *range(20, 29)]
+LINEAGE = {"inputs": {}, "code": {}, "config": {}, "environment": {"python": "3", "packages": {}}}
+LINEAGE |= {"commit": None, "dirty": False}
 
 
 def by_hand(arm, rank, positions):
@@ -194,6 +199,68 @@ def test_every_outcome_fits_its_schema_and_can_be_drawn(failed, tmp_path):
         if "all" in failed or "rank_doubled" in failed:
             nothing = len(found) < 2
             assert ("No model's arms could be measured" if nothing else "Not measured: m") in words(figure)
+
+
+@pytest.mark.parametrize("failed", [(), [SWITCHED]])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_costs_for_choosing_layers_are_the_attributions_own_predictions(recomputed, failed):
+    one = payload(recomputed=recomputed, failed=failed)
+    costs = step_costs({**one, "status": "ok"})
+    for name in PREDICTED:
+        planned = arms(LAYERS, GRADIENT, recomputed=recomputed)[name]
+        found = costs.seconds(min(planned.layers), len(planned.layers), RANK * planned.rank_factor)
+        assert found == pytest.approx(one["arms"][name]["predicted_seconds"]["value"], rel=1e-6)
+    share = costs.percent_of_all(lowest=15, adapted=15, rank=RANK)
+    ratio = one["arms"]["last50"]["predicted_seconds"]["value"] / one["arms"]["all"]["predicted_seconds"]["value"]
+    assert share == pytest.approx(100 * ratio, rel=1e-6)
+
+
+def test_adapters_that_seem_to_cost_less_than_nothing_cost_nothing():
+    one = payload()
+    parts = one["cost_model"]["seconds_per_step"]
+    parts["adapter"]["value"] = -5.0
+    costs = step_costs(one)
+    assert costs.seconds(3, 5, RANK) == costs.seconds(3, 1, RANK) > 0
+    # A negative part alone is none where a layer's adapters cost something together.
+    parts["adapter"]["value"], parts["adapter_rank"]["value"] = 1.0, -0.01
+    assert step_costs(one).seconds(3, 5, RANK) - step_costs(one).seconds(3, 1, RANK) == pytest.approx(4 * 0.84)
+
+
+def test_an_attribution_that_failed_gives_no_costs():
+    crashed = step_costs(
+        {**payload(failed=["rank_doubled"]), "status": "out_of_memory", "reason": "rank_doubled: none"}
+    )
+    assert (crashed.status, crashed.reason, crashed.seconds) == (
+        "out_of_memory",
+        "attribution: rank_doubled: none",
+        None,
+    )
+    assert crashed.layers_total == LAYERS
+    assert step_costs({**payload(), "cost_model": None}).status == "crashed"
+
+
+def test_the_script_predicts_an_arms_step(tmp_path):
+    made = functools.partial(
+        artifacts.make_envelope, lineage={**LINEAGE, "step": "attribution"}, observed={"ended": "x"}
+    )
+    costs, out = tmp_path / "attribution.json", tmp_path / "selection.json"
+    costs.write_bytes(artifacts.canonical_bytes(made("attribution", payload(), path=costs)))
+    names = [{"attention": [f"model.layers.{i}.self_attn.q_proj"], "mlp": [], "experts": []} for i in range(LAYERS)]
+    scores = dict.fromkeys(
+        ("sum_of_norms", "relative", "gradient_times_weight", "fisher", "normalized", "block_influence"), None
+    )
+    probed = {"status": "ok", "reason": None, "method": "exact", "dtype": "fp32", "quantization": None}
+    probed |= {"layers_total": LAYERS, "losses": [], "per_module": [], "weight_norms": {}, "module_snr": None}
+    probed |= {"scores": {**scores, "activation_norm": None, "weight_snr": None, "l2": [1.0] * 29 + [2.0]}}
+    probe = tmp_path / "probe.json"
+    probe.write_bytes(artifacts.canonical_bytes(made("probe", {**probed, "adaptable": names}, path=probe)))
+    arm = ("arm.layers=gradient", "arm.budget_percent=50", "adapter.rank=16", "adapter.alpha=32")
+    done = run_script("select_layers.py", "--probe", probe, "--costs", costs, "--seed", 1, "--out", out, "--set", *arm)
+    assert done.returncode == 0, done.stderr
+    chosen = artifacts.payload(out, "selection")
+    assert chosen["layers"] == [*range(14), 29]
+    expected = step_costs(payload()).percent_of_all(lowest=0, adapted=15, rank=16)
+    assert chosen["predicted_step_percent"] == pytest.approx(expected)
 
 
 def test_the_arms_have_equal_budgets_and_the_lowest_layers_that_their_names_say():

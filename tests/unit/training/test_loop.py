@@ -162,6 +162,14 @@ def test_checkpointing_changes_no_gradient(family):
     assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
 
 
+@pytest.mark.parametrize("dtype", [FP32, BF16, FP16])
+def test_checkpointing_draws_the_same_dropout_in_every_precision(dtype):
+    changes = {"dropout": 0.3, "dtype": dtype}
+    plain = adapter_gradients(looped([1, 2], **changes)[0])
+    recomputed = adapter_gradients(looped([1, 2], checkpointing=True, **changes)[0])
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+
+
 def test_checkpointing_keeps_less_than_the_plain_pass():
     plain, recomputed = (sum(kept_by_layer(looped([0, 1, 2], checkpointing=on)[0]).values()) for on in (False, True))
     assert recomputed < plain / 3

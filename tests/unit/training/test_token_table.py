@@ -30,6 +30,7 @@ ROWS = [
     *({"instruction": "Count.", "input": str(n), "output": "word " * (n % 11 + 1)} for n in range(30)),
 ]
 HELDOUT = [ROWS[1], ROWS[2], ROWS[0]]
+TEST = [ROWS[0], *ROWS[7:9]]
 LIMIT = 96
 # The option of an input by its folder, where it has another name.
 OPTIONS = {"models": "--model-lock", "data": "--data-lock", "select": "--selection"}
@@ -83,7 +84,7 @@ def plain(max_tokens=LIMIT):
 @pytest.fixture(scope="module")
 def locks(tmp_path_factory, tokenizer):
     """The arguments that name the locks of a model and of its data."""
-    return locked_rows(tmp_path_factory.mktemp("mine"), tokenizer, ROWS, HELDOUT)
+    return locked_rows(tmp_path_factory.mktemp("mine"), tokenizer, ROWS, HELDOUT, test=TEST)
 
 
 def by_hand(encoded):

@@ -10,12 +10,17 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME = {"probe_layers": "probe", "select_layers": "selection", "lora_config": "adapters"}
+_HOME = {
+    "probe_layers": "method.probe",
+    "select_layers": "method.selection",
+    "lora_config": "method.adapters",
+    "selectors": "study.selectors",
+}
 
-__all__ = ["__version__", "lora_config", "probe_layers", "select_layers"]
+__all__ = ["__version__", "lora_config", "probe_layers", "select_layers", "selectors"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"aletheia.method.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"aletheia.{_HOME[name]}"), name)
     raise AttributeError(f"module 'aletheia' has no attribute {name!r}")

@@ -15,16 +15,21 @@ from aletheia.analysis.curves import curve_table
 from aletheia.analysis.layer_scores import layer_table
 from aletheia.analysis.ledger import BASE, build_ledger
 from aletheia.provenance import artifacts
-from aletheia.study.campaign_artifacts import CampaignArtifacts, Campaigns, probing_arms
+from aletheia.study.campaign_artifacts import CampaignArtifacts, Campaigns, probing_arms, updating_arms
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_TABLE, LAYER_TABLE
+from aletheia.study.selectors import UPDATES
 
 
 def tables(campaigns: Campaigns) -> list[str]:
     """Return the names of the CSV tables that :func:`gather_tables` makes of these campaigns."""
     reports = {report for campaign in campaigns for report in campaign["reports"]}
     wanted = [name for name, (_, needs) in VIEWS.items() if not needs or reports & needs]
-    probing = (run["arm"] in probing_arms(each, run["model"]) for each in campaigns for run in planned_runs(each))
+    probing = (
+        run["arm"] in set(probing_arms(each, run["model"])) - set(updating_arms(each, run["model"]))
+        for each in campaigns
+        for run in planned_runs(each)
+    )
     wanted += [LAYER_TABLE] if any(probing) else []
     return wanted + ([CURVE_TABLE] if any(campaign.get("curves") for campaign in campaigns) else [])
 
@@ -59,8 +64,10 @@ def gather_tables(
         mixed |= {(campaign["name"], *key): names for key, names in mixed_rows(rows, differences).items()}
     ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed, study.turns)
     frames = {name: VIEWS[name][0](ledger) for name in tables(campaigns) if name in VIEWS}
-    if study.probes:
-        probes = {(model, seed): probe["payload"] for (model, _, seed), probe in study.probes.items()}
+    payloads = {(model, seed, arm): probe["payload"] for (model, arm, seed), probe in study.probes.items()}
+    # A probe by training has none of the table's scores.
+    probes = {(model, seed): probe for (model, seed, _), probe in payloads.items() if probe["method"] != UPDATES}
+    if probes:
         frames[LAYER_TABLE] = layer_table(probes)
     if CURVE_TABLE in tables(campaigns):
         frames[CURVE_TABLE] = curve_table(campaigns, study.runs)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.study.arms import STD
-from aletheia.study.recipes import SECTIONS
+from aletheia.study.recipes import RATE, SECTIONS, trials_of
 
 COLUMN = "differs_from_std"
 # Settings of measuring, which change no result of the training.
@@ -58,5 +58,8 @@ def _settings(envelope: Mapping[str, Any]) -> dict[str, Any]:
     sections = [config.get(section, {}) for section in SECTIONS]
     stated = {key: value for section in sections for key, value in section.items() if key not in MEASURING}
     by_hand = {key: arm[key] for key in ("rank", "alpha") if key in arm}
+    if trials_of(arm):
+        # A chosen rate is the arm's own, never the campaign's; two that were chosen are equal where the rates are.
+        stated[RATE] = ("chosen", payload.get(RATE))
     # A run that failed early has no layers in its payload; then the arm's rule for them is compared.
     return {"layers": layers or arm.get("layers"), **stated, **by_hand, "steps": payload.get("steps")}

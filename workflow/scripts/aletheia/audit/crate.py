@@ -36,7 +36,7 @@ LICENSE = "https://spdx.org/licenses/Apache-2.0"
 # Rules of which one job makes all files of a stem, and rules of which one makes all of a folder; others run once.
 RULES_BY_STEM = (
     *("stage_model", "stage_data", "tokens", "precision", "batches", "probe", "select", "figures"),
-    *("probe_draw", "interleave", "attribute"),
+    *("probe_draw", "adapter_updates", "interleave", "attribute"),
 )
 RULES_BY_FOLDER = ("train", "evaluate", "generate", "score_code")
 MEDIA_TYPES = {

@@ -6,6 +6,7 @@ a GPU,
     load        START_SECONDS + 2 bytes a parameter / READ_GIB_PER_SECOND
     small       SMALL_JOB_SECONDS, of the batches and each selection, which run in turn on the same GPUs
     probe       load + batches · step / accumulation
+    updates     load + update_steps · step, for a probe by training
     train       load + (steps + losses · eval_rows · forward) · rows · step
     turns       load + 3 · (rounds + 1) · steps · step, for each arm but std of a campaign with speed: turns
     evaluate    load + heldout + Σ benchmarks
@@ -110,6 +111,11 @@ def probe_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> floa
     return load_seconds(entry) + passes * entry["time"]["seconds_per_step"]
 
 
+def updates_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> float:
+    """Return the seconds of one probe by a few steps of training."""
+    return load_seconds(entry) + settings["probe"]["update_steps"] * entry["time"]["seconds_per_step"]
+
+
 def evaluation_seconds(
     entry: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -183,10 +189,10 @@ def _cost(
     shared = study.shared[model]
     settings = next(run.settings for run in study.runs.values() if run.model == model)
     selecting = [run for run in runs if study.runs[run].selects]
-    probes = _take_unseen(
-        seen, sorted({("probe", m, seed) for m, arm, seed in runs if study.runs[m, arm, seed].probes})
-    )
-    small = len(selecting) + len(_take_unseen(seen, sorted({("batches", m, seed) for m, _, seed in runs})))
+    keys = {(m, seed) for m, _, seed in runs}
+    probes = _take_unseen(seen, sorted(("probe", *key) for key in keys.intersection(study.probe_keys())))
+    updates = _take_unseen(seen, sorted(("updates", *key) for key in keys.intersection(study.updated_runs())))
+    small = len(selecting) + len(_take_unseen(seen, sorted(("batches", *key) for key in keys)))
     evaluations = len(runs) + len(_take_unseen(seen, [("base", model)]))
     questions = questions_of(study, model)
     seconds = evaluation_seconds(entry, settings, shared["evaluation"], questions) * (evaluations - len(runs))
@@ -196,6 +202,7 @@ def _cost(
     training = sum(
         training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
     )
+    training += len(probes) * probe_seconds(entry, settings) + len(updates) * updates_seconds(entry, settings)
     training += timed * turns_seconds(entry, shared["interleaving"], arms=ARMS_PER_MEASUREMENT)
     return Cost(
         campaign=campaign,
@@ -203,7 +210,7 @@ def _cost(
         gpus=entry["gpus"],
         trainings=len(runs),
         evaluations=evaluations,
-        training_seconds=training + len(probes) * probe_seconds(entry, settings) + small * SMALL_JOB_SECONDS,
+        training_seconds=training + small * SMALL_JOB_SECONDS,
         evaluation_seconds=seconds,
     )
 

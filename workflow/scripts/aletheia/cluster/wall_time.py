@@ -35,6 +35,11 @@ class WallTimes:
             settings = {**settings, "probe": {**settings["probe"], "batches": batches}}
         return self.site.minutes(cost.probe_seconds(entry, settings) if "time" in entry else None)
 
+    def updates(self, model: str) -> int:
+        """Return the minutes of a probe by a few steps of training."""
+        entry, settings = self.study.models[model], self._first_run(model).settings
+        return self.site.minutes(cost.updates_seconds(entry, settings) if "time" in entry else None)
+
     def precision(self, model: str) -> int:
         """Return the minutes of the choice of precision: half a minute at most once the model is loaded."""
         entry = self.study.models[model]
@@ -68,11 +73,12 @@ class WallTimes:
         return self.site.minutes(cost.evaluation_seconds(entry, settings, evaluation, questions))
 
     def allocation(self, model: str, seed: int) -> int:
-        """Return the minutes of the one allocation of a model and a seed: batches, probe, selections, all arms."""
+        """Return the minutes of the one allocation of a model and a seed: batches, probes, selections, all arms."""
         runs = [run for run in self.study.runs.values() if (run.model, run.seed) == (model, seed)]
-        probe = self.probe(model) if any(run.probes for run in runs) else 0
+        probes = self.probe(model) if (model, seed) in self.study.probe_keys() else 0
+        probes += self.updates(model) if (model, seed) in self.study.updated_runs() else 0
         small = self.small() * (1 + sum(run.selects for run in runs))
-        return small + probe + sum(self.training(model, run.arm, seed) for run in runs)
+        return small + probes + sum(self.training(model, run.arm, seed) for run in runs)
 
     def _first_run(self, model: str) -> Run:
         return next(run for run in self.study.runs.values() if run.model == model)

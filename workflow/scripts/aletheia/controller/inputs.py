@@ -9,12 +9,13 @@ from aletheia.errors import UserError
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import outputs, sections
-from aletheia.study.arms import ALE, BY_SCORE, STD
+from aletheia.study.arms import ALE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.planned_runs import planned_runs
-from aletheia.study.recipes import MEASURED
+from aletheia.study.recipes import MEASURED, trials_of
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
+from aletheia.study.selectors import COSTS, UPDATES
 from aletheia.study.study import Run, Study
 
 # For an input that a job does not have.
@@ -52,13 +53,23 @@ def precision(study: Study, paths: Paths, model: str) -> str | list[str]:
 
 
 def probe(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the probe that an arm's layers follow from; a control needs none."""
-    return paths.probe(model, seed) if study.run(model, arm, seed).probes else NO_INPUT
+    """Return the probe that an arm's layers follow from, by gradients or by training; a control needs none."""
+    run = study.run(model, arm, seed)
+    if run.reads == UPDATES:
+        return paths.updates(model, seed)
+    return paths.probe(model, seed) if run.probes else NO_INPUT
 
 
 def selection(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
     """Return the selection of an arm that does not adapt all layers."""
     return paths.selection(model, arm, seed) if study.run(model, arm, seed).selects else NO_INPUT
+
+
+def costs(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the attribution with a model's costs of a step, for an arm whose layers follow from them too."""
+    if study.run(model, arm, seed).reads != COSTS:
+        return NO_INPUT
+    return paths.attribution(model, study.attributed_runs()[model].seed)
 
 
 def layers_of_model(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
@@ -72,14 +83,24 @@ def reference_run(study: Study, paths: Paths, model: str, arm: str, seed: int, *
     return paths.run(model, of, seed) if measured else NO_INPUT
 
 
-def std_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the standard run, whose total time decides the number of an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=STD)
+def deciding(study: Study, paths: Paths, model: str, arm: str, seed: int) -> dict[str, str | list[str]]:
+    """Return what decides an arm's number of steps or its rate, by name; most arms need none of it.
+
+    ``std`` and ``ale``: the runs whose measured times buy the steps of ``steps: measured``. ``trials``: the runs among
+    whose rates its own is chosen.
+    """
+    key = (model, arm, seed)
+    return {
+        "std": reference_run(study, paths, *key, of=STD),
+        "ale": reference_run(study, paths, *key, of=ALE),
+        "trials": trials(study, paths, *key),
+    }
 
 
-def ale_run(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
-    """Return the run of selected layers, whose time a step decides the number of an arm's measured steps."""
-    return reference_run(study, paths, model, arm, seed, of=ALE)
+def trials(study: Study, paths: Paths, model: str, arm: str, seed: int) -> list[str]:
+    """Return the runs among whose rates that of an arm is chosen."""
+    run = study.run(model, arm, seed)
+    return [paths.run(model, name, run.trial_seed) for name in trials_of(run.arm_settings)]
 
 
 def question_locks(study: Study, paths: Paths, model: str, *, benchmarks: Iterable[str]) -> list[str]:
@@ -138,7 +159,7 @@ def stability_draws(study: Study, paths: Paths) -> list[str]:
     draws = {model: section["draws"] for model, section in sections.stability(study).items()}
     if not draws:
         raise UserError(
-            f"stability: expected an arm whose layers follow from a probe (layers: {' or '.join(BY_SCORE)}), found "
+            "stability: expected an arm whose layers follow from a probe (layers: gradient, say), found "
             "none in this study; add one to a campaign"
         )
     return [paths.stability_draw(model, draw) for model, n in draws.items() for draw in range(n)]

@@ -21,7 +21,7 @@ from aletheia.staging.questions import missing_examples
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, LOSSES
 from aletheia.training.deadlines import NEVER, Deadline
 from aletheia.training.encoding import encode_rows
-from aletheia.training.row_counts import in_words
+from aletheia.training.row_counts import ROWS, in_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,8 +66,10 @@ def offline(folder: Path) -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-def heldout(loaded: LoadedModel, rows: Sequence[dict[str, Any]], encoding: Mapping[str, Any]) -> Outcome:
-    """Return the loss on held-out rows: summed cross-entropy over summed target tokens.
+def heldout(
+    loaded: LoadedModel, rows: Sequence[dict[str, Any]], encoding: Mapping[str, Any], *, split: str = HELDOUT
+) -> Outcome:
+    """Return the loss on held-out or test rows: summed cross-entropy over summed target tokens.
 
     Parameters
     ----------
@@ -77,13 +79,16 @@ def heldout(loaded: LoadedModel, rows: Sequence[dict[str, Any]], encoding: Mappi
         Training rows that no arm trained on.
     encoding
         The campaign's section of that name (``prompt``, ``max_tokens``, ``loss_on``).
+    split
+        ``heldout`` or ``test``, for sentences.
     """
     from aletheia.method.loading import check_context
 
     check_context(loaded.model, encoding["max_tokens"])
-    encoded = encode_rows(rows, loaded.tokenizer, what="held-out rows", **encoding)
-    print(in_words(encoded.counts(), "held-out rows", encoding["max_tokens"]), flush=True)
-    return outcome_of_losses(_losses(loaded, encoded.examples), encoded.examples, what="held-out rows")
+    what = ROWS[split]
+    encoded = encode_rows(rows, loaded.tokenizer, what=what, **encoding)
+    print(in_words(encoded.counts(), what, encoding["max_tokens"]), flush=True)
+    return outcome_of_losses(_losses(loaded, encoded.examples), encoded.examples, what=what)
 
 
 def retention(loaded: LoadedModel, passages: Sequence[dict[str, Any]], max_tokens: int) -> Outcome:
@@ -257,14 +262,14 @@ def evaluate(loaded: LoadedModel, name: str, lock: Source, *, config: Mapping[st
 def _loss(loaded: LoadedModel, name: str, lock: Source, config: Mapping[str, Any]) -> Outcome:
     """Return the outcome of a benchmark of rows or passages, without questions."""
     settings = config["evaluation"][name]
-    rows = read_rows(checked_folder(lock, "data_lock") / BENCHMARKS[name].file)[: settings["rows"]]
+    rows = read_rows(checked_folder(lock, "data_lock") / BENCHMARKS[name].file(settings))[: settings["rows"]]
     if len(rows) < settings["rows"]:
         # Only a default, or a setting by hand: too large a number in a campaign is refused when it is read.
-        loss, unit = {HELDOUT: ("held-out", "rows")}.get(name, (name, "passages"))
+        what = ROWS[settings["split"]] if name == HELDOUT else "passages"
         wanted = f"evaluation.{name}.rows={settings['rows']}"
-        print(f"note: {loss} loss over {len(rows)} {unit}, fewer than {wanted}", flush=True)
+        print(f"note: {name} loss over {len(rows)} {what}, fewer than {wanted}", flush=True)
     if name == HELDOUT:
-        return heldout(loaded, rows, config["encoding"])
+        return heldout(loaded, rows, config["encoding"], split=settings["split"])
     return retention(loaded, rows, settings["max_tokens"])
 
 

@@ -15,7 +15,7 @@ from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.job import Job, Step
 from aletheia.provenance.start import work_begins
-from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSSES, table_name
+from aletheia.study.benchmarks import BENCHMARKS, CODE, HELDOUT, LOSSES, table_name
 from aletheia.training.deadlines import deadline
 
 BASE = "base"
@@ -30,7 +30,7 @@ class EvaluationInputs:
     Attributes
     ----------
     model_lock, data_lock
-        Locks of the staged model, and of the data with held-out rows.
+        Locks of the staged model, and of the data with held-out or test rows.
     questions
         Locks of the question sets, and of passages.
     run
@@ -221,7 +221,7 @@ def _identity(model_lock: Source, run: Mapping[str, Any] | None) -> dict[str, An
 def _conditions(name: str, settings: Mapping[str, Any], lock: Source) -> dict[str, Any]:
     """Return the conditions of a benchmark that its artifact records, such as its questions and batch size."""
     files = artifacts.payload(lock, "data_lock")["files"]
-    file = BENCHMARKS[name].file
+    file = BENCHMARKS[name].file(settings[name])
     if file not in files:
         raise UserError(
             f"{lock}: expected {file} for {name}, found {', '.join(files)}; name the lock of another data set"
@@ -235,6 +235,7 @@ def _conditions(name: str, settings: Mapping[str, Any], lock: Source) -> dict[st
         "fewshot_sha256": files.get("fewshot.jsonl", {}).get("sha256") if settings[name].get("num_fewshot") else None,
         "prompt": None if name in LOSSES else settings["prompt"],
         "sandbox": None,
+        **({"split": settings[name]["split"]} if name == HELDOUT else {}),
     }
 
 

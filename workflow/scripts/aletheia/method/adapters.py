@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def placement_plan(
     if outside or not adapted_layers:
         raise UserError(f"layers {outside or adapted_layers}: expected at least one layer from 0 to {depth - 1}")
     adapted = [modules] if isinstance(modules, str) else list(modules)
-    kinds = {_kind(name) for layer in layers for name in (*layer.attention, *layer.mlp, *layer.experts)}
+    kinds = {module_kind(name) for layer in layers for name in (*layer.attention, *layer.mlp, *layer.experts)}
     for argument, value in (("modules", adapted), ("rank", rank), ("alpha", alpha)):
         _check_kinds(argument, value if isinstance(value, Mapping | list) else (), kinds)
     plan: dict[str, Any] = {"layers": adapted_layers, "target_modules": [], "target_parameters": []}
@@ -73,7 +73,7 @@ def placement_plan(
             ("mlp", "target_modules", layer.mlp),
             ("mlp", "target_parameters", layer.experts),
         ):
-            chosen = [name for name in names if {ALL, group, _kind(name)} & set(adapted)]
+            chosen = [name for name in names if {ALL, group, module_kind(name)} & set(adapted)]
             plan[key] += chosen
             ranks |= {name: _number("rank", rank, group, name) for name in chosen}
             alphas |= {name: _number("alpha", alpha, group, name) for name in chosen}
@@ -84,7 +84,7 @@ def placement_plan(
     return {**plan, "rank_pattern": ranks, "alpha_pattern": alphas}
 
 
-def _kind(name: str) -> str:
+def module_kind(name: str) -> str:
     """Return the last part of a module's full name."""
     return name.rpartition(".")[2]
 
@@ -101,10 +101,10 @@ def _number(argument: str, value: Mapping[str, int] | int, group: str, name: str
     """Return the rank or alpha of a module: that of its kind, else that of its group."""
     if not isinstance(value, Mapping):
         return int(value)
-    number = value.get(_kind(name), value.get(group))
+    number = value.get(module_kind(name), value.get(group))
     if number is None:
         raise UserError(
-            f"{argument}: expected a number for {_kind(name)}, or for {group}, found neither ({name}); add one"
+            f"{argument}: expected a number for {module_kind(name)}, or for {group}, found neither ({name}); add one"
         )
     return int(number)
 
@@ -226,20 +226,26 @@ def seed_adapters(peft_model: PeftModel, seed: int) -> None:
             parameter.copy_(values)
 
 
-def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
-    """Return ``{full module or parameter name: {"rank", "alpha"}}`` of every adapter in the model."""
+def adapted_modules(peft_model: PeftModel) -> Iterator[tuple[str, Any]]:
+    """Yield each adapter in the model: the full name of its module, or parameter, and PEFT's module."""
     from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
     prefix = "base_model.model."
-    placed = {}
     for name, module in peft_model.named_modules():
         if not isinstance(module, LoraLayer) or "default" not in module.r:
             continue
         full = name.removeprefix(prefix).replace(".base_layer", "")
         if isinstance(module, ParamWrapper):
             full = f"{full}.{module.parameter_name}"
-        placed[full] = {"rank": int(module.r["default"]), "alpha": int(module.lora_alpha["default"])}
-    return placed
+        yield full, module
+
+
+def placed_modules(peft_model: PeftModel) -> dict[str, dict[str, int]]:
+    """Return ``{full module or parameter name: {"rank", "alpha"}}`` of every adapter in the model."""
+    return {
+        name: {"rank": int(module.r["default"]), "alpha": int(module.lora_alpha["default"])}
+        for name, module in adapted_modules(peft_model)
+    }
 
 
 def audit(peft_model: PeftModel, plan: Mapping[str, Any], *, scaling: str = STANDARD) -> dict[str, Any]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def weight_norm(name: str, parameter: torch.Tensor) -> float:
-    """Return the L2 norm of a parameter; of a 4-bit one, that of its dequantised values.
+def dequantised(name: str, parameter: torch.Tensor) -> torch.Tensor:
+    """Return a parameter's values; of a 4-bit one a dequantised copy.
 
     Raises
     ------
@@ -39,7 +39,12 @@ def weight_norm(name: str, parameter: torch.Tensor) -> float:
         raise UserError(
             f"{name} is {parameter.dtype}; the probe expects fp32, bf16, fp16, or bitsandbytes' 4-bit weights"
         )
-    return float(squares(torch.atleast_2d(values.detach())).sum().sqrt())
+    return values.detach()
+
+
+def weight_norm(name: str, parameter: torch.Tensor) -> float:
+    """Return the L2 norm of a parameter; of a 4-bit one, that of its dequantised values (:func:`dequantised`)."""
+    return float(squares(torch.atleast_2d(dequantised(name, parameter))).sum().sqrt())
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], n
         others get their gradient, of which the norm is taken before it is freed.
     """
     handles: list[Any] = []
-    with _gradients_restored(model), _evaluation_mode(model), differentiable(model):
+    with _gradients_restored(model), _evaluation_mode(model, checkpointing=True), differentiable(model):
         for p in model.parameters():
             p.requires_grad_(False)
             p.grad = None
@@ -139,14 +139,21 @@ def _gradients_restored(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Put all modules into evaluation mode, except checkpointing blocks, which checkpoint in training mode only."""
+def forward_alone(model: PreTrainedModel) -> Iterator[None]:
+    """Put the model into evaluation mode for passes without gradients; afterwards it is as it was."""
+    with torch.no_grad(), _evaluation_mode(model, checkpointing=False), differentiable(model):
+        yield
+
+
+@contextlib.contextmanager
+def _evaluation_mode(model: PreTrainedModel, *, checkpointing: bool) -> Iterator[None]:
+    """Put all modules into evaluation mode; on request not checkpointing blocks, which checkpoint in training only."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     modes = {module: module.training for module in model.modules()}
     model.eval()
     for module in modes:
-        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
+        if checkpointing and isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing:
             module.training = True
     try:
         yield

@@ -2,101 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
-from aletheia.method.layers import adaptable_layers, layer_index
+from aletheia.method.layers import Layer, adaptable_layers, layer_index
+from aletheia.method.probe_record import Probe
+from aletheia.study.selectors import ACTIVATIONS, GRADIENTS, PROBED, WEIGHTS
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from aletheia.method.activations import ActivationMeter
     from aletheia.method.token_batch import TokenBatch
 
-SCORES = ("l2", "sum_of_norms", "relative", "normalized")
 METHODS = ("exact", "sketch")
 # Joined batches multiply weights by more tokens at a time, and hold as many more activations. On two CPU cores, 256 are
 # 8 to 18 % faster for SmolLM2-135M than 128 and take 1.4 times the memory of the authors' probe, 128 take 0.9 times.
 TOKENS_PER_PASS = {"cpu": 128, "cuda": 2048}  # cuda: chosen by hand
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Gradient norms of every layer's parameters, batch by batch.
-
-    Attributes
-    ----------
-    norms
-        ``norms[b][name]``: L2 norm of the gradient of parameter ``name`` on batch ``b``.
-    weight_norms
-        ``weight_norms[name]``: L2 norm of the parameter itself.
-    losses
-        Loss of each batch.
-    layers
-        Number of layers L.
-    method
-        How the norms of linear weights were taken: ``exact`` or ``sketch``.
-    """
-
-    norms: list[dict[str, float]]
-    weight_norms: dict[str, float]
-    losses: list[float]
-    layers: int
-    method: str = "exact"
-
-    @property
-    def failure(self) -> str | None:
-        """The place of the first loss or gradient that is not finite, or None."""
-        for b, (loss, norms) in enumerate(zip(self.losses, self.norms, strict=True)):
-            bad = next((name for name, value in norms.items() if not math.isfinite(value)), None)
-            if bad is not None or not math.isfinite(loss):
-                return f"batch {b}: {'gradient of ' + bad if bad else 'loss'} is not finite"
-        return None
-
-    def per_batch(self, score: str = "l2") -> list[list[float]]:
-        """Return the scores of :meth:`scores` before the sum over batches: one list a batch, one number a layer."""
-        rows = []
-        for norms in self.norms:
-            by_layer: list[list[str]] = [[] for _ in range(self.layers)]
-            for name in norms:
-                by_layer[layer_index(name)].append(name)
-            rows.append([self._layer_score(norms, names, score) for names in by_layer])
-        return rows
-
-    def _layer_score(self, norms: Mapping[str, float], names: list[str], score: str) -> float:
-        if score == "sum_of_norms":
-            return math.fsum(norms[n] for n in names)
-        gradient = math.sqrt(math.fsum(norms[n] ** 2 for n in names))
-        if score == "relative":
-            weight = math.sqrt(math.fsum(self.weight_norms[n] ** 2 for n in names))
-            return gradient / weight if weight else 0.0
-        return gradient
-
-    def scores(self, score: str = "l2") -> list[float]:
-        r"""Return one float a layer.
-
-        Parameters
-        ----------
-        score
-            ``l2``: g_ℓ = Σ_b ‖∇_{θ_ℓ} L(x_b)‖₂, the paper's Eq. 1 · ``sum_of_norms``: Σ_b Σ_p ‖∇_p L(x_b)‖₂ over
-            the layer's parameters p · ``relative``: Σ_b ‖∇_{θ_ℓ} L(x_b)‖₂ / ‖θ_ℓ‖₂ · ``normalized``: l2 over its sum.
-
-        Raises
-        ------
-        UserError
-            For a score of another name.
-        """
-        if score not in SCORES:
-            raise UserError(f"score {score!r}: expected one of {', '.join(SCORES)}")
-        rows = self.per_batch("l2" if score == "normalized" else score)
-        summed = [math.fsum(column) for column in zip(*rows, strict=True)]
-        if score != "normalized":
-            return summed
-        total = math.fsum(summed)
-        return [value / total if total else 0.0 for value in summed]
 
 
 def probe_layers(
@@ -105,13 +31,15 @@ def probe_layers(
     *,
     method: str = "exact",
     tokens_per_pass: int | None = None,
+    measure: Sequence[str] = (GRADIENTS,),
 ) -> Probe:
-    """Measure the gradient norm of every layer parameter on each batch.
+    """Measure every layer: the gradient norm of each parameter on each batch, and what else is asked.
 
     One forward and one backward pass for a batch, or for several short ones together. Each linear and norm module
     hands its input and its output's gradient over, from which the norm of its weight's gradient follows
     (:mod:`aletheia.method.gradient_norms`); other parameters (fused experts, routers) get their gradient, which is
-    freed as soon as its norm is taken. The model is left as it was found.
+    freed as soon as its norm is taken. Activations are measured in the same pass; without gradients there is a forward
+    pass alone, and for weights none. The model is left as it was found.
 
     Parameters
     ----------
@@ -125,6 +53,10 @@ def probe_layers(
     tokens_per_pass
         The most tokens, padding counted, of batches that go through together; None: what is fast on the device. More
         takes more memory. A model with parameters of other modules sends each batch alone.
+    measure
+        Some of ``gradients``; ``activations``: block influence and norm of each layer's output
+        (:mod:`aletheia.method.activations`); ``weights``: the signal-to-noise ratio of each adaptable weight
+        (:mod:`aletheia.method.weight_snr`).
 
     Returns
     -------
@@ -134,22 +66,75 @@ def probe_layers(
     Raises
     ------
     UserError
-        When there is no batch, the method is unknown, or weights are quantised otherwise or not in memory.
+        When there is no batch, the method or what to measure is unknown, or weights are quantised otherwise or not in
+        memory.
 
     References
     ----------
     The paper's section 3.2 and Eq. 1 (B = 5 batches).
     """
+    if not batches:
+        raise UserError("the probe needs at least one batch; the training data gave none")
+    for name, value, known in (("method", [method], METHODS), ("measure", measure, PROBED)):
+        if not value or not set(value) <= set(known):
+            raise UserError(
+                f"probe.{name} {', '.join(map(repr, value)) or 'empty'}: expected one of {', '.join(known)}"
+            )
+    layers, found = adaptable_layers(model), {}
+    if WEIGHTS in measure:
+        found |= _weight_part(model, layers)
+    if {GRADIENTS, ACTIVATIONS} & set(measure):
+        found |= _passes(model, [_token_batch(batch) for batch in batches], method, tokens_per_pass, measure)
+    seconds = {part: found.pop(part) for part in PROBED if part in found}
+    nothing: dict[str, Any] = {"norms": [], "weight_norms": {}, "losses": []}
+    return Probe(**{**nothing, **found}, layers=len(layers), method=method, part_seconds=seconds)
+
+
+def _weight_part(model: PreTrainedModel, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return what a probe says of the weights, and the seconds that it took."""
+    from aletheia.method.weight_snr import layer_snr, module_snr
+
+    began = time.perf_counter()
+    ratios = module_snr(model, layers)
+    return {"module_snr": ratios, "weight_snr": layer_snr(ratios, layers), WEIGHTS: time.perf_counter() - began}
+
+
+def _passes(
+    model: PreTrainedModel,
+    batches: Sequence[TokenBatch],
+    method: str,
+    tokens_per_pass: int | None,
+    measure: Sequence[str],
+) -> dict[str, Any]:
+    """Return what a probe says of gradients and activations, and the seconds of each."""
+    from aletheia.method.activations import ActivationMeter
+
+    meter = ActivationMeter(model) if ACTIVATIONS in measure else None
+    with meter.attached() if meter else contextlib.nullcontext():
+        if GRADIENTS in measure:
+            found = _gradient_part(model, batches, method, tokens_per_pass, meter)
+        else:
+            found = _forward_part(model, batches, tokens_per_pass, meter)
+    if meter:
+        found |= {"block_influence": meter.block_influence, "activation_norm": meter.activation_norm}
+        found[ACTIVATIONS] = meter.seconds
+    return found
+
+
+def _gradient_part(
+    model: PreTrainedModel,
+    batches: Sequence[TokenBatch],
+    method: str,
+    tokens_per_pass: int | None,
+    meter: ActivationMeter | None,
+) -> dict[str, Any]:
+    """Send the batches forward and backward."""
     from aletheia.method import probe_pass
     from aletheia.method.four_bit import weight_norm
     from aletheia.method.gradient_norms import GradientNorms
     from aletheia.method.hooks import gradient_hooks
 
-    if not batches:
-        raise UserError("the probe needs at least one batch; the training data gave none")
-    if method not in METHODS:
-        raise UserError(f"probe.method {method!r}: expected one of {', '.join(METHODS)}")
-    depth = len(adaptable_layers(model))
+    began = time.perf_counter()
     probed = {name: p for name, p in model.named_parameters() if layer_index(name) is not None}
     # First: it refuses weights that the probe cannot read.
     weights = {name: weight_norm(name, p) for name, p in probed.items()}
@@ -157,15 +142,43 @@ def probe_layers(
     squares: list[dict[str, torch.Tensor]] = []
     losses: list[torch.Tensor] = []
     with gradient_hooks(model, probed, norms) as all_hooked:
-        one_batch_per_pass = not all_hooked or not probe_pass.has_plain_head(model)
-        fast = TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
-        limit = 0 if one_batch_per_pass else tokens_per_pass or fast
-        for group in probe_pass.group_batches(list(map(_token_batch, batches)), tokens=limit):
+        limit = _tokens_per_pass(model, tokens_per_pass) if all_hooked else 0
+        for group in probe_pass.group_batches(batches, tokens=limit):
+            joined = probe_pass.join_batches(group)
             norms.begin_pass(len(group))
-            losses.append(probe_pass.run(model, group))
+            if meter:
+                meter.begin_pass(joined, len(group))
+            after_forward = meter.end_forward if meter else None
+            losses.append(probe_pass.run(model, joined, len(group), after_forward=after_forward))
             squares.append(norms.end_pass())
     rows = [row for of_pass in squares for row in _rows(of_pass, probed)]
-    return Probe(rows, weights, [loss for part in losses for loss in part.tolist()], depth, method)
+    flat = [loss for part in losses for loss in part.tolist()]
+    return {"norms": rows, "weight_norms": weights, "losses": flat, GRADIENTS: time.perf_counter() - began}
+
+
+def _forward_part(
+    model: PreTrainedModel, batches: Sequence[TokenBatch], tokens_per_pass: int | None, meter: ActivationMeter
+) -> dict[str, Any]:
+    """Send the batches forward alone, through the decoder layers."""
+    from aletheia.method import probe_pass
+    from aletheia.method.hooks import forward_alone
+
+    with forward_alone(model):
+        for group in probe_pass.group_batches(batches, tokens=_tokens_per_pass(model, tokens_per_pass)):
+            joined = probe_pass.join_batches(group)
+            meter.begin_pass(joined, len(group))
+            probe_pass.run_forward(model, joined)
+            meter.end_forward()
+    return {}
+
+
+def _tokens_per_pass(model: PreTrainedModel, asked: int | None) -> int:
+    """Return the most tokens of batches that go through together; 0 where each batch has a pass of its own."""
+    from aletheia.method import probe_pass
+
+    if not probe_pass.has_plain_head(model):
+        return 0
+    return asked or TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
 
 
 def _token_batch(batch: TokenBatch | Mapping[str, torch.Tensor]) -> TokenBatch:
@@ -214,36 +227,21 @@ def compare_methods(
     -------
     dict
         ``method``, the other one, and ``spearman``, None where a probe diverged.
+
+    Raises
+    ------
+    UserError
+        When gradients were not measured.
     """
     import numpy as np
 
+    if not measured.norms:
+        raise UserError(
+            "probe: expected measured gradients to compare methods by, found none; add gradients to measure"
+        )
     (method,) = set(METHODS) - {measured.method}
     other = probe_layers(model, batches, method=method)
     if measured.failure or other.failure:
         return {"method": method, "spearman": None}
     ranks = [np.argsort(np.argsort(probe.scores())) for probe in (measured, other)]
     return {"method": method, "spearman": float(np.corrcoef(*ranks)[0, 1])}
-
-
-def probe_payload(
-    measured: Probe, model: PreTrainedModel, *, dtype: str, quantization: str | None = None
-) -> dict[str, Any]:
-    """Return the payload of a probe artifact: scores, norms by batch and parameter, and the adaptable modules."""
-    failure = measured.failure
-    return {
-        "status": "diverged" if failure else "ok",
-        "reason": failure,
-        "method": measured.method,
-        "dtype": dtype,
-        "quantization": quantization,
-        "layers_total": measured.layers,
-        "scores": {name: None if failure else measured.scores(name) for name in SCORES},
-        "losses": [_finite(loss) for loss in measured.losses],
-        "per_module": [{name: _finite(v) for name, v in row.items()} for row in measured.norms],
-        "weight_norms": measured.weight_norms,
-        "adaptable": [layer.names() for layer in adaptable_layers(model)],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,29 +68,55 @@ def join_batches(group: Sequence[TokenBatch]) -> TokenBatch:
     )
 
 
-def run(model: PreTrainedModel, group: Sequence[TokenBatch]) -> torch.Tensor:
+def run(
+    model: PreTrainedModel, batch: TokenBatch, batches: int, *, after_forward: Callable[[], None] | None = None
+) -> torch.Tensor:
     """Send the batches of a group forward and backward together.
 
     The loss is the sum of the batches' mean losses, so that each batch has the gradient that it would have in a pass
     of its own.
+
+    Parameters
+    ----------
+    model
+        A causal language model.
+    batch
+        The batches of a group, joined (:func:`join_batches`).
+    batches
+        Their number.
+    after_forward
+        Called between the two passes.
 
     Returns
     -------
     torch.Tensor
         The mean loss of each batch in nats a target, fp32 of shape (batches,), on the model's device.
     """
-    batch = join_batches(group)
-    inputs = {name: values.to(input_device(model)) for name, values in batch.inputs().items()}
+    inputs = _inputs(model, batch)
     if not has_plain_head(model):
         loss = model(**inputs, labels=batch.labels().to(input_device(model)), use_cache=False).loss
+        if after_forward:
+            after_forward()
         loss.backward()
         return loss.detach().reshape(1)
-    owners = batch.positions // (batch.input_ids.numel() // len(group))
+    owners = batch.positions // (batch.input_ids.numel() // batches)
     hidden = model.base_model(**inputs, use_cache=False)[0]
+    if after_forward:
+        after_forward()
     predicting = hidden.flatten(0, 1).index_select(0, batch.positions.to(hidden.device))
-    losses, gradient = _losses(model.get_output_embeddings(), predicting.detach(), batch.targets, owners, len(group))
+    losses, gradient = _losses(model.get_output_embeddings(), predicting.detach(), batch.targets, owners, batches)
     predicting.backward(gradient)
     return losses
+
+
+@torch.no_grad()
+def run_forward(model: PreTrainedModel, batch: TokenBatch) -> None:
+    """Send a batch through the decoder layers alone, for what listens to them."""
+    model.base_model(**_inputs(model, batch), use_cache=False)
+
+
+def _inputs(model: PreTrainedModel, batch: TokenBatch) -> dict[str, torch.Tensor]:
+    return {name: values.to(input_device(model)) for name, values in batch.inputs().items()}
 
 
 def _losses(

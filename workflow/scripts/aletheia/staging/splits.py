@@ -1,11 +1,11 @@
-"""Seeded subsets and the held-out split: no held-out text is trained on."""
+"""Seeded subsets, held-out rows and test rows: no text of either is trained on."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aletheia.errors import UserError
@@ -17,7 +17,9 @@ DISTINCT_CHARACTERS = 64
 Row = dict[str, Any]
 
 
-def draw_rows(rows: Sequence[Row], count: int | None, *, seed: int, by: str | None = None) -> list[Row]:
+def draw_rows(
+    rows: Sequence[Row], count: int | None, *, seed: int, by: str | None = None, without: Collection[int] = ()
+) -> list[Row]:
     """Return ``count`` rows drawn by ``seed``, in their own order; all when ``count`` is None.
 
     Parameters
@@ -26,19 +28,24 @@ def draw_rows(rows: Sequence[Row], count: int | None, *, seed: int, by: str | No
         From which, how many, and the seed of the draw.
     by
         A column: each of its values gets its share of ``count`` (largest remainders), and rows are drawn within it.
+    without
+        Indices of rows that are not drawn: the next ones of the same order take their place.
 
     Raises
     ------
     UserError
         When there are fewer.
     """
+    available = [i for i in range(len(rows)) if i not in without]
     if count is None:
-        return list(rows)
-    if count > len(rows):
-        raise UserError(f"expected at least {count} rows to draw from (rows: {count}), found {len(rows)}; lower `rows`")
+        return [rows[i] for i in available]
+    if count > len(available):
+        raise UserError(
+            f"expected at least {count} rows to draw from (rows: {count}), found {len(available)}; lower `rows`"
+        )
     strata: dict[Any, list[int]] = {}
-    for i, row in enumerate(rows):
-        strata.setdefault(row.get(by) if by else None, []).append(i)
+    for i in available:
+        strata.setdefault(rows[i].get(by) if by else None, []).append(i)
     shares = _shares({value: len(members) for value, members in strata.items()}, count, seed=seed)
     picked = [i for value, members in strata.items() for i in seeded_order(members, seed=seed)[: shares[value]]]
     return [rows[i] for i in sorted(picked)]
@@ -57,13 +64,20 @@ def _shares(sizes: dict[Any, int], count: int, *, seed: int) -> dict[Any, int]:
 
 
 def split_rows(
-    found: Sequence[Row], *, held_out: int | Sequence[Row] | None, rows: int | None, seed: int
+    found: Sequence[Row],
+    *,
+    held_out: int | Sequence[Row] | None,
+    rows: int | None,
+    seed: int,
+    test: int | None = None,
 ) -> tuple[dict[str, list[Row]], dict[str, int]]:
-    """Split rows into training and held-out ones, so that no held-out text is trained on.
+    """Split rows into training, held-out and test ones, so that no text is in two of them.
 
-    Only a row whose text stands once is held out: its output (of a chat, each of the assistant's turns), or the whole
-    row where that is shorter than ``DISTINCT_CHARACTERS``, since short answers repeat by nature. Training rows with
-    the text of a held-out row that the user brought are left out.
+    Only a row whose text stands once is held out, or a test row: its output (of a chat, each of the assistant's turns),
+    or the whole row where that is shorter than ``DISTINCT_CHARACTERS``, since short answers repeat by nature. Training
+    rows with the text of a held-out row that the user brought are left out. Test rows are drawn from what is left, by
+    an order of their own: the held-out rows are those of a split without them, and so are the training rows that a
+    subset draws, but for those that are test rows.
 
     Parameters
     ----------
@@ -74,23 +88,25 @@ def split_rows(
     rows
         How many of the others to train on; all when None.
     seed
-        Of both draws.
+        Of all draws.
+    test
+        How many rows to set apart as test rows; none when None.
 
     Returns
     -------
     tuple
-        ``{"train": …, "heldout": …}``, each in the order of ``found``, each row with an ``id``; and the rows
-        left out, by reason.
+        ``{"train": …, "heldout": …}``, and ``"test"`` where there are such rows, each in the order of ``found``, each
+        row with an ``id``; and the rows left out, by reason.
 
     Raises
     ------
     UserError
-        When there are too few rows for either.
+        When there are too few rows for any of them.
     """
     found = [{"id": f"row-{i}", **row} for i, row in enumerate(found)]
     held_out = 0 if held_out is None else held_out
     if isinstance(held_out, int):
-        held = _choose_held_out(found, held_out, seed=seed)
+        held = _choose_apart(found, held_out, key="held_out", seed=f"{seed}:heldout")
         heldout = [found[i] for i in sorted(held)]
         rest = [row for i, row in enumerate(found) if i not in held]
     else:
@@ -103,22 +119,24 @@ def split_rows(
             "one; add rows, or name another file of held-out rows"
         )
     leaked = len(found) - len(rest) - (len(heldout) if isinstance(held_out, int) else 0)
-    return {
-        "train": draw_rows(rest, rows, seed=seed),
-        "heldout": heldout,
-    }, {"text of a held-out row": leaked} if leaked else {}
+    tested = _choose_apart(rest, test or 0, key="test", seed=f"{seed}:test")
+    tables = {"train": draw_rows(rest, rows, seed=seed, without=tested), "heldout": heldout}
+    if test:
+        tables["test"] = [rest[i] for i in sorted(tested)]
+    return tables, {"text of a held-out row": leaked} if leaked else {}
 
 
-def _choose_held_out(found: Sequence[Row], count: int, *, seed: int) -> set[int]:
+def _choose_apart(found: Sequence[Row], count: int, *, key: str, seed: str) -> set[int]:
+    """Return the indices of ``count`` rows with a text of their own; ``key`` is that of the registry, for sentences."""
     keys = [text_keys(row) for row in found]
-    times = Counter(key for row in keys for key in row)
-    unique = [i for i, row in enumerate(keys) if all(times[key] == 1 for key in row)]
+    times = Counter(text for row in keys for text in row)
+    unique = [i for i, row in enumerate(keys) if all(times[text] == 1 for text in row)]
     if count > len(unique) or count >= len(found):
         raise UserError(
-            f"held_out: {count} asks for more rows than can be held out ({len(unique)} of {len(found)} rows "
-            "have a text of their own, and some must stay to train on); lower held_out or add rows"
+            f"{key}: {count} asks for more rows than can be held out ({len(unique)} of {len(found)} rows "
+            f"have a text of their own, and some must stay to train on); lower {key} or add rows"
         )
-    return set(seeded_order(unique, seed=f"{seed}:heldout")[:count])
+    return set(seeded_order(unique, seed=seed)[:count])
 
 
 def text_keys(row: Row) -> set[str]:

@@ -86,7 +86,8 @@ def stage_model(job: Job, name: str, lock_path: Path) -> None:
 def stage_data(job: Job, name: str, lock_path: Path) -> None:
     """Put a data set's rows beside ``lock_path`` and write the lock.
 
-    Training data becomes ``train.jsonl`` and ``heldout.jsonl``, a benchmark ``questions.jsonl`` (with
+    Training data becomes ``train.jsonl`` and ``heldout.jsonl`` (with ``test.jsonl`` where the entry has test rows), a
+    benchmark ``questions.jsonl`` (with
     ``fewshot.jsonl`` where the entry has few-shot examples) or ``passages.jsonl``.
 
     Parameters
@@ -171,7 +172,7 @@ def _recipe(job: Job, what: str, entry: dict[str, Any]) -> dict[str, Any]:
         return {"source": source, "inputs": inputs}
     code, versions = job.lineage["code"], job.lineage["environment"]["packages"]
     return {
-        **{key: entry.get(key) for key in ("source", "rows", "held_out", "held_out_path", "fewshot", "seed")},
+        **{key: entry.get(key) for key in ("source", "rows", "held_out", "held_out_path", "test", "fewshot", "seed")},
         "inputs": inputs,
         "code": {name: code[f"aletheia.{name}"] for name in DECISIVE_MODULES[what]},
         "packages": {name: versions.get(name) for name in DECISIVE_PACKAGES[what]},

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED, trials_of
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
+from aletheia.study.selectors import NOTHING, SELECTORS, reads
 
 STD = "std"
 ALE = "ale"
-# Values of `layers` that choose by the probe's scores; the others are controls, which need no probe.
-BY_SCORE = ("gradient", "bottom")
 # The values of `layers` that read a key of an arm; beside any other the key would change nothing.
 READERS = {
-    "budget_percent": (*BY_SCORE, "first", "last", "random"),
-    "score": BY_SCORE,
-    "draw": ("random",),
+    key: tuple(name for name, selector in SELECTORS.items() if key in selector.keys)
+    for key in dict.fromkeys(key for selector in SELECTORS.values() for key in selector.keys)
 }
 MORE_STEPS_KEYS = ("steps", "extra_steps_percent")
-PERCENT_KEYS = ("budget_percent", "extra_steps_percent")
+PERCENT_KEYS = ("budget_percent", "time_percent", "extra_steps_percent")
 SHAPE = ("batch_size", "accumulation")  # of an optimiser step
 
 
@@ -71,8 +69,8 @@ def rule_of(arm: Mapping[str, Any]) -> str:
 
 
 def needs_probe(arm: Mapping[str, Any]) -> bool:
-    """Tell whether an arm's layers follow from the probe's scores."""
-    return arm["layers"] in BY_SCORE
+    """Tell whether an arm's layers follow from a probe, of gradients, activations, weights, or steps of training."""
+    return reads(arm) != NOTHING
 
 
 def entries(campaign: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
@@ -95,6 +93,11 @@ def keys_of_arm(campaign: Mapping[str, Any], model: str, arm: str) -> tuple[str,
     """Return the keys that lead to an arm of a model in its campaign's file."""
     overridden = arm in campaign["overrides"].get(model, {}).get("arms", {})
     return ("overrides", model, "arms", arm) if overridden else ("arms", arm)
+
+
+def error_of_arm(path: Path, campaign: Mapping[str, Any], model: str, arm: str) -> MakeError:
+    """Return what makes the errors about an arm of a model: ``say(*keys, sentence)``, with the keys below the arm."""
+    return _error_below(path, keys_of_arm(campaign, model, arm))
 
 
 def check_arms(campaign: Mapping[str, Any]) -> None:
@@ -199,6 +202,10 @@ def check_arm(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
             f"found {given[key]!r} beside layers: {shown}, which does not read it (only {', '.join(READERS[key])} do); "
             "take it out, or choose one of these",
         )
+    if "draw" in given and "draws" in given:
+        raise say("draws", f"found {given['draws']} beside draw: {given['draw']}; take one of both out")
+    if layers == "cost_aware" and "time_percent" not in given:
+        raise say("expected time_percent beside layers: cost_aware, found none; add it, such as time_percent: 75")
     for key in PERCENT_KEYS:
         check_percentage(given.get(key), lambda sentence, key=key: say(key, sentence))
     for key in [key for key in EQUAL_IN_ALL_ARMS if key in given]:
@@ -296,6 +303,7 @@ def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[st
     return {
         **read,
         "layers": sorted(layers) if isinstance(layers, list) else layers,
+        "trials": sorted(trials_of(arm)),
         "longer": MEASURED if arm.get("steps") == MEASURED else arm.get("extra_steps_percent") or 0,
         "adapter": {**adapter, **ranks, "modules": modules},
         "training": settings["training"],

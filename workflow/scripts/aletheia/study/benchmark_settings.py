@@ -33,7 +33,7 @@ def with_benchmarks(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _section(name: str) -> dict[str, Any]:
     """Return the schema of the settings of a benchmark, a section of ``evaluation``."""
     benchmark = BENCHMARKS[name]
-    settings = {"rows": {}} if benchmark.kind == LOSS else {}
+    settings = {"rows": {}, "split": {}} if benchmark.kind == LOSS else {}
     own = ("num_fewshot", "max_new_tokens", "rows", "max_tokens")
     stated = {benchmark.named_by: name, **{key: getattr(benchmark, key) for key in own}}
     settings |= {key: {"default": value} for key, value in stated.items() if key and value is not None}

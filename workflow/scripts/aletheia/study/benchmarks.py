@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # How a benchmark is answered: the mean loss of held-out rows; that of passages of text, all tokens of them; the choice
 # of largest log-likelihood; a text whose last part is the answer; a program that must pass its tests, in a sandbox.
@@ -104,13 +105,12 @@ class Benchmark:
 
     @property
     def named_by(self) -> str | None:
-        """The setting that names its data in the registry; None where it reads the training data's held-out rows."""
+        """The setting that names its data in the registry; None where it reads rows set apart of the training data."""
         return {LOSS: None, PASSAGES: "passages"}.get(self.kind, "questions")
 
-    @property
-    def file(self) -> str:
-        """The file of its staged data that it reads."""
-        return f"{self.named_by or 'heldout'}.jsonl"
+    def file(self, settings: Mapping[str, Any]) -> str:
+        """Return the file of its staged data that it reads by its section of ``evaluation``."""
+        return f"{self.named_by or settings['split']}.jsonl"
 
     @property
     def padding(self) -> str:
@@ -177,6 +177,7 @@ BENCHMARKS = {
     ),
 }
 (HELDOUT,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == LOSS)
+TEST = "test"  # the split of rows set apart that judge, and choose nothing
 (HUMANEVAL,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == CODE)
 (RETENTION,) = (name for name, benchmark in BENCHMARKS.items() if benchmark.kind == PASSAGES)
 LOSSES = (HELDOUT, RETENTION)

@@ -72,6 +72,11 @@ def probing_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
     return arms if arms is not None else arms_entry(campaign, model, "selecting") or []
 
 
+def updating_arms(campaign: Mapping[str, Any], model: str) -> list[str]:
+    """Return those of a model's :func:`probing_arms` whose probe is one by training."""
+    return arms_entry(campaign, model, "updating") or []
+
+
 def campaign_artifacts(
     campaigns: Campaigns, paths: Paths, *, runs: list[Path] | None = None, evaluations: list[Path] | None = None
 ) -> CampaignArtifacts:
@@ -112,7 +117,8 @@ def campaign_artifacts(
             if arm in (arms_entry(campaign, model, "selecting") or []):
                 artifacts.selections[key] = Path(paths.selection(*key))
             if arm in probing_arms(campaign, model):
-                artifacts.probes[key] = Path(paths.probe(model, seed))
+                probe = paths.updates if arm in updating_arms(campaign, model) else paths.probe
+                artifacts.probes[key] = Path(probe(model, seed))
     artifacts.runs.extend(sorted(trained) if runs is None else [])
     artifacts.evaluations.extend(sorted(evaluated) if evaluations is None else [])
     return artifacts

@@ -12,7 +12,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import STD, MakeError, arms_of, check_percentage, entries, needs_probe
-from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTION_BENCHMARKS, either
+from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTION_BENCHMARKS, TEST, either
 from aletheia.study.planned_runs import TURNS
 from aletheia.study.recipe_checks import check_ranks, check_training
 from aletheia.study.report_contents import REPORTS
@@ -191,10 +191,14 @@ def _check_heldout(
     say: MakeError,
     count_rows: CountRows | None,
 ) -> None:
-    """Refuse a given number of held-out rows that the data does not have; a default takes as many as there are."""
+    """Refuse a given number of held-out or test rows that the data does not have; a default takes what there is."""
     wanted = {("training", "eval_rows"): given["training"].get("eval_rows")}
     if HELDOUT in settings["benchmarks"]:
-        wanted["evaluation", HELDOUT, "rows"] = given["evaluation"].get(HELDOUT, {}).get("rows")
+        rows = given["evaluation"].get(HELDOUT, {}).get("rows")
+        if settings["evaluation"][HELDOUT]["split"] == TEST:
+            _check_test_rows(rows, settings["data"], data.get("test"), say)
+        else:
+            wanted["evaluation", HELDOUT, "rows"] = rows
     for keys, rows in wanted.items():
         available = data.get("held_out")
         if rows is not None and data.get("held_out_path"):
@@ -206,6 +210,21 @@ def _check_heldout(
                 f"expected at most {available}, the held-out rows of {settings['data']} ({origin}), found {rows}; "
                 "lower it, or set more rows apart",
             )
+
+
+def _check_test_rows(rows: int | None, name: str, available: int | None, say: MakeError) -> None:
+    """Refuse test rows of data that sets none apart, and more of them than it does."""
+    if not available:
+        raise say(
+            *("evaluation", HELDOUT, "split"),
+            f"found {TEST}, and {name} has no test rows; give it test in the registry of data, or write heldout",
+        )
+    if rows is not None and rows > available:
+        raise say(
+            *("evaluation", HELDOUT, "rows"),
+            f"expected at most {available}, the test rows of {name} (test in the registry of data), found {rows}; "
+            "lower it, or set more rows apart",
+        )
 
 
 def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: MakeError, *, probed: bool) -> None:

@@ -13,13 +13,14 @@ from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
 from aletheia.study.contradictions import CountRows, check_campaign, check_settings
 from aletheia.study.evaluation_jobs import check_vllm_serves
-from aletheia.study.recipe_checks import check_recipe
+from aletheia.study.recipe_checks import check_active_layers, check_recipe
 from aletheia.study.recipes import layers_and_steps, recipe
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
 from aletheia.study.schema import at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.study import Run, Study
+from aletheia.study.trials import settle_rates
 
 # Sections that all runs of a model share with its probe and its base model's evaluation; and those of each run.
 SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation", "benchmarks")
@@ -62,6 +63,7 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     study = Study(models, data, campaigns, figures)
     for campaign in campaigns:
         _add_campaign(study, campaign, count_rows)
+    settle_rates(study)
     return study
 
 
@@ -84,9 +86,11 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
         arms = entries(campaign, model)
         by_arm = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
+        depth = study.models[model].get("layers")
         for arm, sections in by_arm.items():
             check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
-        check_arms_of(campaign, model, by_arm, study.models[model].get("layers"))
+            check_active_layers(campaign, model, arm, sections, depth)
+        check_arms_of(campaign, model, by_arm, depth)
         _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}

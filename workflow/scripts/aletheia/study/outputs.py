@@ -14,6 +14,7 @@ from aletheia.study import sections
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.paths import Paths
 from aletheia.study.report_contents import COMPARISONS, CONTROLS_FIGURE, CONTROLS_TABLE
+from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
 
 FIGURE_SUFFIXES, TABLE_SUFFIXES = ("pdf", "png", "svg"), ("csv", "md", "tex")
@@ -41,6 +42,8 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     for run in study.runs.values():
         files |= _training_files(run, paths)
     files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.runs_timed_in_turns()}
+    attributed = study.attributed_runs()
+    files |= {paths.attribution(model, attributed[model].seed): "attribute" for model in study.costed_models()}
     for model, run_name in study.evaluated_runs():
         arm = run_name.partition("/")[0]
         files |= {
@@ -145,7 +148,9 @@ def _training_files(run: Run, paths: Paths) -> dict[str, str]:
     key = (run.model, run.arm, run.seed)
     files = dict.fromkeys(with_sidecar(paths.tokens(run.model)), "tokens")
     files[paths.batches(run.model, run.seed)] = "batches"
-    if run.probes:
+    if run.reads == UPDATES:
+        files[paths.updates(run.model, run.seed)] = "adapter_updates"
+    elif run.probes:
         files[paths.probe(run.model, run.seed)] = "probe"
     if run.selects:
         files[paths.selection(*key)] = "select"

@@ -53,6 +53,10 @@ class Paths:
         """Return the probe of a model and a seed."""
         return f"{self.results}/probe/{model}/seed{seed}.json"
 
+    def updates(self, model: str, seed: int | str) -> str:
+        """Return the probe by a few steps of training of a model and a seed."""
+        return f"{self.results}/updates/{model}/seed{seed}.json"
+
     def selection(self, model: str, arm: str, seed: int | str) -> str:
         """Return the layers that an arm selects."""
         return f"{self.results}/select/{model}/{arm}/seed{seed}.json"

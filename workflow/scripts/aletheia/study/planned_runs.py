@@ -8,7 +8,7 @@ from typing import Any
 from aletheia.study.arms import STD
 
 TURNS = "turns"  # a campaign's ``speed``: arms timed alternately in one process; ``wall_clock`` is the runs' own times
-ARM_KEYS = ("arms", "selecting", "probing", "own_arms", "recipes", "arm_benchmarks")
+ARM_KEYS = ("arms", "selecting", "probing", "updating", "own_arms", "recipes", "arm_benchmarks")
 
 
 def planned_runs(campaign: Mapping[str, Any]) -> list[Mapping[str, Any]]:

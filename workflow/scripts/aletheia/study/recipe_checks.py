@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from aletheia.study.arms import MakeError, entries, keys_of_arm
 from aletheia.study.recipes import GROUPS, stated_keys
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
+from aletheia.study.selectors import SELECTORS
 
 
 def check_recipe(
@@ -48,6 +50,45 @@ def check_recipe(
         rows, needed = data.get("rows"), settings["training"]["batch_size"]
         if "batch_size" in entry and rows and rows < needed:
             raise say("batch_size", f"needs {needed} rows, and {settings['data']} has {rows}; lower it")
+
+
+def check_active_layers(
+    campaign: Mapping[str, Any], model: str, arm: str, settings: Mapping[str, Any], depth: int | None
+) -> None:
+    """Refuse layers that take turns in training where all adapted layers would be active.
+
+    Parameters
+    ----------
+    campaign, model, arm, settings
+        As of :func:`check_recipe`.
+    depth
+        The model's number of layers, where the registry says it; elsewhere training itself refuses this.
+
+    Raises
+    ------
+    UserError
+        With file and arm, and what to write instead.
+    """
+    entry, active = entries(campaign, model)[arm], settings["training"]["layers_active"]
+    adapted = adapted_layers(entry, depth)
+    if active and adapted is not None and active["count"] >= adapted:
+        place = at(Path(campaign["path"]), *keys_of_arm(campaign, model, arm))
+        raise UserError(
+            f"{place}: training.layers_active.count: expected less than {adapted}, the layers that this arm adapts of "
+            f"{model}, found {active['count']}: all would train all the time; lower it, or give the arm layers_active: "
+            "null"
+        )
+
+
+def adapted_layers(arm: Mapping[str, Any], depth: int | None) -> int | None:
+    """Return how many layers an arm adapts; None where that follows from the model or a measurement."""
+    layers = arm["layers"]
+    if isinstance(layers, list):
+        return len(set(layers))
+    if depth is None or layers == "all":
+        return depth
+    known = layers in SELECTORS and "budget_percent" in SELECTORS[layers].keys and "budget_percent" in arm
+    return max(1, math.floor(depth * arm["budget_percent"] / 100)) if known else None
 
 
 def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: MakeError) -> None:
@@ -121,6 +162,13 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: M
             "curve_every",
             f"expected less than training.steps ({steps}), found {settings['curve_every']}: no loss would be taken on "
             f"the way; write {max(1, steps // 10)}",
+        )
+    active = settings["layers_active"]
+    if active and active["every"] >= steps:
+        raise say(
+            "layers_active",
+            f"expected every to be less than training.steps ({steps}), found {active['every']}: the first layers drawn "
+            f"would train alone; write {max(1, steps // 10)}",
         )
     for key, (value, effect, better) in bounds.items():
         if value >= steps and key in given:

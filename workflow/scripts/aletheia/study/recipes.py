@@ -14,6 +14,9 @@ from typing import Any
 SECTIONS = ("adapter", "training")
 GROUPS = ["attention", "mlp"]  # of an adapted layer's modules
 MEASURED = "measured"  # the value of an arm's `steps` that is no number
+RATE = "learning_rate"
+# Keys of training that an arm may leave to other runs or to measurements, where its value is no number.
+DECIDED_ELSEWHERE = ("steps", RATE)
 # Equal in all arms, or their losses could not be compared.
 EQUAL_IN_ALL_ARMS = ("eval_rows",)
 
@@ -32,15 +35,20 @@ def with_recipes(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     stated: dict[str, Any] = {}
     for section in SECTIONS:
         stated |= {key: _without_default(node) for key, node in properties[section]["properties"].items()}
-    number = {key: value for key, value in stated["steps"].items() if key != "description"}
-    steps = {"anyOf": [arm["properties"]["steps"], number], "description": arm["properties"]["steps"]["description"]}
+    numbers = {key: _number_or(arm["properties"][key], stated[key]) for key in DECIDED_ELSEWHERE}
     asked = {
         **_without_default(properties["benchmarks"]),
         "description": "What its runs are evaluated on, of the campaign's benchmarks; all when absent.",
     }
-    recipe = {**arm, "properties": {**stated, **arm["properties"], "steps": steps, "benchmarks": asked}}
+    recipe = {**arm, "properties": {**stated, **arm["properties"], **numbers, "benchmarks": asked}}
     schema["$defs"]["recipe"] = recipe
     return schema
+
+
+def _number_or(other: Mapping[str, Any], number: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a key whose value is a number, or what other runs decide; described as the latter."""
+    plain = {key: value for key, value in number.items() if key != "description"}
+    return {"anyOf": [other, plain], "description": other["description"]}
 
 
 def _without_default(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,10 +74,20 @@ def recipe(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dic
     dict
         ``{adapter: {…}, training: {…}}``, each with the stated keys alone.
     """
-    stated = {section: {key: arm[key] for key in arm if key in keys[section]} for section in SECTIONS}
-    if arm.get("steps") == MEASURED:
-        del stated["training"]["steps"]
-    return stated
+    elsewhere = decided_elsewhere(arm)
+    return {
+        section: {key: arm[key] for key in arm if key in keys[section] and key not in elsewhere} for section in SECTIONS
+    }
+
+
+def decided_elsewhere(arm: Mapping[str, Any]) -> list[str]:
+    """Return the keys of training that an arm states and other runs or measurements decide (``steps: measured``)."""
+    return [key for key in DECIDED_ELSEWHERE if isinstance(arm.get(key), str | Mapping)]
+
+
+def trials_of(arm: Mapping[str, Any]) -> list[str]:
+    """Return the arms among whose rates that of an arm is chosen; none where its settings say it."""
+    return list(arm[RATE]["best_of"]) if RATE in decided_elsewhere(arm) else []
 
 
 def layers_and_steps(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -79,5 +97,10 @@ def layers_and_steps(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any
 
 
 def stated_keys(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return ``{section: keys}`` that an arm states; sections without any are left out."""
-    return {section: sorted(stated) for section, stated in recipe(arm, keys).items() if stated}
+    """Return ``{section: keys}`` that an arm states; sections without any are left out.
+
+    A rate that other arms' runs decide is among them, unlike ``steps: measured``.
+    """
+    stated = {section: [*stated] for section, stated in recipe(arm, keys).items()}
+    stated["training"] += [key for key in decided_elsewhere(arm) if arm[key] != MEASURED]
+    return {section: sorted(names) for section, names in stated.items() if names}

@@ -74,12 +74,13 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
 
 
 def held_out_mistake(entry: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the key of an entry's held-out rows that nothing reads, and why; None where there is none."""
+    """Return the key of an entry's held-out or test rows that nothing reads, and why; None where there is none."""
     given = [key for key in ("held_out", "held_out_path") if entry.get(key)]
+    apart = [key for key in (*given, "test") if entry.get(key)]
     kind = format_of(entry)
-    if given and kind in STAGED:
+    if apart and kind in STAGED:
         what = BENCHMARKS[kind].named_by
-        return given[0], f"found it beside source.format: {kind}, whose {what} are not trained on; take it out"
+        return apart[0], f"found it beside source.format: {kind}, whose {what} are not trained on; take it out"
     if len(given) > 1:
         return given[0], "found it beside held_out_path, whose rows are the held-out ones; take one of both out"
     return None

@@ -10,15 +10,18 @@ from typing import Any
 
 from aletheia.study.arms import SHAPE, STD, entries
 from aletheia.study.schema import PACE
-from aletheia.study.selectors import RANDOM
+from aletheia.study.selectors import GRADIENTS, RANDOM
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
 # The settings that decide a training step's time, and the number of steps, over which the probe's time is spread.
 TIMING_KEYS = (
     *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
-    *("learning_rate", "schedule", "warmup_steps", "warmup_from"),
+    *("learning_rate", "schedule", "warmup_steps", "warmup_from", "layers_active"),
 )
+# What a probe by training reads of the sections `probe` and `training`.
+UPDATES_PROBE_KEYS = ("update_steps",)
+UPDATES_TRAINING_KEYS = (*SHAPE, "learning_rate", "max_grad_norm", "optimizer", "gradient_checkpointing")
 # Settings that decide no result; a rule passes them as resources, whose change reruns nothing.
 INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard")
 
@@ -61,13 +64,30 @@ def precision(study: Study, model: str) -> Section:
 
 
 def probe(study: Study, model: str) -> Section:
-    """Return the probe's settings."""
-    return study.shared[model]["probe"]
+    """Return the probe's settings, with what it measures where that is not the gradients alone."""
+    parts, settings = study.measured_parts(model), _of_batches(study, model)
+    return settings if parts in ([], [GRADIENTS]) else {**settings, "measure": parts}
 
 
 def stability_draw(study: Study, model: str) -> Section:
     """Return the probe's settings for the study of its stability: as many batches as the largest count."""
-    return {**probe(study, model), "batches": max(study.shared[model]["stability"]["batches"])}
+    return {**_of_batches(study, model), "batches": max(study.shared[model]["stability"]["batches"])}
+
+
+def updates(study: Study, model: str) -> Section:
+    """Return the number of steps of a probe by training."""
+    return {key: study.shared[model]["probe"][key] for key in UPDATES_PROBE_KEYS}
+
+
+def updates_adapter(study: Study, model: str, seed: int) -> Section:
+    """Return the settings of the adapters that a probe by training has in all layers."""
+    return study.updated_runs()[model, seed].settings["adapter"]
+
+
+def updates_training(study: Study, model: str, seed: int) -> Section:
+    """Return the settings of training that a probe by training reads."""
+    settings = study.updated_runs()[model, seed].settings["training"]
+    return {key: settings[key] for key in UPDATES_TRAINING_KEYS}
 
 
 def stability(study: Study) -> Section:
@@ -156,8 +176,9 @@ def attributed_adapter(study: Study, model: str) -> Section:
 
 
 def attributed_training(study: Study, model: str) -> Section:
-    """Return the settings of training that a model's attribution reads."""
-    return _timing_settings(study.attributed_runs()[model])
+    """Return the settings of training that a model's attribution reads; which layers train is decided by its arms."""
+    settings = _timing_settings(study.attributed_runs()[model])
+    return {key: value for key, value in settings.items() if key != "layers_active"}
 
 
 def evaluation(study: Study, model: str, *, step: str, benchmarks: Iterable[str]) -> Section:
@@ -189,6 +210,11 @@ def reports(study: Study) -> list[str]:
 def figures(study: Study) -> Section:
     """Return the look of the figures."""
     return study.figures
+
+
+def _of_batches(study: Study, model: str) -> Section:
+    """Return the settings of the probe that measures batches."""
+    return {key: value for key, value in study.shared[model]["probe"].items() if key not in UPDATES_PROBE_KEYS}
 
 
 def _timing_settings(run: Run) -> Section:

@@ -29,6 +29,7 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
+from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, UPDATES, reads
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Run:
         The keys of its arm that choose its layers and decide its steps.
     settings
         All sections; the arm's own keys of ``adapter`` and ``training`` replace the campaign's.
+    trial_seed
+        The seed of the runs among whose rates its own is chosen (:mod:`aletheia.study.trials`); None where it is not.
     """
 
     model: str
@@ -48,6 +51,7 @@ class Run:
     seed: int
     arm_settings: dict[str, Any]
     settings: dict[str, Any]
+    trial_seed: int | None = None
 
     @property
     def kind(self) -> str:
@@ -63,6 +67,11 @@ class Run:
     def probes(self) -> bool:
         """Whether that selection follows from a probe (see :func:`aletheia.study.arms.needs_probe`)."""
         return needs_probe(self.arm_settings)
+
+    @property
+    def reads(self) -> str:
+        """What that selection reads (:data:`aletheia.study.selectors.SELECTORS`)."""
+        return reads(self.arm_settings)
 
 
 @dataclass
@@ -190,8 +199,28 @@ class Study:
         return any(self.asked.values())
 
     def probe_keys(self) -> list[tuple[str, int]]:
-        """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
-        return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.probes))
+        """Return (model, seed) of every probe that some run needs: each run whose layers follow from its scores."""
+        return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.reads in (*PROBED, COSTS)))
+
+    def measured_parts(self, model: str) -> list[str]:
+        """Return what the probes of a model measure: what the choice of some arm of it reads."""
+        wanted = {GRADIENTS if run.reads == COSTS else run.reads for run in self.runs.values() if run.model == model}
+        return [part for part in PROBED if part in wanted]
+
+    def updated_runs(self) -> dict[tuple[str, int], Run]:
+        """Return, by (model, seed) of each probe by training, the run whose adapters and settings it takes.
+
+        That is the standard one, or where there is none, the first that chooses by such a probe.
+        """
+        chosen: dict[tuple[str, int], Run] = {}
+        for run in self.runs.values():
+            if run.reads == UPDATES:
+                chosen.setdefault((run.model, run.seed), self.runs.get((run.model, STD, run.seed), run))
+        return chosen
+
+    def costed_models(self) -> list[str]:
+        """Return the models of which some run reads the measured costs of a step."""
+        return list(dict.fromkeys(run.model for run in self.runs.values() if run.reads == COSTS))
 
     def arms_of_rule(self, rule: str) -> list[str]:
         """Return the arms that one of the training rules makes."""
@@ -212,10 +241,10 @@ class Study:
         return [self.runs[key] for key in keys]
 
     def attributed_runs(self) -> dict[str, Run]:
-        """Return, by model, the first run of an arm that is probed: its attribution has that run's settings."""
+        """Return, by model, the first run whose layers follow from gradients: its attribution has its settings."""
         first: dict[str, Run] = {}
         for run in self.runs.values():
-            if run.probes:
+            if run.reads in (GRADIENTS, COSTS):
                 first.setdefault(run.model, run)
         return first
 
@@ -291,8 +320,11 @@ class Study:
 
 
 def _kinds(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the arms that select layers, and those of them whose selection follows from a probe."""
+    """Return the arms that select layers, those whose selection follows from a probe, and of these by training."""
+    updating = [arm for arm, entry in arms.items() if reads(entry) == UPDATES]
     return {
         "selecting": [arm for arm, entry in arms.items() if rule_of(entry) != "train_std"],
         "probing": [arm for arm, entry in arms.items() if needs_probe(entry)],
+        # Only where there are some, so that the settings of other ledgers stay as they were.
+        **({"updating": updating} if updating else {}),
     }

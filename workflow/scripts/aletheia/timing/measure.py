@@ -71,7 +71,7 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
     """
     name = config["run"]["arm"]
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
-    probe = inputs.probe_seconds if inputs.probe else None
+    probe = inputs.probe_seconds(config["arm"]) if inputs.probe else None
     facts = {**_facts(inputs, config), "arm": name, "probe_seconds": probe}
     facts["probe_shared_by_steps"] = config["training"]["steps"]
     # The order of the first round.
@@ -138,7 +138,8 @@ def measure_attribution(inputs: RunInputs, config: Mapping[str, Any]) -> dict[st
         plan = placement_plan(layers, arm.layers, **ranks, modules=config["adapter"]["modules"])
         rank = statistics.fmean(plan["rank_pattern"].values())
         shapes[name] = Shape(probe["layers_total"], len(arm.layers), arm.layers[0], rank, arm.recomputed)
-        training = {**config["training"], "gradient_checkpointing": arm.recomputed}
+        # The cost model is of arms whose layers train all the time.
+        training = {**config["training"], "gradient_checkpointing": arm.recomputed, "layers_active": None}
         makers[name] = _loop_maker(work, plan, {**config, "arm": {}, "training": training}, seed=inputs.seed)
     turns = take_turns(makers, **config["interleaving"])
     status, reason = status_of(turns)

@@ -23,8 +23,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from aletheia.errors import UserError
 
 FORMULA = "N*[fixed + L*forward + (L-l)*(backward + c*forward) + k*(adapter + r*adapter_rank)]"
@@ -40,7 +38,7 @@ class Shape:
     layers_total
         L.
     adapted
-        k, the number of layers with adapters.
+        k, the number of layers with adapters; a layer of which some modules carry them counts as its share.
     lowest
         ℓ, the lowest of them, from 0.
     rank
@@ -50,7 +48,7 @@ class Shape:
     """
 
     layers_total: int
-    adapted: int
+    adapted: float
     lowest: int
     rank: float
     recomputed: bool
@@ -135,6 +133,8 @@ def calibrate(shapes: Sequence[Shape], seconds: Any) -> CostModel:
     UserError
         When the arms cannot tell the parts apart.
     """
+    import numpy as np
+
     parts = list(PARTS)
     if len({shape.recomputed for shape in shapes}) < 2:
         parts.remove("forward")

@@ -2,7 +2,7 @@
 
 Library defaults make the embeddings' output require a gradient once checkpointing is on, so that the backward pass runs
 down to layer 0 whatever is adapted. Non-reentrant checkpointing needs no such thing. The first pass of each run proves
-that nothing does (:func:`aletheia.training.loop.audited_pass`).
+that nothing does (:func:`aletheia.training.audited_pass.audited_pass`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ def checkpoint_activations(model: PeftModel) -> None:
     base = model.get_base_model()
     base.activation_checkpointing_enable({"use_reentrant": False})
     base.disable_input_require_grads()
-    for layer in decoder_layers(model):
-        if any(parameter.requires_grad for parameter in layer.parameters()):
-            break
-        layer.gradient_checkpointing = False  # there is nothing to recompute, and checkpointing would keep its input
+    adapted = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in decoder_layers(model)]
+    recompute_from(model, adapted.index(True))
+
+
+def recompute_from(model: PeftModel, lowest: int) -> None:
+    """Recompute the activations of layer ``lowest`` and those above it alone; without checkpointing do nothing."""
+    if not model.get_base_model().is_activation_checkpointing:
+        return
+    for index, layer in enumerate(decoder_layers(model)):
+        # Below there is nothing to recompute, and checkpointing would keep each layer's input.
+        layer.gradient_checkpointing = index >= lowest

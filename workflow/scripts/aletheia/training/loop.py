@@ -9,14 +9,14 @@ back once in each forward pass, to see whether sequences are packed.)
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aletheia.errors import UserError
 from aletheia.method.attention import kernel_for
-from aletheia.method.layers import decoder_layers
 from aletheia.method.token_loss import token_losses
+from aletheia.training.active_layers import ActiveLayers
+from aletheia.training.audited_pass import audited_pass
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
 from aletheia.training.optimizer import adamw, schedule
 
@@ -50,61 +50,6 @@ class Step:
     failure: str | None = None
 
 
-@contextlib.contextmanager
-def audited_pass(model: PeftModel, placement: Mapping[str, Any], expected: Any) -> Iterator[dict[str, Any]]:
-    """Check in one forward pass that no gradient enters the lowest adapted layer, and the precision of the computation.
-
-    Parameters
-    ----------
-    model
-        A model with adapters.
-    placement
-        Its audit (:func:`aletheia.method.adapters.audit`).
-    expected
-        The torch dtype that the run is meant to compute in.
-
-    Yields
-    ------
-    dict
-        Filled when the pass has ended well: ``frozen_layers``, the number of layers below the lowest adapted one, and
-        ``compute_dtype``, that of the output of one of its adapted modules.
-
-    Raises
-    ------
-    UserError
-        When the hidden state that enters the lowest adapted layer requires a gradient, or the output has another dtype
-        than ``expected``.
-    """
-    lowest = placement["lowest_layer"]
-    layer = decoder_layers(model)[lowest]
-    name = next(name for name in placement["modules"] if f".{lowest}." in name)
-    module = model.get_base_model().get_submodule(name.rpartition(".experts.")[0] or name)
-    seen: dict[str, Any] = {}
-    result: dict[str, Any] = {}
-
-    def entering(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        seen.setdefault("gradient", hidden.requires_grad)
-
-    def leaving(_: Any, __: Any, output: Any) -> None:
-        seen.setdefault("dtype", output.dtype)
-
-    hooks = [layer.register_forward_pre_hook(entering, with_kwargs=True), module.register_forward_hook(leaving)]
-    try:
-        yield result
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if seen["gradient"]:
-        raise UserError(
-            f"layer {lowest}: expected no gradient to enter the lowest adapted layer, found one; something below it "
-            "asks for gradients (an input-grad hook on the embeddings?)"
-        )
-    if seen["dtype"] != expected:
-        raise UserError(f"{name}: expected to compute in {expected}, found {seen['dtype']}; choose another dtype")
-    result |= {"frozen_layers": lowest, "compute_dtype": str(seen["dtype"]).removeprefix("torch.")}
-
-
 class Loop:
     """One arm's model, batches and optimiser.
 
@@ -130,7 +75,8 @@ class Loop:
     Attributes
     ----------
     placement
-        That audit, after the first pass with the results of :func:`audited_pass`.
+        That audit, after the first pass with the results of :func:`aletheia.training.audited_pass.audited_pass`. Where
+        layers take turns, ``frozen_layers`` is the least number of all periods so far.
     """
 
     def __init__(
@@ -159,6 +105,8 @@ class Loop:
         self.placement = None if placement is None else dict(placement)
         self._audited = placement is None
         self._parameters = [p for p in model.parameters() if p.requires_grad]
+        active = settings["layers_active"]
+        self._active = None if active is None else ActiveLayers(model, active, seed=seed)
         self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
         self._optimizer = adamw(model, learning_rate, settings["optimizer"])
         self._schedule = schedule(self._optimizer, settings, steps)
@@ -167,17 +115,22 @@ class Loop:
         torch.manual_seed(seed)
 
     def autocast(self) -> Any:
-        """Return the context that a forward pass computes in."""
+        """Return the context that a forward pass computes in, within :meth:`inputs_as_they_are`."""
+        import torch
+
+        fp32 = self._dtype == torch.float32
+        return contextlib.nullcontext() if fp32 else torch.autocast(self._device.type, self._dtype)
+
+    def inputs_as_they_are(self) -> Any:
+        """Return the context of a step's passes in which adapters get their inputs in the dtype of the computation.
+
+        Autocast leaves them so; PEFT would copy them to fp32, and autocast back. The backward pass belongs into it too,
+        since gradient checkpointing computes layers again there.
+        """
         import torch
         from peft.helpers import disable_input_dtype_casting
 
-        if self._dtype == torch.float32:
-            return contextlib.nullcontext()
-        stack = contextlib.ExitStack()
-        # Autocast leaves the adapters' inputs in their dtype; PEFT would copy them to fp32, and autocast back.
-        stack.enter_context(disable_input_dtype_casting(self.model))
-        stack.enter_context(torch.autocast(self._device.type, self._dtype))
-        return stack
+        return disable_input_dtype_casting(self.model, active=self._dtype != torch.float32)
 
     def tokens(self) -> int:
         """Return the number of tokens in the steps done so far, without padding."""
@@ -195,6 +148,8 @@ class Loop:
         first = self.done * self._accumulation
         batches = self._batches[first : first + self._accumulation]
         self._optimizer.zero_grad(set_to_none=True)
+        if self._active is not None and self._active.switch(self.done):
+            self._audited = self.placement is None
         loss = self._passes(batches)
         # Adding 0 · loss turns a loss of NaN or infinity into a gradient norm of NaN, so the optimiser skips this step.
         gradient = next(p.grad for p in self._parameters if p.grad is not None)
@@ -226,16 +181,30 @@ class Loop:
         targets = sum(len(batch.targets) for batch in batches)
         total = None
         for batch in batches:
-            with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
+            with self.inputs_as_they_are(), kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
                 first, self._audited = not self._audited, True
-                watched = audited_pass(self.model, self.placement, self._dtype) if first else contextlib.nullcontext()
-                with watched as seen, self.autocast():
+                with self._watched(first) as seen, self.autocast():
                     loss = token_losses(self.model, batch, reduction="sum") / targets
                 if first:
-                    self.placement = {**self.placement, **seen}
+                    self._record(seen)
                 (self._scaler.scale(loss) if scale is None else scale * loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         return total
+
+    def _watched(self, first: bool) -> Any:
+        """Return the context that watches the first pass of a run, or of a period of active layers."""
+        if not first:
+            return contextlib.nullcontext()
+        lowest = self.placement["lowest_layer"] if self._active is None else self._active.lowest
+        return audited_pass(self.model, self.placement, self._dtype, lowest=lowest)
+
+    def _record(self, seen: Mapping[str, Any]) -> None:
+        earlier = self.placement.get("frozen_layers", seen["frozen_layers"])
+        self.placement = {**self.placement, **seen, "frozen_layers": min(earlier, seen["frozen_layers"])}
+
+    def active_layers(self) -> list[dict[str, Any]] | None:
+        """Return which layers trained in the steps done so far (:meth:`ActiveLayers.periods`); None where all did."""
+        return None if self._active is None else self._active.periods(self.done)
 
     def _update(self, norm: Any) -> None:
         import torch
@@ -255,7 +224,8 @@ class Loop:
         if not math.isfinite(done.loss):
 
             def forward(batch: TokenBatch) -> None:
-                with kernel_for(self._device, self._dtype, batch.input_ids.shape[1]), self.autocast():
+                kernel = kernel_for(self._device, self._dtype, batch.input_ids.shape[1])
+                with self.inputs_as_they_are(), kernel, self.autocast():
                     token_losses(self.model, batch)
 
             module = first_nonfinite_module(self.model, batches, forward)

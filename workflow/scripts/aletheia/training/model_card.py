@@ -69,7 +69,7 @@ def model_card(
         f"- Steps: {facts['step']} of {settings['batch_size']} × {settings['accumulation']} sequences, "
         f"{facts['tokens']:,} tokens without padding\n"
         f"- Precision: {facts['dtype']}, base weights {facts['quantization'] or facts['dtype']}\n"
-        f"- Peak learning rate: {settings['learning_rate']:g}, schedule {settings['schedule']}\n\n"
+        f"- Peak learning rate: {facts['learning_rate']:g}, schedule {settings['schedule']}\n\n"
         "## Numbers\n\n"
         "| measure | nats a token |\n|---|---|\n"
         f"| training loss, first step | {losses[0]:.4f} |\n"

@@ -11,14 +11,14 @@ from aletheia.provenance.staged_files import read_rows
 from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.encoding import encode_rows
 
-ROWS = {"train": "training rows", "heldout": "held-out rows"}  # by the name of their file
+ROWS = {"train": "training rows", "heldout": "held-out rows", "test": "test rows"}  # by the name of their file
 FEW_SHARE = 0.05  # a share of rows up to which no advice is given; chosen by hand
 LIMIT_MULTIPLE = 64  # tokens; proposed limits are multiples of it, since kernels are fastest at such lengths
 MAX_LIMIT = 131_072  # tokens; as in the schema of campaigns
 
 
 def encode_all(folder: Path, tokenizer: Any, encoding: Mapping[str, Any]) -> dict[str, EncodedRows]:
-    """Return all rows of a staged data set as token ids: ``train``, and ``heldout`` where there are such rows.
+    """Return all rows of a staged data set as token ids: ``train``; ``heldout`` and ``test`` where there are any.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ def encode_all(folder: Path, tokenizer: Any, encoding: Mapping[str, Any]) -> dic
     tokenizer, encoding
         As of :func:`aletheia.training.encoding.encode_rows`.
     """
-    by_kind = {name: read_rows(folder / f"{name}.jsonl") for name in ROWS}
+    paths = {name: folder / f"{name}.jsonl" for name in ROWS}
+    by_kind = {name: read_rows(path) for name, path in paths.items() if name != "test" or path.is_file()}
     return {
         name: encode_rows(rows, tokenizer, what=ROWS[name], **encoding)
         for name, rows in by_kind.items()

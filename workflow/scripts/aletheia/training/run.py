@@ -17,8 +17,10 @@ from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
+from aletheia.study.selectors import COSTS, GRADIENTS, reads
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
+from aletheia.training.chosen_rate import chosen_rate
 from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
@@ -40,7 +42,7 @@ from aletheia.training.trainer import (
 # Attributes that a run sets on its way; None where it ended earlier.
 RESULTS = (
     *("eval_loss", "eval_rows", "trainable_parameters", "placement"),
-    *("tokens", "batch_plan_sha256", "row_counts"),
+    *("tokens", "batch_plan_sha256", "row_counts", "active_layers"),
 )
 
 
@@ -66,6 +68,8 @@ class RunInputs:
         Of the batches step; drawn anew without it.
     std_run, ale_run
         ``run.json`` of both arms, for ``steps: measured``.
+    trials
+        ``run.json`` of the arms among whose rates the run's is chosen (``learning_rate: {best_of: …}``).
     """
 
     model_lock: Source
@@ -78,16 +82,23 @@ class RunInputs:
     batches: Source | None = None
     std_run: Source | None = None
     ale_run: Source | None = None
+    trials: Sequence[Source] = ()
 
     def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
         """Return the rows of the data: of the table, or encoded on access by what ``tokenizer`` returns by then."""
         locks = {"model_lock": self.model_lock, "data_lock": self.data_lock}
         return token_rows(self.tokens, **locks, encoding=config["encoding"], tokenizer=tokenizer)
 
-    @property
-    def probe_seconds(self) -> float:
-        """Seconds of the probe that count for this run: 0 where the arm needs none."""
-        return artifacts.read(self.probe, "probe")["observed"]["probe_seconds"] if self.probe else 0.0
+    def probe_seconds(self, arm: Mapping[str, Any]) -> float:
+        """Return the seconds of the probe that count for a run of an arm: of the part that its choice reads.
+
+        0 where it needs no probe; all of the probe's where the artifact does not tell its parts apart.
+        """
+        if not self.probe:
+            return 0.0
+        observed, part = artifacts.read(self.probe, "probe")["observed"], reads(arm)
+        seconds = observed.get("part_seconds", {}).get(GRADIENTS if part == COSTS else part)
+        return observed["probe_seconds"] if seconds is None else seconds
 
 
 @dataclass
@@ -97,7 +108,7 @@ class TrainingRun:
     Attributes
     ----------
     facts
-        Known before it begins: model, arm, seed, steps, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, rate, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
@@ -118,6 +129,7 @@ class TrainingRun:
     tokens: int | None = None
     batch_plan_sha256: str | None = None
     row_counts: dict[str, dict[str, int]] | None = None
+    active_layers: list[dict[str, Any]] | None = None
 
     def train(
         self, inputs: RunInputs, config: Mapping[str, Any], selection: Any, checkpoint: Checkpoint, events: Path | None
@@ -135,7 +147,7 @@ class TrainingRun:
             batches,
             settings=settings,
             steps=self.facts["steps"],
-            learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
+            learning_rate=self.facts["learning_rate"] * config["model"]["learning_rate_scale"],
             dtype=self.facts["dtype"],
             seed=inputs.seed,
             placement=self.placement,
@@ -146,7 +158,7 @@ class TrainingRun:
             losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=pad)
             return mean_loss(chain.from_iterable(losses))
 
-        self._step_by_step(loop, inputs, settings, checkpoint, events, heldout=heldout_loss)
+        self._step_by_step(loop, inputs, config, checkpoint, events, heldout=heldout_loss)
         if self.record.status == "ok":
             self.eval_loss = heldout_loss()
             if self.eval_loss is None:
@@ -181,14 +193,15 @@ class TrainingRun:
         self,
         loop: Loop,
         inputs: RunInputs,
-        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
         checkpoint: Checkpoint,
         events: Path | None,
         *,
         heldout: Callable[[], float | None],
     ) -> None:
         """Run the loop on the clock, from its checkpoint where there is one; note times, memory and conditions."""
-        record, warmup = self.record, settings["timing_warmup_steps"]
+        record, settings = self.record, config["training"]
+        warmup = settings["timing_warmup_steps"]
         resume(loop, record, checkpoint)
         with contextlib.closing(TrainingEvents(events, resumed=loop.done)) as writer:
             conditions = {"before": machine.conditions()}
@@ -209,8 +222,8 @@ class TrainingRun:
         machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
-        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds)
-        self.placement, self.tokens = loop.placement, loop.tokens()
+        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds(config["arm"]))
+        self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
         self.observed = {
             "time": time,
             "tokens_per_second": self.tokens / time["training_seconds"] if time["training_seconds"] else None,
@@ -289,16 +302,19 @@ def execute(
         Of a failed run too, with its status.
     """
     settings = config["training"]
+    rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
     dtype = resolve_dtype(config["model"], inputs.precision)
     failed = failed_reference(inputs.std_run, inputs.ale_run)
-    times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds)
+    times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds(config["arm"]))
     facts = {
         # A rule names the run; by hand the lock names the model.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
         "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times),
+        "learning_rate": rate.value,
+        "rate_chosen_from": rate.trials,
         "dtype": dtype,
         "quantization": config["model"]["quantization"],
         "gradient_checkpointing": settings["gradient_checkpointing"],
@@ -307,6 +323,8 @@ def execute(
         return TrainingRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
     if failed is not None:
         return TrainingRun(facts, failed)
+    if rate.reason:
+        return TrainingRun(facts, TrainingRecord("crashed", rate.reason))
     run = TrainingRun(facts, TrainingRecord())
     try:
         run.train(inputs, config, selection, checkpoint, events)

@@ -1,7 +1,8 @@
 """Rows as token ids for every step that reads them: from the tokens step's table, or encoded where there is none.
 
 The table is a safetensors file with the arrays of :class:`aletheia.training.encoded_rows.EncodedRows` for each kind of
-rows (``train``, ``heldout``). Its sidecar says which model, data and settings it is of. To read it takes no tokenizer.
+rows (``train``, ``heldout``, ``test``). Its sidecar says which model, data and settings it is of. To read it takes no
+tokenizer.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class TableRows:
     kinds: dict[str, EncodedRows]
 
     def count(self, kind: str) -> int:
-        """Return the number of rows of a kind (``train``, ``heldout``) in the data."""
+        """Return the number of rows of a kind (``train``, ``heldout``, ``test``) in the data."""
         return len(self.kinds[kind].row_lengths) if kind in self.kinds else 0
 
     def encoded_rows(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> EncodedRows:
@@ -129,7 +130,7 @@ class TableRows:
         Parameters
         ----------
         kind
-            ``train`` or ``heldout``; of one that the data has.
+            ``train``, ``heldout`` or ``test``; of one that the data has.
         chosen
             Indices of rows.
         what
@@ -163,7 +164,7 @@ class StagedRows:
         self._read: dict[str, list[dict[str, Any]]] = {}
 
     def count(self, kind: str) -> int:
-        """Return the number of rows of a kind; 0 held-out ones where the data has none."""
+        """Return the number of rows of a kind; 0 held-out or test ones where the data has none."""
         return len(self._rows(kind))
 
     def encoded_rows(self, kind: str, chosen: Sequence[int] | None = None, *, what: str | None = None) -> EncodedRows:
