@@ -27,8 +27,11 @@ def selection(layers: list[int], **changes: Any) -> dict[str, Any]:
     return {
         **{"status": "ok", "layers": layers, "lowest_layer": min(layers), "layers_total": LAYERS},
         **{"target_modules": modules, "target_parameters": [], "rank_pattern": dict.fromkeys(modules, 8)},
-        **{"alpha_pattern": dict.fromkeys(modules, 16), "reason": None, "method": "gradient", "score": None},
-        **dict.fromkeys(("budget_percent", "held_norm_share", "held_squared_share", "margin_at_cut")),
+        **{"alpha_pattern": dict.fromkeys(modules, 16), "reason": None, "method": "gradient"},
+        **{"reads": "gradients", "unit": "layer", "score": None},
+        **dict.fromkeys(
+            ("budget_percent", "predicted_step_percent", "held_norm_share", "held_squared_share", "margin_at_cut")
+        ),
     } | changes
 
 
@@ -37,7 +40,7 @@ def attribution() -> dict[str, Any]:
     parts = {"fixed": 12.0, "forward": 1.0, "backward": 1.0, "adapter": 1.0, "adapter_rank": 0.0}
     seconds = {name: {"value": value, "low": value, "high": value} for name, value in parts.items()}
     arms = {"all": {"rank": 8.0}}
-    whole = {"layers_total": LAYERS, "gradient_checkpointing": False, "arms": arms}
+    whole = {"status": "ok", "reason": None, "layers_total": LAYERS, "gradient_checkpointing": False, "arms": arms}
     return {**whole, "cost_model": {"seconds_per_step": seconds}}
 
 

@@ -107,6 +107,12 @@ def test_a_rate_that_was_chosen_is_shown_as_such():
     assert row["Rate"] == "0.002 (chosen)"
 
 
+def test_rows_of_table_s2_are_std_then_the_named_arm_and_draws_by_number_last():
+    arms = dict(reversed(entries(12, fisher={"layers": "fisher"}, last={"layers": "last"}).items()))
+    order = list(controls_table(told(draws=12, arms=arms, further={"fisher": 1.9, "last": 1.9})).numbers["arm"])
+    assert order == ["std", "ale", "fisher", "last", *(f"random{i}" for i in range(12))]
+
+
 def many_arms():
     """Return a summary of 45 arms: 25 draws, and 20 others of several kinds."""
     scores = ("l2", "sum_of_norms", "relative", "gradient_times_weight")

@@ -1,8 +1,8 @@
 """Times of a model's arms as shares of a standard run, and losses at equal times; never from the runs' own clocks.
 
 A step's share is measured in turns where every arm of the model was, else predicted by the cost model
-(:mod:`aletheia.timing.step_cost`). A run takes its steps times that share; what it reads first, its probe, is charged
-beside it.
+(:mod:`aletheia.timing.step_prediction`). A run takes its steps times that share; what it reads first, its probe, is
+charged beside it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from aletheia.analysis.controls_overlap import Selections, adapted, number_of_mo
 from aletheia.analysis.frontier import IN_TURNS
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.time_to_loss import seconds_to_loss
+from aletheia.method.cost_aware import StepCosts
 from aletheia.study.arms import STD
-from aletheia.timing.step_cost import CostModel, Shape
+from aletheia.timing.step_prediction import step_costs
 
 BY_COST_MODEL = "cost model"
 # Keys of an arm that change a step's cost in ways that the cost model does not know.
-UNKNOWN_TO_COSTS = {"batch_size", "accumulation", "modules", "optimizer", "gradient_checkpointing", "dropout"}
+UNKNOWN_TO_COSTS = {
+    *("batch_size", "accumulation", "optimizer", "gradient_checkpointing"),
+    *("modules", "dropout", "layers_active"),
+}
 _NONE = {"n": 0, "mean": None, "low": None, "high": None}
 
 
@@ -87,7 +91,7 @@ def model_times(rows: pd.DataFrame, arms: Arms, selections: Selections, attribut
     steps = {str(arm): float(own.max()) for arm, own in ended.groupby("arm")["steps"] if own.notna().any()}
     names = [arm for arm in arms if arm in steps and arm != STD]
     measured = _in_turns(ended, steps)
-    costs = _costs(attribution)
+    costs = step_costs(attribution) if attribution else None
     predicted = {} if costs is None else _predicted(arms, selections, attribution, costs)
     clock = None
     if STD in steps and names and all(arm in measured for arm in names):
@@ -98,7 +102,7 @@ def model_times(rows: pd.DataFrame, arms: Arms, selections: Selections, attribut
         measured[STD] = {**_NONE, "mean": 1.0}
         probe = _probe_in_turns(ended)
     else:
-        probe = _probe_predicted(ended, steps, costs, attribution)
+        probe = {} if clock is None else _probe_predicted(ended, steps, costs, attribution["arms"]["all"]["rank"])
     return Times(clock, measured, predicted, probe, steps)
 
 
@@ -128,60 +132,40 @@ def _probe_in_turns(ended: pd.DataFrame) -> dict[str, float]:
 
 
 def _probe_predicted(
-    ended: pd.DataFrame, steps: Mapping[str, float], costs: CostModel | None, attribution: Mapping[str, Any] | None
+    ended: pd.DataFrame, steps: Mapping[str, float], costs: StepCosts, rank: float
 ) -> dict[str, float]:
-    if costs is None or STD not in steps:
-        return {}
-    standard = steps[STD] * costs.seconds(_all_layers(attribution), 1.0)
+    standard = steps[STD] * costs.seconds(0, costs.layers_total, rank)
     probes = ended.groupby("arm")["probe_seconds"].mean().astype("float64").fillna(0.0)
     return {str(arm): float(seconds) / standard for arm, seconds in probes.items()}
 
 
-def _costs(attribution: Mapping[str, Any] | None) -> CostModel | None:
-    """Return the parts of a step, in seconds of a step of the model; None without a model that was calibrated."""
-    if not attribution or not attribution["cost_model"]:
-        return None
-    parts = attribution["cost_model"]["seconds_per_step"]
-    return CostModel(**{name: None if part is None else part["value"] for name, part in parts.items()})
-
-
-def _all_layers(attribution: Mapping[str, Any]) -> Shape:
-    depth, recomputed = attribution["layers_total"], attribution["gradient_checkpointing"]
-    return Shape(depth, depth, 0, attribution["arms"]["all"]["rank"], recomputed)
-
-
 def _predicted(
-    arms: Arms, selections: Selections, attribution: Mapping[str, Any], costs: CostModel
+    arms: Arms, selections: Selections, attribution: Mapping[str, Any], costs: StepCosts
 ) -> dict[str, float]:
-    """Return each arm's predicted step share, the mean over its seeds; without arms that the model does not know."""
-    if STD not in arms or UNKNOWN_TO_COSTS & {*arms[STD]}:
+    """Return each arm's predicted step share, the mean over its seeds; without arms that the costs do not know."""
+    if costs.seconds is None or STD not in arms or UNKNOWN_TO_COSTS & {*arms[STD]}:
         return {}
-    whole, per_layer = _all_layers(attribution), None
-    modules = number_of_modules(selections)
-    if modules is not None:
-        per_layer = modules / whole.layers_total
-    standard, shares = costs.seconds(whole, 1.0), {}
+    depth, whole_rank, modules = costs.layers_total, attribution["arms"]["all"]["rank"], number_of_modules(selections)
+    standard, shares = costs.seconds(0, depth, whole_rank), {}
     for arm, entry in arms.items():
         own = [payload for (name, _), payload in selections.items() if name == arm]
         if UNKNOWN_TO_COSTS & {*entry} or standard <= 0:
             continue
-        if own and per_layer:
-            shapes = [_shape(payload, whole, per_layer) for payload in own]
+        if own and modules:
+            seconds = [_seconds(payload, costs, whole_rank, modules / depth) for payload in own]
         elif entry["layers"] == "all" and isinstance(entry.get("rank", 0), int):
-            rank = entry.get("rank", whole.rank)
-            shapes = [Shape(whole.layers_total, whole.layers_total, 0, rank, whole.recomputed)]
+            seconds = [costs.seconds(0, depth, entry.get("rank", whole_rank))]
         else:
             continue
-        shares[arm] = float(np.mean([costs.seconds(shape, 1.0) / standard for shape in shapes]))
+        shares[arm] = float(np.mean(seconds)) / standard
     return shares
 
 
-def _shape(payload: Mapping[str, Any], whole: Shape, per_layer: float) -> Shape:
-    """Return the shape of a selection; of single modules as many layers as they would fill."""
+def _seconds(payload: Mapping[str, Any], costs: StepCosts, whole_rank: float, per_layer: float) -> float:
+    """Return the predicted seconds of a selection's step; single modules count as the layers that they would fill."""
     ranks = list(payload["rank_pattern"].values())
-    rank = float(np.mean(ranks)) if ranks else whole.rank
-    filled = len(adapted(payload)) / per_layer
-    return Shape(whole.layers_total, filled, payload["lowest_layer"], rank, whole.recomputed)
+    rank = float(np.mean(ranks)) if ranks else whole_rank
+    return costs.seconds(payload["lowest_layer"], len(adapted(payload)) / per_layer, rank)
 
 
 def loss_at(curve: pd.DataFrame, steps: float) -> tuple[float | None, bool]:

@@ -151,7 +151,7 @@ def _standard(model: Mapping[str, Any]) -> list[str]:
     if reached is None:
         return told
     if not reached["n"]:
-        return [*told, f"Its held-out loss never reached {STD}'s last one ({reached['planned']} seeds)."]
+        return [*told, f"Its held-out loss never reached {STD}'s last one ({count_text(reached['planned'], 'seed')})."]
     return [
         *told,
         f"It reached {STD}'s last loss after {number(reached['mean'], 2)} of a standard run's time, its probe counted "

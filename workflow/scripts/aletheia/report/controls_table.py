@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from aletheia.analysis.controls_arms import ALL, CONTROL, GIVEN, RANDOM, SAME_LOWEST, SELECTOR
 from aletheia.report.table_text import DASH, MARK, Table, interval, number
+from aletheia.study.arms import STD
 from aletheia.study.report_contents import CONTROLS_TABLE
 from aletheia.study.selectors import MODULE
 
@@ -21,6 +23,7 @@ NOTE = (
     "dashes."
 )
 _ESTIMATES = ("loss", "to_std", "to_selector", "to_draws", "step_measured", "at_equal_time", "time_to_std_loss")
+_ORDER = (STD, SELECTOR, CONTROL, GIVEN, ALL, RANDOM, SAME_LOWEST)
 _PARTS = ("n", "mean", "low", "high")
 _COUNTS = ("runs", "ok", "steps", "layers_adapted", "trainable_parameters")
 _CHOICE = ("kind", "layers", "score", "unit", "draw", "budget_percent", "reads", "learning_rate", "rate_chosen")
@@ -45,10 +48,20 @@ def controls_table(summary: Mapping[str, Any]) -> Table:
     return Table(CONTROLS_TABLE, title, note, numbers, display.drop(columns=empty))
 
 
+def ordered_arms(model: Mapping[str, Any]) -> list[str]:
+    """Return a model's arms: std, the named one, other choices by a score, controls, the rest, then draws by number."""
+
+    def place(arm: str) -> tuple[int, int, int]:
+        own = model["arms"][arm]
+        return _ORDER.index(own["kind"]), arm != model["selector"], own["draw"] or 0
+
+    return sorted(model["arms"], key=place)
+
+
 def _rows(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     for campaign in summary["campaigns"]:
         for model in campaign["models"]:
-            for arm in model["arms"]:
+            for arm in ordered_arms(model):
                 yield campaign["name"], model, arm
 
 

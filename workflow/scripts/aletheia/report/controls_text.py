@@ -13,7 +13,7 @@ from aletheia.analysis.controls_losses import BENCHMARK
 from aletheia.analysis.controls_overlap import DRAWS
 from aletheia.analysis.frontier import IN_TURNS
 from aletheia.report.controls_answer import ALPHA, WHAT, amount, answer, broken_claims, verdict
-from aletheia.report.controls_table import NOTE, display_row
+from aletheia.report.controls_table import NOTE, display_row, ordered_arms
 from aletheia.report.table_text import DASH, interval, markdown_rows, number
 
 _RULES = f"""## Rules
@@ -122,7 +122,7 @@ def _tests(model: Mapping[str, Any]) -> list[str]:
 
 def _arms(model: Mapping[str, Any]) -> list[str]:
     draws = (RANDOM, SAME_LOWEST)
-    named = [arm for arm, own in model["arms"].items() if own["kind"] not in draws]
+    named = [arm for arm in ordered_arms(model) if model["arms"][arm]["kind"] not in draws]
     rows = [display_row(model, arm, campaign="") for arm in named]
     several = [arm for arm in named if model["arms"][arm]["loss"]["n"] > 1]
     seeds = "Arms of several seeds: " + ", ".join(f"{arm} ({model['arms'][arm]['loss']['n']})" for arm in several)
