@@ -18,7 +18,7 @@ from aletheia.study.recipe_checks import check_active_layers, check_recipe
 from aletheia.study.recipes import layers_and_steps, recipe
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
-from aletheia.study.schema import at, check, merge, schema, trees, with_defaults
+from aletheia.study.schema import PACE, at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.study import Run, Study
 from aletheia.study.trials import settle_rates
@@ -126,8 +126,10 @@ def _enter_shared(study: Study, campaign: dict[str, Any], model: str, settings: 
         "time_limit_seconds",
         *(set(new["benchmarks"]) & set(entered["benchmarks"])),
     }
-    whole = ("data", "probe", "stability", "interleaving", "encoding")
+    whole = ("data", "probe", "stability", "encoding")
     differing = [key for key in whole if new[key] != entered[key]]
+    # Of how many seeds arms are timed in turns is each campaign's own.
+    differing += [f"interleaving.{k}" for k in PACE if new["interleaving"][k] != entered["interleaving"][k]]
     old_evaluation, evaluation = entered["evaluation"], new["evaluation"]
     differing += [f"evaluation.{k}" for k in sorted(compared) if evaluation.get(k) != old_evaluation.get(k)]
     if differing:
