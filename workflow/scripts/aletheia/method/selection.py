@@ -194,7 +194,7 @@ def _unit(arm: Mapping[str, Any]) -> str:
 
 
 def _outcome(arm: Mapping[str, Any], probed: Mapping[str, Any], costs: StepCosts | None) -> tuple[str, str | None]:
-    """Return status and reason: those of a probe, or of costs that the choice reads, where one failed."""
+    """Return status and reason: those of a probe, or of costs that the choice reads, where one failed; it is named."""
     if costs and costs.layers_total != probed["layers_total"]:
         raise UserError(
             f"costs: expected those of a model of {probed['layers_total']} layers, found {costs.layers_total}; give "
@@ -202,7 +202,7 @@ def _outcome(arm: Mapping[str, Any], probed: Mapping[str, Any], costs: StepCosts
         )
     if probed["status"] == "ok" and costs and reads(arm) == COSTS and costs.seconds is None:
         return costs.status, costs.reason
-    return probed["status"], probed["reason"]
+    return probed["status"], None if probed["status"] == "ok" else f"probe: {probed['reason']}"
 
 
 def _nothing_selected() -> dict[str, Any]:

@@ -79,7 +79,7 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
     facts["order"] = round_orders(order, config["interleaving"]["rounds"])
     no_results = {"frozen_layers": None, **dict.fromkeys(RATIOS), "arms": {}}
     if selection and selection["status"] != "ok":
-        return {**facts, **no_results, "status": selection["status"], "reason": f"probe: {selection['reason']}"}
+        return {**facts, **no_results, "status": selection["status"], "reason": selection["reason"]}
     std = {**config, "arm": {"layers": "all"}, **config.get("std", {})}
     work = _load_work(inputs, config, facts["dtype"], std["training"])
     if isinstance(work, TrainingRecord):

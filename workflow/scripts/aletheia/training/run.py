@@ -328,7 +328,7 @@ def execute(
         "gradient_checkpointing": settings["gradient_checkpointing"],
     }
     if selection and selection["status"] != "ok":
-        return TrainingRun(facts, TrainingRecord("diverged", f"probe: {selection['reason']}"))
+        return TrainingRun(facts, TrainingRecord(selection["status"], selection["reason"]))
     if failed is not None:
         return TrainingRun(facts, failed)
     run = TrainingRun(facts, TrainingRecord())
