@@ -18,7 +18,7 @@ sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
 
 from aletheia.analysis.plan import PLAN, load_plan
 from aletheia.audit import bundle
-from aletheia.cluster.cost import ARMS_PER_MEASUREMENT
+from aletheia.cluster.cost import ARMS_PER_MEASUREMENT, ATTRIBUTED_ARMS
 from aletheia.cluster.site import read_site
 from aletheia.controller import inputs
 from aletheia.controller.binding import Binder, model_with_arms, one_of

@@ -91,7 +91,7 @@ rule attribute:
         "../envs/gpu.yaml"
     threads: machine.all_cores
     resources:
-        **machine.gpu_resources(partial(minutes.turns, arms=10)),
+        **machine.gpu_resources(partial(minutes.turns, arms=ATTRIBUTED_ARMS)),
     params:
         *lineage(
             "attribution.py",

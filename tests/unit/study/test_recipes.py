@@ -11,7 +11,7 @@ import yaml
 from aletheia.analysis.consistency import RowSource, deviations
 from aletheia.analysis.equal_settings import COLUMN, add_differences, differences
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
-from aletheia.cluster.cost import share_of_rows, training_seconds
+from aletheia.cluster.cost import ATTRIBUTED_ARMS, estimate_costs, share_of_rows, training_seconds, turns_seconds
 from aletheia.controller import inputs
 from aletheia.controller.binding import model_with_arms
 from aletheia.errors import UserError
@@ -23,6 +23,7 @@ from aletheia.study.paths import Paths
 from aletheia.study.planned_runs import planned_runs
 from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, SECTIONS
 from aletheia.study.schema import schema
+from aletheia.timing import step_attribution
 from ledgers import TWO_MODELS
 from ledgers import study as ledger_study
 
@@ -438,3 +439,29 @@ def test_equal_time_needs_a_probed_arm(load):
     arms = {"std": {"layers": "all"}, "timed": {"layers": "last", "steps": {"seconds_of": "std"}}}
     with pytest.raises(UserError, match="needs the step costs of small, which are measured with the layers of a probe"):
         load(arms=arms)
+
+
+def test_steps_by_equal_time_may_follow_from_adapters_that_are_each_model_s_own(load):
+    narrower = {"large": {"arms": {"wide": {**TIMED["wide"], "rank": 4}}}}
+    study = load(models=["small", "large"], arms=TIMED, overrides=narrower)
+    (index,) = study.campaign_index()
+    rows = {}
+    for key in itertools.product(("small", "large"), ("wide", "timed"), (1, 2)):
+        run = study.run(*key)
+        config = {"arm": run.arm_settings, **{section: run.settings[section] for section in SECTIONS}}
+        rows[key] = [RowSource("/".join(map(str, key)), {"lineage": {"step": "train", "code": {}, "config": config}})]
+    assert study.run("small", "timed", 1).arm_settings != study.run("large", "timed", 1).arm_settings
+    assert deviations(rows, index) == {}
+
+
+def test_an_attribution_that_steps_follow_from_is_planned_once(load):
+    timed = {"seconds_per_step": 2.0, "origin": "fitted"}
+    registry = {"small": {**MODELS["small"], "time": timed, "parameters": 1000, "layers": 4}}
+    matched = {**TIMED, "timed": {"layers": "last", "steps": 60}}
+    costs = [
+        sum(cost.training_seconds for cost in estimate_costs(load(registry=registry, arms=each, second={})))
+        for each in (matched, TIMED)
+    ]
+    pace = load(registry=registry).shared["small"]["interleaving"]
+    assert costs[1] - costs[0] == pytest.approx(turns_seconds(registry["small"], pace, arms=ATTRIBUTED_ARMS))
+    assert len(step_attribution.arms(4, [0, 1], recomputed=False)) == ATTRIBUTED_ARMS

@@ -16,7 +16,7 @@ from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT, TASKS, compact_json
 from aletheia.study.paths import BASE
 from aletheia.study.planned_runs import arms_entry
-from aletheia.study.recipes import SECTIONS
+from aletheia.study.recipes import SECTIONS, timed_arm
 
 # Sections that differ between rows by design: the run's name.
 NOT_COMPARED = {"run"}
@@ -125,7 +125,9 @@ def _facts(key: RunKey, source: RowSource, campaign: Mapping[str, Any]) -> Itera
     of_one_model = arm in (arms_entry(campaign, model, "own_arms") or [])
     for section, value in lineage["config"].items():
         if section == "arm":
-            yield ("settings", step, section, (model, arm) if of_one_model else arm), value
+            # Steps by equal time hold the other arm's adapters, which may be each model's own.
+            alone = of_one_model or timed_arm(value)
+            yield ("settings", step, section, (model, arm) if alone else arm), value
         elif section in SECTIONS:
             for name, setting in value.items():
                 group = (model, arm) if name in stated.get(section, []) else model

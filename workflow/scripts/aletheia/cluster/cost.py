@@ -9,6 +9,7 @@ a GPU,
     updates     load + update_steps · step, for a probe by training
     train       load + (steps + losses · eval_rows · forward) · rows · step
     turns       load + 3 · (rounds + 1) · steps · step, for each arm but std of a campaign with speed: turns
+    costs       load + 10 · (rounds + 1) · steps · step, once for a model with steps by equal time
     evaluate    load + heldout + Σ benchmarks
     heldout     rows · forward · step
     retention   rows · longest piece in tokens / ROW_TOKENS · forward · step
@@ -35,6 +36,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.arms import SHAPE
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, RETENTION
+from aletheia.study.equal_time import models_with_costs
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
 from aletheia.study.study import Run, Study
 
@@ -47,6 +49,7 @@ ROW_TOKENS = 150  # tokens of an instruction row with its wording
 LAYER_LAUNCH_SECONDS = 1e-3  # to launch a layer's kernels for one new token of each sequence
 MEMORY_GIB_PER_SECOND = 1000.0  # an A100's memory, at about two thirds of its peak
 NF4_SHARE_OF_16_BIT = 4.127 / 16  # of a model's size, with double quantisation (arXiv:2305.14314, section 3)
+ATTRIBUTED_ARMS = 10  # in turns, of an attribution (aletheia.timing.step_attribution)
 ARMS_PER_MEASUREMENT = 3  # in turns: std, another arm, and std once more
 REQUIRED_KEYS = ("time", "parameters", "layers")
 
@@ -204,6 +207,9 @@ def _cost(
     )
     training += len(probes) * probe_seconds(entry, settings) + len(updates) * updates_seconds(entry, settings)
     training += timed * turns_seconds(entry, shared["interleaving"], arms=ARMS_PER_MEASUREMENT)
+    if model in models_with_costs(study):
+        attributions = len(_take_unseen(seen, [("attribution", model)]))
+        training += attributions * turns_seconds(entry, shared["interleaving"], arms=ATTRIBUTED_ARMS)
     return Cost(
         campaign=campaign,
         model=model,

@@ -9,8 +9,6 @@ from aletheia.cluster.site import Site
 from aletheia.study.equal_time import models_with_costs
 from aletheia.study.study import Run, Study
 
-ATTRIBUTED_ARMS = 10  # of an attribution (aletheia.timing.step_attribution)
-
 
 @dataclass(frozen=True)
 class WallTimes:
@@ -86,7 +84,7 @@ class WallTimes:
         probes += self.updates(model) if (model, seed) in self.study.updated_runs() else 0
         small = self.small() * (1 + sum(run.selects for run in runs))
         measured = model in models_with_costs(self.study) and self.study.attributed_runs()[model].seed == seed
-        costs = self.turns(model, arms=ATTRIBUTED_ARMS) if measured else 0
+        costs = self.turns(model, arms=cost.ATTRIBUTED_ARMS) if measured else 0
         return small + probes + costs + sum(self.training(model, run.arm, seed) for run in runs)
 
     def _first_run(self, model: str) -> Run:
