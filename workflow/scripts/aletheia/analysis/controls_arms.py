@@ -63,8 +63,16 @@ def named_selector(arms: Arms) -> str | None:
 
 
 def recipe(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an arm states beside its choice of layers: modules, ranks, steps, rates, shapes."""
-    return {key: value for key, value in entry.items() if key not in CHOOSING | _BESIDE}
+    """Return what an arm states beside its choice of layers: modules, ranks, steps, rates, shapes.
+
+    A rate that is the best of several is the same recipe for all arms that choose theirs so, whatever their trials are
+    called.
+    """
+    stated = {key: value for key, value in entry.items() if key not in CHOOSING | _BESIDE}
+    chosen = {
+        key: "the best of several" for key, value in stated.items() if isinstance(value, Mapping) and "best_of" in value
+    }
+    return {**stated, **chosen}
 
 
 def draws_for(arms: Arms, arm: str, kind: str, adapted: Mapping[str, float | None]) -> list[str]:
