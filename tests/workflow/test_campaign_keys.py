@@ -166,7 +166,7 @@ def campaign(study):
     """Return the tiny campaign as it is written; its study's registry has other data sets of the same rows too."""
     registry = yaml.safe_load((study / "tests/study/data.yaml").read_text())
     asked = ("mmlu", "humaneval", "openbookqa", "retention")
-    registry |= {"tested": {**registry["rows"], "test": 4}}
+    registry |= {"tested": {**registry["rows"], "test": 8}}
     registry |= {"other": registry["rows"], **{f"other_{name}": registry[name] for name in asked}}
     (study / "registry.yaml").write_text(yaml.safe_dump(registry))
     return yaml.safe_load((study / "tests/study/campaign.yaml").read_text())
