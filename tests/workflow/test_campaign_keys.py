@@ -109,7 +109,7 @@ BESIDE = {
     "models": {"overrides": None},
     "benchmarks": {"overrides.tiny-llama.arms.lean.benchmarks": None},
     "arms.ale.draw": {"arms.ale.layers": "random"},
-    "arms.ale.time_percent": {"arms.ale.layers": "cost_aware"},
+    "arms.ale.time_percent": {"arms.ale.layers": "cost_aware", "arms.ale.budget_percent": None},
     "arms.drawn.draws": {"arms.drawn.layers": "random"},
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},

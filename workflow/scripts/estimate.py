@@ -123,7 +123,7 @@ def print_table(lines: Sequence[Sequence[str]], *, words: int) -> None:
 
 def report_power(powers: list[PlannedPower], plan: Plan) -> None:
     """Print a row a campaign and measure, then what cannot be told, and on what the numbers rest."""
-    from aletheia.analysis.power_sentences import amount, amounts, assumptions, percents, sentence
+    from aletheia.analysis.power_sentences import amount, amounts, arms_in_words, assumptions, percents, sentence
 
     lines = [POWER_HEADINGS]
     for told in powers:
@@ -133,7 +133,7 @@ def report_power(powers: list[PlannedPower], plan: Plan) -> None:
             power = percents(told.power, told.power_at_best)
         counts = (str(told.models), str(told.seeds), f"{told.questions:,}" if told.questions else "-")
         margin = f"±{amount(told.margin, told.unit)}"
-        lines.append((told.campaign, ", ".join(told.arms), told.title, *counts, detects, margin, power))
+        lines.append((told.campaign, arms_in_words(told.arms), told.title, *counts, detects, margin, power))
     print_table(lines, words=3)
     print()
     for said in filter(None, (sentence(told, plan.power.wanted) for told in powers)):

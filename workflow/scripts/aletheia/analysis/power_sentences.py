@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from aletheia.analysis.plan import Plan, Unit
 from aletheia.analysis.planned_power import PlannedPower
 from aletheia.inference.power import FEWEST_POOLED
 from aletheia.study.benchmarks import either
 
+MOST_NAMES = 6  # of arms that a sentence lists
 UNITS = {"points": "points", "nats": "nats", "log_ratio": "% of time"}
 
 
@@ -44,7 +46,7 @@ def sentence(told: PlannedPower, wanted: float) -> str | None:
     wanted
         The power that suffices.
     """
-    who = f"{told.campaign} ({', '.join(told.arms)})"
+    who = f"{told.campaign} ({arms_in_words(told.arms)})"
     if told.power is None or told.power_at_best is None or told.detectable is None:
         return f"{who} says nothing of seeds to come on {told.title}: one seed of one model shows no spread."
     if told.unit == "log_ratio":
@@ -101,3 +103,10 @@ def _questions(told: PlannedPower) -> str:
     at_best = "" if told.questions_needed else "at best "
     has = f" (it has {told.all_questions:,})" if told.all_questions and numbers[-1] > told.all_questions else ""
     return f"{at_best}{' to '.join(f'{number:,}' for number in numbers)} questions{has}"
+
+
+def arms_in_words(arms: Sequence[str]) -> str:
+    """Return the names of some arms; of many their number and the first ones."""
+    if len(arms) <= MOST_NAMES:
+        return ", ".join(arms)
+    return f"{len(arms)} arms: {', '.join(arms[: MOST_NAMES - 2])}, …"
