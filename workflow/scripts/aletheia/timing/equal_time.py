@@ -9,7 +9,8 @@ from typing import Any
 from aletheia.method.selection import selection_payload
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
-from aletheia.timing.step_cost import PARTS, CostModel, Shape
+from aletheia.timing.step_cost import Shape
+from aletheia.timing.step_prediction import seconds_of_step
 from aletheia.training.trainer import TimeRatio
 
 
@@ -66,11 +67,10 @@ def ratio_of(costs: Mapping[str, Any], *, own: Shape, timed: Shape) -> TimeRatio
     if fitted is None:
         why = f"{costs['status']}: {costs['reason']}" if costs["reason"] else costs["status"]
         return TimeRatio(None, f"steps: seconds_of, and the step costs were not measured ({why})")
-    parts = {name: fitted["seconds_per_step"][name] for name in PARTS}
-    model = CostModel(**{name: None if part is None else part["value"] for name, part in parts.items()})
-    if model.forward is None and not own.recomputed == timed.recomputed == costs["gradient_checkpointing"]:
+    parts = {name: estimate and estimate["value"] for name, estimate in fitted["seconds_per_step"].items()}
+    if parts["forward"] is None and not own.recomputed == timed.recomputed == costs["gradient_checkpointing"]:
         return TimeRatio(None, "steps: seconds_of, and the step costs do not tell checkpointing from its absence")
-    seconds = [model.seconds(shape, 1) for shape in (timed, own)]
+    seconds = [seconds_of_step(parts, shape) for shape in (timed, own)]
     if min(seconds) <= 0:
         return TimeRatio(None, "steps: seconds_of, and by the measured step costs a step would take no time")
     return TimeRatio(seconds[0] / seconds[1])

@@ -29,9 +29,20 @@ def step_costs(attribution: Mapping[str, Any]) -> StepCosts:
     recomputed = attribution["gradient_checkpointing"]
 
     def seconds(lowest: int, adapted: float, rank: float) -> float:
-        adapters = max(0.0, parts["adapter"] + rank * parts["adapter_rank"])
-        # The parts are those of a whole step: of one position, whatever it holds.
-        costs = CostModel(**{**parts, "adapter": adapters, "adapter_rank": 0.0})
-        return costs.seconds(Shape(layers_total, adapted, lowest, rank, recomputed), 1)
+        return seconds_of_step(parts, Shape(layers_total, adapted, lowest, rank, recomputed))
 
     return StepCosts("ok", None, layers_total, seconds)
+
+
+def seconds_of_step(parts: Mapping[str, float | None], shape: Shape) -> float:
+    """Return the predicted seconds of a step, the adapters of a layer at least 0.
+
+    Parameters
+    ----------
+    parts
+        Seconds of a whole step by :data:`aletheia.timing.step_cost.PARTS`: of one position, whatever it holds.
+    shape
+        The arm.
+    """
+    adapters = max(0.0, parts["adapter"] + shape.rank * parts["adapter_rank"])
+    return CostModel(**{**parts, "adapter": adapters, "adapter_rank": 0.0}).seconds(shape, 1)
