@@ -419,6 +419,7 @@ def test_a_claim_changes_no_run_and_stands_in_the_index(load):
         ({"batch_size": 4}, "and batch_size differs among them; make it equal in all three"),
         ({"modules": ["v_proj"]}, "and modules differs among them; make it equal in all three"),
         ({"extra_steps_percent": 50}, "extra_steps_percent: found one beside steps: "),
+        ({"layers_active": {"every": 2, "count": 1}}, "know nothing of layers_active, which timed has"),
         (
             {"equal": {"layers": "alle"}},
             "arms.timed.equal.layers: found 'alle', and small has no other arm",

@@ -85,6 +85,13 @@ def _other(study: Study, run: Run, name: str, say: MakeError) -> Run:
             f"needs the step costs of {run.model}, which are measured with the layers of a probe; add an arm with "
             "layers: gradient",
         )
+    turning = next((each.arm for each in (run, other) if each.settings["training"]["layers_active"]), None)
+    if turning:
+        raise say(
+            *("steps", "seconds_of"),
+            f"compares {run.arm} and {name} by step costs that know nothing of layers_active, which {turning} has; state "
+            "a number of steps",
+        )
     for section, key in (*(("training", key) for key in SHAPE), ("adapter", "modules")):
         found = [each.settings[section][key] for each in (run, other, costs)]
         if any(value != found[0] for value in found):
