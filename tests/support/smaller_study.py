@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+# Arms with which every rule runs, those on demand too: random draws for the controls, and a choice by steps of training.
+EVERY_RULE = {
+    "moved": {"layers": "adapter_update", "benchmarks": ["heldout"]},
+    "drawn": {"layers": "random", "draws": 2, "benchmarks": ["heldout"]},
+}
 
-def keep_one_model(folder: Path) -> None:
-    """Leave the tiny study in a copy of the project its first model, which all benchmarks ask, and three arms."""
+
+def keep_one_model(folder: Path, *, further: Mapping[str, Any] | None = None) -> None:
+    """Leave the tiny study in a copy of the project its first model, which all benchmarks ask, and three arms.
+
+    ``further`` are arms beside these.
+    """
     path = folder / "tests/study/campaign.yaml"
     campaign = yaml.safe_load(path.read_text(encoding="utf-8"))
     del campaign["overrides"]
     campaign["models"] = campaign["models"][:1]
+    campaign["arms"] |= further or {}
     # In their order, since that of the arms is the ledger's.
     path.write_text(yaml.safe_dump(campaign, sort_keys=False), encoding="utf-8")

@@ -14,7 +14,7 @@ import warm_server
 from aletheia.study.outputs import ON_DEMAND
 from conftest import STUDY, SUPPORT, copy_project, said, snakemake
 from declared_environments import PROJECT, pins, python311
-from smaller_study import keep_one_model
+from smaller_study import EVERY_RULE, keep_one_model
 
 STAND_IN = SUPPORT / "stand_in" / "conda.py"
 
@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "select_layers.py": set(),
     "precision.py": MODEL,
     "probe.py": MODEL,
+    "adapter_updates.py": MODEL | {"peft"},
     "train.py": MODEL | {"peft"},
     "interleave.py": MODEL | {"peft"},
     "attribution.py": MODEL | {"peft"},
@@ -108,7 +109,7 @@ def test_every_rule_runs_in_its_own_environment(tmp_path):
     """
     shutil.rmtree(python311(tmp_path / "trial"))
     project = copy_project(tmp_path / "project")
-    keep_one_model(project)
+    keep_one_model(project, further=EVERY_RULE)
     conda = tmp_path / "conda"
     subprocess.run([sys.executable, str(STAND_IN), "install", str(conda)], check=True)
     # A test times nothing, so two jobs may run at a time.
