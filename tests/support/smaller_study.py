@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-# Arms with which every rule runs, those on demand too: random draws for the controls, and a choice by steps of training.
+# With these arms every rule runs, those on demand too: the controls need random draws.
 EVERY_RULE = {
     "moved": {"layers": "adapter_update", "benchmarks": ["heldout"]},
     "drawn": {"layers": "random", "draws": 2, "benchmarks": ["heldout"]},

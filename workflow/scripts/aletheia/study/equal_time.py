@@ -89,8 +89,8 @@ def _other(study: Study, run: Run, name: str, say: MakeError) -> Run:
     if turning:
         raise say(
             *("steps", "seconds_of"),
-            f"compares {run.arm} and {name} by step costs that know nothing of layers_active, which {turning} has; state "
-            "a number of steps",
+            f"compares {run.arm} and {name} by step costs that know nothing of layers_active, which {turning} has; "
+            "state a number of steps",
         )
     for section, key in (*(("training", key) for key in SHAPE), ("adapter", "modules")):
         found = [each.settings[section][key] for each in (run, other, costs)]
