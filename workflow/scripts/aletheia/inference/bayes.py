@@ -8,6 +8,7 @@ Given τ and r all is normal in closed form (Gelman and others 2013, section 5.4
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -189,10 +190,16 @@ def _posterior(data: _Data, scale: float) -> _Grid:
     return _Grid(t, r, weights / weights.sum(), mean, 1 / precision)
 
 
+@functools.cache
+def _legendre(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return Gauss–Legendre nodes and weights on [−1, 1]; they take longer than what is integrated by them."""
+    return np.polynomial.legendre.leggauss(nodes)
+
+
 def _tau_nodes(y: np.ndarray, scale: float, finest: float) -> tuple[np.ndarray, np.ndarray]:
     """Return Gauss–Legendre nodes of τ from 0, close together near 0: τ = f·sinh(x), f of the size of ``finest``."""
     f = min(max(_FINEST * finest, 1e-8 * scale), scale)
-    nodes, weights = np.polynomial.legendre.leggauss(_TAU_NODES)
+    nodes, weights = _legendre(_TAU_NODES)
     # Far beyond the prior its exponent −τ²/2s² and the data's −SS/2τ² meet at τ⁴ = SS·s².
     mode = (float(((y - y.mean()) ** 2).sum()) * scale**2) ** 0.25
     last = np.arcsinh((_FARTHEST * scale + 2 * mode) / f)
@@ -209,7 +216,7 @@ def _run_nodes(run_df: int | None, typical: float, scale: float) -> tuple[np.nda
     # The same for runs: −ν/2r² and −r²·(mean variance)/2s² meet at r⁴ = ν·s²/(mean variance).
     mode = (run_df * (scale / typical) ** 2) ** 0.25
     first, last = min(first, np.log(mode / 2)), min(last, np.log(2 * mode + _FARTHEST * scale / typical))
-    nodes, weights = np.polynomial.legendre.leggauss(_RUN_NODES)
+    nodes, weights = _legendre(_RUN_NODES)
     x = first + (nodes + 1) / 2 * (last - first)
     log = -run_df * x - run_df * np.exp(-2 * x) / 2 + x - (np.exp(x) * typical) ** 2 / (2 * scale**2)
     return np.exp(x), weights * np.exp(log - log.max())
