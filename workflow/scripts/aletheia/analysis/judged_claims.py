@@ -19,6 +19,7 @@ from aletheia.analysis.published_claims import ALL, STUDY, Claim, Number, Number
 HOLDS, DOES_NOT_HOLD, CANNOT_TELL = "holds", "does not hold", "cannot tell"
 NOT_GIVEN = "not in the numbers"
 LEVEL = 0.95  # of intervals
+_BREAKABLE_BY_ONE = ("every_model", "every_run")
 _TINY = 1e-9  # decimal numbers are floats here
 
 
@@ -60,7 +61,7 @@ class Judgement:
 def judge(claim: Claim, numbers: Numbers) -> Judgement:
     """Return the verdict on a claim; a claim about all models reads every model that has the quantity.
 
-    A model of the claim without a number leaves a claim open that the others fulfil.
+    A model of the claim without a number leaves it open, unless another one breaks what each must fulfil.
     """
     given = {model: number for (model, quantity), number in numbers.items() if quantity == claim.quantity}
     study = claim.rule == "study"
@@ -74,7 +75,7 @@ def judge(claim: Claim, numbers: Numbers) -> Judgement:
     else:
         others = [number.mean for model, number in given.items() if model not in read and model != STUDY]
         found = _RULES[claim.rule](claim, read, others)
-        if found.verdict == HOLDS and missing:
+        if missing and (found.verdict == HOLDS or claim.rule not in _BREAKABLE_BY_ONE):
             found = replace(found, verdict=CANNOT_TELL, why=f"{found.why}; without {', '.join(missing)}")
     return replace(found, numbers=read, missing=missing, n=len(read))
 

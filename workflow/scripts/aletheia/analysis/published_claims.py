@@ -156,7 +156,7 @@ def _claim(row: Mapping[str, str | None], where: str) -> Claim:
     cells = {name: str(row[name]).strip() for name in COLUMNS}
     for name in ("id", "section", "quote", "models"):
         if not cells[name]:
-            raise UserError(f"{where}: expected a {name}, found an empty cell; fill it")
+            raise UserError(f"{where}: expected words under {name}, found an empty cell; fill it")
     for name, known in (("quantity", QUANTITIES), ("relation", RELATIONS), ("rule", RULES)):
         if cells[name] not in known:
             raise UserError(f"{where}: expected a {name} among {', '.join(known)}, found {cells[name]!r}; use one")
