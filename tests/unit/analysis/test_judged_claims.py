@@ -117,6 +117,16 @@ def test_single_models_are_tested_over_their_runs():
     assert judge(asked, numbers(18.4)).verdict == CANNOT_TELL
 
 
+def test_a_significant_loss_is_no_significant_gain():
+    assert judge(claim("significant", "0.05"), numbers(-18.4, sd=0.4)).decided == ("m0",)
+    found = judge(claim("significant", "0.05", rule="mean_over_models"), numbers(-5, -5.1, -4.9))
+    assert (found.p < 0.05, found.verdict) == (True, DOES_NOT_HOLD)
+
+
+def test_numbers_may_be_plain_triples():
+    assert judge(claim("at_least", "1"), {("m0", SPEED): (2.0, None, 3)}).numbers == {"m0": Number(2.0, None, 3)}
+
+
 def test_an_interval_must_lie_inside_or_outside_to_decide():
     asked = claim("at_least", "-0.50", rule="interval_over_models")
     for means, verdict in (((1, 1.1, 1.2), HOLDS), ((-9, -9.1, -9.2), DOES_NOT_HOLD), ((-0.6, 0, 0.5), CANNOT_TELL)):

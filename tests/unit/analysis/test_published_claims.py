@@ -39,6 +39,7 @@ def test_a_row_becomes_a_claim_with_models_by_their_keys(tmp_path):
     [
         ({"quantity": "speed"}, "expected a quantity among speedup_percent, .*, found 'speed'"),
         ({"relation": "above"}, "expected a relation among at_least, .*, found 'above'"),
+        ({"section": "9"}, "expected a section .*, found '9'"),
         ({"rule": "all"}, "expected a rule among every_model, .*, found 'all'"),
         ({"threshold": "15"}, "between expected 2 numbers, separated by ';', as threshold, found '15'"),
         ({"threshold": "15;nan"}, "between expected 2 numbers"),

@@ -63,7 +63,7 @@ def judge(claim: Claim, numbers: Numbers) -> Judgement:
 
     A model of the claim without a number leaves it open, unless another one breaks what each must fulfil.
     """
-    given = {model: number for (model, quantity), number in numbers.items() if quantity == claim.quantity}
+    given = {model: Number(*number) for (model, quantity), number in numbers.items() if quantity == claim.quantity}
     study = claim.rule == "study"
     wanted = (STUDY,) if study else tuple(m for m in given if m != STUDY) if claim.models == (ALL,) else claim.models
     read = {model: given[model] for model in wanted if model in given}
@@ -132,12 +132,13 @@ def _every_model(claim: Claim, read: dict[str, Number], _others: list[float]) ->
 
 
 def _significant_in_each(claim: Claim, read: dict[str, Number]) -> Judgement:
-    """Test each model's mean over its runs against 0."""
+    """Test that each model's mean over its runs is above 0 (two-sided p)."""
     unknown = [model for model, number in read.items() if number.sd is None or number.n < 2]
     if unknown:
         return Judgement(CANNOT_TELL, f"no SD over runs of {', '.join(unknown)}")
     p = {m: _t_interval(x.mean, float(x.sd or 0) / math.sqrt(x.n), x.n - 1)[2] for m, x in read.items()}
-    broken = tuple(model for model, value in p.items() if not value < float(claim.threshold[0]))
+    level = float(claim.threshold[0])
+    broken = tuple(model for model, number in read.items() if not (p[model] < level and number.mean > 0))
     largest = max(p.values())
     return Judgement(DOES_NOT_HOLD if broken else HOLDS, f"largest p = {largest:.2g}", broken, p=largest)
 
@@ -173,7 +174,7 @@ def _mean_over_models(claim: Claim, read: dict[str, Number], _others: list[float
     if len(values) < 2:
         return Judgement(CANNOT_TELL, "one model says nothing of others", (), mean)
     low, high, p = _t_interval(mean, stats.sem(values), len(values) - 1)
-    verdict = HOLDS if p < float(claim.threshold[0]) else DOES_NOT_HOLD
+    verdict = HOLDS if p < float(claim.threshold[0]) and mean > 0 else DOES_NOT_HOLD
     return Judgement(verdict, f"{mean:.3g} [{low:.3g}, {high:.3g}], p = {p:.2g}", (), mean, low, high, p)
 
 

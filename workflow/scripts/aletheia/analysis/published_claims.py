@@ -7,6 +7,7 @@ numbers: the paper's own (:mod:`aletheia.analysis.published_numbers`), or those 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -35,7 +36,7 @@ QUANTITIES = {
     "probe_percent": ("percent", "100 · probe / training, seconds"),
     "gradient_share_percent": ("percent", "share of the gradient norms that the layers of ale hold"),
     "runs_failed": ("runs", "runs of all arms that failed"),
-    "runs_finished": ("runs", "runs of the study that did not fail"),
+    "rows_finished": ("rows", "rows that did not fail: pairs of campaign 1 (std and ale), runs of campaign 2"),
     "models": ("models", "models with a finished run"),
     "families": ("families", "families of those models"),
     "autoresearch_loss_difference": ("nats", "held-out loss: the best recipe of section 3.5 − the next"),
@@ -62,7 +63,8 @@ RULES = (
     "interval_over_runs",
     "study",
 )
-TESTED_RULES = ("every_model", "mean_over_models")  # of "significant"
+TESTED_RULES = ("every_model", "mean_over_models")  # of "significant": a mean above 0, by a t-test
+_SECTION = re.compile(r"abstract|[1-7](\.[1-6])?|A(\.1)?")
 
 
 class Number(NamedTuple):
@@ -157,6 +159,8 @@ def _claim(row: Mapping[str, str | None], where: str) -> Claim:
     for name in ("id", "section", "quote", "models"):
         if not cells[name]:
             raise UserError(f"{where}: expected words under {name}, found an empty cell; fill it")
+    if not _SECTION.fullmatch(cells["section"]):
+        raise UserError(f"{where}: expected a section (abstract, 1 to 7, A.1), found {cells['section']!r}; name one")
     for name, known in (("quantity", QUANTITIES), ("relation", RELATIONS), ("rule", RULES)):
         if cells[name] not in known:
             raise UserError(f"{where}: expected a {name} among {', '.join(known)}, found {cells[name]!r}; use one")
@@ -175,9 +179,11 @@ def _check_threshold(cells: Mapping[str, str], threshold: tuple[str, ...], where
     if relation == "between" and float(threshold[0]) > float(threshold[1]):
         raise UserError(f"{where}: between expected the lower number first, found {cells['threshold']!r}; turn them")
     if cells["unit"] != unit:
-        raise UserError(f"{where}: expected the unit {unit} for this quantity and relation, found {cells['unit']!r}")
+        found = f"found {cells['unit']!r}; write the first"
+        raise UserError(f"{where}: expected the unit {unit} for this quantity and relation, {found}")
     if relation == "significant" and cells["rule"] not in TESTED_RULES:
-        raise UserError(f"{where}: significant expected a rule among {', '.join(TESTED_RULES)}, found {cells['rule']}")
+        names = ", ".join(TESTED_RULES)
+        raise UserError(f"{where}: significant expected a rule among {names}, found {cells['rule']}; use one")
 
 
 def _is_number(text: str) -> bool:

@@ -102,7 +102,7 @@ def _counts(tables: _Tables) -> dict[_Key, Number]:
         (FAILED_MODEL, "runs_failed"): Number(FAILED_ROWS)
     }
     return failed | {
-        (STUDY, "runs_finished"): Number(LEDGER_ROWS - FAILED_ROWS),
+        (STUDY, "rows_finished"): Number(LEDGER_ROWS - FAILED_ROWS),
         (STUDY, "models"): Number(len(tables[1])),
         (STUDY, "families"): Number(len({row["family"] for row in tables[1].values()})),
     }
