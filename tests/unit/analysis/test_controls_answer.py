@@ -66,8 +66,9 @@ def test_a_list_of_layers_has_the_draws_of_as_many_layers():
 
 
 def test_draws_with_the_same_lowest_layer_are_for_choices_that_have_it():
-    arms = entries(1, low={"layers": "random_same_lowest", "draw": 0}, last={"layers": "last"})
-    losses = {"tiny": {"std": 1.0, "ale": 1.1, "last": 1.2, "random0": 1.3, "low": 1.4}}
+    same = {f"low{draw}": {"layers": "random_same_lowest", "draw": draw} for draw in range(2)}
+    arms = entries(2, **same, last={"layers": "last"})
+    losses = {"tiny": {"std": 1.0, "ale": 1.1, "last": 1.2, "random0": 1.3, "random1": 1.3, "low0": 1.4, "low1": 1.4}}
     lowest = {"last": {"placement": {"layers": [8, 9], "layers_total": LAYERS, "lowest_layer": 8}}}
     tests = summarised(arms, losses, changes=lowest)["models"][0]["tests"]
     assert {(test["arm"], test["against"]) for test in tests} == {
@@ -75,6 +76,11 @@ def test_draws_with_the_same_lowest_layer_are_for_choices_that_have_it():
         ("ale", "random_same_lowest"),
         ("last", "random"),
     }
+
+
+def test_a_single_draw_is_no_test():
+    losses = {"tiny": {"std": 1.0, "ale": 1.1, "random0": 1.3}}
+    assert summarised(entries(1), losses)["models"][0]["tests"] == []
 
 
 def test_two_models_are_combined_exactly():
