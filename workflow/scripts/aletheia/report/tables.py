@@ -84,7 +84,7 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
         numbers.append(
             {"model": model["model"], "family": model["family"], **facts, "headline": model["headline"]}
             | {"campaigns": " ".join(row["campaigns"]), "rows": row["runs"], "rows_ok": row["ok"]}
-            | {f"published_{k}": paper.get(k) for k in ("parameters_billions", "layers", "campaigns")}
+            | _published(paper, "family", "parameters_billions", "layers", "campaigns")
         )
         display.append(
             {
@@ -95,7 +95,10 @@ def models_table(summary: dict[str, Any], published: Published) -> Table:
                 "Trained parameters (std)": number(facts["trainable_parameters_std"], 0),
                 "Campaigns": ", ".join(row["campaigns"]),
                 "Ledger rows that ended well": f"{row['ok']} of {row['runs']}",
+                "Paper: family": paper.get("family", DASH),
+                "Paper: parameters (billions)": f"{paper['parameters_billions']:g}" if paper else DASH,
                 "Paper: layers": number(paper.get("layers"), 0),
+                "Paper: campaigns": ", ".join(str(paper.get("campaigns", DASH)).split()),
             }
         )
     note = "A run that two campaigns share is a row in each."
@@ -169,19 +172,11 @@ def _speed_numbers(
         "cohen_d": test["d"],
         "paired": paired,
     }
-    names = (
-        "std_seconds_mean",
-        "ale_seconds_mean",
-        "speedup_percent_mean",
-        "speedup_percent_sd",
-        "ratio",
-        "p_value",
-    )
-    return row | {f"published_{name}": paper.get(name) for name in names}
+    spread = [f"{name}_{part}" for name in ("std_seconds", "ale_seconds", "speedup_percent") for part in ("mean", "sd")]
+    return row | _published(paper, *spread, "ratio", "p_relation", "p_value")
 
 
 def _speed_display(block: dict[str, Any], p: float | None, paired: str, paper: dict[str, Any]) -> dict[str, str]:
-    published = {"mean": paper.get("speedup_percent_mean"), "sd": paper.get("speedup_percent_sd")}
     return {
         "Speedup (%)": mean_sd(block["speedup_percent"], 1),
         "95 % interval": bounds(block["speedup_percent"], 1),
@@ -192,9 +187,26 @@ def _speed_display(block: dict[str, Any], p: float | None, paired: str, paper: d
         "n": str(block["speedup_percent"]["n"]),
         "p": p_value(p),
         "Paired": paired,
-        "Paper: speedup (%)": mean_sd(published, 1),
+        "Paper: std time (s)": _published_mean(paper, "std_seconds"),
+        "Paper: ale time (s)": _published_mean(paper, "ale_seconds"),
+        "Paper: speedup (%)": _published_mean(paper, "speedup_percent"),
         "Paper: ratio": number(paper.get("ratio"), 3),
+        "Paper: p": _published_p(paper),
     }
+
+
+def _published(paper: dict[str, Any], *columns: str) -> dict[str, Any]:
+    """Return the paper's cells of some columns, as columns of ours; None where it has none."""
+    return {f"published_{name}": paper.get(name) for name in columns}
+
+
+def _published_mean(paper: dict[str, Any], name: str) -> str:
+    return mean_sd({part: paper.get(f"{name}_{part}") for part in ("mean", "sd")}, 1)
+
+
+def _published_p(paper: dict[str, Any]) -> str:
+    """Return p as the paper prints it: to four digits, or below a bound."""
+    return f"<{paper['p_value']:g}" if paper.get("p_relation") == "<" else number(paper.get("p_value"), 4)
 
 
 def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
@@ -224,18 +236,31 @@ def mmlu_table(summary: dict[str, Any], published: Published) -> Table:
         numbers.append(
             row
             | {**_flat("extra_pp", extra), **tested, "questions": questions, "flagged": test and test["flagged"]}
-            | {f"published_{k}": paper.get(k) for k in ("std_delta_pp", "ale_delta_pp", "extra_pp")}
+            | _published(paper, *MMLU_PUBLISHED)
         )
         marked = mark_floor(interval(extra, 1, "+"), bool(test and test["flagged"]))
         shown |= {"Extra (pp) [95 % interval]": marked, "Seeds": str(extra["n"])}
-        display.append(
-            shown | {"Questions": number(questions, 0), "Paper: extra (pp)": number(paper.get("extra_pp"), 1, "+")}
-        )
+        display.append(shown | {"Questions": number(questions, 0)} | _mmlu_published(paper))
     note = (
         "Δ = fine-tuned − base (mean ± sample SD over the seeds); extra = ale Δ − std Δ, paired by seed; a "
         "negative extra is more forgetting. The interval is over seeds, on the same questions."
     )
     return _table(3, "MMLU before and after fine-tuning.", note, numbers, display)
+
+
+# What the paper prints in table 3, and the heads under which it stands beside ours.
+MMLU_PUBLISHED = {
+    "base_percent": "Paper: base (%)",
+    "std_percent": "Paper: std (%)",
+    "std_delta_pp": "Paper: std Δ (pp)",
+    "ale_percent": "Paper: ale (%)",
+    "ale_delta_pp": "Paper: ale Δ (pp)",
+    "extra_pp": "Paper: extra (pp)",
+}
+
+
+def _mmlu_published(paper: dict[str, Any]) -> dict[str, str]:
+    return {head: number(paper.get(k), 1, "+" if k.endswith("_pp") else "") for k, head in MMLU_PUBLISHED.items()}
 
 
 def downstream_table(summary: dict[str, Any], published: Published) -> Table:
@@ -253,7 +278,7 @@ def downstream_table(summary: dict[str, Any], published: Published) -> Table:
             row |= _flat(f"{name}_extra_pp", extra)
             row |= {f"{name}_p_value": test and test["p"], f"{name}_p_holm": test and test["p_holm"]}
             row |= {f"{name}_{part}": test and test[part] for part in ("questions", "flagged")}
-            row[f"published_{name}_extra_pp"] = paper.get(f"{name}_extra_pp")
+            row |= _published(paper, f"{name}_extra_pp")
             seeds = f" (n = {extra['n']})" if extra["n"] else ""
             shown[f"Δ{TITLES[name]} (pp)"] = mark_floor(interval(extra, 2, "+"), bool(test and test["flagged"])) + seeds
             shown[f"Paper: Δ{TITLES[name]} (pp)"] = number(paper.get(f"{name}_extra_pp"), 2, "+")
@@ -294,7 +319,7 @@ def _matched_numbers(
         | {"planned": test["planned"]}
         | {**_flat("time_share", share), "time": cm["time_verdict"], "time_taken": cm["time_taken"]}
         | {"loss_verdict": cm["loss_verdict"], "downstream_verdict": _over_benchmarks(extra)}
-        | {f"published_{k}": paper.get(k) for k in ("std_eval_loss", "cm_eval_loss", "downstream_match")}
+        | _published(paper, "std_eval_loss", "cm_eval_loss", "downstream_match")
     )
 
 
