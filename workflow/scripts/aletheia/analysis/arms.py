@@ -215,12 +215,15 @@ def over_models(models: Sequence[Mapping[str, Any]]) -> Comparisons:
     Parameters
     ----------
     models
-        With ``headline`` and ``against_std``.
+        With ``headline``, ``against_std`` and ``implausible_bases``, whose benchmarks have no value of the model.
     """
     means: dict[str, dict[str, list[float | None]]] = {}
     for model in models:
+        left_out = tuple(f"{benchmark}_" for benchmark in model["implausible_bases"])
         for arm, measures in model["against_std"].items() if model["headline"] else ():
             for measure, comparison in measures.items():
+                if measure.startswith(left_out):
+                    continue
                 means.setdefault(arm, {}).setdefault(measure, []).append(comparison["mean"])
     return {
         arm: {

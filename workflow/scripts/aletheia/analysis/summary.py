@@ -18,6 +18,7 @@ from aletheia.analysis.paired_arms import effects
 from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
+from aletheia.analysis.validity import base_is_implausible, implausible_bases
 from aletheia.inference.multiplicity import holm
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
@@ -143,6 +144,7 @@ def _model(
         "parameters": _first(rows["parameters"]),
         "layers_total": _first(rows["layers_total"]),
         "headline": bool(rows["headline"].iloc[0]),
+        "implausible_bases": implausible_bases(rows),
         "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in names},
         "speed": speed.of_model(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},
@@ -199,6 +201,7 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
                 "delta": estimate(scale * (rows[stem] - rows[f"{stem}_base"])),
                 "unit": unit,
                 "base_flagged": of_base,
+                "implausible_base": name != HELDOUT and base_is_implausible(rows, name),
                 "flagged": of_base or (name != HELDOUT and is_flagged(rows, name)),
             }
     return {
@@ -226,6 +229,7 @@ def _extra(std: pd.DataFrame, own: pd.DataFrame, told: Mapping[str, Any]) -> dic
                 "questions": questions,
                 "verdict": told.get(name),
                 "base_above_floor": not base_at_floor(std, name),
+                "implausible_base": base_is_implausible(std, name),
                 "flagged": is_base_flagged(std, name) or is_flagged(std, name) or is_flagged(own, name),
             }
     return tests

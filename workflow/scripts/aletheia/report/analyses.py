@@ -12,14 +12,15 @@ from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.effects import HELDOUT_LOSS, LOG_RATIO, PROBABILITY, RETENTION_LOSS
 from aletheia.analysis.inference import headline_results
 from aletheia.report import effects_text
+from aletheia.report.implausible_text import implausible_bases
 from aletheia.report.table_text import (
     DASH,
-    FLOOR,
-    FLOOR_NOTE,
     interval,
-    mark_floor,
     markdown_rows,
+    marked,
+    marks_of,
     mean_sd,
+    notes_on,
     number,
     p_value,
 )
@@ -61,9 +62,9 @@ def _failed_runs(campaigns: list[dict[str, Any]]) -> str:
     return text + ("\nThe others are in no mean above:\n\n" + "\n".join(lines) + "\n" if lines else "")
 
 
-def _floor_note(rows: list[dict[str, str]]) -> str:
-    """Return the sentence on the mark of the floor, where a row has it."""
-    return f" {FLOOR_NOTE}" if any(FLOOR in cell for row in rows for cell in row.values()) else ""
+def _notes(rows: list[dict[str, str]]) -> str:
+    """Return the sentences on the marks that some row has."""
+    return notes_on(cell for row in rows for cell in row.values())
 
 
 def _answer(campaigns: list[dict[str, Any]], blocks: list[dict[str, Any]], *, unit: str) -> str:
@@ -87,10 +88,20 @@ _MOST = 6  # results that the first paragraph tells one by one
 
 
 def _guessed(blocks: list[dict[str, Any]]) -> str:
-    """Return the sentence on results of headline models that are left out, since the base model only guesses."""
-    out = sum(model["headline"] and model["at_floor"] for block in blocks for model in block["models"])
+    """Return the sentences on results of headline models that are left out, since their base model's score says
+    nothing.
+    """
+    models = [model for block in blocks for model in block["models"] if model["headline"]]
+    implausible = sum(model["implausible"] for model in models)
+    guessed = sum(model["at_floor"] and not model["implausible"] for model in models)
+    return _left_out(guessed, "the base model only guesses there, which says nothing") + _left_out(
+        implausible, "the base model's score there is implausible beside a published one"
+    )
+
+
+def _left_out(out: int, why: str) -> str:
     results = "result of a single model is" if out == 1 else "results of single models are"
-    return f" {out} {results} left out: the base model only guesses there, which says nothing." if out else ""
+    return f" {out} {results} left out: {why}." if out else ""
 
 
 def _of_campaign(campaigns: list[dict[str, Any]], block: dict[str, Any]) -> str:
@@ -130,8 +141,10 @@ def _inference(summary: dict[str, Any], chosen: list[tuple[dict[str, Any], list[
     if checks:
         text += f"### How much models differ, and the same mean by other methods\n\n{_rows(checks, '')}\n"
     text += f"## Each model\n\n{_rows(models, 'Nothing was compared.')}"
-    text += f"\n{note}\n" if (note := _floor_note(models).strip()) else ""
+    text += f"\n{note}\n" if (note := _notes(models).strip()) else ""
     text += "\n"
+    implausible = "".join(f"- {line}\n" for line in implausible_bases([campaign for campaign, _ in chosen]))
+    text += f"## Implausible base scores\n\n{implausible}\n" if implausible else ""
     listed = "".join(f"- {line}\n" for line in unanswered)
     return text + (f"## What these runs cannot answer\n\n{listed}\n" if listed else "")
 
@@ -166,7 +179,7 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
         "## Deltas, fine-tuned − base\n\n"
         f"{_rows(deltas, 'Nothing was evaluated.')}\n"
         "Losses are in nats, where a negative delta is an improvement; the others are in points. "
-        f"Mean ± sample SD over the seeds.{_floor_note(deltas)}\n\n"
+        f"Mean ± sample SD over the seeds.{_notes(deltas)}\n\n"
         f"{_failed_runs(campaigns)}"
     )
 
@@ -184,8 +197,8 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
                     "Campaign": campaign["name"],
                     "Arm": arm,
                     "Benchmark": TITLES[name],
-                    "Base": mark_floor(of_base, score["base_flagged"]),
-                    "Delta": mark_floor(mean_sd(score["delta"], 1 if points else 3, "+"), score["flagged"]),
+                    "Base": marked(of_base, marks_of(score, flag="base_flagged")),
+                    "Delta": marked(mean_sd(score["delta"], 1 if points else 3, "+"), marks_of(score)),
                     "Seeds": str(score["delta"]["n"]),
                 }
             )

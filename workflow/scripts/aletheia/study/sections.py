@@ -202,6 +202,12 @@ def campaigns(study: Study) -> list[Section]:
     return study.campaign_index()
 
 
+def published_scores(study: Study) -> Section:
+    """Return the published scores of the models that are asked, by benchmark; none where models are stand-ins."""
+    names = dict.fromkeys(model for campaign in study.campaigns for model in campaign["models"])
+    return {name: scores for name in names if (scores := study.models[name].get("published_scores"))}
+
+
 def reports(study: Study) -> list[str]:
     """Return the reports that the study's campaigns feed."""
     return study.reports()
