@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from aletheia.analysis import arms, controls, speed, verdicts
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
+from aletheia.analysis.dose_response import dose_response
 from aletheia.analysis.effects import HELDOUT_LOSS
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
@@ -26,7 +27,12 @@ from aletheia.study.report_contents import REPORTS
 
 
 def summarise(
-    ledger: pd.DataFrame, plan: Plan, *, answers: pd.DataFrame | None = None, history: PlanHistory | None = None
+    ledger: pd.DataFrame,
+    plan: Plan,
+    *,
+    answers: pd.DataFrame | None = None,
+    history: PlanHistory | None = None,
+    sweeps: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the statistics of every campaign of the ledger (payload of ``results/stats/summary.json``).
 
@@ -40,6 +46,8 @@ def summarise(
         The table of answers, where the study has one.
     history
         When the plan was stated, where git knows it.
+    sweeps
+        Of the budget (:func:`aletheia.study.budget_sweeps.budget_sweeps`).
     """
     names = list(dict.fromkeys(ledger["campaign"]))
     return {
@@ -48,7 +56,10 @@ def summarise(
             **{"path": plan.path, "sha256": plan.sha256, "margins": asdict(plan.margins)},
             **{"families": asdict(plan.families), "power_wanted": plan.power.wanted},
         },
-        "campaigns": [_campaign(ledger[ledger["campaign"] == name], plan, answers, history) for name in names],
+        "campaigns": [
+            _campaign(rows, plan, answers, history) | {"dose_response": dose_response(rows, sweeps)}
+            for rows in (ledger[ledger["campaign"] == name] for name in names)
+        ],
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aletheia.study.arms import SHAPE, STD, entries
+from aletheia.study.budget_sweeps import budget_sweeps as sweeps_of
 from aletheia.study.schema import PACE
 from aletheia.study.selectors import GRADIENTS, RANDOM
 from aletheia.study.study import Run, Study
@@ -211,6 +212,11 @@ def published_scores(study: Study) -> Section:
 def reports(study: Study) -> list[str]:
     """Return the reports that the study's campaigns feed."""
     return study.reports()
+
+
+def budget_sweeps(study: Study) -> list[Section]:
+    """Return the sweeps of the budget, each with its campaign and model."""
+    return sweeps_of(study.campaigns)
 
 
 def figures(study: Study) -> Section:
