@@ -82,7 +82,9 @@ def test_an_implausible_base_has_no_trend_and_no_share_in_the_correction():
 
 
 def test_the_analysis_names_trend_n_new_families_and_failed_runs():
-    ledger = swept(failed=[("swept", "budget75", 123), ("new", "ale", 42)])
+    claim = {"score": 45.0, "tolerance": 10, "source": "a card, https://example.org"}
+    failed = [("swept", "budget75", 123), ("new", "ale", 42)]
+    ledger = swept(failed=failed, published={"new": {"mmlu": claim}})
     summary = summarise(ledger, PLAN, sweeps=SWEEPS)
     make_envelope("stats", summary, LINEAGE, {}, "summary.json")  # held against its schema
     text = closeout(summary)
@@ -90,7 +92,7 @@ def test_the_analysis_names_trend_n_new_families_and_failed_runs():
     row = next(line for line in text.splitlines() if line.startswith("| held-out loss"))
     assert "2.4302 ± 0.0068 (n = 2)" in row
     assert "2 of 3" in row
-    assert "| new | y | MMLU | 200 | 40.0 |" in text
+    assert "| new | y | MMLU | 200 | 40.0 | 45.0 |" in text
     assert "| new | synthetic | held-out loss | ale − std |" in text
     for key in ("swept/budget75/seed123", "new/ale/seed42"):
         assert f"synthetic: {key}: diverged (loss is nan at step 3)" in text

@@ -63,8 +63,17 @@ def test_it_is_in_no_pool_no_mean_and_no_verdict():
     summary = summarise(ledger_with(PUBLISHED))
     (campaign,) = summary["campaigns"]
     first, second = campaign["models"][:2]
-    found = {"base": 0.4, "questions": 200, "published_percent": 79.3, "tolerance_points": 10.0, "source": SOURCE}
-    assert (first["implausible_bases"], second["implausible_bases"]) == ({"mmlu": found}, {})
+    found = {
+        "status": IMPLAUSIBLE_BASE,
+        "base": 0.4,
+        "questions": 200,
+        "published_percent": 79.3,
+        "tolerance_points": 10.0,
+        "source": SOURCE,
+    }
+    assert first["base_validity"] == {"mmlu": found}
+    assert second["base_validity"] == {"mmlu": found | {"status": PLAUSIBLE, "published_percent": 45.0}}
+    assert campaign["models"][2]["base_validity"] == {}
     block = next(each for each in campaign["effects"] if each["measure"] == "mmlu")
     assert block["pooled"]["n"] == 3
     assert block["models"][0]["verdict"]["verdict"] is None

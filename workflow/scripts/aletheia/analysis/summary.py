@@ -19,7 +19,7 @@ from aletheia.analysis.paired_arms import effects
 from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
-from aletheia.analysis.validity import base_is_implausible, implausible_bases
+from aletheia.analysis.validity import base_is_implausible, base_validity
 from aletheia.inference.multiplicity import holm
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
@@ -155,7 +155,7 @@ def _model(
         "parameters": _first(rows["parameters"]),
         "layers_total": _first(rows["layers_total"]),
         "headline": bool(rows["headline"].iloc[0]),
-        "implausible_bases": implausible_bases(rows),
+        "base_validity": base_validity(rows),
         "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in names},
         "speed": speed.of_model(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},

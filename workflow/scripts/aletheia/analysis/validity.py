@@ -97,20 +97,27 @@ def base_is_implausible(rows: pd.DataFrame, benchmark: str) -> bool:
     return bool((rows.get(f"{benchmark}_validity", pd.Series(dtype="str")) == IMPLAUSIBLE_BASE).any())
 
 
-def implausible_bases(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return ``{benchmark: {base, questions, published_percent, tolerance_points, source}}`` of implausible scores.
+def base_validity(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return the base scores beside published ones, by benchmark; those that were not measured are left out.
 
     Parameters
     ----------
     rows
         As of :func:`base_is_implausible`.
+
+    Returns
+    -------
+    dict
+        ``{benchmark: {status, base, questions, published_percent, tolerance_points, source}}``; ``status`` is
+        :data:`PLAUSIBLE` or :data:`IMPLAUSIBLE_BASE`.
     """
     found = {}
-    for name in QUESTION_BENCHMARKS:
-        if base_is_implausible(rows, name):
-            row = rows[rows[f"{name}_validity"] == IMPLAUSIBLE_BASE].iloc[0]
-            asked = rows[f"{name}_n"].max()
+    for name in (name for name in QUESTION_BENCHMARKS if f"{name}_validity" in rows):
+        known = rows[rows[f"{name}_validity"].notna()]
+        if len(known):
+            row, asked = known.iloc[0], rows[f"{name}_n"].max()
             found[name] = {
+                "status": str(row[f"{name}_validity"]),
                 "base": float(row[f"{name}_base"]),
                 "questions": None if pd.isna(asked) else int(asked),
                 "published_percent": float(row[f"{name}_published_percent"]),
@@ -118,3 +125,8 @@ def implausible_bases(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
                 "source": str(row[f"{name}_published_source"]),
             }
     return found
+
+
+def implausible(validity: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the benchmarks of :func:`base_validity` whose base score is implausible."""
+    return [name for name, found in validity.items() if found["status"] == IMPLAUSIBLE_BASE]

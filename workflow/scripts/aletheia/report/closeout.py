@@ -49,7 +49,8 @@ def closeout(summary: Mapping[str, Any]) -> str:
         f"{rows_or(of_models, 'No model has std and another arm.')}\n"
         "### Scores\n\n"
         f"{rows_or(scores, 'No benchmark with questions was measured.')}\n"
-        f"Base, and mean ± sample SD over the seeds of each arm, in percent.{notes_on(cells)}\n\n"
+        "Base, what is published of it where the registry says so, and mean ± sample SD over the seeds of each arm, in "
+        f"percent.{notes_on(cells)}\n\n"
         f"{_section('Implausible base scores', implausible)}"
         f"{failed_runs(campaigns)}"
     )
@@ -135,6 +136,7 @@ def _score_rows(campaign: Mapping[str, Any]) -> Iterator[dict[str, str]]:
                 "Benchmark": TITLES[name],
                 "Questions": number(known["questions"], 0),
                 "Base": marked(base, marks_of(known, flag="base_flagged")),
+                "Published": number(model["base_validity"].get(name, {}).get("published_percent"), 1),
                 **{arm: marked(_percent(score), marks_of(score)) for arm, score in scores.items()},
             }
 

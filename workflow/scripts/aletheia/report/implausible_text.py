@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aletheia.analysis.benchmarks import TITLES
-from aletheia.analysis.validity import STANDARD_ERRORS
+from aletheia.analysis.validity import STANDARD_ERRORS, implausible
 from aletheia.report.table_text import number
 
 
@@ -18,8 +18,8 @@ def implausible_bases(campaigns: Iterable[Mapping[str, Any]]) -> list[str]:
     campaigns
         Of the statistics.
     """
-    models = (model for campaign in campaigns for model in campaign["models"])
-    found = (_sentence(model["model"], *item) for model in models for item in model["implausible_bases"].items())
+    models = [(model, model["base_validity"]) for campaign in campaigns for model in campaign["models"]]
+    found = (_sentence(model["model"], name, known[name]) for model, known in models for name in implausible(known))
     return list(dict.fromkeys(found))
 
 
