@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from aletheia.analysis.ledger import build_ledger, read_ledger, write_csv
+from aletheia.analysis.paper_tables import load_published
 from aletheia.analysis.validity import IMPLAUSIBLE_BASE, PLAUSIBLE, is_implausible, standard_error
 from aletheia.errors import UserError
 from aletheia.provenance.artifacts import make_envelope
+from aletheia.provenance.lineage import ROOT
 from aletheia.report import analyses, table_text, tables
 from aletheia.report.arms_table import arms_table
 from aletheia.report.findings import findings
@@ -35,6 +37,22 @@ def ledger_with(published, models=MODELS, **how):
 def test_a_score_is_implausible_below_the_tolerance_by_two_standard_errors(right, n, implausible):
     """The bound is 69.3 %; 62 % of 200 questions are below it by more than 2 · 3.4 points, 63 % are not."""
     assert is_implausible(right / n, n, published=79.3, tolerance=10.0) is implausible
+
+
+def test_five_of_the_papers_eight_base_scores_would_not_have_counted():
+    """Table 3, each of 200 questions, beside the registry's published scores."""
+    models, table = read_models(ROOT / "config/models.yaml"), load_published(ROOT / "config/published")[3]
+    claims = {name: models[name]["published_scores"]["mmlu"] for name in table if "published_scores" in models[name]}
+    found = {
+        name: is_implausible(
+            table[name]["base_percent"] / 100, 200, published=claim["score"], tolerance=claim["tolerance"]
+        )
+        for name, claim in claims.items()
+    }
+    assert [name for name in found if found[name]] == [
+        *("mistral-7b", "qwen2.5-7b", "qwen2.5-14b", "llama-3.1-70b", "qwen2.5-72b"),
+    ]
+    assert [name for name in found if not found[name]] == ["qwen2.5-0.5b", "qwen2.5-1.5b", "llama-3.1-8b"]
 
 
 def test_a_score_of_none_has_an_error_too():
