@@ -17,7 +17,7 @@ rule aggregate:
     resources:
         **machine.cpu_resources(),
     params:
-        *lineage("aggregate.py", "report", campaigns=sections.campaigns),
+        *lineage("aggregate.py", "report", campaigns=sections.campaigns, published_scores=sections.published_scores),
         inputs.inputs_fact,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/aggregate.py" --out-dir "$(dirname {output.ledger:q})" '

@@ -26,7 +26,7 @@ rule stats:
     resources:
         **machine.cpu_resources(),
     params:
-        *lineage("stats.py", "report", reports=sections.reports),
+        *lineage("stats.py", "report", reports=sections.reports, budget_sweeps=sections.budget_sweeps),
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stats.py" --ledger {input.ledger:q} --published config/published '
         "--answers {input.answers:q} --analysis {input.analysis:q} "

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -212,6 +213,16 @@ def test_weights_fit_the_gpus_that_a_model_asks_for(models):
         else:
             assert sixteen_bits / 4 < entry["memory_gib"] <= sixteen_bits
         assert entry["memory_gib"] < entry["gpus"] * GPU_GIB
+
+
+def test_published_scores_are_the_makers_and_each_says_where_it_stands(models):
+    published = {name: entry["published_scores"] for name, entry in models.items() if "published_scores" in entry}
+    assert len(published) == 10
+    makers = pd.read_csv(ROOT / "config/published/makers_mmlu.csv").set_index("key")["mmlu_percent"]
+    for name, scores in published.items():
+        assert set(scores) == {"mmlu"}
+        assert re.search(r", https://\S+$", scores["mmlu"]["source"])
+        assert makers.get(name, scores["mmlu"]["score"]) == scores["mmlu"]["score"]
 
 
 def test_step_times_are_table_2s_or_the_line_through_them(models):

@@ -34,6 +34,14 @@ def test_the_layout_is_the_rules_outputs_where_speed_is_taken_in_turns(tmp_path,
     assert set(layout.paired_files(study).values()) == {"paired_summary"}
 
 
+def test_the_layout_is_the_rules_outputs_where_arms_are_a_sweep_of_the_budget(tmp_path, monkeypatch):
+    folder = copy_project(tmp_path / "project")
+    low, high = (f"{{layers: gradient, budget_percent: {percent}}}" for percent in (25, 75))
+    edit(folder / "tests/study/campaign.yaml", "\narms:\n", f"\narms:\n  low: {low}\n  high: {high}\n")
+    declared = hold_together(folder, STUDY[1], monkeypatch)
+    assert declared["results/stats/CLOSEOUT.md"] == "stats"
+
+
 def hold_together(folder, configuration, monkeypatch, on_demand=()):
     """Hold the library's list of files, also of targets on demand, against what a dry run declares, and return that."""
     monkeypatch.chdir(folder)

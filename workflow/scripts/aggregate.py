@@ -1,7 +1,8 @@
 """Gather runs and evaluations into the ledger and the paper's two result tables, probes into layers.csv, and answers
 into answers.parquet.
 
-The settings section `campaigns` says which runs there are; their files are looked for below the parent of
+The settings section `campaigns` says which runs there are, `published_scores` what the base models' scores are held
+against; the files of the runs are looked for below the parent of
 --out-dir unless --runs and --evaluations name them (these leave answers.parquet out).
 """
 
@@ -38,7 +39,8 @@ def main() -> None:
         if job.done:
             return
         start.work_begins()
-        for name, frame in aggregate.gather_tables(campaigns, found, job.input).items():
+        published = args.config.get("published_scores")
+        for name, frame in aggregate.gather_tables(campaigns, found, job.input, published=published).items():
             write = answers.write_answers if name == ANSWER_TABLE else ledger.write_csv
             job.write_file(
                 args.out_dir / name,

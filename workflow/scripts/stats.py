@@ -1,7 +1,7 @@
 """Compute the study's statistics from the ledger: summary.json, arms.csv, tables, written analyses, findings.
 
 Which reports are made follows the settings section `reports`, or --reports, or what the ledger's campaigns
-name.
+name; the section `budget_sweeps` says which arms differ in their budget alone.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def main() -> None:
     from aletheia.analysis import answers, arms, ledger, paper_tables, plan, summary
     from aletheia.report import analyses as written
     from aletheia.report import arms_table, tables
+    from aletheia.report.closeout import closeout
     from aletheia.report.findings import findings_text
     from aletheia.report.table_files import write_table
 
@@ -46,6 +47,7 @@ def main() -> None:
         "compute_matched": written.compute_matched,
         "findings": findings_text,
         "inference": written.inference,
+        "closeout": closeout,
     }
     table = ledger.read_ledger(args.ledger)
     stated = plan.load_plan(args.analysis)
@@ -55,6 +57,8 @@ def main() -> None:
     compares = arms.has_pairs(table)
     wanted = report_contents.tables_of(named, compared=compares)
     analyses = report_contents.analyses_of(named) | (report_contents.OF_ARMS if compares else {})
+    sweeps = args.config.get("budget_sweeps", [])
+    analyses |= report_contents.CLOSEOUT if sweeps else {}
     first = [args.stats_dir / name for name in ("summary.json", report_contents.COMPARISONS)]
     outputs = [*first, *(args.stats_dir / name for name in analyses.values())]
     outputs += [args.tables_dir / f"table{n}.{suffix}" for n in wanted for suffix in ("csv", "md", "tex")]
@@ -66,7 +70,7 @@ def main() -> None:
         start.work_begins()
         history = plan.plan_history(args.analysis)
         answered = answers.read_answers(args.answers) if args.answers else None
-        found = summary.summarise(table, stated, answers=answered, history=history)
+        found = summary.summarise(table, stated, answers=answered, history=history, sweeps=sweeps)
         paper = paper_tables.load_published(args.published)
         observed = {"plan": history and asdict(history)}
         job.write_json(first[0], kind="stats", payload=found, observed=observed)

@@ -45,6 +45,9 @@ def test_published_values_stand_beside_ours_where_names_match():
     speed = table(2, ledger).display
     assert list(speed["Paper: speedup (%)"]) == ["26.1 ± 0.5", "–", "–", "–"]
     assert list(speed["Paper: ratio"])[:2] == ["1.353", "–"]
+    assert list(speed["Paper: std time (s)"])[:2] == ["93.9 ± 1.5", "–"]
+    assert list(speed["Paper: ale time (s)"])[:2] == ["69.4 ± 1.0", "–"]
+    assert list(speed["Paper: p"])[:2] == ["0.0006", "–"]
     mmlu = table(3, ledger)
     assert list(mmlu.display["Paper: extra (pp)"]) == ["+0.5", "–"]
     assert mmlu.numbers["published_extra_pp"].isna().tolist() == [False, True]
@@ -54,9 +57,33 @@ def test_published_values_stand_beside_ours_where_names_match():
 def test_the_papers_overall_stands_beside_ours_only_for_the_papers_ten_models():
     paper = load_published(PUBLISHED)[2]
     models = {key: {"family": "x", "std": 100.0, "ale": 80.0} for key in paper if key != "overall"}
-    assert table(2, ledger_of(models)).display["Paper: speedup (%)"].iloc[-1] == "23.1 ± 4.9"
+    overall = table(2, ledger_of(models)).display.iloc[-1]
+    assert (overall["Paper: speedup (%)"], overall["Paper: p"]) == ("23.1 ± 4.9", "<0.001")
     models.popitem()
     assert table(2, ledger_of(models)).display["Paper: speedup (%)"].iloc[-1] == "–"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "model"), [(1, "qwen2.5-7b"), (2, "qwen2.5-7b"), (3, "qwen2.5-7b"), (5, "qwen2.5-7b")]
+)
+def test_every_cell_that_the_paper_prints_of_a_model_stands_beside_ours(number, model):
+    """But its name, and the key by which it is found; table 4 has a column a benchmark, of those of the study alone."""
+    found = table(number, ledger_of({model: TWO_MODELS["smollm2-135m"]})).numbers.iloc[0]
+    printed = {
+        f"published_{k}": v for k, v in load_published(PUBLISHED)[number][model].items() if k not in ("key", "model")
+    }
+    assert printed == {name: found[name] for name in printed}
+
+
+def test_the_papers_sizes_and_scores_have_columns_of_their_own():
+    ledger = ledger_of({"mixtral-8x7b": TWO_MODELS["smollm2-135m"], "qwen2.5-7b": TWO_MODELS["glasslm"]})
+    sizes = table(1, ledger).display
+    assert list(sizes["Paper: parameters (billions)"]) == ["46", "7"]
+    assert (list(sizes["Paper: family"]), list(sizes["Paper: campaigns"])) == (["Mistral", "Qwen"], ["2", "1, 2"])
+    scores = table(3, ledger).display.iloc[1]
+    heads = [name for name in scores.index if name.startswith("Paper")]
+    assert [scores[name] for name in heads] == ["49.0", "50.3", "+1.3", "48.2", "−0.8", "−2.2"]
 
 
 def test_a_published_name_is_matched_through_its_key():

@@ -8,6 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from aletheia.errors import UserError
+from aletheia.study import sections
 from aletheia.study.campaign_artifacts import campaign_artifacts
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
@@ -147,6 +148,32 @@ def test_reports_decide_tables_and_figures(study):
     assert (loaded.tables(), loaded.figure_names()) == ([1, 5, "S1"], ["fig4", "figS1", "figS2", "figS4"])
     assert loaded.analyses() == ["FINDINGS.md", "INFERENCE.md", "COMPUTE_MATCHED_ANALYSIS.md"]
     assert loaded.result_tables() == ["RESULTS_CAMPAIGN2.csv", "layers.csv", "answers.parquet"]
+
+
+def test_a_sweep_of_the_budget_brings_its_analysis(study):
+    low, high = ({"layers": "gradient", "budget_percent": percent} for percent in (25, 75))
+    arms = CAMPAIGN["arms"]
+    assert study(changed(arms={**arms, "low": low})).analyses()[-1] == "CLOSEOUT.md"
+    swept = study(changed(arms={**arms, "high": high, "low": low}))
+    budgets = {"low": 25, "ale": 50, "high": 75, "std": 100}
+    assert sections.budget_sweeps(swept) == [{"campaign": "one", "model": "small", "budgets": budgets}]
+    assert "CLOSEOUT.md" not in study(CAMPAIGN).analyses()
+    assert sections.budget_sweeps(study(CAMPAIGN)) == []
+
+
+SCORED = {"mmlu": {"score": 60, "tolerance": 10, "source": "a card, https://example.org"}}
+
+
+def test_a_published_score_reaches_the_ledger_alone_and_no_stand_in(study):
+    scored = {**MODELS, "small": {**MODELS["small"], "published_scores": SCORED}}
+    plain, judged = study(CAMPAIGN), study(CAMPAIGN, models=scored)
+    assert (sections.published_scores(plain), sections.published_scores(judged)) == ({}, {"small": SCORED})
+    assert judged.runs == plain.runs
+    assert sections.campaigns(judged) == sections.campaigns(plain)
+    for section in (sections.model_source, sections.loading, sections.trained_model, sections.probe):
+        assert section(judged, "small") == section(plain, "small")
+    stood_in = {"small": {**scored["small"], "stand_in": {"config": {"model_type": "llama"}}}}
+    assert sections.published_scores(study(CAMPAIGN, models=stood_in, stand_ins=True)) == {}
 
 
 def test_losses_on_the_way_bring_their_table_and_figure(study):

@@ -35,7 +35,11 @@ def tables(campaigns: Campaigns) -> list[str]:
 
 
 def gather_tables(
-    campaigns: Campaigns, paths: CampaignArtifacts, open_artifact: Callable[[Path, str], artifacts.Artifact]
+    campaigns: Campaigns,
+    paths: CampaignArtifacts,
+    open_artifact: Callable[[Path, str], artifacts.Artifact],
+    *,
+    published: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Return the tables by file name: the ledger, its views, the layers, the held-out losses on the way, the answers.
 
@@ -47,6 +51,8 @@ def gather_tables(
         Of their artifacts.
     open_artifact
         Returns the artifact of a path and a kind (:meth:`aletheia.provenance.job.Job.input`).
+    published
+        As of :func:`aletheia.analysis.ledger.build_ledger`.
 
     Raises
     ------
@@ -62,7 +68,7 @@ def gather_tables(
         for path, names in differences.items():
             print(f"note: campaign {campaign['name']}: {path} was made by other {names}")
         mixed |= {(campaign["name"], *key): names for key, names in mixed_rows(rows, differences).items()}
-    ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed, study.turns)
+    ledger = build_ledger(campaigns, study.runs, study.evaluations, mixed, study.turns, published=published)
     frames = {name: VIEWS[name][0](ledger) for name in tables(campaigns) if name in VIEWS}
     payloads = {(model, seed, arm): probe["payload"] for (model, arm, seed), probe in study.probes.items()}
     # A probe by training has none of the table's scores.

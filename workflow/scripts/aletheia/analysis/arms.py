@@ -16,6 +16,7 @@ import pandas as pd
 from aletheia.analysis.benchmarks import questions_in, stem_of
 from aletheia.analysis.stats import estimate, paired_test
 from aletheia.analysis.time_to_loss import RATIO
+from aletheia.analysis.validity import implausible
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT, RETENTION
 
@@ -215,12 +216,15 @@ def over_models(models: Sequence[Mapping[str, Any]]) -> Comparisons:
     Parameters
     ----------
     models
-        With ``headline`` and ``against_std``.
+        With ``headline``, ``against_std`` and ``base_validity``; a benchmark with an implausible base has no value.
     """
     means: dict[str, dict[str, list[float | None]]] = {}
     for model in models:
+        left_out = tuple(f"{benchmark}_" for benchmark in implausible(model["base_validity"]))
         for arm, measures in model["against_std"].items() if model["headline"] else ():
             for measure, comparison in measures.items():
+                if measure.startswith(left_out):
+                    continue
                 means.setdefault(arm, {}).setdefault(measure, []).append(comparison["mean"])
     return {
         arm: {

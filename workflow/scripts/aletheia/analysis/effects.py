@@ -72,6 +72,8 @@ class ModelValues:
         Seeds that the campaign plans.
     at_floor
         Whether the base model is at the level of guessing, so that a change says nothing.
+    implausible
+        Whether the base model's score is (:mod:`aletheia.analysis.validity`), so that a change says nothing either.
     flagged
         Whether the base model's scores, or those of either arm, are at the floor or of degenerate answers.
     clock
@@ -87,6 +89,7 @@ class ModelValues:
     items: Items | None = None
     rounds: Rounds | None = None
     at_floor: bool = False
+    implausible: bool = False
     flagged: bool = False
     clock: str | None = None
     same: SameArm | None = None

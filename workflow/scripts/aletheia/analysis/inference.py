@@ -62,11 +62,12 @@ def headline_results(block: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the results that an effect is told by: the pooled one, else those of the headline models."""
     if block["pooled"] is not None:
         return [block["pooled"]]
-    return [model for model in block["models"] if model["headline"] and _is_told(model)]
+    return [model for model in block["models"] if model["headline"] and tells_something(model)]
 
 
-def _is_told(model: Mapping[str, Any]) -> bool:
-    return model["mean"] is not None and not model["at_floor"]
+def tells_something(model: Mapping[str, Any]) -> bool:
+    """Tell whether one model's result counts: it has a value, and a base model whose score could have moved."""
+    return model["mean"] is not None and not model["at_floor"] and not model["implausible"]
 
 
 def _effect(effect: Effect, stated: Stated) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _effect(effect: Effect, stated: Stated) -> dict[str, Any]:
     told = [
         (values, found)
         for values, found in zip(effect.models, models, strict=True)
-        if values.headline and _is_told(found)
+        if values.headline and tells_something(found)
     ]
     variance, df = random_effects.pool_variance([values.values for values, _ in told])
     block = {
@@ -95,7 +96,7 @@ def _model(model: ModelValues, unit: str, plan: Plan) -> dict[str, Any]:
     found = estimate(model.values)
     block: dict[str, Any] = {
         **{"model": model.model, "headline": model.headline, "at_floor": model.at_floor},
-        **{"flagged": model.flagged, "clock": model.clock},
+        **{"implausible": model.implausible, "flagged": model.flagged, "clock": model.clock},
         **{"seeds": found["n"], "planned": model.planned, "n": found["n"], "over": None, "mean": found["mean"]},
         **dict.fromkeys(("se", "df", "low", "high", "p", "p_adjusted", "p_equivalence_adjusted", "adjusted_by")),
         **dict.fromkeys(("fcr_low", "fcr_high", "items", "mcnemar", "detectable", "same")),
@@ -166,7 +167,7 @@ def _p_equivalence(result: Mapping[str, Any]) -> float | None:
 
 def _correct_models(block: dict[str, Any], rate: float) -> None:
     """Correct over an effect's headline models, unless they are of the primary family; intervals by FCR."""
-    models = [model for model in block["models"] if model["headline"] and _is_told(model)]
+    models = [model for model in block["models"] if model["headline"] and tells_something(model)]
     if len(models) < 2 or any(model["adjusted_by"] for model in models):
         return
     _correct(models, multiplicity.benjamini_hochberg, FALSE_DISCOVERY)

@@ -14,32 +14,18 @@ from typing import Any
 import pandas as pd
 
 from aletheia.analysis import turns as turns_columns
-from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, answer_columns, ledger_columns, measured_by
-from aletheia.analysis.degenerate_answers import degenerate_cell
+from aletheia.analysis.benchmarks import IN_EVERY_LEDGER, answer_columns, ledger_columns
 from aletheia.analysis.equal_settings import COLUMN, add_differences
+from aletheia.analysis.evaluation_cells import benchmark_cells, check_comparable
 from aletheia.analysis.time_to_loss import RATIO, SECONDS, add_times_to_loss
+from aletheia.analysis.validity import validity_cells, validity_columns
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import busy_reason
-from aletheia.study.benchmarks import BENCHMARKS
+from aletheia.study.benchmarks import BENCHMARKS, QUESTION_BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
 
 STD, BASE = "std", "base"
-# Conditions of an evaluation that must be equal in base model and run, or their difference means nothing.
-CONDITIONS = (
-    "questions_sha256",
-    "task_version",
-    "num_fewshot",
-    "fewshot_sha256",
-    "prompt",
-    "batch_size",
-    "padding",
-    "dtype",
-    "generation",
-    "sandbox",
-    "n",
-)
-
 _TEXT, _WHOLE, _REAL, _FLAG = "str", "Int64", "float64", "boolean"
 _RUN_COLUMNS = {
     "campaign": _TEXT,
@@ -84,6 +70,7 @@ COLUMNS = {**_RUN_COLUMNS, **_FIXED, **_END_COLUMNS}
 ALL_COLUMNS = (
     COLUMNS
     | {n: kind for name in BENCHMARKS for n, kind in {**ledger_columns(name), **answer_columns(name)}.items()}
+    | {n: kind for name in QUESTION_BENCHMARKS for n, kind in validity_columns(name).items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {COLUMN: _TEXT}
     | turns_columns.COLUMNS
@@ -97,6 +84,8 @@ def build_ledger(
     evaluations: Mapping[Hashable, Mapping[str, Any]],
     mixed: Mapping[Hashable, str] | None = None,
     turns: Mapping[Hashable, Mapping[str, Any]] | None = None,
+    *,
+    published: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     """Return the ledger.
 
@@ -112,20 +101,23 @@ def build_ledger(
         The differences of a row from the others of its campaign, by (campaign, model, arm, seed).
     turns
         Envelopes of kind ``paired`` by (model, arm, seed), of campaigns with ``speed: turns``.
+    published
+        The registry's published scores, ``{model: {benchmark: {score, tolerance, source}}}``.
 
     Returns
     -------
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
-        there are such, those of further benchmarks, of probabilities and degenerate answers, of held-out losses on the
-        way, of arms timed in turns, and of the differences from std.
+        there are such, those of further benchmarks, of probabilities and degenerate answers, of published scores, of
+        held-out losses on the way, of arms timed in turns, and of the differences from std.
 
     Raises
     ------
     UserError
         When a campaign names a run, or an evaluation, that is not among those given.
     """
-    rows = [_row(campaign, planned, runs, evaluations) for campaign in campaigns for planned in planned_runs(campaign)]
+    tables = (runs, evaluations, published or {})
+    rows = [_row(campaign, planned, *tables) for campaign in campaigns for planned in planned_runs(campaign)]
     further = [name for name in ALL_COLUMNS if name not in COLUMNS and any(name in row for row in rows)]
     ledger = set_column_types(pd.DataFrame(rows, columns=[*COLUMNS, *further]))
     duplicates = ledger[ledger.duplicated(KEY)]
@@ -161,6 +153,7 @@ def _row(
     planned: Mapping[str, Any],
     runs: Mapping[Hashable, Mapping[str, Any]],
     evaluations: Mapping[Hashable, Mapping[str, Any]],
+    published: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return one row as a dict, without the columns that do not apply."""
     model, arm, seed, name = planned["model"], planned["arm"], planned["seed"], campaign["name"]
@@ -180,8 +173,9 @@ def _row(
     for benchmark in planned["benchmarks"]:
         base = _require(evaluations, (model, BASE, None, benchmark), name, "the evaluation")
         tuned = _require(evaluations, (model, arm, seed, benchmark), name, "the evaluation")
-        _check_comparable(f"{name}: {model}/{arm}/seed{seed}", base["payload"], tuned["payload"])
-        row |= _benchmark_cells(benchmark, base["payload"], tuned["payload"])
+        check_comparable(f"{name}: {model}/{arm}/seed{seed}", base["payload"], tuned["payload"])
+        row |= benchmark_cells(benchmark, base["payload"], tuned["payload"])
+        row |= validity_cells(benchmark, base["payload"], published.get(model, {}).get(benchmark))
     return row
 
 
@@ -218,46 +212,6 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
 def _code_digest(code: Any) -> str | None:
     """Return one short digest over a run's code digests: rows with equal digests ran equal code."""
     return None if not code else hashlib.sha256(compact_json(code).encode()).hexdigest()[:16]
-
-
-def _check_comparable(run: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> None:
-    """Refuse to compare a base model and a run that were evaluated under different conditions."""
-    if base["status"] == tuned["status"] == "ok":
-        for name in CONDITIONS:
-            if base.get(name) != tuned.get(name):
-                # The sandbox is the strongest on the machine that judged, so evaluating again would not change it.
-                remedy = "delete both humaneval.json and judge them on machines alike"
-                raise UserError(
-                    f"campaign {run}: expected {base['benchmark']} with the base model's {name} "
-                    f"({base.get(name)}), found {tuned.get(name)}; "
-                    f"{remedy if name == 'sandbox' else 'evaluate both again'}"
-                )
-
-
-def _benchmark_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    if benchmark not in BENCHMARKS:
-        names = ", ".join(BENCHMARKS)
-        raise UserError(f"benchmark {benchmark}: the ledger has columns for {names}; use one of these names")
-    measure, _, _ = measured_by(benchmark)
-    cells = (
-        base[measure] if base["status"] == "ok" else None,
-        tuned[measure] if tuned["status"] == "ok" else None,
-        tuned["n"] if tuned["status"] == "ok" else None,
-        tuned["status"] if base["status"] == "ok" else f"base {base['status']}",
-    )
-    return dict(zip(ledger_columns(benchmark), cells, strict=True)) | _answer_cells(benchmark, base, tuned)
-
-
-def _answer_cells(benchmark: str, base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells of :func:`answer_columns` that either evaluation records."""
-    cells: dict[str, Any] = {}
-    if "probability" in base or "probability" in tuned:
-        cells |= {f"{benchmark}_probability_base": base.get("probability")}
-        cells |= {f"{benchmark}_probability": tuned.get("probability")}
-    if "degenerate" in base or "degenerate" in tuned:
-        cells |= {f"{benchmark}_degenerate": degenerate_cell(tuned.get("degenerate"))}
-        cells |= {f"{benchmark}_base_degenerate": degenerate_cell(base.get("degenerate"))}
-    return cells
 
 
 def _pairing(ledger: pd.DataFrame, runs: Mapping[Hashable, Mapping[str, Any]]) -> pd.Series:

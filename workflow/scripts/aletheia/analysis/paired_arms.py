@@ -30,6 +30,7 @@ from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import BY_CLOCK, IN_TURNS
 from aletheia.analysis.stats import estimate
 from aletheia.analysis.time_to_loss import RATIO
+from aletheia.analysis.validity import base_is_implausible
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT, LOSSES, RETENTION
 
@@ -168,14 +169,17 @@ class _Model:
         for name in questions_in(self.own.columns):
             if not (self.own[name].notna() & self.other[name].notna()).any():
                 continue
+            implausible = base_is_implausible(self.rows, name)
             floors = {"at_floor": base_at_floor(self.rows, name), "flagged": self._is_flagged(name)}
+            floors["implausible"] = implausible
             difference = 100 * (self.own[name] - self.other[name])
             yield name, POINTS, self._values(difference, items=self._items(name, "correct"), **floors)
             column = f"{name}{PROBABILITY}"
             if column in self.own and (self.own[column].notna() & self.other[column].notna()).any():
                 difference = 100 * (self.own[column] - self.other[column])
-                # A probability moves where no answer flips, so it has no floor.
-                yield column, POINTS, self._values(difference, items=self._items(name, "probability"))
+                # A probability moves where no answer flips, so it has no floor; a fault of the asking is its fault too.
+                items = self._items(name, "probability")
+                yield column, POINTS, self._values(difference, items=items, implausible=implausible)
 
     def _is_flagged(self, benchmark: str) -> bool:
         either = (is_flagged(side, benchmark) for side in (self.own, self.other))

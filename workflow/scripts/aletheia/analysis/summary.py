@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from aletheia.analysis import arms, controls, speed, verdicts
 from aletheia.analysis.benchmarks import measured_by, questions_in, stem_of
+from aletheia.analysis.dose_response import dose_response
 from aletheia.analysis.effects import HELDOUT_LOSS
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
@@ -18,6 +19,7 @@ from aletheia.analysis.paired_arms import effects
 from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
 from aletheia.analysis.stats import CONFIDENCE_LEVEL, estimate, paired_test
+from aletheia.analysis.validity import base_is_implausible, base_validity
 from aletheia.inference.multiplicity import holm
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import HELDOUT
@@ -25,7 +27,12 @@ from aletheia.study.report_contents import REPORTS
 
 
 def summarise(
-    ledger: pd.DataFrame, plan: Plan, *, answers: pd.DataFrame | None = None, history: PlanHistory | None = None
+    ledger: pd.DataFrame,
+    plan: Plan,
+    *,
+    answers: pd.DataFrame | None = None,
+    history: PlanHistory | None = None,
+    sweeps: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the statistics of every campaign of the ledger (payload of ``results/stats/summary.json``).
 
@@ -39,6 +46,8 @@ def summarise(
         The table of answers, where the study has one.
     history
         When the plan was stated, where git knows it.
+    sweeps
+        Of the budget (:func:`aletheia.study.budget_sweeps.budget_sweeps`).
     """
     names = list(dict.fromkeys(ledger["campaign"]))
     return {
@@ -47,7 +56,10 @@ def summarise(
             **{"path": plan.path, "sha256": plan.sha256, "margins": asdict(plan.margins)},
             **{"families": asdict(plan.families), "power_wanted": plan.power.wanted},
         },
-        "campaigns": [_campaign(ledger[ledger["campaign"] == name], plan, answers, history) for name in names],
+        "campaigns": [
+            _campaign(rows, plan, answers, history) | {"dose_response": dose_response(rows, sweeps)}
+            for rows in (ledger[ledger["campaign"] == name] for name in names)
+        ],
     }
 
 
@@ -143,6 +155,7 @@ def _model(
         "parameters": _first(rows["parameters"]),
         "layers_total": _first(rows["layers_total"]),
         "headline": bool(rows["headline"].iloc[0]),
+        "base_validity": base_validity(rows),
         "arms": {arm: _arm(rows[rows["arm"] == arm]) for arm in names},
         "speed": speed.of_model(speed_pairs) if len(speed_pairs) else None,
         "extra": {arm: tests for arm, tests in extras.items() if tests},
@@ -199,6 +212,7 @@ def _arm(rows: pd.DataFrame) -> dict[str, Any]:
                 "delta": estimate(scale * (rows[stem] - rows[f"{stem}_base"])),
                 "unit": unit,
                 "base_flagged": of_base,
+                "implausible_base": name != HELDOUT and base_is_implausible(rows, name),
                 "flagged": of_base or (name != HELDOUT and is_flagged(rows, name)),
             }
     return {
@@ -226,6 +240,7 @@ def _extra(std: pd.DataFrame, own: pd.DataFrame, told: Mapping[str, Any]) -> dic
                 "questions": questions,
                 "verdict": told.get(name),
                 "base_above_floor": not base_at_floor(std, name),
+                "implausible_base": base_is_implausible(std, name),
                 "flagged": is_base_flagged(std, name) or is_flagged(std, name) or is_flagged(own, name),
             }
     return tests

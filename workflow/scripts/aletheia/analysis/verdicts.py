@@ -22,6 +22,7 @@ EQUIVALENT, BETTER, WORSE, CANNOT_TELL = "equivalent", "better", "worse", "canno
 LEVEL = 1 - CONFIDENCE_LEVEL
 FALSE_DISCOVERY = "Benjamini-Hochberg"  # by which a result is adjusted at the plan's rate, not at LEVEL
 ONLY_GUESSES, NOT_MEASURED = "the base model only guesses", "not measured"
+IMPLAUSIBLE = "the base model's score is implausible"
 ONE_VALUE = "one value gives no interval"
 ONE_RUN = "one seed, whose questions say nothing of other runs"
 OVER_QUESTIONS = "questions"  # what the interval of one seed is over
@@ -69,7 +70,7 @@ def conclude(result: Mapping[str, Any], *, higher_is_better: bool, unit: str, st
     result
         ``mean``, ``se``, ``df``, ``p``; ``p_adjusted``, ``p_equivalence_adjusted`` and ``adjusted_by`` where it is one
         of a family;
-        ``at_floor`` and ``same`` (std against itself, in turns) where there are such.
+        ``at_floor``, ``implausible`` and ``same`` (std against itself, in turns) where there are such.
     higher_is_better
         Whether a positive difference is an improvement.
     unit
@@ -109,6 +110,8 @@ def _word(
 
 def _why_nothing(result: Mapping[str, Any]) -> tuple[str | None, str] | None:
     """Return no word, or that it cannot tell, with the reason, where there is nothing to test; else None."""
+    if result.get("implausible"):
+        return None, IMPLAUSIBLE
     if result.get("at_floor") or result["mean"] is None:
         return None, ONLY_GUESSES if result.get("at_floor") else NOT_MEASURED
     if not result["se"]:
@@ -119,7 +122,7 @@ def _why_nothing(result: Mapping[str, Any]) -> tuple[str | None, str] | None:
 def text(verdict: Mapping[str, Any]) -> str:
     """Return a verdict as words: the word, its reason, and a mark where the margins were not stated beforehand."""
     word, reason = verdict["verdict"], verdict["reason"]
-    said = (f"says nothing: {reason}" if reason == ONLY_GUESSES else reason) if word is None else word
+    said = (f"says nothing: {reason}" if reason in (ONLY_GUESSES, IMPLAUSIBLE) else reason) if word is None else word
     said += f": {reason}" if word and reason else ""
     return said + (" (margins set afterwards)" if word and verdict["margins"] == "afterwards" else "")
 
@@ -241,7 +244,9 @@ def over_benchmarks(verdicts: Mapping[str, Mapping[str, Any]]) -> str:
     """
     telling = {title: each["verdict"] for title, each in verdicts.items() if each["verdict"] is not None}
     if not telling:
-        return f"says nothing: {ONLY_GUESSES}" if verdicts else "not evaluated"
+        reasons = [each["reason"] for each in verdicts.values()]
+        why = " or ".join(reason for reason in (ONLY_GUESSES, IMPLAUSIBLE) if reason in reasons)
+        return f"says nothing: {why or ONLY_GUESSES}" if verdicts else "not evaluated"
     for word in (WORSE, CANNOT_TELL, BETTER):
         names = [title for title, found in telling.items() if found == word]
         if names:

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.effects import HELDOUT_LOSS, LOG_RATIO, PROBABILITY, RETENTION_LOSS
 from aletheia.analysis.inference import headline_results
 from aletheia.report import effects_text
+from aletheia.report.analysis_parts import failed_runs, rows_or
+from aletheia.report.implausible_text import implausible_bases
 from aletheia.report.table_text import (
     DASH,
-    FLOOR,
-    FLOOR_NOTE,
     interval,
-    mark_floor,
-    markdown_rows,
+    marked,
+    marks_of,
     mean_sd,
+    notes_on,
     number,
     p_value,
 )
@@ -44,26 +43,9 @@ def _campaigns(summary: dict[str, Any], report: str) -> list[dict[str, Any]]:
     return [c for c in summary["campaigns"] if report in c["reports"]]
 
 
-def _rows(rows: list[dict[str, str]], otherwise: str) -> str:
-    return markdown_rows(pd.DataFrame(rows)) if rows else f"{otherwise}\n"
-
-
-def _failed_runs(campaigns: list[dict[str, Any]]) -> str:
-    """Return the section on failed runs, each with its reason."""
-    lines = [
-        f"- {c['name']}: {run['model']}/{run['arm']}/seed{run['seed']}: {run['status']}"
-        + (f" ({run['reason']})" if run["reason"] else "")
-        for c in campaigns
-        for run in c["runs"]["failed"]
-    ]
-    rows, ended = sum(c["runs"]["rows"] for c in campaigns), sum(c["runs"]["ok"] for c in campaigns)
-    text = f"## Runs\n\n{ended} of {rows} runs ended well.\n"
-    return text + ("\nThe others are in no mean above:\n\n" + "\n".join(lines) + "\n" if lines else "")
-
-
-def _floor_note(rows: list[dict[str, str]]) -> str:
-    """Return the sentence on the mark of the floor, where a row has it."""
-    return f" {FLOOR_NOTE}" if any(FLOOR in cell for row in rows for cell in row.values()) else ""
+def _notes(rows: list[dict[str, str]]) -> str:
+    """Return the sentences on the marks that some row has."""
+    return notes_on(cell for row in rows for cell in row.values())
 
 
 def _answer(campaigns: list[dict[str, Any]], blocks: list[dict[str, Any]], *, unit: str) -> str:
@@ -87,10 +69,20 @@ _MOST = 6  # results that the first paragraph tells one by one
 
 
 def _guessed(blocks: list[dict[str, Any]]) -> str:
-    """Return the sentence on results of headline models that are left out, since the base model only guesses."""
-    out = sum(model["headline"] and model["at_floor"] for block in blocks for model in block["models"])
+    """Return the sentences on results of headline models that are left out, since their base model's score says
+    nothing.
+    """
+    models = [model for block in blocks for model in block["models"] if model["headline"]]
+    implausible = sum(model["implausible"] for model in models)
+    guessed = sum(model["at_floor"] and not model["implausible"] for model in models)
+    return _left_out(guessed, "the base model only guesses there, which says nothing") + _left_out(
+        implausible, "the base model's score there is implausible beside a published one"
+    )
+
+
+def _left_out(out: int, why: str) -> str:
     results = "result of a single model is" if out == 1 else "results of single models are"
-    return f" {out} {results} left out: the base model only guesses there, which says nothing." if out else ""
+    return f" {out} {results} left out: {why}." if out else ""
 
 
 def _of_campaign(campaigns: list[dict[str, Any]], block: dict[str, Any]) -> str:
@@ -126,12 +118,14 @@ def _inference(summary: dict[str, Any], chosen: list[tuple[dict[str, Any], list[
     models = [row for campaign, blocks in chosen for row in effects_text.model_rows(campaign, blocks)]
     wanted = summary["plan"]["power_wanted"]
     unanswered = [line for campaign, blocks in chosen for line in effects_text.unanswered(campaign, blocks, wanted)]
-    text = f"## For models to come\n\n{_rows(pooled, NO_MODELS)}\n"
+    text = f"## For models to come\n\n{rows_or(pooled, NO_MODELS)}\n"
     if checks:
-        text += f"### How much models differ, and the same mean by other methods\n\n{_rows(checks, '')}\n"
-    text += f"## Each model\n\n{_rows(models, 'Nothing was compared.')}"
-    text += f"\n{note}\n" if (note := _floor_note(models).strip()) else ""
+        text += f"### How much models differ, and the same mean by other methods\n\n{rows_or(checks, '')}\n"
+    text += f"## Each model\n\n{rows_or(models, 'Nothing was compared.')}"
+    text += f"\n{note}\n" if (note := _notes(models).strip()) else ""
     text += "\n"
+    implausible = "".join(f"- {line}\n" for line in implausible_bases([campaign for campaign, _ in chosen]))
+    text += f"## Implausible base scores\n\n{implausible}\n" if implausible else ""
     listed = "".join(f"- {line}\n" for line in unanswered)
     return text + (f"## What these runs cannot answer\n\n{listed}\n" if listed else "")
 
@@ -164,10 +158,10 @@ def forgetting_deltas(summary: dict[str, Any]) -> str:
         f"{_inference(summary, chosen)}"
         f"{_rules(summary, campaigns)}"
         "## Deltas, fine-tuned − base\n\n"
-        f"{_rows(deltas, 'Nothing was evaluated.')}\n"
+        f"{rows_or(deltas, 'Nothing was evaluated.')}\n"
         "Losses are in nats, where a negative delta is an improvement; the others are in points. "
-        f"Mean ± sample SD over the seeds.{_floor_note(deltas)}\n\n"
-        f"{_failed_runs(campaigns)}"
+        f"Mean ± sample SD over the seeds.{_notes(deltas)}\n\n"
+        f"{failed_runs(campaigns)}"
     )
 
 
@@ -184,8 +178,8 @@ def _delta_rows(campaign: dict[str, Any], model: dict[str, Any]) -> list[dict[st
                     "Campaign": campaign["name"],
                     "Arm": arm,
                     "Benchmark": TITLES[name],
-                    "Base": mark_floor(of_base, score["base_flagged"]),
-                    "Delta": mark_floor(mean_sd(score["delta"], 1 if points else 3, "+"), score["flagged"]),
+                    "Base": marked(of_base, marks_of(score, flag="base_flagged")),
+                    "Delta": marked(mean_sd(score["delta"], 1 if points else 3, "+"), marks_of(score)),
                     "Seeds": str(score["delta"]["n"]),
                 }
             )
@@ -221,13 +215,13 @@ def compute_matched(summary: dict[str, Any]) -> str:
         "too. Its loss counts at equal compute only where its time, the probe counted, is shown to match std's. "
         f"{answer}\n\n"
         "## Held-out loss and time\n\n"
-        f"{_rows(losses, 'No pairs.')}\n"
+        f"{rows_or(losses, 'No pairs.')}\n"
         f"The interval here is over the seeds alone. p: paired t-test, Holm over the headline models. {PAIRS} Compute "
         "is *matched* where both one-sided tests show the time within the margin of std's.\n\n"
         f"{_inference(summary, chosen)}"
         "A loss can differ where no benchmark does, and the reverse; neither stands for the other.\n\n"
         f"{_rules(summary, campaigns)}"
-        f"{_failed_runs(campaigns)}"
+        f"{failed_runs(campaigns)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,19 @@ from aletheia.analysis import arms
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.frontier import pareto_set, points
 from aletheia.analysis.time_to_loss import RATIO
-from aletheia.report.table_text import DASH, FLOOR, FLOOR_NOTE, MARK, Table, interval, mark_floor, number, p_value
+from aletheia.report.table_text import (
+    DASH,
+    FLOOR,
+    IMPLAUSIBLE,
+    MARK,
+    Table,
+    interval,
+    marked,
+    marks_of,
+    notes_on,
+    number,
+    p_value,
+)
 from aletheia.study.arms import STD
 from aletheia.study.benchmarks import QUESTION_BENCHMARKS
 from aletheia.study.report_contents import ARMS_TABLE
@@ -52,8 +64,8 @@ class _Row:
         Its comparisons with std.
     best
         Whether no other arm beats it; None where it has no point.
-    floors
-        Benchmarks whose scores are flagged: of this arm, of std or of the base model; over models, of any of them.
+    marks
+        By benchmark, the marks of its scores: of this arm, of std or of the base model; over models, of those counted.
     """
 
     campaign: str
@@ -62,7 +74,7 @@ class _Row:
     arm: str
     measures: dict[str, Any]
     best: bool | None = None
-    floors: frozenset[str] = frozenset()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, measure: str) -> dict[str, Any] | None:
         """Return a measure; in std's row, the one that is shown in the same column."""
@@ -92,8 +104,7 @@ def arms_table(summary: dict[str, Any]) -> Table:
     empty = [name for name in display.columns if (display[name] == DASH).all()]
     note = NOTE if all(row.headline for row in rows) else f"{NOTE} {MARK} shown, but no part of the headline."
     numbers = pd.DataFrame([_numbers(row, measures) for row in rows])
-    if any(FLOOR in cell for column in display for cell in display[column]):
-        note = f"{note} {FLOOR_NOTE}"
+    note += notes_on(cell for column in display for cell in display[column])
     return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=empty))
 
 
@@ -105,20 +116,24 @@ def _rows(summary: dict[str, Any]) -> Iterator[_Row]:
             best = pareto_set(arm_points)
             for arm, measures in model["against_std"].items():
                 unbeaten = (arm in best) if arm in arm_points else None
-                yield _Row(name, model["model"], model["headline"], arm, measures, unbeaten, _floors([model], arm))
+                yield _Row(name, model["model"], model["headline"], arm, measures, unbeaten, _marks([model], arm))
         headline = [model for model in campaign["models"] if model["headline"]]
         if len(headline) > 1:
             for arm, measures in campaign["against_std"].items():
-                yield _Row(name, arms.ALL_MODELS, True, arm, measures, floors=_floors(headline, arm))
+                yield _Row(name, arms.ALL_MODELS, True, arm, measures, marks=_marks(headline, arm, counted=True))
 
 
-def _floors(models: Iterable[Mapping[str, Any]], arm: str) -> frozenset[str]:
-    """Return the benchmarks whose scores are flagged in an arm of some model."""
+def _marks(models: Iterable[Mapping[str, Any]], arm: str, *, counted: bool = False) -> dict[str, str]:
+    """Return the marks of an arm's scores by benchmark, in some model, or in one that counts in a mean over models."""
     scores = (
         model["arms"].get(arm, {}).get("benchmarks", {}) if arm == STD else model["extra"].get(arm, {})
         for model in models
     )
-    return frozenset(name for own in scores for name, score in own.items() if score["flagged"])
+    marks: dict[str, str] = {}
+    for name, score in (item for own in scores for item in own.items()):
+        if not (counted and score["implausible_base"]):
+            marks[name] = marks.get(name) or marks_of(score)
+    return marks
 
 
 def _benchmarks_of(found: Iterable[str]) -> list[str]:
@@ -136,7 +151,8 @@ def _numbers(row: _Row, measures: set[str]) -> dict[str, Any]:
     for measure in (arms.LOSS, *extras, *(m for m in optional if m in measures)):
         comparison = row.of(measure) or {}
         cells |= {f"{measure}_{part}": comparison.get(part) for part in _PARTS}
-    cells |= {f"{name}_flagged": name in row.floors for name in _benchmarks_of(measures)}
+    cells |= {f"{name}_flagged": FLOOR in row.marks.get(name, "") for name in _benchmarks_of(measures)}
+    cells |= {f"{name}_implausible": IMPLAUSIBLE in row.marks.get(name, "") for name in _benchmarks_of(measures)}
     test = row.measures.get(arms.LOSS, {})
     return cells | {"p_value": test.get("p"), "p_holm": test.get("p_holm"), "pareto": row.best}
 
@@ -148,7 +164,7 @@ def _display(row: _Row, measures: set[str]) -> dict[str, str]:
     shown["Retention loss (nats)"] = _cell(row, arms.RETENTION_LOSS, 3)
     for benchmark in _benchmarks_of(measures):
         cell = _cell(row, f"{benchmark}_extra_pp", 2)
-        shown[f"{TITLES[benchmark]} (pp)"] = mark_floor(cell, benchmark in row.floors)
+        shown[f"{TITLES[benchmark]} (pp)"] = marked(cell, row.marks.get(benchmark, ""))
     shown |= {title: _cell(row, measure, 1) for measure, title in _SPEEDS.items()}
     to_loss = row.of(RATIO)
     reached = f" ({to_loss['n']} of {to_loss['planned']})" if to_loss else ""

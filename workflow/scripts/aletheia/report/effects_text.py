@@ -21,7 +21,7 @@ from aletheia.analysis.effects import (
 from aletheia.analysis.inference import headline_results
 from aletheia.inference.bootstrap import COVERAGE
 from aletheia.inference.power import equivalence_power
-from aletheia.report.table_text import DASH, count_text, interval, mark_floor, number, p_value
+from aletheia.report.table_text import DASH, count_text, interval, marked, marks_of, number, p_value
 
 Block = Mapping[str, Any]
 MEASURE_NAMES = {
@@ -171,7 +171,9 @@ def _model_row(campaign: str, block: Block, model: Mapping[str, Any]) -> dict[st
         "Measure": measure_name(block["measure"]),
         "Difference": comparison_name(block),
         "Unit": unit_name(block["unit"]),
-        "Mean [95 % interval]": mark_floor(effect_interval(block, model), model["flagged"]),
+        "Mean [95 % interval]": marked(
+            effect_interval(block, model), marks_of({**model, "implausible_base": model["implausible"]})
+        ),
         "Over": _over(model, item_noun(block["unit"])),
         "SE of questions / runs": _parts(items),
         "McNemar": DASH if test is None else f"{test['gained']} : {test['lost']}, p {p_value(test['p'])}",

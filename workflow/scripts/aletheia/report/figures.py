@@ -13,7 +13,7 @@ from aletheia.analysis.benchmarks import TITLES, measured_by
 from aletheia.analysis.pairs import pairs, reporting
 from aletheia.analysis.stats import estimate
 from aletheia.report import named_points, plot_style
-from aletheia.report.table_text import FLOOR, FLOOR_NOTE, MARK, number
+from aletheia.report.table_text import MARK, marks_of, notes_on, number
 from aletheia.study.benchmarks import HELDOUT, QUESTION_BENCHMARKS
 
 SPEEDUP = r"Speedup, 100·(1 − $t_\mathrm{ale}$ / $t_\mathrm{std}$) (%)"
@@ -179,8 +179,8 @@ def _deltas(
                 if score and score["delta"]["n"]:
                     height = y + (i - (len(arms) - 1) / 2) * 0.24
                     plot_style.mark(axis, score["delta"], height, colours[arm])
-                    if score["flagged"]:
-                        plot_style.flag(axis, score["delta"], height, FLOOR)
+                    if marks := marks_of(score):
+                        plot_style.flag(axis, score["delta"], height, marks)
                     plotted.append(score)
                     questions.add(score["questions"])
         _, unit, _ = measured_by(benchmark)
@@ -197,7 +197,7 @@ def _deltas(
     note = f"{_over_seeds(seeds)}, on the same questions (drawing others would add to it)."
     note += f" Grey band: ±{margin:g} points." if benchmarks != [HELDOUT] else ""
     note += f" {CAPS}" if any(plot_style.has_no_width(score["delta"]) for score in plotted) else ""
-    note += f" {FLOOR_NOTE}" if any(score["flagged"] for score in plotted) else ""
+    note += notes_on(map(marks_of, plotted))
     subtitle = f"Change against the base model, mean of {_seeds(seeds)}"
     plot_style.caption(figure, title, subtitle, plot_style.fit_note(figure, note))
     return figure
@@ -263,8 +263,11 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     figure.subplots_adjust(left=0.75 / style["width_inches"])
     if asked:
         tests = [model["extra"].get("ale", {}).get("mmlu") for *_, model in rows]
-        telling = any(test and test["base_above_floor"] for test in tests)
-        worse = "below 0: more forgetting than standard" if telling else "MMLU of every base model at the floor"
+        telling = any(test and test["base_above_floor"] and not test["implausible_base"] for test in tests)
+        nothing = "MMLU of every base model at the floor" + " or implausible" * any(
+            t and t["implausible_base"] for t in tests
+        )
+        worse = "below 0: more forgetting than standard" if telling else nothing
     else:
         worse = "above 0: worse than standard; no MMLU in this study"
     seeds = [extra["n"] for _, _, extra in points]
@@ -272,7 +275,7 @@ def speed_quality(ledger: pd.DataFrame, summary: Summary, style: Style) -> Figur
     note += f" Grey band: ±{margin:g} points." if asked else ""
     note += " Speed taken in turns." if any("turns" in (model["speed"] or {}) for *_, model in rows) else ""
     note += f" {OUTSIDE}" if any(MARK in label for label, *_ in points) else ""
-    note += f" {FLOOR_NOTE}" if any(FLOOR in label for label, *_ in points) else ""
+    note += notes_on(label for label, *_ in points)
     note = plot_style.fit_note(figure, note)
     plot_style.caption(figure, title, f"One point a model, {_seeds(seeds)}; {worse}", note)
     named_points.name(axis, points)
@@ -288,9 +291,8 @@ def _trade_offs(
         if not model["speed"]:
             continue
         test = model["extra"].get("ale", {}).get("mmlu") if quality == "mmlu_extra_pp" else None
-        mark = FLOOR if test and test["flagged"] else ""
         extra = estimate(_of(frame, campaign, model["model"])[quality])
-        points.append((label + mark, model["speed"]["speedup_percent"], extra))
+        points.append((label + marks_of(test), model["speed"]["speedup_percent"], extra))
     return [point for point in points if point[1]["n"] and point[2]["n"]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aletheia.analysis import arms
 from aletheia.analysis.arms import Comparison
 from aletheia.analysis.frontier import IN_TURNS, relative_time
-from aletheia.analysis.inference import FEWEST_MODELS, headline_results
+from aletheia.analysis.inference import FEWEST_MODELS, headline_results, tells_something
 from aletheia.analysis.pairs import CM
 from aletheia.analysis.stats import CONFIDENCE_LEVEL
 from aletheia.report.effects_text import item_noun
@@ -73,7 +73,8 @@ class Scope:
     def effect(self, measure: str, *, reference: str = STD, arm: str | None = None) -> Mapping[str, Any] | None:
         """Return the result of an effect of the arm, or of another one: pooled over models, or of the one model.
 
-        None where there is no such effect, or no value; a model at the floor of a benchmark counts as none.
+        None where there is no such effect, or no value; a model at the floor of a benchmark, or with an implausible
+        base score, counts as none.
         """
         names = (arm or self.arm, reference, measure)
         blocks = (b for b in self.campaign["effects"] if (b["arm"], b["reference"], b["measure"]) == names)
@@ -82,7 +83,7 @@ class Scope:
             return None if block is None else block["pooled"]
         of_model = (result for result in block["models"] if result["model"] == self.models[0]["model"])
         result = next(of_model, None)
-        return None if result is None or result["mean"] is None or result["at_floor"] else result
+        return result if result is not None and tells_something(result) else None
 
     def too_few(self, measure: str, *, reference: str = STD) -> int:
         """Return how many models have a value of an effect, where they are too few to be pooled; else 0."""

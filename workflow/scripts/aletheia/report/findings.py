@@ -273,10 +273,14 @@ def _forgetting(scope: Scope, margins: Mapping[str, Any]) -> str:
 
 
 def _at_floor(scope: Scope) -> str:
-    tests = [model["extra"].get(scope.arm, {}) for model in scope.models]
-    guessed = {name for of_each in tests for name, test in of_each.items() if not test["base_above_floor"]}
-    names = ", ".join(title for name, title in TITLES.items() if name in guessed)
-    return f" (base at the floor: {names})" if guessed else ""
+    tests = [item for model in scope.models for item in model["extra"].get(scope.arm, {}).items()]
+    implausible = {name for name, test in tests if test["implausible_base"]}
+    guessed = {name for name, test in tests if not test["base_above_floor"]} - implausible
+    why = [("base at the floor", guessed), ("base implausible", implausible)]
+    told = [
+        f"{reason}: {', '.join(t for name, t in TITLES.items() if name in found)}" for reason, found in why if found
+    ]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _direction(change: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from aletheia.analysis.effects import HELDOUT_LOSS, RETENTION_LOSS
 from aletheia.analysis.stats import values_needed
 from aletheia.analysis.time_to_loss import RATIO
 from aletheia.report.finding_scopes import Scope, matched_scopes, telling_extras, time_share
+from aletheia.report.implausible_text import implausible_bases
 from aletheia.report.table_text import count_text
 from aletheia.study.arms import STD
 
@@ -57,7 +58,13 @@ def open_questions(summary: Mapping[str, Any], scopes: Sequence[Scope]) -> str:
     groups = "; ".join(f"{', '.join(names)} ({needs})" for needs, names in wide.items())
     parts = [f"Too wide to tell: {groups}."] if wide else []
     parts += [f"One value each, to which a second seed gives an interval: {', '.join(single)}."] if single else []
-    parts += [*_floors(scopes), *_failed_runs(summary), *_resumed_pairs(scopes), *_busy_pairs(summary)]
+    parts += [
+        *_floors(scopes),
+        *implausible_bases(summary["campaigns"]),
+        *_failed_runs(summary),
+        *_resumed_pairs(scopes),
+        *_busy_pairs(summary),
+    ]
     return " ".join(parts) or NOTHING
 
 
@@ -157,7 +164,7 @@ def _floors(scopes: Sequence[Scope]) -> list[str]:
     for scope in scopes:
         for model in scope.models:
             for name, test in model["extra"].get(scope.arm, {}).items():
-                if not test["base_above_floor"]:
+                if not test["base_above_floor"] and not test["implausible_base"]:
                     guessed.setdefault(TITLES[name], {})[model["model"]] = None
     if not guessed:
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,11 @@ FLOOR = "‡"
 FLOOR_NOTE = (
     f"{FLOOR} at the floor: answers of the base model or after training are no better than guessing, or mostly none; "
     "a base model there has nothing to forget."
+)
+IMPLAUSIBLE = "§"
+IMPLAUSIBLE_NOTE = (
+    f"{IMPLAUSIBLE} implausible: the base model's score is far below a published one, so that no change of it says "
+    "anything; in no mean over models and in no verdict."
 )
 
 
@@ -35,9 +40,31 @@ def number(value: float | None, digits: int, sign: str = "") -> str:
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
 
 
-def mark_floor(text: str, at_floor: bool) -> str:
-    """Return a score or a difference of scores, with the mark of the floor where it is flagged and not missing."""
-    return text + FLOOR if at_floor and text != DASH else text
+def marks_of(score: Mapping[str, Any] | None, *, flag: str = "flagged") -> str:
+    """Return the marks of a score or a difference of scores: of the floor, and of an implausible base model.
+
+    Parameters
+    ----------
+    score
+        With the key ``flag`` and ``implausible_base``, as the statistics have it; None has no mark.
+    flag
+        ``base_flagged`` where the score is the base model's.
+    """
+    if score is None:
+        return ""
+    return (FLOOR if score[flag] else "") + (IMPLAUSIBLE if score["implausible_base"] else "")
+
+
+def marked(text: str, marks: str) -> str:
+    """Return a text with its marks, where it is not missing."""
+    return text if text == DASH else text + marks
+
+
+def notes_on(texts: Iterable[str]) -> str:
+    """Return the sentences on the marks that some texts have, each after a space."""
+    together = " ".join(texts)
+    notes = {FLOOR: FLOOR_NOTE, IMPLAUSIBLE: IMPLAUSIBLE_NOTE}
+    return "".join(f" {note}" for mark, note in notes.items() if mark in together)
 
 
 def mean_sd(value: dict[str, Any], digits: int, sign: str = "") -> str:
@@ -110,6 +137,7 @@ _TEX = {
     "–": "--",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
+    "§": r"\textsuperscript{\S}",
     "→": r"$\rightarrow$",
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSS, STAGED
+from aletheia.study.benchmarks import BENCHMARKS, CODE, LOSS, QUESTION_BENCHMARKS, STAGED
 
 SETTINGS_REF = "#/$defs/benchmark_settings/properties"
 
@@ -24,6 +24,9 @@ def with_benchmarks(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         properties = schema["properties"]
         properties["benchmarks"]["items"]["enum"] = list(BENCHMARKS)
         properties["evaluation"]["properties"] |= {benchmark: _section(benchmark) for benchmark in BENCHMARKS}
+    if name == "models":
+        published = schema["additionalProperties"]["properties"]["published_scores"]
+        published["propertyNames"]["enum"] = list(QUESTION_BENCHMARKS)
     if name == "data":
         source = schema["additionalProperties"]["properties"]["source"]
         source["properties"]["format"]["enum"] += STAGED

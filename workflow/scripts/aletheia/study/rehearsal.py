@@ -69,6 +69,6 @@ def with_stand_ins(
 
 
 def _stand_in(entry: Mapping[str, Any]) -> dict[str, Any]:
-    # Nobody has to license random numbers, or to accept terms for them.
-    kept = {key: value for key, value in entry.items() if key not in ("licence", "gated")}
+    # Nobody has to license random numbers, or to accept terms for them, and they answer no question.
+    kept = {key: value for key, value in entry.items() if key not in ("licence", "gated", "published_scores")}
     return {**kept, "source": {"type": "random", **entry["stand_in"]}}

@@ -45,6 +45,7 @@ COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
 # What was found, in six sentences, and what follows from it; belong to the same studies as that table.
 FINDINGS = "FINDINGS.md"
 OF_ARMS = {"findings": FINDINGS, "inference": "INFERENCE.md"}
+CLOSEOUT = {"closeout": "CLOSEOUT.md"}  # belongs to every study with a sweep of the budget
 CURVE_FIGURES = ("figS5",)  # belong to every study with held-out losses on the way
 CURVE_TABLE = "curves.csv"
 ANSWER_TABLE = "answers.parquet"  # every answer of every evaluation; belongs to every study with one

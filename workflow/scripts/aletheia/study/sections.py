@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aletheia.study.arms import SHAPE, STD, entries
+from aletheia.study.budget_sweeps import budget_sweeps as sweeps_of
 from aletheia.study.schema import PACE
 from aletheia.study.selectors import GRADIENTS, RANDOM
 from aletheia.study.study import Run, Study
@@ -203,9 +204,20 @@ def campaigns(study: Study) -> list[Section]:
     return study.campaign_index()
 
 
+def published_scores(study: Study) -> Section:
+    """Return the published scores of the models that are asked, by benchmark; none where models are stand-ins."""
+    names = dict.fromkeys(model for campaign in study.campaigns for model in campaign["models"])
+    return {name: scores for name in names if (scores := study.models[name].get("published_scores"))}
+
+
 def reports(study: Study) -> list[str]:
     """Return the reports that the study's campaigns feed."""
     return study.reports()
+
+
+def budget_sweeps(study: Study) -> list[Section]:
+    """Return the sweeps of the budget, each with its campaign and model."""
+    return sweeps_of(study.campaigns)
 
 
 def figures(study: Study) -> Section:

@@ -12,6 +12,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.arms import STD, entries, needs_probe, rule_of
 from aletheia.study.benchmarks import BENCHMARKS
+from aletheia.study.budget_sweeps import budget_sweeps
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.planned_runs import TURNS, runs_in_turns
@@ -19,6 +20,7 @@ from aletheia.study.recipes import stated_keys
 from aletheia.study.report_contents import (
     ANSWER_TABLE,
     ARMS_FIGURES,
+    CLOSEOUT,
     CURVE_FIGURES,
     CURVE_TABLE,
     LAYER_FIGURES,
@@ -246,7 +248,9 @@ class Study:
 
     def analyses(self) -> list[str]:
         """Return the written analyses that the study has, its findings first."""
-        return [*(OF_ARMS.values() if self.compares_arms() else []), *analyses_of(self.reports()).values()]
+        of_arms = OF_ARMS if self.compares_arms() else {}
+        closeout = CLOSEOUT if budget_sweeps(self.campaigns) else {}
+        return [*of_arms.values(), *analyses_of(self.reports()).values(), *closeout.values()]
 
     def campaign_index(self) -> list[dict[str, Any]]:
         """Return each campaign as aggregate needs it: models, arms, seeds, reports, what to do with mixed rows."""
