@@ -2,7 +2,7 @@
 
 import pytest
 
-from aletheia.analysis.paper_tables import load_published, model_key
+from aletheia.analysis.paper_tables import load_published
 from aletheia.errors import UserError
 from aletheia.report import table_text
 from aletheia.report.tables import TABLES

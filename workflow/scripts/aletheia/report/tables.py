@@ -11,7 +11,6 @@ from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.frontier import IN_TURNS
 from aletheia.analysis.pairs import ALE, CM
-from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.speed import SPEEDS
 from aletheia.analysis.stats import estimate
 from aletheia.provenance.machine_load import BUSY_RULE
@@ -30,6 +29,7 @@ from aletheia.report.table_text import (
     p_value,
 )
 from aletheia.study.arms import STD
+from aletheia.study.published import model_key
 
 SPREAD_NOTE = "Mean ± sample SD over n seeds."
 BUSY = "Pairs on a busy machine"
