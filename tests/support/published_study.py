@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ LAYERS = {key: int(row["layers"]) for key, row in TABLES[1].items()}
 REPORTS = {"campaign1": ["speed"], "campaign2": ["downstream", "compute_matched"]}
 
 
-def published_ledger(*, speedup_shift: dict[str, float] | None = None, device: str = DEVICE, fails: tuple = ()):
+def published_ledger(
+    *, speedup_shift: dict[str, float] | None = None, device: str = DEVICE, fails: tuple = ()
+) -> pd.DataFrame:
     """Return the ledger of both campaigns of the paper.
 
     Parameters
@@ -33,45 +36,40 @@ def published_ledger(*, speedup_shift: dict[str, float] | None = None, device: s
     fails
         (model, arm, seed) of runs that ended with NaN.
     """
-    campaigns, runs, evaluations = [], {}, {}
-    for name, (models, benchmarks, arms) in _campaigns().items():
-        planned = []
-        for model in models:
-            own = f"{model}"
+    made = [_ledger(name, speedup_shift or {}, device, fails) for name in REPORTS]
+    return pd.concat(made, ignore_index=True)
+
+
+def _ledger(name: str, shifts: dict[str, float], device: str, fails: tuple) -> pd.DataFrame:
+    planned, runs, evaluations = [], {}, {}
+    models, benchmarks, arms_of = _plan(name)
+    for model in models:
+        for benchmark in benchmarks:
+            made = evaluation(model, "base", None, benchmark, _base(name, model) / 100)
+            evaluations[model, "base", None, benchmark] = made
+        facts = {"parameters": int(1e9 * TABLES[1][model]["parameters_billions"]), "headline": True}
+        facts |= {"model": model, "family": TABLES[1][model]["family"], "benchmarks": list(benchmarks)}
+        for arm, (step, seed) in itertools.product(arms_of(model), zip(THREE, SEEDS, strict=True)):
+            own = _run(name, model, arm, step, shifts.get(model, 0.0))
+            if (model, arm, seed) in fails:
+                own |= {"status": "nan_loss", "reason": "loss is NaN"}
+            runs[model, arm, seed] = run(model, arm, seed, device=device, **own)
             for benchmark in benchmarks:
-                score = _base(name, model) / 100
-                evaluations[own, "base", None, benchmark] = evaluation(own, "base", None, benchmark, score)
-            for arm in arms(model):
-                for i, seed in enumerate(SEEDS):
-                    shift = (speedup_shift or {}).get(model, 0.0)
-                    facts = _run(name, model, arm, THREE[i], shift)
-                    if (model, arm, seed) in fails:
-                        facts |= {"status": "nan_loss", "reason": "loss is NaN"}
-                    runs.setdefault((own, arm, seed), run(own, arm, seed, device=device, **facts))
-                    for benchmark in benchmarks:
-                        score = _score(name, model, arm, benchmark) / 100
-                        made = evaluation(own, arm, seed, benchmark, score)
-                        evaluations.setdefault((own, arm, seed, benchmark), made)
-                    facts = {"parameters": int(1e9 * TABLES[1][model]["parameters_billions"]), "headline": True}
-                    facts |= {"family": TABLES[1][model]["family"], "benchmarks": list(benchmarks)}
-                    planned.append({"model": own, "arm": arm, "seed": seed, **facts})
-        campaigns.append({"name": name, "reports": REPORTS[name], "runs": planned})
-        if name == "campaign1":
-            ledgers = [build_ledger(campaigns, runs, evaluations)]
-            campaigns, runs, evaluations = [], {}, {}
-    return pd.concat([*ledgers, build_ledger(campaigns, runs, evaluations)], ignore_index=True)
+                score = _score(name, model, arm, benchmark) / 100
+                evaluations[model, arm, seed, benchmark] = evaluation(model, arm, seed, benchmark, score)
+            planned.append({**facts, "arm": arm, "seed": seed})
+    return build_ledger([{"name": name, "reports": REPORTS[name], "runs": planned}], runs, evaluations)
 
 
-def _campaigns() -> dict[str, Any]:
-    matched = set(TABLES[5])
-    return {
-        "campaign1": (list(TABLES[3]), ("mmlu",), lambda _: ("std", "ale")),
-        "campaign2": (
-            list(TABLES[4]),
-            ("mmlu", "gsm8k", "humaneval"),
-            lambda model: ("std", "ale", *(("cm",) if model in matched else ())),
-        ),
-    }
+def _plan(name: str) -> tuple[list[str], tuple[str, ...], Callable[[str], tuple[str, ...]]]:
+    """Return a campaign's models and benchmarks, and the arms of each model."""
+    if name == "campaign1":
+        return list(TABLES[3]), ("mmlu",), lambda _: ("std", "ale")
+    return (
+        list(TABLES[4]),
+        ("mmlu", "gsm8k", "humaneval"),
+        lambda model: ("std", "ale", *(("cm",) if model in TABLES[5] else ())),
+    )
 
 
 def _run(campaign: str, model: str, arm: str, step: float, shift: float) -> dict[str, Any]:
@@ -97,9 +95,3 @@ def _score(campaign: str, model: str, arm: str, benchmark: str) -> float:
     if campaign == "campaign1":
         return TABLES[3][model][f"{arm}_percent"]
     return 50.0 + (TABLES[4][model][f"{benchmark}_extra_pp"] if arm == "ale" else 0.0)
-
-
-def study_folder(folder: Path) -> Path:
-    """Return a new folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -7,6 +7,7 @@ from aletheia.errors import UserError
 from aletheia.report import table_text
 from aletheia.report.tables import TABLES
 from aletheia.study import report_contents
+from aletheia.study.published import model_key
 from ledgers import TWO_MODELS, ledger_of
 from reports import PUBLISHED, table
 

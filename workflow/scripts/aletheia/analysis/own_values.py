@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,8 +88,13 @@ class OwnModel:
     def __init__(self, rows: pd.DataFrame, answers: pd.DataFrame | None) -> None:
         self.rows, self.name = rows, str(rows["model"].iloc[0])
         self.campaign = str(rows["campaign"].iloc[0])
+        self.reports = str(rows["reports"].iloc[0]).split()
         self.devices = sorted(set(rows["device"].dropna()))
         self._answers = None if answers is None else answers[answers["model"] == self.name]
+        self._arms = {str(arm): of_arm for arm, of_arm in rows.groupby("arm", sort=False)}
+        cells = zip(rows["arm"], rows["seed"], rows["status"], strict=True)
+        self._failed = [(arm, f"{arm}/seed{seed}: {status}") for arm, seed, status in cells if status != "ok"]
+        self._flags: dict[str, bool] = {}
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
@@ -110,33 +115,42 @@ class OwnModel:
             return self._loss(cell)
         return self._values(self.pairs[cell.quantity], (STD, ALE)) if len(self.pairs) else None
 
-    def _values(self, series: pd.Series, sides: Iterable[str | None], **more: object) -> OwnValues:
+    def _values(self, series: pd.Series, sides: Collection[str | None], **more: object) -> OwnValues:
         numbers = series.astype("float64")
-        failed = self.rows[(self.rows["status"] != "ok") & self.rows["arm"].isin(list(sides))]
-        told = tuple(f"{row['arm']}/seed{row['seed']}: {row['status']}" for row in failed.to_dict("records"))
+        told = tuple(text for arm, text in self._failed if arm in sides)
         return OwnValues(tuple(map(float, numbers[np.isfinite(numbers)])), len(series), told, **more)
 
     def _score(self, cell: PublishedCell) -> OwnValues | None:
         name = cell.benchmark
         if name not in self.rows or not self.rows[f"{name}_status"].notna().any():
             return None
-        rows = {arm: self.rows[self.rows["arm"] == arm] for arm in (STD, ALE)}
-        flagged = is_base_flagged(self.rows, name) or any(is_flagged(side, name) for side in rows.values() if len(side))
+        flagged = self._is_flagged(name)
         if cell.arm is None:
             return OwnValues(tuple(100 * self.rows[f"{name}_base"].dropna()[:1].astype(float)), 1, flagged=flagged)
         if cell.kind != POINTS:
-            return self._values(100 * rows[cell.arm][name], (cell.arm,), flagged=flagged)
+            return self._values(100 * self._of(cell.arm)[name], (cell.arm,), flagged=flagged)
         extra = cell.quantity.endswith("extra_pp")
         if extra:
             series, other, sides = self.pairs[f"{name}_extra_pp"], STD, (STD, ALE)
             seeds = self.pairs["seed"]
         else:
-            own = rows[cell.arm]
+            own = self._of(cell.arm)
             series, other, sides = 100 * (own[name] - own[f"{name}_base"]), BASE, (cell.arm,)
             seeds = own["seed"]
         valid = [int(seed) for seed in seeds[series.notna()]]
         noise = self._noise(name, cell.arm, other, valid)
         return self._values(series, sides, questions=noise, flagged=flagged)
+
+    def _of(self, arm: str) -> pd.DataFrame:
+        """Return an arm's rows; none of one that the campaign does not have."""
+        return self._arms.get(arm, self.rows.iloc[:0])
+
+    def _is_flagged(self, name: str) -> bool:
+        if name not in self._flags:
+            sides = [self._arms[arm] for arm in (STD, ALE) if arm in self._arms]
+            flagged = is_base_flagged(self.rows, name) or any(is_flagged(side, name) for side in sides)
+            self._flags[name] = flagged
+        return self._flags[name]
 
     def _noise(self, name: str, arm: str, other: str, seeds: list[int]) -> QuestionNoise | None:
         """Return the error over questions of arm − other: measured where answers are known, else its bound."""
@@ -147,8 +161,8 @@ class OwnModel:
         if not seeds or counts.empty:
             return None
         n = int(counts.iloc[0])
-        side = self.rows[self.rows["arm"] == arm]
-        base = side[f"{name}_base"] if other == BASE else self.rows[self.rows["arm"] == other][name]
+        side = self._of(arm)
+        base = side[f"{name}_base"] if other == BASE else self._of(other)[name]
         shares = (float(side[name].mean()), float(base.mean()))
         return QuestionNoise(sum(1e4 * p * (1 - p) / n for p in shares), n - 1, n, BOUND)
 
@@ -167,7 +181,7 @@ class OwnModel:
         return QuestionNoise(found.question_variance, found.n_clusters - 1, found.n_questions, MEASURED)
 
     def _loss(self, cell: PublishedCell) -> OwnValues | None:
-        if CM not in set(self.rows["arm"]):
+        if CM not in self._arms:
             return None
         std, own = arms.pair_by_seed(self.rows, CM)
         own_loss, std_loss = arms.heldout_losses(own, std)

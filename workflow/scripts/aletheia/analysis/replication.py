@@ -12,7 +12,6 @@ import pandas as pd
 
 from aletheia.analysis.comparability import EXACT, HAS_VERDICT, INDICATIVE, comparability
 from aletheia.analysis.own_values import OwnModel, OwnValues
-from aletheia.analysis.pairs import reporting
 from aletheia.analysis.plan import Plan
 from aletheia.analysis.published_cells import (
     OVERALL,
@@ -105,7 +104,7 @@ class _Study:
         own = [model for model in self._own.values() if model_key(model.name) == cell.key]
         if cell.report is None:
             return own[:1]
-        return [model for model in own if len(reporting(model.rows, cell.report))]
+        return [model for model in own if cell.report in model.reports]
 
 
 def _of_cell(cell: PublishedCell, study: _Study, plan: Plan, base: float | None) -> Iterator[_Judged]:

@@ -110,7 +110,7 @@ def components(
         parts += [] if known is None else [Component(known * both, df)]
     else:
         parts += [Component(own / ours.n, ours.n - 1), Component(other / published.n, published.n - 1)]
-    if question_variance:
+    if np.any(question_variance):
         ratio = questions[0] / questions[1] if questions else 0.0
         parts.append(Component(question_variance * (1 + ratio), question_df))
     return [*parts, Component(unit**2 / 12, math.inf)]
