@@ -1,4 +1,4 @@
-# Replication: each cell of the paper's tables beside ours. Part of the default target where the study has a model of the
+# Replication: each cell of the paper's tables, and each claim of its text, beside ours. Part of the default target where the study has a model of the
 # paper; `snakemake replication` asks for it alone.
 
 
@@ -14,12 +14,15 @@ rule replication_summary:
         answers=bind(inputs.answers),
         answers_sidecar=bind(inputs.answers_sidecar),
         analysis=PLAN,
-        published=PUBLISHED,
+        published=[*PUBLISHED, "config/published/autoresearch.csv", "config/published/claims.csv"],
     output:
         **figure_files("<results>/replication/figR1", "figR1", "figR1"),
         summary="<results>/replication/summary.json",
         text=with_sidecars([mark_for_report("<results>/replication/REPLICATION.md", "Analyses")]),
-        cells=with_sidecars([mark_for_report("<results>/replication/cells.csv", "Tables", caption="replication_cells")]),
+        tables=with_sidecars(
+            mark_for_report(f"<results>/replication/{name}.csv", "Tables", caption=f"replication_{name}")
+            for name in ("cells", "claims")
+        ),
     log:
         "logs/replication.log",
     conda:

@@ -1,7 +1,7 @@
 """The paper's tables as transcribed: complete, and consistent as far as their own rounding allows.
 
 This holds the transcribed files (config/published), and no code of the study's: a slip of the pen turns it red.
-Where the paper disagrees with itself, a test states it; config/published/README.md lists all.
+Where the paper disagrees with itself, a test states it, here or in test_audit.py; docs/paper.md lists all.
 """
 
 import math
@@ -104,7 +104,7 @@ def test_the_largest_extra_forgetting_is_not_the_one_the_text_names():
     assert MMLU[["std_delta_pp", "ale_delta_pp"]].min().min() >= -2.0
 
 
-def test_core_extra_mmlu_goes_beyond_the_abstracts_half_a_point():
+def test_core_extra_mmlu_goes_beyond_the_half_a_point_of_contributions_and_conclusion():
     core = TABLE[4].set_index("key").loc[["qwen2.5-3b", "qwen2.5-7b", "llama-3.1-8b", "mixtral-8x7b"], "mmlu_extra_pp"]
     assert core.min() == -0.60
     assert (core < -0.50).sum() == 2

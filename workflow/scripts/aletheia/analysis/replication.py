@@ -23,6 +23,8 @@ from aletheia.analysis.published_cells import (
     Tables,
     published_cells,
 )
+from aletheia.analysis.published_claims import Claim, Numbers
+from aletheia.analysis.replication_claims import replicate_claims
 from aletheia.analysis.replication_groups import compare_groups, rebuilt
 from aletheia.errors import UserError
 from aletheia.inference import replication
@@ -46,7 +48,15 @@ class _Judged:
     parts: tuple[list[Component], list[Component]] = ((), ())
 
 
-def replicate(ledger: pd.DataFrame, tables: Tables, plan: Plan, answers: pd.DataFrame | None = None) -> dict[str, Any]:
+def replicate(
+    ledger: pd.DataFrame,
+    tables: Tables,
+    plan: Plan,
+    answers: pd.DataFrame | None = None,
+    *,
+    claims: Sequence[Claim] = (),
+    published: Numbers | None = None,
+) -> dict[str, Any]:
     """Return the payload of ``results/replication/summary.json``.
 
     Parameters
@@ -59,6 +69,10 @@ def replicate(ledger: pd.DataFrame, tables: Tables, plan: Plan, answers: pd.Data
         Its margin of points says how wide an interval of a score's difference may be to say something.
     answers
         The table of answers, where there is one; without it the error over questions is its bound.
+
+    claims, published
+        Of the paper's text, and the paper's own numbers that they are held against too
+        (:mod:`aletheia.analysis.published_numbers`).
 
     Raises
     ------
@@ -82,13 +96,15 @@ def replicate(ledger: pd.DataFrame, tables: Tables, plan: Plan, answers: pd.Data
     overall = [_overall(cell, judged, tables, plan) for cell in published_cells(tables) if cell.key == OVERALL]
     rows = [result.row for result in [*judged, *overall]]
     rows.sort(key=lambda row: row["table"])
-    return {
+    summary = {
         "confidence_level": replication.LEVEL,
         "models": {"published": len(tables[1]), "shared": [tables[1][key]["model"] for key in shared]},
         "cells": rows,
         "groups": compare_groups(rows),
         "rebuilt": rebuilt(ledger, tables),
     }
+    judged_claims = replicate_claims(claims, published=published or {}, summary=summary, ledger=ledger)
+    return {**summary, "claims": judged_claims}
 
 
 class _Study:

@@ -68,6 +68,7 @@ def replication_text(summary: Mapping[str, Any]) -> str:
     for table, title in TITLES.items():
         own = [cell for cell in summary["cells"] if cell["table"] == table and cell["comparable"] in HAS_VERDICT]
         parts += [f"## {title}", _facts(own) if table == 1 else _cells(own)] if own else []
+    parts += _claims(summary["claims"])
     parts += _others(summary["cells"])
     return "\n\n".join([*parts, _RULES.strip()]) + "\n"
 
@@ -177,6 +178,27 @@ def _cells(cells: Sequence[Mapping[str, Any]]) -> str:
 
 def _with_sd(mean: float | None, sd: float | None, digits: int) -> str:
     return number(mean, digits) + ("" if sd is None else f" ± {number(sd, digits)}")
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        {
+            "Section": claim["section"],
+            "The paper": f"“{claim['quote']}”",
+            "Asked": " ".join(filter(None, [claim["quantity"], claim["relation"], claim["threshold"]])).replace(
+                "_", " "
+            ),
+            "In the paper's numbers": claim["published_verdict"],
+            "In ours": claim["ours_verdict"] + (f" (n = {claim['ours_n']})" if claim["ours_n"] else ""),
+            "Ours": claim["ours_why"],
+        }
+        for claim in claims
+    ]
+    told = (
+        "Each claim of the text held against the paper's own numbers and against ours, by its rule (`claims.csv`); n "
+        "counts models, or is 1 for a number of the study. Scores at the floor are left out."
+    )
+    return ["## The paper's claims", told, markdown_rows(pd.DataFrame(rows)).strip()] if rows else []
 
 
 def _others(cells: Sequence[Mapping[str, Any]]) -> list[str]:

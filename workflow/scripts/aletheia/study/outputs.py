@@ -21,6 +21,7 @@ from aletheia.study.report_contents import (
     CONTROLS_TABLE,
     REPLICATION,
     REPLICATION_CELLS,
+    REPLICATION_CLAIMS,
     REPLICATION_FIGURE,
 )
 from aletheia.study.selectors import UPDATES
@@ -104,7 +105,10 @@ def replication_targets(study: Study, paths: Paths) -> list[str]:
     if not published_models(study):
         return []
     figures = [f"{REPLICATION_FIGURE}.{suffix}" for suffix in FIGURE_SUFFIXES]
-    return [paths.replication(name) for name in ("summary.json", REPLICATION_CELLS, REPLICATION, *figures)]
+    return [
+        paths.replication(name)
+        for name in ("summary.json", REPLICATION_CELLS, REPLICATION_CLAIMS, REPLICATION, *figures)
+    ]
 
 
 def evidence_files(study: Study, results: str = "results") -> dict[str, str]:

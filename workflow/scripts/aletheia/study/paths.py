@@ -102,7 +102,7 @@ class Paths:
         return f"{self.results}/controls/{file}"
 
     def replication(self, file: str) -> str:
-        """Return a file of the replication report: ``summary.json``, ``cells.csv``, ``REPLICATION.md`` or figure R1."""
+        """Return a file of the replication report: ``summary.json``, a table, ``REPLICATION.md``, figure R1."""
         return f"{self.results}/replication/{file}"
 
     def pair(self, model: str, arm: str, seed: int | str) -> str:
