@@ -81,7 +81,7 @@ def own_numbers(summary: Mapping[str, Any], ledger: pd.DataFrame, models: set[st
         if quantity and cell["key"] in models - {"overall"} and cell["comparable"] in HAS_VERDICT:
             found.setdefault((cell["key"], quantity), Number(cell["ours_mean"], cell["ours_sd"], cell["ours_n"]))
     keys = ledger["model"].map(lambda name: model_key(str(name)))
-    for key in models & set(keys):
+    for key in (name for name in dict.fromkeys(keys) if name in models):
         found |= {(key, quantity): number for quantity, number in _of_model(ledger[keys == key]) if number.n}
     if len(summary["models"]["shared"]) == summary["models"]["published"]:
         found |= _of_study(ledger[keys.isin(models)])
