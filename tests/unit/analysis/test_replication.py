@@ -138,8 +138,14 @@ def test_answers_question_by_question_give_both_sides_their_error():
     bound = cell(found, "qwen2.5-7b", "mmlu_extra_pp", table=3)
     assert bound["question_noise"] == "bound"
     assert bound["se"] > 2 * own["se"]
-    # The base model's answers are std's here, so their difference has no error, and the paper's rounding is left.
-    assert cell(found, "qwen2.5-14b", "mmlu_std_delta_pp")["question_se"] == 0
+
+
+def test_values_and_answers_that_are_all_equal_are_no_certainty():
+    found = replicate(published_ledger(), TABLES, PLAN, answers("qwen2.5-14b"))
+    own = cell(found, "qwen2.5-14b", "mmlu_std_delta_pp")
+    assert (own["question_noise"], own["question_se"]) == ("measured", 0)
+    assert (own["comparable"], own["verdict"]) == ("no", NOT_COMPARABLE)
+    assert "no spread is known" in own["reason"]
 
 
 def test_a_study_without_a_model_of_the_paper_is_one_sentence():

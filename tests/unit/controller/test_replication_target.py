@@ -1,5 +1,7 @@
 """The replication report: which studies have it, and what the plan of the paper's study makes of it."""
 
+import re
+
 import pytest
 
 from aletheia.controller import inputs
@@ -8,7 +10,7 @@ from aletheia.study import outputs, published
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
 from aletheia.study.schema import read_yaml
-from conftest import ROOT, STUDY, said, snakemake
+from conftest import ROOT, STUDY, copy_project, said, snakemake
 
 
 @pytest.fixture
@@ -34,13 +36,12 @@ def test_one_without_has_none_and_its_target_is_one_sentence(load):
 
 
 @pytest.mark.slow
-def test_the_plan_of_the_papers_study_makes_the_report_once_and_as_its_list_of_files_says(load):
-    done = snakemake(ROOT, "all", "replication", "-n", "--configfile", "config/paper.yaml")
+def test_the_plan_of_the_papers_study_makes_the_report_once_and_as_its_list_of_files_says(load, tmp_path):
+    project = copy_project(tmp_path / "project")
+    done = snakemake(project, "all", "replication", "-n", "--configfile", "config/paper.yaml")
     assert done.returncode == 0, said(done)[-2000:]
     blocks = [block for block in said(done).split("\nrule ") if block.startswith("replication_summary:")]
     assert len(blocks) == 1
-    declared = next(line for line in blocks[0].splitlines() if line.startswith("    output: ")).removeprefix(
-        "    output: "
-    )
+    declared = re.search(r"^    output: (.*)$", blocks[0], flags=re.MULTILINE)[1]
     files = outputs.study_files(load("config/paper.yaml"))
     assert set(declared.split(", ")) == {path for path, rule in files.items() if rule == "replication_summary"}

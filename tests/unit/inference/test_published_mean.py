@@ -51,6 +51,8 @@ def test_an_unknown_spread_is_taken_from_the_other_side():
 
 def test_without_any_spread_there_is_no_interval():
     assert interval(1.0, components(ours=Spread(1, None), published=Spread(3, None))) is None
+    # Three equal values and a rounded number are none either.
+    assert interval(1.0, components(ours=Spread(3, 0.0), published=Spread(3, None), unit=0.1)) is None
     assert verdict(1.0, 1.0, None, informative_below=1) == NOT_COMPARABLE
 
 
@@ -106,6 +108,12 @@ def test_a_value_at_the_end_of_the_interval_has_the_score_of_95_percent():
     found = interval(1.0, components(ours=Spread(3, 1.0), published=Spread(3, 1.0)))
     assert normal_score(found.high, 1.0, found) == pytest.approx(1.959964, abs=1e-6)
     assert normal_score(found.low, 1.0, found) == pytest.approx(-1.959964, abs=1e-6)
+
+
+def test_a_value_far_off_has_a_score_that_can_be_written():
+    found = interval(0.0, components(ours=Spread(10_000, 1.0), published=Spread(10_000, 1.0)))
+    assert 30 < normal_score(5.0, 0.0, found) < 40
+    assert normal_score(-5.0, 0.0, found) == -normal_score(5.0, 0.0, found)
 
 
 def test_a_study_is_judged_by_how_many_lie_inside_and_how_far_off_all_are():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aletheia.analysis.comparability import EXACT, HAS_VERDICT, INDICATIVE, comparability
+from aletheia.analysis.comparability import EXACT, HAS_VERDICT, INDICATIVE, NO, comparability
 from aletheia.analysis.own_values import OwnModel, OwnValues
 from aletheia.analysis.plan import Plan
 from aletheia.analysis.published_cells import (
@@ -31,6 +31,7 @@ from aletheia.inference import replication
 from aletheia.inference.replication import EQUAL, NOT_COMPARABLE, UNEQUAL, Component, Interval, Spread
 from aletheia.study.published import model_key
 
+NO_SPREAD = 1e-9  # in the units of the cells
 COLUMNS = (
     *("table", "key", "model", "campaign", "arm", "quantity", "kind", "derived"),
     *("published_text", "published_mean", "published_sd", "published_n"),
@@ -179,7 +180,9 @@ def _same_fact(cell: PublishedCell, value: float) -> bool:
 
 def _parts(cell: PublishedCell, own: OwnValues, ddof: int) -> list[Component]:
     n = len(own.values)
-    ours = Spread(n, float(np.std(own.values, ddof=1)) if n > 1 else None)
+    sd = float(np.std(own.values, ddof=1)) if n > 1 else None
+    # What equal values leave by rounding is no spread.
+    ours = Spread(n, 0.0 if sd is not None and sd < NO_SPREAD else sd)
     published = Spread(RUNS, cell.sd, ddof)
     asked: dict[str, Any] = {}
     if own.questions is not None:
@@ -195,7 +198,7 @@ def _verdict(
     """Return interval and verdict, by the wider reading of ±; the interval by the other beside it."""
     sample, population = (replication.interval(mean, part) for part in parts)
     if population is None:
-        return {"reason": "no spread is known on either side"}
+        return {"comparable": NO, "reason": "no spread is known: one value, or all values and answers are equal"}
     effect = abs(cell.mean - cell.null)
     width = plan.margins.verdict_points if cell.kind == POINTS else 2 * effect
     shifted = Interval(population.se, population.df, population.low - cell.null, population.high - cell.null)

@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+SMALLEST_TAIL = 1e-300  # a smaller one may round to 0, whose score is endless
 INSIDE, SAME_SIGN, OPPOSITE_SIGN = "inside", "outside, same sign", "outside, opposite sign"
 NOT_COMPARABLE, NOT_INFORMATIVE = "not comparable", "not informative"
 EQUAL, UNEQUAL = "equal", "not equal"
@@ -86,7 +87,7 @@ def components(
     questions: tuple[int, int] | None = None,
     unit: float = 0.0,
 ) -> list[Component]:
-    """Return the parts of the variance of published mean − own mean.
+    """Return the parts of the variance of published mean − own mean; none where no spread but rounding is known.
 
     Where one side's spread over runs is not known, the other's stands for it; where neither is, runs add nothing.
 
@@ -113,7 +114,9 @@ def components(
     if np.any(question_variance):
         ratio = questions[0] / questions[1] if questions else 0.0
         parts.append(Component(question_variance * (1 + ratio), question_df))
-    return [*parts, Component(unit**2 / 12, math.inf)]
+    # Rounding alone would pass for near certainty.
+    known = any(np.any(part.variance > 0) for part in parts)
+    return [*parts, Component(unit**2 / 12, math.inf)] if known else []
 
 
 def interval(mean: Any, parts: Sequence[Component], *, level: float = LEVEL) -> Interval | None:
@@ -166,7 +169,8 @@ def normal_score(published: float, mean: float, expected: Interval) -> float:
     """Return the published value's place in its interval as a standard normal score: Φ⁻¹(T_ν((x_p − x_o) / se))."""
     t = (published - mean) / expected.se
     # From the lower tail, which does not round to 1.
-    return math.copysign(float(stats.norm.isf(stats.t.sf(abs(t), expected.df))), t)
+    tail = max(float(stats.t.sf(abs(t), expected.df)), SMALLEST_TAIL)
+    return math.copysign(float(stats.norm.isf(tail)), t)
 
 
 def as_few_inside(inside: int, k: int, *, level: float = LEVEL) -> float:
