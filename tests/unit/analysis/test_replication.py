@@ -88,6 +88,17 @@ def test_speed_from_another_device_is_an_indication_and_its_seconds_are_nothing(
     assert cell(found, "overall", "speedup_percent")["comparable"] == "indicative"
 
 
+def test_one_seed_on_another_device_has_no_spread_and_on_an_a100_the_papers():
+    lost = tuple(("mistral-7b", "ale", seed) for seed in SEEDS[1:])
+    other, same_class = (
+        cell(replicate(published_ledger(device=device, fails=lost), TABLES, PLAN), "mistral-7b", "speedup_percent")
+        for device in ("cpu", "NVIDIA A100-SXM4-40GB")
+    )
+    assert (other["comparable"], other["verdict"]) == ("no", NOT_COMPARABLE)
+    assert "one seed on cpu, whose spread is not known" in other["reason"]
+    assert (same_class["comparable"], same_class["df"]) == ("comparable", pytest.approx(2, abs=0.3))
+
+
 def test_a_failed_run_leaves_its_cells_with_fewer_seeds_and_a_model_of_failed_runs_with_its_status():
     lost = tuple(("qwen2.5-7b", "ale", seed) for seed in SEEDS)
     found = replicate(published_ledger(fails=(*lost, ("mistral-7b", "ale", 42))), TABLES, PLAN)

@@ -57,7 +57,7 @@ def test_agreement_is_no_disagreement_beyond_chance():
     law = {"qwen2.5-0.5b": {"family": "Qwen", "std": 100.0, "ale": 73.9}}
     text = first_paragraph(told(ledger_of(law, reports=["speed"], benchmarks=("heldout",))))
     assert "This study has 1 of the paper's 14 models. 1 result of the paper" in text
-    assert "1 agree within the error of both sides, 0 disagree, and for 0" in text
+    assert "1 agrees within the error of both sides, 0 disagree, and for 0" in text
     assert "so this is no disagreement beyond chance." in text
     assert "All of them are indications only" in text
 

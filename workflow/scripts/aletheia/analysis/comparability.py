@@ -72,7 +72,7 @@ def _of_kind(
         return EXACT, ["a fact of the model"]
     level, reasons = COMPARABLE, []
     if cell.kind in (SECONDS, SPEEDUP, RATIO):
-        level, reasons = _time(cell, devices)
+        level, reasons = _time(cell, own, devices)
     if cell.kind == LOSS_DIFFERENCE:
         level, reasons = INDICATIVE, ["other data"]
     if cell.kind == POINTS:
@@ -83,7 +83,7 @@ def _of_kind(
     return level, reasons
 
 
-def _time(cell: PublishedCell, devices: Sequence[str]) -> tuple[str, list[str]]:
+def _time(cell: PublishedCell, own: OwnValues, devices: Sequence[str]) -> tuple[str, list[str]]:
     known = bool(devices)
     same_class = known and all(_DEVICE in device for device in devices)
     where = ", ".join(devices) or "a device that is not known"
@@ -92,6 +92,9 @@ def _time(cell: PublishedCell, devices: Sequence[str]) -> tuple[str, list[str]]:
         if known and all(_DEVICE in device and _MEMORY in device for device in devices):
             return INDICATIVE, [unknown]
         return NO, [f"seconds on {where}, the paper's on an A100-SXM4-64GB"]
+    if len(own.values) == 1 and not same_class:
+        # The paper's spread stands for ours on a device of its class alone.
+        return NO, [f"one seed on {where}, whose spread is not known"]
     reasons = [unknown] if same_class else [f"measured on {where}, the paper's on A100"]
     if cell.quantity == WITH_PROBE:
         return INDICATIVE, [*reasons, "the paper does not say whether its seconds hold the probe"]

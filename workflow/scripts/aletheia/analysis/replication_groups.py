@@ -87,7 +87,7 @@ def rebuilt(ledger: pd.DataFrame, tables: Tables) -> dict[str, Any] | None:
     """Return the paper's overall test of seconds, made from our pairs and from its own rows, of the models in common.
 
     The paper's t is that of seconds over pairs (config/published/README.md); ``models`` has one value a model. None
-    without a common model that has times of both arms.
+    below two pairs of common models.
     """
     own = pairs(reporting(ledger, "speed")) if len(reporting(ledger, "speed")) else None
     if own is None or own.empty:
@@ -95,7 +95,7 @@ def rebuilt(ledger: pd.DataFrame, tables: Tables) -> dict[str, Any] | None:
     own["key"] = own["model"].map(lambda name: model_key(str(name)))
     own = own[own["key"].isin(set(tables[2]) - {OVERALL})].dropna(subset=["std_seconds", "ale_seconds"])
     own = own[own["campaign"] == own.groupby("key")["campaign"].transform("first")]
-    if own.empty:
+    if len(own) < 2:
         return None
     rows = [row for key, row in tables[2].items() if key in set(own["key"])]
     names = {"std_seconds": "std_seconds_mean", "ale_seconds": "ale_seconds_mean"}

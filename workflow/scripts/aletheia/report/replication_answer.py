@@ -50,14 +50,18 @@ def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
+def _verb(n: int, verb: str) -> str:
+    return f"{n} {verb}" + ("s" if n == 1 else "")
+
+
 def _agreement(found: Mapping[str, Any]) -> str:
     k, wide = found["k"], found["not_informative"]
     inside, outside = found["inside"] - wide, k - found["inside"]
     signs = f", {found['opposite_sign']} of them with the opposite sign" if found["opposite_sign"] else ""
     return (
         f"{_count(k, 'result')} of the paper (speedups, changes of test scores, differences of losses) can be held "
-        f"against ours: {inside} agree within the error of both sides, {outside} disagree{signs}, and for {wide} the "
-        "error is too wide to tell."
+        f"against ours: {_verb(inside, 'agree')} within the error of both sides, {_verb(outside, 'disagree')}{signs}, "
+        f"and for {wide} the error is too wide to tell."
     )
 
 

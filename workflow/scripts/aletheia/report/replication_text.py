@@ -32,7 +32,8 @@ _RULES = f"""
   paper's last digit.
 - **±** in the paper fits an SD divided by n (all p-values of table 2 are then possible), so k = 3/2. The ends with
   k = 1 are in `cells.csv`, `low_sample_sd` and `high_sample_sd`.
-- **No SD in the paper** (tables 3 to 5): ours stands for it; with one seed of ours and an SD there, the paper's.
+- **No SD in the paper** (tables 3 to 5): ours stands for it. With one seed of ours the paper's SD stands for ours, of
+  times on an A100 alone.
 - **Questions**: q_o from our answers question by question, subjects as clusters; without these its bound, that of two
   unrelated scores, with which little can be said. q_p is that of as many other questions as the paper asked (200, 200,
   164). HumanEval's are the same on both sides, for which this is too wide.
@@ -133,7 +134,7 @@ def _rebuilt(rebuilt: Mapping[str, Any] | None) -> list[str]:
             "n": str(found["n"]),
             "t": number(found["t"], 2),
             "d": number(found["d"], 2),
-            "Speedup (%)": f"{number(found['speedup_percent'], 1)} ± {number(found['speedup_sd'], 1)}",
+            "Speedup (%)": _with_sd(found["speedup_percent"], found["speedup_sd"], 1),
         }
         for side, units in rebuilt.items()
         for unit, found in units.items()
