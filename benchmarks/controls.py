@@ -76,7 +76,7 @@ def main() -> None:
     result = {
         "what": "Every choice of layers that was tried, and what its runs ended at.",
         "model": models.pop(),
-        "machine": ran["lineage"]["environment"].get("machine"),
+        "machine": {key: ran["observed"][key] for key in ("device", "cores", "threads", "system")},
         "p": _p_of_gradient(campaigns),
         "tests": tests,
         "overlap": {campaign["name"]: campaign["models"][0]["overlap"] for campaign in campaigns},

@@ -16,6 +16,7 @@ from aletheia.study.benchmarks import HELDOUT
 
 BENCHMARK, TRAINING = "heldout", "eval_loss"  # the evaluation's rows, or those that trainings end with
 DRAWS = (RANDOM, SAME_LOWEST)
+FEWEST_DRAWS = 2  # beside a single one p is a half at the least
 
 
 def losses(rows: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -68,7 +69,7 @@ def against_draws(table: pd.DataFrame, arms: Arms, rows: pd.DataFrame) -> list[d
     """Return each arm's place among the random draws that differ from it in the choice of layers alone.
 
     The draws with a choice's lowest layer are for choices with that same layer in every seed: their backward pass is
-    as long. An arm of which no seed has a loss beside all draws has no test.
+    as long. An arm of which no seed has a loss beside all draws has no test, nor has one beside a single draw.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def _equal(first: pd.Series, second: pd.Series) -> bool:
 
 def _test(table: pd.DataFrame, arm: str, draws: Sequence[str]) -> dict[str, Any] | None:
     block = draws_block(table.loc[table[arm].notna()], draws)
-    if block is None:
+    if block is None or len(block["losses"]) < FEWEST_DRAWS:
         return None
     values, own = list(block["losses"].values()), float(table.loc[block["seeds"], arm].mean())
     spread = estimate(values)

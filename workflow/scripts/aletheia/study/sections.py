@@ -98,11 +98,12 @@ def stability(study: Study) -> Section:
 
 
 def controls(study: Study) -> list[Section]:
-    """Return the arms of each campaign with random draws, by model, without what decides no result of theirs."""
+    """Return the arms of each campaign with std and random draws, by model, without what decides no result."""
     chosen = []
     for campaign, index in zip(study.campaigns, study.campaign_index(), strict=True):
         arms = {model: entries(campaign, model) for model in campaign["models"]}
-        if any(entry["layers"] == RANDOM for of_model in arms.values() for entry in of_model.values()):
+        drawn = any(entry["layers"] == RANDOM for of_model in arms.values() for entry in of_model.values())
+        if drawn and all(STD in of_model for of_model in arms.values()):
             models = {
                 model: {
                     "headline": index["models"][model]["headline"],
