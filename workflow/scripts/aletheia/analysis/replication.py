@@ -70,7 +70,6 @@ def replicate(
         Its margin of points says how wide an interval of a score's difference may be to say something.
     answers
         The table of answers, where there is one; without it the error over questions is its bound.
-
     claims, published
         Of the paper's text, and the paper's own numbers that they are held against too
         (:mod:`aletheia.analysis.published_numbers`).
@@ -81,20 +80,12 @@ def replicate(
         When the study has no model of the paper.
     """
     study = _Study(ledger, answers)
-    shared = [key for key in tables[1] if key in study.names]
-    if not shared:
-        raise UserError(
-            f"replication: expected a model of the paper's table 1 ({', '.join(tables[1])}), found "
-            f"{', '.join(dict.fromkeys(ledger['model']))} in this study; name one of the paper's in a campaign"
-        )
+    shared = _shared(study, tables)
     bases = {key: float(row["base_percent"]) for key, row in tables[3].items()}
-    judged = [
-        result
-        for cell in published_cells(tables)
-        if cell.key != OVERALL
-        for result in _of_cell(cell, study, plan, bases.get(cell.key))
-    ]
-    overall = [_overall(cell, judged, tables, plan) for cell in published_cells(tables) if cell.key == OVERALL]
+    cells = published_cells(tables)
+    single = [cell for cell in cells if cell.key != OVERALL]
+    judged = [result for cell in single for result in _of_cell(cell, study, plan, bases.get(cell.key))]
+    overall = [_overall(cell, judged, tables, plan) for cell in cells if cell.key == OVERALL]
     rows = [result.row for result in [*judged, *overall]]
     rows.sort(key=lambda row: row["table"])
     summary = {
@@ -106,6 +97,17 @@ def replicate(
     }
     judged_claims = replicate_claims(claims, published=published or {}, summary=summary, ledger=ledger)
     return {**summary, "claims": judged_claims}
+
+
+def _shared(study: _Study, tables: Tables) -> list[str]:
+    """Return the keys of the paper's models that the study has; refuse a study without one."""
+    shared = [key for key in tables[1] if key in study.names]
+    if not shared:
+        raise UserError(
+            f"replication: expected a model of the paper's table 1 ({', '.join(tables[1])}), found "
+            f"{', '.join(study.names.values())} in this study; name one of the paper's in a campaign"
+        )
+    return shared
 
 
 class _Study:
