@@ -27,6 +27,7 @@ include: "rules/interleaved.smk"
 include: "rules/evaluate.smk"
 include: "rules/aggregate.smk"
 include: "rules/stats.smk"
+include: "rules/replication.smk"
 include: "rules/controls.smk"
 include: "rules/figures.smk"
 include: "rules/evidence.smk"
@@ -41,6 +42,7 @@ localrules:
     evidence,
     leonardo_smoke,
     paired,
+    replication,
     stability,
     stage,
     stage_model,

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from aletheia.analysis.judged_claims import CANNOT_TELL, DOES_NOT_HOLD, HOLDS, NOT_GIVEN, judge
-from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.published_claims import ALL, QUANTITIES, RELATIONS, RULES, load_claims
 from aletheia.analysis.published_numbers import published_numbers
 from aletheia.provenance.lineage import ROOT
+from aletheia.study.published import model_key
 from aletheia.study.schema import read_yaml
 
 PUBLISHED = ROOT / "config" / "published"

@@ -13,17 +13,24 @@ EVERY_RULE = {
     "moved": {"layers": "adapter_update", "benchmarks": ["heldout"]},
     "drawn": {"layers": "random", "draws": 2, "benchmarks": ["heldout"]},
 }
+# A model of the paper's, so that the replication report runs too.
+PUBLISHED_NAME = "tinyllama-1.1b"
 
 
-def keep_one_model(folder: Path, *, further: Mapping[str, Any] | None = None) -> None:
+def keep_one_model(folder: Path, *, further: Mapping[str, Any] | None = None, called: str | None = None) -> None:
     """Leave the tiny study in a copy of the project its first model, which all benchmarks ask, and three arms.
 
-    ``further`` are arms beside these.
+    ``further`` are arms beside these, ``called`` is another name for that model.
     """
     path = folder / "tests/study/campaign.yaml"
     campaign = yaml.safe_load(path.read_text(encoding="utf-8"))
     del campaign["overrides"]
     campaign["models"] = campaign["models"][:1]
     campaign["arms"] |= further or {}
+    if called:
+        registry = folder / "tests/study/models.yaml"
+        models = yaml.safe_load(registry.read_text(encoding="utf-8"))
+        registry.write_text(yaml.safe_dump({called: models[campaign["models"][0]]}), encoding="utf-8")
+        campaign["models"] = [called]
     # In their order, since that of the arms is the ledger's.
     path.write_text(yaml.safe_dump(campaign, sort_keys=False), encoding="utf-8")

@@ -14,7 +14,7 @@ import warm_server
 from aletheia.study.outputs import ON_DEMAND
 from conftest import STUDY, SUPPORT, copy_project, said, snakemake
 from declared_environments import PROJECT, pins, python311
-from smaller_study import EVERY_RULE, keep_one_model
+from smaller_study import EVERY_RULE, PUBLISHED_NAME, keep_one_model
 
 STAND_IN = SUPPORT / "stand_in" / "conda.py"
 
@@ -59,6 +59,7 @@ MAY_IMPORT = {
     "figures.py": FIGURES,
     "stability.py": FIGURES,
     "controls.py": FIGURES,
+    "replication.py": FIGURES,
     "draw_attribution.py": FIGURES,
     "evidence.py": {"rocrate"},
 }
@@ -109,7 +110,7 @@ def test_every_rule_runs_in_its_own_environment(tmp_path):
     """
     shutil.rmtree(python311(tmp_path / "trial"))
     project = copy_project(tmp_path / "project")
-    keep_one_model(project, further=EVERY_RULE)
+    keep_one_model(project, further=EVERY_RULE, called=PUBLISHED_NAME)
     conda = tmp_path / "conda"
     subprocess.run([sys.executable, str(STAND_IN), "install", str(conda)], check=True)
     # A test times nothing, so two jobs may run at a time.

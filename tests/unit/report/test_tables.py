@@ -2,11 +2,12 @@
 
 import pytest
 
-from aletheia.analysis.paper_tables import load_published, model_key
+from aletheia.analysis.paper_tables import load_published
 from aletheia.errors import UserError
 from aletheia.report import table_text
 from aletheia.report.tables import TABLES
 from aletheia.study import report_contents
+from aletheia.study.published import model_key
 from ledgers import TWO_MODELS, ledger_of
 from reports import PUBLISHED, table
 

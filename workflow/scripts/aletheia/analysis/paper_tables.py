@@ -10,11 +10,6 @@ import pandas as pd
 from aletheia.errors import UserError
 
 
-def model_key(name: str) -> str:
-    """Return the name by which the paper's models and ours are matched: lower case, × as x."""
-    return name.lower().replace("×", "x")
-
-
 def load_published(folder: Path) -> dict[int, dict[str, dict[str, Any]]]:
     """Return the paper's tables: ``{table number: {model key: {column: value}}}``.
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-from aletheia.analysis.paper_tables import model_key
 from aletheia.errors import UserError
+from aletheia.study.published import model_key
 
 ALL = "all"  # in a claim: every model that has the quantity
 STUDY = "study"  # as a model of numbers: what a study has once, as its count of runs

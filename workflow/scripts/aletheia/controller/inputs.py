@@ -180,6 +180,23 @@ def attributions(study: Study, paths: Paths) -> list[str]:
     return [paths.attribution(model, run.seed) for model, run in study.attributed_runs().items()]
 
 
+def replication(study: Study, paths: Paths) -> list[str]:
+    """Return the files of the replication report.
+
+    Raises
+    ------
+    UserError
+        When the study has no model of the paper's tables.
+    """
+    files = outputs.replication_targets(study, paths)
+    if not files:
+        raise UserError(
+            "replication: expected a model of the paper's tables (a key of config/published/table1.csv), found none in "
+            "this study; name one in a campaign, as config/paper.yaml does"
+        )
+    return files
+
+
 def control_selections(study: Study, paths: Paths) -> list[str]:
     """Return the selections of the campaigns with random draws.
 

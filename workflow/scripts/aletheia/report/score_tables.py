@@ -6,10 +6,10 @@ from typing import Any
 
 from aletheia.analysis.benchmarks import TITLES, questions_shown
 from aletheia.analysis.pairs import ALE
-from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.stats import estimate
 from aletheia.report.table_parts import Published, flat, label, make_table, models_of, published_cells
 from aletheia.report.table_text import Table, interval, marked, marks_of, mean_sd, number
+from aletheia.study.published import model_key
 
 
 def mmlu_table(summary: dict[str, Any], published: Published) -> Table:

@@ -8,7 +8,6 @@ from aletheia.analysis import verdicts
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.frontier import IN_TURNS
 from aletheia.analysis.pairs import CM
-from aletheia.analysis.paper_tables import model_key
 from aletheia.analysis.speed import SPEEDS
 from aletheia.provenance.machine_load import BUSY_RULE
 from aletheia.report.score_tables import downstream_table, mmlu_table
@@ -35,6 +34,7 @@ from aletheia.report.table_text import (
     p_value,
 )
 from aletheia.study.arms import STD
+from aletheia.study.published import model_key
 
 
 def models_table(summary: dict[str, Any], published: Published) -> Table:

@@ -14,7 +14,16 @@ from aletheia.study import sections
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.equal_time import models_with_costs
 from aletheia.study.paths import Paths
-from aletheia.study.report_contents import COMPARISONS, CONTROLS_FIGURE, CONTROLS_TABLE
+from aletheia.study.published import published_models
+from aletheia.study.report_contents import (
+    COMPARISONS,
+    CONTROLS_FIGURE,
+    CONTROLS_TABLE,
+    REPLICATION,
+    REPLICATION_CELLS,
+    REPLICATION_CLAIMS,
+    REPLICATION_FIGURE,
+)
 from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
 
@@ -91,6 +100,17 @@ def controls_files(study: Study, results: str = "results") -> dict[str, str]:
     return dict.fromkeys(files, "controls_summary")
 
 
+def replication_targets(study: Study, paths: Paths) -> list[str]:
+    """Return the files of the replication report; none for a study without a model of the paper's tables."""
+    if not published_models(study):
+        return []
+    figures = [f"{REPLICATION_FIGURE}.{suffix}" for suffix in FIGURE_SUFFIXES]
+    return [
+        paths.replication(name)
+        for name in ("summary.json", REPLICATION_CELLS, REPLICATION_CLAIMS, REPLICATION, *figures)
+    ]
+
+
 def evidence_files(study: Study, results: str = "results") -> dict[str, str]:
     """Return ``{path: rule}`` of what ``snakemake bundle`` writes, whatever the study is."""
     return dict.fromkeys(with_sidecar(Paths(results).evidence()), "evidence")
@@ -146,6 +166,7 @@ def _targets(study: Study, paths: Paths) -> dict[str, str]:
         **dict.fromkeys([paths.aggregate_table(name) for name in ("ledger.csv", *study.result_tables())], "aggregate"),
         **dict.fromkeys([*stats, *tables], "stats"),
         **dict.fromkeys(figures, "figures"),
+        **dict.fromkeys(replication_targets(study, paths), "replication_summary"),
     }
 
 

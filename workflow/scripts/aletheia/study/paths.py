@@ -101,6 +101,10 @@ class Paths:
         """Return a file of the controls' answer: ``summary.json``, ``CONTROLS.md``, table S2 or figure S6."""
         return f"{self.results}/controls/{file}"
 
+    def replication(self, file: str) -> str:
+        """Return a file of the replication report: ``summary.json``, a table, ``REPLICATION.md``, figure R1."""
+        return f"{self.results}/replication/{file}"
+
     def pair(self, model: str, arm: str, seed: int | str) -> str:
         """Return the measurement of an arm in turns with the standard one."""
         return f"{self.results}/paired/{model}/{arm}/seed{seed}.json"

@@ -41,6 +41,9 @@ LAYER_TABLE = "layers.csv"
 ARMS_TABLE, ARMS_FIGURES = "S1", ("figS4",)
 # Of `snakemake controls`, which makes them on demand.
 CONTROLS_TABLE, CONTROLS_FIGURE = "S2", "figS6"
+# Of a study with a model of the paper: its cells and claims beside ours.
+REPLICATION, REPLICATION_FIGURE = "REPLICATION.md", "figR1"
+REPLICATION_CELLS, REPLICATION_CLAIMS = "cells.csv", "claims.csv"
 COMPARISONS = "arms.csv"  # every arm against std, long; belongs to every study
 # What was found, in six sentences, and what follows from it; belong to the same studies as that table.
 FINDINGS = "FINDINGS.md"
