@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aletheia.method.selection import selection_payload
+from aletheia.method.adapters import ALL, placement_plan
+from aletheia.method.layers import Layer
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
-from aletheia.timing.step_cost import Shape
-from aletheia.timing.step_prediction import seconds_of_step
+from aletheia.timing.step_cost import Shape, seconds_of_step
 from aletheia.training.trainer import TimeRatio
 
 
@@ -52,7 +52,9 @@ def time_ratio(
 
 
 def _all_layers(adapter: Mapping[str, Any], adaptable: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return selection_payload({"layers": "all"}, adapter, seed=0, adaptable=adaptable)
+    layers = [Layer(i, **names) for i, names in enumerate(adaptable)]
+    settings = {"rank": adapter["rank"], "alpha": adapter["alpha"], "modules": adapter.get("modules", ALL)}
+    return {"status": "ok", "layers_total": len(layers), **placement_plan(layers, range(len(layers)), **settings)}
 
 
 def shape_of(plan: Mapping[str, Any], *, recomputed: bool) -> Shape:

@@ -19,7 +19,7 @@ Under checkpointing the adapters' forward pass is repeated too; the model counts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,20 @@ class CostModel:
             "truncated_backward": positions * skipped * (self.backward + recomputation),
             "absent_adapters": positions * adapters,
         }
+
+
+def seconds_of_step(parts: Mapping[str, float | None], shape: Shape) -> float:
+    """Return the predicted seconds of a step, the adapters of a layer at least 0.
+
+    Parameters
+    ----------
+    parts
+        Seconds of a whole step by :data:`PARTS`: of one position, whatever it holds.
+    shape
+        The arm.
+    """
+    adapters = max(0.0, parts["adapter"] + shape.rank * parts["adapter_rank"])
+    return CostModel(**{**parts, "adapter": adapters, "adapter_rank": 0.0}).seconds(shape, 1)
 
 
 def calibrate(shapes: Sequence[Shape], seconds: Any) -> CostModel:

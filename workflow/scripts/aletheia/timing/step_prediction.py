@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aletheia.method.cost_aware import StepCosts
-from aletheia.timing.step_cost import CostModel, Shape
+from aletheia.timing.step_cost import Shape, seconds_of_step
 
 
 def step_costs(attribution: Mapping[str, Any]) -> StepCosts:
@@ -32,17 +32,3 @@ def step_costs(attribution: Mapping[str, Any]) -> StepCosts:
         return seconds_of_step(parts, Shape(layers_total, adapted, lowest, rank, recomputed))
 
     return StepCosts("ok", None, layers_total, seconds)
-
-
-def seconds_of_step(parts: Mapping[str, float | None], shape: Shape) -> float:
-    """Return the predicted seconds of a step, the adapters of a layer at least 0.
-
-    Parameters
-    ----------
-    parts
-        Seconds of a whole step by :data:`aletheia.timing.step_cost.PARTS`: of one position, whatever it holds.
-    shape
-        The arm.
-    """
-    adapters = max(0.0, parts["adapter"] + shape.rank * parts["adapter_rank"])
-    return CostModel(**{**parts, "adapter": adapters, "adapter_rank": 0.0}).seconds(shape, 1)
