@@ -49,7 +49,7 @@ audit: $(VENV)/.installed  ## Say what would be made again, why, and how long th
 	@$(BIN)/python workflow/scripts/audit.py $(ARGS)
 
 rehearsal: $(VENV)/.installed  ## Rehearse the paper's study with stand-ins, on a real SLURM on this machine (as root; ARGS=FOLDER)
-	$(BIN)/python benchmarks/rehearsal.py $(ARGS)
+	$(BIN)/python tests/cluster/rehearsal.py $(ARGS)
 
 estimate: $(VENV)/.installed  ## Say what the paper's study will cost, and be able to tell (ARGS="--budget 40", --power, --configfile F)
 	@$(BIN)/python workflow/scripts/estimate.py $(ARGS)

@@ -5,6 +5,7 @@ rule select:
     input:
         probe=bind(inputs.probe),
         model=bind(inputs.layers_of_model),
+        costs=bind(inputs.costs),
     output:
         "<results>/select/{model}/{arm}/seed{seed}.json",
     log:
@@ -17,5 +18,6 @@ rule select:
     params:
         *lineage("select_layers.py", "light", arm=sections.arm, adapter=sections.adapter_shape),
     shell:
-        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --model-lock {input.model:q} --seed {wildcards.seed} '
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/select_layers.py" --probe {input.probe:q} --model-lock {input.model:q} --costs {input.costs:q} '
+        "--seed {wildcards.seed} "
         "--out {output:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

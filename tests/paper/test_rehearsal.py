@@ -165,7 +165,7 @@ def test_the_papers_study_has_nothing_of_a_rehearsal():
 @pytest.fixture(scope="module")
 def program():
     """The program that rehearses."""
-    spec = importlib.util.spec_from_file_location("rehearse", ROOT / "benchmarks" / "rehearsal.py")
+    spec = importlib.util.spec_from_file_location("rehearse", ROOT / "tests" / "cluster" / "rehearsal.py")
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
     return program

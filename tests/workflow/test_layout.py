@@ -8,7 +8,7 @@ import pytest
 from aletheia.study import outputs as layout
 from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
-from conftest import STUDY, copy_project, edit, said, snakemake
+from conftest import ROOT, STUDY, copy_project, edit, said, snakemake
 
 
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
@@ -56,3 +56,15 @@ def hold_together(folder, configuration, monkeypatch, on_demand=()):
     assert own.items() <= declared.items()
     assert set(layout.study_targets(study)) <= set(declared)
     return declared
+
+
+def test_benchmarks_read_no_tests_and_tests_no_benchmarks():
+    """They may read what the others measured (JSON files), never their programs."""
+    for folder, other in (("benchmarks", "tests/support"), ("tests", "benchmarks")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path == Path(__file__).resolve():
+                continue
+            names = [p.stem for p in (ROOT / other).glob("*.py")]
+            code = path.read_text(encoding="utf-8")
+            read = [n for n in names if re.search(rf"^\s*(?:from|import) {n}\b|[/\"' ]{n}\.py\b", code, re.MULTILINE)]
+            assert not read, (path, read)

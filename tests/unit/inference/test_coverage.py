@@ -1,20 +1,17 @@
-"""Intervals hold the truth as often as they say, over simulated studies of benchmarks/coverage.py."""
+"""Intervals hold the truth as often as they say, over simulated studies."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import simulated_studies as coverage
 from aletheia.analysis.stats import estimate
 from aletheia.inference.bootstrap import COVERAGE
 from aletheia.inference.questions import paired_difference
 from conftest import ROOT
 
-SPEC = importlib.util.spec_from_file_location("coverage_benchmark", ROOT / "benchmarks" / "coverage.py")
-coverage = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(coverage)
 WRITTEN = json.loads((ROOT / "benchmarks" / "coverage.json").read_text(encoding="utf-8"))["rows"]
 
 

@@ -239,7 +239,7 @@ BY_HAND = {
     "training.eval_rows=0x10": "--set training.eval_rows=0x10: found 0x10, which YAML reads as 16; write 16",
     "arm.budget_percent=25": "--set: arm.budget_percent: found 25 beside layers: all, which does not read it",
     "arm={layers: last}": "--set arm={layers: last}: expected SECTION.KEY=VALUE",
-    "arm.layers=gradients": "--set: arm.layers: expected one of all, gradient, bottom, first, last, random",
+    "arm.layers=gradients": "--set: arm.layers: expected one of all, gradient, fisher, block_influence",
     "model.dtype=bf61": "--set: model.dtype: expected one of auto, bf16, fp16, fp32, found 'bf61'",
     "adapter.modules=down": "--set: adapter.modules: expected one of all, attention, mlp; or a value of type array",
     "adapter.rank={attention: 4}": "--set: adapter.rank: expected the key 'mlp' too, or one number for all",

@@ -9,11 +9,12 @@ from aletheia.errors import UserError
 from aletheia.provenance.artifacts import SIDECAR
 from aletheia.staging.local_paths import local_inputs
 from aletheia.study import outputs, sections
-from aletheia.study.arms import ALE, BY_SCORE, STD
+from aletheia.study.arms import ALE, STD
 from aletheia.study.campaign_artifacts import campaign_artifacts, digest_of_paths
 from aletheia.study.paths import BASE, Paths
 from aletheia.study.recipes import MEASURED
 from aletheia.study.report_contents import ANSWER_TABLE, CURVE_FIGURES, CURVE_TABLE, LAYER_FIGURES, LAYER_TABLE
+from aletheia.study.selectors import COSTS
 from aletheia.study.study import Study
 
 # For an input that a job does not have.
@@ -58,6 +59,13 @@ def probe(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | 
 def selection(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
     """Return the selection of an arm that does not adapt all layers."""
     return paths.selection(model, arm, seed) if study.run(model, arm, seed).selects else NO_INPUT
+
+
+def costs(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
+    """Return the attribution with a model's costs of a step, for an arm whose layers follow from them too."""
+    if study.run(model, arm, seed).reads != COSTS:
+        return NO_INPUT
+    return paths.attribution(model, study.attributed_runs()[model].seed)
 
 
 def layers_of_model(study: Study, paths: Paths, model: str, arm: str, seed: int) -> str | list[str]:
@@ -137,7 +145,7 @@ def stability_draws(study: Study, paths: Paths) -> list[str]:
     draws = {model: section["draws"] for model, section in sections.stability(study).items()}
     if not draws:
         raise UserError(
-            f"stability: expected an arm whose layers follow from a probe (layers: {' or '.join(BY_SCORE)}), found "
+            "stability: expected an arm whose layers follow from a probe (layers: gradient, say), found "
             "none in this study; add one to a campaign"
         )
     return [paths.stability_draw(model, draw) for model, n in draws.items() for draw in range(n)]

@@ -15,19 +15,17 @@ from aletheia.errors import UserError
 from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
+from aletheia.study.selectors import NOTHING, SELECTORS, reads
 
 STD = "std"
 ALE = "ale"
-# Values of `layers` that choose by the probe's scores; the others are controls, which need no probe.
-BY_SCORE = ("gradient", "bottom")
 # The values of `layers` that read a key of an arm; beside any other the key would change nothing.
 READERS = {
-    "budget_percent": (*BY_SCORE, "first", "last", "random"),
-    "score": BY_SCORE,
-    "draw": ("random",),
+    key: tuple(name for name, selector in SELECTORS.items() if key in selector.keys)
+    for key in dict.fromkeys(key for selector in SELECTORS.values() for key in selector.keys)
 }
 MORE_STEPS_KEYS = ("steps", "extra_steps_percent")
-PERCENT_KEYS = ("budget_percent", "extra_steps_percent")
+PERCENT_KEYS = ("budget_percent", "time_percent", "extra_steps_percent")
 SHAPE = ("batch_size", "accumulation")  # of an optimiser step
 
 
@@ -71,8 +69,8 @@ def rule_of(arm: Mapping[str, Any]) -> str:
 
 
 def needs_probe(arm: Mapping[str, Any]) -> bool:
-    """Tell whether an arm's layers follow from the probe's scores."""
-    return arm["layers"] in BY_SCORE
+    """Tell whether an arm's layers follow from a probe, of gradients, activations, weights, or steps of training."""
+    return reads(arm) != NOTHING
 
 
 def entries(campaign: Mapping[str, Any], model: str) -> dict[str, dict[str, Any]]:
@@ -199,6 +197,10 @@ def check_arm(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
             f"found {given[key]!r} beside layers: {shown}, which does not read it (only {', '.join(READERS[key])} do); "
             "take it out, or choose one of these",
         )
+    if "draw" in given and "draws" in given:
+        raise say("draws", f"found {given['draws']} beside draw: {given['draw']}; take one of both out")
+    if layers == "cost_aware" and "time_percent" not in given:
+        raise say("expected time_percent beside layers: cost_aware, found none; add it, such as time_percent: 75")
     for key in PERCENT_KEYS:
         check_percentage(given.get(key), lambda sentence, key=key: say(key, sentence))
     for key in [key for key in EQUAL_IN_ALL_ARMS if key in given]:

@@ -54,15 +54,41 @@ def _read(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     given = merge(written, rehearsed)
     root = schema("campaign")
     filled = with_defaults({**given, "overrides": {}}, root, root)
+    filled["arms"] = _each_draw(filled["arms"], path, "arms")
     filled["arms"] = {arm: without_rehearsed_keys(entry, rehearsed) for arm, entry in filled["arms"].items()}
-    overrides = {model: _with_arms(entry, root) for model, entry in written.get("overrides", {}).items()}
+    overrides = {model: _with_arms(entry, root, path, model) for model, entry in written.get("overrides", {}).items()}
     own = {"overrides": overrides, "states_batch_size": "batch_size" in given.get("training", {})}
     return {**filled, **own, "path": str(path), "written": written, "rehearsed": rehearsed, "given": given}
 
 
-def _with_arms(override: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+def _with_arms(override: Mapping[str, Any], root: Mapping[str, Any], path: Path, model: str) -> dict[str, Any]:
     """Return a model's override with its arms' defaults filled in; they replace the campaign's, the rest merges."""
     if "arms" not in override:
         return dict(override)
     whole = root["properties"]["arms"]
-    return {**override, "arms": with_defaults(override["arms"], whole, root)}
+    arms = with_defaults(override["arms"], whole, root)
+    return {**override, "arms": _each_draw(arms, path, "overrides", model, "arms")}
+
+
+def _each_draw(arms: Mapping[str, Mapping[str, Any]], path: Path, *place: str) -> dict[str, Any]:
+    """Return the arms of a campaign, or of a model, with one for each draw in place of an arm that states ``draws``.
+
+    Raises
+    ------
+    UserError
+        When such an arm's name is another arm's too.
+    """
+    each: dict[str, Any] = {}
+    for arm, entry in arms.items():
+        draws = entry.get("draws")
+        width = max(2, len(str((draws or 1) - 1)))
+        names = {arm: entry}
+        if draws:
+            one = {key: value for key, value in entry.items() if key != "draws"}
+            names = {f"{arm}{draw:0{width}}": {**one, "draw": draw} for draw in range(draws)}
+        for name in names:
+            if name in each or (name != arm and name in arms):
+                where = at(path, *place, arm, "draws")
+                raise UserError(f"{where}: one of its arms is named {name}, as another; rename")
+        each |= names
+    return each

@@ -40,6 +40,8 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
     for run in study.runs.values():
         files |= _training_files(run, paths)
     files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.runs_timed_in_turns()}
+    attributed = study.attributed_runs()
+    files |= {paths.attribution(model, attributed[model].seed): "attribute" for model in study.costed_models()}
     for model, run_name in study.evaluated_runs():
         arm = run_name.partition("/")[0]
         files |= {

@@ -18,6 +18,7 @@ from aletheia.study.benchmark_settings import with_benchmarks
 from aletheia.study.benchmarks import HELDOUT, HUMANEVAL
 from aletheia.study.recipes import with_recipes
 from aletheia.study.schema_sentences import sentence
+from aletheia.study.selectors import with_selectors
 from aletheia.study.strict_yaml import MisreadError, Position, find_position, parse
 
 SCHEMAS = ROOT / "workflow" / "schemas"
@@ -42,9 +43,9 @@ MAX_FILE_BYTES = 1_000_000
 
 @functools.cache
 def schema(name: str) -> dict[str, Any]:
-    """Return the schema ``workflow/schemas/NAME.schema.yaml``, with what follows from benchmarks and from sections."""
+    """Return ``workflow/schemas/NAME.schema.yaml``, with what follows from benchmarks, selectors and sections."""
     read = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
-    return with_recipes(name, with_benchmarks(name, read))
+    return with_recipes(name, with_selectors(name, with_benchmarks(name, read)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

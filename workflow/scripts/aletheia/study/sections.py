@@ -10,6 +10,7 @@ from typing import Any
 
 from aletheia.study.arms import SHAPE, STD
 from aletheia.study.schema import PACE
+from aletheia.study.selectors import GRADIENTS
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
@@ -60,13 +61,14 @@ def precision(study: Study, model: str) -> Section:
 
 
 def probe(study: Study, model: str) -> Section:
-    """Return the probe's settings."""
-    return study.shared[model]["probe"]
+    """Return the probe's settings, with what it measures where that is not the gradients alone."""
+    parts, settings = study.measured_parts(model), study.shared[model]["probe"]
+    return settings if parts in ([], [GRADIENTS]) else {**settings, "measure": parts}
 
 
 def stability_draw(study: Study, model: str) -> Section:
     """Return the probe's settings for the study of its stability: as many batches as the largest count."""
-    return {**probe(study, model), "batches": max(study.shared[model]["stability"]["batches"])}
+    return {**study.shared[model]["probe"], "batches": max(study.shared[model]["stability"]["batches"])}
 
 
 def stability(study: Study) -> Section:

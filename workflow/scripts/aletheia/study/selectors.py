@@ -91,16 +91,14 @@ SELECTORS: dict[str, Selector] = {
         _PASS + ", and a model's step costs, measured once",
         ("time_percent", "score"),
     ),
-    "bottom": Selector(
-        "the lowest gradient norms", GRADIENTS, _OURS, _PASS, ("budget_percent", "score"), control=True
-    ),
-    "random": Selector("a random draw", NOTHING, _OURS, "nothing", ("budget_percent", "draw"), control=True),
+    "bottom": Selector("the lowest gradient norms", GRADIENTS, _OURS, _PASS, ("budget_percent", "score"), control=True),
+    "random": Selector("a random draw", NOTHING, _OURS, "nothing", ("budget_percent", "draw", "draws"), control=True),
     "random_same_lowest": Selector(
         "a random draw among those that have the lowest layer of `gradient`",
         GRADIENTS,
         _OURS,
         _PASS,
-        ("budget_percent", "draw", "score"),
+        ("budget_percent", "draw", "draws", "score"),
         control=True,
     ),
     "first": Selector("the first layers", NOTHING, _OURS, "nothing", control=True),
@@ -122,3 +120,17 @@ def reads(arm: Mapping[str, Any]) -> str:
 def selectors() -> dict[str, Selector]:
     """Return every way to choose layers by name, each with its source and its cost."""
     return dict(SELECTORS)
+
+
+def with_selectors(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with the names of all ways to choose layers filled in.
+
+    Parameters
+    ----------
+    name, schema
+        As of :func:`aletheia.study.schema.schema`; the mapping itself is changed.
+    """
+    if name == "campaign":
+        names, _ = schema["$defs"]["arm"]["properties"]["layers"]["anyOf"]
+        names["enum"] += SELECTORS
+    return schema

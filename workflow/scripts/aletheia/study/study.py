@@ -29,6 +29,7 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
+from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, reads
 
 
 @dataclass
@@ -63,6 +64,11 @@ class Run:
     def probes(self) -> bool:
         """Whether that selection follows from a probe (see :func:`aletheia.study.arms.needs_probe`)."""
         return needs_probe(self.arm_settings)
+
+    @property
+    def reads(self) -> str:
+        """What that selection reads (:data:`aletheia.study.selectors.SELECTORS`)."""
+        return reads(self.arm_settings)
 
 
 @dataclass
@@ -190,8 +196,17 @@ class Study:
         return any(self.asked.values())
 
     def probe_keys(self) -> list[tuple[str, int]]:
-        """Return (model, seed) of every probe that some run needs: each run whose layers follow from scores."""
-        return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.probes))
+        """Return (model, seed) of every probe that some run needs: each run whose layers follow from its scores."""
+        return list(dict.fromkeys((run.model, run.seed) for run in self.runs.values() if run.reads in (*PROBED, COSTS)))
+
+    def measured_parts(self, model: str) -> list[str]:
+        """Return what the probes of a model measure: what the choice of some arm of it reads."""
+        wanted = {GRADIENTS if run.reads == COSTS else run.reads for run in self.runs.values() if run.model == model}
+        return [part for part in PROBED if part in wanted]
+
+    def costed_models(self) -> list[str]:
+        """Return the models of which some run reads the measured costs of a step."""
+        return list(dict.fromkeys(run.model for run in self.runs.values() if run.reads == COSTS))
 
     def arms_of_rule(self, rule: str) -> list[str]:
         """Return the arms that one of the training rules makes."""
@@ -212,10 +227,10 @@ class Study:
         return [self.runs[key] for key in keys]
 
     def attributed_runs(self) -> dict[str, Run]:
-        """Return, by model, the first run of an arm that is probed: its attribution has that run's settings."""
+        """Return, by model, the first run whose layers follow from gradients: its attribution has its settings."""
         first: dict[str, Run] = {}
         for run in self.runs.values():
-            if run.probes:
+            if run.reads in (GRADIENTS, COSTS):
                 first.setdefault(run.model, run)
         return first
 

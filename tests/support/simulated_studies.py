@@ -1,6 +1,6 @@
 """How often the intervals of aletheia.inference hold the truth, over simulated studies whose truth is known.
 
-    benchmarks/coverage.py          writes coverage.json: minutes on one core, the same numbers anywhere
+    tests/support/simulated_studies.py    writes benchmarks/coverage.json: minutes on one core, equal anywhere
 
 A study has models whose true effects scatter with SD tau about a mean, three seeds a model, and, where it says so,
 questions that all models share. The unit is the SD of one run; what a row counts is studies. Each share comes with its
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "workflow" / "scripts"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from aletheia.inference.bootstrap import cluster_bootstrap  # noqa: E402
 from aletheia.inference.prediction import half_width  # noqa: E402
@@ -163,4 +163,4 @@ if __name__ == "__main__":
     result = {"what": __doc__.splitlines()[0], "level": 0.95, "unit": "SD of one run", "rows": rows()}
     lines = ",\n".join(f"  {json.dumps(row, sort_keys=True)}" for row in result.pop("rows"))
     head = json.dumps(result, indent=1, sort_keys=True).removesuffix("\n}")
-    (HERE / "coverage.json").write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    (ROOT / "benchmarks" / "coverage.json").write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")

@@ -1,9 +1,9 @@
 """Rehearse the paper's study: all 81 rows with stand-ins for its models, through Leonardo's profile on a real SLURM.
 
-    benchmarks/rehearsal.py [FOLDER]      a new folder (./rehearsal), which then holds the rehearsed study
+    tests/cluster/rehearsal.py [FOLDER]      a new folder (./rehearsal), which then holds the rehearsed study
 
 Starts a SLURM on this machine (as root; Debian's packages, see tests/support/slurm_cluster.py), stages, runs the
-campaigns to ledgers, tables and figures, and writes what it measured to rehearsal.json: jobs, wall time, the
+campaigns to ledgers, tables and figures, and writes what it measured to benchmarks/rehearsal.json: jobs, wall time, the
 controller's processor time; by kind of job how long it waited and how much of its time was not the script's own work;
 by step how often its script ran, which is how often a model was loaded where the step loads one. It ends with status 1
 where rows are missing, a run ended otherwise than it should, a step loaded a model more often than the study needs, a
@@ -26,8 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests" / "support")]
 
 from aletheia.provenance import machine  # noqa: E402
@@ -72,7 +71,7 @@ def main() -> None:
             parser.error(str(error))
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(args.folder)], check=True)
         measured = rehearsed(args.folder, cluster)
-    path = HERE / "rehearsal.json"
+    path = ROOT / "benchmarks" / "rehearsal.json"
     path.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
     if amiss := faults(measured, study(args.folder)):
