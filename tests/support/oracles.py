@@ -87,9 +87,7 @@ def loss_of(task: Task, layers: Iterable[int], *, seed: int) -> float:
     adapted = attach(model, plan, dropout=0.0, seed=seed)
     steps = len(task.batches)
     settings = {**section_defaults("training"), "accumulation": 1, "warmup_steps": max(1, steps // 10)}
-    loop = Loop(
-        adapted, task.batches, settings=settings, steps=steps, learning_rate=task.rate, dtype="fp32", seed=seed
-    )
+    loop = Loop(adapted, task.batches, settings=settings, steps=steps, learning_rate=task.rate, dtype="fp32", seed=seed)
     while loop.done < steps:
         loop.step()
     adapted.eval()
@@ -190,7 +188,7 @@ def made_task(*, seed: int, layers: int = 8, pretraining_steps: int = 250, steps
 
 
 def glass_task(folder: Path, *, seed: int, steps: int = 60) -> Task:
-    """Return glasslm, staged into a folder, with docstrings of the standard library."""
+    """Return glasslm, staged into a folder, with docstrings of the standard library, without the code they are of."""
     from aletheia.method.loading import load
     from aletheia.seeded_order import seeded_order
     from aletheia.staging.docstrings import docstring_rows
@@ -203,7 +201,7 @@ def glass_task(folder: Path, *, seed: int, steps: int = 60) -> Task:
         subprocess.run([*stage, "--lineage", f"config:model={entry}"], cwd=folder, check=True)
     model, tokenizer = load(lock, dtype="fp32")
     rows = seeded_order(docstring_rows(), seed=f"{seed}:oracle")[: 4 * steps + 320]
-    encoded = list(encode_rows(rows, tokenizer, 96, prompt="plain").examples)
+    encoded = list(encode_rows(rows, tokenizer, 96, prompt="text").examples)
     train, heldout = encoded[:-256], encoded[-256:]
     pad = tokenizer.pad_token_id
 
