@@ -3,9 +3,9 @@
     tests/support/oracles.py        writes benchmarks/oracles.json: minutes on one core
 
 Two models are small enough: glasslm (4 layers, 2 of them adapted: 6 choices), on docstrings of the standard library,
-and one that is made here (8 layers, 4 adapted: 70 choices), trained on one random process and then adapted to another.
-The regret of a choice is its held-out loss minus that of the best choice of the same seed, in nats; that of a random draw
-is the mean over all choices.
+and one that is made here (8 layers, 4 adapted: 70 choices), trained on one random process and then adapted to
+another. The regret of a choice is its held-out loss minus that of the best choice of the same seed, in nats; that of
+a random draw is the mean over all choices.
 """
 
 from __future__ import annotations
