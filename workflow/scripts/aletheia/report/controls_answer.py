@@ -86,7 +86,7 @@ def _of_model(model: Mapping[str, Any]) -> list[str]:
     tests = [test for test in model["tests"] if test["arm"] == arm]
     told += [_test(model, test) for test in tests]
     if not any(test["against"] == RANDOM for test in tests):
-        told.append(f"On {model['model']}, {arm} has no random draws to be held against, so this cannot be told.")
+        told.append(f"On {model['model']}, {arm} has fewer than two random draws beside it, so this cannot be told.")
     return [*told, *_others(model), *_equal_seconds(model), *_standard(model)]
 
 
