@@ -15,7 +15,7 @@ from aletheia.errors import UserError
 from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED, decided_elsewhere, timed_arm, trials_of
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
-from aletheia.study.selectors import NOTHING, SELECTORS, reads
+from aletheia.study.selectors import LAYER, NOTHING, SELECTORS, reads
 
 STD = "std"
 ALE = "ale"
@@ -304,7 +304,9 @@ def check_arms_of(
 def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the settings that decide a run of an arm, spelled so that equal ones compare equal."""
     layers, adapter = arm["layers"], settings["adapter"]
-    read = {key: arm[key] for key, readers in READERS.items() if key in arm and layers in readers}
+    # Whole layers are what is chosen where `unit` is not stated, too.
+    given = {key: value for key, value in arm.items() if (key, value) != ("unit", LAYER)}
+    read = {key: given[key] for key, readers in READERS.items() if key in given and layers in readers}
     ranks = {key: _by_kind(adapter[key]) for key in ("rank", "alpha")}
     modules = sorted(adapter["modules"]) if isinstance(adapter["modules"], list) else adapter["modules"]
     return {
