@@ -1,6 +1,6 @@
 """What the paper says of speed, time, layers and parameters, recomputed from its tables.
 
-The numbers N1 to N25 are those of docs/paper.md ("What does not add up"); the others are in test_audit.py.
+The numbers N1 to N25 are those of docs/paper.md ("What does not add up"); the others are in test_audit_scores.py.
 """
 
 import math

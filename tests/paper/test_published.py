@@ -1,7 +1,7 @@
 """The paper's tables as transcribed: complete, and consistent as far as their own rounding allows.
 
 This holds the transcribed files (config/published), and no code of the study's: a slip of the pen turns it red.
-Where the paper disagrees with itself, a test states it, here or in test_audit.py; docs/paper.md lists all.
+Where the paper disagrees with itself, a test states it, here or in test_audit_scores.py; docs/paper.md lists all.
 """
 
 import math
