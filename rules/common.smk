@@ -30,7 +30,7 @@ from aletheia.controller.notes import NoteWatcher
 from aletheia.controller.priorities import Priorities
 from aletheia.controller.report_page import figure_files, mark_for_report, with_sidecars
 from aletheia.controller.report_page import mark_sidecar_for_report, mark_table_for_report
-from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
+from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, prefix_mib, tensorboard
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import task_files

@@ -24,7 +24,7 @@ TIMING_KEYS = (
 UPDATES_PROBE_KEYS = ("update_steps",)
 UPDATES_TRAINING_KEYS = (*SHAPE, "learning_rate", "max_grad_norm", "optimizer", "gradient_checkpointing")
 # Settings that decide no result; a rule passes them as resources, whose change reruns nothing.
-INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard")
+INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard", "prefix_cache_gib")
 
 
 def encoding(study: Study, model: str) -> Section:

@@ -247,7 +247,7 @@ def resume(loop: Loop, record: TrainingRecord, checkpoint: Checkpoint) -> None:
     print(f"resumed after step {loop.done}", flush=True)
 
 
-def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict[str, Any]:
+def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float, prefix_seconds: float = 0.0) -> dict[str, Any]:
     """Return the ``time`` section of a run: all in seconds.
 
     Parameters
@@ -258,6 +258,9 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict
         First steps that are timed apart (memory pools and caches fill there); the median leaves them out.
     probe_seconds
         What the probe took; 0 for arms that need none.
+    prefix_seconds
+        What other runs needed for the states of the frozen prefix that this one read; those that it computed itself
+        are part of its steps.
 
     Returns
     -------
@@ -269,12 +272,13 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict
     settled = steps[warmup:] or steps
     training = math.fsum(steps)
     return {
-        "total_seconds": training + probe_seconds,
+        "total_seconds": training + probe_seconds + prefix_seconds,
         "training_seconds": training,
         "median_step_seconds": statistics.median(settled) if settled else None,
         "step_seconds": steps,
         "warmup_seconds": math.fsum(steps[:warmup]),
         "probe_seconds": probe_seconds,
+        "prefix_seconds": prefix_seconds,
         "resumed_at": record.resumed_at,
         "comparable": not record.resumed_at,
     }
