@@ -24,6 +24,7 @@ from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import busy_reason
 from aletheia.study.benchmarks import BENCHMARKS, QUESTION_BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
+from aletheia.study.run_length import EPOCHS
 
 STD, BASE = "std", "base"
 _TEXT, _WHOLE, _REAL, _FLAG = "str", "Int64", "float64", "boolean"
@@ -72,7 +73,7 @@ ALL_COLUMNS = (
     | {n: kind for name in BENCHMARKS for n, kind in {**ledger_columns(name), **answer_columns(name)}.items()}
     | {n: kind for name in QUESTION_BENCHMARKS for n, kind in validity_columns(name).items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
-    | {COLUMN: _TEXT}
+    | {COLUMN: _TEXT, EPOCHS: _REAL}
     | turns_columns.COLUMNS
 )
 KEY = ["campaign", "model", "arm", "seed"]
@@ -109,7 +110,7 @@ def build_ledger(
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
         there are such, those of further benchmarks, of probabilities and degenerate answers, of published scores, of
-        held-out losses on the way, of arms timed in turns, and of the differences from std.
+        epochs, of held-out losses on the way, of arms timed in turns, and of the differences from std.
 
     Raises
     ------
@@ -200,6 +201,8 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         "run_payload_sha256": envelope.get("payload_sha256"),
         ENDED: observed.get("ended"),
     }
+    if run.get(EPOCHS) is not None:
+        cells[EPOCHS] = run[EPOCHS]
     if run["status"] == "ok":
         time = observed.get("time", {})
         names = ("total", "training", "probe", "median_step", "warmup")

@@ -26,6 +26,7 @@ from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
+from aletheia.training.planned_length import with_steps
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import TrainingEvents
 from aletheia.training.token_table import TokenRows, token_rows
@@ -109,7 +110,7 @@ class TrainingRun:
     Attributes
     ----------
     facts
-        Known before it begins: model, arm, seed, steps, rate, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, epochs, rate, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
@@ -309,6 +310,7 @@ def execute(
     TrainingRun
         Of a failed run too, with its status.
     """
+    config = with_steps(inputs, config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
@@ -321,6 +323,7 @@ def execute(
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
         "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio),
+        "epochs": settings.get("epochs"),
         "learning_rate": rate.value,
         "rate_chosen_from": rate.trials,
         "dtype": dtype,
