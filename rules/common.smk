@@ -34,7 +34,7 @@ from aletheia.controller.resources import JobResources, attempt_number, checkpoi
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import task_files
-from aletheia.staging.local_paths import check_registries, count_rows
+from aletheia.staging.local_paths import check_registries, count_rows, staged_train_rows
 from aletheia.study import sections
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.outputs import evaluation_outputs
@@ -54,8 +54,8 @@ gc.set_threshold(200_000, 50, 1_000)
 try:
     # The files of --configfile. Snakemake has merged them by now, and kept the last of two equal keys.
     read_configuration(workflow.config_settings.configfiles)
-    STUDY = load_study(config, count_rows)
     TREES = Paths(*trees(config))
+    STUDY = load_study(config, count_rows, partial(staged_train_rows, Path(TREES.resources)))
     # Before Snakemake reports a missing file: it would name the rule that reads it, and not the registry's entry.
     check_registries(STUDY, Path(TREES.resources))
     if workflow.is_main_process and Path(PLAN).exists():

@@ -24,6 +24,7 @@ from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import busy_reason
 from aletheia.study.benchmarks import BENCHMARKS, QUESTION_BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
+from aletheia.study.run_length import EPOCHS
 
 OFF = "off"  # of a prefix that was not kept
 STD, BASE = "std", "base"
@@ -76,7 +77,7 @@ ALL_COLUMNS = (
     | {n: kind for name in QUESTION_BENCHMARKS for n, kind in validity_columns(name).items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
     | {PREFIX: _TEXT, PREFIX_SECONDS: _REAL}
-    | {COLUMN: _TEXT}
+    | {COLUMN: _TEXT, EPOCHS: _REAL}
     | turns_columns.COLUMNS
 )
 KEY = ["campaign", "model", "arm", "seed"]
@@ -113,7 +114,8 @@ def build_ledger(
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
         there are such, those of further benchmarks, of probabilities and degenerate answers, of published scores, of
-        held-out losses on the way, of frozen prefixes, of arms timed in turns, and of the differences from std.
+        epochs, of held-out losses on the way, of frozen prefixes, of arms timed in turns, and of the differences from
+        std.
 
     Raises
     ------
@@ -204,6 +206,8 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         "run_payload_sha256": envelope.get("payload_sha256"),
         ENDED: observed.get("ended"),
     }
+    if run.get(EPOCHS) is not None:
+        cells[EPOCHS] = run[EPOCHS]
     if run["status"] == "ok":
         time = observed.get("time", {})
         names = ("total", "training", "probe", "median_step", "warmup")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import SHAPE, check_arms, check_arms_of, entries, steps_of_plan
+from aletheia.study.arms import SHAPE, check_arms, check_arms_of, entries, plan_needs
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
-from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.contradictions import CountRows, StagedRows, check_campaign, check_settings
 from aletheia.study.equal_time import check_claims, settle_steps
 from aletheia.study.evaluation_jobs import check_vllm_serves
 from aletheia.study.recipe_checks import check_active_layers, check_recipe
@@ -28,7 +28,9 @@ SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation"
 PER_RUN = ("adapter", "training")
 
 
-def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
+def load_study(
+    config: Mapping[str, Any], count_rows: CountRows | None = None, staged_rows: StagedRows | None = None
+) -> Study:
     """Read registries and campaigns.
 
     Parameters
@@ -38,6 +40,9 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     count_rows
         Counts rows of a file, up to a number; where it is given, held-out files of the user's own must have as many
         rows as a campaign states.
+    staged_rows
+        Returns the training rows of a data set that is staged already, from which the steps of epochs follow; where it
+        does not know, or is not given, they follow from ``rows`` in the registry, or are not known.
 
     Returns
     -------
@@ -62,12 +67,25 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
         models = with_stand_ins(models, campaigns)
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
+    study.train_rows = _train_rows(study, staged_rows)
     for campaign in campaigns:
         _add_campaign(study, campaign, count_rows)
     settle_rates(study)
     settle_steps(study)
     check_claims(study)
     return study
+
+
+def _train_rows(study: Study, staged_rows: StagedRows | None) -> dict[str, int]:
+    """Return the training rows of the data sets that campaigns train on, where they are known before it does."""
+    known = {}
+    for campaign in study.campaigns:
+        for name in {campaign["data"], *(each.get("data") for each in campaign["overrides"].values())}:
+            entry = study.data.get(name, {})
+            # Before they are tokenised: some may keep no target.
+            rows = entry.get("rows") or (staged_rows(name, entry) if staged_rows and entry else None)
+            known |= {name: rows} if rows else {}
+    return known
 
 
 def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows | None) -> None:
@@ -86,14 +104,15 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         questions = Study.question_sets(settings["benchmarks"], settings)
         expect_data(campaign["path"], model, study.data, settings, questions)
         check_vllm_serves(campaign["path"], model, study.models[model], settings)
-        check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
+        data, rows = study.data[settings["data"]], study.train_rows.get(settings["data"])
+        check_settings(campaign, model, settings, data, count_rows, rows=rows)
         arms = entries(campaign, model)
         by_arm = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
         depth = study.models[model].get("layers")
         for arm, sections in by_arm.items():
-            check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
+            check_recipe(campaign, model, arm, sections, data, rows=rows)
             check_active_layers(campaign, model, arm, sections, depth)
-        check_arms_of(campaign, model, by_arm, depth)
+        check_arms_of(campaign, model, by_arm, depth, rows=rows)
         _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}
@@ -171,12 +190,12 @@ def _enter_plan(study: Study, campaign: dict[str, Any], run: Run, common: Mappin
     plan's rows otherwise.
     """
     shape = {key: common[key] for key in SHAPE}
-    plan = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
+    plan = study.batches.setdefault((run.model, run.seed), shape)
     differing = [key for key, value in shape.items() if plan[key] != value]
     if differing:
         raise UserError(
             f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
             "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
         )
-    needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
-    plan["steps"] = max(plan["steps"], needed)
+    for key, needed in plan_needs(common, run.settings["training"], run.arm_settings).items():
+        plan[key] = max(plan.get(key, 0), needed)

@@ -26,6 +26,7 @@ from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
+from aletheia.training.planned_length import with_steps
 from aletheia.training.prefix_choice import PrefixPlace
 from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
@@ -114,7 +115,7 @@ class TrainingRun:
     Attributes
     ----------
     facts
-        Known before it begins: model, arm, seed, steps, rate, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, epochs, rate, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
@@ -331,6 +332,7 @@ def execute(
     TrainingRun
         Of a failed run too, with its status.
     """
+    config = with_steps(inputs, config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
@@ -343,6 +345,7 @@ def execute(
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
         "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio),
+        "epochs": settings.get("epochs"),
         "learning_rate": rate.value,
         "rate_chosen_from": rate.trials,
         "dtype": dtype,

@@ -18,6 +18,7 @@ from aletheia.method.loading import is_out_of_memory
 from aletheia.provenance import artifacts
 from aletheia.provenance.start import work_begins
 from aletheia.study.recipes import MEASURED, timed_arm
+from aletheia.study.run_length import lengthened
 from aletheia.training.deadlines import deadline
 
 if TYPE_CHECKING:
@@ -99,11 +100,12 @@ def planned_steps(
     Parameters
     ----------
     settings
-        The campaign's ``training`` section; ``steps`` is that of an arm without its own.
+        The campaign's ``training`` section; ``steps`` is that of an arm without its own, and follows from ``epochs``
+        where these are stated (:func:`aletheia.training.planned_length.with_steps`).
     arm
         The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` takes as many steps as fit in
         the standard arm's measured time; ``steps: {seconds_of: ARM}`` as many as take the time of ARM's steps, which
-        ``settings`` then has.
+        ``settings`` then has (beside epochs without what that arm adds, which ``steps.extra_steps_percent`` says).
     times
         Of :func:`reference_times`, for ``steps: measured``: ``std_seconds`` (training time of the standard arm),
         ``probe_seconds``, and ``step_seconds`` (median step of the selected layers).
@@ -129,8 +131,8 @@ def planned_steps(
     if timed_arm(arm):
         if time_ratio is None:
             raise UserError("steps: seconds_of needs the model's step costs; give its attribution (--costs)")
-        return max(1, math.floor(steps * time_ratio.value))
-    return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
+        return max(1, math.floor(lengthened(steps, arm["steps"].get("extra_steps_percent")) * time_ratio.value))
+    return max(1, lengthened(steps, arm.get("extra_steps_percent")))
 
 
 def failed_reference(std_run: Source | None, ale_run: Source | None) -> TrainingRecord | None:
