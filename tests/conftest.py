@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import warm_server
+from aletheia.provenance.parsed_source import KEPT
 
 # Fixtures that several files share.
 pytest_plugins = ["damaged", "evaluations", "judging"]
@@ -21,11 +22,16 @@ pytest_plugins = ["damaged", "evaluations", "judging"]
 # Two torch threads on a busy two-core machine are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Where it is set, every start compiles anew what pip has not compiled: this project's code, and all of an environment
+# that uv made.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 SUPPORT = ROOT / "tests" / "support"
 STUDY = ("--configfile", "tests/study/config.yaml")
+# Has the library's sources parsed, and what was found kept.
+PARSE = "import sys; from aletheia.provenance import lineage; [lineage.code_digests(name) for name in sys.argv[1:]]"
 
 # The least configuration of each family; three layers, so that a half is neither all nor none.
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 96}
@@ -50,9 +56,12 @@ LONGEST = (
 
 
 def pytest_configure(config):
-    """Start the server of forks, once for all workers."""
+    """Start the server of forks and parse the library, once for all workers."""
     if not hasattr(config, "workerinput"):
         warm_server.start()
+        subprocess.run(
+            [sys.executable, "-c", PARSE, *(path.name for path in SCRIPTS.glob("*.py"))], check=True, cwd=SCRIPTS
+        )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -171,7 +180,15 @@ def copy_project(target: Path) -> Path:
         if source.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, copy)
+    bring_parsed(target)
     return target
+
+
+def bring_parsed(project: Path) -> None:
+    """Give a copy of the project what parsing the library gave; it is asked for by the sources' own hashes."""
+    kept = project / KEPT.relative_to(ROOT)
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copy2(KEPT, kept)
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -233,7 +250,9 @@ def copy_study(finished: Path, target: Path, *, records: bool = True, copy_funct
     """
     left_out = ("__pycache__",) if records else ("__pycache__", ".snakemake")
     ignore = shutil.ignore_patterns(*left_out)
-    return Path(shutil.copytree(finished, target, symlinks=True, ignore=ignore, copy_function=copy_function))
+    shutil.copytree(finished, target, symlinks=True, ignore=ignore, copy_function=copy_function)
+    bring_parsed(target)
+    return target
 
 
 def dry(folder, *arguments):

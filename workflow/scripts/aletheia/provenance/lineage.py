@@ -8,7 +8,6 @@ compares params as a set of strings, so its dry run names just the module or the
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
@@ -20,11 +19,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia.provenance.behaviour import DIGEST_CHARACTERS, behaviour_digest
+from aletheia.provenance.behaviour import DIGEST_CHARACTERS
+from aletheia.provenance.parsed_source import PACKAGE, parsed, remember
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 ROOT = SCRIPTS.parent.parent
-PACKAGE = "aletheia"
 TASKS = ROOT / "workflow" / "tasks"
 # Imports that only calls by hand use, to which no rule passes every setting: no rule's result depends on them.
 NOT_DECISIVE = {
@@ -52,25 +51,13 @@ def file_digest(path: Path) -> str:
 @functools.cache
 def _parse_module(path: Path) -> tuple[str, frozenset[str]]:
     """Return a module's digest, and the library modules that it names in any import statement, at any depth."""
-    return _parse_source(path.read_bytes())
-
-
-@functools.cache
-def _parse_source(source: bytes) -> tuple[str, frozenset[str]]:
-    """Do :func:`_parse_module` for a source: a module that is read again is parsed again only if it was edited."""
-    tree, names = ast.parse(source), set[str]()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return behaviour_digest(tree), frozenset(name for name in names if _is_ours(name))
+    digest, names = parsed(path.read_bytes())
+    return digest, frozenset(name for name in names if _is_ours(name))
 
 
 def _is_ours(name: str) -> bool:
     """Tell whether a name is a library module; not a subpackage, whose ``__init__`` holds a docstring alone."""
-    path = _module_path(name) if name.split(".", maxsplit=1)[0] == PACKAGE else None
+    path = _module_path(name)
     return path is not None and (path.name != "__init__.py" or name == PACKAGE)
 
 
@@ -109,6 +96,7 @@ def code_digests(script: str, extra: tuple[str, ...] = ()) -> dict[str, str]:
                 digests[name] = file_digest(module)
                 pending.append((name, module))
     digests.update({name: file_digest(ROOT / name) for name in extra})
+    remember()
     return dict(sorted(digests.items()))
 
 
@@ -131,7 +119,7 @@ def _digest_now(name: str) -> str | None:
     if path is None:
         return None
     try:
-        return _parse_source(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
+        return parsed(path.read_bytes())[0] if path.suffix == ".py" else file_digest.__wrapped__(path)
     except SyntaxError:
         return None  # an edit in progress
 
