@@ -61,6 +61,7 @@ def _is_ours(name: str) -> bool:
     return path is not None and (path.name != "__init__.py" or name == PACKAGE)
 
 
+@functools.cache
 def _module_path(name: str) -> Path | None:
     """Return the file of the library module ``name`` ("aletheia.method.probe"), or None if it is not one of ours."""
     relative = Path(*name.split("."))
@@ -115,7 +116,8 @@ def yet_to_run(code: Mapping[str, str]) -> dict[str, str]:
 
 
 def _digest_now(name: str) -> str | None:
-    path = _module_path(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
+    # What was a module may be none by now, or another.
+    path = _module_path.__wrapped__(name) or next((p for p in (SCRIPTS / name, ROOT / name) if p.is_file()), None)
     if path is None:
         return None
     try:
