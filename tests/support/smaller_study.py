@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,27 @@ EVERY_RULE = {
 PUBLISHED_NAME = "tinyllama-1.1b"
 
 
-def keep_one_model(folder: Path, *, further: Mapping[str, Any] | None = None, called: str | None = None) -> None:
+def keep_one_model(
+    folder: Path,
+    *,
+    arms: Mapping[str, Any] | None = None,
+    reports: Sequence[str] = (),
+    called: str | None = None,
+) -> None:
     """Leave the tiny study in a copy of the project its first model, which all benchmarks ask, and three arms.
 
-    ``further`` are arms beside these, ``called`` is another name for that model.
+    ``arms`` are settings of these arms, or of further ones; ``reports`` stand in the place of all three, and ``called``
+    is another name for that model.
     """
     path = folder / "tests/study/campaign.yaml"
     campaign = yaml.safe_load(path.read_text(encoding="utf-8"))
     del campaign["overrides"]
     campaign["models"] = campaign["models"][:1]
-    campaign["arms"] |= further or {}
+    for name, settings in (arms or {}).items():
+        campaign["arms"][name] = campaign["arms"].get(name, {}) | settings
+    campaign["reports"] = list(reports) or campaign["reports"]
+    # Two draws have a spread; each is a job.
+    campaign["stability"]["draws"] = 2
     if called:
         registry = folder / "tests/study/models.yaml"
         models = yaml.safe_load(registry.read_text(encoding="utf-8"))

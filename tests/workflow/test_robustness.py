@@ -181,7 +181,8 @@ def twins_apart(noted: dict[str, dict[int, list[tuple[int, str]]]]) -> int:
 def test_a_study_killed_once_in_each_script_ends_as_an_undisturbed_one(finished, tmp_path):
     folder = copy_project(tmp_path / "killed")
     same_precision(finished, folder)
-    keep_one_model(folder)
+    # Each script runs, several of its jobs at different moments; more jobs of one script would show nothing else.
+    keep_one_model(folder, arms={"cm": {"benchmarks": ["heldout"]}}, reports=["speed"])
     (tmp_path / "spy").mkdir()
     (tmp_path / "spy" / "sitecustomize.py").write_text(SPY)
     printed, log = tmp_path / "printed", tmp_path / "writes"
@@ -201,7 +202,7 @@ def test_a_study_killed_once_in_each_script_ends_as_an_undisturbed_one(finished,
     assert twins_apart(writers(log)) > 0
     found, undisturbed = payload_hashes(folder), payload_hashes(finished)
     # The record of campaigns is of the whole study's.
-    assert len(found) > 60
+    assert len(found) > 50
     assert {path for path, digest in found.items() if digest != undisturbed[path]} == {"results/campaigns.json"}
     left = {p.name for p in [*folder.glob("results/**/.*"), *folder.glob("resources/**/.*")]}
     assert left == {".snakemake_timestamp"}

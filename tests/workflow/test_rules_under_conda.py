@@ -110,7 +110,7 @@ def test_every_rule_runs_in_its_own_environment(tmp_path):
     """
     shutil.rmtree(python311(tmp_path / "trial"))
     project = copy_project(tmp_path / "project")
-    keep_one_model(project, further=EVERY_RULE, called=PUBLISHED_NAME)
+    keep_one_model(project, arms=EVERY_RULE, called=PUBLISHED_NAME)
     conda = tmp_path / "conda"
     subprocess.run([sys.executable, str(STAND_IN), "install", str(conda)], check=True)
     # A test times nothing, so two jobs may run at a time.
