@@ -301,7 +301,7 @@ def in_training(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
-    """A copy of the project with what comes before training in the small study: the larger one makes it on the cluster."""
+    """A copy of the project with what comes before training in the small study; the larger one's is made by jobs."""
     folder = copy_project(tmp_path_factory.mktemp("staged"))
     ran = snakemake(folder, BEFORE, "--configfile", ONE, *ONE_THREAD)
     assert ran.returncode == 0, ran.stderr[-4000:]

@@ -238,7 +238,7 @@ def test_every_configuration_of_the_project_loads(monkeypatch):
     monkeypatch.chdir(ROOT)
     names = ("config/paper", "config/rehearsal", "tests/study/config", "tests/cluster/config", "tests/cluster/one")
     runs = [len(load_study(read_configuration([Path(f"{name}.yaml")])).runs) for name in names]
-    assert runs == [153, 99, 7, 6, 2]
+    assert runs == [153, 99, 7, 5, 2]
 
 
 # --- settings by hand -------------------------------------------------------------------------------------------------
