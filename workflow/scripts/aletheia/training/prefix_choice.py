@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aletheia.method.token_batch import TokenBatch
 
-OFF, AUTO, MEMORY, DISK = "off", "auto", "memory", "disk"
+OFF, AUTO, MEMORY, DISK, SHARED = "off", "auto", "memory", "disk", "shared"
 DEFAULT_GIB = 4.0  # as the schema has it
 # Of the memory that is free when the run starts; `auto` keeps more than this share of it on the disk.
 MEMORY_SHARE = 0.25
@@ -54,7 +54,7 @@ class PrefixChoice:
     Attributes
     ----------
     store
-        ``off``, ``memory`` or ``disk``.
+        ``off``, ``memory``, ``disk`` or ``shared``.
     reason
         Why it is off, or why ``auto`` does not keep the states in memory; None where it is as was asked.
     bytes
@@ -93,7 +93,7 @@ def choose_prefix(
     Raises
     ------
     UserError
-        Where ``memory`` or ``disk`` was asked for, and the prefix is random or its states exceed a bound.
+        Where ``memory``, ``disk`` or ``shared`` was asked for, and the prefix is random or its states exceed a bound.
     """
     unique = {(tuple(batch.input_ids.shape), batch.input_ids.numpy().tobytes()): batch for batch in train}
     if setting == OFF:
