@@ -58,9 +58,8 @@ def frozen_prefix(
         return None, choice
     if choice.store in (DISK, SHARED):
         options = {key: config["model"].get(key) for key in ("quantization", "attention")}
-        blocks = DiskBlocks(
-            place.folder, {**_made_by(model_lock, lowest), "dtype": dtype, **options}, shared=choice.store == SHARED
-        )
+        made_by = {**_made_by(model_lock, lowest), "dtype": dtype, **options}
+        blocks = DiskBlocks(place.folder, made_by, shared=choice.store == SHARED)
     else:
         blocks = MemoryBlocks()
     return FrozenPrefix(model, lowest, blocks), choice
