@@ -26,7 +26,7 @@ from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
-from aletheia.training.planned_length import with_steps
+from aletheia.training.planned_length import check_length, with_steps
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import TrainingEvents
 from aletheia.training.token_table import TokenRows, token_rows
@@ -311,6 +311,7 @@ def execute(
         Of a failed run too, with its status.
     """
     config = with_steps(inputs, config)
+    check_length(config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
