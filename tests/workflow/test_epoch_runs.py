@@ -76,6 +76,16 @@ def test_nothing_runs_again_once_the_rows_are_known(ran):
 
 
 @pytest.mark.slow
+def test_the_dry_run_refuses_what_the_staged_rows_contradict(ran):
+    campaign, config = (ran / f"tests/cluster/{name}.yaml" for name in ("one_campaign", "one"))
+    (ran / "long.yaml").write_text(campaign.read_text().replace("warmup_steps: 1,", "warmup_steps: 32,"))
+    (ran / "long.config.yaml").write_text(config.read_text().replace("tests/cluster/one_campaign.yaml", "long.yaml"))
+    done = snakemake(ran, "-n", "--configfile", "long.config.yaml")
+    assert "warmup_steps: expected less than the 32 steps of training.epochs (2), found 32: the rate" in said(done)
+    assert done.returncode != 0
+
+
+@pytest.mark.slow
 def test_epochs_by_hand_count_the_rows_of_the_plan_or_encode_them(ran, tmp_path):
     locks = ("--model-lock", ran / "resources/models/tiny-neox.lock.json", "--seed", 1)
     locks += ("--data-lock", ran / "resources/data/rows.lock.json")
@@ -99,7 +109,7 @@ def test_epochs_by_hand_count_the_rows_of_the_plan_or_encode_them(ran, tmp_path)
     assert [(run["steps"], run["epochs"]) for run in runs] == [(4, 0.25)] * 2
     assert runs[0]["train_loss"] == runs[1]["train_loss"]
     refused = by_hand("refused", "training.epochs=1", "run.arm=mine", files=plan)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     sentence = "training.warmup_steps: expected less than the 16 steps of training.epochs (1), found 20: the rate"
     assert refused.stderr.startswith(f"error: model, arm mine: {sentence}")
     assert not (tmp_path / "refused.json").exists()
