@@ -26,7 +26,7 @@ from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
-from aletheia.training.planned_length import with_steps
+from aletheia.training.planned_length import check_length, with_steps
 from aletheia.training.prefix_choice import PrefixPlace
 from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
@@ -333,6 +333,7 @@ def execute(
         Of a failed run too, with its status.
     """
     config = with_steps(inputs, config)
+    check_length(config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
