@@ -360,7 +360,7 @@ def test_what_was_asked_for_and_cannot_be_is_refused(setting, given, says, tmp_p
 
 
 def test_off_is_off_and_files_need_a_folder():
-    assert chosen("off").store == "off"
+    assert chosen("off").store == chosen(False).store == "off"
     with pytest.raises(UserError, match="expected a folder"):
         chosen("disk")
 

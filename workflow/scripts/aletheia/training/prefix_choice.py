@@ -67,7 +67,7 @@ class PrefixChoice:
 
 
 def choose_prefix(
-    setting: str,
+    setting: str | bool,
     model: PeftModel,
     lowest: int,
     *,
@@ -80,7 +80,7 @@ def choose_prefix(
     Parameters
     ----------
     setting
-        ``training.prefix_cache``.
+        ``training.prefix_cache``; False, as YAML reads ``off``, is ``off``.
     model
         With adapters.
     lowest
@@ -96,7 +96,7 @@ def choose_prefix(
         Where ``memory``, ``disk`` or ``shared`` was asked for, and the prefix is random or its states exceed a bound.
     """
     unique = {(tuple(batch.input_ids.shape), batch.input_ids.numpy().tobytes()): batch for batch in train}
-    if setting == OFF:
+    if setting in (OFF, False):
         return PrefixChoice(OFF)
     if lowest == 0:
         return PrefixChoice(OFF, "layer 0 is adapted, so that nothing lies below")
