@@ -40,10 +40,13 @@ def run_of(folder, arm):
 
 @pytest.mark.slow
 def test_the_steps_of_a_run_follow_from_its_epochs(ran):
-    runs = {arm: run_of(ran, arm) for arm in ("std", "ale", "cm", "short", "fixed")}
+    runs = {arm: run_of(ran, arm) for arm in ("std", "ale", "cm", "short", "fixed", "kept", "anew")}
     found = {arm: (run["payload"]["steps"], run["payload"]["epochs"]) for arm, run in runs.items()}
     # By as many rows as an arm's own step has; a quarter more of the two epochs; steps where the arm states these.
-    assert found == {"std": (32, 2), "ale": (32, 2), "cm": (40, 2), "short": (16, 0.5), "fixed": (5, None)}
+    assert found == {"std": (32, 2), "ale": (32, 2), "cm": (40, 2), "short": (16, 0.5)} | {
+        "fixed": (5, None),
+        **dict.fromkeys(("kept", "anew"), (32, 2)),
+    }
     assert all(run["payload"]["status"] == "ok" for run in runs.values())
     assert all(run["payload"]["step"] == run["payload"]["steps"] for run in runs.values())
     stated = {arm: run["lineage"]["config"]["training"] for arm, run in runs.items()}
