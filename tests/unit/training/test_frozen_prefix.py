@@ -10,12 +10,14 @@ from aletheia.errors import UserError
 from aletheia.method.adapters import attach, audit, placement_plan
 from aletheia.method.layers import adaptable_layers, decoder_layers
 from aletheia.method.token_batch import TokenBatch
+from aletheia.provenance import artifacts
 from aletheia.training.activation_checkpointing import checkpoint_activations
 from aletheia.training.frozen_prefix import FrozenPrefix, Visit
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.prefix_blocks import DiskBlocks, MemoryBlocks
 from aletheia.training.prefix_choice import PrefixPlace, choose_prefix
+from aletheia.training.trainer import reference_times
 from conftest import FAMILIES, random_batch, tiny_model
 from loops import BF16, DTYPES, FP16, FP32, SETTINGS, nf4_model
 
@@ -108,6 +110,21 @@ def test_frozen_layers_compute_each_micro_batch_once():
     with counted(loop) as calls:
         outcome(loop)
     assert len(calls) == 2 * STEPS  # not 2 × STEPS × EPOCHS
+
+
+def test_steps_of_the_first_epoch_compute_all_layers_and_later_ones_do_not():
+    assert loop_with(MemoryBlocks())[0].computing() == [True] * STEPS + [False] * STEPS * (EPOCHS - 1)
+    assert loop_with(None)[0].computing() == [True] * STEPS * EPOCHS
+
+
+def test_steps_are_bought_by_the_mean_of_both_kinds(tmp_path):
+    def bought_at(store):
+        time = {"training_seconds": 10.0, "median_step_seconds": 1.0, "step_seconds": [3.0, 1.0, 1.0]}
+        observed = {"time": time, "prefix_cache": {"store": store}}
+        run = artifacts.Artifact(tmp_path, "0", {"schema": "run", "observed": observed})
+        return reference_times(run, run, probe_seconds=0.0)["step_seconds"]
+
+    assert (bought_at("off"), bought_at("disk")) == (1.0, pytest.approx(5 / 3))
 
 
 def test_the_model_is_whole_again_afterwards():

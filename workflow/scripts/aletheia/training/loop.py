@@ -151,6 +151,18 @@ class Loop:
         sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
         return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
 
+    def computing(self) -> list[bool]:
+        """Tell of each step whether it computes the frozen prefix: all do but those that read what was kept."""
+        if self._prefix is None:
+            return [True] * self.steps
+        seen: set[str] = set()
+        found = []
+        for first in range(0, self.steps * self._accumulation, self._accumulation):
+            keys = {visit.key for visit in self._visits[first : first + self._accumulation]}
+            found.append(not keys <= seen)
+            seen |= keys
+        return found
+
     def step(self) -> Step:
         """Do the next step; where its loss or gradient is not finite, leave the adapters as they were."""
         import torch

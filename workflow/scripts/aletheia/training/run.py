@@ -237,8 +237,12 @@ class TrainingRun:
                 curve_every=settings["curve_every"],
             )
         machine_load = meter.shares()
-        settled = record.step_seconds[warmup:]
-        machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
+        # Of steps that do the same work: those that read the frozen prefix, where most do.
+        computing = loop.computing()
+        usual = computing.count(True) > len(computing) / 2
+        steps = zip(record.step_seconds, loop.positions(), computing, strict=False)
+        settled = [(seconds, size) for seconds, size, all_layers in [*steps][warmup:] if all_layers is usual]
+        machine_load["step_spread"] = step_spread([s for s, _ in settled], [size for _, size in settled])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
         time = timing(
