@@ -124,8 +124,10 @@ def test_epochs_by_hand_count_the_rows_of_the_plan_or_encode_them(ran, tmp_path)
 @pytest.mark.slow
 def test_frozen_layers_that_are_read_back_give_the_same_adapter_and_leave_nothing_to_verify(ran):
     kept, anew = (run_of(ran, arm) for arm in ("kept", "anew"))
-    for key in ("train_loss", "eval_loss", "adapter"):
+    for key in ("train_loss", "eval_loss"):
         assert kept["payload"][key] == anew["payload"][key]
+    weights = [run["payload"]["adapter"]["files"]["adapter_model.safetensors"] for run in (kept, anew)]
+    assert weights[0] == weights[1]  # the card names the arm
     told = kept["observed"]["prefix_cache"]
     assert (told["store"], told["exact"], told["filled"]) == ("disk", True, len(list(blocks(ran))))
     assert told["bytes"] > 0
@@ -145,7 +147,8 @@ def test_a_run_made_again_beside_its_files_is_charged_for_them_and_without_them_
         if not there:
             shutil.rmtree(ran / "resources/prefix")
         path.unlink()
-        done = snakemake(ran, str(path.relative_to(ran)), *CONFIG)
+        # As many threads as the first time, since they decide the last bits.
+        done = snakemake(ran, str(path.relative_to(ran)), *CONFIG, "--max-threads", "1")
         assert done.returncode == 0, said(done)[-4000:]
         again = artifacts.read(path, "run")
         assert again["payload_sha256"] == first["payload_sha256"]
