@@ -11,7 +11,7 @@ from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 if TYPE_CHECKING:
-    from aletheia.training.run import RunInputs
+    from aletheia.training.run_inputs import RunInputs
     from aletheia.training.trainer import TimeRatio
 
 
@@ -67,11 +67,12 @@ def main() -> None:
             return
         from aletheia.method import loading
         from aletheia.training import checkpoints, prefix_choice, run
+        from aletheia.training.run_inputs import RunInputs
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
-        given = run.RunInputs(
+        given = RunInputs(
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),
             seed=args.seed,

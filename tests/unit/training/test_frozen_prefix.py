@@ -12,7 +12,7 @@ from aletheia.method.layers import adaptable_layers, decoder_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.training.activation_checkpointing import checkpoint_activations
-from aletheia.training.frozen_prefix import FrozenPrefix, Visit
+from aletheia.training.frozen_prefix import FrozenPrefix, Visit, around_heldout
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.prefix_blocks import DiskBlocks, MemoryBlocks
@@ -179,7 +179,9 @@ def test_the_held_out_loss_is_the_same_and_costs_the_suffix_alone():
     shape = {"batch_size": 4, "pad_token_id": 0}
 
     def loss(kept):
-        return mean_loss(row for rows in row_losses(loop.model, ROWS, **shape, prefix=kept) for row in rows)
+        return mean_loss(
+            row for rows in row_losses(loop.model, ROWS, **shape, around=around_heldout(kept)) for row in rows
+        )
 
     with counted(loop) as calls:
         expected = loss(None)
@@ -195,7 +197,7 @@ def test_states_of_training_are_not_those_of_the_held_out_loss():
     batch = {"input_ids": torch.tensor([[1, 2, 3, 4, 5]]), "labels": torch.tensor([[1, 2, 3, 4, 5]])}
     loop, prefix = loop_with(MemoryBlocks(), batches=[batch, batch], dtype=BF16)
     loop.step()
-    list(row_losses(loop.model, ROWS[:1], batch_size=1, pad_token_id=0, prefix=prefix))
+    list(row_losses(loop.model, ROWS[:1], batch_size=1, pad_token_id=0, around=around_heldout(prefix)))
     assert prefix.summary()["filled"] == 2
 
 

@@ -74,6 +74,11 @@ def prefix_block(prefix: FrozenPrefix | None, visit: Visit | None) -> contextlib
     return contextlib.nullcontext() if prefix is None or visit is None else prefix.block(visit)
 
 
+def around_heldout(prefix: FrozenPrefix | None) -> Callable[[TokenBatch], contextlib.AbstractContextManager[Any]]:
+    """Return what gives the context of a pass of the held-out loss (:func:`aletheia.training.heldout_loss.row_losses`)."""
+    return lambda batch: prefix_block(prefix, None if prefix is None else visit_of(batch, HELDOUT))
+
+
 @dataclass
 class PrefixUse:
     """What a run read and kept.

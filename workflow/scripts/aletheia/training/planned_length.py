@@ -15,7 +15,7 @@ from aletheia.study.length_checks import check_steps
 from aletheia.study.run_length import EPOCHS, STEPS, steps_of
 
 if TYPE_CHECKING:
-    from aletheia.training.run import RunInputs
+    from aletheia.training.run_inputs import RunInputs
 
 
 def with_steps(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
