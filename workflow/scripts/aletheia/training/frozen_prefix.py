@@ -75,7 +75,7 @@ def prefix_block(prefix: FrozenPrefix | None, visit: Visit | None) -> contextlib
 
 
 def around_heldout(prefix: FrozenPrefix | None) -> Callable[[TokenBatch], contextlib.AbstractContextManager[Any]]:
-    """Return what gives the context of a pass of the held-out loss (:func:`aletheia.training.heldout_loss.row_losses`)."""
+    """Return ``around`` of :func:`aletheia.training.heldout_loss.row_losses`, by which its passes read the prefix."""
     return lambda batch: prefix_block(prefix, None if prefix is None else visit_of(batch, HELDOUT))
 
 
