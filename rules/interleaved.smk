@@ -36,7 +36,7 @@ rule interleave:
     log:
         "logs/paired/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=one_of(dict.fromkeys(run.arm for run in STUDY.paired_runs())),
+        arm=one_of(STUDY.arms_in_turns()),
     priority: bind(priorities.measurement)
     conda:
         "../envs/gpu.yaml"

@@ -1,0 +1,212 @@
+"""The search of a campaign: every run that it could ever ask for, declared with whole settings.
+
+A search (:mod:`aletheia.search`) decides as it goes which of these trials are asked for. They are runs like any other,
+but for three things: the study does not plan them, so that its targets, its ledger and its lists of files are without
+them; those that are not std's in the paper's shape take as many steps as take the seconds of std's, by a measurement of
+their recipe in turns with std; and only those that confirm are evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aletheia.errors import UserError
+from aletheia.search.space import STD, Space, read_space
+from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SHORT, Trial, declared
+from aletheia.study.arms import MakeError, check_arm
+from aletheia.study.benchmarks import HELDOUT, RETENTION, TEST
+from aletheia.study.entered_runs import enter_plan, recipe_sections
+from aletheia.study.recipe_checks import adapted_layers, check_ranks, check_training
+from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, layers_and_steps
+from aletheia.study.schema import at, schema, validate, with_defaults
+from aletheia.study.selectors import COSTS, reads
+from aletheia.study.study import Run, Study
+
+CONFIRMING = (CONFIRM, SHORT)
+# Keys of an arm that say nothing of how it trains, or that the search decides.
+NOT_OF_A_RECIPE = ("models", "benchmarks", "equal", "draws", "learning_rate", "steps", "extra_steps_percent")
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search of a model.
+
+    Attributes
+    ----------
+    campaign, model
+        The names of its campaign and of the model.
+    section
+        The campaign's section ``search``, with defaults.
+    settings
+        The campaign's sections ``adapter`` and ``training`` for the model.
+    space
+        What the section declares.
+    trials
+        Every run that it can ask for.
+    timed_as
+        By recipe, but for std: the trial whose measurement in turns with std says what its steps take.
+    """
+
+    campaign: str
+    model: str
+    section: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]
+    space: Space
+    trials: list[Trial]
+    timed_as: Mapping[str, Trial]
+
+    def of_rung(self, rung: str) -> list[Trial]:
+        """Return the trials of a rung."""
+        return [trial for trial in self.trials if trial.rung == rung]
+
+    def standard(self, study: Study) -> Run:
+        """Return the run of std in the paper's shape, at the paper's rate."""
+        first = self.of_rung(FLOOR)[0]
+        return study.trials[self.model, first.arm_name, first.seed]
+
+    def judged(self, rung: str) -> list[str]:
+        """Return the benchmarks that the runs of a rung are evaluated on."""
+        bounded = [RETENTION] if self.space.retention_bound is not None else []
+        return {CONFIRM: [HELDOUT, *bounded], SHORT: [HELDOUT], FULL: bounded, PUSH: bounded}.get(rung, [])
+
+
+def legal_keys() -> list[str]:
+    """Return the keys that a recipe may state: those of an arm, but for what the search decides."""
+    return [key for key in schema("campaign")["$defs"]["recipe"]["properties"] if key not in NOT_OF_A_RECIPE]
+
+
+def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings: Mapping[str, Any]) -> None:
+    """Enter the search of a model and its trials, which are no runs of the study.
+
+    Parameters
+    ----------
+    study
+        Gains ``searches`` and ``trials``, and the plans of batches that these read.
+    campaign
+        With its ``path`` and its section ``search``.
+    settings
+        The model's sections in this campaign.
+
+    Raises
+    ------
+    UserError
+        With file, line and key, for a search that could not run or would decide nothing.
+    """
+    say = _error_below(Path(campaign["path"]))
+    if model in study.searches:
+        other = study.searches[model].campaign
+        raise say(f"{model} is searched in campaign {other} too; a model has one search, so take one out")
+    section = _checked_section(campaign["search"], say)
+    _check_judges(section, settings, study.data[settings["data"]], say)
+    of_model = {name: settings[name] for name in ("adapter", "training")}
+    space = read_space(section, settings=of_model, legal_keys=legal_keys(), say=say)
+    trials = declared(space)
+    timed_as: dict[str, Trial] = {}
+    for trial in trials:
+        if trial.recipe != STD:
+            timed_as.setdefault(trial.recipe, trial)
+    search = Search(campaign["name"], model, section, of_model, space, trials, timed_as)
+    study.searches[model] = search
+    checked: set[tuple[str, int]] = set()
+    for trial in trials:
+        run = _run_of(trial, model, settings, timed_as.get(trial.recipe))
+        if (trial.recipe, trial.std_steps) not in checked:
+            _check_recipe(trial, run, study.models[model].get("layers"), say)
+            checked.add((trial.recipe, trial.std_steps))
+        _enter_trial(study, campaign, run, search.judged(trial.rung), settings["training"])
+
+
+def _error_below(path: Path) -> MakeError:
+    """Return what makes the errors of a search: ``say(*keys, sentence)``, with the keys below ``search``."""
+
+    def say(*keys_and_sentence: str | int) -> UserError:
+        *keys, sentence = keys_and_sentence
+        return UserError(f"{at(path, 'search', *keys)}: {sentence}")
+
+    return say
+
+
+def _checked_section(section: Mapping[str, Any], say: MakeError) -> dict[str, Any]:
+    """Return the section with what its schema leaves open checked and filled in."""
+    definitions = schema("campaign")["$defs"]
+    known, extras = definitions["recipe"]["properties"], section["std"]["extras"]
+    closed = {"type": "object", "properties": known, "additionalProperties": False, "$defs": definitions}
+    validate(extras, closed, _place(say("std", "extras", "")))
+    for key in [key for key in extras if key in _keys_of_an_arm() or key in EQUAL_IN_ALL_ARMS]:
+        raise say("std", "extras", key, f"found {extras[key]!r}, which is no setting that std could have; take it out")
+    for name, recipe in section["recipes"].items():
+        for key in [key for key in NOT_OF_A_RECIPE if key in recipe]:
+            raise say("recipes", name, key, f"found {recipe[key]!r}, which no recipe states; take it out")
+        if reads(recipe) == COSTS:
+            raise say("recipes", name, "layers", "found cost_aware, whose layers follow from costs; choose another")
+    return dict(section)
+
+
+def _place(error: UserError) -> str:
+    return str(error).removesuffix(": ")
+
+
+def _keys_of_an_arm() -> set[str]:
+    return set(schema("campaign")["$defs"]["arm"]["properties"]) - {"rank", "alpha"}
+
+
+def _check_judges(
+    section: Mapping[str, Any], settings: Mapping[str, Any], data: Mapping[str, Any], say: MakeError
+) -> None:
+    """Refuse a search whose winner would be judged by rows that chose it, or bounded by what is not measured."""
+    if HELDOUT not in settings["benchmarks"] or settings["evaluation"][HELDOUT]["split"] != TEST:
+        raise say(
+            f"chooses by the held-out rows, so that other rows must confirm; write benchmarks: [{HELDOUT}] and "
+            f"evaluation: {{{HELDOUT}: {{split: {TEST}}}}}"
+        )
+    if section["retention_bound"] is not None and RETENTION not in settings["benchmarks"]:
+        raise say(
+            "retention_bound",
+            f"found {section['retention_bound']}, and the campaign does not measure it; add {RETENTION} to benchmarks",
+        )
+
+
+def _run_of(trial: Trial, model: str, settings: Mapping[str, Any], timed_as: Trial | None) -> Run:
+    """Return a trial's run: as an arm, with the steps of std or as many as take the same seconds."""
+    root = schema("campaign")
+    arm = with_defaults(dict(trial.arm_settings), root["$defs"]["recipe"], root)
+    steps = {"steps": {"seconds_of": STD}} if timed_as else {}
+    sections = {**settings, **recipe_sections(arm, settings)}
+    sections["training"] = {**sections["training"], "steps": trial.std_steps}
+    run = Run(model, trial.arm_name, trial.seed, layers_and_steps({**arm, **steps}, settings), sections)
+    run.timed_as = (timed_as.arm_name, timed_as.seed) if timed_as else None
+    return run
+
+
+def _check_recipe(trial: Trial, run: Run, depth: int | None, say: MakeError) -> None:
+    """Refuse settings of a recipe that contradict each other, or its model."""
+
+    def of_recipe(*keys_and_sentence: str) -> UserError:
+        *keys, sentence = keys_and_sentence
+        return say("recipes", f"{trial.recipe} ({trial.rung})", *keys, sentence)
+
+    given = {key: value for key, value in trial.arm_settings.items() if key != "learning_rate"}
+    check_arm(trial.arm_name, given, of_recipe)
+    check_training(given, run.settings["training"], of_recipe)
+    check_ranks(given, run.settings["adapter"], of_recipe)
+    layers, active = run.arm_settings["layers"], run.settings["training"]["layers_active"]
+    if depth and isinstance(layers, list) and max(layers) >= depth:
+        raise of_recipe("layers", f"found layer {max(layers)}, and {run.model} has 0 to {depth - 1}; name others")
+    adapted = adapted_layers(run.arm_settings, depth)
+    if active and adapted is not None and active["count"] >= adapted:
+        raise of_recipe("layers_active", f"expected fewer than the {adapted} layers that it adapts; lower count")
+
+
+def _enter_trial(
+    study: Study, campaign: Mapping[str, Any], run: Run, judged: list[str], common: Mapping[str, Any]
+) -> None:
+    key = (run.model, run.arm, run.seed)
+    if key in study.runs:
+        place = at(Path(campaign["path"]), "search")
+        raise UserError(f"{place}: one of its trials is named {run.arm}, as an arm of the study; rename that arm")
+    study.trials.setdefault(key, run)
+    study.asked[run.model, run.arm] = judged
+    enter_plan(study, campaign, run, common)
