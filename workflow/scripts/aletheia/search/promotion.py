@@ -1,17 +1,21 @@
 """From rung to rung: each recipe's best rate, which recipes go on, and why each of the others does not.
 
 Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) over few recipes: complete schedules of a short
-length, then of the full one, for those that lead. What differs from it: recipes within δ of the last one kept are kept
-too, since one run a recipe cannot tell them apart; each recipe comes at its own best rate.
+length, then of the full one for those that lead. What differs from it: recipes within δ of the last one kept are kept
+too, since one run a recipe cannot tell them apart; each recipe comes at its own best rate; standard recipes always go
+on, so that what the winner is held against is tuned as the winner is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from aletheia.search.objective import run_at, seconds_as_loss, slope
 from aletheia.search.results import Result
-from aletheia.search.space import Space
+from aletheia.search.space import SECONDS, STD, Space
+from aletheia.search.trials import FULL, PUSH, SCAN
 
 KEPT, TIED, DROPPED, FAILED, LEARNT_NOTHING, OVER_BOUND = (
     *("kept", "tied", "dropped", "failed", "learnt nothing", "over the bound"),
@@ -31,14 +35,14 @@ class Verdict:
         :data:`LEARNT_NOTHING` or :data:`OVER_BOUND`.
     reason
         In words.
-    rate, loss, seconds
+    rate, loss, arm
         Of its best run; None where all failed.
+    score
+        What it is ranked by, nats: the loss, or :func:`aletheia.search.objective.seconds_as_loss`.
     behind
-        Its loss less the best candidate's.
+        Its score less the best candidate's; None where it has none, or none is left.
     at_edge
-        Whether its best rate is the lowest or highest that it was tried at.
-    arm
-        Its best run's.
+        Whether its best rate is the lowest or highest that it was tried at, of several.
     """
 
     recipe: str
@@ -46,10 +50,10 @@ class Verdict:
     reason: str
     rate: float | None = None
     loss: float | None = None
-    seconds: float | None = None
+    arm: str | None = None
+    score: float | None = None
     behind: float | None = None
     at_edge: bool = False
-    arm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ class Promotion:
     delta
         The indifference zone, nats.
     kept, dropped
-        Candidates, the best first.
-    stds
-        Standard recipes, which always go on where a run of theirs ended well.
+        Every recipe that may win, the best first.
+    std
+        What tuned ``std`` came to.
     asked
         ``(recipe, rate)`` of the next rung's runs, those that matter most first; a budget takes from the end.
     """
@@ -74,104 +78,210 @@ class Promotion:
     delta: float
     kept: list[Verdict]
     dropped: list[Verdict]
-    stds: list[Verdict]
+    std: Verdict
     asked: list[tuple[str, float]]
 
     @property
     def leader(self) -> Verdict | None:
-        """The best candidate; None where none is left."""
+        """The best recipe; None where none is left."""
         return self.kept[0] if self.kept else None
 
 
 def best_rate(results: Sequence[Result]) -> Result | None:
     """Return the run with the lowest loss among one recipe's; of equal losses the lower rate; None where all failed."""
-    raise NotImplementedError
+    return min((each for each in results if each.usable), key=lambda each: (each.loss, each.rate), default=None)
+
+
+def tuned_rates(full: Sequence[Result], scan: Sequence[Result], space: Space) -> dict[str, float]:
+    """Return the best rate of each standard recipe: of its full runs, else of its scan; none where all failed."""
+    found = {}
+    for name in space.stds:
+        own = ([each for each in runs if each.recipe == name] for runs in (full, scan))
+        best = next((best for best in map(best_rate, own) if best), None)
+        found |= {name: best.rate} if best else {}
+    return found
 
 
 def scan_decision(
-    results: Sequence[Result],
-    *,
-    rates: Sequence[float],
-    stds: Collection[str],
-    delta: float,
-    keep: int,
-    base_loss: float | None = None,
+    results: Sequence[Result], space: Space, *, delta: float, base_loss: float | None = None
 ) -> Promotion:
     """Return which recipes go from the scan to full runs, and at which rates.
+
+    Asked are the best rate of each standard recipe and of each one kept, then the rates beside these.
 
     Parameters
     ----------
     results
         Every trial of the scan, failed ones too.
-    rates
-        All that were tried; full runs are asked at the best one and its neighbours.
-    stds
-        Names of the standard recipes.
     delta
         :attr:`aletheia.search.noise_floor.Floor.delta`.
-    keep
-        How many candidates go on; those within ``delta`` of the last of them too.
     base_loss
-        The base model's; a recipe that is not below it by more than ``delta`` has learnt nothing and is dropped.
+        The base model's on the same rows; a recipe that is not below it by more than ``delta`` has learnt nothing and
+        is dropped, whatever else there is.
     """
-    raise NotImplementedError
+    verdicts = _verdicts(results, space, base_loss=base_loss, delta=delta)
+    kept, dropped = _cut(verdicts, space, delta=delta)
+    going = [space.stds[name].name for name in space.stds] + [each.recipe for each in kept]
+    rates = {each.recipe: each.rate for each in verdicts.values() if each.rate is not None}
+    best = [(name, rates[name]) for name in dict.fromkeys(going) if name in rates]
+    beside = [(name, rate) for name, middle in best for rate in _neighbours(middle, space.rates)]
+    return Promotion(SCAN, delta, kept, dropped, verdicts[STD], best + beside)
 
 
 def full_decision(
     results: Sequence[Result],
+    space: Space,
     *,
-    stds: Collection[str],
     delta: float,
     base_loss: float | None = None,
-    retention_bound: float | None = None,
+    scan: Sequence[Result] = (),
 ) -> Promotion:
     """Return the leader of the full runs; those within ``delta`` of it are ties, the others are dropped.
 
     Parameters
     ----------
-    retention_bound
-        A run whose retention is above it cannot lead; None asks nothing.
+    results, delta, base_loss
+        As of :func:`scan_decision`; of full runs.
+    scan
+        The scan's, for the slopes that the objective ``seconds_to_std_loss`` needs; another one reads none.
+
+    Notes
+    -----
+    A recipe whose best run has a retention above the section's bound, or none where there is a bound, cannot lead.
     """
-    raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Move:
-    """A neighbour of the leader.
-
-    Attributes
-    ----------
-    move
-        As the section names it.
-    recipe, rate
-        What it asks to run; None where it cannot be made.
-    reason
-        Why it cannot be made, or need not: None where it is asked.
-    """
-
-    move: str
-    recipe: str | None
-    rate: float | None
-    reason: str | None
-
-
-def push_moves(leader: Verdict, space: Space, ran: Mapping[str, Collection[float]]) -> list[Move]:
-    """Return the moves from the leader of the full runs.
-
-    Parameters
-    ----------
-    leader
-        Of :func:`full_decision`.
-    space
-        With the recipes that moves lead to.
-    ran
-        Rates at which each recipe has a full run; a move to one of them is not made again.
-    """
-    raise NotImplementedError
+    verdicts = _verdicts(results, space, base_loss=base_loss, delta=delta)
+    verdicts = _bounded(verdicts, results, space.retention_bound)
+    if space.objective == SECONDS:
+        verdicts = _in_seconds(verdicts, results, scan, space)
+    kept, dropped = _cut(verdicts, replace(space, keep=1), delta=delta)
+    return Promotion(FULL, delta, kept, dropped, verdicts[STD], [])
 
 
 def push_decision(
-    results: Sequence[Result], leader: Verdict, *, delta: float, retention_bound: float | None = None
+    results: Sequence[Result], before: Promotion, space: Space, *, base_loss: float | None = None
 ) -> Promotion:
-    """Return what is confirmed: the leader, unless a move is better than it by more than ``delta``."""
-    raise NotImplementedError
+    """Return what is confirmed: the leader of the full runs, unless a move is better than it by more than δ.
+
+    A move is one run among several; less than δ is the luck of the best of them. Moves have no run of the scan, hence no
+    slope of their own, and are held against the leader by their losses, whatever the objective.
+
+    Parameters
+    ----------
+    results
+        Of the moves, failed ones too.
+    before
+        Of :func:`full_decision`, with a leader.
+    """
+    leader, delta = before.leader, before.delta
+    verdicts = []
+    for run in results:
+        verdict = _verdict([run], base_loss=base_loss, delta=delta)
+        bounded = _bounded({run.recipe: verdict}, [run], space.retention_bound)[run.recipe]
+        verdicts.append(bounded if bounded.score is None else replace(bounded, behind=bounded.score - leader.loss))
+    better = sorted(
+        (each for each in verdicts if each.outcome == KEPT and each.behind < -delta), key=lambda each: each.behind
+    )
+    words = f"better than {leader.recipe} by more than δ = {delta:.4f}"
+    kept = [replace(each, reason=words) for each in better] + [leader]
+    dropped = [
+        replace(each, outcome=DROPPED, reason=f"not {words}") if each.outcome == KEPT else each
+        for each in verdicts
+        if each not in better
+    ]
+    return Promotion(PUSH, delta, kept, dropped, before.std, [])
+
+
+def _verdicts(results: Sequence[Result], space: Space, *, base_loss: float | None, delta: float) -> dict[str, Verdict]:
+    """Return each recipe's best run by name, kept for now; failed ones, and those that learnt nothing, are not."""
+    by_recipe: dict[str, list[Result]] = {name: [] for name in space.scanned}
+    for each in results:
+        by_recipe[each.recipe].append(each)
+    ran = {name: runs for name, runs in by_recipe.items() if runs or name == STD}
+    return {name: replace(_verdict(runs, base_loss=base_loss, delta=delta), recipe=name) for name, runs in ran.items()}
+
+
+def _verdict(runs: Sequence[Result], *, base_loss: float | None, delta: float) -> Verdict:
+    name = runs[0].recipe if runs else ""
+    best = best_rate(runs)
+    if best is None:
+        ends = ", ".join(f"{each.rate:g}: {each.status}" for each in runs)
+        return Verdict(name, FAILED, f"no run of it ended with a loss ({ends or 'none was made'})")
+    tried = {each.rate for each in runs}
+    edge = len(tried) > 1 and best.rate in (min(tried), max(tried))
+    found = Verdict(name, KEPT, "", best.rate, best.loss, best.arm, best.loss, None, edge)
+    if base_loss is not None and not best.loss < base_loss - delta:
+        words = (
+            f"its loss of {best.loss:.4f} is not below the base model's {base_loss:.4f} by more than δ = {delta:.4f}"
+        )
+        return replace(found, outcome=LEARNT_NOTHING, reason=words)
+    return found
+
+
+def _cut(verdicts: Mapping[str, Verdict], space: Space, *, delta: float) -> tuple[list[Verdict], list[Verdict]]:
+    """Return those that go on and those that do not, of all that may win; the best first in both.
+
+    The best ``keep`` are kept, and all within ``delta`` of the last of these.
+    """
+    running = [each for each in verdicts.values() if each.outcome == KEPT and each.recipe != STD]
+    running.sort(key=lambda each: (each.score, each.recipe))
+    ended = [each for each in verdicts.values() if each.outcome != KEPT and each.recipe != STD]
+    if not running:
+        return [], ended
+    best, last = running[0].score, running[: space.keep][-1].score
+    kept, dropped = [], []
+    for place, each in enumerate(running):
+        behind = each.score - best
+        told = replace(each, behind=behind)
+        if place < space.keep:
+            words = "the best" if not place else f"among the best {space.keep}, {behind:.4f} behind the best"
+            kept.append(replace(told, reason=words))
+        elif each.score - last <= delta:
+            words = f"{each.score - last:.4f} behind the last one kept, within δ = {delta:.4f}"
+            kept.append(replace(told, outcome=TIED, reason=words))
+        else:
+            words = f"{behind:.4f} behind the best, {each.score - last:.4f} behind the last one kept: δ = {delta:.4f}"
+            dropped.append(replace(told, outcome=DROPPED, reason=words))
+    return kept, dropped + ended
+
+
+def _neighbours(rate: float, rates: Sequence[float]) -> list[float]:
+    place = min(range(len(rates)), key=lambda i: abs(math.log(rates[i] / rate)))
+    return [rates[i] for i in (place - 1, place + 1) if 0 <= i < len(rates)]
+
+
+def _bounded(verdicts: Mapping[str, Verdict], results: Sequence[Result], bound: float | None) -> dict[str, Verdict]:
+    """Return verdicts with those over the bound of retention told so."""
+    if bound is None:
+        return dict(verdicts)
+    retention = {each.arm: each.retention for each in results}
+    found = {}
+    for name, verdict in verdicts.items():
+        value = retention.get(verdict.arm)
+        over = verdict.outcome == KEPT and name != STD and not (value is not None and value <= bound)
+        told = "is not measured" if value is None else f"is {value:.4f} over the base model's"
+        words = f"its loss on general text {told}, the bound is {bound:g}"
+        found[name] = replace(verdict, outcome=OVER_BOUND, reason=words) if over else verdict
+    return found
+
+
+def _in_seconds(
+    verdicts: Mapping[str, Verdict], results: Sequence[Result], scan: Sequence[Result], space: Space
+) -> dict[str, Verdict]:
+    """Return verdicts that are scored by the time to tuned std's loss; without a run of std their losses stay."""
+    doublings = math.log2(space.steps_full / space.steps_scan)
+
+    def slope_of(verdict: Verdict) -> float | None:
+        longer = run_at(results, verdict.recipe, verdict.rate)
+        return slope(run_at(scan, verdict.recipe, verdict.rate), longer, doublings=doublings)
+
+    std = verdicts[STD]
+    std_slope = slope_of(std) if std.rate is not None else None
+    if std_slope is None:
+        return dict(verdicts)
+    found = dict(verdicts)
+    for name, verdict in verdicts.items():
+        if verdict.rate is not None:
+            run = run_at(results, name, verdict.rate)
+            score = seconds_as_loss(run, slope_of(verdict), target=std.loss, std_slope=std_slope)
+            found[name] = replace(verdict, score=score)
+    return found

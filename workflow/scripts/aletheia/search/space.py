@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from aletheia.errors import UserError
 
 STD = "std"  # all layers and modules in the paper's shape: the campaign's own settings
 STD_EXTRAS = "std_extras"  # the same with the section's extras
 # Set apart within a recipe's name: what follows was made from the recipe before it.
 MADE = "__"
 IN_PAPERS_SHAPE = f"{MADE}paper"
-# say(*keys, sentence) returns the error about a mistake; the keys lead to its place below `search`.
-MakeError = Callable[..., UserError]
+LOSS, SECONDS = "loss_at_equal_time", "seconds_to_std_loss"  # objectives
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Recipe:
     shape
         Keys of training that it states, the section's extras among them; empty in the paper's shape.
     std
-        Name of the standard recipe of the same shape: what is left when the choice is taken back.
+        Name of the recipe of the same shape that chooses nothing: what is left when the choice is taken back.
     """
 
     name: str
@@ -44,18 +41,23 @@ class Recipe:
         """All keys, as of an arm."""
         return {**self.choice, **self.shape}
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it is more than std in another shape."""
+        return dict(self.choice) != {"layers": "all"}
+
 
 @dataclass(frozen=True)
 class Space:
-    """A checked section ``search``.
+    """A checked section ``search`` (:func:`aletheia.search.section.read_space`).
 
     Attributes
     ----------
     recipes
         Candidates by name, as declared.
     stds
-        Standard recipes by name: ``std``, ``std_extras`` where there are extras, and one for each other shape that a
-        recipe states; all are tuned as candidates are.
+        Standard recipes by name: ``std``, ``std_extras`` where there are extras, and what each candidate's choice is
+        held against in its own shape. All are tuned as candidates are, and go on whatever comes.
     moves
         Recipes that a push can lead to, by the recipe's name and the move: the moved recipe, or why there is none.
         Moves of the rate are not among them.
@@ -91,36 +93,20 @@ class Space:
     budget_seconds: float | None
     asked_moves: tuple[str, ...]
 
+    @property
+    def scanned(self) -> dict[str, Recipe]:
+        """Every recipe that is scanned: standard ones first, then candidates."""
+        return {**self.stds, **self.recipes}
 
-def read_space(
-    section: Mapping[str, Any],
-    *,
-    settings: Mapping[str, Mapping[str, Any]],
-    legal_keys: Collection[str],
-    say: MakeError,
-) -> Space:
-    """Return the space that a section ``search`` declares.
+    @property
+    def candidates(self) -> list[str]:
+        """Names of all that may win: every scanned recipe but ``std``."""
+        return [name for name in self.scanned if name != STD]
 
-    A recipe has the section's extras under its own keys, unless it states ``extras: false``; the presets
-    ``accumulation_1`` and ``linear`` are std in the paper's shape with that one extra.
-
-    Parameters
-    ----------
-    section
-        With its defaults.
-    settings
-        ``{"adapter": …, "training": …}`` of the campaign, with defaults.
-    legal_keys
-        What an arm may state (``$defs/recipe`` of the campaign's schema).
-    say
-        Makes the error: ``say(*keys, sentence)``.
-
-    Raises
-    ------
-    UserError
-        For fewer than two recipes, an unknown preset or move, a key that no arm may state, a recipe that states a rate
-        or steps, two recipes that are equal or equal to a standard one, fewer than two rates, rates that do not rise,
-        a scan as long as full runs, seeds that overlap, fewer than three seeds of the floor or of the confirmation,
-        and a budget that is used up before the first full runs.
-    """
-    raise NotImplementedError
+    def recipe(self, name: str) -> Recipe:
+        """Return a recipe by name, be it scanned, moved, or one of these in the paper's shape."""
+        if name.endswith(IN_PAPERS_SHAPE):
+            with_shape = self.recipe(name.removesuffix(IN_PAPERS_SHAPE))
+            return Recipe(name, with_shape.choice, {}, STD)
+        known = self.scanned | {each.name: each for each in self.moves.values() if isinstance(each, Recipe)}
+        return known[name]
