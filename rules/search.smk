@@ -21,7 +21,10 @@ for rung in SEARCHED_RUNGS:
         name:
             f"search_{rung}"
         input:
-            unpack(SEARCH(rung)),
+            before=bind(partial(search_inputs.before, rung=rung)),
+            runs=SEARCH(search_inputs.runs, rung),
+            turns=SEARCH(search_inputs.turns, rung),
+            evaluations=SEARCH(search_inputs.evaluations, rung),
         output:
             f"<results>/search/{{model}}/{rung}.json",
         log:

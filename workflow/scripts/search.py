@@ -36,7 +36,8 @@ def parse() -> argparse.Namespace:
 def declared(section: Any) -> Declared:
     """Return the search that the settings declare."""
     from aletheia.analysis.search_decisions import Declared
-    from aletheia.search import space, trials
+    from aletheia.search import trials
+    from aletheia.search.section import read_space
 
     if not isinstance(section, dict) or {*section} != {"model", "section", "adapter", "training"}:
         expected = "the settings section search (model, section, adapter, training)"
@@ -44,7 +45,7 @@ def declared(section: Any) -> Declared:
     settings = {key: section[key] for key in ("adapter", "training")}
     recipes = section["section"]["recipes"].values()
     legal = {key for keys in (*recipes, section["section"]["std"]["extras"]) for key in keys}
-    found = space.read_space(section["section"], settings=settings, legal_keys=legal, say=_error)
+    found = read_space(section["section"], settings=settings, legal_keys=legal, say=_error)
     return Declared(section["model"], found, trials.declared(found))
 
 

@@ -10,31 +10,27 @@ from typing import Any
 from aletheia.analysis.search_decisions import Declared, Payload
 from aletheia.analysis.search_rows import Evidence, Prices, Row, measured_costs, prices, rows_of
 from aletheia.analysis.search_spending import spent
-from aletheia.search.confirmation import BOTH, CELLS, PAPER, PLAIN, SHAPE_ALONE, SHORTER
+from aletheia.search.confirmation import BOTH, CELLS, PLAIN, SHORTER
 from aletheia.search.confirmation import factorial as effects_of
-from aletheia.search.decision import Candidate, decide
+from aletheia.search.decision import Candidate, decide, no_winner
 from aletheia.search.results import OK
-from aletheia.search.time_to_loss import Ratio, time_ratio
+from aletheia.search.time_to_loss import TARGETS, Ratio, Times, standard_ratios
 from aletheia.search.trials import CONFIRM, FLOOR, PUSH, SHORT
 
-# The three ratios of a verdict: seconds to the loss of this cell over seconds of the winner to it.
-RATIOS = {"a": PAPER, "b": PLAIN, "c": SHAPE_ALONE}
 BySeed = dict[int, float | None]
 
 
 def factorial(search: Declared, evidence: Evidence) -> Payload:
     """Return the effects of the winner's choice and shape on the rows that judge."""
     costs = measured_costs(search.trials, evidence.turns)
-    known = prices(evidence.before, costs)
+    known, pushed = prices(evidence.before, costs), evidence.before[PUSH]
     rows = rows_of(search.of_rung(CONFIRM, SHORT), evidence, known)
-    cells = [{**cell, "losses": _listed(rows, cell["arm"])} for cell in evidence.before[PUSH]["cells"]]
-    by_name = {cell["name"]: _by_seed(rows, cell["arm"], "test_loss") for cell in cells}
-    whole = all(name in by_name for name in CELLS)
-    return {
-        **{"model": search.model, "rung": "factorial", "rows": rows, "asked": [], "costs": costs, "cells": cells},
-        "effects": asdict(effects_of({name: by_name[name] for name in CELLS})) if whole else None,
-        "reason": None if whole else evidence.before[PUSH]["reason"] or "some cell of the factorial has no runs",
-    }
+    cells = [{**cell, "losses": _listed(rows, cell["arm"])} for cell in pushed["cells"]]
+    losses = {cell["name"]: _by_seed(rows, cell["arm"], "test_loss") for cell in cells if cell["name"] in CELLS}
+    effects = asdict(effects_of(losses)) if cells else None
+    about = {"model": search.model, "rung": "factorial", "rows": rows, "asked": [], "costs": costs}
+    about["adapters"] = [{key: run[key] for key in ("arm", "seed")} | run["adapter"] for run in evidence.runs]
+    return {**about, "cells": cells, "effects": effects, "reason": pushed["reason"]}
 
 
 def _by_seed(rows: list[Row], arm: str, key: str) -> BySeed:
@@ -48,64 +44,70 @@ def _listed(rows: list[Row], arm: str) -> list[dict[str, Any]]:
 def decision(search: Declared, evidence: Evidence) -> Payload:
     """Return the winner, or that there is none; the three ratios; what the search took, and when that is repaid."""
     before, known = evidence.before, prices(evidence.before)
-    rows = before["factorial"]["rows"]
+    confirmed, delta = before["factorial"], before[FLOOR]["floor"]["delta"]
     searched = [row for rung, payload in before.items() if rung != "factorial" for row in payload["rows"]]
-    cells = {cell["name"]: cell for cell in before["factorial"]["cells"]}
-    taken = spent(search.space, searched, known)
-    confirmed = [row["seconds"] for row in rows if row["seconds"] is not None]
+    taken, rows = spent(search.space, searched, known), confirmed["rows"]
+    cells = {cell["name"]: cell for cell in confirmed["cells"]}
     about = {"model": search.model, "rung": "decision", "rows": [], "asked": [], "spent": taken}
-    about["confirmation_seconds"] = sum(confirmed) if confirmed else None
-    if not {PLAIN, BOTH} <= set(cells):
-        none = {"winner": None, "decision": None, "recommended": None, "repaid_after_runs": None}
-        ratios = {name: asdict(Ratio(None, None, None, 0, "nothing was confirmed")) for name in RATIOS}
-        return {**about, **none, "ratios": ratios, "reason": before["factorial"]["reason"]}
-    candidates = {name: _candidate(name, cells[name], rows) for name in CELLS if name in cells}
-    found = decide(candidates, delta=before[FLOOR]["floor"]["delta"], retention_bound=search.space.retention_bound)
-    ratios = {name: _ratio(cells, cell, rows, known) for name, cell in RATIOS.items()}
+    about["confirmation_seconds"] = sum(row["seconds"] or 0.0 for row in rows) if rows else None
+    if not cells:
+        found, ratios = no_winner(confirmed["reason"], delta=delta), {}
+    else:
+        candidates = {name: _candidate(cells[name], rows) for name in CELLS if name in cells}
+        found = decide(candidates, delta=delta, retention_bound=search.space.retention_bound)
+        ratios = _ratios(cells, rows, known)
+    none = Ratio(None, None, None, 0, reason="nothing was confirmed, or seconds are not known")
+    whole = {name: ratios.get(name, none) for name in TARGETS}
+    recommended = _recommended(search, cells[found.winner or PLAIN], confirmed) if cells else None
+    std_seconds = _seconds(rows, cells[PLAIN]["arm"]) if cells else None
     return {
         **about,
-        **{"winner": found.winner, "decision": asdict(found), "reason": found.reason},
-        "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
-        "recommended": _recommended(search, cells[found.winner or PLAIN], rows),
-        "repaid_after_runs": _repaid_after(taken["total"], _seconds(rows, cells[PLAIN]["arm"]), ratios["b"]),
+        **{"decision": asdict(found), "ratios": {name: asdict(ratio) for name, ratio in whole.items()}},
+        "recommended": recommended,
+        "repaid_after_runs": _repaid_after(taken["total"], std_seconds, whole["b"]),
     }
 
 
 def _seconds(rows: list[Row], arm: str) -> float | None:
-    """Return the seconds of a run of an arm by the measured costs: those of its longest run."""
+    """Return the seconds of a run of an arm by the measured costs."""
     return max((row["seconds"] for row in rows if row["arm"] == arm and row["seconds"] is not None), default=None)
 
 
-def _candidate(name: str, cell: Mapping[str, Any], rows: list[Row]) -> Candidate:
+def _candidate(cell: Mapping[str, Any], rows: list[Row]) -> Candidate:
     retention = _by_seed(rows, cell["arm"], "retention")
     known = any(value is not None for value in retention.values())
     losses = _by_seed(rows, cell["arm"], "test_loss")
-    return Candidate(name, losses, _seconds(rows, cell["arm"]) or 0.0, retention if known else None)
+    return Candidate(losses, _seconds(rows, cell["arm"]) or 0.0, retention if known else None)
 
 
-def _ratio(cells: Mapping[str, Mapping[str, Any]], of: str, rows: list[Row], known: Prices) -> Ratio:
-    """Return seconds of a cell over seconds of the winner to that cell's last loss, on the rows that judge."""
-    missing = [name for name in (of, SHORTER) if name not in cells]
-    if missing:
-        return Ratio(None, None, None, 0, f"no runs of {missing[0]}")
-    own, target, shorter = cells[BOTH], cells[of], cells[SHORTER]
-    steps = {name: _steps(rows, cell["arm"]) for name, cell in (("own", own), ("target", target), ("shorter", shorter))}
-    costs = [known.cost(cell["recipe"]) for cell in (own, target)]
-    if None in costs or None in steps.values() or steps["own"] <= steps["shorter"]:
-        return Ratio(None, None, None, 0, "its seconds are not known")
-    errors = [cost["log2_se"] for cost in costs]
-    degrees = [cost["df"] for cost in costs if cost["df"]]
-    probe = known.probe_seconds(own["recipe"])
-    return time_ratio(
-        _by_seed(rows, target["arm"], "test_loss"),
-        _by_seed(rows, own["arm"], "test_loss"),
-        _by_seed(rows, shorter["arm"], "test_loss"),
-        doublings=math.log2(steps["own"] / steps["shorter"]),
-        seconds=known.seconds(target["recipe"], steps["target"]) or 1.0,
-        own_seconds=(known.seconds(own["recipe"], steps["own"]) or 1.0) - probe,
-        fixed_seconds=probe,
-        log2_cost_se=math.hypot(*(error or 0.0 for error in errors)),
-        cost_df=min(degrees, default=math.inf),
+def _ratios(cells: Mapping[str, Mapping[str, Any]], rows: list[Row], known: Prices) -> dict[str, Ratio]:
+    """Return the three ratios of seconds, on the rows that judge; none where seconds are not known."""
+    own, losses = cells[BOTH], {name: _by_seed(rows, cell["arm"], "test_loss") for name, cell in cells.items()}
+    steps = {name: _steps(rows, cell["arm"]) for name, cell in cells.items()}
+    if None in (steps[BOTH], steps[SHORTER]) or steps[BOTH] <= steps[SHORTER]:
+        return {}
+    times = {name: _times(own, cells[cell], steps[BOTH], steps[cell], known) for name, cell in TARGETS.items()}
+    if None in times.values():
+        return {}
+    return standard_ratios(losses, doublings=math.log2(steps[BOTH] / steps[SHORTER]), times=times)
+
+
+def _times(
+    own: Mapping[str, Any], other: Mapping[str, Any], own_steps: int, other_steps: int | None, known: Prices
+) -> Times | None:
+    """Return what runs of the winner and of another cell take; None where that is not known."""
+    costs = [known.cost(cell["recipe"]) for cell in (own, other)]
+    seconds = [known.training_seconds(cell["recipe"], n) for cell, n in ((own, own_steps), (other, other_steps))]
+    if None in costs or None in seconds:
+        return None
+    same = own["recipe"] == other["recipe"]
+    measured = [] if same else [cost for cost in costs if cost["log2_se"]]
+    return Times(
+        std=seconds[1],
+        own=seconds[0],
+        fixed=known.probe_seconds(own["recipe"]),
+        log2_se=math.hypot(*(cost["log2_se"] for cost in measured)),
+        df=min((cost["n"] - 1 for cost in measured), default=math.inf),
     )
 
 
@@ -113,15 +115,19 @@ def _steps(rows: list[Row], arm: str) -> int | None:
     return next((row["steps"] for row in rows if row["arm"] == arm and row["status"] == OK), None)
 
 
-def _recommended(search: Declared, cell: Mapping[str, Any], rows: list[Row]) -> dict[str, Any] | None:
-    """Return what is recommended as an arm, and the run with the lowest loss whose adapter can be used."""
+def _recommended(search: Declared, cell: Mapping[str, Any], confirmed: Payload) -> dict[str, Any] | None:
+    """Return what is recommended as an arm, and the run with the lowest loss, whose adapter can be used."""
     trials = search.named(cell["rung"], cell["recipe"], cell["rate"])
-    ended = [row for row in rows if row["arm"] == cell["arm"] and row["test_loss"] is not None]
+    ended = [row for row in confirmed["rows"] if row["arm"] == cell["arm"] and row["test_loss"] is not None]
     if not trials or not ended:
         return None
     best = min(ended, key=lambda row: (row["test_loss"], row["seed"]))
     keys = {**trials[0].arm_settings, "steps": best["steps"]}
-    return {"cell": cell["name"], "keys": keys, **{key: best[key] for key in ("arm", "seed", "test_loss")}}
+    told = {key: best[key] for key in ("arm", "recipe", "seed", "test_loss")}
+    files = next(
+        run["files"] for run in confirmed["adapters"] if (run["arm"], run["seed"]) == (best["arm"], best["seed"])
+    )
+    return {"cell": cell["name"], "keys": keys, **told, "adapter": files}
 
 
 def _repaid_after(searched: float | None, std: float | None, ratio: Ratio) -> float | None:

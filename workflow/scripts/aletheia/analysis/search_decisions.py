@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,9 +11,17 @@ from aletheia.analysis.search_rows import Evidence, Row, measured_costs, prices,
 from aletheia.analysis.search_spending import asked_entries, bought, spent
 from aletheia.search.confirmation import confirmed_cells
 from aletheia.search.noise_floor import noise_floor
-from aletheia.search.promotion import Promotion, Verdict, full_decision, push_decision, push_moves, scan_decision
-from aletheia.search.results import losses_by_seed
-from aletheia.search.space import STD, Space
+from aletheia.search.promotion import (
+    Promotion,
+    Verdict,
+    full_decision,
+    push_decision,
+    scan_decision,
+    tuned_rates,
+)
+from aletheia.search.push import push_moves
+from aletheia.search.results import Result, losses_by_seed
+from aletheia.search.space import Space
 from aletheia.search.trials import FLOOR, FULL, PUSH, SCAN, Trial, trial_name
 
 Payload = dict[str, Any]
@@ -59,8 +68,6 @@ def _base_loss(evidence: Evidence) -> float | None:
 
 def cost(search: Declared, evidence: Evidence) -> Payload:
     """Return what a step of each recipe costs, measured in turns with std."""
-    import statistics
-
     costs = measured_costs(search.trials, evidence.turns)
     std = [each["std_seconds"] for each in costs.values() if each["std_seconds"] is not None]
     return {**_about(search, "cost", []), "costs": costs, "std_seconds": statistics.median(std) if std else None}
@@ -68,73 +75,68 @@ def cost(search: Declared, evidence: Evidence) -> Payload:
 
 def scan(search: Declared, evidence: Evidence) -> Payload:
     """Return which recipes go on to full runs, and at which rates."""
-    space, known = search.space, prices(evidence.before)
-    rows = rows_of(search.of_rung(SCAN), evidence, known)
-    decision = scan_decision(
-        results_of(rows),
-        rates=space.rates,
-        stds=list(space.stds),
-        delta=_delta(evidence),
-        keep=space.keep,
-        base_loss=evidence.before[FLOOR]["base_loss"],
-    )
+    rows = rows_of(search.of_rung(SCAN), evidence, prices(evidence.before))
+    decision = scan_decision(results_of(rows), search.space, **_zone(evidence))
     wishes = [trial for recipe, rate in decision.asked for trial in search.named(FULL, recipe, rate)]
-    return _promoted(search, SCAN, rows, evidence, decision, wishes)
+    return _promoted(search, rows, evidence, decision, wishes)
 
 
 def full(search: Declared, evidence: Evidence) -> Payload:
     """Return the leader of the full runs, its ties, and the moves that push tries from it."""
-    space, known = search.space, prices(evidence.before)
-    rows = rows_of(search.of_rung(FULL), evidence, known)
-    decision = full_decision(
-        results_of(rows),
-        stds=list(space.stds),
-        delta=_delta(evidence),
-        base_loss=evidence.before[FLOOR]["base_loss"],
-        retention_bound=space.retention_bound,
-    )
+    rows = rows_of(search.of_rung(FULL), evidence, prices(evidence.before))
+    decision = full_decision(results_of(rows), search.space, scan=_results(evidence, SCAN), **_zone(evidence))
     ran: dict[str, list[float]] = {}
     for row in rows:
         ran.setdefault(row["recipe"], []).append(row["rate"])
-    moves = push_moves(decision.leader, space, ran) if decision.leader else []
+    moves = push_moves(decision.leader, search.space, ran) if decision.leader else []
     wishes = [trial for move in moves if not move.reason for trial in search.named(PUSH, move.recipe, move.rate)]
-    return {**_promoted(search, FULL, rows, evidence, decision, wishes), "moves": [asdict(move) for move in moves]}
+    return {**_promoted(search, rows, evidence, decision, wishes), "moves": [asdict(move) for move in moves]}
 
 
 def push(search: Declared, evidence: Evidence) -> Payload:
     """Return the recipe that is confirmed, and the cells of its confirmation."""
-    space, before = search.space, evidence.before
+    before = evidence.before
     costs = measured_costs(search.trials, evidence.turns)
     rows = rows_of(search.of_rung(PUSH), evidence, prices(before, costs))
-    kept = [Verdict(**verdict) for verdict in before[FULL]["kept"]]
-    about = {**_about(search, PUSH, rows), "costs": costs, "delta": _delta(evidence)}
-    about["spent"] = spent(space, [*_rows_before(evidence), *rows], prices(before, costs))
-    std_rates = {std["recipe"]: std["rate"] for std in before[FULL]["stds"] if std["rate"] is not None}
-    if not kept or STD not in std_rates:
-        missing = "no recipe is left" if not kept else "std has no full run that ended well"
-        return {
-            **about,
-            "kept": [],
-            "dropped": [],
-            "cells": [],
-            "asked": [],
-            "reason": f"{missing}: nothing to confirm",
-        }
-    decision = push_decision(results_of(rows), kept[0], delta=_delta(evidence), retention_bound=space.retention_bound)
-    leader = decision.leader or kept[0]
-    cells = confirmed_cells(space, recipe=leader.recipe, rate=leader.rate, std_rates=std_rates)
+    used = spent(search.space, [*_rows_before(evidence), *rows], prices(before, costs))
+    about = {**_about(search, PUSH, rows), "costs": costs, "spent": used, "delta": _zone(evidence)["delta"]}
+    ran = _promotion(before[FULL])
+    if ran.leader is None:
+        return {**about, **_nothing("no recipe is left")}
+    base_loss = _zone(evidence)["base_loss"]
+    decision = push_decision(results_of(rows), ran, search.space, base_loss=base_loss)
+    rates = tuned_rates(_results(evidence, FULL), _results(evidence, SCAN), search.space)
+    chosen = decision.leader
+    try:
+        cells = confirmed_cells(search.space, recipe=chosen.recipe, rate=chosen.rate, std_rates=rates)
+    except ValueError as error:
+        return {**about, **_nothing(str(error))}
     trials = [trial for cell in cells for trial in search.named(cell.rung, cell.recipe, cell.rate)]
     listed = [{**asdict(cell), "arm": trial_name(cell.rung, cell.recipe, cell.rate)} for cell in cells]
-    verdicts = {key: [asdict(verdict) for verdict in getattr(decision, key)] for key in ("kept", "dropped")}
-    return {**about, **verdicts, "cells": listed, "asked": asked_entries(trials), "reason": None}
+    return {**about, **_verdicts(decision), "cells": listed, "asked": asked_entries(trials), "reason": None}
+
+
+def _nothing(reason: str) -> Payload:
+    return {"kept": [], "dropped": [], "std": None, "cells": [], "reason": f"{reason}: nothing to confirm"}
+
+
+def _promotion(payload: Mapping[str, Any]) -> Promotion:
+    """Return a rung's decision as its artifact has it."""
+    listed = {key: [Verdict(**verdict) for verdict in payload[key]] for key in ("kept", "dropped")}
+    return Promotion(payload["rung"], payload["delta"], **listed, std=Verdict(**payload["std"]), asked=[])
+
+
+def _results(evidence: Evidence, rung: str) -> list[Result]:
+    return results_of(evidence.before[rung]["rows"])
+
+
+def _zone(evidence: Evidence) -> dict[str, Any]:
+    floor_payload = evidence.before[FLOOR]
+    return {"delta": floor_payload["floor"]["delta"], "base_loss": floor_payload["base_loss"]}
 
 
 def _about(search: Declared, rung: str, rows: list[Row]) -> Payload:
     return {"model": search.model, "rung": rung, "rows": rows, "asked": []}
-
-
-def _delta(evidence: Evidence) -> float:
-    return evidence.before[FLOOR]["floor"]["delta"]
 
 
 def _rows_before(evidence: Evidence) -> list[Row]:
@@ -142,23 +144,22 @@ def _rows_before(evidence: Evidence) -> list[Row]:
 
 
 def _promoted(
-    search: Declared,
-    rung: str,
-    rows: list[Row],
-    evidence: Evidence,
-    decision: Promotion,
-    wishes: list[Trial],
+    search: Declared, rows: list[Row], evidence: Evidence, decision: Promotion, wishes: list[Trial]
 ) -> Payload:
     """Return the payload of a rung that promotes: verdicts, what is asked next, and what the budget does not pay for."""
     known = prices(evidence.before)
     used = spent(search.space, [*_rows_before(evidence), *rows], known)
     chosen, refused = bought(search.space, wishes, used["left"], known)
-    verdicts = {key: [asdict(verdict) for verdict in getattr(decision, key)] for key in ("kept", "dropped", "stds")}
     return {
-        **_about(search, rung, rows),
-        **{"delta": decision.delta, **verdicts, "spent": used},
+        **_about(search, decision.rung, rows),
+        **{"delta": decision.delta, **_verdicts(decision), "spent": used},
         **{"asked": asked_entries(chosen), "beyond_budget": asked_entries(refused)},
     }
+
+
+def _verdicts(decision: Promotion) -> Payload:
+    listed = {key: [asdict(verdict) for verdict in getattr(decision, key)] for key in ("kept", "dropped")}
+    return {**listed, "std": asdict(decision.std)}
 
 
 RUNGS: Mapping[str, Callable[[Declared, Evidence], Payload]] = {

@@ -78,19 +78,24 @@ class Prices:
     def cost(self, recipe: str) -> Mapping[str, Any] | None:
         """Return the cost of a step of a recipe over one of std's; None where it was not measured."""
         if recipe == STD:
-            return {"value": 1.0, "low": 1.0, "high": 1.0, "log2_se": 0.0, "df": 0, "n": 0}
+            return {"value": 1.0, "low": 1.0, "high": 1.0, "log2_se": 0.0, "n": 0}
         return self.costs.get(recipe, {}).get("cost")
 
     def probe_seconds(self, recipe: str) -> float:
         """Return what a recipe's choice of layers takes."""
         return self.costs.get(recipe, {}).get("probe_seconds") or 0.0
 
-    def seconds(self, recipe: str, steps: int | None) -> float | None:
-        """Return the seconds of a run with its choice of layers; None where they are not known."""
+    def training_seconds(self, recipe: str, steps: int | None) -> float | None:
+        """Return the seconds of a run's steps; None where they are not known."""
         cost = self.cost(recipe)
         if cost is None or self.std_seconds is None or steps is None:
             return None
-        return steps * cost["value"] * self.std_seconds + self.probe_seconds(recipe)
+        return steps * cost["value"] * self.std_seconds
+
+    def seconds(self, recipe: str, steps: int | None) -> float | None:
+        """Return the seconds of a run with its choice of layers; None where they are not known."""
+        training = self.training_seconds(recipe, steps)
+        return None if training is None else training + self.probe_seconds(recipe)
 
 
 def prices(before: Mapping[str, Mapping[str, Any]], further: Mapping[str, Mapping[str, Any]] | None = None) -> Prices:

@@ -21,7 +21,7 @@ def spent(space: Space, rows: Iterable[Row], known: Prices) -> dict[str, Any]:
         not known; ``of``, the budget; ``left`` of it.
     """
     rows = list(rows)
-    trained = [_training_seconds(row, known) for row in rows]
+    trained = [known.training_seconds(row["recipe"], row["steps"]) for row in rows]
     measuring = [each["measured_seconds"] for each in known.costs.values() if each["measured_seconds"] is not None]
     # One probe serves all recipes of a seed.
     probes = max((each["probe_seconds"] or 0.0 for each in known.costs.values()), default=0.0)
@@ -34,11 +34,6 @@ def spent(space: Space, rows: Iterable[Row], known: Prices) -> dict[str, Any]:
         "of": {"unit": "runs" if space.budget_runs is not None else "seconds", "budget": budget},
         "left": None if used is None else max(0.0, budget - used),
     }
-
-
-def _training_seconds(row: Row, known: Prices) -> float | None:
-    seconds = known.seconds(row["recipe"], row["steps"])
-    return None if seconds is None else seconds - known.probe_seconds(row["recipe"])
 
 
 def bought(space: Space, wishes: Sequence[Trial], left: float | None, known: Prices) -> tuple[list[Trial], list[Trial]]:

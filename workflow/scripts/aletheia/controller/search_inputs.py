@@ -7,6 +7,7 @@ rules of the later rungs wait for it as Snakemake's checkpoints do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,9 @@ from aletheia.study.report_contents import RECIPE
 from aletheia.study.search_rungs import BEFORE, DECIDED_BY, RUNGS, asked_trials, timed_trials
 from aletheia.study.study import Study
 
-Files = dict[str, list[str]]
-
 
 class SearchInputs:
-    """The inputs of the rules of a search.
+    """The inputs of the rules of a search that follow from what was decided before.
 
     Parameters
     ----------
@@ -39,18 +38,22 @@ class SearchInputs:
     """
 
     def __init__(self, bind: Binder, checkpoints: Any, results: str, planned_whole: Callable[[], bool]) -> None:
-        self._bind, self._checkpoints, self._results, self._planned_whole = bind, checkpoints, results, planned_whole
+        self._bind, self._checkpoints, self._planned_whole = bind, checkpoints, planned_whole
+        self._on_disk = Paths(results)
 
-    def __call__(self, rung: str) -> Callable[[Any], Files]:
-        """Return the function of the wildcards of a rung's rule."""
-        on_disk = Paths(self._results)
+    def __call__(self, files: Callable[..., list[str]], rung: str) -> Callable[[Any], list[str]]:
+        """Return a function of the wildcards of a rung's rule.
 
-        def files(study: Study, paths: Paths, model: str) -> Files:
-            return rung_files(study, paths, model, rung, on_disk)
+        Parameters
+        ----------
+        files
+            :func:`runs`, :func:`turns` or :func:`evaluations`.
+        rung
+            One of :data:`aletheia.study.search_rungs.RUNGS`.
+        """
+        bound, decided_by = self._bind(partial(files, rung=rung, on_disk=self._on_disk)), DECIDED_BY.get(rung)
 
-        bound, decided_by = self._bind(files), DECIDED_BY.get(rung)
-
-        def of(wildcards: Any) -> Files:
+        def of(wildcards: Any) -> list[str]:
             if decided_by and not (self._planned_whole() and self._stands(wildcards.model, decided_by)):
                 # Raises what makes Snakemake wait until that rung is decided.
                 getattr(self._checkpoints, f"search_{decided_by}").get(model=wildcards.model)
@@ -60,11 +63,16 @@ class SearchInputs:
         return of
 
     def _stands(self, model: str, rung: str) -> bool:
-        return Path(Paths(self._results).search(model, f"{rung}.json")).is_file()
+        return Path(self._on_disk.search(model, f"{rung}.json")).is_file()
 
 
-def rung_files(study: Study, paths: Paths, model: str, rung: str, on_disk: Paths) -> Files:
-    """Return what a rung reads: ``before`` (artifacts of earlier rungs), ``runs``, ``turns`` and ``evaluations``.
+def before(paths: Paths, model: str, *, rung: str) -> list[str]:
+    """Return the artifacts of the earlier rungs that a rung reads."""
+    return [paths.search(model, f"{each}.json") for each in BEFORE[rung]]
+
+
+def runs(study: Study, paths: Paths, model: str, *, rung: str, on_disk: Paths) -> list[str]:
+    """Return the runs that a rung reads.
 
     Parameters
     ----------
@@ -75,17 +83,25 @@ def rung_files(study: Study, paths: Paths, model: str, rung: str, on_disk: Paths
     on_disk
         The paths by which the artifact is read that says what is asked.
     """
+    asked = asked_trials(study.searches[model], rung, on_disk)
+    return [paths.run(model, trial.arm_name, trial.seed) for trial in asked]
+
+
+def turns(study: Study, paths: Paths, model: str, *, rung: str, on_disk: Paths) -> list[str]:
+    """Return the measurements in turns with std that a rung reads; parameters as of :func:`runs`."""
+    search = study.searches[model]
+    timed = timed_trials(search, rung, asked_trials(search, rung, on_disk))
+    return [paths.pair(model, trial.arm_name, trial.seed) for trial in timed]
+
+
+def evaluations(study: Study, paths: Paths, model: str, *, rung: str, on_disk: Paths) -> list[str]:
+    """Return the evaluations that a rung reads, the base model's where retention is; parameters as of :func:`runs`."""
     search = study.searches[model]
     asked = asked_trials(search, rung, on_disk)
     judged = [(run_name(trial.arm_name, trial.seed), each) for trial in asked for each in search.judged(trial.rung)]
     if any(benchmark == RETENTION for _, benchmark in judged):
         judged.append((BASE, RETENTION))
-    return {
-        "before": [paths.search(model, f"{each}.json") for each in BEFORE[rung]],
-        "runs": [paths.run(model, trial.arm_name, trial.seed) for trial in asked],
-        "turns": [paths.pair(model, trial.arm_name, trial.seed) for trial in timed_trials(search, rung, asked)],
-        "evaluations": [paths.evaluation(model, run, f"{benchmark}.json") for run, benchmark in judged],
-    }
+    return [paths.evaluation(model, run, f"{benchmark}.json") for run, benchmark in judged]
 
 
 def report_inputs(study: Study, paths: Paths) -> list[str]:

@@ -9,25 +9,24 @@ their recipe in turns with std; and only those that confirm are evaluated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.search.space import STD, Space, read_space
+from aletheia.search.section import EXTRAS, read_space
+from aletheia.search.space import STD, Space
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SHORT, Trial, declared
 from aletheia.study.arms import MakeError, check_arm
 from aletheia.study.benchmarks import HELDOUT, RETENTION, TEST
 from aletheia.study.entered_runs import enter_plan, recipe_sections
 from aletheia.study.recipe_checks import adapted_layers, check_ranks, check_training
-from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, layers_and_steps
+from aletheia.study.recipes import layers_and_steps
 from aletheia.study.schema import at, schema, validate, with_defaults
-from aletheia.study.selectors import COSTS, reads
 from aletheia.study.study import Run, Study
 
 CONFIRMING = (CONFIRM, SHORT)
-# Keys of an arm that say nothing of how it trains, or that the search decides.
-NOT_OF_A_RECIPE = ("models", "benchmarks", "equal", "draws", "learning_rate", "steps", "extra_steps_percent")
+COST_AWARE = "cost_aware"
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Search:
 
 
 def legal_keys() -> list[str]:
-    """Return the keys that a recipe may state: those of an arm, but for what the search decides."""
-    return [key for key in schema("campaign")["$defs"]["recipe"]["properties"] if key not in NOT_OF_A_RECIPE]
+    """Return the keys that an arm may state."""
+    return list(schema("campaign")["$defs"]["recipe"]["properties"])
 
 
 def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings: Mapping[str, Any]) -> None:
@@ -99,7 +98,8 @@ def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings
     if model in study.searches:
         other = study.searches[model].campaign
         raise say(f"{model} is searched in campaign {other} too; a model has one search, so take one out")
-    section = _checked_section(campaign["search"], say)
+    section = campaign["search"]
+    _check_open_keys(section, say)
     _check_judges(section, settings, study.data[settings["data"]], say)
     of_model = {name: settings[name] for name in ("adapter", "training")}
     space = read_space(section, settings=of_model, legal_keys=legal_keys(), say=say)
@@ -110,12 +110,12 @@ def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings
             timed_as.setdefault(trial.recipe, trial)
     search = Search(campaign["name"], model, section, of_model, space, trials, timed_as)
     study.searches[model] = search
-    checked: set[tuple[str, int]] = set()
+    arms: dict[str, Run] = {}
     for trial in trials:
-        run = _run_of(trial, model, settings, timed_as.get(trial.recipe))
-        if (trial.recipe, trial.std_steps) not in checked:
-            _check_recipe(trial, run, study.models[model].get("layers"), say)
-            checked.add((trial.recipe, trial.std_steps))
+        if trial.arm_name not in arms:
+            arms[trial.arm_name] = _run_of(trial, model, settings, timed_as.get(trial.recipe))
+            _check_recipe(trial, arms[trial.arm_name], study.models[model].get("layers"), say)
+        run = replace(arms[trial.arm_name], seed=trial.seed)
         _enter_trial(study, campaign, run, search.judged(trial.rung), settings["training"])
 
 
@@ -129,28 +129,16 @@ def _error_below(path: Path) -> MakeError:
     return say
 
 
-def _checked_section(section: Mapping[str, Any], say: MakeError) -> dict[str, Any]:
-    """Return the section with what its schema leaves open checked and filled in."""
+def _check_open_keys(section: Mapping[str, Any], say: MakeError) -> None:
+    """Refuse keys and values of recipes and extras, which the schema leaves open, that no arm could have."""
     definitions = schema("campaign")["$defs"]
-    known, extras = definitions["recipe"]["properties"], section["std"]["extras"]
+    known = {**definitions["recipe"]["properties"], EXTRAS: {"type": "boolean"}}
     closed = {"type": "object", "properties": known, "additionalProperties": False, "$defs": definitions}
-    validate(extras, closed, _place(say("std", "extras", "")))
-    for key in [key for key in extras if key in _keys_of_an_arm() or key in EQUAL_IN_ALL_ARMS]:
-        raise say("std", "extras", key, f"found {extras[key]!r}, which is no setting that std could have; take it out")
-    for name, recipe in section["recipes"].items():
-        for key in [key for key in NOT_OF_A_RECIPE if key in recipe]:
-            raise say("recipes", name, key, f"found {recipe[key]!r}, which no recipe states; take it out")
-        if reads(recipe) == COSTS:
-            raise say("recipes", name, "layers", "found cost_aware, whose layers follow from costs; choose another")
-    return dict(section)
-
-
-def _place(error: UserError) -> str:
-    return str(error).removesuffix(": ")
-
-
-def _keys_of_an_arm() -> set[str]:
-    return set(schema("campaign")["$defs"]["arm"]["properties"]) - {"rank", "alpha"}
+    stated = {("recipes", name): recipe for name, recipe in section["recipes"].items()}
+    for place, keys in {("std", "extras"): section["std"]["extras"], **stated}.items():
+        validate(keys, closed, str(say(*place, "")).removesuffix(": "))
+        if keys.get("layers") == COST_AWARE:
+            raise say(*place, "layers", f"found {COST_AWARE}, whose layers follow from step costs; choose another")
 
 
 def _check_judges(
