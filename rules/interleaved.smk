@@ -36,7 +36,7 @@ rule interleave:
     log:
         "logs/paired/{model}-{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=one_of(STUDY.arms_in_turns()),
+        arm=one_of(dict.fromkeys(run.arm for run in STUDY.paired_runs())),
     priority: bind(priorities.measurement)
     conda:
         "../envs/gpu.yaml"
@@ -50,6 +50,15 @@ rule interleave:
         "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} "
         "--selection {input.selection:q} --seed {wildcards.seed} --threads {threads} --out {output:q} "
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
+
+
+# A search's recipe, in the allocation of the trials that take as many steps as it says.
+use rule interleave as interleave_recipe with:
+    wildcard_constraints:
+        arm=one_of(STUDY.timed_recipes()),
+    priority: bind(priorities.preparation)
+    resources:
+        **machine.gpu_resources_in_allocation(partial(minutes.turns, arms=ARMS_PER_MEASUREMENT)),
 
 
 rule paired_summary:

@@ -37,14 +37,16 @@ def declared(section: Any) -> Declared:
     """Return the search that the settings declare."""
     from aletheia.analysis.search_decisions import Declared
     from aletheia.search import trials
+    from aletheia.search.presets import PRESETS
     from aletheia.search.section import read_space
 
     if not isinstance(section, dict) or {*section} != {"model", "section", "adapter", "training"}:
         expected = "the settings section search (model, section, adapter, training)"
         raise UserError(f"search: expected {expected}, found {section or 'none'}; see --help")
     settings = {key: section[key] for key in ("adapter", "training")}
-    recipes = section["section"]["recipes"].values()
-    legal = {key for keys in (*recipes, section["section"]["std"]["extras"]) for key in keys}
+    # What a campaign states was checked when it was read.
+    stated = (*PRESETS.values(), *section["section"]["recipes"].values(), section["section"]["std"]["extras"])
+    legal = {key for keys in stated for key in keys}
     found = read_space(section["section"], settings=settings, legal_keys=legal, say=_error)
     return Declared(section["model"], found, trials.declared(found))
 

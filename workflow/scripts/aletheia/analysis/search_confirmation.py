@@ -22,7 +22,7 @@ BySeed = dict[int, float | None]
 
 def factorial(search: Declared, evidence: Evidence) -> Payload:
     """Return the effects of the winner's choice and shape on the rows that judge."""
-    costs = measured_costs(search.trials, evidence.turns)
+    costs = measured_costs(evidence.turns)
     known, pushed = prices(evidence.before, costs), evidence.before[PUSH]
     rows = rows_of(search.of_rung(CONFIRM, SHORT), evidence, known)
     cells = [{**cell, "losses": _listed(rows, cell["arm"])} for cell in pushed["cells"]]

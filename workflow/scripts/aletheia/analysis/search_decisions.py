@@ -68,7 +68,7 @@ def _base_loss(evidence: Evidence) -> float | None:
 
 def cost(search: Declared, evidence: Evidence) -> Payload:
     """Return what a step of each recipe costs, measured in turns with std."""
-    costs = measured_costs(search.trials, evidence.turns)
+    costs = measured_costs(evidence.turns)
     std = [each["std_seconds"] for each in costs.values() if each["std_seconds"] is not None]
     return {**_about(search, "cost", []), "costs": costs, "std_seconds": statistics.median(std) if std else None}
 
@@ -96,7 +96,7 @@ def full(search: Declared, evidence: Evidence) -> Payload:
 def push(search: Declared, evidence: Evidence) -> Payload:
     """Return the recipe that is confirmed, and the cells of its confirmation."""
     before = evidence.before
-    costs = measured_costs(search.trials, evidence.turns)
+    costs = measured_costs(evidence.turns)
     rows = rows_of(search.of_rung(PUSH), evidence, prices(before, costs))
     used = spent(search.space, [*_rows_before(evidence), *rows], prices(before, costs))
     about = {**_about(search, PUSH, rows), "costs": costs, "spent": used, "delta": _zone(evidence)["delta"]}
@@ -146,7 +146,7 @@ def _rows_before(evidence: Evidence) -> list[Row]:
 def _promoted(
     search: Declared, rows: list[Row], evidence: Evidence, decision: Promotion, wishes: list[Trial]
 ) -> Payload:
-    """Return the payload of a rung that promotes: verdicts, what is asked next, and what the budget does not pay for."""
+    """Return the payload of a rung that promotes: verdicts, what is asked next, what the budget does not pay for."""
     known = prices(evidence.before)
     used = spent(search.space, [*_rows_before(evidence), *rows], known)
     chosen, refused = bought(search.space, wishes, used["left"], known)

@@ -13,6 +13,7 @@ from aletheia.search.space import STD
 from aletheia.search.trials import Trial
 from aletheia.study.benchmarks import HELDOUT, RETENTION
 from aletheia.study.paths import BASE
+from aletheia.study.search_names import timed_recipe
 from aletheia.timing.in_turns import step_seconds_by_round
 
 Row = dict[str, Any]
@@ -36,18 +37,17 @@ class Evidence:
     evaluations: Sequence[Mapping[str, Any]] = ()
 
 
-def measured_costs(trials: Sequence[Trial], turns: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def measured_costs(turns: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return by recipe what a step costs over one of std's, from measurements in turns.
 
     Returns
     -------
     dict
         ``{recipe: {status, reason, cost, std_seconds, probe_seconds, measured_seconds}}``; ``cost`` as
-        :class:`aletheia.search.equal_time.Cost`, ``std_seconds`` of a step of std beside it, ``measured_seconds`` of all
-        counted steps of the measurement.
+        :class:`aletheia.search.equal_time.Cost`, ``std_seconds`` of a step of std beside it, ``measured_seconds`` of
+        all counted steps of the measurement.
     """
-    recipes = {(trial.arm_name, trial.seed): trial.recipe for trial in trials}
-    return {recipes[pair["arm"], pair["seed"]]: _measured(pair) for pair in turns}
+    return {timed_recipe(pair["arm"]): _measured(pair) for pair in turns}
 
 
 def _measured(pair: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""All that the searches of a study came to, as the report shows it: every run, the Pareto set, the path of the decision."""
+"""All that the searches of a study came to: every run, the Pareto set, and the path of the decision."""
 
 from __future__ import annotations
 

@@ -88,8 +88,8 @@ def deciding(study: Study, paths: Paths, model: str, arm: str, seed: int) -> dic
 
     ``std`` and ``ale``: the runs whose measured times buy the steps of ``steps: measured``. ``trials``: the runs among
     whose rates its own is chosen. ``costs`` and ``timed``: the model's attribution, and the selection of the arm whose
-    time its steps take, where that does not adapt all layers. ``turns``: for a trial of a search, the measurement of its
-    recipe in turns with std.
+    time its steps take, where that does not adapt all layers. ``turns``: for a trial of a search, the measurement of
+    its recipe in turns with std.
     """
     key = (model, arm, seed)
     run = study.run(*key)

@@ -34,7 +34,7 @@ def recipe_text(decision: Mapping[str, Any]) -> str:
         f"train/{decision['model']}/{found['arm']}/seed{found['seed']}/adapter beside search/, has these sha256:"
     )
     said += [f"  {name} {digest}" for name, digest in sorted(found["adapter"].items())]
-    return _comments(said) + yaml.safe_dump(found["keys"], sort_keys=False, default_flow_style=None, width=WIDTH)
+    return _comments(said) + yaml.safe_dump(found["keys"], sort_keys=False, width=WIDTH)
 
 
 def _comments(paragraphs: list[str]) -> str:

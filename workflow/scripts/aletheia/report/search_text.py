@@ -17,16 +17,17 @@ RATIOS = {
 }
 _RULES = """## How to read this
 
-- **Equal seconds.** Step costs are measured in turns with std before anything is compared; every recipe gets as many steps as
-  take the seconds of std's. From then on budgets are steps, so that a repeated search decides alike. A recipe's probe is
-  counted apart.
-- **δ**, the indifference zone, is the larger of the margin and twice the SD of the difference of two runs of std that differ in
-  their seed alone. Recipes within δ of the last one kept are kept too.
-- **Losses of scan, full and push** are of one run each, on the rows that choose: the best of many such is better than it will
-  be again. Only the confirmation, on fresh seeds and rows by which nothing was chosen, says how good a recipe is.
-- **Ratios** are seconds of std over seconds of the chosen recipe to std's last loss, by a line through the recipe's complete
-  runs at two lengths over the logarithm of steps, with Fieller's interval. (b) is what the choice and the shape are worth
-  against a fair baseline; (a) is mostly the baseline's rate; (c) is what the choice of layers or modules is worth alone.
+- **Equal seconds.** Step costs are measured in turns with std before anything is compared; every recipe gets as many
+  steps as take the seconds of std's. From then on budgets are steps, so that a repeated search decides alike. A recipe's
+  probe is counted apart.
+- **δ**, the indifference zone, is the larger of the margin and twice the SD of the difference of two runs of std that
+  differ in their seed alone. Recipes within δ of the last one kept are kept too.
+- **Losses of scan, full and push** are of one run each, on the rows that choose: the best of many such is better than it
+  will be again. Only the confirmation, on fresh seeds and rows by which nothing was chosen, says how good a recipe is.
+- **Ratios** are seconds of std over seconds of the chosen recipe to std's last loss, by a line through the recipe's
+  complete runs at two lengths over the logarithm of steps, with Fieller's interval. (a) is against std as the campaign
+  has it, and mostly about its rate; (b) against std in that shape at its own best rate; (c) against std in the recipe's
+  shape at its own best rate, and so what the choice of layers or modules is worth alone.
 - **The winner** is the cheapest cell of the confirmation that is better than tuned std and not worse than the best by δ.
 """
 
@@ -83,8 +84,8 @@ def _model(model: Mapping[str, Any]) -> list[str]:
         else f"{number(floor['sd'], 4)} [{number(floor['low'], 4)}, {number(floor['high'], 4)}]"
     )
     about = (
-        f"Noise floor: two runs of std that differ in their seed differ by an SD of {sd} nats ({count_text(floor['n'], 'run')}), "
-        f"so δ = {number(floor['delta'], 4)}."
+        f"Noise floor: two runs of std that differ in their seed differ by an SD of {sd} nats "
+        f"({count_text(floor['n'], 'run')}), so δ = {number(floor['delta'], 4)}."
     )
     rows = [display_row({**model, "model": ""}, recipe) for recipe in recipes_of(model)]
     return [

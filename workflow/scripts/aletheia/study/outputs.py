@@ -28,7 +28,8 @@ from aletheia.study.report_contents import (
     SEARCH_FIGURE,
     SEARCH_TABLE,
 )
-from aletheia.study.search_rungs import RUNGS, asked_trials, timed_trials
+from aletheia.study.search_names import timed_name
+from aletheia.study.search_rungs import RUNGS, asked_trials, timed_recipes
 from aletheia.study.searches import Search
 from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
@@ -126,13 +127,11 @@ def _files_of_rung(study: Study, search: Search, rung: str, paths: Paths) -> dic
     """Return ``{path: rule}`` of the trials that a rung reads, and of its measurements in turns."""
     files: dict[str, str] = {}
     asked = asked_trials(search, rung, paths)
-    timed = timed_trials(search, rung, asked)
-    for trial in timed:
-        # A measurement in turns reads the selection of its trial, whether that is asked for or not.
-        run = study.run(search.model, trial.arm_name, trial.seed)
+    for recipe in timed_recipes(search, rung, paths):
+        run = study.run(search.model, timed_name(recipe), search.space.search_seed)
         trained = _training_files(run, paths).items()
         files |= {path: rule for path, rule in trained if rule not in (run.kind, "batches")}
-        files[paths.pair(search.model, trial.arm_name, trial.seed)] = "interleave"
+        files[paths.pair(run.model, run.arm, run.seed)] = "interleave_recipe"
     for trial in asked:
         files |= _training_files(study.run(search.model, trial.arm_name, trial.seed), paths)
         if search.judged(trial.rung):

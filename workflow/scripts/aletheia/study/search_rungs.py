@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from aletheia.provenance import artifacts
+from aletheia.search.space import IN_PAPERS_SHAPE
 from aletheia.search.trials import FLOOR, FULL, PUSH, SCAN, Trial
 from aletheia.study.paths import Paths
 from aletheia.study.searches import Search
@@ -54,10 +54,24 @@ def asked_trials(search: Search, rung: str, paths: Paths) -> list[Trial]:
     return [trial for trial in search.trials if (trial.arm_name, trial.seed) in keys]
 
 
-def timed_trials(search: Search, rung: str, asked: Sequence[Trial]) -> list[Trial]:
-    """Return the trials whose measurements in turns a rung reads: each recipe's once, where it is first needed."""
-    of_scan = {trial.recipe for trial in search.of_rung(SCAN)}
+def timed_recipes(search: Search, rung: str, paths: Paths) -> list[str]:
+    """Return the recipes whose measurements in turns a rung reads, each where it is first needed.
+
+    Those that are scanned: before the scan. Those that a push can lead to, and in the paper's shape what it can end
+    with: with the push, so that no run of the confirmation waits for a measurement.
+
+    Parameters
+    ----------
+    search, rung, paths
+        As of :func:`asked_trials`.
+    """
+    scanned = [recipe for recipe in search.space.scanned if recipe in search.timed]
     if rung == COST:
-        return [trial for recipe, trial in search.timed_as.items() if recipe in of_scan]
-    later = {trial.recipe for trial in asked} - of_scan if rung in (PUSH, FACTORIAL) else set()
-    return [trial for recipe, trial in search.timed_as.items() if recipe in later]
+        return scanned
+    path = Path(paths.search(search.model, f"{FULL}.json"))
+    if rung != PUSH or not path.is_file():
+        return []
+    leader = [verdict["recipe"] for verdict in artifacts.payload(path, FULL)["kept"][:1]]
+    reached = dict.fromkeys([*leader, *(trial.recipe for trial in asked_trials(search, PUSH, paths))])
+    wanted = [name for recipe in reached for name in (recipe, recipe + IN_PAPERS_SHAPE)]
+    return [recipe for recipe in wanted if recipe in search.timed and recipe not in scanned]

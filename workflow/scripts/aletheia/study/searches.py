@@ -23,6 +23,7 @@ from aletheia.study.entered_runs import enter_plan, recipe_sections
 from aletheia.study.recipe_checks import adapted_layers, check_ranks, check_training
 from aletheia.study.recipes import layers_and_steps
 from aletheia.study.schema import at, schema, validate, with_defaults
+from aletheia.study.search_names import timed_name
 from aletheia.study.study import Run, Study
 
 CONFIRMING = (CONFIRM, SHORT)
@@ -45,8 +46,8 @@ class Search:
         What the section declares.
     trials
         Every run that it can ask for.
-    timed_as
-        By recipe, but for std: the trial whose measurement in turns with std says what its steps take.
+    timed
+        Recipes but std, whose measurements in turns with std, at the search's seed, say what their steps take.
     """
 
     campaign: str
@@ -55,7 +56,7 @@ class Search:
     settings: Mapping[str, Mapping[str, Any]]
     space: Space
     trials: list[Trial]
-    timed_as: Mapping[str, Trial]
+    timed: tuple[str, ...]
 
     def of_rung(self, rung: str) -> list[Trial]:
         """Return the trials of a rung."""
@@ -104,19 +105,19 @@ def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings
     of_model = {name: settings[name] for name in ("adapter", "training")}
     space = read_space(section, settings=of_model, legal_keys=legal_keys(), say=say)
     trials = declared(space)
-    timed_as: dict[str, Trial] = {}
-    for trial in trials:
-        if trial.recipe != STD:
-            timed_as.setdefault(trial.recipe, trial)
-    search = Search(campaign["name"], model, section, of_model, space, trials, timed_as)
+    timed = dict.fromkeys(trial.recipe for trial in trials if trial.recipe != STD)
+    search = Search(campaign["name"], model, section, of_model, space, trials, tuple(timed))
     study.searches[model] = search
     arms: dict[str, Run] = {}
     for trial in trials:
         if trial.arm_name not in arms:
-            arms[trial.arm_name] = _run_of(trial, model, settings, timed_as.get(trial.recipe))
+            arms[trial.arm_name] = _run_of(trial, search, settings)
             _check_recipe(trial, arms[trial.arm_name], study.models[model].get("layers"), say)
         run = replace(arms[trial.arm_name], seed=trial.seed)
         _enter_trial(study, campaign, run, search.judged(trial.rung), settings["training"])
+        if trial.recipe in timed and not timed[trial.recipe]:
+            timed[trial.recipe] = replace(run, arm=timed_name(trial.recipe), seed=space.search_seed)
+            _enter_trial(study, campaign, timed[trial.recipe], [], settings["training"])
 
 
 def _error_below(path: Path) -> MakeError:
@@ -157,15 +158,15 @@ def _check_judges(
         )
 
 
-def _run_of(trial: Trial, model: str, settings: Mapping[str, Any], timed_as: Trial | None) -> Run:
+def _run_of(trial: Trial, search: Search, settings: Mapping[str, Any]) -> Run:
     """Return a trial's run: as an arm, with the steps of std or as many as take the same seconds."""
     root = schema("campaign")
     arm = with_defaults(dict(trial.arm_settings), root["$defs"]["recipe"], root)
-    steps = {"steps": {"seconds_of": STD}} if timed_as else {}
+    steps = {"steps": {"seconds_of": STD}} if trial.recipe in search.timed else {}
     sections = {**settings, **recipe_sections(arm, settings)}
     sections["training"] = {**sections["training"], "steps": trial.std_steps}
-    run = Run(model, trial.arm_name, trial.seed, layers_and_steps({**arm, **steps}, settings), sections)
-    run.timed_as = (timed_as.arm_name, timed_as.seed) if timed_as else None
+    run = Run(search.model, trial.arm_name, trial.seed, layers_and_steps({**arm, **steps}, settings), sections)
+    run.timed_as = (timed_name(trial.recipe), search.space.search_seed) if steps else None
     return run
 
 

@@ -31,6 +31,7 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
+from aletheia.study.search_names import timed_name
 from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, UPDATES, reads
 
 if TYPE_CHECKING:
@@ -254,10 +255,9 @@ class Study:
             return self.searches[model].standard(self)
         return self.run(model, STD, seed)
 
-    def arms_in_turns(self) -> list[str]:
-        """Return the arms that can be timed in turns with the standard one, recipes of searches too."""
-        timed = (trial.arm_name for search in self.searches.values() for trial in search.timed_as.values())
-        return list(dict.fromkeys([*(run.arm for run in self.paired_runs()), *timed]))
+    def timed_recipes(self) -> list[str]:
+        """Return the arms by which recipes of searches are timed in turns with the standard one."""
+        return list(dict.fromkeys(timed_name(recipe) for each in self.searches.values() for recipe in each.timed))
 
     def paired_runs(self) -> list[Run]:
         """Return the runs that can be timed in turns with the standard arm: all others that have one beside them."""
