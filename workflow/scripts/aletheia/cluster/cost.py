@@ -19,11 +19,10 @@ a GPU,
 
 where a row's forward pass takes the share forward = FORWARD_SHARE_OF_STEP / (batch_size · accumulation) of a step,
 `losses` is 1 plus the number of losses taken on the way, `rows` is the arm's rows a step divided by the campaign's, and
-`bytes` are the loaded weights; those in 4 bits are unpacked in each pass, which adds twice their 16-bit size. Every arm
-counts as the standard one with its own number of steps: selecting arms take less, and the compute-matched one is meant
-to take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all
-constants but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code
-need no GPU and are left out.
+`bytes` are the loaded weights; those in 4 bits are unpacked in each pass, which adds twice their 16-bit size. Every arm counts as the standard one with its own number of steps: selecting arms take less, and the compute-matched one
+is meant to take as long. A search counts with the most that it can ask for (aletheia.cluster.search_cost). Answers
+count with their full length. So these are plans on the safe side, not predictions; all constants but the step times are
+chosen by hand and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
 """
 
 from __future__ import annotations
@@ -33,11 +32,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aletheia.cluster.search_cost import most_asked
 from aletheia.errors import UserError
+from aletheia.search.trials import CONFIRM, SCAN, SHORT
+from aletheia.search.trials import LETTERS as RUNGS
 from aletheia.study.arms import SHAPE
 from aletheia.study.benchmarks import BENCHMARKS, HELDOUT, RETENTION
 from aletheia.study.equal_time import models_with_costs
 from aletheia.study.planned_runs import planned_runs, runs_in_turns
+from aletheia.study.searches import Search
 from aletheia.study.study import Run, Study
 
 SMALL_JOB_SECONDS = 60.0  # of a job that loads no model, inside an allocation with jobs that do
@@ -97,7 +100,9 @@ def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], shar
 
 
 def share_of_rows(study: Study, run: Run) -> float:
-    """Return the rows of a run's optimiser step over those of its campaign's step."""
+    """Return the rows of a run's step over those of its campaign's; 1 where its steps take equal time in all."""
+    if run.timed_as:
+        return 1.0
     of_run, of_campaign = run.settings["training"], study.batches[run.model, run.seed]
     return math.prod(of_run[key] / of_campaign[key] for key in SHAPE)
 
@@ -181,7 +186,32 @@ def estimate_costs(study: Study) -> list[Cost]:
             timed = [("turns", *key) for key in runs_in_turns(campaign) if key[0] == model]
             new, timed = _take_unseen(seen, runs), len(_take_unseen(seen, timed))
             costs.append(_cost(study, campaign["name"], model, new, seen, timed=timed))
-    return costs
+    return costs + [_cost_of_search(study, search) for search in study.searches.values()]
+
+
+def _cost_of_search(study: Study, search: Search) -> Cost:
+    """Return the cost of the most that a search can ask for, without the batches and the base model of its campaign."""
+    entry, shared, most = study.models[search.model], study.shared[search.model], most_asked(study, search)
+    standard = search.standard(study).settings
+    steps = {rung: search.space.steps_scan if rung in (SCAN, SHORT) else search.space.steps_full for rung in RUNGS}
+    training = sum(
+        count * training_seconds(entry, {**standard, "training": {**standard["training"], "steps": steps[rung]}})
+        for rung, count in most.trainings.items()
+    )
+    training += most.recipes_timed[1] * turns_seconds(entry, shared["interleaving"], arms=ARMS_PER_MEASUREMENT)
+    training += len(most.probed_seeds) * probe_seconds(entry, standard)
+    seeds = {trial.seed for trial in search.trials}
+    questions = {name: n for name, n in questions_of(study, search.model).items() if name in search.judged(CONFIRM)}
+    evaluations = most.evaluations(search)
+    return Cost(
+        campaign=f"{search.campaign} (search)",
+        model=search.model,
+        gpus=entry["gpus"],
+        trainings=sum(most.trainings.values()),
+        evaluations=evaluations,
+        training_seconds=training + (len(seeds) + most.selections) * SMALL_JOB_SECONDS,
+        evaluation_seconds=evaluations * evaluation_seconds(entry, standard, shared["evaluation"], questions),
+    )
 
 
 def _cost(

@@ -14,8 +14,8 @@ from aletheia.study.report_contents import SEARCH_TABLE
 
 NOTE = (
     "Losses are in nats. Step: seconds of a step over those of std's, measured in turns [95 % interval over rounds]. "
-    "Scan, full, push: the loss on the rows that choose, at the recipe's best rate; of one run each. Confirmed: the mean "
-    "over fresh seeds on the rows that judge, of each rate that was confirmed. The table as CSV has every run."
+    "Scan, full, push: the loss on the rows that choose, at the recipe's best rate; of one run each. Confirmed: "
+    "the mean over fresh seeds on the rows that judge, of each rate that was confirmed. The table as CSV has every run."
 )
 KEYS = ("rung", "arm", "recipe", "rate", "seed", "status", "steps", "seconds", "loss", "test_loss", "retention")
 
