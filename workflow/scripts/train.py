@@ -42,6 +42,12 @@ def arguments() -> argparse.Namespace:
         "--tensorboard", type=int, choices=(0, 1), default=1, help="0 for no events (default: %(default)s)"
     )
     parser.add_argument(
+        "--prefix-mib",
+        type=whole_number(1),
+        default=4096,
+        help="what the states of the frozen prefix may take, in MiB (default: %(default)s)",
+    )
+    parser.add_argument(
         "--checkpoint-seconds",
         type=whole_number(-1),
         default=300,
@@ -61,7 +67,7 @@ def main() -> None:
         if job.done:
             return
         from aletheia.method import loading
-        from aletheia.training import checkpoints, run
+        from aletheia.training import checkpoints, prefix_choice, run
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
@@ -78,6 +84,7 @@ def main() -> None:
             std_run=job.input(args.std_run, "run"),
             ale_run=job.input(args.ale_run, "run"),
             trials=[job.input(path, "run") for path in args.trials],
+            prefix=prefix_choice.PrefixPlace.beside(args.model_lock, args.prefix_mib / 1024),
         )
         ratio = _time_ratio(job, args, given) if args.costs or args.turns else None
         events = args.events if args.tensorboard else None

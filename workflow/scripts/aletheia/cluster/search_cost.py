@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aletheia.cluster import cost
+from aletheia.cluster.cost import Cost
 from aletheia.search.presets import RATE_MOVES
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SCAN, SHORT
 from aletheia.study.searches import Search
@@ -75,3 +77,35 @@ def most_at_once(study: Study, search: Search, seed: int) -> dict[str, int]:
     if seed == space.search_seed:
         found |= {rung: most.trainings[rung] for rung in (SCAN, FULL, PUSH)} | {"turns": most.recipes_timed[1]}
     return found
+
+
+def estimate_searches(study: Study) -> list[Cost]:
+    """Return the cost of the most that each search can ask for, without the base models of its campaign."""
+    return [_cost_of_search(study, search) for search in study.searches.values()]
+
+
+def _cost_of_search(study: Study, search: Search) -> Cost:
+    entry, shared, most = study.models[search.model], study.shared[search.model], most_asked(study, search)
+    standard, short = search.standard(study).settings, (SCAN, SHORT)
+    training = sum(
+        count
+        * cost.training_seconds(
+            entry, standard, steps=search.space.steps_scan if rung in short else search.space.steps_full
+        )
+        for rung, count in most.trainings.items()
+    )
+    pace, turns = shared["interleaving"], most.recipes_timed[1]
+    training += turns * cost.turns_seconds(entry, pace, arms=cost.ARMS_PER_MEASUREMENT)
+    training += len(most.probed_seeds) * cost.probe_seconds(entry, standard)
+    small = most.selections + len({trial.seed for trial in search.trials})
+    judged, evaluations = search.judged(CONFIRM), most.evaluations(search)
+    questions = {name: count for name, count in cost.questions_of(study, search.model).items() if name in judged}
+    return Cost(
+        campaign=f"{search.campaign} (search)",
+        model=search.model,
+        gpus=entry["gpus"],
+        trainings=sum(most.trainings.values()),
+        evaluations=evaluations,
+        training_seconds=training + small * cost.SMALL_JOB_SECONDS,
+        evaluation_seconds=evaluations * cost.evaluation_seconds(entry, standard, shared["evaluation"], questions),
+    )

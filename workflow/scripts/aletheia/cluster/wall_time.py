@@ -52,13 +52,17 @@ class WallTimes:
         return self.probe(model, max(self.study.shared[model]["stability"]["batches"]))
 
     def training(self, model: str, arm: str, seed: int) -> int:
-        """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
+        """Return the minutes of a training run; a compute-matched one takes as many more as its steps.
+
+        One whose steps follow from epochs of rows that nobody has counted yet takes as long as one of a model without
+        a known time.
+        """
         entry, run = self.study.models[model], self.study.run(model, arm, seed)
         longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
-        share = cost.share_of_rows(self.study, run)
-        return self.site.minutes(
-            longer * cost.training_seconds(entry, run.settings, share) if "time" in entry else None
-        )
+        steps, share = self.study.nominal_steps(run), cost.share_of_rows(self.study, run)
+        if "time" not in entry or steps is None:
+            return self.site.minutes(None)
+        return self.site.minutes(longer * cost.training_seconds(entry, run.settings, share, steps=steps))
 
     def turns(self, model: str, *, arms: int) -> int:
         """Return the minutes of a job in which ``arms`` arms train in turns."""

@@ -44,8 +44,8 @@ def search_figure(summary: Mapping[str, Any], style: Style) -> Figure:
     further = len(models) - len(shown)
     note = (
         "Diamonds: noise floor; circles: scan; squares: full runs; triangles: push. Losses are of the rows that "
-        "choose, one run each. Stepped line: the Pareto set. Runs that failed are left out; tableS3.csv has them, and the "
-        "confirmation." + (f" {further} further models: tableS3.csv." if further else "")
+        "choose, one run each. Stepped line: the Pareto set. Runs that failed are left out; tableS3.csv has them, and "
+        "the confirmation." + (f" {further} further models: tableS3.csv." if further else "")
     )
     plot_style.caption(figure, _TITLE, "Held-out loss; lower is better", plot_style.fit_note(figure, note))
     return figure

@@ -23,7 +23,8 @@ _RULES = """## How to read this
 - **δ**, the indifference zone, is the larger of the margin and twice the SD of the difference of two runs of std that
   differ in their seed alone. Recipes within δ of the last one kept are kept too.
 - **Losses of scan, full and push** are of one run each, on the rows that choose: the best of many such is better than
-  it will be again. Only the confirmation, on fresh seeds and rows by which nothing was chosen, says how good a recipe is.
+  it will be again. Only the confirmation, on fresh seeds and rows by which nothing was chosen, says how good a
+  recipe is.
 - **Ratios** are seconds of std over seconds of the chosen recipe to std's last loss, by a line through the recipe's
   complete runs at two lengths over the logarithm of steps, with Fieller's interval. (a) is against std as the campaign
   has it, and mostly about its rate; (b) against std in that shape at its own best rate; (c) against std in the recipe's

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import SHAPE, steps_of_plan
+from aletheia.study.arms import SHAPE, plan_needs
 from aletheia.study.recipes import recipe
 from aletheia.study.schema import merge
 from aletheia.study.study import Run, Study
@@ -29,12 +29,12 @@ def enter_plan(study: Study, campaign: Mapping[str, Any], run: Run, common: Mapp
         When an earlier campaign has planned this model and seed in another shape.
     """
     shape = {key: common[key] for key in SHAPE}
-    plan = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
+    plan = study.batches.setdefault((run.model, run.seed), shape)
     differing = [key for key, value in shape.items() if plan[key] != value]
     if differing:
         raise UserError(
             f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
             "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
         )
-    needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
-    plan["steps"] = max(plan["steps"], needed)
+    for key, needed in plan_needs(common, run.settings["training"], run.arm_settings).items():
+        plan[key] = max(plan.get(key, 0), needed)

@@ -11,7 +11,7 @@ from aletheia.errors import UserError
 from aletheia.study.arms import check_arms, check_arms_of, entries
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
-from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.contradictions import CountRows, StagedRows, check_campaign, check_settings
 from aletheia.study.entered_runs import enter_plan, recipe_sections
 from aletheia.study.equal_time import check_claims, settle_steps
 from aletheia.study.evaluation_jobs import check_vllm_serves
@@ -30,7 +30,9 @@ SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation"
 PER_RUN = ("adapter", "training")
 
 
-def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
+def load_study(
+    config: Mapping[str, Any], count_rows: CountRows | None = None, staged_rows: StagedRows | None = None
+) -> Study:
     """Read registries and campaigns.
 
     Parameters
@@ -40,6 +42,9 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     count_rows
         Counts rows of a file, up to a number; where it is given, held-out files of the user's own must have as many
         rows as a campaign states.
+    staged_rows
+        Returns the training rows of a data set that is staged already, from which the steps of epochs follow; where it
+        does not know, or is not given, they follow from ``rows`` in the registry, or are not known.
 
     Returns
     -------
@@ -64,12 +69,25 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
         models = with_stand_ins(models, campaigns)
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
+    study.train_rows = _train_rows(study, staged_rows)
     for campaign in campaigns:
         _add_campaign(study, campaign, count_rows)
     settle_rates(study)
     settle_steps(study)
     check_claims(study)
     return study
+
+
+def _train_rows(study: Study, staged_rows: StagedRows | None) -> dict[str, int]:
+    """Return the training rows of the data sets that campaigns train on, where they are known before it does."""
+    known = {}
+    for campaign in study.campaigns:
+        for name in {campaign["data"], *(each.get("data") for each in campaign["overrides"].values())}:
+            entry = study.data.get(name, {})
+            # Before they are tokenised: some may keep no target.
+            rows = entry.get("rows") or (staged_rows(name, entry) if staged_rows and entry else None)
+            known |= {name: rows} if rows else {}
+    return known
 
 
 def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows | None) -> None:
@@ -88,14 +106,15 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         questions = Study.question_sets(settings["benchmarks"], settings)
         expect_data(campaign["path"], model, study.data, settings, questions)
         check_vllm_serves(campaign["path"], model, study.models[model], settings)
-        check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
+        data, rows = study.data[settings["data"]], study.train_rows.get(settings["data"])
+        check_settings(campaign, model, settings, data, count_rows, rows=rows)
         arms = entries(campaign, model)
         by_arm = {arm: {**settings, **recipe_sections(entry, settings)} for arm, entry in arms.items()}
         depth = study.models[model].get("layers")
         for arm, sections in by_arm.items():
-            check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
+            check_recipe(campaign, model, arm, sections, data, rows=rows)
             check_active_layers(campaign, model, arm, sections, depth)
-        check_arms_of(campaign, model, by_arm, depth)
+        check_arms_of(campaign, model, by_arm, depth, rows=rows)
         _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}

@@ -22,6 +22,7 @@ from aletheia.study.benchmarks import HELDOUT, RETENTION, TEST
 from aletheia.study.entered_runs import enter_plan, recipe_sections
 from aletheia.study.recipe_checks import adapted_layers, check_ranks, check_training
 from aletheia.study.recipes import layers_and_steps
+from aletheia.study.run_length import EPOCHS, STEPS
 from aletheia.study.schema import at, schema, validate, with_defaults
 from aletheia.study.search_names import timed_name
 from aletheia.study.study import Run, Study
@@ -138,6 +139,8 @@ def _check_open_keys(section: Mapping[str, Any], say: MakeError) -> None:
     stated = {("recipes", name): recipe for name, recipe in section["recipes"].items()}
     for place, keys in {("std", "extras"): section["std"]["extras"], **stated}.items():
         validate(keys, closed, str(say(*place, "")).removesuffix(": "))
+        if EPOCHS in keys:
+            raise say(*place, EPOCHS, "all recipes get equal seconds, counted in steps; take it out")
         if keys.get("layers") == COST_AWARE:
             raise say(*place, "layers", f"found {COST_AWARE}, whose layers follow from step costs; choose another")
 
@@ -164,7 +167,7 @@ def _run_of(trial: Trial, search: Search, settings: Mapping[str, Any]) -> Run:
     arm = with_defaults(dict(trial.arm_settings), root["$defs"]["recipe"], root)
     steps = {"steps": {"seconds_of": STD}} if trial.recipe in search.timed else {}
     sections = {**settings, **recipe_sections(arm, settings)}
-    sections["training"] = {**sections["training"], "steps": trial.std_steps}
+    sections["training"] = {**sections["training"], STEPS: trial.std_steps, EPOCHS: None}
     run = Run(search.model, trial.arm_name, trial.seed, layers_and_steps({**arm, **steps}, settings), sections)
     run.timed_as = (timed_name(trial.recipe), search.space.search_seed) if steps else None
     return run

@@ -16,7 +16,7 @@ from aletheia.study.budget_sweeps import budget_sweeps
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.planned_runs import TURNS, runs_in_turns
-from aletheia.study.recipes import stated_keys
+from aletheia.study.recipes import stated_keys, timed_arm
 from aletheia.study.report_contents import (
     ANSWER_TABLE,
     ARMS_FIGURES,
@@ -31,6 +31,7 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
+from aletheia.study.run_length import lengthened, steps_of
 from aletheia.study.search_names import timed_name
 from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, UPDATES, reads
 
@@ -97,10 +98,12 @@ class Study:
     runs
         By (model, arm, seed).
     batches
-        By (model, seed): steps, batch size and accumulation of the plan that all its arms read: the campaign's shape,
-        whatever that of an arm is.
+        By (model, seed): batch size and accumulation of the plan that all its arms read, the campaign's whatever those
+        of an arm are; and its length, in steps, in epochs, or both, of which the longer one holds.
     shared
         By model: the sections that its probe and its evaluations read, the same for all its runs.
+    train_rows
+        By name of a data set: its training rows, where they are known before its rows are encoded.
     asked
         By (model, arm): the benchmarks that some campaign asks of its runs.
     figures
@@ -116,7 +119,8 @@ class Study:
     campaigns: list[dict[str, Any]]
     figures: dict[str, Any]
     runs: dict[tuple[str, str, int], Run] = field(default_factory=dict)
-    batches: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
+    batches: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
+    train_rows: dict[str, int] = field(default_factory=dict)
     shared: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     trials: dict[tuple[str, str, int], Run] = field(default_factory=dict)
@@ -163,6 +167,17 @@ class Study:
             benchmarks = tuple(self.evaluation_jobs(model, arm).get(step, []))
             sets.setdefault(benchmarks, {}).setdefault(model, []).append(arm)
         return {benchmarks: evaluated for benchmarks, evaluated in sets.items() if benchmarks}
+
+    def nominal_steps(self, run: Run) -> int | None:
+        """Return the steps of a run, without what its arm adds: exact where settings state them.
+
+        Those of epochs are by the rows that are known so far, of which some may keep no target; None where no number
+        of rows is known.
+        """
+        steps = steps_of(run.settings["training"], self.train_rows.get(run.settings["data"]))
+        if steps is None or not timed_arm(run.arm_settings):
+            return steps
+        return lengthened(steps, run.arm_settings["steps"].get("extra_steps_percent"))
 
     def used_models(self) -> list[str]:
         """Return the models of all campaigns, in the order of first mention."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
 from aletheia.training.chosen_rate import ChosenRate, chosen_rate
 from aletheia.training.encoded_rows import EncodedRows
-from aletheia.training.heldout_loss import mean_loss, row_losses
+from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
+from aletheia.training.planned_length import with_steps
+from aletheia.training.prefix_choice import PrefixPlace
+from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.tensorboard import TrainingEvents
 from aletheia.training.token_table import TokenRows, token_rows
@@ -71,6 +74,8 @@ class RunInputs:
         ``run.json`` of both arms, for ``steps: measured``.
     trials
         ``run.json`` of the arms among whose rates the run's is chosen (``learning_rate: {best_of: …}``).
+    prefix
+        Where the states of the frozen prefix may be kept.
     """
 
     model_lock: Source
@@ -84,6 +89,7 @@ class RunInputs:
     std_run: Source | None = None
     ale_run: Source | None = None
     trials: Sequence[Source] = ()
+    prefix: PrefixPlace = field(default_factory=PrefixPlace)
 
     def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
         """Return the rows of the data: of the table, or encoded on access by what ``tokenizer`` returns by then."""
@@ -109,7 +115,7 @@ class TrainingRun:
     Attributes
     ----------
     facts
-        Known before it begins: model, arm, seed, steps, rate, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, epochs, rate, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
@@ -143,6 +149,17 @@ class TrainingRun:
         self.trainable_parameters = audited.pop("trainable_parameters")
         self.placement = audited
         heldout, batches = self._examples(inputs, rows, tokenizer.pad_token_id, config)
+        shape = {"batch_size": settings["batch_size"] * 4, "pad_token_id": tokenizer.pad_token_id}
+        prefix, choice = frozen_prefix(
+            self.model,
+            self.placement["lowest_layer"],
+            train=batches,
+            heldout=[batch for _, batch in passes(heldout, **shape)],
+            config=config,
+            place=inputs.prefix,
+            model_lock=inputs.model_lock,
+            dtype=self.facts["dtype"],
+        )
         loop = Loop(
             self.model,
             batches,
@@ -152,11 +169,11 @@ class TrainingRun:
             dtype=self.facts["dtype"],
             seed=inputs.seed,
             placement=self.placement,
+            prefix=prefix,
         )
-        size, pad = settings["batch_size"] * 4, tokenizer.pad_token_id
 
         def heldout_loss() -> float | None:
-            losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=pad)
+            losses = row_losses(self.model, heldout, **shape, prefix=prefix)
             return mean_loss(chain.from_iterable(losses))
 
         self._step_by_step(loop, inputs, config, checkpoint, events, heldout=heldout_loss)
@@ -167,6 +184,7 @@ class TrainingRun:
             if settings["curve_every"]:
                 self.record.curve.append({"step": loop.done, "heldout_loss": self.eval_loss})
         self.observed["curve_seconds"] = self._curve_seconds()
+        self.observed["prefix_cache"] = {**asdict(choice), **(prefix.summary() if prefix else {})}
 
     def _examples(
         self, inputs: RunInputs, rows: TokenRows, pad_token_id: int, config: Mapping[str, Any]
@@ -223,7 +241,12 @@ class TrainingRun:
         machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
-        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds(config["arm"]))
+        time = timing(
+            record,
+            warmup=warmup,
+            probe_seconds=inputs.probe_seconds(config["arm"]),
+            prefix_seconds=loop.prefix_seconds(),
+        )
         self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
         self.observed = {
             "time": time,
@@ -309,6 +332,7 @@ def execute(
     TrainingRun
         Of a failed run too, with its status.
     """
+    config = with_steps(inputs, config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
@@ -321,6 +345,7 @@ def execute(
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
         "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio),
+        "epochs": settings.get("epochs"),
         "learning_rate": rate.value,
         "rate_chosen_from": rate.trials,
         "dtype": dtype,
