@@ -134,8 +134,8 @@ def standard_ratios(cells: Mapping[str, Losses], *, doublings: float, times: Map
     Returns
     -------
     dict
-        ``a``: to the loss of std in the paper's shape and at its rate; ``b``: of std in that shape at its own best rate;
-        ``c``: of std with the recipe's extras at its own best rate.
+        ``a``: to the loss of std in the paper's shape at its rate; ``b``: of std in that shape at its own best rate; ``c``:
+        of std with the recipe's extras at its own best rate.
     """
     return {
         name: time_ratio(cells[cell], cells[BOTH], cells[SHORTER], doublings=doublings, times=times[name])
