@@ -1,8 +1,8 @@
 """Whole recipe searches over losses that are drawn, with gaps that are known, in place of training.
 
-Every decision is the library's; what a run ends at is drawn: the recipe's own loss at its rate and length, what all runs
-of a seed share, and the run's own noise. Losses are lines over the logarithm of the seconds, unless ``bend`` says how
-they curve.
+Every decision is the library's; what a run ends at is drawn: the recipe's own loss at its rate and length, what all
+runs of a seed share, and the run's own noise. Losses are lines over the logarithm of the seconds, unless ``bend`` says
+how they curve.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from aletheia.errors import UserError
 from aletheia.search.confirmation import CELLS, Cell, confirmed_cells
 from aletheia.search.decision import Candidate, Decision, decide, no_winner
-from aletheia.search.equal_seconds import Cost, equal_steps, step_cost
+from aletheia.search.equal_time import Cost, equal_steps, step_cost
 from aletheia.search.noise_floor import noise_floor
 from aletheia.search.promotion import (
     Promotion,
@@ -30,8 +30,8 @@ from aletheia.search.promotion import (
 from aletheia.search.push import push_moves
 from aletheia.search.results import Result, losses_by_seed
 from aletheia.search.section import read_space
-from aletheia.search.space import IN_PAPERS_SHAPE, MADE, STD, Space
-from aletheia.search.time_ratios import Ratio, Times, standard_ratios
+from aletheia.search.space import MADE, STD, Space
+from aletheia.search.time_to_loss import Ratio, Times, standard_ratios
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SCAN, SHORT, trial_name
 
 EIGHT = ("last_half", "last_third", "last_quarter", "v_o_down", "attention", "mlp", "gradient_half", "gradient_third")
@@ -291,6 +291,3 @@ def searches(world: World, space: Space, *, n: int, seed: int) -> list[Outcome]:
         return [Search(world, space, rng).whole() for rng in np.random.default_rng(seed).spawn(n)]
     finally:
         gc.unfreeze()
-
-
-__all__ = ["IN_PAPERS_SHAPE", "Outcome", "World", "searches", "section", "space"]
