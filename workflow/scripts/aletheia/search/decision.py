@@ -10,7 +10,7 @@ from scipy import special
 
 from aletheia.inference.equivalence import tost
 from aletheia.inference.multiplicity import holm
-from aletheia.search.confirmation import BOTH, CELLS, PLAIN, Effect, Losses, contrast, paired_effect
+from aletheia.search.confirmation import BOTH, CELLS, PLAIN, Effect, Losses, paired_effect
 
 SAME_SECONDS = 0.02  # runs whose seconds differ by less than this share cost the same: steps are whole numbers
 
@@ -126,14 +126,14 @@ def decide(
     """
     names = [name for name in CELLS if name in candidates]
     cells = {name: candidates[name].losses for name in names}
-    against = {name: contrast(f"{name} against std", cells, {name: 1, PLAIN: -1}) for name in names}
+    against = {name: _behind(cells, name, PLAIN) for name in names}
     if against[BOTH].se is None:
         return no_winner(f"{against[BOTH].n} of its seeds have a run of std and of the winner", delta=delta)
     best = min((name for name in names if against[name].value is not None), key=lambda name: against[name].value)
     p_better = _better(against, level)
     comparisons = []
     for name in names:
-        worse = None if name == best else _p_worse(contrast("", cells, {name: 1, best: -1}), delta)
+        worse = None if name == best else _p_worse(_behind(cells, name, best), delta)
         objection = _objection(candidates[name], p_better[name], worse, level=level, retention_bound=retention_bound)
         mean = _mean(candidates[name].losses)
         told = ("std itself" if name == PLAIN else objection) or "better than std, and not worse than the best by δ"
@@ -151,6 +151,12 @@ def _better(against: Mapping[str, Effect], level: float) -> dict[str, float | No
     adjusted = holm([1.0 if plain[name] is None else plain[name] for name in others]) if passed else []
     found: dict[str, float | None] = {**dict.fromkeys(against), BOTH: plain[BOTH]}
     return {**found, **{name: p for name, p in zip(others, adjusted, strict=False) if plain[name] is not None}}
+
+
+def _behind(cells: Mapping[str, Losses], one: str, other: str) -> Effect:
+    """Return the loss of one cell less that of another, over the seeds that have both."""
+    both = {seed: (loss, cells[other].get(seed)) for seed, loss in cells[one].items()}
+    return paired_effect(f"{one} against {other}", {seed: a - b for seed, (a, b) in both.items() if None not in (a, b)})
 
 
 def _p_worse(behind: Effect, delta: float) -> float | None:

@@ -162,8 +162,8 @@ def push_decision(
 ) -> Promotion:
     """Return what is confirmed: the leader of the full runs, unless a move is better than it by more than δ.
 
-    A move is one run among several; less than δ is the luck of the best of them. Moves have no run of the scan, hence no
-    slope of their own, and are held against the leader by their losses, whatever the objective.
+    A move is one run among several; less than δ is the luck of the best of them. Moves have no run of the scan, hence
+    no slope of their own, and are held against the leader by their losses, whatever the objective.
 
     Parameters
     ----------

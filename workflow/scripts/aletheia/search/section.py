@@ -242,8 +242,8 @@ def _check_budget(section: Mapping[str, Any], scanned: int, stds: int, say: Make
         raise say(
             *("budget", "runs"),
             f"expected at least {floor + scan + full} ({floor} of the floor, {scan} of the scan, which is {scanned} "
-            f"recipes with the standard ones at {len(section['rates'])} rates, and {full} full ones), found {runs}; raise "
-            "it, or name fewer recipes or rates",
+            f"recipes with the standard ones at {len(section['rates'])} rates, and {full} full ones), found {runs}; "
+            "raise it, or name fewer recipes or rates",
         )
 
 

@@ -75,6 +75,9 @@ def time_ratio(target: Losses, own: Losses, shorter: Losses, *, doublings: float
     of it and is added by the recovery of variances (Zou and Donner 2008, Statistics in Medicine 27:1693): each
     half-width is the root of the sum of both squares.
 
+    A loss that flattens is below the line between its two lengths: the recipe is then further ahead than the line says,
+    and the interval errs towards a ratio of 1. Beyond the shorter length (``extrapolated``) it errs the other way.
+
     Parameters
     ----------
     target
@@ -134,8 +137,8 @@ def standard_ratios(cells: Mapping[str, Losses], *, doublings: float, times: Map
     Returns
     -------
     dict
-        ``a``: to the loss of std in the paper's shape and at its rate; ``b``: of std in that shape at its own best rate;
-        ``c``: of std with the recipe's extras at its own best rate.
+        ``a``: to the loss of std in the paper's shape and at its rate; ``b``: of std in that shape, at its own best
+        rate; ``c``: of std with the recipe's extras, at its own best rate.
     """
     return {
         name: time_ratio(cells[cell], cells[BOTH], cells[SHORTER], doublings=doublings, times=times[name])
