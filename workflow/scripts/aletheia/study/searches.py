@@ -133,6 +133,8 @@ def _error_below(path: Path) -> MakeError:
 
 def _check_open_keys(section: Mapping[str, Any], say: MakeError) -> None:
     """Refuse keys and values of recipes and extras, which the schema leaves open, that no arm could have."""
+    if len(section["budget"]) > 1:
+        raise say("budget", "found runs beside seconds; take one of both out")
     definitions = schema("campaign")["$defs"]
     known = {**definitions["recipe"]["properties"], EXTRAS: {"type": "boolean"}}
     closed = {"type": "object", "properties": known, "additionalProperties": False, "$defs": definitions}
