@@ -66,7 +66,9 @@ class Searched:
     def _timed(self, rung, asked):
         scanned = [name for name in self.search.space.scanned if name != "std"]
         paper = [name + IN_PAPERS_SHAPE for name in self.search.space.recipes]
-        return {"cost": scanned, "push": [*paper, *{trial.recipe for trial in asked if MADE in trial.recipe}]}.get(rung, [])
+        return {"cost": scanned, "push": [*paper, *{trial.recipe for trial in asked if MADE in trial.recipe}]}.get(
+            rung, []
+        )
 
     def _run(self, trial):
         gap = self.gaps.get(trial.recipe.split(MADE)[0], 0.0)

@@ -231,3 +231,28 @@ def test_the_section_of_a_search_is_json(load):
     study = load()
     assert json.loads(json.dumps(sections.search(study, "small")))["model"] == "small"
     assert merge(sections.searches(study), {}) == {"small": sections.search(study, "small")}
+
+
+def test_an_arm_takes_the_keys_of_a_recipes_file_under_its_own(load):
+    Path("recipe.yaml").write_text("# found\nlayers: last\nbudget_percent: 25\nlearning_rate: 0.004\n")
+    arms = {"std": {"layers": "all"}, "found": {"recipe": "recipe.yaml", "budget_percent": 75}}
+    run = load(arms=arms).run("small", "found", 1)
+    assert run.arm_settings == {**run.arm_settings, "layers": "last", "budget_percent": 75}
+    assert run.settings["training"]["learning_rate"] == 0.004
+    assert "recipe" not in run.arm_settings
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "none.yaml: expected a configuration file here and found none"),
+        ("steps: 4", "expected a file with the keys of one arm"),
+        ("layers: last\nrnak: 4", "unknown key 'rnak'"),
+    ],
+)
+def test_a_recipes_file_that_holds_no_arm_is_one_sentence(load, content, sentence):
+    if content:
+        Path("none.yaml").write_text(content)
+    with pytest.raises(UserError, match=sentence) as error:
+        load(arms={"std": {"layers": "all"}, "found": {"recipe": "none.yaml"}})
+    assert "\n" not in str(error.value)
