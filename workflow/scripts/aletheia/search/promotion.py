@@ -93,9 +93,9 @@ def best_rate(results: Sequence[Result]) -> Result | None:
 
 
 def tuned_rates(full: Sequence[Result], scan: Sequence[Result], space: Space) -> dict[str, float]:
-    """Return the best rate of each standard recipe: of its full runs, else of its scan; none where all failed."""
+    """Return the best rate of each recipe that chooses nothing: of its full runs, else of its scan, else none."""
     found = {}
-    for name in space.stds:
+    for name in [name for name, recipe in space.scanned.items() if not recipe.chooses]:
         own = ([each for each in runs if each.recipe == name] for runs in (full, scan))
         best = next((best for best in map(best_rate, own) if best), None)
         found |= {name: best.rate} if best else {}
