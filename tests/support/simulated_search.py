@@ -11,11 +11,9 @@ import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from aletheia.errors import UserError
 from aletheia.search.confirmation import CELLS, Cell, confirmed_cells
 from aletheia.search.decision import Candidate, Decision, decide, no_winner
 from aletheia.search.equal_time import Cost, equal_steps, step_cost
@@ -29,48 +27,11 @@ from aletheia.search.promotion import (
 )
 from aletheia.search.push import push_moves
 from aletheia.search.results import Result, losses_by_seed
-from aletheia.search.section import read_space
 from aletheia.search.space import MADE, STD, Space
 from aletheia.search.time_to_loss import Ratio, Times, standard_ratios
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SCAN, SHORT, trial_name
 
-EIGHT = ("last_half", "last_third", "last_quarter", "v_o_down", "attention", "mlp", "gradient_half", "gradient_third")
-SETTINGS = {
-    "adapter": {"rank": 16, "alpha": 32, "modules": "all"},
-    "training": {"learning_rate": 5e-4, "accumulation": 2, "schedule": "cosine", "batch_size": 2},
-}
-LEGAL = {"layers", "budget_percent", "modules", "rank", "alpha", "accumulation", "schedule", "batch_size"}
 ROUNDS = 8  # of step costs, in turns
-
-
-def section(**changes: Any) -> dict[str, Any]:
-    """Return a section ``search`` of eight presets, with what a test changes."""
-    plain = {
-        "objective": "loss_at_equal_time",
-        "retention_bound": None,
-        "margin": 0.005,
-        "budget": {"runs": 80},
-        "rates": [5e-4, 1e-3, 2e-3, 4e-3],
-        "steps": {"scan": 24, "full": 64},
-        "seeds": {"floor": [1, 2, 3], "search": 42, "confirm": [101, 102, 103, 104, 105, 106]},
-        "keep": 3,
-        "std": {"extras": {}},
-        "presets": list(EIGHT),
-        "recipes": {},
-        "moves": ["rate x2", "rate /2", "rank x2", "rank /2", "more layers", "fewer layers"],
-    }
-    return {**plain, **changes}
-
-
-def say(*keys_and_sentence: str) -> UserError:
-    """Return an error as a campaign's reader would make it."""
-    *keys, sentence = keys_and_sentence
-    return UserError(f"search.{'.'.join(keys)}: {sentence}")
-
-
-def space(**changes: Any) -> Space:
-    """Return the space of :func:`section`."""
-    return read_space(section(**changes), settings=SETTINGS, legal_keys=LEGAL, say=say)
 
 
 def root(name: str) -> str:

@@ -24,7 +24,7 @@ from aletheia.search.confirmation import (
 from aletheia.search.decision import Candidate, decide, no_winner
 from aletheia.search.time_to_loss import Times, fieller, standard_ratios, time_ratio
 from aletheia.search.trials import declared, trial_name
-from simulated_search import space
+from search_spaces import space
 
 SEEDS = (101, 102, 103, 104, 105, 106)
 WITH_EXTRAS = space(std={"extras": {"accumulation": 1}}, presets=["mlp", "last_half", "linear"])

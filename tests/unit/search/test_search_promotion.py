@@ -26,7 +26,7 @@ from aletheia.search.promotion import (
 from aletheia.search.push import push_moves
 from aletheia.search.results import Result, losses_by_seed
 from aletheia.search.trials import FULL, PUSH, SCAN, trial_name
-from simulated_search import EIGHT, space
+from search_spaces import EIGHT, space
 
 SPACE = space(keep=2)
 DELTA = 0.01

@@ -12,7 +12,7 @@ from aletheia.search.space import STD, STD_EXTRAS, Recipe
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SCAN, SHORT, declared, trial_name
 from aletheia.study.recipes import with_recipes
 from aletheia.study.schema import schema, validate
-from simulated_search import LEGAL, SETTINGS, say, section, space
+from search_spaces import LEGAL, SETTINGS, say, section, space
 
 EXTRAS = {"extras": {"accumulation": 1, "schedule": "linear"}}
 ARM_NAME = re.compile(schema("campaign")["properties"]["arms"]["propertyNames"]["pattern"].replace(r"(?!\n)", ""))

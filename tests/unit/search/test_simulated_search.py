@@ -9,7 +9,8 @@ from scipy import stats
 
 from aletheia.search.promotion import FAILED, LEARNT_NOTHING
 from aletheia.search.trials import SCAN
-from simulated_search import EIGHT, World, searches, space
+from search_spaces import EIGHT, space
+from simulated_search import World, searches
 
 NUMBERS = [200, pytest.param(2000, marks=pytest.mark.slow)]
 EXTRAS = {"extras": {"accumulation": 1, "schedule": "linear"}}
