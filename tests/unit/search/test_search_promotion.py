@@ -142,6 +142,14 @@ def test_a_standard_recipe_with_extras_can_lead_and_std_cannot():
     assert "std" not in outcomes(found.kept + found.dropped)
 
 
+def test_standard_recipes_take_no_candidates_place_in_the_scan():
+    with_extras = space(std={"extras": {"accumulation": 1}}, keep=1)
+    for loss, leads in ((1.1, "std_extras"), (1.4, "mlp")):
+        found = scan_decision(runs(std=1.3, std_extras=loss, mlp=1.2, attention=1.25), with_extras, delta=DELTA)
+        assert (found.leader.recipe, outcomes(found.kept)) == (leads, {"mlp": KEPT, "std_extras": KEPT})
+        assert outcomes(found.dropped) == {"attention": DROPPED}
+
+
 def test_the_leader_holds_the_bound_on_general_text():
     results = [run("std", 1.3, rung=FULL), run("mlp", 1.2, rung=FULL, retention=0.03)]
     results += [run("attention", 1.21, rung=FULL, retention=0.01), run("last_half", 1.1, rung=FULL)]

@@ -39,6 +39,7 @@ def seeds(**changes):
         ({"presets": ["linear", "mlp"], "std": {"extras": {"schedule": "linear"}}}, "presets: linear runs as std_extr"),
         ({"std": {"extras": {"rank": 8}}}, "std.extras.rank: expected keys of training"),
         ({"std": {"extras": {"pace": 8}}}, "std.extras.pace: no arm may state this key"),
+        ({"std": {"extras": {"accumulation": 2}}}, "std.extras.accumulation: found 2, which the campaign says anyway"),
         ({"moves": ["rank x3"]}, "moves: found 'rank x3'; known are rate x2"),
         ({"rates": [1e-3]}, "rates: expected at least 2 rates, found 1"),
         ({"rates": [2e-3, 1e-3]}, "rates: expected each to be above the one before, found 0.001 after 0.002"),
@@ -76,11 +77,16 @@ def test_a_recipe_has_the_extras_under_its_own_keys_unless_it_refuses_them():
     found = space(
         std=EXTRAS,
         presets=["mlp", "accumulation_1"],
-        recipes={"own": {"rank": 8, "accumulation": 4}, "plain": {"rank": 4, "extras": False}},
+        recipes={
+            "own": {"rank": 8, "accumulation": 4},
+            "plain": {"rank": 4, "extras": False},
+            "back": {"rank": 2, "alpha": 32, "accumulation": 2},
+        },
     )
     assert found.recipes["mlp"].shape == EXTRAS["extras"]
     assert found.recipes["own"].shape == {"accumulation": 4, "schedule": "linear"}
     assert found.recipes["plain"].shape == {}
+    assert found.recipes["back"].keys == {"layers": "all", "rank": 2, "schedule": "linear"}
     assert found.recipes["accumulation_1"].shape == {"accumulation": 1}
 
 
