@@ -11,11 +11,9 @@ import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from aletheia.errors import UserError
 from aletheia.search.confirmation import CELLS, Cell, confirmed_cells
 from aletheia.search.decision import Candidate, Decision, decide, no_winner
 from aletheia.search.equal_time import Cost, equal_steps, step_cost
@@ -29,48 +27,16 @@ from aletheia.search.promotion import (
 )
 from aletheia.search.push import push_moves
 from aletheia.search.results import Result, losses_by_seed
-from aletheia.search.section import read_space
 from aletheia.search.space import MADE, STD, Space
 from aletheia.search.time_to_loss import Ratio, Times, standard_ratios
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SCAN, SHORT, trial_name
 
-EIGHT = ("last_half", "last_third", "last_quarter", "v_o_down", "attention", "mlp", "gradient_half", "gradient_third")
-SETTINGS = {
-    "adapter": {"rank": 16, "alpha": 32, "modules": "all"},
-    "training": {"learning_rate": 5e-4, "accumulation": 2, "schedule": "cosine", "batch_size": 2},
-}
-LEGAL = {"layers", "budget_percent", "modules", "rank", "alpha", "accumulation", "schedule", "batch_size"}
 ROUNDS = 8  # of step costs, in turns
 
 
-def section(**changes: Any) -> dict[str, Any]:
-    """Return a section ``search`` of eight presets, with what a test changes."""
-    plain = {
-        "objective": "loss_at_equal_time",
-        "retention_bound": None,
-        "margin": 0.005,
-        "budget": {"runs": 80},
-        "rates": [5e-4, 1e-3, 2e-3, 4e-3],
-        "steps": {"scan": 24, "full": 64},
-        "seeds": {"floor": [1, 2, 3], "search": 42, "confirm": [101, 102, 103, 104, 105, 106]},
-        "keep": 3,
-        "std": {"extras": {}},
-        "presets": list(EIGHT),
-        "recipes": {},
-        "moves": ["rate x2", "rate /2", "rank x2", "rank /2", "more layers", "fewer layers"],
-    }
-    return {**plain, **changes}
-
-
-def say(*keys_and_sentence: str) -> UserError:
-    """Return an error as a campaign's reader would make it."""
-    *keys, sentence = keys_and_sentence
-    return UserError(f"search.{'.'.join(keys)}: {sentence}")
-
-
-def space(**changes: Any) -> Space:
-    """Return the space of :func:`section`."""
-    return read_space(section(**changes), settings=SETTINGS, legal_keys=LEGAL, say=say)
+def root(name: str) -> str:
+    """Return the recipe that another was made from, by a move or as it is in the paper's shape."""
+    return name.split(MADE, maxsplit=1)[0]
 
 
 @dataclass(frozen=True)
@@ -97,6 +63,8 @@ class World:
         SD of log2 of one round's ratio of seconds.
     learn_nothing, diverge
         Recipes that stay at the base model's loss, and those whose runs end without a loss.
+    failures
+        Share of all other recipes' runs that end without a loss.
     """
 
     gaps: Mapping[str, float] = field(default_factory=dict)
@@ -111,6 +79,7 @@ class World:
     cost_sd: float = 0.02
     learn_nothing: Sequence[str] = ()
     diverge: Sequence[str] = ()
+    failures: float = 0.0
     base_loss: float = 1.6
     std_loss: float = 1.2
 
@@ -121,12 +90,11 @@ class World:
 
     def loss(self, name: str, rate: float, doublings: float, *, shaped: bool) -> float:
         """Return the true loss of a recipe ``doublings`` of seconds beyond std's full run."""
-        root = name.split(MADE, maxsplit=1)[0]
-        if root in self.learn_nothing:
+        if root(name) in self.learn_nothing:
             return self.base_loss
         fall = self.slope * doublings - self.bend * doublings**2 / 2
         away = self.curvature * math.log2(rate / self.best_rate) ** 2
-        return self.std_loss + self.gaps.get(root, 0.0) - (self.shape_gain if shaped else 0.0) + away - fall
+        return self.std_loss + self.gaps.get(root(name), 0.0) - (self.shape_gain if shaped else 0.0) + away - fall
 
 
 @dataclass(frozen=True)
@@ -146,6 +114,8 @@ class Outcome:
         By ``a``, ``b``, ``c``.
     rungs
         The promotions, by rung.
+    runs
+        Of the cells of the confirmation, by cell.
     """
 
     decision: Decision
@@ -155,6 +125,7 @@ class Outcome:
     ratios: Mapping[str, Ratio]
     true_ratios: Mapping[str, float]
     rungs: Mapping[str, Promotion]
+    runs: Mapping[str, Sequence[Result]]
 
 
 class Search:
@@ -164,9 +135,16 @@ class Search:
         self.world, self.space, self.rng = world, space, rng
         self.shared: dict[int, float] = {}
         self.costs: dict[str, Cost] = {}
+        self.shapes: dict[str, bool] = {}
+
+    def shaped(self, name: str) -> bool:
+        """Return whether a recipe has another shape than the paper's."""
+        if name not in self.shapes:
+            self.shapes[name] = bool(self.space.recipe(name).shape)
+        return self.shapes[name]
 
     def true_cost(self, name: str) -> float:
-        return self.world.costs.get(name.split(MADE, maxsplit=1)[0], 1.0)
+        return self.world.costs.get(root(name), 1.0)
 
     def cost(self, name: str) -> Cost:
         """Return the measured cost of a step; std's own is 1 by definition."""
@@ -182,16 +160,17 @@ class Search:
     def truth(self, rung: str, name: str, rate: float) -> float:
         seconds = self.steps(rung, name) * self.true_cost(name)
         doublings = math.log2(seconds / self.space.steps_full)
-        return self.world.loss(name, rate, doublings, shaped=bool(self.space.recipe(name).shape))
+        return self.world.loss(name, rate, doublings, shaped=self.shaped(name))
 
     def run(self, rung: str, name: str, rate: float, seed: int) -> Result:
         """Draw a run."""
         arm, steps = trial_name(rung, name, rate), self.steps(rung, name)
-        if name.split(MADE, maxsplit=1)[0] in self.world.diverge:
+        unlucky = name != STD and self.rng.random() < self.world.failures
+        if unlucky or root(name) in self.world.diverge:
             return Result(arm=arm, recipe=name, rate=rate, seed=seed, status="diverged", loss=math.nan, steps=steps)
         if seed not in self.shared:
             self.shared[seed] = self.rng.normal(0, self.world.shared_sd)
-        learnt = name.split(MADE, maxsplit=1)[0] not in self.world.learn_nothing
+        learnt = root(name) not in self.world.learn_nothing
         noise = (self.shared[seed] + self.rng.normal(0, self.world.sd)) * learnt
         loss = self.truth(rung, name, rate) + noise
         seconds = steps * self.cost(name).value
@@ -222,14 +201,15 @@ class Search:
         chosen = rungs[PUSH].leader if PUSH in rungs else None
         if chosen is None:
             decision = no_winner("no recipe's run ended well", delta=rungs[SCAN].delta)
-            return Outcome(decision, self.lost(None), scan_error, None, {}, {}, rungs)
+            return Outcome(decision, self.lost(None), scan_error, None, {}, {}, rungs, {})
         cells = confirmed_cells(self.space, recipe=chosen.recipe, rate=chosen.rate, std_rates=std_rates)
         ran: dict[tuple[str, str, float], list[Result]] = {}
         for cell in cells:
             key = (cell.rung, cell.recipe, cell.rate)
             if key not in ran:
                 ran[key] = [self.run(*key, seed) for seed in self.space.confirm_seeds]
-        losses = {cell.name: losses_by_seed(ran[cell.rung, cell.recipe, cell.rate]) for cell in cells}
+        runs = {cell.name: ran[cell.rung, cell.recipe, cell.rate] for cell in cells}
+        losses = {name: losses_by_seed(each) for name, each in runs.items()}
         by_name = {cell.name: cell for cell in cells}
         candidates = {
             name: Candidate(losses[name], self.steps(CONFIRM, cell.recipe) * self.cost(cell.recipe).value)
@@ -240,13 +220,13 @@ class Search:
         found = [loss for loss in losses["winner"].values() if loss is not None]
         error = float(np.mean(found)) - self.truth(CONFIRM, chosen.recipe, chosen.rate) if found else None
         winner = by_name[decision.winner] if decision.winner else None
-        return Outcome(decision, self.lost(winner), scan_error, error, *self.ratios(by_name, losses), rungs)
+        return Outcome(decision, self.lost(winner), scan_error, error, *self.ratios(by_name, losses), rungs, runs)
 
     def lost(self, winner: Cell | None) -> float:
         """Return by how much what is recommended misses the best recipe, at the best rate of each."""
 
         def true(name: str) -> float:
-            return self.world.loss(name, self.world.best_rate, 0.0, shaped=bool(self.space.recipe(name).shape))
+            return self.world.loss(name, self.world.best_rate, 0.0, shaped=self.shaped(name))
 
         return true(winner.recipe if winner else STD) - min(map(true, [STD, *self.space.candidates]))
 

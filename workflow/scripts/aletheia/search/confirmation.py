@@ -63,7 +63,7 @@ def confirmed_cells(space: Space, *, recipe: str, rate: float, std_rates: Mappin
     recipe, rate
         What the search ended with.
     std_rates
-        Best rates of the standard recipes by name (:func:`aletheia.search.promotion.tuned_rates`).
+        Best rates of the recipes that choose nothing, by name (:func:`aletheia.search.promotion.tuned_rates`).
 
     Raises
     ------

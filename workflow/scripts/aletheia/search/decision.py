@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,8 +110,9 @@ def decide(
     2. If std is shown not to be worse than the best by δ, there is no winner either: what was gained does not matter.
        "Not worse by δ" is one of two one-sided t-tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657).
     3. Of the cells that are better than std and not worse than the best by δ the cheapest is recommended; of those
-       that cost the same (2 %) the one that changes least. A recipe of which a run failed is none of them: those that
-       are left would be the lucky ones.
+       that cost the same (2 %) the one that changes least.
+
+    Of a recipe of which a run failed nothing is claimed: the runs that are left would be the lucky ones.
 
     Parameters
     ----------
@@ -130,7 +131,8 @@ def decide(
     if against[BOTH].se is None:
         return no_winner(f"{against[BOTH].n} of its seeds have a run of std and of the winner", delta=delta)
     best = min((name for name in names if against[name].value is not None), key=lambda name: against[name].value)
-    p_better = _better(against, level)
+    whole = [name for name in names if None not in cells[name].values()]
+    p_better = _better(against, whole, level)
     comparisons = []
     for name in names:
         worse = None if name == best else _p_worse(_behind(cells, name, best), delta)
@@ -142,9 +144,13 @@ def decide(
     return _verdict(comparisons, best, delta, level)
 
 
-def _better(against: Mapping[str, Effect], level: float) -> dict[str, float | None]:
-    """Return p of each cell's being better than std; the others' are adjusted, and None before the winner's gate."""
-    plain = {name: each.p if each.value is not None and each.value < 0 else None for name, each in against.items()}
+def _better(against: Mapping[str, Effect], whole: Collection[str], level: float) -> dict[str, float | None]:
+    """Return p of each cell's being better than std; the others' are adjusted, and None before the winner's gate.
+
+    None too for a cell of which a run failed (``whole`` names the others).
+    """
+    lower = {name: name in whole and each.value is not None and each.value < 0 for name, each in against.items()}
+    plain = {name: each.p if lower[name] else None for name, each in against.items()}
     others = [name for name in against if name not in (PLAIN, BOTH)]
     passed = plain[BOTH] is not None and plain[BOTH] < level
     # A cell with a higher loss is a test of the family all the same.
@@ -203,7 +209,8 @@ def _verdict(comparisons: list[Comparison], best: str, delta: float, level: floa
         return Decision(winner, better, best, delta, comparisons, words)
 
     if not better:
-        return said(None, f"No winner: what the search chose is not shown to be better than tuned std ({numbers}).")
+        why = by_name[BOTH].reason
+        return said(None, f"No winner: what the search chose against tuned std: {numbers}; {why}.")
     if std.p_not_worse is not None and std.p_not_worse < level:
         return said(None, f"No winner: better than tuned std ({numbers}), and by less than δ = {delta:.4f}.")
     eligible = [each for each in comparisons if each.eligible]

@@ -9,7 +9,7 @@ on, so that what the winner is held against is tuned as the winner is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aletheia.search.objective import run_at, seconds_as_loss, slope
@@ -93,9 +93,9 @@ def best_rate(results: Sequence[Result]) -> Result | None:
 
 
 def tuned_rates(full: Sequence[Result], scan: Sequence[Result], space: Space) -> dict[str, float]:
-    """Return the best rate of each standard recipe: of its full runs, else of its scan; none where all failed."""
+    """Return the best rate of each recipe that chooses nothing: of its full runs, else of its scan, else none."""
     found = {}
-    for name in space.stds:
+    for name in [name for name, recipe in space.scanned.items() if not recipe.chooses]:
         own = ([each for each in runs if each.recipe == name] for runs in (full, scan))
         best = next((best for best in map(best_rate, own) if best), None)
         found |= {name: best.rate} if best else {}
@@ -120,8 +120,8 @@ def scan_decision(
         is dropped, whatever else there is.
     """
     verdicts = _verdicts(results, space, base_loss=base_loss, delta=delta)
-    kept, dropped = _cut(verdicts, space, delta=delta)
-    going = [space.stds[name].name for name in space.stds] + [each.recipe for each in kept]
+    kept, dropped = _cut(verdicts, delta=delta, keep=space.keep, always=space.stds)
+    going = [*space.stds, *(each.recipe for each in kept)]
     rates = {each.recipe: each.rate for each in verdicts.values() if each.rate is not None}
     best = [(name, rates[name]) for name in dict.fromkeys(going) if name in rates]
     beside = [(name, rate) for name, middle in best for rate in _neighbours(middle, space.rates)]
@@ -153,7 +153,7 @@ def full_decision(
     verdicts = _bounded(verdicts, results, space.retention_bound)
     if space.objective == SECONDS:
         verdicts = _in_seconds(verdicts, results, scan, space)
-    kept, dropped = _cut(verdicts, replace(space, keep=1), delta=delta)
+    kept, dropped = _cut(verdicts, delta=delta, keep=1)
     return Promotion(FULL, delta, kept, dropped, verdicts[STD], [])
 
 
@@ -217,29 +217,31 @@ def _verdict(runs: Sequence[Result], *, base_loss: float | None, delta: float) -
     return found
 
 
-def _cut(verdicts: Mapping[str, Verdict], space: Space, *, delta: float) -> tuple[list[Verdict], list[Verdict]]:
+def _cut(
+    verdicts: Mapping[str, Verdict], *, delta: float, keep: int, always: Collection[str] = ()
+) -> tuple[list[Verdict], list[Verdict]]:
     """Return those that go on and those that do not, of all that may win; the best first in both.
 
-    The best ``keep`` are kept, and all within ``delta`` of the last of these.
+    The best ``keep`` are kept, and all within ``delta`` of the last of these; ``always`` go on whatever comes, and take
+    no other's place.
     """
     running = [each for each in verdicts.values() if each.outcome == KEPT and each.recipe != STD]
     running.sort(key=lambda each: (each.score, each.recipe))
     ended = [each for each in verdicts.values() if each.outcome != KEPT and each.recipe != STD]
-    if not running:
-        return [], ended
-    best, last = running[0].score, running[: space.keep][-1].score
+    ranked = [each.recipe for each in running if each.recipe not in always]
+    last = verdicts[ranked[:keep][-1]].score if ranked else None
     kept, dropped = [], []
-    for place, each in enumerate(running):
-        behind = each.score - best
-        told = replace(each, behind=behind)
-        if place < space.keep:
-            words = "the best" if not place else f"among the best {space.keep}, {behind:.4f} behind the best"
-            kept.append(replace(told, reason=words))
+    for each in running:
+        told = replace(each, behind=each.score - running[0].score)
+        if each.recipe in always:
+            kept.append(replace(told, reason=f"standard, goes on whatever comes; {told.behind:.4f} behind the best"))
+        elif each.recipe in ranked[:keep]:
+            kept.append(replace(told, reason=f"among the best {keep}, {told.behind:.4f} behind the best"))
         elif each.score - last <= delta:
             words = f"{each.score - last:.4f} behind the last one kept, within δ = {delta:.4f}"
             kept.append(replace(told, outcome=TIED, reason=words))
         else:
-            words = f"{behind:.4f} behind the best, {each.score - last:.4f} behind the last one kept: δ = {delta:.4f}"
+            words = f"{each.score - last:.4f} behind the last one kept, by more than δ = {delta:.4f}"
             dropped.append(replace(told, outcome=DROPPED, reason=words))
     return kept, dropped + ended
 

@@ -59,7 +59,7 @@ def read_space(section: Mapping[str, Any], *, settings: Settings, legal_keys: Co
     written = _written(section, settings["adapter"], say)
     for name, entry in written.items():
         _check_keys(("recipes", name), entry, {*legal_keys, EXTRAS}, say)
-    recipes, stds = _recipes(written, extras, settings["training"])
+    recipes, stds = _recipes(written, extras, settings)
     _check_twins({**stds, **recipes}, settings, section.get("recipes") or {}, say)
     _check_budget(section, len({**stds, **recipes}), len(stds), say)
     seeds, steps, budget = section["seeds"], section["steps"], section["budget"]
@@ -122,13 +122,15 @@ def _checked_extras(
 ) -> dict[str, Any]:
     extras = dict((section.get("std") or {}).get("extras") or {})
     _check_keys(("std", "extras"), extras, legal_keys, say)
-    for key in extras:
+    for key, value in extras.items():
         if key not in training:
             raise say(
                 *("std", "extras", key),
                 "expected keys of training, which std can have as well as any recipe, found one that chooses; write it "
                 "into recipes",
             )
+        if value == training[key]:
+            raise say("std", "extras", key, f"found {value}, which the campaign says anyway; take it out")
     return extras
 
 
@@ -173,18 +175,22 @@ def _check_keys(place: tuple[str, ...], entry: Mapping[str, Any], legal_keys: Co
 
 
 def _recipes(
-    written: Mapping[str, Mapping[str, Any]], extras: Mapping[str, Any], training: Mapping[str, Any]
+    written: Mapping[str, Mapping[str, Any]], extras: Mapping[str, Any], settings: Settings
 ) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
-    """Return candidates and standard recipes: of each shape that a candidate has there is one that chooses nothing."""
+    """Return candidates and standard recipes: of each shape that a candidate has there is one that chooses nothing.
+
+    What a recipe states as its campaign does is left out of it, so that recipes that run alike are equal.
+    """
+    training, said = settings["training"], {**settings["adapter"], **settings["training"]}
     stds = {STD: Recipe(STD, NOTHING, {}, STD)}
     if extras:
         stds[STD_EXTRAS] = Recipe(STD_EXTRAS, NOTHING, extras, STD_EXTRAS)
     parts: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for name, entry in written.items():
-        keys = {key: value for key, value in entry.items() if key != EXTRAS}
-        shape = {key: value for key, value in keys.items() if key in training}
-        choice = {key: value for key, value in keys.items() if key not in training}
-        parts[name] = (choice, {**extras, **shape} if entry.get(EXTRAS, True) else shape)
+        keys = {**(extras if entry.get(EXTRAS, True) else {}), **entry}
+        own = {key: value for key, value in keys.items() if key != EXTRAS and (key not in said or value != said[key])}
+        shape = {key: value for key, value in own.items() if key in training}
+        parts[name] = ({key: value for key, value in own.items() if key not in training}, shape)
     shape_alone = {name: shape for name, (choice, shape) in parts.items() if choice == NOTHING}
     recipes = {}
     for name, (choice, shape) in parts.items():
