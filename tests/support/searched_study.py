@@ -13,7 +13,7 @@ from aletheia.search.trials import CONFIRM, SHORT, declared
 from aletheia.study.search_names import timed_name
 from aletheia.study.search_rungs import BEFORE
 from conftest import ROOT
-from simulated_search import space
+from search_spaces import space
 
 MODEL, STD_SECONDS = "small", 2.0
 DECIDE = {**search_decisions.RUNGS, **search_confirmation.RUNGS}

@@ -18,8 +18,8 @@ def won():
 
 
 def test_a_better_recipe_is_kept_confirmed_and_recommended(won):
-    assert [verdict["recipe"] for verdict in won["scan"]["kept"]] == ["good"]
-    assert {verdict["recipe"] for verdict in won["scan"]["dropped"]} == {"bad", "std_extras"}
+    assert [verdict["recipe"] for verdict in won["scan"]["kept"]] == ["good", "std_extras"]
+    assert {verdict["recipe"] for verdict in won["scan"]["dropped"]} == {"bad"}
     assert won["decision"]["decision"]["better_than_std"]
     assert won["decision"]["recommended"]["recipe"].startswith("good")
     assert won["decision"]["ratios"]["b"]["value"] > 1
