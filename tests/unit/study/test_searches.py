@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aletheia.cluster import cost
 from aletheia.cluster.cost import estimate_costs
 from aletheia.cluster.search_cost import estimate_searches, most_asked
+from aletheia.cluster.site import read_site
+from aletheia.cluster.wall_time import WallTimes
 from aletheia.errors import UserError
 from aletheia.provenance import artifacts
 from aletheia.study import sections
@@ -17,6 +20,7 @@ from aletheia.study.outputs import made_on_demand, search_files, study_files
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merge
 from aletheia.study.search_rungs import asked_trials, timed_recipes
+from conftest import ROOT
 
 SEARCH = {
     "budget": {"runs": 40},
@@ -174,11 +178,11 @@ def test_what_the_confirmation_needs_is_timed_with_the_push(load):
 
 def test_the_estimate_counts_the_most_that_the_search_can_ask(load):
     study = load()
-    (cost,) = estimate_searches(study)
+    (estimated,) = estimate_searches(study)
     most = most_asked(study, study.searches["small"])
     assert most.trainings == {"floor": 3, "scan": 8, "full": 8, "push": 2, "confirm": 15, "short": 3}
-    assert cost.trainings == sum(most.trainings.values())
-    assert cost.evaluations == 18
+    assert estimated.trainings == sum(most.trainings.values())
+    assert estimated.evaluations == 18
     assert [each.trainings for each in estimate_costs(study)] == [1]
     fewer = load(search={"budget": {"runs": 16}})
     assert most_asked(fewer, fewer.searches["small"]).trainings["full"] == 5
@@ -256,3 +260,15 @@ def test_a_recipes_file_that_holds_no_arm_is_one_sentence(load, content, sentenc
     with pytest.raises(UserError, match=sentence) as error:
         load(arms={"std": {"layers": "all"}, "found": {"recipe": "none.yaml"}})
     assert "\n" not in str(error.value)
+
+
+def test_an_allocation_has_time_for_the_most_trials_that_share_it(load):
+    study = load()
+    site = read_site(str(ROOT / "profiles/leonardo/site.yaml"))
+    times = WallTimes(study, site)
+    seconds = cost.training_seconds(MODELS["small"], study.run("small", "f_std_r1em3", 1).settings)
+    full = site.minutes(seconds)
+    assert times.training("small", "f_std_extras_r1em3", 1) == full
+    # Of the confirmation: five cells at full length, one short, and what they need.
+    assert times.allocation("small", 11) >= 5 * full
+    assert times.allocation("small", 11) < times.allocation("small", 1)
