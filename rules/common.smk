@@ -35,7 +35,8 @@ from aletheia.controller.search_inputs import SearchInputs
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import task_files
-from aletheia.staging.local_paths import check_registries, count_rows, staged_train_rows
+from aletheia.staging.local_paths import check_registries, count_rows
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study import sections
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.outputs import evaluation_outputs

@@ -27,7 +27,7 @@ from aletheia.audit.inventory import read_configuration
 from aletheia.cluster.cost import Cost, estimate_costs
 from aletheia.cluster.search_cost import estimate_searches
 from aletheia.errors import UserError, run_main
-from aletheia.staging.local_paths import staged_train_rows
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study.load import load_study
 from aletheia.study.schema import trees
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aletheia.method.token_loss import token_losses
 from aletheia.training.encoding import collate
-from aletheia.training.frozen_prefix import HELDOUT, FrozenPrefix, block_key, prefix_block
+from aletheia.training.frozen_prefix import HELDOUT, FrozenPrefix, prefix_block, visit_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,7 +58,7 @@ def row_losses(
         Keeps what the layers below the lowest adapter give for these rows; they compute it anew without it.
     """
     for indices, batch in passes(examples, batch_size=batch_size, pad_token_id=pad_token_id):
-        with prefix_block(prefix, None if prefix is None else block_key(batch, HELDOUT)):
+        with prefix_block(prefix, None if prefix is None else visit_of(batch, HELDOUT)):
             sums = _pass(model, batch)
         yield [RowLoss(i, count, total) for i, (count, total) in zip(indices, sums, strict=True)]
 

@@ -26,7 +26,7 @@ from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
-from aletheia.training.planned_length import with_steps
+from aletheia.training.planned_length import check_length, with_steps
 from aletheia.training.prefix_choice import PrefixPlace
 from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
@@ -237,8 +237,12 @@ class TrainingRun:
                 curve_every=settings["curve_every"],
             )
         machine_load = meter.shares()
-        settled = record.step_seconds[warmup:]
-        machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
+        # Of steps that do the same work: those that read the frozen prefix, where most do.
+        computing = loop.computing()
+        usual = computing.count(True) > len(computing) / 2
+        steps = zip(record.step_seconds, loop.positions(), computing, strict=False)
+        settled = [(seconds, size) for seconds, size, all_layers in [*steps][warmup:] if all_layers is usual]
+        machine_load["step_spread"] = step_spread([s for s, _ in settled], [size for _, size in settled])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
         time = timing(
@@ -333,6 +337,7 @@ def execute(
         Of a failed run too, with its status.
     """
     config = with_steps(inputs, config)
+    check_length(config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
