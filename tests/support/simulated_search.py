@@ -265,9 +265,12 @@ class Search:
 
 def searches(world: World, space: Space, *, n: int, seed: int) -> list[Outcome]:
     """Return ``n`` independent searches."""
-    # statsmodels collects garbage at each correction of p-values; what is frozen it does not walk through.
-    gc.freeze()
+    found = []
     try:
-        return [Search(world, space, rng).whole() for rng in np.random.default_rng(seed).spawn(n)]
+        for rng in np.random.default_rng(seed).spawn(n):
+            # statsmodels collects garbage at each correction of p-values; what is frozen it does not walk through.
+            gc.freeze()
+            found.append(Search(world, space, rng).whole())
+        return found
     finally:
         gc.unfreeze()
