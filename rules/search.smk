@@ -4,9 +4,7 @@
 # start shows floor, costs and scan, and what follows once it is known.
 
 
-SEARCH = SearchInputs(
-    bind, checkpoints, TREES.results, lambda: workflow.dryrun and workflow.dag_settings.forceall
-)
+SEARCH = SearchInputs(bind, checkpoints, TREES.results, lambda: workflow.dryrun and workflow.dag_settings.forceall)
 
 
 rule search:
@@ -31,9 +29,9 @@ for rung in SEARCHED_RUNGS:
             f"logs/search/{{model}}-{rung}.log",
         wildcard_constraints:
             model=one_of(STUDY.searches),
+        localrule: True
         conda:
             "../envs/report.yaml"
-        localrule: True
         resources:
             attempt=attempt_number,
             rung=rung,
@@ -55,9 +53,9 @@ rule search_recipe:
         "logs/search/{model}-recipe.log",
     wildcard_constraints:
         model=one_of(STUDY.searches),
+    localrule: True
     conda:
         "../envs/report.yaml"
-    localrule: True
     resources:
         attempt=attempt_number,
     params:
