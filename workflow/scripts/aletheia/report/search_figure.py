@@ -9,12 +9,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aletheia.report import plot_style
+from aletheia.report import named_points, plot_style
 from aletheia.report.stacked_panels import MAX_PANELS, stacked
 from aletheia.search.space import STD
 
 ROWS = 10.0  # height of a panel, in rows of a dot plot
-_TITLE = "Which recipe is the cheapest way to tuned std's loss?"
+_TITLE = "Which recipe is the cheapest?"
 _SEARCHED = {"scan": "o", "full": "s", "push": "^", "floor": "D"}
 Style = Mapping[str, Any]
 
@@ -38,8 +38,8 @@ def search_figure(summary: Mapping[str, Any], style: Style) -> Figure:
     for axis, model in zip(axes, shown, strict=True):
         _panel(axis, model, palette)
         axis.set_title(model["model"], loc="left")
-    axes[-1].set_xlabel("Seconds of a run by the measured step costs, with its probe (log scale)")
-    keyed = {"std": plot_style.MUTED, "recipes": palette[0], "path of the decision": palette[1]}
+    axes[-1].set_xlabel("Seconds of a run by the measured step costs, with its probe")
+    keyed = {"std": plot_style.MUTED, "recipes": palette[0], "the decision's path": palette[1]}
     plot_style.key(figure, {text: (colour, True) for text, colour in keyed.items()})
     further = len(models) - len(shown)
     note = (
@@ -48,7 +48,28 @@ def search_figure(summary: Mapping[str, Any], style: Style) -> Figure:
         "the confirmation." + (f" {further} further models: tableS3.csv." if further else "")
     )
     plot_style.caption(figure, _TITLE, "Held-out loss; lower is better", plot_style.fit_note(figure, note))
+    for axis, model in zip(axes, shown, strict=True):
+        named = _named(model)
+        if named:
+            named_points.name(axis, named)
     return figure
+
+
+def _named(model: Mapping[str, Any]) -> list[named_points.Point]:
+    """Return the runs of the path with their words; a run that stands there twice has both."""
+    words: dict[tuple[str, int], list[str]] = {}
+    for each in model["path"]:
+        words.setdefault(_key(each), []).append(each["words"])
+    points, none = _points(model), {"low": None, "high": None}
+    return [
+        (
+            f"{', '.join(said)}: {points[key]['recipe']}",
+            {"mean": points[key]["seconds"], **none},
+            {"mean": points[key]["loss"], **none},
+        )
+        for key, said in words.items()
+        if key in points
+    ]
 
 
 def _points(model: Mapping[str, Any]) -> dict[tuple[str, int], Mapping[str, Any]]:
@@ -71,19 +92,13 @@ def _panel(axis: Axes, model: Mapping[str, Any], palette: Any) -> None:
     best = [points[each["arm"], each["seed"]] for each in model["pareto"]]
     xs, ys = [row["seconds"] for row in best], [row["loss"] for row in best]
     axis.step(xs, ys, where="post", color=plot_style.INK, linewidth=0.9, zorder=1, gid="pareto")
-    path = [(each["words"], points[each["arm"], each["seed"]]) for each in model["path"] if _key(each) in points]
-    xs, ys = [row["seconds"] for _, row in path], [row["loss"] for _, row in path]
-    axis.plot(xs, ys, "-", color=palette[1], linewidth=1.3, zorder=3, gid="path")
-    for number, (words, row) in enumerate(path):
-        axis.annotate(
-            words,
-            (row["seconds"], row["loss"]),
-            xytext=(6, 8 if number % 2 else -10),
-            textcoords="offset points",
-            fontsize=plot_style.SMALLEST_POINTS,
-            color=palette[1],
-        )
-    axis.set_xscale("log")
+    for group in (STD, "leader"):
+        # Of std, from its own rate to the best; of the leaders, from rung to rung.
+        path = [
+            points[_key(each)] for each in model["path"] if each["words"].startswith(group) and _key(each) in points
+        ]
+        xs, ys = [row["seconds"] for row in path], [row["loss"] for row in path]
+        axis.plot(xs, ys, "-", color=palette[1], linewidth=1.3, zorder=3, gid="path")
     axis.margins(0.08)
     axis.set_ylabel("Held-out loss (nats)")
 

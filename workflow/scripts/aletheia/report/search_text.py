@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from aletheia.report.search_table import display_row, recipes_of
-from aletheia.report.table_text import DASH, count_text, markdown_rows, number, p_value
+from aletheia.report.table_text import DASH, count_text, filled_table, number, p_value
+from aletheia.search.confirmation import BOTH
 
 RATIOS = {
     "a": "std as the campaign has it (the paper's shape and rate)",
@@ -53,9 +52,20 @@ def verdict(model: Mapping[str, Any]) -> str:
     """Return the verdict line of a search: its decision, all three ratios, its own cost, and when that is repaid."""
     decision = model["decision"]
     ratios = "; ".join(f"({name}) {_ratio(decision['ratios'][name])}" for name in RATIOS)
-    return (
-        f"{decision['decision']['reason']} Seconds to std's loss, std over the chosen recipe: {ratios}. {_cost(model)}"
-    )
+    parts = [decision["decision"]["reason"], *_chosen(model)]
+    parts += [f"Seconds to std's loss, std over the chosen recipe: {ratios}.", _cost(model)]
+    return " ".join(parts)
+
+
+def _chosen(model: Mapping[str, Any]) -> list[str]:
+    """Return what was confirmed, and what is recommended."""
+    told = [
+        f"Chosen and confirmed: {c['recipe']} at {c['rate']:g}." for c in model["push"]["cells"] if c["name"] == BOTH
+    ]
+    found = model["decision"]["recommended"]
+    if found:
+        told.append(f"recipe.yaml has {found['recipe']} at {found['keys']['learning_rate']:g}.")
+    return told
 
 
 def _ratio(ratio: Mapping[str, Any]) -> str:
@@ -93,7 +103,7 @@ def _model(model: Mapping[str, Any]) -> list[str]:
     return [
         about,
         "### Recipes",
-        *_table(rows, leave_out=("Model",)),
+        *filled_table(rows, leave_out=("Model",)),
         "### Steps of the decision",
         "\n".join(f"- {line}" for line in _steps(model)),
         *_confirmation(model),
@@ -135,12 +145,4 @@ def _confirmation(model: Mapping[str, Any]) -> list[str]:
     ]
     named = [{"Cell": c["name"], "Recipe": c["recipe"], "Rate": f"{c['rate']:g}", "Rate from": c["why"]} for c in cells]
     why = [f"- {each['name']}: {each['reason']}." for each in model["decision"]["decision"]["comparisons"]]
-    return ["### Confirmation", *_table(named), *_table(rows), "\n".join(why)]
-
-
-def _table(rows: Sequence[Mapping[str, str]], leave_out: Sequence[str] = ()) -> list[str]:
-    if not rows:
-        return []
-    shown = pd.DataFrame(list(rows)).drop(columns=list(leave_out))
-    empty = [name for name in shown.columns if (shown[name] == DASH).all()]
-    return [markdown_rows(shown.drop(columns=empty)).strip()]
+    return ["### Confirmation", *filled_table(named), *filled_table(rows), "\n".join(why)]
