@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aletheia.method.adapters import attach, placement_plan
@@ -16,12 +16,19 @@ from aletheia.training.loop import Loop
 from aletheia.training.prefix_blocks import MemoryBlocks
 
 ALL, READS, KEEPS = "all", "reads", "keeps"
-LAST = {"last_half": 2, "last_third": 3}  # the last 1/n of the layers
+SUFFIXES = {"last_half": (2, 16), "last_third": (3, 16)}  # the last 1/n of the layers, and the rank
 EPOCHS = 3
 RANK, SEED = 16, 42
 
 
-def prefix_sides(base: Any, batches: Sequence[Any], *, accumulation: int) -> dict[str, Callable[[], float]]:
+def prefix_sides(
+    base: Any,
+    batches: Sequence[Any],
+    *,
+    accumulation: int,
+    dtype: str = "bf16",
+    suffixes: Mapping[str, tuple[int, int]] = SUFFIXES,
+) -> dict[str, Callable[[], float]]:
     """Return what times the next step of each arm.
 
     Parameters
@@ -32,6 +39,10 @@ def prefix_sides(base: Any, batches: Sequence[Any], *, accumulation: int) -> dic
         Micro-batches of all steps, on the host.
     accumulation
         Micro-batches a step.
+    dtype
+        That all sides compute in.
+    suffixes
+        By name: n of the last 1/n of the layers, and the rank of their adapters.
 
     Returns
     -------
@@ -44,12 +55,13 @@ def prefix_sides(base: Any, batches: Sequence[Any], *, accumulation: int) -> dic
     every, again = list(batches), []
     for first in range(0, len(every), accumulation):
         again += every[first : first + accumulation] * 2
-    sides = {ALL: _side(base, every, range(depth), accumulation)}
-    for name, share in LAST.items():
+    common = {"accumulation": accumulation, "dtype": dtype}
+    sides = {ALL: _side(base, every, range(depth), RANK, **common)}
+    for name, (share, rank) in suffixes.items():
         layers = range(depth - depth // share, depth)
-        sides[name] = _side(base, every, layers, accumulation)
-        sides[f"{name}, {KEEPS}"] = _side(base, every, layers, accumulation, kept=True)
-        sides[f"{name}, {READS}"] = _side(base, again, layers, accumulation, kept=True, visited=True)
+        sides[name] = _side(base, every, layers, rank, **common)
+        sides[f"{name}, {KEEPS}"] = _side(base, every, layers, rank, **common, kept=True)
+        sides[f"{name}, {READS}"] = _side(base, again, layers, rank, **common, kept=True, visited=True)
     return sides
 
 
@@ -64,7 +76,7 @@ def prefix_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) ->
         Of two lists of seconds, with its interval (``benchmarks/run.py``).
     """
     found = {}
-    for name in LAST:
+    for name in SUFFIXES:
         keeps, reads = seconds[f"{name}, {KEEPS}"], seconds[f"{name}, {READS}"]
         epochs = [(keep + (EPOCHS - 1) * read) / EPOCHS for keep, read in zip(keeps, reads, strict=True)]
         found[f"prefix_{name}"] = {
@@ -78,10 +90,18 @@ def prefix_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) ->
 
 
 def _side(
-    base: Any, batches: Sequence[Any], layers: range, accumulation: int, *, kept: bool = False, visited: bool = False
+    base: Any,
+    batches: Sequence[Any],
+    layers: range,
+    rank: int,
+    *,
+    accumulation: int,
+    dtype: str,
+    kept: bool = False,
+    visited: bool = False,
 ) -> Callable[[], float]:
     model = copy_sharing_weights(base)
-    model = attach(model, placement_plan(adaptable_layers(model), list(layers), rank=RANK), dropout=0, seed=SEED)
+    model = attach(model, placement_plan(adaptable_layers(model), list(layers), rank=rank), dropout=0, seed=SEED)
     settings = {**section_defaults("training"), "accumulation": accumulation}
     loop = Loop(
         model,
@@ -89,7 +109,7 @@ def _side(
         settings=settings,
         steps=len(batches) // accumulation,
         learning_rate=settings["learning_rate"],
-        dtype="bf16",
+        dtype=dtype,
         seed=SEED,
         prefix=FrozenPrefix(model, layers[0], MemoryBlocks()) if kept else None,
     )

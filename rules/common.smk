@@ -20,7 +20,7 @@ from aletheia.analysis.plan import PLAN, load_plan
 from aletheia.audit import bundle
 from aletheia.cluster.cost import ARMS_PER_MEASUREMENT, ATTRIBUTED_ARMS
 from aletheia.cluster.site import read_site
-from aletheia.controller import inputs
+from aletheia.controller import inputs, search_inputs
 from aletheia.controller.binding import Binder, model_with_arms, one_of
 from aletheia.controller.failed_jobs import failed_sentences
 from aletheia.controller.fork_server import LAUNCHER
@@ -31,15 +31,18 @@ from aletheia.controller.priorities import Priorities
 from aletheia.controller.report_page import figure_files, mark_for_report, with_sidecars
 from aletheia.controller.report_page import mark_sidecar_for_report, mark_table_for_report
 from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, prefix_mib, tensorboard
+from aletheia.controller.search_inputs import SearchInputs
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import task_files
-from aletheia.staging.local_paths import check_registries, count_rows, staged_train_rows
+from aletheia.staging.local_paths import check_registries, count_rows
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study import sections
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.outputs import evaluation_outputs
 from aletheia.study.paths import Paths
 from aletheia.study.schema import trees
+from aletheia.study.search_rungs import RUNGS as SEARCHED_RUNGS
 from aletheia.study.load import load_study
 
 # First, so that a mistake in the configuration is one sentence too.

@@ -70,7 +70,7 @@ rule train_std:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} "
         "--selection {input.selection:q} --batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} "
-        "--trials {input.trials:q} --costs {input.costs:q} --timed-selection {input.timed:q} "
+        "--trials {input.trials:q} --costs {input.costs:q} --timed-selection {input.timed:q} --turns {input.turns:q} "
         "--seed {wildcards.seed} --threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard "
         "{resources.tensorboard} --events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
         "--prefix-mib {resources.prefix_mib} "

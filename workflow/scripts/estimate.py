@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 
 from aletheia.audit.inventory import read_configuration
 from aletheia.cluster.cost import Cost, estimate_costs
+from aletheia.cluster.search_cost import estimate_searches
 from aletheia.errors import UserError, run_main
-from aletheia.staging.local_paths import staged_train_rows
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study.load import load_study
 from aletheia.study.schema import trees
 
@@ -70,7 +71,7 @@ def main() -> None:
     config = read_configuration(args.configfile or [PAPER])
     rows = partial(staged_train_rows, Path(trees(config)[1]))
     study, plan = load_study(config, staged_rows=rows), load_plan(args.analysis)
-    costs = None if args.power else estimate_costs(study)
+    costs = None if args.power else estimate_costs(study) + estimate_searches(study)
     powers = planned_power(study, plan)
     if args.json:
         print(json.dumps(as_json(costs, powers, plan, args.cores_per_gpu), indent=1))

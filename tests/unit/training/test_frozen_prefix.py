@@ -10,12 +10,14 @@ from aletheia.errors import UserError
 from aletheia.method.adapters import attach, audit, placement_plan
 from aletheia.method.layers import adaptable_layers, decoder_layers
 from aletheia.method.token_batch import TokenBatch
+from aletheia.provenance import artifacts
 from aletheia.training.activation_checkpointing import checkpoint_activations
-from aletheia.training.frozen_prefix import FrozenPrefix
+from aletheia.training.frozen_prefix import FrozenPrefix, Visit, around_heldout
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.prefix_blocks import DiskBlocks, MemoryBlocks
 from aletheia.training.prefix_choice import PrefixPlace, choose_prefix
+from aletheia.training.trainer import reference_times
 from conftest import FAMILIES, random_batch, tiny_model
 from loops import BF16, DTYPES, FP16, FP32, SETTINGS, nf4_model
 
@@ -110,6 +112,21 @@ def test_frozen_layers_compute_each_micro_batch_once():
     assert len(calls) == 2 * STEPS  # not 2 × STEPS × EPOCHS
 
 
+def test_steps_of_the_first_epoch_compute_all_layers_and_later_ones_do_not():
+    assert loop_with(MemoryBlocks())[0].computing() == [True] * STEPS + [False] * STEPS * (EPOCHS - 1)
+    assert loop_with(None)[0].computing() == [True] * STEPS * EPOCHS
+
+
+def test_steps_are_bought_by_the_mean_of_both_kinds(tmp_path):
+    def bought_at(store):
+        time = {"training_seconds": 10.0, "median_step_seconds": 1.0, "step_seconds": [3.0, 1.0, 1.0]}
+        observed = {"time": time, "prefix_cache": {"store": store}}
+        run = artifacts.Artifact(tmp_path, "0", {"schema": "run", "observed": observed})
+        return reference_times(run, run, probe_seconds=0.0)["step_seconds"]
+
+    assert (bought_at("off"), bought_at("disk")) == (1.0, pytest.approx(5 / 3))
+
+
 def test_the_model_is_whole_again_afterwards():
     loop, _ = loop_with(MemoryBlocks())
     outcome(loop)
@@ -122,7 +139,7 @@ def test_the_model_is_whole_again_afterwards():
 
 def test_a_pass_that_fails_keeps_nothing_and_leaves_the_model_whole():
     loop, prefix = loop_with(MemoryBlocks())
-    with pytest.raises(IndexError), prefix.block("a"):
+    with pytest.raises(IndexError), prefix.block(Visit("a", ())):
         loop.model(input_ids=torch.full((1, 4), 10**6))
     assert all(not layer._forward_hooks for layer in decoder_layers(loop.model))
     assert prefix.summary()["filled"] == 0
@@ -162,7 +179,9 @@ def test_the_held_out_loss_is_the_same_and_costs_the_suffix_alone():
     shape = {"batch_size": 4, "pad_token_id": 0}
 
     def loss(kept):
-        return mean_loss(row for rows in row_losses(loop.model, ROWS, **shape, prefix=kept) for row in rows)
+        return mean_loss(
+            row for rows in row_losses(loop.model, ROWS, **shape, around=around_heldout(kept)) for row in rows
+        )
 
     with counted(loop) as calls:
         expected = loss(None)
@@ -178,7 +197,7 @@ def test_states_of_training_are_not_those_of_the_held_out_loss():
     batch = {"input_ids": torch.tensor([[1, 2, 3, 4, 5]]), "labels": torch.tensor([[1, 2, 3, 4, 5]])}
     loop, prefix = loop_with(MemoryBlocks(), batches=[batch, batch], dtype=BF16)
     loop.step()
-    list(row_losses(loop.model, ROWS[:1], batch_size=1, pad_token_id=0, prefix=prefix))
+    list(row_losses(loop.model, ROWS[:1], batch_size=1, pad_token_id=0, around=around_heldout(prefix)))
     assert prefix.summary()["filled"] == 2
 
 
@@ -257,6 +276,52 @@ def test_files_that_are_deleted_in_the_run_are_computed_anew(tmp_path):
     assert equal(outcome(plain), (losses + rest, adapters))
 
 
+# --- rows of other micro-batches --------------------------------------------------------------------------------------
+
+
+def redealt(batches):
+    """Return the rows of some micro-batches in others: the first half of one with the second of the next."""
+    rows = [{name: tensor[i : i + 1] for name, tensor in batch.items()} for batch in batches for i in range(2)]
+    rows = [{name: tensor[:, : int(row["attention_mask"].sum())] for name, tensor in row.items()} for row in rows]
+    order = [*rows[1:], rows[0]]
+    return [padded(order[i : i + 2]) for i in range(0, len(order), 2)]
+
+
+def padded(rows):
+    longest = max(row["input_ids"].shape[1] for row in rows)
+    fill = {"labels": -100}
+    return {
+        name: torch.cat(
+            [torch.nn.functional.pad(r[name], (0, longest - r[name].shape[1]), value=fill.get(name, 0)) for r in rows]
+        )
+        for name in rows[0]
+    }
+
+
+@pytest.mark.parametrize("dtype", [FP32, BF16])
+def test_shared_rows_serve_other_micro_batches_and_say_how_far_off_they_are(dtype, tmp_path):
+    first, _ = loop_with(DiskBlocks(tmp_path, {"model": "m"}), dtype=dtype)
+    outcome(first)
+    deal = redealt(VISITED[: 2 * STEPS]) * EPOCHS
+    plain, _ = loop_with(None, batches=deal, dtype=dtype)
+    expected, _ = outcome(plain)
+    loop, prefix = loop_with(DiskBlocks(tmp_path, {"model": "m"}, shared=True), batches=deal, dtype=dtype)
+    losses, _ = outcome(loop)
+    told = prefix.summary()
+    assert (told["exact"], told["filled"], told["gathered"]) == (False, 1, 2 * STEPS - 1)
+    assert 0 <= told["difference"]["relative"] <= (1e-6 if dtype == FP32 else 1e-2)
+    assert losses == pytest.approx(expected, rel=1e-5 if dtype == FP32 else 1e-2)
+    assert told["charged_seconds"] > 0
+
+
+def test_without_shared_rows_of_other_micro_batches_are_computed_anew(tmp_path):
+    outcome(loop_with(DiskBlocks(tmp_path, {"model": "m"}))[0])
+    loop, prefix = loop_with(DiskBlocks(tmp_path, {"model": "m"}), batches=redealt(VISITED[: 2 * STEPS]) * EPOCHS)
+    outcome(loop)
+    told = prefix.summary()
+    assert (told["exact"], told["filled"], told["difference"]) == (True, 2 * STEPS, None)
+
+
 # --- what is chosen ---------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +379,7 @@ def test_what_was_asked_for_and_cannot_be_is_refused(setting, given, says, tmp_p
 
 
 def test_off_is_off_and_files_need_a_folder():
-    assert chosen("off").store == "off"
+    assert chosen("off").store == chosen(False).store == "off"
     with pytest.raises(UserError, match="expected a folder"):
         chosen("disk")
 

@@ -21,9 +21,9 @@ where a row's forward pass takes the share forward = FORWARD_SHARE_OF_STEP / (ba
 `losses` is 1 plus the number of losses taken on the way, `rows` is the arm's rows a step divided by the campaign's, and
 `bytes` are the loaded weights; those in 4 bits are unpacked in each pass, which adds twice their 16-bit size. Every arm
 counts as the standard one with its own number of steps: selecting arms take less, and the compute-matched one is meant
-to take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all
-constants but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code
-need no GPU and are left out.
+to take as long. A search counts with the most that it can ask for (aletheia.cluster.search_cost). Answers count with
+their full length. So these are plans on the safe side, not predictions; all constants but the step times are chosen by
+hand and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def training_seconds(
 
 
 def share_of_rows(study: Study, run: Run) -> float:
-    """Return the rows of a run's optimiser step over those of its campaign's step."""
+    """Return the rows of a run's step over those of its campaign's; 1 where its steps take equal time in all."""
+    if run.timed_as:
+        return 1.0
     of_run, of_campaign = run.settings["training"], study.batches[run.model, run.seed]
     return math.prod(of_run[key] / of_campaign[key] for key in SHAPE)
 

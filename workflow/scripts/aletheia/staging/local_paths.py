@@ -56,30 +56,6 @@ def count_rows(path: Path, most: int) -> int | None:
         return None
 
 
-def staged_train_rows(resources: Path, name: str, entry: Mapping[str, Any]) -> int | None:
-    """Return the number of training rows of a staged data set.
-
-    Parameters
-    ----------
-    resources
-        The folder that has ``data/``.
-    name, entry
-        The registry's key and value.
-
-    Returns
-    -------
-    int or None
-        None where it is not staged, or was staged from another entry, or from a file that has changed since.
-    """
-    lock = resources / "data" / f"{name}.lock.json"
-    if not lock.is_file() or not _staged_from(lock, "data", entry):
-        return None
-    made = lock.stat().st_mtime
-    if any(file.stat().st_mtime > made for file in local_inputs(entry) if file.is_file()):
-        return None
-    return artifacts.payload(lock, "data_lock")["files"].get("train.jsonl", {}).get("rows")
-
-
 def check_paths(what: str, name: str, entry: Mapping[str, Any]) -> None:
     """Refuse an entry that names a path which is not there, or a folder for a file.
 

@@ -121,6 +121,18 @@ def _without(entry: Section, keys: Iterable[str]) -> Section:
     return {key: value for key, value in entry.items() if key not in keys}
 
 
+def search(study: Study, model: str) -> Section:
+    """Return what the search of a model declares, and the settings that its recipes are stated over."""
+    searched = study.searches[model]
+    training = {key: value for key, value in searched.settings["training"].items() if key not in INDECISIVE_KEYS}
+    return {"model": model, "section": searched.section, "adapter": searched.settings["adapter"], "training": training}
+
+
+def searches(study: Study) -> Section:
+    """Return that of each model that is searched."""
+    return {model: search(study, model) for model in study.searches}
+
+
 def batches(study: Study, model: str, seed: int) -> Section:
     """Return the shape of a plan that serves every arm of a model and a seed."""
     return study.batches[model, seed]
@@ -131,9 +143,9 @@ def arm(study: Study, model: str, arm: str, seed: int) -> Section:
     return study.run(model, arm, seed).arm_settings
 
 
-def standard_arm(study: Study, model: str, seed: int) -> Section:
+def standard_arm(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the sections of a pair's standard arm: its entry, its adapters, and what it reads of training."""
-    run = study.run(model, STD, seed)
+    run = study.standard_run(model, arm, seed)
     return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timing_settings(run)}
 
 

@@ -22,7 +22,7 @@ from aletheia.training.batch_plan import planned_batches
 from aletheia.training.loop import Loop
 from aletheia.training.placement import place_adapters
 from aletheia.training.planned_length import with_steps
-from aletheia.training.run import RunInputs
+from aletheia.training.run_inputs import RunInputs
 from aletheia.training.trainer import TrainingRecord
 
 # Facts in the artifact of every interleaved measurement.

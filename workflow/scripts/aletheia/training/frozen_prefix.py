@@ -12,8 +12,8 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aletheia.method.layers import decoder_layers
 
@@ -28,26 +28,55 @@ if TYPE_CHECKING:
 TRAIN, HELDOUT = "train", "heldout"  # what a pass is for: both differ in precision and kernels
 
 
-def block_key(batch: TokenBatch, purpose: str) -> str:
-    """Return the name of a micro-batch's block: equal for equal rows in equal order at an equal padded width.
+class Visit(NamedTuple):
+    """A visit to a micro-batch, by its content.
+
+    Attributes
+    ----------
+    key
+        Of its block: equal for equal rows in equal order at an equal padded width.
+    rows
+        Key and number of tokens of each row, padding left out: equal for equal rows in any micro-batch.
+    """
+
+    key: str
+    rows: tuple[tuple[str, int], ...]
+
+
+def visit_of(batch: TokenBatch, purpose: str) -> Visit:
+    """Return the visit that a pass over a micro-batch is.
 
     Parameters
     ----------
     batch
-        On the host; its mask is not looked at, since padding is on the right.
+        On the host, padded on the right.
     purpose
         :data:`TRAIN` or :data:`HELDOUT`.
     """
-    digest = hashlib.sha256(f"{purpose}:{tuple(batch.input_ids.shape)}".encode())
-    digest.update(batch.input_ids.contiguous().numpy().tobytes())
-    for name, tensor in sorted(batch.further.items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    further = [(name, tensor.contiguous().numpy().tobytes()) for name, tensor in sorted(batch.further.items())]
+    whole = _key(purpose, tuple(batch.input_ids.shape), batch.input_ids, further)
+    longest = batch.input_ids.shape[1]
+    lengths = [longest] * len(batch.input_ids) if batch.attention_mask is None else batch.attention_mask.sum(1).tolist()
+    rows = [(_key(purpose, (), ids[:size], []), size) for ids, size in zip(batch.input_ids, lengths, strict=True)]
+    return Visit(whole, tuple(rows))
+
+
+def _key(purpose: str, shape: tuple[int, ...], ids: torch.Tensor, further: list[tuple[str, bytes]]) -> str:
+    digest = hashlib.sha256(f"{purpose}:{shape}".encode())
+    digest.update(ids.contiguous().numpy().tobytes())
+    for name, raw in further:
+        digest.update(name.encode() + raw)
     return digest.hexdigest()[:40]
 
 
-def prefix_block(prefix: FrozenPrefix | None, key: str | None) -> contextlib.AbstractContextManager[Any]:
-    """Return :meth:`FrozenPrefix.block` of a micro-batch; one that does nothing where no prefix is kept."""
-    return contextlib.nullcontext() if prefix is None or key is None else prefix.block(key)
+def prefix_block(prefix: FrozenPrefix | None, visit: Visit | None) -> contextlib.AbstractContextManager[Any]:
+    """Return :meth:`FrozenPrefix.block` of a visit; a context that does nothing where no prefix is kept."""
+    return contextlib.nullcontext() if prefix is None or visit is None else prefix.block(visit)
+
+
+def around_heldout(prefix: FrozenPrefix | None) -> Callable[[TokenBatch], contextlib.AbstractContextManager[Any]]:
+    """Return ``around`` of :func:`aletheia.training.heldout_loss.row_losses`, by which its passes read the prefix."""
+    return lambda batch: prefix_block(prefix, None if prefix is None else visit_of(batch, HELDOUT))
 
 
 @dataclass
@@ -60,10 +89,17 @@ class PrefixUse:
         Seconds of each block that the run computed, storing included, by key.
     charged
         Seconds that other runs needed for the blocks that this one read without having computed them, by key.
+    gathered
+        Blocks that were put together from rows of other micro-batches.
+    difference
+        Of the first block that could be gathered from its true states, over all tokens: ``max_absolute``, and
+        ``relative``, the root mean square over that of the states.
     """
 
     filled: dict[str, float] = field(default_factory=dict)
     charged: dict[str, float] = field(default_factory=dict)
+    gathered: list[str] = field(default_factory=list)
+    difference: dict[str, float] | None = None
 
 
 class FrozenPrefix:
@@ -98,27 +134,36 @@ class FrozenPrefix:
         self.use = PrefixUse()
 
     @contextlib.contextmanager
-    def block(self, key: str) -> Iterator[bool]:
-        """Keep the states of the pass within the context, or give those that were kept; tell whether it was kept.
+    def block(self, visit: Visit) -> Iterator[bool]:
+        """Keep the states of the pass within the context, or give those that were kept; tell whether they were given.
 
         Parameters
         ----------
-        key
-            Of the micro-batch (:func:`block_key`) that the pass is of. One forward pass a context; the backward pass
-            may come within it or after it.
+        visit
+            That the pass is (:func:`visit_of`). One forward pass a context; the backward pass may come within it or
+            after it.
         """
-        found = self._blocks.read(key)
+        key = visit.key
+        found, gathered = self._blocks.read(key), None
         if found is None:
-            with self._keeping(key):
+            gathered = self._blocks.gather(visit)
+            # The first one is computed all the same, so that one knows how far it is off.
+            found = gathered if self.use.difference else None
+        if found is None:
+            with self._keeping(visit):
                 yield False
+            if gathered is not None:
+                self.use.difference = _difference(gathered.states, self._blocks.read(key).states, visit)
             return
+        if gathered is not None and key not in self.use.gathered:
+            self.use.gathered.append(key)
         if key not in self.use.filled:
             self.use.charged.setdefault(key, found.seconds)
         with self._giving(found.states):
             yield True
 
     @contextlib.contextmanager
-    def _keeping(self, key: str) -> Iterator[None]:
+    def _keeping(self, visit: Visit) -> Iterator[None]:
         start, kept = time.perf_counter(), {}
 
         def keep(_: Any, __: Any, output: Any) -> None:
@@ -136,8 +181,8 @@ class FrozenPrefix:
         finally:
             hook.remove()
         before = time.perf_counter()
-        self._blocks.keep(key, kept["states"], kept["seconds"])
-        self.use.filled[key] = kept["seconds"] + time.perf_counter() - before
+        self._blocks.keep(visit, kept["states"], kept["seconds"])
+        self.use.filled[visit.key] = kept["seconds"] + time.perf_counter() - before
 
     @contextlib.contextmanager
     def _giving(self, states: torch.Tensor) -> Iterator[None]:
@@ -178,29 +223,41 @@ class FrozenPrefix:
             hook.remove()
         raise RuntimeError("the first layer was not reached by a pass of one token")
 
-    def filling(self, keys: list[str]) -> bool:
-        """Tell whether any of some micro-batches was computed by this run and not read."""
-        return any(key in self.use.filled for key in keys)
-
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs, so that a resumed run is not charged for blocks of its own."""
-        return {"filled": dict(self.use.filled), "charged": dict(self.use.charged)}
+        return asdict(self.use)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.use = PrefixUse(dict(state["filled"]), dict(state["charged"]))
+        self.use = PrefixUse(**state)
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts and seconds for run.json: blocks computed and read from others, and their bytes."""
+        """Return for run.json: blocks computed, read from others, gathered; their seconds; whether all is exact."""
         use = self.use
         return {
             "layers": len(self._layers),
+            "exact": not use.gathered,
+            "gathered": len(use.gathered),
+            "difference": use.difference,
             "filled": len(use.filled),
             "read_from_others": len(use.charged),
             "fill_seconds": sum(use.filled.values()),
             "charged_seconds": sum(use.charged.values()),
             **self._blocks.summary(),
         }
+
+
+def _difference(gathered: torch.Tensor, true: torch.Tensor, visit: Visit) -> dict[str, float]:
+    """Return how far gathered states are from true ones, over all tokens that are no padding."""
+    import torch
+
+    pairs = [
+        (one[:size].float(), other[:size].float())
+        for one, other, (_, size) in zip(gathered, true, visit.rows, strict=True)
+    ]
+    one, other = (torch.cat(side) for side in zip(*pairs, strict=True))
+    apart, size = (one - other), other.square().mean().sqrt()
+    return {"max_absolute": float(apart.abs().max()), "relative": float(apart.square().mean().sqrt() / size)}
 
 
 @contextlib.contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aletheia.method.token_loss import token_losses
 from aletheia.training.encoding import collate
-from aletheia.training.frozen_prefix import HELDOUT, FrozenPrefix, block_key, prefix_block
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +40,7 @@ def row_losses(
     *,
     batch_size: int,
     pad_token_id: int,
-    prefix: FrozenPrefix | None = None,
+    around: Callable[[TokenBatch], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[list[RowLoss]]:
     """Yield the losses of the rows, one forward pass after another, so that a caller may look at a clock in between.
 
@@ -54,11 +54,11 @@ def row_losses(
         Rows a forward pass.
     pad_token_id
         Token that fills a batch up.
-    prefix
-        Keeps what the layers below the lowest adapter give for these rows; they compute it anew without it.
+    around
+        Returns the context that a pass over a batch runs in, such as one that reads a kept frozen prefix.
     """
     for indices, batch in passes(examples, batch_size=batch_size, pad_token_id=pad_token_id):
-        with prefix_block(prefix, None if prefix is None else block_key(batch, HELDOUT)):
+        with around(batch):
             sums = _pass(model, batch)
         yield [RowLoss(i, count, total) for i, (count, total) in zip(indices, sums, strict=True)]
 

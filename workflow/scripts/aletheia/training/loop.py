@@ -17,7 +17,7 @@ from aletheia.method.attention import kernel_for
 from aletheia.method.token_loss import token_losses
 from aletheia.training.active_layers import ActiveLayers
 from aletheia.training.audited_pass import audited_pass
-from aletheia.training.frozen_prefix import TRAIN, FrozenPrefix, block_key, prefix_block
+from aletheia.training.frozen_prefix import TRAIN, FrozenPrefix, Visit, prefix_block, visit_of
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
 from aletheia.training.optimizer import adamw, schedule
 
@@ -103,7 +103,7 @@ class Loop:
         self._device = model.get_input_embeddings().weight.device
         self._tokens = [batch.tokens for batch in batches]
         self._prefix = prefix
-        self._keys = [None if prefix is None else block_key(batch, TRAIN) for batch in batches]
+        self._visits = [None if prefix is None else visit_of(batch, TRAIN) for batch in batches]
         # No mask is needed: padding is on the right, which causal attention never reads.
         self._batches = [batch.without_mask().to(self._device) for batch in batches]
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
@@ -151,17 +151,29 @@ class Loop:
         sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
         return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
 
+    def computing(self) -> list[bool]:
+        """Tell of each step whether it computes the frozen prefix: all do but those that read what was kept."""
+        if self._prefix is None:
+            return [True] * self.steps
+        seen: set[str] = set()
+        found = []
+        for first in range(0, self.steps * self._accumulation, self._accumulation):
+            keys = {visit.key for visit in self._visits[first : first + self._accumulation]}
+            found.append(not keys <= seen)
+            seen |= keys
+        return found
+
     def step(self) -> Step:
         """Do the next step; where its loss or gradient is not finite, leave the adapters as they were."""
         import torch
 
         first = self.done * self._accumulation
         of_step = slice(first, first + self._accumulation)
-        batches, keys = self._batches[of_step], self._keys[of_step]
+        batches, visits = self._batches[of_step], self._visits[of_step]
         self._optimizer.zero_grad(set_to_none=True)
         if self._active is not None and self._active.switch(self.done):
             self._audited = self.placement is None
-        loss = self._passes(batches, keys)
+        loss = self._passes(batches, visits)
         # Adding 0 · loss turns a loss of NaN or infinity into a gradient norm of NaN, so the optimiser skips this step.
         gradient = next(p.grad for p in self._parameters if p.grad is not None)
         gradient.add_((0 * loss).to(gradient.device))
@@ -173,30 +185,30 @@ class Loop:
         for device in self._gpus:
             torch.cuda.synchronize(device)
         done = Step(float(loss), float(norm), rate)
-        failure = self._failure(done, batches, keys)
+        failure = self._failure(done, batches, visits)
         if failure:
             return Step(done.loss, done.gradient_norm, rate, failure)
         self.done += 1
         return done
 
-    def _passes(self, batches: Sequence[TokenBatch], keys: Sequence[str | None], scale: Any = None) -> Any:
+    def _passes(self, batches: Sequence[TokenBatch], visits: Sequence[Visit | None], scale: Any = None) -> Any:
         """Do a step's forward and backward passes; return the mean loss a target.
 
         Parameters
         ----------
         batches
             The step's micro-batches.
-        keys
-            Of their blocks; None each where no prefix is kept.
+        visits
+            To their blocks; None each where no prefix is kept.
         scale
             A loss scale of its own; the scaler's when None.
         """
         targets = sum(len(batch.targets) for batch in batches)
         total = None
-        for batch, key in zip(batches, keys, strict=True):
+        for batch, visit in zip(batches, visits, strict=True):
             with self.inputs_as_they_are(), kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
                 first, self._audited = not self._audited, True
-                with self._watched(first) as seen, self.autocast(), prefix_block(self._prefix, key):
+                with self._watched(first) as seen, self.autocast(), prefix_block(self._prefix, visit):
                     loss = token_losses(self.model, batch, reduction="sum") / targets
                 if first:
                     self._record(seen)
@@ -229,7 +241,7 @@ class Loop:
         self._scaler.update()
         self._schedule.step()
 
-    def _failure(self, done: Step, batches: Sequence[TokenBatch], keys: Sequence[str | None]) -> str | None:
+    def _failure(self, done: Step, batches: Sequence[TokenBatch], visits: Sequence[Visit | None]) -> str | None:
         """Return the reason why the run cannot go on, with the first non-finite module or parameter; else None."""
         import math
 
@@ -253,7 +265,7 @@ class Loop:
         # The passes run again, since clipping has made every gradient non-finite; the loss scale was halved meanwhile.
         scale = self._scaler.get_scale() / self._scaler.get_backoff_factor() if self._scaler.is_enabled() else 1.0
         self._optimizer.zero_grad(set_to_none=True)
-        self._passes(batches, keys, scale)
+        self._passes(batches, visits, scale)
         parameter = first_nonfinite_gradient(self.model)
         where = f"first not finite: {parameter}" if parameter else "no single one shows it, their norm overflows"
         return f"the gradient of step {number} is not finite; {where}"

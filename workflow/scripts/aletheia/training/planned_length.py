@@ -15,7 +15,7 @@ from aletheia.study.length_checks import check_steps
 from aletheia.study.run_length import EPOCHS, STEPS, steps_of
 
 if TYPE_CHECKING:
-    from aletheia.training.run import RunInputs
+    from aletheia.training.run_inputs import RunInputs
 
 
 def with_steps(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,28 +26,40 @@ def with_steps(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
     inputs
         The plan of batches or the table of tokens, whose rows count; without either the rows are encoded here.
     config
-        Sections ``arm``, ``encoding`` and ``training`` of the run, among others.
+        Sections ``encoding`` and ``training`` of the run, among others.
 
     Returns
     -------
     dict
         ``config``; where ``training`` has epochs, with ``steps`` beside them.
-
-    Raises
-    ------
-    UserError
-        When these steps are too few for the schedule, for a time or loss of a step, or for steps that the arm adds.
     """
     training = config["training"]
     if training.get(EPOCHS) is None:
         return dict(config)
-    steps = steps_of(training, _examples(inputs, config))
-    name = f"{config['run']['model'] or 'model'}, arm {config['run']['arm']}"
+    return {**config, "training": {**training, STEPS: steps_of(training, _examples(inputs, config))}}
+
+
+def check_length(config: Mapping[str, Any]) -> None:
+    """Refuse settings that contradict the steps of a run's epochs, which nobody may have known before.
+
+    Parameters
+    ----------
+    config
+        As :func:`with_steps` returns it, with the whole section ``training``.
+
+    Raises
+    ------
+    UserError
+        When the steps are too few for the schedule, for a time or loss of a step, or for steps that the arm adds.
+    """
+    training, run = config["training"], config["run"]
+    if training.get(EPOCHS) is None:
+        return
+    name = f"{run['model'] or 'model'}, arm {run['arm']}"
     # Which keys are defaults is not known here, so that each is taken as given.
-    check_steps(training, training, steps, functools.partial(_error, f"{name}: training"))
+    check_steps(training, training, training[STEPS], functools.partial(_error, f"{name}: training"))
     percent = config["arm"].get("extra_steps_percent")
-    check_extra_steps(percent, steps, "this run", functools.partial(_error, f"{name}: arm"))
-    return {**config, "training": {**training, STEPS: steps}}
+    check_extra_steps(percent, training[STEPS], "this run", functools.partial(_error, f"{name}: arm"))
 
 
 def _examples(inputs: RunInputs, config: Mapping[str, Any]) -> int:

@@ -21,6 +21,8 @@ from aletheia.provenance.lineage import compact_json
 if TYPE_CHECKING:
     import torch
 
+    from aletheia.training.frozen_prefix import Visit
+
 SUFFIX = ".safetensors"
 
 
@@ -46,7 +48,10 @@ class Blocks(Protocol):
     def read(self, key: str) -> Block | None:
         """Return a block; None where there is none that can be trusted."""
 
-    def keep(self, key: str, states: torch.Tensor, seconds: float) -> None:
+    def gather(self, visit: Visit) -> Block | None:
+        """Return a block put together from rows of other micro-batches; None where that may or can not be."""
+
+    def keep(self, visit: Visit, states: torch.Tensor, seconds: float) -> None:
         """Keep a block."""
 
     def summary(self) -> dict[str, Any]:
@@ -63,11 +68,14 @@ class MemoryBlocks:
         """Return a block; None where there is none."""
         return self._blocks.get(key)
 
-    def keep(self, key: str, states: torch.Tensor, seconds: float) -> None:
+    def gather(self, visit: Visit) -> Block | None:
+        """Return None: a run has no rows but its own."""
+
+    def keep(self, visit: Visit, states: torch.Tensor, seconds: float) -> None:
         """Keep a block; on a GPU in pinned memory, from which it comes back without a wait."""
         if states.device.type == "cuda":
             states = states.cpu().pin_memory()
-        self._blocks[key] = Block(states, seconds)
+        self._blocks[visit.key] = Block(states, seconds)
 
     def summary(self) -> dict[str, Any]:
         """Return the kind of store, and the bytes that this run keeps in it."""
@@ -86,13 +94,16 @@ class DiskBlocks:
         Of all prefixes (``resources/prefix``).
     made_by
         What decides the states: model, revision, layers, dtype, code, versions, machine. Each block carries it.
+    shared
+        Whether rows that stand in other micro-batches' files serve too (:meth:`gather`).
     """
 
-    def __init__(self, folder: Path, made_by: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, made_by: Mapping[str, Any], *, shared: bool = False) -> None:
         self._made_by = compact_json(dict(made_by))
         self.folder = folder / hashlib.sha256(self._made_by.encode()).hexdigest()[:16]
         self._checked: dict[str, float] = {}
         self._bytes = 0
+        self._rows = self._index() if shared else {}
 
     def read(self, key: str) -> Block | None:
         """Return a block, memory-mapped; None where there is none, or its bytes or origin are not those it names."""
@@ -110,12 +121,43 @@ class DiskBlocks:
         except (OSError, SafetensorError):
             return None  # deleted meanwhile
 
-    def keep(self, key: str, states: torch.Tensor, seconds: float) -> None:
+    def _index(self) -> dict[str, tuple[str, int]]:
+        """Return where each row stands of those in files when the run began: its block's key, and its place there."""
+        found: dict[str, tuple[str, int]] = {}
+        for path in sorted(self.folder.glob("*" + SUFFIX)):
+            told = _told(path)
+            if told and told.get("made_by") == self._made_by:
+                for place, row in enumerate(json.loads(told["rows"])):
+                    found.setdefault(row, (path.name.removesuffix(SUFFIX), place))
+        return found
+
+    def gather(self, visit: Visit) -> Block | None:
+        """Return a block put together from rows of other micro-batches; None where one of them is nowhere.
+
+        Its states differ from true ones by rounding, since they were computed beside other rows at another width; in
+        padding they are 0.
+        """
+        import torch
+
+        if not all(row in self._rows for row, _ in visit.rows):
+            return None
+        parts, seconds = [], 0.0
+        for row, size in visit.rows:
+            key, place = self._rows[row]
+            block = self.read(key)
+            if block is None:
+                return None
+            parts.append(block.states[place, :size])
+            seconds += block.seconds / len(block.states)
+        return Block(torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), seconds)
+
+    def keep(self, visit: Visit, states: torch.Tensor, seconds: float) -> None:
         """Write a block."""
         from safetensors.torch import save
 
-        states = states.cpu().contiguous()
+        key, states = visit.key, states.cpu().contiguous()
         told = {"sha256": _sha256_of_tensor(states), "made_by": self._made_by, "seconds": repr(seconds)}
+        told["rows"] = json.dumps([row for row, _ in visit.rows])
         self.folder.mkdir(parents=True, exist_ok=True)
         # Not save_file, whose files (0600) other users of a shared tree could not read.
         descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".")
@@ -133,6 +175,16 @@ class DiskBlocks:
     def summary(self) -> dict[str, Any]:
         """Return the kind of store, and the bytes that this run keeps in it."""
         return {"store": "disk", "bytes": self._bytes}
+
+
+def _told(path: Path) -> dict[str, str] | None:
+    """Return what a block's file says of itself; None where it says nothing."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            return json.loads(file.read(length))["__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, MemoryError, struct.error):
+        return None
 
 
 def _checked_seconds(path: Path, made_by: str) -> float | None:

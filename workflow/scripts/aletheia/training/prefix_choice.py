@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from aletheia.method.token_batch import TokenBatch
 
-OFF, AUTO, MEMORY, DISK = "off", "auto", "memory", "disk"
+OFF, AUTO, MEMORY, DISK, SHARED = "off", "auto", "memory", "disk", "shared"
 DEFAULT_GIB = 4.0  # as the schema has it
 # Of the memory that is free when the run starts; `auto` keeps more than this share of it on the disk.
 MEMORY_SHARE = 0.25
@@ -54,7 +54,7 @@ class PrefixChoice:
     Attributes
     ----------
     store
-        ``off``, ``memory`` or ``disk``.
+        ``off``, ``memory``, ``disk`` or ``shared``.
     reason
         Why it is off, or why ``auto`` does not keep the states in memory; None where it is as was asked.
     bytes
@@ -67,7 +67,7 @@ class PrefixChoice:
 
 
 def choose_prefix(
-    setting: str,
+    setting: str | bool,
     model: PeftModel,
     lowest: int,
     *,
@@ -80,7 +80,7 @@ def choose_prefix(
     Parameters
     ----------
     setting
-        ``training.prefix_cache``.
+        ``training.prefix_cache``; False, as YAML reads ``off``, is ``off``.
     model
         With adapters.
     lowest
@@ -93,10 +93,10 @@ def choose_prefix(
     Raises
     ------
     UserError
-        Where ``memory`` or ``disk`` was asked for, and the prefix is random or its states exceed a bound.
+        Where ``memory``, ``disk`` or ``shared`` was asked for, and the prefix is random or its states exceed a bound.
     """
     unique = {(tuple(batch.input_ids.shape), batch.input_ids.numpy().tobytes()): batch for batch in train}
-    if setting == OFF:
+    if setting in (OFF, False):
         return PrefixChoice(OFF)
     if lowest == 0:
         return PrefixChoice(OFF, "layer 0 is adapted, so that nothing lies below")

@@ -10,7 +10,7 @@ from aletheia.provenance import artifacts, machine
 from aletheia.provenance.lineage import SCRIPTS, file_digest
 from aletheia.training.frozen_prefix import FrozenPrefix
 from aletheia.training.prefix_blocks import DiskBlocks, MemoryBlocks
-from aletheia.training.prefix_choice import AUTO, DISK, OFF, PrefixChoice, PrefixPlace, choose_prefix
+from aletheia.training.prefix_choice import AUTO, DISK, OFF, SHARED, PrefixChoice, PrefixPlace, choose_prefix
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -56,9 +56,10 @@ def frozen_prefix(
     choice = choose_prefix(setting, model, lowest, train=train, heldout=heldout, place=place)
     if choice.store == OFF:
         return None, choice
-    if choice.store == DISK:
+    if choice.store in (DISK, SHARED):
         options = {key: config["model"].get(key) for key in ("quantization", "attention")}
-        blocks = DiskBlocks(place.folder, {**_made_by(model_lock, lowest), "dtype": dtype, **options})
+        made_by = {**_made_by(model_lock, lowest), "dtype": dtype, **options}
+        blocks = DiskBlocks(place.folder, made_by, shared=choice.store == SHARED)
     else:
         blocks = MemoryBlocks()
     return FrozenPrefix(model, lowest, blocks), choice

@@ -15,23 +15,22 @@ from aletheia.method.adapters import save_adapter
 from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
-from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
-from aletheia.study.selectors import COSTS, GRADIENTS, reads
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
 from aletheia.training.chosen_rate import ChosenRate, chosen_rate
 from aletheia.training.encoded_rows import EncodedRows
+from aletheia.training.frozen_prefix import around_heldout
 from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
-from aletheia.training.planned_length import with_steps
-from aletheia.training.prefix_choice import PrefixPlace
+from aletheia.training.planned_length import check_length, with_steps
 from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
+from aletheia.training.run_inputs import RunInputs
 from aletheia.training.tensorboard import TrainingEvents
-from aletheia.training.token_table import TokenRows, token_rows
+from aletheia.training.token_table import TokenRows
 from aletheia.training.trainer import (
     TimeRatio,
     TrainingRecord,
@@ -48,64 +47,6 @@ RESULTS = (
     *("eval_loss", "eval_rows", "trainable_parameters", "placement"),
     *("tokens", "batch_plan_sha256", "row_counts", "active_layers"),
 )
-
-
-@dataclass(frozen=True)
-class RunInputs:
-    """The inputs of one run beside its settings: artifacts as they were read, or their paths.
-
-    Attributes
-    ----------
-    model_lock, data_lock
-        Locks of the staged model and of the training data.
-    seed
-        Draws batches, starting values and dropout.
-    precision
-        Of the precision step, where the model's dtype is ``auto``.
-    selection
-        Of the select step; adapters in all layers without it.
-    tokens
-        Table of the tokens step; rows are encoded anew without it.
-    probe
-        The probe whose time counts for this arm.
-    batches
-        Of the batches step; drawn anew without it.
-    std_run, ale_run
-        ``run.json`` of both arms, for ``steps: measured``.
-    trials
-        ``run.json`` of the arms among whose rates the run's is chosen (``learning_rate: {best_of: …}``).
-    prefix
-        Where the states of the frozen prefix may be kept.
-    """
-
-    model_lock: Source
-    data_lock: Source
-    seed: int
-    tokens: Path | None = None
-    precision: Source | None = None
-    selection: Source | None = None
-    probe: Source | None = None
-    batches: Source | None = None
-    std_run: Source | None = None
-    ale_run: Source | None = None
-    trials: Sequence[Source] = ()
-    prefix: PrefixPlace = field(default_factory=PrefixPlace)
-
-    def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
-        """Return the rows of the data: of the table, or encoded on access by what ``tokenizer`` returns by then."""
-        locks = {"model_lock": self.model_lock, "data_lock": self.data_lock}
-        return token_rows(self.tokens, **locks, encoding=config["encoding"], tokenizer=tokenizer)
-
-    def probe_seconds(self, arm: Mapping[str, Any]) -> float:
-        """Return the seconds of the probe that count for a run of an arm: of the part that its choice reads.
-
-        0 where it needs no probe; all of the probe's where the artifact does not tell its parts apart.
-        """
-        if not self.probe:
-            return 0.0
-        observed, part = artifacts.read(self.probe, "probe")["observed"], reads(arm)
-        seconds = observed.get("part_seconds", {}).get(GRADIENTS if part == COSTS else part)
-        return observed["probe_seconds"] if seconds is None else seconds
 
 
 @dataclass
@@ -173,7 +114,7 @@ class TrainingRun:
         )
 
         def heldout_loss() -> float | None:
-            losses = row_losses(self.model, heldout, **shape, prefix=prefix)
+            losses = row_losses(self.model, heldout, **shape, around=around_heldout(prefix))
             return mean_loss(chain.from_iterable(losses))
 
         self._step_by_step(loop, inputs, config, checkpoint, events, heldout=heldout_loss)
@@ -237,8 +178,12 @@ class TrainingRun:
                 curve_every=settings["curve_every"],
             )
         machine_load = meter.shares()
-        settled = record.step_seconds[warmup:]
-        machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
+        # Of steps that do the same work: those that read the frozen prefix, where most do.
+        computing = loop.computing()
+        usual = computing.count(True) > len(computing) / 2
+        steps = zip(record.step_seconds, loop.positions(), computing, strict=False)
+        settled = [(seconds, size) for seconds, size, all_layers in [*steps][warmup:] if all_layers is usual]
+        machine_load["step_spread"] = step_spread([s for s, _ in settled], [size for _, size in settled])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
         time = timing(
@@ -333,6 +278,7 @@ def execute(
         Of a failed run too, with its status.
     """
     config = with_steps(inputs, config)
+    check_length(config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None

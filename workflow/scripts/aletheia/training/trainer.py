@@ -108,7 +108,8 @@ def planned_steps(
         ``settings`` then has (beside epochs without what that arm adds, which ``steps.extra_steps_percent`` says).
     times
         Of :func:`reference_times`, for ``steps: measured``: ``std_seconds`` (training time of the standard arm),
-        ``probe_seconds``, and ``step_seconds`` (median step of the selected layers).
+        ``probe_seconds``, and ``step_seconds`` (median step of the selected layers; the mean where a frozen prefix was
+        kept).
     time_ratio
         For ``steps: {seconds_of: …}``; of one that is known.
 
@@ -156,10 +157,14 @@ def reference_times(std_run: Source | None, ale_run: Source | None, *, probe_sec
     """Return the seconds that decide ``steps: measured`` (:func:`planned_steps`); None unless both runs are given."""
     if not (std_run and ale_run):
         return None
-    std, ale = (artifacts.read(source, "run")["observed"].get("time", {}) for source in (std_run, ale_run))
+    std, ale = (artifacts.read(source, "run")["observed"] for source in (std_run, ale_run))
+    time = ale.get("time", {})
+    # Steps that compute the frozen prefix and steps that read it are of two kinds, so that no median speaks for both.
+    kept = ale.get("prefix_cache", {}).get("store", "off") != "off"
+    mean = statistics.fmean(time["step_seconds"]) if kept and time.get("step_seconds") else None
     return {
-        "std_seconds": std.get("training_seconds"),
-        "step_seconds": ale.get("median_step_seconds"),
+        "std_seconds": std.get("time", {}).get("training_seconds"),
+        "step_seconds": mean or time.get("median_step_seconds"),
         "probe_seconds": probe_seconds,
     }
 
