@@ -10,6 +10,9 @@ SEARCH = SearchInputs(bind, checkpoints, TREES.results, lambda: workflow.dryrun 
 rule search:
     input:
         "<results>/search/summary.json",
+        # Asked for too, so that one that was deleted is decided again.
+        bind(search_inputs.report_inputs),
+        bind(search_inputs.recipes),
 
 
 # A shell command is formatted when its job runs, with the last values of a loop's variables: so it uses none of them.

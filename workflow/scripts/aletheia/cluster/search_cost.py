@@ -68,15 +68,21 @@ def most_asked(study: Study, search: Search) -> MostAsked:
     )
 
 
-def most_at_once(study: Study, search: Search, seed: int) -> dict[str, int]:
-    """Return the most jobs of a search that may share the allocation of a seed, by rung, and ``turns``."""
+def most_at_once(study: Study, search: Search, seed: int) -> list[dict[str, int]]:
+    """Return the most jobs of a search that may share an allocation of a seed, by rung, and ``turns``.
+
+    One entry for each part of the search: what comes after an artifact that is waited for has an allocation of its own.
+    """
     most, space = most_asked(study, search), search.space
-    found = {FLOOR: int(seed in space.floor_seeds)}
-    if seed in space.confirm_seeds:
-        found |= {CONFIRM: CELLS, SHORT: 1}
+    before, in_all = most.recipes_timed
+    at_first = {FLOOR: int(seed in space.floor_seeds)}
+    parts = [at_first]
     if seed == space.search_seed:
-        found |= {rung: most.trainings[rung] for rung in (SCAN, FULL, PUSH)} | {"turns": most.recipes_timed[1]}
-    return found
+        at_first |= {SCAN: most.trainings[SCAN], "turns": before}
+        parts += [{FULL: most.trainings[FULL]}, {PUSH: most.trainings[PUSH], "turns": in_all - before}]
+    if seed in space.confirm_seeds:
+        parts.append({CONFIRM: CELLS, SHORT: 1})
+    return parts
 
 
 def estimate_searches(study: Study) -> list[Cost]:

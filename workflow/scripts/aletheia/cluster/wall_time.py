@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aletheia.cluster import cost
 from aletheia.cluster.search_cost import most_asked, most_at_once
 from aletheia.cluster.site import Site
 from aletheia.study.equal_time import models_with_costs
+from aletheia.study.searches import Search
 from aletheia.study.study import Run, Study
 
 
@@ -96,13 +98,19 @@ class WallTimes:
     def _searched(self, model: str, seed: int) -> int:
         """Return the minutes of the most trials of a search, with what they need, that share an allocation."""
         search = self.study.searches[model]
-        asked = most_at_once(self.study, search, seed)
-        turns = asked.pop("turns", 0)
-        first = {rung: search.of_rung(rung)[0] for rung, count in asked.items() if count and search.of_rung(rung)}
-        trained = sum(asked[rung] * self.training(model, each.arm_name, each.seed) for rung, each in first.items())
-        selects = self.small() * (1 + turns + sum(asked.values()))
         probes = self.probe(model) if seed in most_asked(self.study, search).probed_seeds else 0
-        return trained + turns * self.turns(model, arms=cost.ARMS_PER_MEASUREMENT) + selects + probes
+        return probes + max(self._of_part(search, part) for part in most_at_once(self.study, search, seed))
+
+    def _of_part(self, search: Search, part: Mapping[str, int]) -> int:
+        """Return the minutes of one part of a search: its measurements in turns, selections and trials."""
+        minutes = self.small() * (1 + sum(part.values()))
+        for rung, count in part.items():
+            if rung == "turns":
+                minutes += count * self.turns(search.model, arms=cost.ARMS_PER_MEASUREMENT)
+            elif count and search.of_rung(rung):
+                first = search.of_rung(rung)[0]
+                minutes += count * self.training(search.model, first.arm_name, first.seed)
+        return minutes
 
     def _first_run(self, model: str) -> Run:
         return next(run for run in self.study.runs.values() if run.model == model)
