@@ -29,6 +29,7 @@ include: "rules/aggregate.smk"
 include: "rules/stats.smk"
 include: "rules/replication.smk"
 include: "rules/controls.smk"
+include: "rules/search.smk"
 include: "rules/figures.smk"
 include: "rules/evidence.smk"
 include: "rules/cluster.smk"
@@ -43,6 +44,7 @@ localrules:
     leonardo_smoke,
     paired,
     replication,
+    search,
     stability,
     stage,
     stage_model,

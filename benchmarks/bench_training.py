@@ -4,6 +4,8 @@ Two micro-batches of four rows of the default study, at most 128 tokens each; ra
 layers; the default study's gradient selection (seed 42); the last half; the last half but one with layer 0; every other
 layer; all layers at half the rank; and three of them with gradient checkpointing. `stock` is `transformers.Trainer`
 over `get_peft_model` with `DataCollatorForSeq2Seq`, on the same rows in the same steps, in the order of their draw.
+Then, in turns of their own, all layers beside the last half and the last third, which keep what the frozen layers below
+give for a micro-batch and read it at the second visit (`prefix_last_half`, `prefix_last_third`).
 
 Needs the default study's staged files and one selection: `snakemake results/select/smollm2-135m/ale/seed42.json`, which
 `make bench` runs first.
@@ -19,11 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prefix_sides import prefix_ratios, prefix_sides
+
 LOCK = Path("resources/models/smollm2-135m.lock.json")
 DATA = Path("resources/data/docstrings.lock.json")
 SELECTION = Path("results/select/smollm2-135m/ale/seed42.json")
 BATCH, ACCUMULATION, TOKENS, SEED = 4, 2, 128, 42
 CHECKPOINTING = ", checkpointing"
+PREFIX_ROUNDS = 15
 STEPS = 200  # of the run in which the probe's time is counted
 
 
@@ -40,7 +45,7 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     rows = read_rows(checked_folder(DATA) / "train.jsonl")
     examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples
     lengths = [len(example["input_ids"]) for example in examples]
-    shape = {"steps": rounds + 1, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
+    shape = {"steps": max(rounds, PREFIX_ROUNDS) + 1, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
     planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
     batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
     gradient = artifacts.payload(SELECTION, "selection")["layers"]
@@ -51,6 +56,7 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     seconds = interleaved(sides, rounds=rounds)
     ratios = {**arm_ratios(seconds, ratio), "stock / all": ratio(seconds["stock"], seconds["all"])}
     with_probe = [ale + probe / STEPS for ale, probe in zip(seconds["gradient_half"], seconds["probe"], strict=True)]
+    kept = interleaved(prefix_sides(base, batches, accumulation=ACCUMULATION), rounds=max(rounds, PREFIX_ROUNDS))
     ratios[f"all / gradient_half with the probe, {STEPS} steps"] = ratio(seconds["all"], with_probe)
     return {
         "what": __doc__.splitlines()[0],
@@ -63,6 +69,7 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
         "seconds": seconds,
         "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
         "ratios": ratios,
+        **prefix_ratios(kept, ratio),
     }
 
 

@@ -3,8 +3,9 @@
     python benchmarks/gpu_training.py           Qwen2.5-0.5B, 1.5B, 7B shapes, random bf16 weights, 2 x 4 x 512 tokens
     python benchmarks/gpu_training.py --tiny    the same on tiny shapes, on a CPU too: does it run?
 
-The arms are those of bench_training.py, on equal batches, in turns; the gradient selection is that of our own probe on
-the same random weights. Peak memory is that of an arm's step above what the weights and all arms' adapters take.
+The arms are those of bench_training.py and of the frozen prefix (prefix_sides.py), on equal batches, in turns; the
+gradient selection is that of our own probe on the same random weights. Peak memory is that of an arm's step above what
+the weights and all arms' adapters take.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from bench_training import ACCUMULATION, BATCH, arm_ratios, arm_sides
 from gpu_probe import SHAPES, TINY, measured, random_model
+from prefix_sides import prefix_ratios, prefix_sides
 from run import interleaved, ratio
 
 from aletheia.method.probe import probe_layers
@@ -41,10 +43,12 @@ def compare(shape: dict[str, Any], *, tokens: int, rounds: int, device: torch.de
     batches = [random_batch(vocabulary, BATCH, tokens, seed) for seed in range(ACCUMULATION * (rounds + 2))]
     sides = arm_sides(model, batches, layers)
     seconds = interleaved(sides, rounds=rounds)
+    kept = prefix_sides(model, batches, accumulation=ACCUMULATION)
     return {
         "gradient_layers": layers,
         "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
         "ratios": arm_ratios(seconds, ratio),
+        **prefix_ratios(interleaved(kept, rounds=rounds), ratio),
         "peak_bytes_of_a_step": {name: measured(step, device)[2] for name, step in sides.items()},
     }
 

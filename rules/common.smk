@@ -20,7 +20,7 @@ from aletheia.analysis.plan import PLAN, load_plan
 from aletheia.audit import bundle
 from aletheia.cluster.cost import ARMS_PER_MEASUREMENT, ATTRIBUTED_ARMS
 from aletheia.cluster.site import read_site
-from aletheia.controller import inputs
+from aletheia.controller import inputs, search_inputs
 from aletheia.controller.binding import Binder, model_with_arms, one_of
 from aletheia.controller.failed_jobs import failed_sentences
 from aletheia.controller.fork_server import LAUNCHER
@@ -30,16 +30,19 @@ from aletheia.controller.notes import NoteWatcher
 from aletheia.controller.priorities import Priorities
 from aletheia.controller.report_page import figure_files, mark_for_report, with_sidecars
 from aletheia.controller.report_page import mark_sidecar_for_report, mark_table_for_report
-from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, tensorboard
+from aletheia.controller.resources import JobResources, attempt_number, checkpoint_seconds, prefix_mib, tensorboard
+from aletheia.controller.search_inputs import SearchInputs
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import task_files
 from aletheia.staging.local_paths import check_registries, count_rows
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study import sections
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.outputs import evaluation_outputs
 from aletheia.study.paths import Paths
 from aletheia.study.schema import trees
+from aletheia.study.search_rungs import RUNGS as SEARCHED_RUNGS
 from aletheia.study.load import load_study
 
 # First, so that a mistake in the configuration is one sentence too.
@@ -54,8 +57,8 @@ gc.set_threshold(200_000, 50, 1_000)
 try:
     # The files of --configfile. Snakemake has merged them by now, and kept the last of two equal keys.
     read_configuration(workflow.config_settings.configfiles)
-    STUDY = load_study(config, count_rows)
     TREES = Paths(*trees(config))
+    STUDY = load_study(config, count_rows, partial(staged_train_rows, Path(TREES.resources)))
     # Before Snakemake reports a missing file: it would name the rule that reads it, and not the registry's entry.
     check_registries(STUDY, Path(TREES.resources))
     if workflow.is_main_process and Path(PLAN).exists():

@@ -52,6 +52,15 @@ rule interleave:
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 
+# A search's recipe, in the allocation of the trials that take as many steps as it says.
+use rule interleave as interleave_recipe with:
+    wildcard_constraints:
+        arm=one_of(STUDY.timed_recipes()),
+    priority: bind(priorities.preparation)
+    resources:
+        **machine.gpu_resources_in_allocation(partial(minutes.turns, arms=ARMS_PER_MEASUREMENT)),
+
+
 rule paired_summary:
     input:
         bind(inputs.pairs),

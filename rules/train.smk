@@ -63,15 +63,17 @@ rule train_std:
         **machine.gpu_resources_in_allocation(minutes.training),
         checkpoint_seconds=bind(checkpoint_seconds),
         tensorboard=bind(tensorboard),
+        prefix_mib=bind(prefix_mib),
     params:
         *TRAIN,
     shell:
         '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/train.py" --model-lock {input.model:q} --data-lock {input.data:q} '
         "--tokens {input.tokens[0]:q} --precision {input.precision:q} --probe {input.probe:q} "
         "--selection {input.selection:q} --batches {input.batches:q} --std-run {input.std:q} --ale-run {input.ale:q} "
-        "--trials {input.trials:q} --costs {input.costs:q} --timed-selection {input.timed:q} "
+        "--trials {input.trials:q} --costs {input.costs:q} --timed-selection {input.timed:q} --turns {input.turns:q} "
         "--seed {wildcards.seed} --threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} --tensorboard "
         "{resources.tensorboard} --events logs/tensorboard/{wildcards.model}-{wildcards.arm}-seed{wildcards.seed} "
+        "--prefix-mib {resources.prefix_mib} "
         "--out {output.run:q} --adapter {output.adapter:q} --attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"
 
 

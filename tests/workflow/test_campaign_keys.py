@@ -55,6 +55,7 @@ OTHERS = {
     "adapter.modules": "mlp",
     "adapter.scaling": "rslora",
     "training.steps": 5,
+    "training.epochs": 2.5,
     "training.batch_size": 1,
     "training.accumulation": 1,
     "training.learning_rate": 0.1,
@@ -113,6 +114,7 @@ BESIDE = {
     "arms.drawn.draws": {"arms.drawn.layers": "random"},
     "training.warmup_steps": {"overrides.tiny-llama.arms.lean.warmup_from": None},
     "arms.cm.steps": {"arms.cm.extra_steps_percent": None},
+    "training.epochs": {"training.steps": None},
     "interleaving.seeds": {"speed": "turns"},
     "evaluation.heldout.split": {"data": "tested"},
     "arms.cm.learning_rate": {
@@ -123,6 +125,8 @@ BESIDE = {
 }
 # These decide nothing that the tiny study makes: words, a benchmark that no run asks for, a step of its own.
 IDLE = {
+    "training.prefix_cache": "disk",
+    "training.prefix_cache_gib": 1,
     "training.checkpoint_seconds": 60,
     "training.tensorboard": False,
     "description": "For a change.",
@@ -147,6 +151,7 @@ TOKENS_FOLLOW = {
     "encoding.max_tokens": ({"tokens", "precision", "batches", "probe", "train_std"}, {"stage_data"}),
     "probe.batches": ({"probe", "select", "train_ale"}, {"tokens", "precision", "batches", "train_std"}),
     "training.steps": ({"batches", "train_std"}, {"tokens", "precision", "probe", "select"}),
+    "training.epochs": ({"batches", "train_std"}, {"tokens", "precision", "probe", "select"}),
     "training.eval_rows": ({"train_std"}, {"tokens", "precision", "probe", "batches"}),
     "speed": ({"interleave", "aggregate", "stats"}, {"tokens", "probe", "select", "batches", "train_std", "train_ale"}),
 }

@@ -118,7 +118,9 @@ def test_every_rule_runs_in_its_own_environment(tmp_path):
     # Else Snakemake takes PYTHONPATH away, which brings what notes the imports.
     options += ("--conda-not-block-search-path-envvars",)
     noting = {"PYTHONPATH": note_imports(tmp_path), "IMPORTS_SEEN": str(tmp_path)}
-    ran = snakemake(project, "all", *ON_DEMAND, *STUDY, *options, PATH=f"{conda}/bin:/usr/bin:/bin", **noting)
+    # A search is of a campaign that declares one; its rules have the environment of these.
+    targets = [target for target in ON_DEMAND if target != "search"]
+    ran = snakemake(project, "all", *targets, *STUDY, *options, PATH=f"{conda}/bin:/usr/bin:/bin", **noting)
     assert ran.returncode == 0, said(ran)[-4000:]
     check_imports(tmp_path)
     made = set(re.findall(r"Environment for \S*envs/(\w+)\.yaml created", said(ran)))

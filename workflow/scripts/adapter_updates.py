@@ -28,7 +28,7 @@ def main() -> None:
             return
         from aletheia.method import loading
         from aletheia.training.adapter_updates import measure_updates
-        from aletheia.training.run import RunInputs
+        from aletheia.training.run_inputs import RunInputs
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)

@@ -23,14 +23,16 @@ def main() -> None:
         if job.done:
             return
         from aletheia.provenance import start
+        from aletheia.study import run_length
         from aletheia.training import batch_plan, token_table
 
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
         encoded = token_table.read_or_encode(args.tokens, model_lock, data_lock, job.config.get("encoding", {}))
         start.work_begins()
         model, settings = model_lock.payload["model"], job.config["batches"]
+        steps = run_length.steps_of_plan_section(settings, len(encoded["train"].rows))
         payload = batch_plan.batches_payload(
-            encoded["train"], model=model, seed=args.seed, steps=settings["steps"], settings=settings
+            encoded["train"], model=model, seed=args.seed, steps=steps, settings=settings
         )
         payload["row_counts"] = {name: rows.counts() for name, rows in encoded.items()}
         padding = 1 - payload["tokens"] / payload["padded_tokens"]

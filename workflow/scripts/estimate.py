@@ -19,13 +19,17 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aletheia.audit.inventory import read_configuration
 from aletheia.cluster.cost import Cost, estimate_costs
+from aletheia.cluster.search_cost import estimate_searches
 from aletheia.errors import UserError, run_main
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study.load import load_study
+from aletheia.study.schema import trees
 
 if TYPE_CHECKING:
     from aletheia.analysis.plan import Plan
@@ -64,8 +68,10 @@ def main() -> None:
         raise UserError(f"--cores-per-gpu: expected at least 1, found {args.cores_per_gpu}")
     if args.power and args.budget is not None:
         raise UserError("--power and --budget: expected one of them, found both; without --power the cost is estimated")
-    study, plan = load_study(read_configuration(args.configfile or [PAPER])), load_plan(args.analysis)
-    costs = None if args.power else estimate_costs(study)
+    config = read_configuration(args.configfile or [PAPER])
+    rows = partial(staged_train_rows, Path(trees(config)[1]))
+    study, plan = load_study(config, staged_rows=rows), load_plan(args.analysis)
+    costs = None if args.power else estimate_costs(study) + estimate_searches(study)
     powers = planned_power(study, plan)
     if args.json:
         print(json.dumps(as_json(costs, powers, plan, args.cores_per_gpu), indent=1))

@@ -33,7 +33,7 @@ def main() -> None:
         from aletheia.method import loading
         from aletheia.provenance import machine
         from aletheia.timing import measure
-        from aletheia.training.run import RunInputs
+        from aletheia.training.run_inputs import RunInputs
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)

@@ -11,7 +11,7 @@ from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 
 if TYPE_CHECKING:
-    from aletheia.training.run import RunInputs
+    from aletheia.training.run_inputs import RunInputs
     from aletheia.training.trainer import TimeRatio
 
 
@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=Path, nargs="*", default=[], help="run.json of learning_rate.best_of's arms")
     parser.add_argument("--costs", type=Path, nargs="?", help="artifact of the attribution (steps.seconds_of)")
     parser.add_argument("--timed-selection", type=Path, nargs="?", help="selection of the arm that seconds_of names")
+    parser.add_argument("--turns", type=Path, nargs="?", help="this recipe in turns with std, for a search's trial")
     parser.add_argument("--batches", type=Path, nargs="?", help="artifact of the batches step; drawn here without it")
     parser.add_argument("--seed", type=SEED, required=True, help="draws batches, starting values and dropout")
     parser.add_argument("--threads", type=THREADS, default=1, help="threads for torch")
@@ -39,6 +40,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--events", type=Path, nargs="?", help="folder for TensorBoard events; none without it")
     parser.add_argument(
         "--tensorboard", type=int, choices=(0, 1), default=1, help="0 for no events (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prefix-mib",
+        type=whole_number(1),
+        default=4096,
+        help="what the states of the frozen prefix may take, in MiB (default: %(default)s)",
     )
     parser.add_argument(
         "--checkpoint-seconds",
@@ -53,19 +60,20 @@ def main() -> None:
     """Run the step."""
     args = arguments()
     optional = [args.tokens, args.precision, args.selection, args.probe, args.batches, args.std_run, args.ale_run]
-    optional += [args.costs, args.timed_selection]
+    optional += [args.costs, args.timed_selection, args.turns]
     inputs = [args.model_lock, args.data_lock, *filter(None, optional), *args.trials]
     # run.json is written last: where it stands, the adapter is whole.
     with Job(args.step, inputs=inputs, outputs=[args.out, args.adapter]) as job:
         if job.done:
             return
         from aletheia.method import loading
-        from aletheia.training import checkpoints, run
+        from aletheia.training import checkpoints, prefix_choice, run
+        from aletheia.training.run_inputs import RunInputs
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
-        given = run.RunInputs(
+        given = RunInputs(
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),
             seed=args.seed,
@@ -77,8 +85,9 @@ def main() -> None:
             std_run=job.input(args.std_run, "run"),
             ale_run=job.input(args.ale_run, "run"),
             trials=[job.input(path, "run") for path in args.trials],
+            prefix=prefix_choice.PrefixPlace.beside(args.model_lock, args.prefix_mib / 1024),
         )
-        ratio = _time_ratio(job, args, given) if args.costs else None
+        ratio = _time_ratio(job, args, given) if args.costs or args.turns else None
         events = args.events if args.tensorboard else None
         finished = run.execute(given, job.config, checkpoint, time_ratio=ratio, events=events)
         card = finished.card(given, job.config, job.lineage)
@@ -92,8 +101,10 @@ def main() -> None:
 
 def _time_ratio(job: Job, args: argparse.Namespace, given: RunInputs) -> TimeRatio:
     """Return the time of a step of the arm that ``steps.seconds_of`` names, over that of the run's own."""
-    from aletheia.timing.equal_time import time_ratio
+    from aletheia.timing.equal_time import ratio_in_turns, time_ratio
 
+    if args.turns:
+        return ratio_in_turns(job.input(args.turns, "paired"))
     timed = job.input(args.timed_selection, "selection")
     costs = job.input(args.costs, "attribution")
     return time_ratio(costs, job.config, given.model_lock, selection=given.selection, timed_selection=timed)

@@ -42,6 +42,16 @@ def test_a_failed_run_is_a_row_with_empty_cells():
     assert master.set_index("seed").loc[42, ["speedup_percent", "mmlu_extra_pp"]].isna().all()
 
 
+def test_a_run_that_kept_its_frozen_prefix_says_where_and_what_it_was_charged():
+    campaigns, runs, evaluations = study(ONE, benchmarks=())
+    kept = runs["smollm2-135m", "ale", 42]["observed"]
+    kept["prefix_cache"], kept["time"]["prefix_seconds"] = {"store": "disk"}, 1.5
+    runs["smollm2-135m", "std", 42]["observed"]["prefix_cache"] = {"store": "off", "reason": "layer 0 is adapted"}
+    ledger = build_ledger(campaigns, runs, evaluations).set_index(["arm", "seed"])
+    assert tuple(ledger.loc[("ale", 42), ["prefix_cache", "prefix_seconds"]]) == ("disk", 1.5)
+    assert ledger["prefix_cache"].notna().sum() == 1
+
+
 def test_a_pair_follows_the_formulas():
     row = pairs.results_master(ledger_of(ONE)).iloc[0]
     assert row["speedup_percent"] == pytest.approx(100 * (1 - 80 / 100))

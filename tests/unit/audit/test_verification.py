@@ -274,11 +274,17 @@ def test_a_hidden_name_is_a_stray_unless_a_job_or_snakemake_has_it(tmp_path, mon
         *("results/train/.run.json.lock", "results/.seed1.99.tmp.json", "results/.adapter.7.tmp/model.bin"),
         *("results/.adapter.7.old/model.bin", "results/train/.checkpoint", "results/train/.checkpoint.tmp"),
         *("resources/models/.gpt.partial/.model.bin.ab.part", "results/.nfs00a1", "results/report.html"),
-        "resources/downloads/a.whl",
+        *("resources/downloads/a.whl", "resources/prefix/0a/1b.safetensors"),
     ]
     strays = [
         *("results/.notes", "results/.mine/file.txt", "results/train/.tmp.json", "results/.a.tmp", "results/.lock"),
-        *("results/downloads/a.whl", "resources/report.html", "results/.checkpoint.old", "results/.git/config"),
+        *(
+            "results/downloads/a.whl",
+            "results/prefix/a.safetensors",
+            "resources/report.html",
+            "results/.checkpoint.old",
+            "results/.git/config",
+        ),
     ]
     for name in excused + strays:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -61,6 +61,13 @@ def test_one_seed_has_no_interval_and_says_so():
     assert "+0.0500 nats (one seed, so no interval: cannot tell)" in first_paragraph(told())
 
 
+def test_several_seeds_say_how_far_from_the_draws_and_what_they_vary():
+    text = first_paragraph(told(draws=3, seeds=(1, 2, 3)))
+    assert "From the mean of the draws it differs by −0.0600 [" in text
+    assert "over 3 seeds, which vary rows and starting values, and draws, but hardly its own choice)" in text
+    assert "From the mean of the draws" not in first_paragraph(told())
+
+
 def test_other_ways_to_choose_that_ended_lower_are_named():
     arms = entries(20, last={"layers": "last"}, first={"layers": "first"})
     text = first_paragraph(told(arms=arms, further={"last": 1.93, "first": 2.2}))

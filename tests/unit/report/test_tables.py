@@ -36,6 +36,15 @@ def test_speed_table_states_n_units_and_overall():
     assert "std_seconds_mean" in found.numbers.columns
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_tables_of_times_name_the_runs_that_kept_their_frozen_prefix(number):
+    ledger = ledger_of()
+    assert "computed each micro-batch once" not in table(number, ledger).note
+    ledger["prefix_cache"] = None
+    ledger.loc[(ledger["arm"] == "ale") & (ledger["model"] == "smollm2-135m"), "prefix_cache"] = "memory"
+    assert "computed each micro-batch once and read the result afterwards: ale (3 runs)" in table(number, ledger).note
+
+
 @pytest.mark.slow
 def test_published_values_stand_beside_ours_where_names_match():
     models = {

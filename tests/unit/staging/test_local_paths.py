@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 
 from aletheia.errors import UserError
 from aletheia.staging.local_paths import check_paths, check_registries
+from aletheia.staging.staged_rows import staged_train_rows
 from conftest import STUDY, as_ordinary_user, copy_project, said, snakemake
 from stage_step import STAGE, staged
 
@@ -105,6 +107,21 @@ def test_staged_data_go_on_working_when_their_source_has_gone(here):
     (here / "resources" / "data" / "rows.lock.json").write_text("{}")
     with pytest.raises(UserError, match=r"expected a file at mine\.jsonl and found none"):
         check_registries(study(rows=entry), here / "resources")
+
+
+def test_the_rows_of_what_is_staged_are_known_until_its_entry_or_its_file_changes(here):
+    entry = data("mine.jsonl", held_out=2)
+    resources, lock = here / "resources", here / "resources/data/rows.lock.json"
+    assert staged_train_rows(resources, "rows", entry) is None
+    staged("data", "rows", entry, here)
+    assert staged_train_rows(resources, "rows", {**entry, "licence": "MIT", "rows": None}) == 4
+    assert staged_train_rows(resources, "rows", {**entry, "held_out": 3}) is None
+    changed = lock.stat().st_mtime + 5
+    os.utime(here / "mine.jsonl", (changed, changed))
+    assert staged_train_rows(resources, "rows", entry) is None
+    lock.write_text("{}")
+    os.utime(lock, (changed, changed))
+    assert staged_train_rows(resources, "rows", entry) is None
 
 
 @pytest.mark.parametrize(

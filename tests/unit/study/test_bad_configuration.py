@@ -102,6 +102,34 @@ def test_a_mistake_is_one_sentence(project, file, old, new, says):
     refused(project, (file, old, new), says=says)
 
 
+@pytest.mark.parametrize(
+    ("rows", "training", "says"),
+    [
+        (4, "{batch_size: 2, accumulation: 1}", "probe.batches: needs 5 rows, and rows has 4 to train on"),
+        (
+            11,
+            "{batch_size: 6}",
+            "line 10: training.batch_size: an optimiser step of 6 × 2 rows needs 12, and rows has 11",
+        ),
+        (11, "{accumulation: 3}", "line 10: training.accumulation: an optimiser step of 4 × 3 rows needs 12, and"),
+        (80, "{epochs: 2}", "training.epochs: found 2, which is 20 steps, but warmup_steps is 20 where not given: the"),
+        (
+            80,
+            "{epochs: 3.5, warmup_steps: 4, curve_every: 35}",
+            "training.curve_every: expected less than the 35 steps of training.epochs (3.5), found 35: no loss would",
+        ),
+        (
+            87,
+            "{epochs: 2, warmup_steps: 4, layers_active: {every: 20, count: 1}}",
+            "training.layers_active: expected every to be less than the 20 steps of training.epochs (2), found 20",
+        ),
+    ],
+)
+def test_settings_that_ask_for_more_than_the_registrys_rows_are_one_sentence(project, rows, training, says):
+    edits = [(DATA, "held_out: 50", f"held_out: 50\n  rows: {rows}")]
+    refused(project, *edits, (CAMPAIGN, "{steps: 40, warmup_steps: 4}", training), says=says)
+
+
 DEEP = "description: " + "[" * 1200
 WHOLE = [
     (CAMPAIGN, "", b"\xff\xfe\x00", "expected a configuration file, found bytes that are no UTF-8"),
@@ -245,6 +273,8 @@ def test_every_configuration_of_the_project_loads(monkeypatch):
 BY_HAND = {
     "training.steps=4": "--set: training.steps: found 4, but warmup_steps is 20 where not given",
     "training.learning_rate=5e-4": "--set: training.learning_rate: expected a value of type number, found '5e-4'",
+    "training.epochs=0": "--set: training.epochs: expected more than 0, found 0",
+    "training.epochs=": "--set: training.epochs: expected a number, found nothing; write one",
     "training.steps=200.0": "--set: training.steps: expected a value of type integer, found 200.0; write 200",
     "training.optimizer.beta1=2": "--set: training.optimizer.beta1: expected less than 1, found 2",
     "training.eval_rows=0x10": "--set training.eval_rows=0x10: found 0x10, which YAML reads as 16; write 16",
@@ -266,6 +296,12 @@ def test_a_mistake_by_hand_is_one_sentence(item, says):
     with pytest.raises(UserError) as raised:
         parser.parse_args(["--set", item])
     assert str(raised.value).startswith(says)
+
+
+def test_steps_and_epochs_by_hand_are_one_sentence():
+    parser = step_parser("batches", None, script="draw_batches.py", sections=("encoding", "batches"))
+    with pytest.raises(UserError, match=r"^--set: batches\.epochs: found 2 beside steps: 40, and each says how long"):
+        parser.parse_args(["--set", "batches.epochs=2", "batches.steps=40"])
 
 
 def test_settings_by_hand_that_belong_together_are_taken():

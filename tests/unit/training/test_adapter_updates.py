@@ -10,7 +10,7 @@ from aletheia.method.adapters import adapted_modules, attach, placement_plan
 from aletheia.method.layers import adaptable_layers, layer_index
 from aletheia.provenance import artifacts
 from aletheia.training.adapter_updates import OVERFLOWED, layer_updates, module_updates, train_steps
-from aletheia.training.run import RunInputs
+from aletheia.training.run_inputs import RunInputs
 from conftest import FAMILIES, run_script, said, tiny_model
 from loops import FP16, looped
 

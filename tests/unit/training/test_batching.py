@@ -3,8 +3,16 @@
 import pytest
 
 from aletheia.errors import UserError
-from aletheia.study.arms import PLAN_LENGTH_FACTOR, steps_of_plan
-from aletheia.training.batch_plan import batches_payload, first_batches, plan_batches, split_into_micro_batches
+from aletheia.seeded_order import seeded_order
+from aletheia.study.arms import PLAN_LENGTH_FACTOR, plan_needs
+from aletheia.study.run_length import EPOCHS, STEPS, steps_of, steps_of_plan_section
+from aletheia.training.batch_plan import (
+    batches_payload,
+    draw_order,
+    first_batches,
+    plan_batches,
+    split_into_micro_batches,
+)
 from aletheia.training.encoded_rows import EncodedRows
 
 LENGTHS = [(7 * i) % 23 + 1 for i in range(40)]
@@ -18,13 +26,42 @@ def test_a_longer_plan_begins_with_the_shorter_one():
     assert plan(steps=11)[: len(plan())] == plan()
 
 
-def test_a_plan_has_whole_micro_batches_and_repeats_nothing_within_an_epoch():
-    found = plan(LENGTHS[:10], steps=9, accumulation=3)  # 10 examples give three micro-batches of 3, one step, an epoch
-    assert len(found) == 27
-    assert {len(micro) for micro in found} == {3}
-    epochs = [{i for micro in found[start : start + 3] for i in micro} for start in range(0, 27, 3)]
-    assert {len(epoch) for epoch in epochs} == {9}
-    assert found[:3] != found[3:6]
+# Examples, batch size, accumulation: with and without a remainder, one step an epoch, micro-batches of one.
+SHAPES = [(40, 3, 2), (40, 2, 2), (10, 3, 3), (9, 1, 4), (23, 4, 1), (7, 7, 1), (16, 1, 1), (31, 5, 3)]
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "accumulation"), SHAPES)
+def test_a_later_epoch_has_the_micro_batches_of_the_first_in_another_order_of_steps(examples, batch_size, accumulation):
+    steps = examples // (batch_size * accumulation)
+    found = plan(LENGTHS[:examples], steps=4 * steps, batch_size=batch_size, accumulation=accumulation)
+    of_steps = [tuple(map(tuple, found[at : at + accumulation])) for at in range(0, len(found), accumulation)]
+    epochs = [of_steps[at : at + steps] for at in range(0, len(of_steps), steps)]
+    assert [len(epoch) for epoch in epochs] == [steps] * 4
+    assert {micro for step in of_steps for micro in step} == {micro for step in epochs[0] for micro in step}
+    assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
+    # Of few steps two epochs may have one order by chance.
+    assert steps < 5 or len({tuple(epoch) for epoch in epochs}) == 4
+    drawn = [example for step in epochs[0] for micro in step for example in micro]
+    assert len(set(drawn)) == len(drawn) == steps * batch_size * accumulation
+
+
+@pytest.mark.parametrize(("examples", "batch_size", "accumulation"), SHAPES)
+def test_the_first_epoch_is_one_permutation_without_the_rows_that_fill_no_step(examples, batch_size, accumulation):
+    step_rows = batch_size * accumulation
+    whole = examples // step_rows * step_rows
+    found = draw_order(examples, 3 * whole, step_rows=step_rows, seed=42)
+    assert found[:whole] == seeded_order(range(examples), seed="42:epoch0")[:whole]
+    assert draw_order(examples, whole // 2, step_rows=step_rows, seed=42) == found[: whole // 2]
+    assert draw_order(examples, whole + 1, step_rows=step_rows, seed=42) == found[: whole + 1]
+    assert draw_order(examples, 2 * whole, step_rows=step_rows, seed=7) != found[: 2 * whole]
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(2, 2), (1, 2), (2, 1), (1, 1), (4, 1), (1, 4)])
+def test_micro_batches_of_an_arm_whose_step_divides_the_plans_repeat_too(batch_size, accumulation):
+    order = draw_order(40, 3 * 40, step_rows=8, seed=42)
+    mine = split_into_micro_batches(order, LENGTHS, batch_size=batch_size, accumulation=accumulation)
+    epochs = [sorted(mine[at : at + len(mine) // 3]) for at in range(0, len(mine), len(mine) // 3)]
+    assert epochs == [epochs[0]] * 3
 
 
 def test_a_plan_depends_on_its_seed_and_on_lengths_only_within_a_step():
@@ -46,9 +83,10 @@ def test_a_steps_examples_are_dealt_by_length():
     assert padding(found) < 0.7 * padding(plan([1] * 40, steps=6))
 
 
-def test_too_few_rows_for_a_batch_is_one_sentence():
-    with pytest.raises(UserError, match=r"has 2 usable rows, fewer than training\.batch_size=3"):
-        plan([1, 2])
+def test_too_few_rows_for_an_optimiser_step_is_one_sentence():
+    says = r"has 5 usable rows, fewer than an optimiser step needs \(.*batch_size · .*accumulation = 6\); lower one"
+    with pytest.raises(UserError, match=says):
+        plan(LENGTHS[:5])
 
 
 @pytest.mark.parametrize(
@@ -60,8 +98,31 @@ def test_too_few_rows_for_a_batch_is_one_sentence():
     ],
 )
 def test_the_plan_has_room_for_arms_that_come_later(arm, steps):
-    shape = {"steps": 200, "batch_size": 4, "accumulation": 2}
-    assert steps_of_plan(shape, shape, arm) == steps
+    shape = {"steps": 200, "epochs": None, "batch_size": 4, "accumulation": 2}
+    assert plan_needs(shape, shape, arm) == {"steps": steps}
+
+
+@pytest.mark.parametrize("examples", [24, 25, 31, 40, 97])
+@pytest.mark.parametrize("base", [{STEPS: 5, EPOCHS: None}, {STEPS: None, EPOCHS: 0.4}])
+@pytest.mark.parametrize("percent", [None, 30, 1000])
+@pytest.mark.parametrize("epochs", [0.1, 0.5, 2, 2.5, 7])
+def test_a_plan_is_long_enough_for_an_arm_of_epochs_in_any_shape(examples, base, percent, epochs):
+    """By the slow way: the arm's own steps in its own shape, as its training counts them."""
+    shape = {"batch_size": 4, "accumulation": 2}
+    for batch_size, accumulation in ((4, 2), (1, 1), (3, 1), (2, 7), (3, 8)):
+        own = {STEPS: None, EPOCHS: epochs, "batch_size": batch_size, "accumulation": accumulation}
+        needs = plan_needs({**base, **shape}, own, {"extra_steps_percent": percent})
+        steps = round(steps_of(own, examples) * (1 + (percent or 0) / 100))
+        rows = steps_of_plan_section({**needs, **shape}, examples) * 8
+        assert rows >= steps * batch_size * accumulation, (batch_size, accumulation)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 5), (2, 10), (0.5, 2), (2.5, 12), (0.01, 1), (0.1, 1)])
+def test_epochs_are_steps_of_the_rows_that_fill_one(epochs, steps):
+    settings = {STEPS: None, EPOCHS: epochs, "batch_size": 4, "accumulation": 2}
+    assert steps_of(settings, 47) == steps
+    assert steps_of(settings, None) is None
+    assert steps_of({**settings, STEPS: 3, EPOCHS: None}, None) == 3
 
 
 def payload(steps=4):
@@ -77,7 +138,7 @@ def test_a_plan_names_rows_of_the_file_and_counts_its_tokens():
     assert all(row % 2 == 0 for row in rows)
     assert found["tokens"] == sum(LENGTHS[row // 2] for row in rows)
     assert found["tokens"] < found["padded_tokens"] < 1.5 * found["tokens"]
-    assert found["examples"] == 40
+    assert (found["examples"], found["steps_an_epoch"]) == (40, 10)
 
 
 def test_an_arm_reads_the_beginning_and_no_more_than_there_is():

@@ -73,8 +73,13 @@ def test_more_rows_than_the_sample_are_not_encoded(tmp_path, tokenizer):
     assert len(counted) <= 257  # one more asks for the token that begins a text
 
 
+def test_a_sample_that_is_short_of_a_step_still_has_a_shape(tmp_path, tokenizer):
+    """Of a large step's rows some may keep no target, and the data have more than the sample."""
+    assert shape_of(tmp_path, rows(*[30] * 7), tokenizer, 64, batch_size=3, accumulation=4).sequences == 3
+
+
 def test_too_few_rows_are_refused(tmp_path, tokenizer):
-    with pytest.raises(UserError, match=r"has 1 usable rows, fewer than training\.batch_size=4"):
+    with pytest.raises(UserError, match=r"has 1 usable rows, fewer than an optimiser step needs"):
         shape_of(tmp_path, rows(30), tokenizer, 64, batch_size=4, accumulation=1)
 
 
@@ -131,5 +136,5 @@ def test_the_step_says_what_it_measures_and_what_it_found(tmp_path):
     # Data that cannot be trained with is refused before the model is loaded.
     done = fork([*command, "precision.batch_size=9", "precision.accumulation=1"], tmp_path, {})
     assert done.returncode == 2
-    assert done.stderr.startswith("error: the training data has 8 usable rows, fewer than training.batch_size=9")
+    assert done.stderr.startswith("error: the training data has 8 usable rows, fewer than an optimiser step needs")
     assert "timing" not in done.stdout

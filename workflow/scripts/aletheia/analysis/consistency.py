@@ -17,11 +17,12 @@ from aletheia.provenance.lineage import ROOT, TASKS, compact_json
 from aletheia.study.paths import BASE
 from aletheia.study.planned_runs import arms_entry
 from aletheia.study.recipes import SECTIONS, timed_arm
+from aletheia.study.run_length import LENGTHS
 
 # Sections that differ between rows by design: the run's name.
 NOT_COMPARED = {"run"}
 # A plan of batches is as long as the longest arm of its seed in any campaign, and each arm reads its beginning.
-KEYS_NOT_COMPARED = {"batches": {"steps"}}
+KEYS_NOT_COMPARED = {"batches": {*LENGTHS}}
 TASK_FILES = f"{TASKS.relative_to(ROOT).as_posix()}/"
 RunKey = tuple[str, str, int]
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from aletheia.study.arms import STD
 from aletheia.study.recipes import RATE, SECTIONS, trials_of
+from aletheia.study.run_length import EPOCHS
 
 COLUMN = "differs_from_std"
 # Settings of measuring, which change no result of the training.
@@ -56,7 +57,9 @@ def _settings(envelope: Mapping[str, Any]) -> dict[str, Any]:
     arm = config.get("arm", {})
     layers = (payload.get("placement") or {}).get("layers")
     sections = [config.get(section, {}) for section in SECTIONS]
-    stated = {key: value for section in sections for key, value in section.items() if key not in MEASURING}
+    # How many steps epochs are, the payload says.
+    left_out = {*MEASURING, EPOCHS}
+    stated = {key: value for section in sections for key, value in section.items() if key not in left_out}
     by_hand = {key: arm[key] for key in ("rank", "alpha") if key in arm}
     if trials_of(arm):
         # A chosen rate is the arm's own, never the campaign's; two that were chosen are equal where the rates are.

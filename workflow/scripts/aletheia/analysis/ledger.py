@@ -24,7 +24,9 @@ from aletheia.provenance.lineage import compact_json
 from aletheia.provenance.machine_load import busy_reason
 from aletheia.study.benchmarks import BENCHMARKS, QUESTION_BENCHMARKS
 from aletheia.study.planned_runs import planned_runs
+from aletheia.study.run_length import EPOCHS
 
+OFF = "off"  # of a prefix that was not kept
 STD, BASE = "std", "base"
 _TEXT, _WHOLE, _REAL, _FLAG = "str", "Int64", "float64", "boolean"
 _RUN_COLUMNS = {
@@ -62,6 +64,8 @@ _RUN_COLUMNS = {
     "paired": _TEXT,
     "order": _WHOLE,
 }
+# Where a run kept the states of its frozen prefix, and what it was charged for those that others had kept.
+PREFIX, PREFIX_SECONDS = "prefix_cache", "prefix_seconds"
 ENDED = "ended"  # when the run was measured: its end, in UTC, ISO 8601
 _END_COLUMNS = {"code_digest": _TEXT, "mixed": _TEXT, "run_payload_sha256": _TEXT, ENDED: _TEXT}
 _FIXED = {name: kind for benchmark in IN_EVERY_LEDGER for name, kind in ledger_columns(benchmark).items()}
@@ -72,7 +76,8 @@ ALL_COLUMNS = (
     | {n: kind for name in BENCHMARKS for n, kind in {**ledger_columns(name), **answer_columns(name)}.items()}
     | {n: kind for name in QUESTION_BENCHMARKS for n, kind in validity_columns(name).items()}
     | dict.fromkeys((SECONDS, RATIO), _REAL)
-    | {COLUMN: _TEXT}
+    | {PREFIX: _TEXT, PREFIX_SECONDS: _REAL}
+    | {COLUMN: _TEXT, EPOCHS: _REAL}
     | turns_columns.COLUMNS
 )
 KEY = ["campaign", "model", "arm", "seed"]
@@ -109,7 +114,8 @@ def build_ledger(
     pandas.DataFrame
         One row a campaign and run, in the order of the campaigns and their runs; columns :data:`COLUMNS`, then, where
         there are such, those of further benchmarks, of probabilities and degenerate answers, of published scores, of
-        held-out losses on the way, of arms timed in turns, and of the differences from std.
+        epochs, of held-out losses on the way, of frozen prefixes, of arms timed in turns, and of the differences from
+        std.
 
     Raises
     ------
@@ -200,12 +206,16 @@ def _run_cells(envelope: Mapping[str, Any]) -> dict[str, Any]:
         "run_payload_sha256": envelope.get("payload_sha256"),
         ENDED: observed.get("ended"),
     }
+    if run.get(EPOCHS) is not None:
+        cells[EPOCHS] = run[EPOCHS]
     if run["status"] == "ok":
         time = observed.get("time", {})
         names = ("total", "training", "probe", "median_step", "warmup")
         cells |= {f"{name}_seconds": time.get(f"{name}_seconds") for name in names}
         cells |= {"comparable": time.get("comparable", True), "busy": busy_reason(observed.get("load", {}))}
         cells |= {"eval_loss": run.get("eval_loss"), "tokens_per_second": observed.get("tokens_per_second")}
+        kept = (observed.get("prefix_cache") or {}).get("store", OFF)
+        cells |= {} if kept == OFF else {PREFIX: kept, PREFIX_SECONDS: time.get("prefix_seconds")}
     return cells
 
 

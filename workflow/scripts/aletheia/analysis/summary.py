@@ -15,6 +15,7 @@ from aletheia.analysis.effects import HELDOUT_LOSS
 from aletheia.analysis.floors import base_at_floor, is_base_flagged, is_flagged
 from aletheia.analysis.frontier import relative_time
 from aletheia.analysis.inference import infer
+from aletheia.analysis.ledger import PREFIX
 from aletheia.analysis.paired_arms import effects
 from aletheia.analysis.pairs import CM, pairs, reporting
 from aletheia.analysis.plan import Plan, PlanHistory, margins_stated
@@ -127,7 +128,16 @@ def _counts(rows: pd.DataFrame) -> dict[str, Any]:
         "rows": len(rows),
         "ok": len(rows) - len(failed),
         "failed": cells.where(cells.notna(), None).to_dict("records"),
+        "prefix_cache": _kept_prefixes(rows),
     }
+
+
+def _kept_prefixes(rows: pd.DataFrame) -> dict[str, int]:
+    """Return by arm how many runs kept the states of their frozen prefix; without those that have none."""
+    if PREFIX not in rows:
+        return {}
+    kept = rows[rows[PREFIX].notna()]
+    return {arm: int((kept["arm"] == arm).sum()) for arm in dict.fromkeys(kept["arm"])}
 
 
 def _first(series: pd.Series) -> Any:

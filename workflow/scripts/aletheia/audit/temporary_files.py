@@ -29,13 +29,16 @@ def is_temporary(path: Path) -> bool:
 
 
 def exempt_paths(roots: Sequence[Path]) -> list[Path]:
-    """Return the paths that are exempt from verification: the report page, and the wheel caches.
+    """Return the paths that are exempt from verification: the report page, wheel caches, and kept states.
 
-    A wheel is held against the sha256 in the registry whenever it is used.
+    A wheel is held against the sha256 in the registry whenever it is used, and what a frozen prefix gave against its
+    own (:mod:`aletheia.training.prefix_blocks`).
 
     Parameters
     ----------
     roots
         The results folder, then others.
     """
-    return [root / "report.html" for root in roots[:1]] + [root / "downloads" for root in roots[1:]]
+    return [root / "report.html" for root in roots[:1]] + [
+        root / name for root in roots[1:] for name in ("downloads", "prefix")
+    ]

@@ -21,9 +21,9 @@ where a row's forward pass takes the share forward = FORWARD_SHARE_OF_STEP / (ba
 `losses` is 1 plus the number of losses taken on the way, `rows` is the arm's rows a step divided by the campaign's, and
 `bytes` are the loaded weights; those in 4 bits are unpacked in each pass, which adds twice their 16-bit size. Every arm
 counts as the standard one with its own number of steps: selecting arms take less, and the compute-matched one is meant
-to take as long. Answers count with their full length. So these are plans on the safe side, not predictions; all
-constants but the step times are chosen by hand and have not been measured. Tokenising rows and judging generated code
-need no GPU and are left out.
+to take as long. A search counts with the most that it can ask for (aletheia.cluster.search_cost). Answers count with
+their full length. So these are plans on the safe side, not predictions; all constants but the step times are chosen by
+hand and have not been measured. Tokenising rows and judging generated code need no GPU and are left out.
 """
 
 from __future__ import annotations
@@ -89,15 +89,32 @@ def load_seconds(entry: Mapping[str, Any]) -> float:
     return START_SECONDS + _sixteen_bit_gib(entry) / READ_GIB_PER_SECOND
 
 
-def training_seconds(entry: Mapping[str, Any], settings: Mapping[str, Any], share: float = 1.0) -> float:
-    """Return the seconds of one training job; ``share`` is the rows of its step over those of the registry's step."""
+def training_seconds(
+    entry: Mapping[str, Any], settings: Mapping[str, Any], share: float = 1.0, *, steps: int | None = None
+) -> float:
+    """Return the seconds of one training job.
+
+    Parameters
+    ----------
+    entry
+        The model's, in the registry.
+    settings
+        The sections of the run.
+    share
+        The rows of its step over those of the registry's step.
+    steps
+        Its optimiser steps; those that its settings state when None.
+    """
     training, step = settings["training"], share * entry["time"]["seconds_per_step"]
-    losses = 1 + (1 + training["steps"] // training["curve_every"] if training["curve_every"] else 0)
-    return load_seconds(entry) + (training["steps"] + losses * training["eval_rows"] * _forward_share(settings)) * step
+    steps = training["steps"] if steps is None else steps
+    losses = 1 + (1 + steps // training["curve_every"] if training["curve_every"] else 0)
+    return load_seconds(entry) + (steps + losses * training["eval_rows"] * _forward_share(settings)) * step
 
 
 def share_of_rows(study: Study, run: Run) -> float:
-    """Return the rows of a run's optimiser step over those of its campaign's step."""
+    """Return the rows of a run's step over those of its campaign's; 1 where its steps take equal time in all."""
+    if run.timed_as:
+        return 1.0
     of_run, of_campaign = run.settings["training"], study.batches[run.model, run.seed]
     return math.prod(of_run[key] / of_campaign[key] for key in SHAPE)
 
@@ -169,7 +186,8 @@ def estimate_costs(study: Study) -> list[Cost]:
     Raises
     ------
     UserError
-        When the registry lacks what the time model needs.
+        When the registry lacks what the time model needs, or the steps of epochs follow from rows that nobody has
+        counted yet.
     """
     _require(study)
     seen: set[tuple[Any, ...]] = set()
@@ -202,8 +220,10 @@ def _cost(
     for _, arm, _ in runs:
         of_arm = {name: count for name, count in questions.items() if name in study.benchmarks_of(model, arm)}
         seconds += evaluation_seconds(entry, settings, shared["evaluation"], of_arm)
+    trained = [study.runs[run] for run in runs]
     training = sum(
-        training_seconds(entry, study.runs[run].settings, share_of_rows(study, study.runs[run])) for run in runs
+        training_seconds(entry, run.settings, share_of_rows(study, run), steps=study.nominal_steps(run))
+        for run in trained
     )
     training += len(probes) * probe_seconds(entry, settings) + len(updates) * updates_seconds(entry, settings)
     training += timed * turns_seconds(entry, shared["interleaving"], arms=ARMS_PER_MEASUREMENT)
@@ -257,3 +277,11 @@ def _require(study: Study) -> None:
                 f"model {model}: the registry lacks {' and '.join(missing)}, from which its time is estimated; add it "
                 "(time: {seconds_per_step: …, origin: measured})"
             )
+    unknown = next((run for run in study.runs.values() if study.nominal_steps(run) is None), None)
+    if unknown:
+        training, data = unknown.settings["training"], unknown.settings["data"]
+        raise UserError(
+            f"model {unknown.model}: arm {unknown.arm} trains for {training['epochs']:g} epochs of {data}, whose rows "
+            "are not counted yet; stage it first (snakemake stage, with the same --configfile), or give it rows in the "
+            "registry of data"
+        )

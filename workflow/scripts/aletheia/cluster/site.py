@@ -40,7 +40,7 @@ class Site:
         return max(self.cpu["cores"], self.gpu["cores"] * max([*gpus, *self.smoke["gpus"]]))
 
     def minutes(self, seconds: float | None) -> int:
-        """Return the wall time of a job's first try in minutes; None stands for a model without a known time."""
+        """Return the wall time of a job's first try in minutes; None stands for a time that is not known."""
         return self.gpu["minutes"] if seconds is None else START_MINUTES + math.ceil(TIME_MARGIN_FACTOR * seconds / 60)
 
     def minutes_of_attempt(self, minutes: int, attempt: int, together: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aletheia.cluster import cost
+from aletheia.cluster.search_cost import most_asked, most_at_once
 from aletheia.cluster.site import Site
 from aletheia.study.equal_time import models_with_costs
 from aletheia.study.study import Run, Study
@@ -51,13 +52,17 @@ class WallTimes:
         return self.probe(model, max(self.study.shared[model]["stability"]["batches"]))
 
     def training(self, model: str, arm: str, seed: int) -> int:
-        """Return the minutes of a training run; a compute-matched one takes as many more as its steps."""
+        """Return the minutes of a training run; a compute-matched one takes as many more as its steps.
+
+        One whose steps follow from epochs of rows that nobody has counted yet takes as long as one of a model without
+        a known time.
+        """
         entry, run = self.study.models[model], self.study.run(model, arm, seed)
         longer = 1 + run.arm_settings.get("extra_steps_percent", 0) / 100
-        share = cost.share_of_rows(self.study, run)
-        return self.site.minutes(
-            longer * cost.training_seconds(entry, run.settings, share) if "time" in entry else None
-        )
+        steps, share = self.study.nominal_steps(run), cost.share_of_rows(self.study, run)
+        if "time" not in entry or steps is None:
+            return self.site.minutes(None)
+        return self.site.minutes(longer * cost.training_seconds(entry, run.settings, share, steps=steps))
 
     def turns(self, model: str, *, arms: int) -> int:
         """Return the minutes of a job in which ``arms`` arms train in turns."""
@@ -85,7 +90,19 @@ class WallTimes:
         small = self.small() * (1 + sum(run.selects for run in runs))
         measured = model in models_with_costs(self.study) and self.study.attributed_runs()[model].seed == seed
         costs = self.turns(model, arms=cost.ATTRIBUTED_ARMS) if measured else 0
-        return small + probes + costs + sum(self.training(model, run.arm, seed) for run in runs)
+        own = small + probes + costs + sum(self.training(model, run.arm, seed) for run in runs)
+        return own + (self._searched(model, seed) if model in self.study.searches else 0)
+
+    def _searched(self, model: str, seed: int) -> int:
+        """Return the minutes of the most trials of a search, with what they need, that share an allocation."""
+        search = self.study.searches[model]
+        asked = most_at_once(self.study, search, seed)
+        turns = asked.pop("turns", 0)
+        first = {rung: search.of_rung(rung)[0] for rung, count in asked.items() if count and search.of_rung(rung)}
+        trained = sum(asked[rung] * self.training(model, each.arm_name, each.seed) for rung, each in first.items())
+        selects = self.small() * (1 + turns + sum(asked.values()))
+        probes = self.probe(model) if seed in most_asked(self.study, search).probed_seeds else 0
+        return trained + turns * self.turns(model, arms=cost.ARMS_PER_MEASUREMENT) + selects + probes
 
     def _first_run(self, model: str) -> Run:
         return next(run for run in self.study.runs.values() if run.model == model)

@@ -88,13 +88,16 @@ def deciding(study: Study, paths: Paths, model: str, arm: str, seed: int) -> dic
 
     ``std`` and ``ale``: the runs whose measured times buy the steps of ``steps: measured``. ``trials``: the runs among
     whose rates its own is chosen. ``costs`` and ``timed``: the model's attribution, and the selection of the arm whose
-    time its steps take, where that does not adapt all layers.
+    time its steps take, where that does not adapt all layers. ``turns``: for a trial of a search, the measurement of
+    its recipe in turns with std.
     """
     key = (model, arm, seed)
-    timed = timed_arm(study.run(*key).arm_settings)
+    run = study.run(*key)
+    timed = None if run.timed_as else timed_arm(run.arm_settings)
     costs = paths.attribution(model, study.attributed_runs()[model].seed) if timed else NO_INPUT
     return {
         "costs": costs,
+        "turns": paths.pair(model, *run.timed_as) if run.timed_as else NO_INPUT,
         "timed": selection(study, paths, model, timed, seed) if timed else NO_INPUT,
         "std": reference_run(study, paths, *key, of=STD),
         "ale": reference_run(study, paths, *key, of=ALE),

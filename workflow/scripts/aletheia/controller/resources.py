@@ -6,6 +6,7 @@ change of resources triggers no rerun.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,11 @@ def checkpoint_seconds(study: Study, model: str, arm: str, seed: int) -> int:
     """Return the whole seconds between the checkpoints of a run, -1 for none."""
     seconds = study.run(model, arm, seed).settings["training"]["checkpoint_seconds"]
     return -1 if seconds is None else round(seconds)
+
+
+def prefix_mib(study: Study, model: str, arm: str, seed: int) -> int:
+    """Return what the states of a run's frozen prefix may take, in MiB (resources are whole numbers)."""
+    return math.ceil(1024 * study.run(model, arm, seed).settings["training"]["prefix_cache_gib"])
 
 
 def tensorboard(study: Study, model: str, arm: str, seed: int) -> int:

@@ -12,6 +12,7 @@ from aletheia.analysis import arms
 from aletheia.analysis.benchmarks import TITLES
 from aletheia.analysis.frontier import pareto_set, points
 from aletheia.analysis.time_to_loss import RATIO
+from aletheia.report.table_parts import prefix_note
 from aletheia.report.table_text import (
     DASH,
     FLOOR,
@@ -104,6 +105,7 @@ def arms_table(summary: dict[str, Any]) -> Table:
     empty = [name for name in display.columns if (display[name] == DASH).all()]
     note = NOTE if all(row.headline for row in rows) else f"{NOTE} {MARK} shown, but no part of the headline."
     numbers = pd.DataFrame([_numbers(row, measures) for row in rows])
+    note += prefix_note(summary)
     note += notes_on(cell for column in display for cell in display[column])
     return Table(ARMS_TABLE, "Every arm against standard LoRA.", note, numbers, display.drop(columns=empty))
 

@@ -100,6 +100,17 @@ def _test(model: Mapping[str, Any], test: Mapping[str, Any]) -> str:
         f"{number(test['draws_mean'], 4)} (lower is better). {as_good or 'None'} of the {test['draws']} "
         f"{'was' if as_good == 1 else 'were'} as good or better: {p_text(test['p'])}, and no smaller p than "
         f"{test['smallest_p']:.3f} is possible with so many draws. {_VERDICTS[verdict(test)]}."
+        + _over_seeds(model["arms"][test["arm"]].get("to_draws") if test["against"] == RANDOM else None)
+    )
+
+
+def _over_seeds(found: Mapping[str, Any] | None) -> str:
+    """Return what the seeds say of the difference from the draws' mean, where there are several; else nothing."""
+    if not found or found["low"] is None:
+        return ""
+    return (
+        f" From the mean of the draws it differs by {interval(found, 4, '+')} nats (95 % over "
+        f"{count_text(found['n'], 'seed')}, which vary rows and starting values, and draws, but hardly its own choice)."
     )
 
 

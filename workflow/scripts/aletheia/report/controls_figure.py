@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 
 from aletheia.analysis.controls_arms import ALL, CONTROL, GIVEN, RANDOM, SAME_LOWEST, SELECTOR
 from aletheia.report import named_points, plot_style
+from aletheia.report.stacked_panels import MAX_PANELS, stacked
 from aletheia.report.table_text import MARK
 from aletheia.study.arms import STD
 
-MAX_PANELS = 4  # one below the other; further models stand in table S2
-BETWEEN_INCHES = 0.55  # from one panel to the next: ticks, label and title
 _STRIPS = {RANDOM: 0, SAME_LOWEST: 0, SELECTOR: 1, CONTROL: 2, GIVEN: 3, ALL: 3}
 _STRIP_NAMES = ("random draws", "by a score", "controls", "others")
 _TITLE = "Is it the gradient?"
@@ -43,7 +42,7 @@ def controls_figure(summary: Mapping[str, Any], style: Style) -> Figure:
         return plot_style.empty(style, _TITLE, "No run ended well.")
     shown = models[:MAX_PANELS]
     timed = all(_points(model, True, (RANDOM,)) for _, model in shown)
-    figure, axes = _canvas(style, [named_points.rows(_named(model, timed), style) for _, model in shown])
+    figure, axes = stacked(style, [named_points.rows(_named(model, timed), style) for _, model in shown])
     palette = sns.color_palette(style["palette"])
     colours = {SELECTOR: palette[0], CONTROL: palette[1], GIVEN: palette[2], ALL: palette[2]}
     for axis, (label, model) in zip(axes, shown, strict=True):
@@ -81,23 +80,6 @@ def _without_time(model: Mapping[str, Any]) -> list[str]:
 
 def _drawn_hollow(model: Mapping[str, Any]) -> bool:
     return any(own["kind"] == SAME_LOWEST for own in model["arms"].values())
-
-
-def _canvas(style: Style, rows: list[float]) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels of one width, one below the other, each as high as its rows."""
-    heights = [row * plot_style.ROW_INCHES for row in rows]
-    head, foot = plot_style.HEAD_INCHES + plot_style.TITLE_INCHES, plot_style.FOOT_INCHES
-    height = head + foot + sum(heights) + BETWEEN_INCHES * (len(rows) - 1)
-    figure = Figure(figsize=(style["width_inches"], height))
-    axes = figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    between = BETWEEN_INCHES / (sum(heights) / len(heights))
-    left = 0.75 / style["width_inches"]
-    figure.subplots_adjust(top=1 - head / height, bottom=foot / height, left=left, right=0.97, hspace=between)
-    for axis in axes:
-        sns.despine(ax=axis)
-        axis.grid(axis="y", color=plot_style.FAINT, linewidth=0.8)
-        axis.set_axisbelow(True)
-    return figure, list(axes)
 
 
 def _panel(axis: Axes, model: Mapping[str, Any], colours: Mapping[str, Any], *, timed: bool) -> None:

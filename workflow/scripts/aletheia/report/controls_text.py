@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import pandas as pd
 
 from aletheia.analysis.controls_arms import CONTROL, RANDOM, SAME_LOWEST
 from aletheia.analysis.controls_claims import SECONDS_TOLERANCE
@@ -14,7 +12,7 @@ from aletheia.analysis.controls_overlap import DRAWS
 from aletheia.analysis.frontier import IN_TURNS
 from aletheia.report.controls_answer import ALPHA, WHAT, amount, answer, broken_claims, verdict
 from aletheia.report.controls_table import NOTE, display_row, ordered_arms
-from aletheia.report.table_text import DASH, interval, markdown_rows, number
+from aletheia.report.table_text import DASH, filled_table, interval, number
 
 _RULES = f"""## Rules
 
@@ -100,7 +98,7 @@ def _claims(model: Mapping[str, Any]) -> list[str]:
         }
         for claim in model["claims"]
     ]
-    return _table(rows)
+    return filled_table(rows)
 
 
 def _tests(model: Mapping[str, Any]) -> list[str]:
@@ -117,7 +115,7 @@ def _tests(model: Mapping[str, Any]) -> list[str]:
         }
         for test in order
     ]
-    return _table(rows)
+    return filled_table(rows)
 
 
 def _arms(model: Mapping[str, Any]) -> list[str]:
@@ -127,7 +125,7 @@ def _arms(model: Mapping[str, Any]) -> list[str]:
     several = [arm for arm in named if model["arms"][arm]["loss"]["n"] > 1]
     seeds = "Arms of several seeds: " + ", ".join(f"{arm} ({model['arms'][arm]['loss']['n']})" for arm in several)
     text = [f"{seeds}."] if several else ["No arm has more than one seed, so no difference here has an interval."]
-    return [*_table(rows, leave_out=("Campaign", "Model")), *text, f"{NOTE} Single draws: `tableS2.csv`."]
+    return [*filled_table(rows, leave_out=("Campaign", "Model")), *text, f"{NOTE} Single draws: `tableS2.csv`."]
 
 
 def _overlap(model: Mapping[str, Any]) -> list[str]:
@@ -144,8 +142,8 @@ def _overlap(model: Mapping[str, Any]) -> list[str]:
         | {"Least alike": number(own["least"], 3)}
         for own in model["overlap"]["seeds"]
     ]
-    parts = ["Between arms, with the same seed (all pairs: `summary.json`):", *_table(between)] if between else []
-    return [*parts, *(["Of one arm, between seeds:", *_table(stable)] if stable else [])]
+    parts = ["Between arms, with the same seed (all pairs: `summary.json`):", *filled_table(between)] if between else []
+    return [*parts, *(["Of one arm, between seeds:", *filled_table(stable)] if stable else [])]
 
 
 def _combined(prefix: str, campaign: Mapping[str, Any]) -> list[str]:
@@ -158,16 +156,8 @@ def _combined(prefix: str, campaign: Mapping[str, Any]) -> list[str]:
         for test in campaign["combined"]
         if test["n"] > 1
     ]
-    return [f"## {prefix}all headline models together", *_table(rows)] if rows else []
+    return [f"## {prefix}all headline models together", *filled_table(rows)] if rows else []
 
 
 def _with_n(value: Mapping[str, Any]) -> str:
     return DASH if value["mean"] is None else f"{interval(value, 4, '+')} (n = {value['n']})"
-
-
-def _table(rows: Sequence[Mapping[str, str]], leave_out: Sequence[str] = ()) -> list[str]:
-    if not rows:
-        return []
-    shown = pd.DataFrame(list(rows)).drop(columns=list(leave_out))
-    empty = [name for name in shown.columns if (shown[name] == DASH).all()]
-    return [markdown_rows(shown.drop(columns=empty)).strip()]

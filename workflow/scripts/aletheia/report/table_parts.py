@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from aletheia.report.speed_columns import SAME, WALL_CLOCK
-from aletheia.report.table_text import DASH, MARK, Table, notes_on
+from aletheia.report.table_text import DASH, MARK, Table, count_text, notes_on
 
 SPREAD_NOTE = "Mean ± sample SD over n seeds."
 BUSY = "Pairs on a busy machine"
@@ -48,3 +48,18 @@ def make_table(index: int, title: str, note: str, numbers: list[dict], display: 
 def published_cells(paper: dict[str, Any], *columns: str) -> dict[str, Any]:
     """Return the paper's cells of some columns, as columns of ours; None where it has none."""
     return {f"published_{name}": paper.get(name) for name in columns}
+
+
+def prefix_note(summary: dict[str, Any]) -> str:
+    """Return the note on runs that kept the states of their frozen layers; empty where none did."""
+    kept: dict[str, int] = {}
+    for campaign in summary["campaigns"]:
+        for arm, runs in campaign["runs"]["prefix_cache"].items():
+            kept[arm] = kept.get(arm, 0) + runs
+    if not kept:
+        return ""
+    listed = ", ".join(f"{arm} ({count_text(runs, 'run')})" for arm, runs in kept.items())
+    return (
+        " Below their lowest adapter these runs computed each micro-batch once and read the result afterwards: "
+        f"{listed}; their times hold the first visit, or what it took another run. Steps in turns compute every layer."
+    )

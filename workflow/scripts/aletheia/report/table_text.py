@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,23 @@ def markdown_rows(display: pd.DataFrame) -> str:
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in display.itertuples(index=False)]
     rule = ["---:" if _numeric(column) else ":---" for column in zip(*cells, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *cells]) + "\n"
+
+
+def filled_table(rows: Sequence[Mapping[str, str]], leave_out: Sequence[str] = ()) -> list[str]:
+    """Return rows as one Markdown table without the columns that no row fills; nothing where there are no rows.
+
+    Parameters
+    ----------
+    rows
+        Each ``{column: text}``.
+    leave_out
+        Columns that are not shown.
+    """
+    if not rows:
+        return []
+    shown = pd.DataFrame(list(rows)).drop(columns=list(leave_out))
+    empty = [name for name in shown.columns if (shown[name] == DASH).all()]
+    return [markdown_rows(shown.drop(columns=empty)).strip()]
 
 
 def _numeric(column: Iterable[str]) -> bool:

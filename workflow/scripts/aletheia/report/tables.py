@@ -11,7 +11,15 @@ from aletheia.analysis.pairs import CM
 from aletheia.analysis.speed import SPEEDS
 from aletheia.provenance.machine_load import BUSY_RULE
 from aletheia.report.score_tables import downstream_table, mmlu_table
-from aletheia.report.speed_columns import COSTS, SAME, WALL_CLOCK, costs_display, costs_of, turns_note, turns_numbers
+from aletheia.report.speed_columns import (
+    COSTS,
+    SAME,
+    WALL_CLOCK,
+    costs_display,
+    costs_of,
+    turns_note,
+    turns_numbers,
+)
 from aletheia.report.table_parts import (
     BUSY,
     SPREAD_NOTE,
@@ -20,6 +28,7 @@ from aletheia.report.table_parts import (
     label,
     make_table,
     models_of,
+    prefix_note,
     published_cells,
 )
 from aletheia.report.table_text import (
@@ -115,6 +124,7 @@ def speed_table(summary: dict[str, Any], published: Published) -> Table:
         " to come."
     )
     note += turns_note([model["speed"] for _, model in models_of(summary, "speed") if model["speed"]])
+    note += prefix_note(summary)
     if any(model["speed"] and model["speed"]["busy"] for _, model in models_of(summary, "speed")):
         note = f"{note} {BUSY}: {BUSY_RULE}. Such pairs count; `make audit` says how to time them again."
     return make_table(2, "Training speedup of Aletheia against standard LoRA.", note, numbers, display)
@@ -187,6 +197,7 @@ def compute_matched_table(summary: dict[str, Any], published: Published) -> Tabl
             head = {"Campaign": campaign["name"], "Model": label(model), "Arm": arm}
             display.append(head | _matched_display(cm, extra, paper))
     note = f"{SPREAD_NOTE} The time counts the probe. Rules of the verdicts: COMPUTE_MATCHED_ANALYSIS.md."
+    note += prefix_note(summary)
     note += " Margins set afterwards." if any(c["margins"] == "afterwards" for c in summary["campaigns"]) else ""
     return make_table(5, "Compute-matched Aletheia against standard LoRA.", note, numbers, display)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.length_checks import check_one_length
 from aletheia.study.recipes import EQUAL_IN_ALL_ARMS, MEASURED, decided_elsewhere, timed_arm, trials_of
+from aletheia.study.run_length import EPOCHS, LENGTHS, STEPS, epochs_needed, lengthened, steps_of
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.selectors import LAYER, NOTHING, SELECTORS, reads
@@ -24,7 +26,7 @@ READERS = {
     key: tuple(name for name, selector in SELECTORS.items() if key in selector.keys)
     for key in dict.fromkeys(key for selector in SELECTORS.values() for key in selector.keys)
 }
-MORE_STEPS_KEYS = ("steps", "extra_steps_percent")
+MORE_STEPS_KEYS = ("steps", "epochs", "extra_steps_percent")
 PERCENT_KEYS = ("budget_percent", "time_percent", "extra_steps_percent")
 SHAPE = ("batch_size", "accumulation")  # of an optimiser step
 
@@ -217,9 +219,10 @@ def check_arm(arm: str, given: Mapping[str, Any], say: MakeError) -> None:
         check_percentage(given.get(key), lambda sentence, key=key: say(key, sentence))
     for key in [key for key in EQUAL_IN_ALL_ARMS if key in given]:
         raise say(key, f"found {given[key]!r} in an arm, but all arms are measured alike; state it in training")
-    if "steps" in given and "extra_steps_percent" in given:
-        effect = ", which buys the steps" if given["steps"] == MEASURED else ""
-        raise say("extra_steps_percent", f"found one beside steps: {given['steps']}{effect}; take one of both out")
+    check_one_length(given, say)
+    for key in [key for key in LENGTHS if key in given and "extra_steps_percent" in given]:
+        effect = ", which buys the steps" if given[key] == MEASURED else ""
+        raise say("extra_steps_percent", f"found one beside {key}: {given[key]}{effect}; take one of both out")
     if given.get("steps") == MEASURED and layers == "all":
         raise say(
             "steps",
@@ -254,7 +257,12 @@ def check_percentage(value: float | None, say: Callable[[str], UserError]) -> No
 
 
 def check_arms_of(
-    campaign: Mapping[str, Any], model: str, settings: Mapping[str, Mapping[str, Any]], depth: int | None
+    campaign: Mapping[str, Any],
+    model: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    depth: int | None,
+    *,
+    rows: int | None = None,
 ) -> None:
     """Check the arms of one model against its depth, its steps and each other.
 
@@ -268,6 +276,8 @@ def check_arms_of(
         By arm: the sections of its runs.
     depth
         Its number of layers, where the registry says it.
+    rows
+        Training rows, from which the steps of epochs follow; None where nobody knows.
 
     Raises
     ------
@@ -279,17 +289,14 @@ def check_arms_of(
     for arm, entry in entries(campaign, model).items():
         place = keys_of_arm(campaign, model, arm)
         layers, percent = entry["layers"], entry.get("extra_steps_percent")
-        steps = settings[arm]["training"]["steps"]
+        steps = steps_of(settings[arm]["training"], rows)
         if depth and isinstance(layers, list) and max(layers) >= depth:
             raise UserError(
                 f"{at(path, *place, 'layers')}: found layer {max(layers)}, and the registry says that {model} has "
                 f"{depth} (0 to {depth - 1}); name others"
             )
-        if percent and round(steps * (1 + percent / 100)) == steps:
-            raise UserError(
-                f"{at(path, *place, 'extra_steps_percent')}: found {percent}, which adds no step to the {steps} "
-                f"of {model}; write {100 / steps:.3g} or more"
-            )
+        if steps is not None:
+            check_extra_steps(percent, steps, model, _error_below(path, place))
         effect = _deciding_settings(entry, settings[arm])
         twin = next((other for other, settled in seen if settled == effect), None)
         # A rehearsal may make equal what sets two arms apart.
@@ -299,6 +306,15 @@ def check_arms_of(
                 "twice; take one out, or change it"
             )
         seen.append((arm, effect))
+
+
+def check_extra_steps(percent: float | None, steps: int, model: str, say: MakeError) -> None:
+    """Refuse ``extra_steps_percent`` that adds no step to those of a model."""
+    if percent and lengthened(steps, percent) == steps:
+        raise say(
+            "extra_steps_percent",
+            f"found {percent}, which adds no step to the {steps} of {model}; write {100 / steps:.3g} or more",
+        )
 
 
 def _deciding_settings(arm: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -324,18 +340,28 @@ def _by_kind(rank: int | Mapping[str, int]) -> dict[str, int]:
     return dict(rank) if isinstance(rank, Mapping) else {"attention": rank, "mlp": rank}
 
 
-def steps_of_plan(base: Mapping[str, int], training: Mapping[str, Any], arm: Mapping[str, Any]) -> int:
-    """Return the number of steps, in the campaign's shape, that a plan of batches needs for an arm.
+def plan_needs(base: Mapping[str, Any], training: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, float]:
+    """Return how many steps, and epochs, a plan of batches in the campaign's shape needs for an arm.
 
     Parameters
     ----------
     base
-        The campaign's ``steps``, ``batch_size`` and ``accumulation`` for the model.
+        The campaign's section ``training`` for the model.
     training
         The arm's section of that name.
     arm
         Its entry in a campaign.
+
+    Returns
+    -------
+    dict
+        ``steps``, ``epochs`` or both; whichever makes the longer plan decides, and that follows from the rows.
     """
-    longest = round(training["steps"] * (1 + (arm.get("extra_steps_percent") or 0) / 100))
-    rows = longest * training["batch_size"] * training["accumulation"]
-    return max(PLAN_LENGTH_FACTOR * base["steps"], math.ceil(rows / (base["batch_size"] * base["accumulation"])))
+    percent = arm.get("extra_steps_percent")
+    needs = {key: PLAN_LENGTH_FACTOR * base[key] for key in LENGTHS if base[key] is not None}
+    if training[EPOCHS] is not None:
+        key, needed = EPOCHS, epochs_needed(training[EPOCHS], percent)
+    else:
+        rows = lengthened(training[STEPS], percent) * math.prod(training[key] for key in SHAPE)
+        key, needed = STEPS, math.ceil(rows / math.prod(base[key] for key in SHAPE))
+    return {**needs, key: max(needs.get(key, 0), needed)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.recipe_files import with_recipe_files
 from aletheia.study.rehearsal import without_rehearsed_keys
 from aletheia.study.schema import at, check, merge, read_yaml, schema, with_defaults
 
@@ -49,7 +50,7 @@ def read_campaigns(paths: Iterable[str], rehearsed: Mapping[str, Any]) -> list[d
 
 
 def _read(path: Path, rehearsed: Mapping[str, Any]) -> dict[str, Any]:
-    written = read_yaml(path)
+    written = with_recipe_files(read_yaml(path), path)
     check(written, "campaign", path)
     given = merge(written, rehearsed)
     root = schema("campaign")

@@ -13,14 +13,17 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.study.arms import STD, MakeError, arms_of, check_percentage, entries, needs_probe
 from aletheia.study.benchmarks import GENERATED, HELDOUT, LOSSES, QUESTION_BENCHMARKS, TEST, either
+from aletheia.study.length_checks import check_one_length
 from aletheia.study.planned_runs import TURNS
-from aletheia.study.recipe_checks import check_ranks, check_training
+from aletheia.study.recipe_checks import check_enough_rows, check_ranks, check_training
 from aletheia.study.report_contents import REPORTS
 from aletheia.study.schema import at, merge
 from aletheia.study.schema_sentences import nearest
 
 # (file, most) → number of its rows, counted up to `most`; None where it cannot be read.
 CountRows = Callable[[Path, int], int | None]
+# (name, entry of the registry of data) → number of its training rows; None where it is not staged.
+StagedRows = Callable[[str, Mapping[str, Any]], int | None]
 
 
 def check_campaign(campaign: Mapping[str, Any]) -> None:
@@ -43,9 +46,26 @@ def check_campaign(campaign: Mapping[str, Any]) -> None:
         if model not in campaign["models"]:
             near = nearest(model, campaign["models"])
             raise UserError(f"{at(path, 'overrides', model)}: {model!r} is no model of the campaign{near}")
+    _check_lengths(campaign, path)
     _check_reports(campaign, path)
     _check_speed(campaign, path)
     _check_benchmark_settings(campaign, path)
+
+
+def _check_lengths(campaign: Mapping[str, Any], path: Path) -> None:
+    """Refuse steps beside epochs in the campaign's training, a model's, or a rehearsal's."""
+
+    def say(place: str, *keys_and_sentence: str) -> UserError:
+        *keys, sentence = keys_and_sentence
+        return UserError(f"{'.'.join([place, *keys])}: {sentence}")
+
+    written = campaign["written"]
+    check_one_length(written.get("training", {}), functools.partial(say, at(path, "training")))
+    for model, override in written.get("overrides", {}).items():
+        place = at(path, "overrides", model, "training")
+        check_one_length(override.get("training", {}), functools.partial(say, place))
+    rehearsed = campaign["rehearsed"].get("training", {})
+    check_one_length(rehearsed, functools.partial(say, "config: rehearsal.training"))
 
 
 def _check_reports(campaign: Mapping[str, Any], path: Path) -> None:
@@ -133,6 +153,8 @@ def check_settings(
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
     count_rows: CountRows | None = None,
+    *,
+    rows: int | None = None,
 ) -> None:
     """Refuse settings of one model of a campaign that contradict each other.
 
@@ -148,6 +170,8 @@ def check_settings(
         The registry's entry of its training data.
     count_rows
         Counts the rows of a held-out file of the user's own; when None, a number of rows is not checked against it.
+    rows
+        Training rows, from which the steps of epochs follow; None where nobody knows.
 
     Raises
     ------
@@ -169,11 +193,11 @@ def check_settings(
 
     sections = ("adapter", "training", "evaluation")
     given = {name: merge(campaign["given"].get(name, {}), override.get(name, {})) for name in sections}
-    check_training(given["training"], settings["training"], functools.partial(say, "training"))
+    check_training(given["training"], settings["training"], functools.partial(say, "training"), rows=rows)
     _check_heldout(given, settings, data, say, count_rows)
     check_ranks(given.get("adapter", {}), settings["adapter"], functools.partial(say, "adapter"))
     probed = any(map(needs_probe, entries(campaign, model).values()))
-    _check_rows(settings, data, say, probed=probed)
+    _check_rows(settings, data, say, probed=probed, given=given["training"])
 
 
 def _has(mapping: Mapping[str, Any], keys: Sequence[str]) -> bool:
@@ -227,16 +251,17 @@ def _check_test_rows(rows: int | None, name: str, available: int | None, say: Ma
         )
 
 
-def _check_rows(settings: Mapping[str, Any], data: Mapping[str, Any], say: MakeError, *, probed: bool) -> None:
-    """Refuse a subset of training rows that is smaller than one micro-batch, or than what the probe reads."""
+def _check_rows(
+    settings: Mapping[str, Any], data: Mapping[str, Any], say: MakeError, *, probed: bool, given: Mapping[str, Any]
+) -> None:
+    """Refuse a subset of training rows that is smaller than one optimiser step, or than what the probe reads."""
     rows, probe = data.get("rows"), settings["probe"]
-    needs = {("training", "batch_size"): settings["training"]["batch_size"]}
-    if probed:
-        needs["probe", "batches"] = probe["batches"] * probe["batch_size"]
-    for keys, needed in needs.items():
-        if rows and rows < needed:
-            raise say(
-                *keys,
-                f"needs {needed} rows, and {settings['data']} has {rows} to train on (rows in the registry of data); "
-                "lower it, or raise rows",
-            )
+    training = functools.partial(say, "training")
+    check_enough_rows(settings["training"], rows, settings["data"], training, given=given)
+    needed = probe["batches"] * probe["batch_size"]
+    if probed and rows and rows < needed:
+        raise say(
+            *("probe", "batches"),
+            f"needs {needed} rows, and {settings['data']} has {rows} to train on (rows in the registry of data); "
+            "lower it, or raise rows",
+        )

@@ -11,6 +11,7 @@ from typing import Any
 
 from aletheia.study.arms import SHAPE, MakeError, arms_with
 from aletheia.study.recipes import MEASURED, timed_arm
+from aletheia.study.run_length import LENGTHS, STEPS, lengthened
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.selectors import COSTS
 from aletheia.study.study import Run, Study
@@ -22,8 +23,8 @@ ADAPTER_KEYS = ("modules", "rank", "alpha")
 def settle_steps(study: Study) -> None:
     """Give each run of such an arm the steps and adapters of the other arm, once all campaigns are loaded.
 
-    ``training.steps`` is then that of the other arm, and ``steps`` of the arm's own settings gains ``adapter`` and
-    ``gradient_checkpointing`` of the other.
+    ``training.steps``, or ``epochs``, is then that of the other arm, and ``steps`` of the arm's own settings gains
+    ``adapter`` and ``gradient_checkpointing`` of the other, beside epochs also its ``extra_steps_percent``.
 
     Parameters
     ----------
@@ -104,13 +105,18 @@ def _other(study: Study, run: Run, name: str, say: MakeError) -> Run:
 
 
 def _settle(run: Run, other: Run) -> None:
-    longer = 1 + (other.arm_settings.get("extra_steps_percent") or 0) / 100
-    steps = round(other.settings["training"]["steps"] * longer)
+    length = {key: other.settings["training"][key] for key in LENGTHS}
+    percent = other.arm_settings.get("extra_steps_percent")
+    if length[STEPS] is not None:
+        length[STEPS] = lengthened(length[STEPS], percent)
     decisive: dict[str, Any] = {
         "seconds_of": other.arm,
         "adapter": {key: other.settings["adapter"][key] for key in ADAPTER_KEYS},
         "gradient_checkpointing": other.settings["training"]["gradient_checkpointing"],
     }
+    if percent and length[STEPS] is None:
+        # These steps follow from the rows, so that the training adds to them.
+        decisive["extra_steps_percent"] = percent
     run.arm_settings = {**run.arm_settings, "steps": decisive}
-    training: Mapping[str, Any] = {**run.settings["training"], "steps": steps}
+    training: Mapping[str, Any] = {**run.settings["training"], **length}
     run.settings = {**run.settings, "training": training}

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import SHAPE, check_arms, check_arms_of, entries, steps_of_plan
+from aletheia.study.arms import check_arms, check_arms_of, entries
 from aletheia.study.benchmarks import BENCHMARKS
 from aletheia.study.campaign_files import read_campaigns
-from aletheia.study.contradictions import CountRows, check_campaign, check_settings
+from aletheia.study.contradictions import CountRows, StagedRows, check_campaign, check_settings
+from aletheia.study.entered_runs import enter_plan, recipe_sections
 from aletheia.study.equal_time import check_claims, settle_steps
 from aletheia.study.evaluation_jobs import check_vllm_serves
 from aletheia.study.recipe_checks import check_active_layers, check_recipe
-from aletheia.study.recipes import layers_and_steps, recipe
+from aletheia.study.recipes import layers_and_steps
 from aletheia.study.registries import expect_data, read_data, read_models
 from aletheia.study.rehearsal import rehearsed_settings, with_stand_ins
 from aletheia.study.schema import PACE, at, check, merge, schema, trees, with_defaults
 from aletheia.study.schema_sentences import nearest
+from aletheia.study.searches import enter_search
 from aletheia.study.study import Run, Study
 from aletheia.study.trials import settle_rates
 
@@ -28,7 +30,9 @@ SHARED = ("data", "probe", "stability", "interleaving", "encoding", "evaluation"
 PER_RUN = ("adapter", "training")
 
 
-def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -> Study:
+def load_study(
+    config: Mapping[str, Any], count_rows: CountRows | None = None, staged_rows: StagedRows | None = None
+) -> Study:
     """Read registries and campaigns.
 
     Parameters
@@ -38,6 +42,9 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
     count_rows
         Counts rows of a file, up to a number; where it is given, held-out files of the user's own must have as many
         rows as a campaign states.
+    staged_rows
+        Returns the training rows of a data set that is staged already, from which the steps of epochs follow; where it
+        does not know, or is not given, they follow from ``rows`` in the registry, or are not known.
 
     Returns
     -------
@@ -62,12 +69,25 @@ def load_study(config: Mapping[str, Any], count_rows: CountRows | None = None) -
         models = with_stand_ins(models, campaigns)
     figures = with_defaults(config.get("figures", {}), root["properties"]["figures"], root)
     study = Study(models, data, campaigns, figures)
+    study.train_rows = _train_rows(study, staged_rows)
     for campaign in campaigns:
         _add_campaign(study, campaign, count_rows)
     settle_rates(study)
     settle_steps(study)
     check_claims(study)
     return study
+
+
+def _train_rows(study: Study, staged_rows: StagedRows | None) -> dict[str, int]:
+    """Return the training rows of the data sets that campaigns train on, where they are known before it does."""
+    known = {}
+    for campaign in study.campaigns:
+        for name in {campaign["data"], *(each.get("data") for each in campaign["overrides"].values())}:
+            entry = study.data.get(name, {})
+            # Before they are tokenised: some may keep no target.
+            rows = entry.get("rows") or (staged_rows(name, entry) if staged_rows and entry else None)
+            known |= {name: rows} if rows else {}
+    return known
 
 
 def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows | None) -> None:
@@ -86,14 +106,15 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
         questions = Study.question_sets(settings["benchmarks"], settings)
         expect_data(campaign["path"], model, study.data, settings, questions)
         check_vllm_serves(campaign["path"], model, study.models[model], settings)
-        check_settings(campaign, model, settings, study.data[settings["data"]], count_rows)
+        data, rows = study.data[settings["data"]], study.train_rows.get(settings["data"])
+        check_settings(campaign, model, settings, data, count_rows, rows=rows)
         arms = entries(campaign, model)
-        by_arm = {arm: {**settings, **_recipe(entry, settings)} for arm, entry in arms.items()}
+        by_arm = {arm: {**settings, **recipe_sections(entry, settings)} for arm, entry in arms.items()}
         depth = study.models[model].get("layers")
         for arm, sections in by_arm.items():
-            check_recipe(campaign, model, arm, sections, study.data[settings["data"]])
+            check_recipe(campaign, model, arm, sections, data, rows=rows)
             check_active_layers(campaign, model, arm, sections, depth)
-        check_arms_of(campaign, model, by_arm, depth)
+        check_arms_of(campaign, model, by_arm, depth, rows=rows)
         _enter_shared(study, campaign, model, settings)
         for arm, entry in arms.items():
             asked = {*study.asked.get((model, arm), []), *entry.get("benchmarks", settings["benchmarks"])}
@@ -101,11 +122,8 @@ def _add_campaign(study: Study, campaign: dict[str, Any], count_rows: CountRows 
             for seed in campaign["seeds"]:
                 run = Run(model, arm, seed, layers_and_steps(entry, settings), by_arm[arm])
                 _add_run(study, campaign, run, settings["training"])
-
-
-def _recipe(arm: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections of an arm's runs: the model's, with what the arm states."""
-    return {section: merge(settings[section], stated) for section, stated in recipe(arm, settings).items()}
+        if "search" in campaign:
+            enter_search(study, campaign, model, settings)
 
 
 def _registry_settings(campaign: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,22 +179,4 @@ def _add_run(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[s
                 f"{campaign['path']}: {run.model}/{run.arm}/seed{run.seed} has other {section} settings in an "
                 "earlier campaign; make them equal, or give the arm another name in one of them"
             )
-    _enter_plan(study, campaign, run, common)
-
-
-def _enter_plan(study: Study, campaign: dict[str, Any], run: Run, common: Mapping[str, Any]) -> None:
-    """Enter a run into the plan of batches that all arms of its model and seed read.
-
-    Its shape is that of ``common``, the campaign's section ``training`` for the model; an arm of another shape cuts the
-    plan's rows otherwise.
-    """
-    shape = {key: common[key] for key in SHAPE}
-    plan = study.batches.setdefault((run.model, run.seed), {"steps": 0, **shape})
-    differing = [key for key, value in shape.items() if plan[key] != value]
-    if differing:
-        raise UserError(
-            f"{campaign['path']}: {run.model} has another training.{differing[0]} in an earlier campaign with the same "
-            "seeds; its arms read one plan of batches, so make it equal, or state it in arms instead"
-        )
-    needed = steps_of_plan({**shape, "steps": common["steps"]}, run.settings["training"], run.arm_settings)
-    plan["steps"] = max(plan["steps"], needed)
+    enter_plan(study, campaign, run, common)

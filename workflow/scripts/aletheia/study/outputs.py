@@ -13,17 +13,24 @@ from aletheia.provenance.artifacts import SIDECAR
 from aletheia.study import sections
 from aletheia.study.benchmarks import BENCHMARKS, CODE, table_name
 from aletheia.study.equal_time import models_with_costs
-from aletheia.study.paths import Paths
+from aletheia.study.paths import Paths, run_name
 from aletheia.study.published import published_models
 from aletheia.study.report_contents import (
     COMPARISONS,
     CONTROLS_FIGURE,
     CONTROLS_TABLE,
+    RECIPE,
     REPLICATION,
     REPLICATION_CELLS,
     REPLICATION_CLAIMS,
     REPLICATION_FIGURE,
+    SEARCH,
+    SEARCH_FIGURE,
+    SEARCH_TABLE,
 )
+from aletheia.study.search_names import timed_name
+from aletheia.study.search_rungs import RUNGS, asked_trials, timed_recipes
+from aletheia.study.searches import Search
 from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
 
@@ -53,11 +60,9 @@ def study_files(study: Study, results: str = "results", resources: str = "resour
         files |= _training_files(run, paths)
     files |= {paths.pair(run.model, run.arm, run.seed): "interleave" for run in study.runs_timed_in_turns()}
     files |= _cost_files(study, paths, models_with_costs(study))
-    for model, run_name in study.evaluated_runs():
-        arm = run_name.partition("/")[0]
-        files |= {
-            paths.evaluation(model, run_name, name): rule for name, rule in _evaluation_files(study, model, arm).items()
-        }
+    for model, run in study.evaluated_runs():
+        of_run = _evaluation_files(study, model, run.partition("/")[0])
+        files |= {paths.evaluation(model, run, file): rule for file, rule in of_run.items()}
     for target, rule in _targets(study, paths).items():
         files |= dict.fromkeys(_whole(target), rule)
     return files
@@ -100,6 +105,42 @@ def controls_files(study: Study, results: str = "results") -> dict[str, str]:
     return dict.fromkeys(files, "controls_summary")
 
 
+def search_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake search`` writes: its trials are those that are asked for so far."""
+    if not study.searches:
+        return {}
+    paths = Paths(results)
+    names = [SEARCH, *(f"table{SEARCH_TABLE}.{suffix}" for suffix in TABLE_SUFFIXES)]
+    names += [f"{SEARCH_FIGURE}.{suffix}" for suffix in FIGURE_SUFFIXES]
+    report = (path for name in ("summary.json", *names) for path in _whole(paths.search_report(name)))
+    files = dict.fromkeys(report, "search_report")
+    for model, search in study.searches.items():
+        files |= {paths.search(model, f"{rung}.json"): f"search_{rung}" for rung in RUNGS}
+        files |= dict.fromkeys(with_sidecar(paths.search(model, RECIPE)), "search_recipe")
+        for rung in RUNGS:
+            files |= _files_of_rung(study, search, rung, paths)
+    of_study = study_files(study, results)
+    return {path: rule for path, rule in files.items() if path not in of_study}
+
+
+def _files_of_rung(study: Study, search: Search, rung: str, paths: Paths) -> dict[str, str]:
+    """Return ``{path: rule}`` of the trials that a rung reads, and of its measurements in turns."""
+    files: dict[str, str] = {}
+    asked = asked_trials(search, rung, paths)
+    for recipe in timed_recipes(search, rung, paths):
+        run = study.run(search.model, timed_name(recipe), search.space.search_seed)
+        trained = _training_files(run, paths).items()
+        files |= {path: rule for path, rule in trained if rule not in (run.kind, "batches")}
+        files[paths.pair(run.model, run.arm, run.seed)] = "interleave_recipe"
+    for trial in asked:
+        files |= _training_files(study.run(search.model, trial.arm_name, trial.seed), paths)
+        if search.judged(trial.rung):
+            name = run_name(trial.arm_name, trial.seed)
+            of_run = _evaluation_files(study, search.model, trial.arm_name)
+            files |= {paths.evaluation(search.model, name, file): rule for file, rule in of_run.items()}
+    return files
+
+
 def replication_targets(study: Study, paths: Paths) -> list[str]:
     """Return the files of the replication report; none for a study without a model of the paper's tables."""
     if not published_models(study):
@@ -122,6 +163,7 @@ RESULTS_ON_DEMAND: dict[str, Callable[..., dict[str, str]]] = {
     "paired": paired_files,
     "attribution": attribution_files,
     "controls": controls_files,
+    "search": search_files,
 }
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 

@@ -101,6 +101,14 @@ class Paths:
         """Return a file of the controls' answer: ``summary.json``, ``CONTROLS.md``, table S2 or figure S6."""
         return f"{self.results}/controls/{file}"
 
+    def search(self, model: str, file: str) -> str:
+        """Return a file of a model's search: the artifact of a rung, such as ``scan.json``, or ``recipe.yaml``."""
+        return f"{self.results}/search/{model}/{file}"
+
+    def search_report(self, file: str) -> str:
+        """Return a file of the report of all searches: ``SEARCH.md``, table S3 or figure S7."""
+        return f"{self.results}/search/{file}"
+
     def replication(self, file: str) -> str:
         """Return a file of the replication report: ``summary.json``, a table, ``REPLICATION.md``, figure R1."""
         return f"{self.results}/replication/{file}"

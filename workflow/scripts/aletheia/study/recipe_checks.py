@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.study.arms import MakeError, entries, keys_of_arm
+from aletheia.study.arms import SHAPE, MakeError, entries, keys_of_arm
+from aletheia.study.length_checks import check_steps
 from aletheia.study.recipes import GROUPS, stated_keys
+from aletheia.study.run_length import steps_of
 from aletheia.study.schema import at
 from aletheia.study.schema_sentences import nearest
 from aletheia.study.selectors import SELECTORS
 
 
 def check_recipe(
-    campaign: Mapping[str, Any], model: str, arm: str, settings: Mapping[str, Any], data: Mapping[str, Any]
+    campaign: Mapping[str, Any],
+    model: str,
+    arm: str,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    rows: int | None = None,
 ) -> None:
     """Refuse settings of an arm of a model that contradict each other, or its campaign's.
 
@@ -28,6 +36,8 @@ def check_recipe(
         The arm's name.
     settings
         The sections of its runs.
+    rows
+        Training rows, from which the steps of epochs follow; None where nobody knows.
 
     Raises
     ------
@@ -45,11 +55,10 @@ def check_recipe(
         return UserError(f"{at(path, *place)}: {'.'.join(keys)}, which the campaign decides for it: {sentence}")
 
     if stated_keys(entry, settings):
-        check_training(entry, settings["training"], say)
+        check_training(entry, settings["training"], say, rows=rows)
         check_ranks(entry, settings["adapter"], say)
-        rows, needed = data.get("rows"), settings["training"]["batch_size"]
-        if "batch_size" in entry and rows and rows < needed:
-            raise say("batch_size", f"needs {needed} rows, and {settings['data']} has {rows}; lower it")
+        if set(SHAPE) & set(entry):
+            check_enough_rows(settings["training"], data.get("rows"), settings["data"], say, given=entry)
 
 
 def check_active_layers(
@@ -126,8 +135,10 @@ def check_ranks(given: Mapping[str, Any], adapter: Mapping[str, Any], say: MakeE
             raise say(key, f"expected the key {missing[0]!r} too, or one number for all modules; add it")
 
 
-def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: MakeError) -> None:
-    """Refuse a schedule that is all warm-up, a warm-up that no schedule reads, and a run without a step to time.
+def check_training(
+    given: Mapping[str, Any], settings: Mapping[str, Any], say: MakeError, *, rows: int | None = None
+) -> None:
+    """Refuse a warm-up that no schedule reads, and what contradicts the number of steps where that is known.
 
     Parameters
     ----------
@@ -137,18 +148,16 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: M
         The whole section.
     say
         Makes the error: ``say(*keys, sentence)``, with the keys below ``training``.
+    rows
+        Training rows, from which the steps of epochs follow; None where nobody knows.
 
     Raises
     ------
     UserError
-        With the key, and what to write instead. (The default of 20 warm-up steps is a tenth of the paper's 200 steps;
-        with fewer, the user has to state it.)
+        With the key, and what to write instead.
     """
-    steps, warmup, timed = (settings[key] for key in ("steps", "warmup_steps", "timing_warmup_steps"))
-    bounds = {"timing_warmup_steps": (timed, "no step would be left to time", min(1, steps - 1))}
-    if settings["schedule"] != "constant":
-        bounds = {"warmup_steps": (warmup, "the rate would not fall", steps // 10), **bounds}
-    elif given.get("warmup_steps"):
+    warmup = settings["warmup_steps"]
+    if settings["schedule"] == "constant" and given.get("warmup_steps"):
         raise say(
             "warmup_steps",
             f"found {warmup} beside schedule: constant, which has no warm-up; take it out, or write "
@@ -157,21 +166,37 @@ def check_training(given: Mapping[str, Any], settings: Mapping[str, Any], say: M
     if given.get("warmup_from") and (settings["schedule"] == "constant" or not warmup):
         beside = "schedule: constant" if settings["schedule"] == "constant" else "warmup_steps: 0"
         raise say("warmup_from", f"found {given['warmup_from']} beside {beside}: no warm-up; take one of both out")
-    if (settings["curve_every"] or 0) >= steps:
+    steps = steps_of(settings, rows)
+    if steps is not None:
+        check_steps(given, settings, steps, say)
+
+
+def check_enough_rows(
+    settings: Mapping[str, Any], rows: int | None, data: str, say: MakeError, *, given: Collection[str] = ()
+) -> None:
+    """Refuse a subset of training rows that is smaller than one optimiser step.
+
+    Parameters
+    ----------
+    settings
+        A section ``training``.
+    rows, data
+        Size of the subset by the registry, None where it draws none; and the name of its entry.
+    say
+        Makes the error: ``say(*keys, sentence)``, with the keys below ``training``.
+    given
+        The keys of ``training`` that the user wrote, of which the sentence then names one.
+
+    Raises
+    ------
+    UserError
+        With the key, and what to write instead.
+    """
+    size = math.prod(settings[key] for key in SHAPE)
+    if rows and rows < size:
+        key = next((key for key in SHAPE if key in given), SHAPE[0])
         raise say(
-            "curve_every",
-            f"expected less than training.steps ({steps}), found {settings['curve_every']}: no loss would be taken on "
-            f"the way; write {max(1, steps // 10)}",
+            key,
+            f"an optimiser step of {settings['batch_size']} × {settings['accumulation']} rows needs {size}, and {data} "
+            f"has {rows} to train on (rows in the registry of data); lower it, or raise rows",
         )
-    active = settings["layers_active"]
-    if active and active["every"] >= steps:
-        raise say(
-            "layers_active",
-            f"expected every to be less than training.steps ({steps}), found {active['every']}: the first layers drawn "
-            f"would train alone; write {max(1, steps // 10)}",
-        )
-    for key, (value, effect, better) in bounds.items():
-        if value >= steps and key in given:
-            raise say(key, f"expected less than training.steps ({steps}), found {value}: {effect}; write {better}")
-        if value >= steps:
-            raise say("steps", f"found {steps}, but {key} is {value} where not given: {effect}; add {key}: {better}")

@@ -11,6 +11,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from aletheia.study.run_length import EPOCHS, LENGTHS
+
 SECTIONS = ("adapter", "training")
 GROUPS = ["attention", "mlp"]  # of an adapted layer's modules
 MEASURED = "measured"  # the value of an arm's `steps` that is no number
@@ -110,4 +112,7 @@ def stated_keys(arm: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]) -
     """
     stated = {section: [*stated] for section, stated in recipe(arm, keys).items()}
     stated["training"] += [key for key in decided_elsewhere(arm) if arm[key] != MEASURED]
+    if set(LENGTHS) & set(stated["training"]) and keys["training"][EPOCHS] is not None:
+        # Of steps and epochs the one that is not stated is the arm's own, too.
+        stated["training"] = [*{*stated["training"], *LENGTHS}]
     return {section: sorted(names) for section, names in stated.items() if names}

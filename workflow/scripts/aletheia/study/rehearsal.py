@@ -10,6 +10,7 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.study.recipes import SECTIONS, decided_elsewhere
+from aletheia.study.run_length import LENGTHS
 from aletheia.study.schema import check
 
 
@@ -39,6 +40,8 @@ def rehearsed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def without_rehearsed_keys(arm: Mapping[str, Any], rehearsed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a campaign's arm without what a rehearsal states: its settings lie over the arm's too."""
     stated = {key for section in SECTIONS for key in rehearsed.get(section, {})}
+    if stated.intersection(LENGTHS):
+        stated |= {*LENGTHS}
     return {key: value for key, value in arm.items() if key not in stated or key in decided_elsewhere(arm)}
 
 

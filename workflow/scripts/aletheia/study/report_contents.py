@@ -41,6 +41,9 @@ LAYER_TABLE = "layers.csv"
 ARMS_TABLE, ARMS_FIGURES = "S1", ("figS4",)
 # Of `snakemake controls`, which makes them on demand.
 CONTROLS_TABLE, CONTROLS_FIGURE = "S2", "figS6"
+# Of `snakemake search`, which makes them on demand.
+RECIPE = "recipe.yaml"  # an arm: what each search ends with
+SEARCH, SEARCH_TABLE, SEARCH_FIGURE = "SEARCH.md", "S3", "figS7"
 # Of a study with a model of the paper: its cells and claims beside ours.
 REPLICATION, REPLICATION_FIGURE = "REPLICATION.md", "figR1"
 REPLICATION_CELLS, REPLICATION_CLAIMS = "cells.csv", "claims.csv"

@@ -17,6 +17,7 @@ from aletheia.provenance.lineage import ROOT
 from aletheia.study.benchmark_settings import with_benchmarks
 from aletheia.study.benchmarks import HELDOUT, HUMANEVAL
 from aletheia.study.recipes import with_recipes
+from aletheia.study.run_length import EPOCHS, STEPS, with_one_length
 from aletheia.study.schema_sentences import sentence
 from aletheia.study.selectors import with_selectors
 from aletheia.study.strict_yaml import MisreadError, Position, find_position, parse
@@ -37,6 +38,8 @@ KIND_NAMES = {
 }
 # The keys of the section interleaving that a script reads; which seeds are timed the study decides.
 PACE = ("rounds", "steps")
+# What a plan of batches reads of the section training.
+PLANNED = (STEPS, EPOCHS, "batch_size", "accumulation")
 # Larger files, such as weights named in a configuration's place, are not read.
 MAX_FILE_BYTES = 1_000_000
 
@@ -98,7 +101,7 @@ def _resolve(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, A
 
 
 def with_defaults(value: Any, node: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """Return ``value`` with every default of its schema filled in, at any depth."""
+    """Return ``value`` with every default of its schema filled in, at any depth; epochs replace default steps."""
     node = _resolve(node, root)
     if not isinstance(value, dict) or "oneOf" in node:
         return value
@@ -113,7 +116,7 @@ def with_defaults(value: Any, node: Mapping[str, Any], root: Mapping[str, Any]) 
     if isinstance(others, dict):
         known = node.get("properties", {})
         filled |= {k: with_defaults(v, others, root) for k, v in filled.items() if k not in known}
-    return filled
+    return with_one_length(value, filled)
 
 
 def section_defaults(section: str) -> dict[str, Any]:
@@ -135,7 +138,7 @@ def section_defaults(section: str) -> dict[str, Any]:
         "arm": lambda: with_defaults({"layers": "all"}, *section_schema("arm")),
         "model": lambda: with_defaults({}, *section_schema("model")),
         "run": lambda: {"model": None, "arm": "custom"},
-        "batches": lambda: {k: section_defaults("training")[k] for k in ("steps", "batch_size", "accumulation")},
+        "batches": lambda: {k: section_defaults("training")[k] for k in PLANNED},
         HUMANEVAL: lambda: section_defaults("evaluation")[HUMANEVAL],
         "interleaving": lambda: {k: value for k, value in pace.items() if k in PACE},
         "precision": lambda: {k: section_defaults("training")[k] for k in ("batch_size", "accumulation")},
@@ -153,7 +156,7 @@ def section_schema(section: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         "arm": (campaign["$defs"]["arm"], campaign),
         # Without its source, which the lock names.
         "model": ({**models["additionalProperties"], "required": []}, models),
-        "batches": (_closed_object({key: training[key] for key in ("steps", "batch_size", "accumulation")}), campaign),
+        "batches": (_closed_object({key: training[key] for key in PLANNED}), campaign),
         "precision": (_closed_object({key: training[key] for key in ("batch_size", "accumulation")}), campaign),
         "interleaving": (_closed_object({key: known["interleaving"]["properties"][key] for key in PACE}), campaign),
         # A campaign has its list of benchmarks elsewhere; by hand it stands here.
@@ -290,9 +293,9 @@ def read_validated(path: Path, schema_name: str) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` on top; mappings merge, all else replaces."""
+    """Return ``base`` with ``over`` on top; mappings merge, all else replaces, and a run's steps replace its epochs."""
     result = dict(base)
     for key, value in over.items():
         mappings = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merge(result[key], value) if mappings else copy.deepcopy(value)
-    return result
+    return with_one_length(over, result)

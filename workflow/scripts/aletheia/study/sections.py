@@ -10,6 +10,7 @@ from typing import Any
 
 from aletheia.study.arms import SHAPE, STD, entries
 from aletheia.study.budget_sweeps import budget_sweeps as sweeps_of
+from aletheia.study.run_length import LENGTHS, without_null_epochs
 from aletheia.study.schema import PACE
 from aletheia.study.selectors import GRADIENTS, RANDOM
 from aletheia.study.study import Run, Study
@@ -17,14 +18,14 @@ from aletheia.study.study import Run, Study
 Section = dict[str, Any]
 # The settings that decide a training step's time, and the number of steps, over which the probe's time is spread.
 TIMING_KEYS = (
-    *("steps", "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
+    *(*LENGTHS, "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
     *("learning_rate", "schedule", "warmup_steps", "warmup_from", "layers_active"),
 )
 # What a probe by training reads of the sections `probe` and `training`.
 UPDATES_PROBE_KEYS = ("update_steps",)
 UPDATES_TRAINING_KEYS = (*SHAPE, "learning_rate", "max_grad_norm", "optimizer", "gradient_checkpointing")
 # Settings that decide no result; a rule passes them as resources, whose change reruns nothing.
-INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard")
+INDECISIVE_KEYS = ("checkpoint_seconds", "tensorboard", "prefix_cache_gib")
 
 
 def encoding(study: Study, model: str) -> Section:
@@ -120,6 +121,18 @@ def _without(entry: Section, keys: Iterable[str]) -> Section:
     return {key: value for key, value in entry.items() if key not in keys}
 
 
+def search(study: Study, model: str) -> Section:
+    """Return what the search of a model declares, and the settings that its recipes are stated over."""
+    searched = study.searches[model]
+    training = {key: value for key, value in searched.settings["training"].items() if key not in INDECISIVE_KEYS}
+    return {"model": model, "section": searched.section, "adapter": searched.settings["adapter"], "training": training}
+
+
+def searches(study: Study) -> Section:
+    """Return that of each model that is searched."""
+    return {model: search(study, model) for model in study.searches}
+
+
 def batches(study: Study, model: str, seed: int) -> Section:
     """Return the shape of a plan that serves every arm of a model and a seed."""
     return study.batches[model, seed]
@@ -130,9 +143,9 @@ def arm(study: Study, model: str, arm: str, seed: int) -> Section:
     return study.run(model, arm, seed).arm_settings
 
 
-def standard_arm(study: Study, model: str, seed: int) -> Section:
+def standard_arm(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the sections of a pair's standard arm: its entry, its adapters, and what it reads of training."""
-    run = study.run(model, STD, seed)
+    run = study.standard_run(model, arm, seed)
     return {"arm": run.arm_settings, "adapter": run.settings["adapter"], "training": _timing_settings(run)}
 
 
@@ -154,7 +167,7 @@ def run(model: str, arm: str) -> Section:
 def training(study: Study, model: str, arm: str, seed: int) -> Section:
     """Return the optimisation's settings."""
     settings = study.run(model, arm, seed).settings["training"]
-    return {key: value for key, value in settings.items() if key not in INDECISIVE_KEYS}
+    return _without(without_null_epochs(settings), INDECISIVE_KEYS)
 
 
 def timed_training(study: Study, model: str, arm: str, seed: int) -> Section:
@@ -231,4 +244,4 @@ def _of_batches(study: Study, model: str) -> Section:
 
 
 def _timing_settings(run: Run) -> Section:
-    return {key: run.settings["training"][key] for key in TIMING_KEYS}
+    return without_null_epochs({key: run.settings["training"][key] for key in TIMING_KEYS})

@@ -5,9 +5,9 @@ A run is named by (model, arm, seed). Two campaigns share a run only when all th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
 from aletheia.study.arms import STD, entries, needs_probe, rule_of
@@ -16,7 +16,7 @@ from aletheia.study.budget_sweeps import budget_sweeps
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.study.paths import BASE, run_name
 from aletheia.study.planned_runs import TURNS, runs_in_turns
-from aletheia.study.recipes import stated_keys
+from aletheia.study.recipes import stated_keys, timed_arm
 from aletheia.study.report_contents import (
     ANSWER_TABLE,
     ARMS_FIGURES,
@@ -31,7 +31,12 @@ from aletheia.study.report_contents import (
     figures_of,
     tables_of,
 )
+from aletheia.study.run_length import lengthened, steps_of
+from aletheia.study.search_names import timed_name
 from aletheia.study.selectors import COSTS, GRADIENTS, PROBED, UPDATES, reads
+
+if TYPE_CHECKING:
+    from aletheia.study.searches import Search
 
 
 @dataclass
@@ -46,6 +51,9 @@ class Run:
         All sections; the arm's own keys of ``adapter`` and ``training`` replace the campaign's.
     trial_seed
         The seed of the runs among whose rates its own is chosen (:mod:`aletheia.study.trials`); None where it is not.
+    timed_as
+        Arm and seed of the measurement in turns with the standard arm by which a trial of a search takes as many steps
+        as take the same seconds (:mod:`aletheia.study.searches`); None for any other run.
     """
 
     model: str
@@ -54,6 +62,7 @@ class Run:
     arm_settings: dict[str, Any]
     settings: dict[str, Any]
     trial_seed: int | None = None
+    timed_as: tuple[str, int] | None = None
 
     @property
     def kind(self) -> str:
@@ -89,14 +98,20 @@ class Study:
     runs
         By (model, arm, seed).
     batches
-        By (model, seed): steps, batch size and accumulation of the plan that all its arms read: the campaign's shape,
-        whatever that of an arm is.
+        By (model, seed): batch size and accumulation of the plan that all its arms read, the campaign's whatever those
+        of an arm are; and its length, in steps, in epochs, or both, of which the longer one holds.
     shared
         By model: the sections that its probe and its evaluations read, the same for all its runs.
+    train_rows
+        By name of a data set: its training rows, where they are known before its rows are encoded.
     asked
         By (model, arm): the benchmarks that some campaign asks of its runs.
     figures
         Look of the figures.
+    trials
+        By (model, arm, seed): the runs that a search may come to ask for. They are no part of what the study plans.
+    searches
+        By model: its search (:mod:`aletheia.study.searches`).
     """
 
     models: dict[str, dict[str, Any]]
@@ -104,25 +119,34 @@ class Study:
     campaigns: list[dict[str, Any]]
     figures: dict[str, Any]
     runs: dict[tuple[str, str, int], Run] = field(default_factory=dict)
-    batches: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
+    batches: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
+    train_rows: dict[str, int] = field(default_factory=dict)
     shared: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    trials: dict[tuple[str, str, int], Run] = field(default_factory=dict)
+    searches: dict[str, Search] = field(default_factory=dict)
 
     def run(self, model: str, arm: str, seed: int) -> Run:
-        """Return a run of some campaign.
+        """Return a run of some campaign, or a trial of its search.
 
         Raises
         ------
         UserError
             When no campaign has it; with the seeds that the arm has.
         """
-        if (model, arm, seed) not in self.runs:
+        run = self.runs.get((model, arm, seed)) or self.trials.get((model, arm, seed))
+        if run is None:
             seeds = sorted(run.seed for run in self.runs.values() if (run.model, run.arm) == (model, arm))
             raise UserError(
                 f"{model}/{arm}/seed{seed}: expected a run of some campaign (that arm has the seeds "
                 f"{', '.join(map(str, seeds)) or 'of other models'}), found none of that name"
             )
-        return self.runs[model, arm, seed]
+        return run
+
+    def declared_runs(self) -> Iterator[Run]:
+        """Yield every run that may be asked for: those of campaigns, then the trials of searches."""
+        yield from self.runs.values()
+        yield from self.trials.values()
 
     def model_benchmarks(self, model: str) -> list[str]:
         """Return every benchmark that some campaign asks of a model; its base model answers them all."""
@@ -143,6 +167,17 @@ class Study:
             benchmarks = tuple(self.evaluation_jobs(model, arm).get(step, []))
             sets.setdefault(benchmarks, {}).setdefault(model, []).append(arm)
         return {benchmarks: evaluated for benchmarks, evaluated in sets.items() if benchmarks}
+
+    def nominal_steps(self, run: Run) -> int | None:
+        """Return the steps of a run, without what its arm adds: exact where settings state them.
+
+        Those of epochs are by the rows that are known so far, of which some may keep no target; None where no number
+        of rows is known.
+        """
+        steps = steps_of(run.settings["training"], self.train_rows.get(run.settings["data"]))
+        if steps is None or not timed_arm(run.arm_settings):
+            return steps
+        return lengthened(steps, run.arm_settings["steps"].get("extra_steps_percent"))
 
     def used_models(self) -> list[str]:
         """Return the models of all campaigns, in the order of first mention."""
@@ -206,7 +241,8 @@ class Study:
 
     def measured_parts(self, model: str) -> list[str]:
         """Return what the probes of a model measure: what the choice of some arm of it reads."""
-        wanted = {GRADIENTS if run.reads == COSTS else run.reads for run in self.runs.values() if run.model == model}
+        declared = (run for run in self.declared_runs() if run.model == model)
+        wanted = {GRADIENTS if run.reads == COSTS else run.reads for run in declared}
         return [part for part in PROBED if part in wanted]
 
     def updated_runs(self) -> dict[tuple[str, int], Run]:
@@ -215,18 +251,28 @@ class Study:
         That is the standard one, or where there is none, the first that chooses by such a probe.
         """
         chosen: dict[tuple[str, int], Run] = {}
-        for run in self.runs.values():
+        for run in self.declared_runs():
             if run.reads == UPDATES:
                 chosen.setdefault((run.model, run.seed), self.runs.get((run.model, STD, run.seed), run))
         return chosen
 
     def arms_of_rule(self, rule: str) -> list[str]:
         """Return the arms that one of the training rules makes."""
-        return sorted({run.arm for run in self.runs.values() if run.kind == rule})
+        return sorted({run.arm for run in self.declared_runs() if run.kind == rule})
 
     def measured_precisions(self) -> list[str]:
         """Return the models whose precision is measured."""
         return [model for model in self.used_models() if self.models[model]["dtype"] == "auto"]
+
+    def standard_run(self, model: str, arm: str, seed: int) -> Run:
+        """Return the run whose settings the standard arm beside an arm in turns has: std's, or that of its search."""
+        if (model, arm, seed) in self.trials:
+            return self.searches[model].standard(self)
+        return self.run(model, STD, seed)
+
+    def timed_recipes(self) -> list[str]:
+        """Return the arms by which recipes of searches are timed in turns with the standard one."""
+        return list(dict.fromkeys(timed_name(recipe) for each in self.searches.values() for recipe in each.timed))
 
     def paired_runs(self) -> list[Run]:
         """Return the runs that can be timed in turns with the standard arm: all others that have one beside them."""

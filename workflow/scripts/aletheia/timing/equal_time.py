@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from aletheia.method.adapters import ALL, placement_plan
 from aletheia.method.layers import Layer
 from aletheia.provenance import artifacts
 from aletheia.provenance.artifacts import Source
+from aletheia.timing.in_turns import step_seconds_by_round
 from aletheia.timing.step_cost import Shape, seconds_of_step
 from aletheia.training.trainer import TimeRatio
 
@@ -49,6 +51,24 @@ def time_ratio(
             return TimeRatio(None, f"steps: seconds_of, and a probe ended as {plan['status']}: {plan['reason']}")
         shapes.append(shape_of(plan, recomputed=checkpointing))
     return ratio_of(artifacts.payload(costs, "attribution"), own=shapes[0], timed=shapes[1])
+
+
+def ratio_in_turns(pair: Source) -> TimeRatio:
+    """Return t(std) / t(own) from a measurement of a recipe in turns with std.
+
+    The geometric mean over rounds of what a round's steps of std took, both arms of it together, over those of the
+    recipe: the reciprocal of :func:`aletheia.search.equal_time.step_cost`.
+
+    Parameters
+    ----------
+    pair
+        Artifact of kind ``paired``.
+    """
+    found = artifacts.payload(pair, "paired")
+    if found["status"] != "ok":
+        return TimeRatio(None, f"steps: seconds_of, and in turns with std it ended as {found['status']}")
+    own, std = step_seconds_by_round(found)
+    return TimeRatio(math.exp(statistics.fmean(math.log(b / a) for a, b in zip(own, std, strict=True))))
 
 
 def _all_layers(adapter: Mapping[str, Any], adaptable: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

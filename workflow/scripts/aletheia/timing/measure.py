@@ -21,7 +21,8 @@ from aletheia.timing.step_cost import Shape
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.loop import Loop
 from aletheia.training.placement import place_adapters
-from aletheia.training.run import RunInputs
+from aletheia.training.planned_length import with_steps
+from aletheia.training.run_inputs import RunInputs
 from aletheia.training.trainer import TrainingRecord
 
 # Facts in the artifact of every interleaved measurement.
@@ -69,6 +70,7 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
     dict
         Payload of a ``paired`` artifact; an arm that failed is a status in it.
     """
+    config = with_steps(inputs, config)
     name = config["run"]["arm"]
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
     probe = inputs.probe_seconds(config["arm"]) if inputs.probe else None

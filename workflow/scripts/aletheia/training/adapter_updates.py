@@ -24,7 +24,7 @@ from aletheia.training.placement import place_adapters
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from aletheia.training.run import RunInputs
+    from aletheia.training.run_inputs import RunInputs
 
 # Scores of the probe that this step does not measure.
 NOT_MEASURED = (

@@ -13,6 +13,7 @@ from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import compact_json
 from aletheia.seeded_order import seeded_order
 from aletheia.study.arms import SHAPE
+from aletheia.study.run_length import steps_an_epoch
 from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.encoding import collate
 from aletheia.training.token_table import TokenRows
@@ -38,12 +39,14 @@ class PlannedBatches:
     row_counts: dict[str, int] | None
 
 
-def draw_order(examples: int, count: int, *, batch_size: int, seed: int) -> list[int]:
+def draw_order(examples: int, count: int, *, step_rows: int, seed: int) -> list[int]:
     """Draw the order of the training examples.
 
-    Each epoch is one permutation, drawn from (seed, epoch), without the remainder that fills no micro-batch. So no
-    example comes twice in an epoch, and a longer order begins with the shorter one: the first steps of every arm see
-    the same examples in the same order.
+    The first epoch is one permutation of them, drawn from the seed and cut into pieces of one optimiser step, without
+    the remainder that fills none. Each later epoch has the same pieces, in an order drawn from (seed, epoch): its
+    micro-batches, and their padding, are those of the first epoch. So no example comes twice in an epoch, and a longer
+    order begins with the shorter one: the first steps of every arm see the same examples in the same order. An arm
+    whose optimiser step divides the plan's has the same micro-batches in each epoch, too.
 
     Parameters
     ----------
@@ -51,27 +54,28 @@ def draw_order(examples: int, count: int, *, batch_size: int, seed: int) -> list
         Number of examples.
     count
         Length of the order.
-    batch_size
-        Examples in a micro-batch.
+    step_rows
+        Examples in an optimiser step.
     seed
         Of the order.
 
     Raises
     ------
     UserError
-        When there are fewer examples than one micro-batch needs.
+        When there are fewer examples than one optimiser step needs.
     """
-    if examples < batch_size:
+    if examples < step_rows:
         raise UserError(
-            f"the training data has {examples} usable rows, fewer than "
-            f"training.batch_size={batch_size}; lower the batch size or add rows"
+            f"the training data has {examples} usable rows, fewer than an optimiser step needs "
+            f"(training.batch_size · training.accumulation = {step_rows}); lower one of both or add rows"
         )
-    drawn: list[int] = []
-    epoch = 0
+    permutation = seeded_order(range(examples), seed=f"{seed}:epoch0")
+    starts = range(0, examples // step_rows * step_rows, step_rows)
+    drawn, epoch, pieces = [], 0, list(starts)
     while len(drawn) < count:
-        order = seeded_order(range(examples), seed=f"{seed}:epoch{epoch}")
-        drawn += order[: len(order) // batch_size * batch_size]
+        drawn += [example for start in pieces for example in permutation[start : start + step_rows]]
         epoch += 1
+        pieces = seeded_order(starts, seed=f"{seed}:epoch{epoch}")
     return drawn[:count]
 
 
@@ -116,7 +120,8 @@ def plan_batches(
     seed
         Of the order (:func:`draw_order`).
     """
-    order = draw_order(len(lengths), steps * accumulation * batch_size, batch_size=batch_size, seed=seed)
+    step_rows = batch_size * accumulation
+    order = draw_order(len(lengths), steps * step_rows, step_rows=step_rows, seed=seed)
     return split_into_micro_batches(order, lengths, batch_size=batch_size, accumulation=accumulation)
 
 
@@ -132,19 +137,20 @@ def batches_payload(
     model, seed
         Whose plan it is.
     steps
-        Of the plan (:func:`aletheia.study.arms.steps_of_plan`).
+        Of the plan (:func:`aletheia.study.run_length.steps_of_plan_section`).
     settings
         ``batch_size`` and ``accumulation``.
     """
     lengths, rows = encoded.example_lengths, encoded.rows.tolist()
     shape = {key: settings[key] for key in SHAPE}
-    count = steps * shape["accumulation"] * shape["batch_size"]
-    order = draw_order(len(lengths), count, batch_size=shape["batch_size"], seed=seed)
+    step_rows = shape["batch_size"] * shape["accumulation"]
+    order = draw_order(len(lengths), steps * step_rows, step_rows=step_rows, seed=seed)
     plan = split_into_micro_batches(order, lengths, **shape)
     return {
         "model": model,
         "seed": seed,
         "steps": steps,
+        "steps_an_epoch": steps_an_epoch(len(rows), shape),
         **shape,
         "examples": len(rows),
         "tokens": sum(lengths[i] for micro in plan for i in micro),

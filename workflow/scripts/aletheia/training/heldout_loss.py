@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aletheia.method.token_loss import token_losses
@@ -34,11 +35,14 @@ class RowLoss(NamedTuple):
 
 
 def row_losses(
-    model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], *, batch_size: int, pad_token_id: int
+    model: PreTrainedModel,
+    examples: Sequence[Mapping[str, Any]],
+    *,
+    batch_size: int,
+    pad_token_id: int,
+    around: Callable[[TokenBatch], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[list[RowLoss]]:
     """Yield the losses of the rows, one forward pass after another, so that a caller may look at a clock in between.
-
-    Rows of like length share a pass: they come from the shortest to the longest.
 
     Parameters
     ----------
@@ -50,12 +54,23 @@ def row_losses(
         Rows a forward pass.
     pad_token_id
         Token that fills a batch up.
+    around
+        Returns the context that a pass over a batch runs in, such as one that reads a kept frozen prefix.
     """
+    for indices, batch in passes(examples, batch_size=batch_size, pad_token_id=pad_token_id):
+        with around(batch):
+            sums = _pass(model, batch)
+        yield [RowLoss(i, count, total) for i, (count, total) in zip(indices, sums, strict=True)]
+
+
+def passes(
+    examples: Sequence[Mapping[str, Any]], *, batch_size: int, pad_token_id: int
+) -> Iterator[tuple[list[int], TokenBatch]]:
+    """Yield the rows of each forward pass and their batch; rows of like length share one, the shortest come first."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        sums = _pass(model, collate([examples[i] for i in indices], pad_token_id))
-        yield [RowLoss(i, count, total) for i, (count, total) in zip(indices, sums, strict=True)]
+        yield indices, collate([examples[i] for i in indices], pad_token_id)
 
 
 def _pass(model: PreTrainedModel, batch: TokenBatch) -> list[tuple[int, float]]:

@@ -17,6 +17,7 @@ from aletheia.method.attention import kernel_for
 from aletheia.method.token_loss import token_losses
 from aletheia.training.active_layers import ActiveLayers
 from aletheia.training.audited_pass import audited_pass
+from aletheia.training.frozen_prefix import TRAIN, FrozenPrefix, Visit, prefix_block, visit_of
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
 from aletheia.training.optimizer import adamw, schedule
 
@@ -71,6 +72,8 @@ class Loop:
         Seeds the dropout masks; batches and starting values do not depend on this generator.
     placement
         The adapters' audit; without it the first pass is not watched.
+    prefix
+        Keeps what the layers below the lowest adapter give for each micro-batch; they compute it anew without it.
 
     Attributes
     ----------
@@ -90,6 +93,7 @@ class Loop:
         dtype: str,
         seed: int,
         placement: Mapping[str, Any] | None = None,
+        prefix: FrozenPrefix | None = None,
     ) -> None:
         import torch
 
@@ -98,6 +102,8 @@ class Loop:
         self.model, self.steps, self.done = model.train(), steps, 0
         self._device = model.get_input_embeddings().weight.device
         self._tokens = [batch.tokens for batch in batches]
+        self._prefix = prefix
+        self._visits = [None if prefix is None else visit_of(batch, TRAIN) for batch in batches]
         # No mask is needed: padding is on the right, which causal attention never reads.
         self._batches = [batch.without_mask().to(self._device) for batch in batches]
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
@@ -136,21 +142,38 @@ class Loop:
         """Return the number of tokens in the steps done so far, without padding."""
         return sum(self._tokens[: self.done * self._accumulation])
 
+    def prefix_seconds(self) -> float:
+        """Return what other runs needed for the states of the frozen prefix that this one has read, in seconds."""
+        return 0.0 if self._prefix is None else self._prefix.summary()["charged_seconds"]
+
     def positions(self) -> list[int]:
         """Return the number of token positions of each step, padding included."""
         sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
         return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
+
+    def computing(self) -> list[bool]:
+        """Tell of each step whether it computes the frozen prefix: all do but those that read what was kept."""
+        if self._prefix is None:
+            return [True] * self.steps
+        seen: set[str] = set()
+        found = []
+        for first in range(0, self.steps * self._accumulation, self._accumulation):
+            keys = {visit.key for visit in self._visits[first : first + self._accumulation]}
+            found.append(not keys <= seen)
+            seen |= keys
+        return found
 
     def step(self) -> Step:
         """Do the next step; where its loss or gradient is not finite, leave the adapters as they were."""
         import torch
 
         first = self.done * self._accumulation
-        batches = self._batches[first : first + self._accumulation]
+        of_step = slice(first, first + self._accumulation)
+        batches, visits = self._batches[of_step], self._visits[of_step]
         self._optimizer.zero_grad(set_to_none=True)
         if self._active is not None and self._active.switch(self.done):
             self._audited = self.placement is None
-        loss = self._passes(batches)
+        loss = self._passes(batches, visits)
         # Adding 0 · loss turns a loss of NaN or infinity into a gradient norm of NaN, so the optimiser skips this step.
         gradient = next(p.grad for p in self._parameters if p.grad is not None)
         gradient.add_((0 * loss).to(gradient.device))
@@ -162,28 +185,30 @@ class Loop:
         for device in self._gpus:
             torch.cuda.synchronize(device)
         done = Step(float(loss), float(norm), rate)
-        failure = self._failure(done, batches)
+        failure = self._failure(done, batches, visits)
         if failure:
             return Step(done.loss, done.gradient_norm, rate, failure)
         self.done += 1
         return done
 
-    def _passes(self, batches: Sequence[TokenBatch], scale: Any = None) -> Any:
+    def _passes(self, batches: Sequence[TokenBatch], visits: Sequence[Visit | None], scale: Any = None) -> Any:
         """Do a step's forward and backward passes; return the mean loss a target.
 
         Parameters
         ----------
         batches
             The step's micro-batches.
+        visits
+            To their blocks; None each where no prefix is kept.
         scale
             A loss scale of its own; the scaler's when None.
         """
         targets = sum(len(batch.targets) for batch in batches)
         total = None
-        for batch in batches:
+        for batch, visit in zip(batches, visits, strict=True):
             with self.inputs_as_they_are(), kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
                 first, self._audited = not self._audited, True
-                with self._watched(first) as seen, self.autocast():
+                with self._watched(first) as seen, self.autocast(), prefix_block(self._prefix, visit):
                     loss = token_losses(self.model, batch, reduction="sum") / targets
                 if first:
                     self._record(seen)
@@ -216,7 +241,7 @@ class Loop:
         self._scaler.update()
         self._schedule.step()
 
-    def _failure(self, done: Step, batches: Sequence[TokenBatch]) -> str | None:
+    def _failure(self, done: Step, batches: Sequence[TokenBatch], visits: Sequence[Visit | None]) -> str | None:
         """Return the reason why the run cannot go on, with the first non-finite module or parameter; else None."""
         import math
 
@@ -240,7 +265,7 @@ class Loop:
         # The passes run again, since clipping has made every gradient non-finite; the loss scale was halved meanwhile.
         scale = self._scaler.get_scale() / self._scaler.get_backoff_factor() if self._scaler.is_enabled() else 1.0
         self._optimizer.zero_grad(set_to_none=True)
-        self._passes(batches, scale)
+        self._passes(batches, visits, scale)
         parameter = first_nonfinite_gradient(self.model)
         where = f"first not finite: {parameter}" if parameter else "no single one shows it, their norm overflows"
         return f"the gradient of step {number} is not finite; {where}"
@@ -254,6 +279,7 @@ class Loop:
             "skipped": self._skipped,
             # With the audit of the first pass: a run that resumes after its last step has no pass of its own.
             "placement": self.placement,
+            "prefix": None if self._prefix is None else self._prefix.state(),
             "adapters": [parameter.detach().cpu() for parameter in self._parameters],
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
@@ -269,6 +295,8 @@ class Loop:
         self.done, self._skipped = state["done"], state["skipped"]
         if self.placement is not None:
             self.placement = {**self.placement, **state["placement"]}
+        if self._prefix is not None:
+            self._prefix.restore(state["prefix"])
         with torch.no_grad():
             for parameter, value in zip(self._parameters, state["adapters"], strict=True):
                 parameter.copy_(value)

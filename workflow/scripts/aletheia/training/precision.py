@@ -81,7 +81,9 @@ def typical_shape(rows: TokenRows, *, batch_size: int, accumulation: int) -> Sha
     size = batch_size * accumulation
     drawn = seeded_order(range(rows.count("train")), seed="precision")[: max(SAMPLE_ROWS, size)]
     lengths = rows.encoded_rows("train", drawn, what="rows").example_lengths
-    steps = max(1, len(lengths) // size)
+    # Some rows of the sample may keep no target, and leave it short of a whole step.
+    accumulation = max(1, min(accumulation, len(lengths) // batch_size))
+    steps = max(1, len(lengths) // (batch_size * accumulation))
     plan = plan_batches(lengths, steps=steps, batch_size=batch_size, accumulation=accumulation, seed=0)
     return Shape(batch_size, round(statistics.median(max(lengths[index] for index in micro) for micro in plan)))
 

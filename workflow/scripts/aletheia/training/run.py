@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,22 @@ from aletheia.method.adapters import save_adapter
 from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts, machine
-from aletheia.provenance.artifacts import Source
 from aletheia.provenance.machine_load import LoadMeter, step_spread
-from aletheia.study.selectors import COSTS, GRADIENTS, reads
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
 from aletheia.training.chosen_rate import ChosenRate, chosen_rate
 from aletheia.training.encoded_rows import EncodedRows
-from aletheia.training.heldout_loss import mean_loss, row_losses
+from aletheia.training.frozen_prefix import around_heldout
+from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
+from aletheia.training.planned_length import check_length, with_steps
+from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
+from aletheia.training.run_inputs import RunInputs
 from aletheia.training.tensorboard import TrainingEvents
-from aletheia.training.token_table import TokenRows, token_rows
+from aletheia.training.token_table import TokenRows
 from aletheia.training.trainer import (
     TimeRatio,
     TrainingRecord,
@@ -47,61 +49,6 @@ RESULTS = (
 )
 
 
-@dataclass(frozen=True)
-class RunInputs:
-    """The inputs of one run beside its settings: artifacts as they were read, or their paths.
-
-    Attributes
-    ----------
-    model_lock, data_lock
-        Locks of the staged model and of the training data.
-    seed
-        Draws batches, starting values and dropout.
-    precision
-        Of the precision step, where the model's dtype is ``auto``.
-    selection
-        Of the select step; adapters in all layers without it.
-    tokens
-        Table of the tokens step; rows are encoded anew without it.
-    probe
-        The probe whose time counts for this arm.
-    batches
-        Of the batches step; drawn anew without it.
-    std_run, ale_run
-        ``run.json`` of both arms, for ``steps: measured``.
-    trials
-        ``run.json`` of the arms among whose rates the run's is chosen (``learning_rate: {best_of: …}``).
-    """
-
-    model_lock: Source
-    data_lock: Source
-    seed: int
-    tokens: Path | None = None
-    precision: Source | None = None
-    selection: Source | None = None
-    probe: Source | None = None
-    batches: Source | None = None
-    std_run: Source | None = None
-    ale_run: Source | None = None
-    trials: Sequence[Source] = ()
-
-    def rows(self, config: Mapping[str, Any], tokenizer: Callable[[], Any]) -> TokenRows:
-        """Return the rows of the data: of the table, or encoded on access by what ``tokenizer`` returns by then."""
-        locks = {"model_lock": self.model_lock, "data_lock": self.data_lock}
-        return token_rows(self.tokens, **locks, encoding=config["encoding"], tokenizer=tokenizer)
-
-    def probe_seconds(self, arm: Mapping[str, Any]) -> float:
-        """Return the seconds of the probe that count for a run of an arm: of the part that its choice reads.
-
-        0 where it needs no probe; all of the probe's where the artifact does not tell its parts apart.
-        """
-        if not self.probe:
-            return 0.0
-        observed, part = artifacts.read(self.probe, "probe")["observed"], reads(arm)
-        seconds = observed.get("part_seconds", {}).get(GRADIENTS if part == COSTS else part)
-        return observed["probe_seconds"] if seconds is None else seconds
-
-
 @dataclass
 class TrainingRun:
     """One run: its facts, its record, and all that its artifacts need.
@@ -109,7 +56,7 @@ class TrainingRun:
     Attributes
     ----------
     facts
-        Known before it begins: model, arm, seed, steps, rate, dtype, quantization, gradient checkpointing.
+        Known before it begins: model, arm, seed, steps, epochs, rate, dtype, quantization, gradient checkpointing.
     record
         Its status, its losses and their times.
     observed
@@ -143,6 +90,17 @@ class TrainingRun:
         self.trainable_parameters = audited.pop("trainable_parameters")
         self.placement = audited
         heldout, batches = self._examples(inputs, rows, tokenizer.pad_token_id, config)
+        shape = {"batch_size": settings["batch_size"] * 4, "pad_token_id": tokenizer.pad_token_id}
+        prefix, choice = frozen_prefix(
+            self.model,
+            self.placement["lowest_layer"],
+            train=batches,
+            heldout=[batch for _, batch in passes(heldout, **shape)],
+            config=config,
+            place=inputs.prefix,
+            model_lock=inputs.model_lock,
+            dtype=self.facts["dtype"],
+        )
         loop = Loop(
             self.model,
             batches,
@@ -152,11 +110,11 @@ class TrainingRun:
             dtype=self.facts["dtype"],
             seed=inputs.seed,
             placement=self.placement,
+            prefix=prefix,
         )
-        size, pad = settings["batch_size"] * 4, tokenizer.pad_token_id
 
         def heldout_loss() -> float | None:
-            losses = row_losses(self.model, heldout, batch_size=size, pad_token_id=pad)
+            losses = row_losses(self.model, heldout, **shape, around=around_heldout(prefix))
             return mean_loss(chain.from_iterable(losses))
 
         self._step_by_step(loop, inputs, config, checkpoint, events, heldout=heldout_loss)
@@ -167,6 +125,7 @@ class TrainingRun:
             if settings["curve_every"]:
                 self.record.curve.append({"step": loop.done, "heldout_loss": self.eval_loss})
         self.observed["curve_seconds"] = self._curve_seconds()
+        self.observed["prefix_cache"] = {**asdict(choice), **(prefix.summary() if prefix else {})}
 
     def _examples(
         self, inputs: RunInputs, rows: TokenRows, pad_token_id: int, config: Mapping[str, Any]
@@ -219,11 +178,20 @@ class TrainingRun:
                 curve_every=settings["curve_every"],
             )
         machine_load = meter.shares()
-        settled = record.step_seconds[warmup:]
-        machine_load["step_spread"] = step_spread(settled, loop.positions()[warmup:][: len(settled)])
+        # Of steps that do the same work: those that read the frozen prefix, where most do.
+        computing = loop.computing()
+        usual = computing.count(True) > len(computing) / 2
+        steps = zip(record.step_seconds, loop.positions(), computing, strict=False)
+        settled = [(seconds, size) for seconds, size, all_layers in [*steps][warmup:] if all_layers is usual]
+        machine_load["step_spread"] = step_spread([s for s, _ in settled], [size for _, size in settled])
         if inputs.probe:
             machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
-        time = timing(record, warmup=warmup, probe_seconds=inputs.probe_seconds(config["arm"]))
+        time = timing(
+            record,
+            warmup=warmup,
+            probe_seconds=inputs.probe_seconds(config["arm"]),
+            prefix_seconds=loop.prefix_seconds(),
+        )
         self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
         self.observed = {
             "time": time,
@@ -309,6 +277,8 @@ def execute(
     TrainingRun
         Of a failed run too, with its status.
     """
+    config = with_steps(inputs, config)
+    check_length(config)
     settings = config["training"]
     rate = chosen_rate(config["arm"], settings, inputs.trials)
     selection = artifacts.payload(inputs.selection, "selection") if inputs.selection else None
@@ -321,6 +291,7 @@ def execute(
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
         "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio),
+        "epochs": settings.get("epochs"),
         "learning_rate": rate.value,
         "rate_chosen_from": rate.trials,
         "dtype": dtype,

@@ -18,6 +18,7 @@ from aletheia.method.loading import is_out_of_memory
 from aletheia.provenance import artifacts
 from aletheia.provenance.start import work_begins
 from aletheia.study.recipes import MEASURED, timed_arm
+from aletheia.study.run_length import lengthened
 from aletheia.training.deadlines import deadline
 
 if TYPE_CHECKING:
@@ -99,14 +100,16 @@ def planned_steps(
     Parameters
     ----------
     settings
-        The campaign's ``training`` section; ``steps`` is that of an arm without its own.
+        The campaign's ``training`` section; ``steps`` is that of an arm without its own, and follows from ``epochs``
+        where these are stated (:func:`aletheia.training.planned_length.with_steps`).
     arm
         The arm's entry: ``extra_steps_percent`` lengthens it; ``steps: measured`` takes as many steps as fit in
         the standard arm's measured time; ``steps: {seconds_of: ARM}`` as many as take the time of ARM's steps, which
-        ``settings`` then has.
+        ``settings`` then has (beside epochs without what that arm adds, which ``steps.extra_steps_percent`` says).
     times
         Of :func:`reference_times`, for ``steps: measured``: ``std_seconds`` (training time of the standard arm),
-        ``probe_seconds``, and ``step_seconds`` (median step of the selected layers).
+        ``probe_seconds``, and ``step_seconds`` (median step of the selected layers; the mean where a frozen prefix was
+        kept).
     time_ratio
         For ``steps: {seconds_of: …}``; of one that is known.
 
@@ -129,8 +132,8 @@ def planned_steps(
     if timed_arm(arm):
         if time_ratio is None:
             raise UserError("steps: seconds_of needs the model's step costs; give its attribution (--costs)")
-        return max(1, math.floor(steps * time_ratio.value))
-    return max(1, round(steps * (1 + arm.get("extra_steps_percent", 0) / 100)))
+        return max(1, math.floor(lengthened(steps, arm["steps"].get("extra_steps_percent")) * time_ratio.value))
+    return max(1, lengthened(steps, arm.get("extra_steps_percent")))
 
 
 def failed_reference(std_run: Source | None, ale_run: Source | None) -> TrainingRecord | None:
@@ -154,10 +157,14 @@ def reference_times(std_run: Source | None, ale_run: Source | None, *, probe_sec
     """Return the seconds that decide ``steps: measured`` (:func:`planned_steps`); None unless both runs are given."""
     if not (std_run and ale_run):
         return None
-    std, ale = (artifacts.read(source, "run")["observed"].get("time", {}) for source in (std_run, ale_run))
+    std, ale = (artifacts.read(source, "run")["observed"] for source in (std_run, ale_run))
+    time = ale.get("time", {})
+    # Steps that compute the frozen prefix and steps that read it are of two kinds, so that no median speaks for both.
+    kept = ale.get("prefix_cache", {}).get("store", "off") != "off"
+    mean = statistics.fmean(time["step_seconds"]) if kept and time.get("step_seconds") else None
     return {
-        "std_seconds": std.get("training_seconds"),
-        "step_seconds": ale.get("median_step_seconds"),
+        "std_seconds": std.get("time", {}).get("training_seconds"),
+        "step_seconds": mean or time.get("median_step_seconds"),
         "probe_seconds": probe_seconds,
     }
 
@@ -247,7 +254,7 @@ def resume(loop: Loop, record: TrainingRecord, checkpoint: Checkpoint) -> None:
     print(f"resumed after step {loop.done}", flush=True)
 
 
-def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict[str, Any]:
+def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float, prefix_seconds: float = 0.0) -> dict[str, Any]:
     """Return the ``time`` section of a run: all in seconds.
 
     Parameters
@@ -258,6 +265,9 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict
         First steps that are timed apart (memory pools and caches fill there); the median leaves them out.
     probe_seconds
         What the probe took; 0 for arms that need none.
+    prefix_seconds
+        What other runs needed for the states of the frozen prefix that this one read; those that it computed itself
+        are part of its steps.
 
     Returns
     -------
@@ -269,12 +279,13 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float) -> dict
     settled = steps[warmup:] or steps
     training = math.fsum(steps)
     return {
-        "total_seconds": training + probe_seconds,
+        "total_seconds": training + probe_seconds + prefix_seconds,
         "training_seconds": training,
         "median_step_seconds": statistics.median(settled) if settled else None,
         "step_seconds": steps,
         "warmup_seconds": math.fsum(steps[:warmup]),
         "probe_seconds": probe_seconds,
+        "prefix_seconds": prefix_seconds,
         "resumed_at": record.resumed_at,
         "comparable": not record.resumed_at,
     }
