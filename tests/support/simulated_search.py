@@ -28,7 +28,7 @@ from aletheia.search.promotion import (
 from aletheia.search.push import push_moves
 from aletheia.search.results import Result, losses_by_seed
 from aletheia.search.space import MADE, STD, Space
-from aletheia.search.time_to_loss import Ratio, Times, standard_ratios
+from aletheia.search.time_to_loss import Ratio, Times, fall_of_a_doubling, standard_ratios
 from aletheia.search.trials import CONFIRM, FLOOR, FULL, PUSH, SCAN, SHORT, trial_name
 
 ROUNDS = 8  # of step costs, in turns
@@ -61,6 +61,8 @@ class World:
         Seconds of a step over std's; 1 where not named.
     cost_sd
         SD of log2 of one round's ratio of seconds.
+    measured_again
+        Whether the costs of what is confirmed are measured once more after it was chosen.
     learn_nothing, diverge
         Recipes that stay at the base model's loss, and those whose runs end without a loss.
     failures
@@ -77,6 +79,7 @@ class World:
     curvature: float = 0.02
     costs: Mapping[str, float] = field(default_factory=dict)
     cost_sd: float = 0.02
+    measured_again: bool = True
     learn_nothing: Sequence[str] = ()
     diverge: Sequence[str] = ()
     failures: float = 0.0
@@ -135,6 +138,7 @@ class Search:
         self.world, self.space, self.rng = world, space, rng
         self.shared: dict[int, float] = {}
         self.costs: dict[str, Cost] = {}
+        self.later_costs: dict[str, Cost] = {}
         self.shapes: dict[str, bool] = {}
 
     def shaped(self, name: str) -> bool:
@@ -147,11 +151,18 @@ class Search:
         return self.world.costs.get(root(name), 1.0)
 
     def cost(self, name: str) -> Cost:
-        """Return the measured cost of a step; std's own is 1 by definition."""
-        if name not in self.costs:
+        """Return the cost of a step as measured before the scan; std's own is 1 by definition."""
+        return self.measured(name, self.costs)
+
+    def confirmed_cost(self, name: str) -> Cost:
+        """Return the cost by which the confirmation judges."""
+        return self.measured(name, self.later_costs if self.world.measured_again else self.costs)
+
+    def measured(self, name: str, costs: dict[str, Cost]) -> Cost:
+        if name not in costs:
             noise = self.rng.normal(0, self.world.cost_sd, ROUNDS) * (name != STD)
-            self.costs[name] = step_cost(self.true_cost(name) * 2**noise, np.ones(ROUNDS))
-        return self.costs[name]
+            costs[name] = step_cost(self.true_cost(name) * 2**noise, np.ones(ROUNDS))
+        return costs[name]
 
     def steps(self, rung: str, name: str) -> int:
         std_steps = self.space.steps_scan if rung in (SCAN, SHORT) else self.space.steps_full
@@ -212,11 +223,18 @@ class Search:
         losses = {name: losses_by_seed(each) for name, each in runs.items()}
         by_name = {cell.name: cell for cell in cells}
         candidates = {
-            name: Candidate(losses[name], self.steps(CONFIRM, cell.recipe) * self.cost(cell.recipe).value)
+            name: Candidate(
+                losses[name],
+                self.steps(CONFIRM, cell.recipe) * self.confirmed_cost(cell.recipe).value,
+                log2_se=self.confirmed_cost(cell.recipe).log2_se * (cell.recipe != STD),
+                df=ROUNDS - 1,
+            )
             for name, cell in by_name.items()
             if name in CELLS
         }
-        decision = decide(candidates, delta=rungs[SCAN].delta)
+        doublings = math.log2(self.steps(CONFIRM, chosen.recipe) / self.steps(SHORT, chosen.recipe))
+        slope = fall_of_a_doubling(losses["winner"], losses["winner, shorter"], doublings=doublings)
+        decision = decide(candidates, delta=rungs[SCAN].delta, slope=slope)
         found = [loss for loss in losses["winner"].values() if loss is not None]
         error = float(np.mean(found)) - self.truth(CONFIRM, chosen.recipe, chosen.rate) if found else None
         winner = by_name[decision.winner] if decision.winner else None
@@ -240,11 +258,13 @@ class Search:
         times, true = {}, {}
         for name, cell in targets.items():
             same = cell.recipe == own.recipe
-            errors = [self.cost(each).log2_se for each in (own.recipe, cell.recipe) if each != STD and not same]
+            errors = [
+                self.confirmed_cost(each).log2_se for each in (own.recipe, cell.recipe) if each != STD and not same
+            ]
             seconds = {each.recipe: self.steps(CONFIRM, each.recipe) for each in (own, cell)}
             times[name] = Times(
-                std=seconds[cell.recipe] * self.cost(cell.recipe).value,
-                own=seconds[own.recipe] * self.cost(own.recipe).value,
+                std=seconds[cell.recipe] * self.confirmed_cost(cell.recipe).value,
+                own=seconds[own.recipe] * self.confirmed_cost(own.recipe).value,
                 log2_se=math.hypot(*errors) if errors else 0.0,
                 df=ROUNDS - 1,
             )

@@ -22,7 +22,7 @@ from aletheia.search.confirmation import (
     paired_effect,
 )
 from aletheia.search.decision import Candidate, decide, no_winner
-from aletheia.search.time_to_loss import Times, fieller, standard_ratios, time_ratio
+from aletheia.search.time_to_loss import Times, fall_of_a_doubling, fieller, standard_ratios, time_ratio
 from aletheia.search.trials import declared, trial_name
 from search_spaces import space
 
@@ -219,6 +219,34 @@ def test_the_cheapest_goes_before_the_plainest_and_rounded_steps_make_no_recipe_
     assert decide(candidates(cells, {BOTH: 63.5}), delta=0.02).winner == SHAPE_ALONE
     assert decide(candidates(cells, {BOTH: 50.0}), delta=0.02).winner == BOTH
     assert decide(candidates(cells, {CHOICE_ALONE: 50.0}), delta=0.02).winner == CHOICE_ALONE
+
+
+def test_at_equal_seconds_what_one_took_longer_is_no_gain_and_costs_have_errors():
+    cells = drawn(plain=1.25, both=1.235)
+    gap = np.array([cells[BOTH][s] - cells[PLAIN][s] for s in SEEDS])
+
+    def winner_at(seconds, **error):
+        told = {PLAIN: Candidate(cells[PLAIN], 64.0), BOTH: Candidate(cells[BOTH], seconds, **error)}
+        return decide(told, delta=0.005, slope=0.08)
+
+    longer = winner_at(64 * 2**0.2)
+    effect = {each.name: each.against_std for each in longer.comparisons}[BOTH]
+    assert effect.value == pytest.approx(gap.mean() + 0.016)
+    assert (longer.winner, longer.better_than_std) == (None, False)
+    unsure = winner_at(64.0, log2_se=0.1, df=5)
+    effect = {each.name: each.against_std for each in unsure.comparisons}[BOTH]
+    own, cost = stats.sem(gap), 0.008
+    df = (own**2 + cost**2) ** 2 / (own**4 / 5 + cost**4 / 5)
+    assert effect.se == pytest.approx(math.hypot(own, cost))
+    assert effect.p == pytest.approx(2 * stats.t.sf(abs(effect.value) / effect.se, df))
+    assert (unsure.better_than_std, winner_at(64.0).winner) == (False, BOTH)
+
+
+def test_the_fall_of_a_doubling_is_the_mean_of_the_seeds_that_have_both_lengths():
+    own, shorter = {1: 1.2, 2: 1.3, 3: None}, {1: 1.3, 2: 1.44, 3: 1.5}
+    assert fall_of_a_doubling(own, shorter, doublings=1.5) == pytest.approx(0.08)
+    assert fall_of_a_doubling(shorter, own, doublings=1.5) == 0.0
+    assert fall_of_a_doubling({}, {}, doublings=1.5) == 0.0
 
 
 def test_a_gain_that_is_not_shown_or_does_not_matter_is_no_winner():

@@ -14,7 +14,7 @@ from aletheia.search.confirmation import BOTH, CELLS, PLAIN, SHORTER
 from aletheia.search.confirmation import factorial as effects_of
 from aletheia.search.decision import Candidate, decide, no_winner
 from aletheia.search.results import OK
-from aletheia.search.time_to_loss import TARGETS, Ratio, Times, standard_ratios
+from aletheia.search.time_to_loss import TARGETS, Ratio, Times, fall_of_a_doubling, standard_ratios
 from aletheia.search.trials import CONFIRM, FLOOR, PUSH, SHORT
 
 BySeed = dict[int, float | None]
@@ -53,8 +53,9 @@ def decision(search: Declared, evidence: Evidence) -> Payload:
     if not cells:
         found, ratios = no_winner(confirmed["reason"], delta=delta), {}
     else:
-        candidates = {name: _candidate(cells[name], rows) for name in CELLS if name in cells}
-        found = decide(candidates, delta=delta, retention_bound=search.space.retention_bound)
+        candidates = {name: _candidate(cells[name], rows, known) for name in CELLS if name in cells}
+        slope = _slope(cells, rows) if all(each.seconds for each in candidates.values()) else 0.0
+        found = decide(candidates, delta=delta, slope=slope, retention_bound=search.space.retention_bound)
         ratios = _ratios(cells, rows, known)
     none = Ratio(None, None, None, 0, reason="nothing was confirmed, or seconds are not known")
     whole = {name: ratios.get(name, none) for name in TARGETS}
@@ -73,11 +74,22 @@ def _seconds(rows: list[Row], arm: str) -> float | None:
     return max((row["seconds"] for row in rows if row["arm"] == arm and row["seconds"] is not None), default=None)
 
 
-def _candidate(cell: Mapping[str, Any], rows: list[Row]) -> Candidate:
+def _slope(cells: Mapping[str, Mapping[str, Any]], rows: list[Row]) -> float:
+    """Return by how much the winner's loss falls for each doubling of its steps; 0 where its runs do not say."""
+    steps = {name: _steps(rows, cells[name]["arm"]) for name in (BOTH, SHORTER)}
+    losses = {name: _by_seed(rows, cells[name]["arm"], "test_loss") for name in (BOTH, SHORTER)}
+    if None in steps.values() or steps[BOTH] <= steps[SHORTER]:
+        return 0.0
+    return fall_of_a_doubling(losses[BOTH], losses[SHORTER], doublings=math.log2(steps[BOTH] / steps[SHORTER]))
+
+
+def _candidate(cell: Mapping[str, Any], rows: list[Row], known: Prices) -> Candidate:
     retention = _by_seed(rows, cell["arm"], "retention")
-    known = any(value is not None for value in retention.values())
+    measured = any(value is not None for value in retention.values())
     losses = _by_seed(rows, cell["arm"], "test_loss")
-    return Candidate(losses, _seconds(rows, cell["arm"]) or 0.0, retention if known else None)
+    cost = known.cost(cell["recipe"])
+    error = {"log2_se": cost["log2_se"], "df": cost["n"] - 1} if cost and cost["log2_se"] else {}
+    return Candidate(losses, _seconds(rows, cell["arm"]) or 0.0, retention if measured else None, **error)
 
 
 def _ratios(cells: Mapping[str, Mapping[str, Any]], rows: list[Row], known: Prices) -> dict[str, Ratio]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
 
 from aletheia.inference.equivalence import tost
 from aletheia.inference.multiplicity import holm
-from aletheia.search.confirmation import BOTH, CELLS, PLAIN, Effect, Losses, paired_effect
+from aletheia.search.confirmation import BOTH, CELLS, LEVEL, PLAIN, Effect, Losses, paired_effect
 
 SAME_SECONDS = 0.02  # runs whose seconds differ by less than this share cost the same: steps are whole numbers
 
@@ -27,11 +28,15 @@ class Candidate:
         What a run takes, with its probe.
     retention
         ``{seed: nats over the base model's}``; None where not measured.
+    log2_se, df
+        Standard error of log2(seconds / std's seconds), and its degrees of freedom; 0 for std itself.
     """
 
     losses: Losses
     seconds: float
     retention: Losses | None = None
+    log2_se: float = 0.0
+    df: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Comparison:
     name, seconds, loss
         Its own; the loss is a mean over seeds.
     against_std
-        Its loss less that of tuned std.
+        Its loss less that of tuned std, at equal seconds.
     p_better
         Of its being better than std, two-sided; None for std, for a recipe with a higher loss, and without scatter.
         Those beside the winner are tested only once the winner is better than std, by Holm among each other.
@@ -99,9 +104,18 @@ def no_winner(reason: str, *, delta: float) -> Decision:
 
 
 def decide(
-    candidates: Mapping[str, Candidate], *, delta: float, level: float = 0.05, retention_bound: float | None = None
+    candidates: Mapping[str, Candidate],
+    *,
+    delta: float,
+    slope: float = 0.0,
+    level: float = 0.05,
+    retention_bound: float | None = None,
 ) -> Decision:
     """Return the winner, or that there is none.
+
+    Two recipes are compared at equal seconds: the difference of their losses is moved by ``slope`` times the doublings
+    that one took longer, and the error of that number is part of its own. A search prefers recipes whose steps were
+    measured as cheaper than they are: without this their additional steps would be taken for a better recipe.
 
     1. The recipe that the search chose is tested against tuned std, two-sided, over paired seeds. It was named before
        these seeds were run, so that this one test needs no correction; if it does not show a lower loss, there is no
@@ -120,22 +134,25 @@ def decide(
         By name of the cell; ``std`` and ``winner`` are among them, the others may be missing.
     delta
         The indifference zone, nats.
+    slope
+        By how much the loss falls for each doubling of the seconds
+        (:func:`aletheia.search.time_to_loss.fall_of_a_doubling`); 0 leaves losses as they are.
     level
         Of the family of tests against std, and of each test against δ.
     retention_bound
         Below which the loss on general text over the base model's is to be shown, one-sided; None asks nothing.
     """
     names = [name for name in CELLS if name in candidates]
-    cells = {name: candidates[name].losses for name in names}
-    against = {name: _behind(cells, name, PLAIN) for name in names}
+    pairs = {(one, other): _behind(candidates, one, other, slope) for one in names for other in names}
+    against = {name: pairs[name, PLAIN].effect for name in names}
     if against[BOTH].se is None:
         return no_winner(f"{against[BOTH].n} of its seeds have a run of std and of the winner", delta=delta)
     best = min((name for name in names if against[name].value is not None), key=lambda name: against[name].value)
-    whole = [name for name in names if None not in cells[name].values()]
+    whole = [name for name in names if None not in candidates[name].losses.values()]
     p_better = _better(against, whole, level)
     comparisons = []
     for name in names:
-        worse = None if name == best else _p_worse(_behind(cells, name, best), delta)
+        worse = None if name == best else _p_worse(pairs[name, best], delta)
         objection = _objection(candidates[name], p_better[name], worse, level=level, retention_bound=retention_bound)
         mean = _mean(candidates[name].losses)
         told = ("std itself" if name == PLAIN else objection) or "better than std, and not worse than the best by δ"
@@ -159,17 +176,39 @@ def _better(against: Mapping[str, Effect], whole: Collection[str], level: float)
     return {**found, **{name: p for name, p in zip(others, adjusted, strict=False) if plain[name] is not None}}
 
 
-def _behind(cells: Mapping[str, Losses], one: str, other: str) -> Effect:
-    """Return the loss of one cell less that of another, over the seeds that have both."""
-    both = {seed: (loss, cells[other].get(seed)) for seed, loss in cells[one].items()}
-    return paired_effect(f"{one} against {other}", {seed: a - b for seed, (a, b) in both.items() if None not in (a, b)})
+@dataclass(frozen=True)
+class _Behind:
+    effect: Effect
+    df: float
 
 
-def _p_worse(behind: Effect, delta: float) -> float | None:
+def _behind(candidates: Mapping[str, Candidate], one: str, other: str, slope: float) -> _Behind:
+    """Return the loss of one cell less that of another at equal seconds, over the seeds that have both.
+
+    The degrees of freedom are Satterthwaite's, of the seeds' and of the costs' variances.
+    """
+    a, b = candidates[one], candidates[other]
+    both = {seed: (loss, b.losses.get(seed)) for seed, loss in a.losses.items()}
+    differences = {seed: x - y for seed, (x, y) in both.items() if None not in (x, y)}
+    effect = paired_effect(f"{one} against {other}", differences)
+    if effect.se is None or not slope or one == other or a.losses == b.losses:
+        return _Behind(effect, effect.n - 1)
+    value = effect.value + slope * math.log2(a.seconds / b.seconds)
+    parts = [(effect.se, effect.n - 1), (slope * a.log2_se, a.df), (slope * b.log2_se, b.df)]
+    variance = sum(se**2 for se, _ in parts)
+    spread = sum(se**4 / df for se, df in parts)
+    df, se = variance**2 / spread if spread else math.inf, math.sqrt(variance)
+    half = float(special.stdtrit(df, (1 + LEVEL) / 2)) * se
+    p = 2 * float(special.stdtr(df, -abs(value) / se)) if se else None
+    return _Behind(replace(effect, value=value, se=se, low=value - half, high=value + half, p=p), df)
+
+
+def _p_worse(behind: _Behind, delta: float) -> float | None:
     """Return the p of being behind the best by δ or more, from what a recipe is behind by."""
-    if behind.se == 0:  # one and the same arm, or none of both learnt anything
-        return 0.0 if behind.value < delta else 1.0
-    return tost(behind.value, behind.se, behind.n - 1, delta).p_upper
+    effect = behind.effect
+    if effect.se == 0:  # one and the same arm, or none of both learnt anything
+        return 0.0 if effect.value < delta else 1.0
+    return tost(effect.value, effect.se, behind.df, delta).p_upper
 
 
 def _objection(
