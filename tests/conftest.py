@@ -86,6 +86,11 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_xdist_auto_num_workers(config):
+    """Use two workers, for two cores, and a third where the jobs of the cluster wait: each collects for itself."""
+    return 2 if config.option.markexpr == "not slow" else 3
+
+
 def pytest_xdist_make_scheduler(config, log):
     """Give a file to one worker, and all files of tests/cluster to the same one: a machine has one SLURM at a time."""
     from xdist.scheduler import LoadFileScheduling
