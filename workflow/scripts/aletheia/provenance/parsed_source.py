@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 from aletheia.provenance import behaviour
@@ -21,6 +20,8 @@ from aletheia.provenance.behaviour import behaviour_digest
 
 PACKAGE = "aletheia"
 KEPT = Path(__file__).resolve().parents[2] / "__pycache__" / "behaviour.json"
+# The code that parses, read when it is imported: what it gives is the same on each Python that the project runs on.
+VERSION = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, behaviour.__file__))).hexdigest()
 MOST = 1_500  # sources: a few versions of the library; with more, those not asked for by this process are dropped
 
 _asked: dict[str, tuple[str, list[str]]] = {}  # by the source's sha256, what this process was told
@@ -65,7 +66,7 @@ def remember() -> None:
     with contextlib.suppress(OSError):
         KEPT.parent.mkdir(exist_ok=True)
         try:
-            temporary.write_text(json.dumps({"by": _version(), "sources": before}), encoding="utf-8")
+            temporary.write_text(json.dumps({"by": VERSION, "sources": before}), encoding="utf-8")
             temporary.replace(KEPT)
         finally:
             temporary.unlink(missing_ok=True)
@@ -76,16 +77,9 @@ def _remembered() -> dict[str, tuple[str, list[str]]]:
     """Return what was kept, by the source's sha256; nothing if other code than this has parsed it."""
     try:
         kept = json.loads(KEPT.read_bytes())
-        return kept["sources"] if kept["by"] == _version() else {}
+        return kept["sources"] if kept["by"] == VERSION else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-@functools.cache
-def _version() -> str:
-    """Name the code that parses, and the Python that does."""
-    files = (Path(module).read_bytes() for module in (__file__, behaviour.__file__))
-    return hashlib.sha256(b"".join([*files, sys.version.encode()])).hexdigest()
 
 
 def _parse(source: bytes) -> tuple[str, list[str]]:
