@@ -15,6 +15,10 @@ TRAIN = lineage(
 )
 
 
+# Settings that decide no result: a change of resources reruns nothing.
+INDECISIVE = {each.__name__: bind(each) for each in (checkpoint_seconds, tensorboard, prefix_mib)}
+
+
 rule batches:
     input:
         model="<resources>/models/{model}.lock.json",
@@ -61,9 +65,7 @@ rule train_std:
     threads: machine.all_cores
     resources:
         **machine.gpu_resources_in_allocation(minutes.training),
-        checkpoint_seconds=bind(checkpoint_seconds),
-        tensorboard=bind(tensorboard),
-        prefix_mib=bind(prefix_mib),
+        **INDECISIVE,
     params:
         *TRAIN,
     shell:
