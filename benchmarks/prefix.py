@@ -38,10 +38,21 @@ def runs_of(results: Path, arm: str) -> dict[int, dict[str, Any]]:
     """Return steps, rate, and held-out and test losses of an arm's runs, by seed."""
     found = {}
     for seed in SEEDS:
-        run = artifacts.payload(results / "train" / MODEL / arm / f"seed{seed}" / "run.json", "run")
+        envelope = artifacts.read(results / "train" / MODEL / arm / f"seed{seed}" / "run.json", "run")
+        run = envelope["payload"]
         told = artifacts.payload(results / "evaluate" / MODEL / arm / f"seed{seed}" / "heldout.json", "evaluation")
         found[seed] = {"steps": run["steps"], "learning_rate": run["learning_rate"], "status": run["status"]}
         found[seed] |= {"heldout": run["eval_loss"], "test": told["loss"], "plan": run["batch_plan_sha256"]}
+        found[seed]["peak_memory_bytes"] = envelope["observed"]["peak_memory_bytes"]
+    return found
+
+
+def trials_of(results: Path) -> dict[str, dict[str, Any]]:
+    """Return steps, rate and held-out loss of the runs among which rates were chosen, by arm."""
+    found = {}
+    for path in sorted((results / "train" / MODEL).glob("*_*e*/seed*/run.json")):
+        run = artifacts.payload(path, "run")
+        found[run["arm"]] = {key: run[key] for key in ("steps", "learning_rate", "status", "eval_loss")}
     return found
 
 
@@ -122,6 +133,7 @@ def main() -> None:
         print(name, json.dumps(arms[name], indent=1))
         arms[name]["runs"] = runs
     result = {"what": __doc__.splitlines()[0], "machine": machine.machine(), "std": standard, "arms": arms}
+    result["trials"] = trials_of(args.results)
     (HERE / "prefix.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

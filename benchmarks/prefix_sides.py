@@ -83,7 +83,7 @@ def prefix_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) ->
             **ratio(seconds[ALL], reads),
             f"over_{EPOCHS}_epochs": ratio(seconds[ALL], epochs),
             "plain": ratio(seconds[ALL], seconds[name]),
-            "keeping": ratio(seconds[name], keeps),
+            "keeping_over_plain": ratio(keeps, seconds[name]),
             "median_seconds": {ALL: statistics.median(seconds[ALL]), READS: statistics.median(reads)},
         }
     return found

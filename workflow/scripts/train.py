@@ -44,8 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--prefix-mib",
         type=whole_number(1),
-        default=4096,
-        help="what the states of the frozen prefix may take, in MiB (default: %(default)s)",
+        help="what the states of the frozen prefix may take, in MiB (training.prefix_cache_gib when absent)",
     )
     parser.add_argument(
         "--checkpoint-seconds",
@@ -73,6 +72,9 @@ def main() -> None:
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
         loading.use_threads(args.threads)
         checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
+        # A rule passes it as a resource, whose change reruns nothing.
+        stated = job.config["training"].get("prefix_cache_gib", prefix_choice.DEFAULT_GIB)
+        gib = args.prefix_mib / 1024 if args.prefix_mib else stated
         given = RunInputs(
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),
@@ -85,7 +87,7 @@ def main() -> None:
             std_run=job.input(args.std_run, "run"),
             ale_run=job.input(args.ale_run, "run"),
             trials=[job.input(path, "run") for path in args.trials],
-            prefix=prefix_choice.PrefixPlace.beside(args.model_lock, args.prefix_mib / 1024),
+            prefix=prefix_choice.PrefixPlace.beside(args.model_lock, gib),
         )
         ratio = _time_ratio(job, args, given) if args.costs or args.turns else None
         events = args.events if args.tensorboard else None

@@ -12,7 +12,7 @@ from aletheia.method.layers import adaptable_layers, decoder_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
 from aletheia.training.activation_checkpointing import checkpoint_activations
-from aletheia.training.frozen_prefix import FrozenPrefix, Visit, around_heldout
+from aletheia.training.frozen_prefix import TRAIN, FrozenPrefix, Visit, around_heldout, visit_of
 from aletheia.training.heldout_loss import mean_loss, row_losses
 from aletheia.training.loop import Loop
 from aletheia.training.prefix_blocks import DiskBlocks, MemoryBlocks
@@ -119,7 +119,7 @@ def test_steps_of_the_first_epoch_compute_all_layers_and_later_ones_do_not():
 
 def test_steps_are_bought_by_the_mean_of_both_kinds(tmp_path):
     def bought_at(store):
-        time = {"training_seconds": 10.0, "median_step_seconds": 1.0, "step_seconds": [3.0, 1.0, 1.0]}
+        time = {"training_seconds": 5.0, "median_step_seconds": 1.0, "step_seconds": [3.0, 1.0, 1.0]}
         observed = {"time": time, "prefix_cache": {"store": store}}
         run = artifacts.Artifact(tmp_path, "0", {"schema": "run", "observed": observed})
         return reference_times(run, run, probe_seconds=0.0)["step_seconds"]
@@ -139,7 +139,7 @@ def test_the_model_is_whole_again_afterwards():
 
 def test_a_pass_that_fails_keeps_nothing_and_leaves_the_model_whole():
     loop, prefix = loop_with(MemoryBlocks())
-    with pytest.raises(IndexError), prefix.block(Visit("a", ())):
+    with pytest.raises(IndexError), prefix.block(Visit("a", TRAIN, ())):
         loop.model(input_ids=torch.full((1, 4), 10**6))
     assert all(not layer._forward_hooks for layer in decoder_layers(loop.model))
     assert prefix.summary()["filled"] == 0
@@ -171,6 +171,41 @@ def test_a_resumed_run_goes_on_with_the_same_bits_and_is_not_charged_for_its_own
     assert prefix.summary()["charged_seconds"] == 0 == second.prefix_seconds()
 
 
+def test_a_run_that_kept_nothing_before_it_was_killed_may_keep_states_afterwards():
+    first, _ = loop_with(None)
+    losses, _ = outcome(first, STEPS)
+    second, prefix = loop_with(MemoryBlocks())
+    second.restore(first.state())
+    rest, adapters = outcome(second)
+    assert equal(outcome(loop_with(None)[0]), (losses + rest, adapters))
+    assert prefix.summary()["filled"] == 2 * STEPS
+
+
+def test_states_that_cannot_be_written_leave_the_run_as_it_was(tmp_path, monkeypatch, capsys):
+    blocks = DiskBlocks(tmp_path, {"model": "m"})
+    kept = []
+
+    def keep(*args):
+        kept.append(args)
+        if len(kept) > 1:
+            raise OSError(28, "No space left on device")
+        DiskBlocks.keep(blocks, *args)
+
+    monkeypatch.setattr(blocks, "keep", keep)
+    loop, prefix = loop_with(blocks)
+    assert equal(outcome(loop_with(None)[0]), outcome(loop))
+    assert (len(kept), prefix.summary()["filled"]) == (2, 1)  # after the first failure none is tried
+    assert capsys.readouterr().out.count("are not kept from here on: [Errno 28] No space left") == 1
+
+
+def test_rows_of_another_length_are_another_block_though_padding_makes_them_equal():
+    ids = torch.tensor([[1, 2, 0], [1, 2, 3]])
+    masks = torch.tensor([[1, 1, 0], [1, 1, 1]]), torch.ones(2, 3, dtype=torch.int64)
+    visits = [visit_of(TokenBatch.from_labels(ids, ids, attention_mask=mask), TRAIN) for mask in masks]
+    assert visits[0].key != visits[1].key
+    assert visits[0].rows[1] == visits[1].rows[1]
+
+
 # --- the held-out loss ------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +226,15 @@ def test_the_held_out_loss_is_the_same_and_costs_the_suffix_alone():
         assert len(calls) == 4
         outcome(loop, 2)  # the first step's rate is 0
         assert loss(prefix) == loss(None) != expected
+
+
+def test_another_run_s_states_of_the_held_out_loss_are_not_charged(tmp_path):
+    shape = {"batch_size": 4, "pad_token_id": 0}
+    for number in range(2):
+        loop, prefix = loop_with(DiskBlocks(tmp_path, {"model": "m"}))
+        list(row_losses(loop.model, ROWS, **shape, around=around_heldout(prefix)))
+        assert prefix.summary()["filled"] == (0 if number else 2)
+    assert prefix.summary()["charged_seconds"] == 0
 
 
 def test_states_of_training_are_not_those_of_the_held_out_loss():
@@ -226,6 +270,8 @@ def damage(path, kind):
         raw = raw[: len(raw) // 2]
     elif kind == "the header":
         raw[8] ^= 255
+    elif kind == "the length of the header":
+        raw[:8] = b"\xff" * 8
     elif kind == "nothing in it":
         raw = b""
     elif kind == "another origin":
@@ -238,7 +284,11 @@ def damage(path, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["a bit of the states", "the end cut off", "the header", "nothing in it", "another origin"]
+    "kind",
+    [
+        *("a bit of the states", "the end cut off", "the header", "the length of the header", "nothing in it"),
+        "another origin",
+    ],
 )
 def test_a_damaged_block_is_computed_anew(kind, tmp_path, capsys):
     first, _ = loop_with(DiskBlocks(tmp_path, {"model": "m"}))
@@ -338,6 +388,18 @@ def dropout_in_layer_0(model):
     model.model.layers[0].self_attn.attention_dropout = 0.1
 
 
+def dropout_that_is_a_number(model):
+    model.model.layers[1].residual_dropout = 0.1
+
+
+def dropout_of_the_configuration(model):
+    model.config.hidden_dropout = 0.1
+
+
+def dropout_of_another_head(model):
+    model.config.classifier_dropout = 0.1
+
+
 def dropout_in_the_adapted_layer(model):
     model.model.layers[2].self_attn.attention_dropout = 0.1
 
@@ -348,6 +410,7 @@ def test_auto_keeps_states_where_micro_batches_come_again():
     assert (choice.store, choice.reason) == ("memory", None)
     assert choice.bytes == positions * tiny_model().config.hidden_size * 4
     assert chosen("auto", change=dropout_in_the_adapted_layer).store == "memory"
+    assert chosen("auto", change=dropout_of_another_head).store == "memory"
 
 
 @pytest.mark.parametrize(
@@ -356,6 +419,8 @@ def test_auto_keeps_states_where_micro_batches_come_again():
         ({"batches": VISITED[: 2 * STEPS]}, "no micro-batch is visited twice"),
         ({"layers": (0, 2)}, "layer 0 is adapted, so that nothing lies below"),
         ({"change": dropout_in_layer_0}, "found model.layers.0.self_attn.attention_dropout=0.1"),
+        ({"change": dropout_that_is_a_number}, "found model.layers.1.residual_dropout=0.1"),
+        ({"change": dropout_of_the_configuration}, "found config.hidden_dropout=0.1"),
         ({"bound_gib": 1e-6}, "more than training.prefix_cache_gib=1e-06"),
     ],
 )

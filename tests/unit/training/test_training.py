@@ -150,9 +150,13 @@ def test_the_clock_keeps_warm_up_and_probe_apart():
         "step_seconds": [9.0, 1.0, 2.0, 3.0],
         "warmup_seconds": 9.0,
         "probe_seconds": 5.0,
+        "prefix_seconds": 0.0,
         "resumed_at": [],
         "comparable": True,
     }
+    # What another run did of this one's training is time of its training.
+    charged = timing(record, warmup=1, probe_seconds=5.0, prefix_seconds=2.0)
+    assert (charged["training_seconds"], charged["total_seconds"]) == (17.0, 22.0)
 
 
 def test_held_out_loss_equals_the_models_own():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.run_length import EPOCHS, STEPS
 from aletheia.study.schema import at, read_yaml
 
 RECIPE = "recipe"
@@ -56,4 +57,7 @@ def _arm(entry: Any, path: Path, *place: str) -> Any:
             f"{at(path, *place, RECIPE)}: expected a file with the keys of one arm, layers among them, found {file}; "
             "name the recipe.yaml of a search"
         )
-    return {**keys, **{key: value for key, value in entry.items() if key != RECIPE}}
+    own = {key: value for key, value in entry.items() if key != RECIPE}
+    # Of steps and epochs the one that was stated last holds.
+    replaced = {STEPS: EPOCHS, EPOCHS: STEPS}
+    return {key: value for key, value in keys.items() if replaced.get(key) not in own} | own

@@ -35,11 +35,14 @@ class Visit(NamedTuple):
     ----------
     key
         Of its block: equal for equal rows in equal order at an equal padded width.
+    purpose
+        :data:`TRAIN` or :data:`HELDOUT`.
     rows
         Key and number of tokens of each row, padding left out: equal for equal rows in any micro-batch.
     """
 
     key: str
+    purpose: str
     rows: tuple[tuple[str, int], ...]
 
 
@@ -54,11 +57,12 @@ def visit_of(batch: TokenBatch, purpose: str) -> Visit:
         :data:`TRAIN` or :data:`HELDOUT`.
     """
     further = [(name, tensor.contiguous().numpy().tobytes()) for name, tensor in sorted(batch.further.items())]
-    whole = _key(purpose, tuple(batch.input_ids.shape), batch.input_ids, further)
     longest = batch.input_ids.shape[1]
     lengths = [longest] * len(batch.input_ids) if batch.attention_mask is None else batch.attention_mask.sum(1).tolist()
+    # With the lengths, since the token that pads may end a row, too.
+    whole = _key(purpose, (longest, *lengths), batch.input_ids, further)
     rows = [(_key(purpose, (), ids[:size], []), size) for ids, size in zip(batch.input_ids, lengths, strict=True)]
-    return Visit(whole, tuple(rows))
+    return Visit(whole, purpose, tuple(rows))
 
 
 def _key(purpose: str, shape: tuple[int, ...], ids: torch.Tensor, further: list[tuple[str, bytes]]) -> str:
@@ -88,7 +92,7 @@ class PrefixUse:
     filled
         Seconds of each block that the run computed, storing included, by key.
     charged
-        Seconds that other runs needed for the blocks that this one read without having computed them, by key.
+        Seconds that other runs needed for the training blocks that this one read without having computed them, by key.
     gathered
         Blocks that were put together from rows of other micro-batches.
     difference
@@ -131,6 +135,7 @@ class FrozenPrefix:
         self._model, self._blocks = model, blocks
         self._layers = list(decoder_layers(model))[:lowest]
         self._in_tuple: bool | None = None
+        self._full = False
         self.use = PrefixUse()
 
     @contextlib.contextmanager
@@ -152,12 +157,14 @@ class FrozenPrefix:
         if found is None:
             with self._keeping(visit):
                 yield False
-            if gathered is not None:
-                self.use.difference = _difference(gathered.states, self._blocks.read(key).states, visit)
+            computed = None if gathered is None else self._blocks.read(key)
+            if computed is not None:
+                self.use.difference = _difference(gathered.states, computed.states, visit)
             return
         if gathered is not None and key not in self.use.gathered:
             self.use.gathered.append(key)
-        if key not in self.use.filled:
+        # A held-out loss is taken while the clock stands.
+        if key not in self.use.filled and visit.purpose == TRAIN:
             self.use.charged.setdefault(key, found.seconds)
         with self._giving(found.states):
             yield True
@@ -180,8 +187,16 @@ class FrozenPrefix:
             yield
         finally:
             hook.remove()
+        if self._full:
+            return
         before = time.perf_counter()
-        self._blocks.keep(visit, kept["states"], kept["seconds"])
+        try:
+            self._blocks.keep(visit, kept["states"], kept["seconds"])
+        except OSError as error:
+            # A quota, or a folder of another user's: the run needs no states to be right.
+            self._full = True
+            print(f"note: states of the frozen layers are not kept from here on: {error}", flush=True)
+            return
         self.use.filled[visit.key] = kept["seconds"] + time.perf_counter() - before
 
     @contextlib.contextmanager
@@ -227,9 +242,9 @@ class FrozenPrefix:
         """Return what a checkpoint needs, so that a resumed run is not charged for blocks of its own."""
         return asdict(self.use)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.use = PrefixUse(**state)
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from a state; None of a run that kept no prefix until then."""
+        self.use = PrefixUse(**state) if state else PrefixUse()
 
     def summary(self) -> dict[str, Any]:
         """Return for run.json: blocks computed, read from others, gathered; their seconds; whether all is exact."""

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from aletheia.provenance.lineage import compact_json
 
@@ -181,18 +181,24 @@ def _told(path: Path) -> dict[str, str] | None:
     """Return what a block's file says of itself; None where it says nothing."""
     try:
         with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            return json.loads(file.read(length))["__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, struct.error):
+            return _header(file)["__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
+
+
+def _header(file: BinaryIO) -> dict[str, Any]:
+    """Read a safetensors file's header, after which its tensors' bytes follow."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > os.fstat(file.fileno()).st_size:
+        raise ValueError(f"a header of {length} bytes is longer than the file")
+    return json.loads(file.read(length))
 
 
 def _checked_seconds(path: Path, made_by: str) -> float | None:
     """Return the seconds that a block's file names, if its bytes and its origin are what it says; else None."""
     try:
         with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            told = json.loads(file.read(length))["__metadata__"]
+            told = _header(file)["__metadata__"]
             # One tensor: its bytes are all that follows.
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if told["made_by"] == made_by and told["sha256"] == found:
@@ -200,7 +206,7 @@ def _checked_seconds(path: Path, made_by: str) -> float | None:
         why = "its bytes changed" if told["made_by"] == made_by else "it is of another prefix"
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, struct.error):
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
         why = "it cannot be read"
     print(f"note: {path}: {why}; computed anew", flush=True)
     return None

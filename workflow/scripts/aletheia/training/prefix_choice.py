@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ DEFAULT_GIB = 4.0  # as the schema has it
 # Of the memory that is free when the run starts; `auto` keeps more than this share of it on the disk.
 MEMORY_SHARE = 0.25
 GIB = 2**30
-# Attributes of modules and configurations that make a layer's output random while training.
-RANDOM_RATES = ("attention_dropout", "router_jitter_noise", "jitter_noise")
+# What rates of randomness in training are called, in modules and in configurations; heads for other tasks have some.
+RANDOM_RATE = re.compile(r"drop|jitter", re.IGNORECASE)
+OTHER_HEADS = ("classifier", "summary", "seq_classif")
 
 
 @dataclass(frozen=True)
@@ -148,30 +150,52 @@ def states_bytes(model: PeftModel, batches: Sequence[TokenBatch]) -> int:
 
 
 def random_parts(model: PeftModel, lowest: int) -> list[str]:
-    """Return what is random in training in the embeddings or below layer ``lowest``: ``name=rate`` each."""
+    """Return what is random in training in the embeddings or below layer ``lowest``, or may be: ``name=rate`` each."""
     import torch
 
-    layers = decoder_layers(model)
-    above = {module for layer in list(layers)[lowest:] for module in layer.modules()}
-    found = []
-    for name, module in model.get_base_model().named_modules():
-        if module in above:
-            continue
-        rates = {key: getattr(module, key, None) for key in RANDOM_RATES}
-        if isinstance(module, torch.nn.Dropout):
-            rates["dropout"] = module.p
-        found += [f"{name}.{key}={rate:g}" for key, rate in rates.items() if isinstance(rate, int | float) and rate > 0]
-    return found
+    base = model.get_base_model()
+    above = {module for layer in list(decoder_layers(model))[lowest:] for module in layer.modules()}
+    rates = {f"{name}.p": m.p for name, m in base.named_modules() if isinstance(m, torch.nn.Dropout) and m not in above}
+    for name, module in base.named_modules():
+        if module not in above:
+            rates |= {f"{name}.{key}": value for key, value in vars(module).items() if RANDOM_RATE.search(key)}
+    for key, value in base.config.to_dict().items():
+        if RANDOM_RATE.search(key) and not key.startswith(OTHER_HEADS):
+            rates[f"config.{key}"] = value
+    return [f"{name}={rate:g}" for name, rate in rates.items() if _is_number(rate) and rate > 0]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _free_memory() -> int:
-    """Return the bytes that the system can give without swapping; the unused ones alone where it does not say."""
+    """Return the bytes that this job can have without swapping: of the system, and of its control group."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     table = Path("/proc/meminfo")
     for line in table.read_text(encoding="utf-8").splitlines() if table.exists() else ():
         name, _, amount = line.partition(":")
         if name == "MemAvailable":
-            return int(amount.split()[0]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            free = int(amount.split()[0]) * 1024
+    return min([free, *_left_of_control_groups()])
+
+
+def _left_of_control_groups() -> list[int]:
+    """Return what is left of the memory of this process's control group, and of those above it, where it is limited."""
+    try:
+        own = Path("/proc/self/cgroup").read_text(encoding="utf-8").strip().rpartition("::")[2].strip("/")
+    except OSError:
+        return []
+    left, root = [], Path("/sys/fs/cgroup")
+    for group in [root / own, *(root / own).parents]:
+        try:
+            limit = (group / "memory.max").read_text(encoding="utf-8").strip()
+            used = int((group / "memory.current").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if limit.isdigit():
+            left.append(max(0, int(limit) - used))
+    return left
 
 
 def _free_disk(folder: Path) -> int:

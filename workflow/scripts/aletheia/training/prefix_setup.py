@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.provenance import artifacts, machine
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from aletheia.method.token_batch import TokenBatch
 
 # What of ours decides the bits of the states.
-CODE = ("method/loading.py", "method/attention.py", "method/four_bit.py", "training/frozen_prefix.py")
+CODE = (
+    *("method/loading.py", "method/attention.py", "method/four_bit.py"),
+    *("training/loop.py", "training/frozen_prefix.py"),
+)
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 
 
@@ -76,8 +80,17 @@ def _made_by(model_lock: artifacts.Source, lowest: int) -> dict[str, Any]:
         "code": {name: file_digest(SCRIPTS / "aletheia" / name) for name in CODE},
         "packages": {name: _version(name) for name in PACKAGES},
         "device": machine.device(),
+        "instructions": _vector_instructions(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _vector_instructions() -> list[str]:
+    """Return the processor's vector and matrix instructions, where the system says them: processors share names."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return sorted(flag for flag in flags if flag.startswith(("avx", "amx", "sve", "asimd", "bf16", "fma")))
 
 
 def _version(package: str) -> str | None:

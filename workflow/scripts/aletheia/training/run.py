@@ -202,8 +202,10 @@ class TrainingRun:
         }
 
     def _curve_seconds(self) -> list[float]:
-        """Return the training seconds at each point of the curve."""
-        return [math.fsum(self.record.step_seconds[: point["step"]]) for point in self.record.curve]
+        """Return the training seconds at each point of the curve; what it is charged counts from the first step on."""
+        steps, charged = self.record.step_seconds, self.observed["time"]["prefix_seconds"]
+        done = [point["step"] for point in self.record.curve]
+        return [math.fsum(steps[:step]) + (charged if step else 0.0) for step in done]
 
     def save_adapter(self, folder: Path, card: str | None) -> None:
         """Write the adapter in PEFT's format with its card; a run that failed leaves an empty folder."""

@@ -161,7 +161,7 @@ def reference_times(std_run: Source | None, ale_run: Source | None, *, probe_sec
     time = ale.get("time", {})
     # Steps that compute the frozen prefix and steps that read it are of two kinds, so that no median speaks for both.
     kept = ale.get("prefix_cache", {}).get("store", "off") != "off"
-    mean = statistics.fmean(time["step_seconds"]) if kept and time.get("step_seconds") else None
+    mean = time["training_seconds"] / len(time["step_seconds"]) if kept and time.get("step_seconds") else None
     return {
         "std_seconds": std.get("time", {}).get("training_seconds"),
         "step_seconds": mean or time.get("median_step_seconds"),
@@ -266,8 +266,8 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float, prefix_
     probe_seconds
         What the probe took; 0 for arms that need none.
     prefix_seconds
-        What other runs needed for the states of the frozen prefix that this one read; those that it computed itself
-        are part of its steps.
+        What other runs needed for the states of the frozen prefix that this one read: work of its own training that
+        was done elsewhere, so part of ``training_seconds``. Those that it computed itself are part of its steps.
 
     Returns
     -------
@@ -277,9 +277,9 @@ def timing(record: TrainingRecord, *, warmup: int, probe_seconds: float, prefix_
     """
     steps = record.step_seconds
     settled = steps[warmup:] or steps
-    training = math.fsum(steps)
+    training = math.fsum(steps) + prefix_seconds
     return {
-        "total_seconds": training + probe_seconds + prefix_seconds,
+        "total_seconds": training + probe_seconds,
         "training_seconds": training,
         "median_step_seconds": statistics.median(settled) if settled else None,
         "step_seconds": steps,
