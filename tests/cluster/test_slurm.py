@@ -292,9 +292,9 @@ def wait_until(found: Callable[[], object], seconds: float = 600) -> object:
     raise AssertionError("did not happen in time")
 
 
-def in_training(folder: Path) -> int:
-    """Wait until the standard arm has a checkpoint; return its job's id."""
-    wait_until(lambda: (folder / STD).with_name(".checkpoint").exists())
+def in_training(folder: Path, *arms: str) -> int:
+    """Wait until one of some arms, the standard one when none is named, has a checkpoint; return its job's id."""
+    wait_until(lambda: any((folder / arm).with_name(".checkpoint").exists() for arm in arms or (STD,)))
     (log,) = folder.glob(".snakemake/slurm_logs/group_arms_*/*.log")
     return int(log.stem)
 
@@ -332,7 +332,8 @@ def cancelled(folder: Path, cluster) -> None:
 def killed_controller(folder: Path, cluster) -> tuple[int, str]:
     """Kill the controller, start it again; return the job that was in training and what the second one said."""
     controller = Controller(folder, cluster, ONE, *TRAINED)
-    job = in_training(folder)
+    # The first of both: the job is to be there still when the second controller has started.
+    job = in_training(folder, *TRAINED)
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     return job, Controller(folder, cluster, ONE, *TRAINED).ended()
