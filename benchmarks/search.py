@@ -2,7 +2,7 @@
 
     benchmarks/search.py docstrings=results-search instructions=results-search-instructions
 
-Each is the folder of results of a search that ended. A data set that is not named here keeps what search.json has of it.
+Each is the folder of results of a search that ended. A data set that is not named keeps what search.json has of it.
 """
 
 from __future__ import annotations
