@@ -13,11 +13,10 @@ Needs the default study's staged files and one selection: `snakemake results/sel
 
 from __future__ import annotations
 
-import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,9 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
     gradient = artifacts.payload(SELECTION, "selection")["layers"]
     sides = arm_sides(base, batches, gradient)
-    sides["stock"] = _stock(base, tokenizer, examples, drawn)
+    sides["stock"] = stock_side(base, tokenizer, examples, drawn)
     probed = probe_batches(examples, tokenizer.pad_token_id, batches=5, seed=SEED)
-    sides["probe"] = lambda: _timed(lambda: probe_layers(base, probed))
+    sides["probe"] = lambda: timed(lambda: probe_layers(base, probed))
     seconds = interleaved(sides, rounds=rounds)
     ratios = {**arm_ratios(seconds, ratio), "stock / all": ratio(seconds["stock"], seconds["all"])}
     with_probe = [ale + probe / STEPS for ale, probe in zip(seconds["gradient_half"], seconds["probe"], strict=True)]
@@ -73,7 +72,9 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     }
 
 
-def arm_sides(base: Any, batches: list[Any], gradient: list[int]) -> dict[str, Callable[[], float]]:
+def arm_sides(
+    base: Any, batches: list[Any], gradient: list[int], *, joins: Any = None, checkpointing: bool = True
+) -> dict[str, Callable[[], float]]:
     """Return what times the next step of each arm.
 
     Parameters
@@ -84,6 +85,10 @@ def arm_sides(base: Any, batches: list[Any], gradient: list[int]) -> dict[str, C
         Micro-batches of all steps.
     gradient
         The layers that a probe selected.
+    joins
+        What steps join (:class:`aletheia.training.computation.Joins`); everything when None.
+    checkpointing
+        Whether some arms are there with gradient checkpointing too.
     """
     depth = base.config.num_hidden_layers
     half, every = [*range(depth // 2, depth)], [*range(depth)]
@@ -94,11 +99,13 @@ def arm_sides(base: Any, batches: list[Any], gradient: list[int]) -> dict[str, C
         "last_half_with_layer_0": ([0, *half[1:]], 16, False),
         "every_other": ([*range(0, depth, 2)], 16, False),
         "all_rank_halved": (every, 8, False),
-        f"all{CHECKPOINTING}": (every, 16, True),
-        f"gradient_half{CHECKPOINTING}": (gradient, 16, True),
-        f"last_half{CHECKPOINTING}": (half, 16, True),
     }
-    return {name: _arm(base, batches, *arm) for name, arm in arms.items()}
+    if checkpointing:
+        arms |= {f"{name}{CHECKPOINTING}": (*arms[name][:2], True) for name in ("all", "gradient_half", "last_half")}
+    return {
+        name: arm_side(base, batches, layers, rank=rank, checkpointing=recomputed, joins=joins)
+        for name, (layers, rank, recomputed) in arms.items()
+    }
 
 
 def arm_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
@@ -116,45 +123,64 @@ def _targets(batches: list[Any]) -> float:
     return sum(len(batch.targets) for batch in batches) / sum(batch.tokens for batch in batches)
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
-def _shell(base: Any) -> Any:
-    """Return a copy of the model that shares its weights."""
-    return copy.deepcopy(base, memo={id(tensor): tensor for tensor in [*base.parameters(), *base.buffers()]})
-
-
-def _arm(base: Any, batches: list[Any], layers: list[int], rank: int, checkpointing: bool) -> Callable[[], float]:
-    """Return what times the next step of an arm, by the study's own loop."""
+def arm_side(
+    base: Any,
+    batches: Sequence[Any],
+    layers: Sequence[int],
+    *,
+    rank: int = 16,
+    modules: Sequence[str] | str = "all",
+    dtype: str = "bf16",
+    checkpointing: bool = False,
+    joins: Any = None,
+) -> Callable[[], float]:
+    """Return what times the next step of an arm, by the study's own loop (:func:`arm_sides`)."""
     from aletheia.method.adapters import attach, placement_plan
     from aletheia.method.layers import adaptable_layers
     from aletheia.study.schema import section_defaults
+    from aletheia.timing.interleaving import copy_sharing_weights
     from aletheia.training.activation_checkpointing import checkpoint_activations
+    from aletheia.training.computation import EVERYTHING
     from aletheia.training.loop import Loop
 
-    model = _shell(base)
-    model = attach(model, placement_plan(adaptable_layers(model), layers, rank=rank), dropout=0, seed=SEED)
+    model = copy_sharing_weights(base)
+    plan = placement_plan(adaptable_layers(model), layers, rank=rank, modules=modules)
+    model = attach(model, plan, dropout=0, seed=SEED)
     if checkpointing:
         checkpoint_activations(model)
     settings = {**section_defaults("training"), "accumulation": ACCUMULATION}
-    steps = len(batches) // ACCUMULATION
-    rate = settings["learning_rate"]
-    loop = Loop(model, batches, settings=settings, steps=steps, learning_rate=rate, dtype="bf16", seed=SEED)
-    return lambda: _timed(loop.step)
+    loop = Loop(
+        model,
+        batches,
+        settings=settings,
+        steps=len(batches) // ACCUMULATION,
+        learning_rate=settings["learning_rate"],
+        dtype=dtype,
+        seed=SEED,
+        joins=joins or EVERYTHING,
+    )
+    return lambda: timed(loop.step)
 
 
-def _stock(base: Any, tokenizer: Any, examples: list[Any], plan: list[list[int]]) -> Callable[[], float]:
+def stock_side(
+    base: Any, tokenizer: Any, examples: list[Any], plan: list[list[int]], *, dtype: str = "bf16"
+) -> Callable[[], float]:
     """Return what times the next step of transformers' Trainer over PEFT, set up as their documentation shows."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
+    from aletheia.timing.interleaving import copy_sharing_weights
+
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.0, target_modules=names)
-    model = get_peft_model(_shell(base), lora)
+    model = get_peft_model(copy_sharing_weights(base), lora)
     scratch = tempfile.mkdtemp()
     arguments = TrainingArguments(
         output_dir=scratch,
@@ -162,7 +188,7 @@ def _stock(base: Any, tokenizer: Any, examples: list[Any], plan: list[list[int]]
         gradient_accumulation_steps=ACCUMULATION,
         max_steps=1,
         learning_rate=5e-4,
-        bf16=True,
+        bf16=dtype == "bf16",
         use_cpu=True,
         train_sampling_strategy="sequential",
         report_to=[],

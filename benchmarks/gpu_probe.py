@@ -60,12 +60,13 @@ TINY = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "
 
 
 def random_model(shape: dict[str, Any], device: torch.device) -> Any:
-    """Return a Qwen2 model of this shape, its weights drawn on the device."""
+    """Return a model of this shape (of the Qwen2 family where it names none), its weights drawn on the device."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
+    config = AutoConfig.for_model(**{"model_type": "qwen2", **shape})
     with device:
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen2", **shape), dtype=torch.bfloat16).eval()
+        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
 
 
 def measured(call: Callable[[], Any], device: torch.device) -> tuple[Any, float, int | None]:

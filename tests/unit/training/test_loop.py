@@ -200,7 +200,7 @@ def test_each_precision_trains_and_says_what_computed(dtype):
 def test_a_precision_that_does_not_compute_is_refused():
     loop, _ = looped([0], dtype=FP32)
     loop._dtype = torch.float16
-    loop.autocast = contextlib.nullcontext
+    loop._computation.autocast = contextlib.nullcontext
     with pytest.raises(UserError, match=r"expected to compute in torch.float16, found torch.float32"):
         loop.step()
 

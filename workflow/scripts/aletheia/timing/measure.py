@@ -19,6 +19,7 @@ from aletheia.timing.rounds import Turns
 from aletheia.timing.step_attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
 from aletheia.timing.step_cost import Shape
 from aletheia.training.batch_plan import planned_batches
+from aletheia.training.joined_rows import positions_of
 from aletheia.training.loop import Loop
 from aletheia.training.placement import place_adapters
 from aletheia.training.planned_length import with_steps
@@ -196,7 +197,7 @@ def _load_work(
     shapes = {_shape_of(each): each for each in (*others, training)}
     plans = {shape: planned_batches(rows, tokenizer.pad_token_id, each, **drawn) for shape, each in shapes.items()}
     plan = plans[_shape_of(training)]
-    step_positions = positions(plan.batches, accumulation=training["accumulation"], steps=section["steps"])
+    step_positions = positions(model, plan.batches, accumulation=training["accumulation"], steps=section["steps"])
     batches = {shape: each.batches for shape, each in plans.items()}
     return SharedWork(model, batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": step_positions})
 
@@ -205,17 +206,19 @@ def _shape_of(training: Mapping[str, Any]) -> tuple[int, int]:
     return training["batch_size"], training["accumulation"]
 
 
-def positions(batches: list[TokenBatch], *, accumulation: int, steps: int) -> list[list[int]]:
-    """Return the sequence positions of each counted step, padding included, by round.
+def positions(model: Any, batches: list[TokenBatch], *, accumulation: int, steps: int) -> list[list[int]]:
+    """Return the positions that each counted step computes, padding included, by round.
 
     Parameters
     ----------
+    model
+        Of the arms, which decides whether rows are joined.
     batches
         Micro-batches; those of the warm-up come first.
     accumulation, steps
         Micro-batches a step, and steps a round.
     """
-    sizes = [batch.input_ids.numel() for batch in batches]
+    sizes = [positions_of(model, batch) for batch in batches]
     each = [sum(sizes[i : i + accumulation]) for i in range(0, len(sizes), accumulation)]
     return [each[i : i + steps] for i in range(WARMUP_ROUNDS * steps, len(each), steps)]
 

@@ -39,14 +39,17 @@ class Visit(NamedTuple):
         :data:`TRAIN` or :data:`HELDOUT`.
     rows
         Key and number of tokens of each row, padding left out: equal for equal rows in any micro-batch.
+    joined
+        Whether the pass has its rows one after another (:mod:`aletheia.training.joined_rows`). They are kept padded.
     """
 
     key: str
     purpose: str
     rows: tuple[tuple[str, int], ...]
+    joined: bool = False
 
 
-def visit_of(batch: TokenBatch, purpose: str) -> Visit:
+def visit_of(batch: TokenBatch, purpose: str, *, joined: bool = False) -> Visit:
     """Return the visit that a pass over a micro-batch is.
 
     Parameters
@@ -55,6 +58,8 @@ def visit_of(batch: TokenBatch, purpose: str) -> Visit:
         On the host, padded on the right.
     purpose
         :data:`TRAIN` or :data:`HELDOUT`.
+    joined
+        Whether the pass joins these rows.
     """
     further = [(name, tensor.contiguous().numpy().tobytes()) for name, tensor in sorted(batch.further.items())]
     longest = batch.input_ids.shape[1]
@@ -62,7 +67,7 @@ def visit_of(batch: TokenBatch, purpose: str) -> Visit:
     # With the lengths, since the token that pads may end a row, too.
     whole = _key(purpose, (longest, *lengths), batch.input_ids, further)
     rows = [(_key(purpose, (), ids[:size], []), size) for ids, size in zip(batch.input_ids, lengths, strict=True)]
-    return Visit(whole, purpose, tuple(rows))
+    return Visit(whole, purpose, tuple(rows), joined)
 
 
 def _key(purpose: str, shape: tuple[int, ...], ids: torch.Tensor, further: list[tuple[str, bytes]]) -> str:
@@ -166,7 +171,7 @@ class FrozenPrefix:
         # A held-out loss is taken while the clock stands.
         if key not in self.use.filled and visit.purpose == TRAIN:
             self.use.charged.setdefault(key, found.seconds)
-        with self._giving(found.states):
+        with self._giving(found.states, visit):
             yield True
 
     @contextlib.contextmanager
@@ -175,7 +180,7 @@ class FrozenPrefix:
 
         def keep(_: Any, __: Any, output: Any) -> None:
             self._in_tuple = isinstance(output, tuple)
-            states = (output[0] if self._in_tuple else output).detach()
+            states = _padded((output[0] if self._in_tuple else output).detach(), visit)
             if states.device.type == "cuda":
                 import torch
 
@@ -200,7 +205,7 @@ class FrozenPrefix:
         self.use.filled[visit.key] = kept["seconds"] + time.perf_counter() - before
 
     @contextlib.contextmanager
-    def _giving(self, states: torch.Tensor) -> Iterator[None]:
+    def _giving(self, states: torch.Tensor, visit: Visit) -> Iterator[None]:
         if self._in_tuple is None:
             self._in_tuple = self._returns_tuple()
         wrap: Callable[[Any], Any] = (lambda hidden: (hidden,)) if self._in_tuple else (lambda hidden: hidden)
@@ -209,7 +214,7 @@ class FrozenPrefix:
             return wrap(hidden_states)
 
         def giving(hidden_states: Any, *_: Any, **__: Any) -> Any:
-            return wrap(states.to(hidden_states.device, non_blocking=True))
+            return wrap(_as_passed(states.to(hidden_states.device, non_blocking=True), visit))
 
         # Not the module list is cut, since models count along it (masks by layer, say).
         with contextlib.ExitStack() as stack:
@@ -260,6 +265,25 @@ class FrozenPrefix:
             "charged_seconds": sum(use.charged.values()),
             **self._blocks.summary(),
         }
+
+
+def _padded(states: torch.Tensor, visit: Visit) -> torch.Tensor:
+    """Return the states of a pass as they are kept, of shape (sequences, longest, width)."""
+    if not visit.joined:
+        return states
+    import torch
+
+    rows = states[0].split([size for _, size in visit.rows])
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def _as_passed(states: torch.Tensor, visit: Visit) -> torch.Tensor:
+    """Return kept states as a pass has them, rows joined where it joins them."""
+    if not visit.joined:
+        return states
+    import torch
+
+    return torch.cat([row[:size] for row, (_, size) in zip(states, visit.rows, strict=True)]).unsqueeze(0)
 
 
 def _difference(gathered: torch.Tensor, true: torch.Tensor, visit: Visit) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 A loop of its own and not Trainer's, since a measured comparison needs what Trainer has no place for: arms that take
 turns in one process, one synchronisation at the end of a step, fp16 with loss scaling on any device, no logits where
-nothing is predicted. A test compares its losses with Trainer's. (On a GPU, transformers itself reads the position ids
-back once in each forward pass, to see whether sequences are packed.)
+nothing is predicted, no padding and no product done twice. A test compares its losses with Trainer's. (On a GPU,
+transformers reads the position ids of padded rows back once in each pass, to see whether sequences are packed.)
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aletheia.method.attention import kernel_for
 from aletheia.method.token_loss import token_losses
 from aletheia.training.active_layers import ActiveLayers
 from aletheia.training.audited_pass import audited_pass
-from aletheia.training.frozen_prefix import TRAIN, FrozenPrefix, Visit, prefix_block, visit_of
+from aletheia.training.computation import EVERYTHING, Computation, Joins
+from aletheia.training.frozen_prefix import FrozenPrefix, prefix_block
+from aletheia.training.micro_batches import MicroBatch, laid_out
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
 from aletheia.training.optimizer import adamw, schedule
 
@@ -74,6 +75,8 @@ class Loop:
         The adapters' audit; without it the first pass is not watched.
     prefix
         Keeps what the layers below the lowest adapter give for each micro-batch; they compute it anew without it.
+    joins
+        What its steps join.
 
     Attributes
     ----------
@@ -94,6 +97,7 @@ class Loop:
         seed: int,
         placement: Mapping[str, Any] | None = None,
         prefix: FrozenPrefix | None = None,
+        joins: Joins = EVERYTHING,
     ) -> None:
         import torch
 
@@ -101,11 +105,8 @@ class Loop:
 
         self.model, self.steps, self.done = model.train(), steps, 0
         self._device = model.get_input_embeddings().weight.device
-        self._tokens = [batch.tokens for batch in batches]
         self._prefix = prefix
-        self._visits = [None if prefix is None else visit_of(batch, TRAIN) for batch in batches]
-        # No mask is needed: padding is on the right, which causal attention never reads.
-        self._batches = [batch.without_mask().to(self._device) for batch in batches]
+        self._micros = laid_out(model, batches, device=self._device, prefix_kept=prefix is not None, join=joins.rows)
         self._accumulation, self._clip = settings["accumulation"], settings["max_grad_norm"] or float("inf")
         self._dtype = torch_dtype(dtype)
         self.placement = None if placement is None else dict(placement)
@@ -113,6 +114,7 @@ class Loop:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         active = settings["layers_active"]
         self._active = None if active is None else ActiveLayers(model, active, seed=seed)
+        self._computation = Computation(model, device=self._device, dtype=self._dtype, joins=joins)
         self._gpus = sorted({p.device for p in self._parameters if p.device.type == "cuda"}, key=str)
         self._optimizer = adamw(model, learning_rate, settings["optimizer"])
         self._schedule = schedule(self._optimizer, settings, steps)
@@ -120,35 +122,22 @@ class Loop:
         self._skipped = 0  # in a row
         torch.manual_seed(seed)
 
-    def autocast(self) -> Any:
-        """Return the context that a forward pass computes in, within :meth:`inputs_as_they_are`."""
-        import torch
-
-        fp32 = self._dtype == torch.float32
-        return contextlib.nullcontext() if fp32 else torch.autocast(self._device.type, self._dtype)
-
-    def inputs_as_they_are(self) -> Any:
-        """Return the context of a step's passes in which adapters get their inputs in the dtype of the computation.
-
-        Autocast leaves them so; PEFT would copy them to fp32, and autocast back. The backward pass belongs into it too,
-        since gradient checkpointing computes layers again there.
-        """
-        import torch
-        from peft.helpers import disable_input_dtype_casting
-
-        return disable_input_dtype_casting(self.model, active=self._dtype != torch.float32)
+    def computation(self) -> dict[str, Any]:
+        """Return how steps compute, for run.json: the products of linear maps, and micro-batches with joined rows."""
+        joined_rows = sum(micro.rows is not None for micro in self._micros)
+        return {**self._computation.linears.summary(), "joined_rows": joined_rows}
 
     def tokens(self) -> int:
         """Return the number of tokens in the steps done so far, without padding."""
-        return sum(self._tokens[: self.done * self._accumulation])
+        return sum(micro.tokens for micro in self._micros[: self.done * self._accumulation])
 
     def prefix_seconds(self) -> float:
         """Return what other runs needed for the states of the frozen prefix that this one has read, in seconds."""
         return 0.0 if self._prefix is None else self._prefix.summary()["charged_seconds"]
 
     def positions(self) -> list[int]:
-        """Return the number of token positions of each step, padding included."""
-        sizes, width = [batch.input_ids.numel() for batch in self._batches], self._accumulation
+        """Return the number of token positions that each step computes, padding included."""
+        sizes, width = [micro.positions for micro in self._micros], self._accumulation
         return [sum(sizes[first : first + width]) for first in range(0, self.steps * width, width)]
 
     def computing(self) -> list[bool]:
@@ -158,7 +147,7 @@ class Loop:
         seen: set[str] = set()
         found = []
         for first in range(0, self.steps * self._accumulation, self._accumulation):
-            keys = {visit.key for visit in self._visits[first : first + self._accumulation]}
+            keys = {micro.visit.key for micro in self._micros[first : first + self._accumulation]}
             found.append(not keys <= seen)
             seen |= keys
         return found
@@ -168,12 +157,11 @@ class Loop:
         import torch
 
         first = self.done * self._accumulation
-        of_step = slice(first, first + self._accumulation)
-        batches, visits = self._batches[of_step], self._visits[of_step]
+        micros = self._micros[first : first + self._accumulation]
         self._optimizer.zero_grad(set_to_none=True)
         if self._active is not None and self._active.switch(self.done):
             self._audited = self.placement is None
-        loss = self._passes(batches, visits)
+        loss = self._passes(micros)
         # Adding 0 · loss turns a loss of NaN or infinity into a gradient norm of NaN, so the optimiser skips this step.
         gradient = next(p.grad for p in self._parameters if p.grad is not None)
         gradient.add_((0 * loss).to(gradient.device))
@@ -185,31 +173,30 @@ class Loop:
         for device in self._gpus:
             torch.cuda.synchronize(device)
         done = Step(float(loss), float(norm), rate)
-        failure = self._failure(done, batches, visits)
+        failure = self._failure(done, micros)
         if failure:
             return Step(done.loss, done.gradient_norm, rate, failure)
         self.done += 1
         return done
 
-    def _passes(self, batches: Sequence[TokenBatch], visits: Sequence[Visit | None], scale: Any = None) -> Any:
+    def _passes(self, micros: Sequence[MicroBatch], scale: Any = None) -> Any:
         """Do a step's forward and backward passes; return the mean loss a target.
 
         Parameters
         ----------
-        batches
+        micros
             The step's micro-batches.
-        visits
-            To their blocks; None each where no prefix is kept.
         scale
             A loss scale of its own; the scaler's when None.
         """
-        targets = sum(len(batch.targets) for batch in batches)
+        targets = sum(len(micro.batch.targets) for micro in micros)
         total = None
-        for batch, visit in zip(batches, visits, strict=True):
-            with self.inputs_as_they_are(), kernel_for(self._device, self._dtype, batch.input_ids.shape[1]):
+        for micro in micros:
+            with self._computation.of(micro):
                 first, self._audited = not self._audited, True
-                with self._watched(first) as seen, self.autocast(), prefix_block(self._prefix, visit):
-                    loss = token_losses(self.model, batch, reduction="sum") / targets
+                prefix = prefix_block(self._prefix, micro.visit)
+                with self._watched(first) as seen, self._computation.autocast(), prefix:
+                    loss = token_losses(self.model, micro.batch, reduction="sum") / targets
                 if first:
                     self._record(seen)
                 (self._scaler.scale(loss) if scale is None else scale * loss).backward()
@@ -241,19 +228,18 @@ class Loop:
         self._scaler.update()
         self._schedule.step()
 
-    def _failure(self, done: Step, batches: Sequence[TokenBatch], visits: Sequence[Visit | None]) -> str | None:
+    def _failure(self, done: Step, micros: Sequence[MicroBatch]) -> str | None:
         """Return the reason why the run cannot go on, with the first non-finite module or parameter; else None."""
         import math
 
         number = self.done + 1
         if not math.isfinite(done.loss):
 
-            def forward(batch: TokenBatch) -> None:
-                kernel = kernel_for(self._device, self._dtype, batch.input_ids.shape[1])
-                with self.inputs_as_they_are(), kernel, self.autocast():
-                    token_losses(self.model, batch)
+            def forward(micro: MicroBatch) -> None:
+                with self._computation.of(micro), self._computation.autocast():
+                    token_losses(self.model, micro.batch)
 
-            module = first_nonfinite_module(self.model, batches, forward)
+            module = first_nonfinite_module(self.model, micros, forward)
             where = f"; first not finite: the output of {module}" if module else "; no module's output shows it alone"
             return f"the loss of step {number} is not finite{where}"
         if math.isfinite(done.gradient_norm):
@@ -265,7 +251,7 @@ class Loop:
         # The passes run again, since clipping has made every gradient non-finite; the loss scale was halved meanwhile.
         scale = self._scaler.get_scale() / self._scaler.get_backoff_factor() if self._scaler.is_enabled() else 1.0
         self._optimizer.zero_grad(set_to_none=True)
-        self._passes(batches, visits, scale)
+        self._passes(micros, scale)
         parameter = first_nonfinite_gradient(self.model)
         where = f"first not finite: {parameter}" if parameter else "no single one shows it, their norm overflows"
         return f"the gradient of step {number} is not finite; {where}"
@@ -277,6 +263,7 @@ class Loop:
         return {
             "done": self.done,
             "skipped": self._skipped,
+            "fp32_products": self._computation.linears.arithmetic is not None,
             # With the audit of the first pass: a run that resumes after its last step has no pass of its own.
             "placement": self.placement,
             "prefix": None if self._prefix is None else self._prefix.state(),
@@ -293,6 +280,8 @@ class Loop:
         import torch
 
         self.done, self._skipped = state["done"], state["skipped"]
+        # Another process may have measured otherwise, and its bits would be others.
+        self._computation.linears.arithmetic = torch.float32 if state["fp32_products"] else None
         if self.placement is not None:
             self.placement = {**self.placement, **state["placement"]}
         if self._prefix is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from aletheia.method.token_batch import TokenBatch
+    from aletheia.training.micro_batches import MicroBatch
 
 
 class _Found(Exception):
@@ -16,7 +16,7 @@ class _Found(Exception):
 
 
 def first_nonfinite_module(
-    model: PeftModel, batches: Iterable[TokenBatch], forward: Callable[[TokenBatch], Any]
+    model: PeftModel, batches: Iterable[MicroBatch], forward: Callable[[MicroBatch], Any]
 ) -> str | None:
     """Return the first module whose output is not finite when ``batches`` pass again; None where there is none.
 

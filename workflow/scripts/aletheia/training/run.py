@@ -199,6 +199,7 @@ class TrainingRun:
             "peak_memory_bytes": machine.peak_memory_bytes(),
             "conditions": conditions,
             "load": machine_load,
+            "computation": loop.computation(),
         }
 
     def _curve_seconds(self) -> list[float]:

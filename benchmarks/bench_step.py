@@ -1,0 +1,152 @@
+"""Where a step of all layers of SmolLM2-135M goes: its bound, the gap to it, its parts, and what each join saves.
+
+On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each side in turns:
+
+    step        the study's loop as it is
+    plain       the same loop with PEFT's own modules on padded rows
+    linears     plain, with adapters' products joined; rows: with rows joined; fp32_products: multiplying in fp32
+    bare        the step with one adapter of rank 1 in layer 0: the same passes, and hardly an adapter
+    stock       transformers.Trainer over PEFT, as in bench_training.py
+    bound       the products with frozen weights alone (forward, and the input's gradient), without padding, each on the
+                step's own shapes, in the dtype that is faster on this machine
+
+The gap is step / bound. The parts are shares of a profiled step's processor time by operator and shape
+(torch.profiler); they add up to 1 by construction, and what no operator accounts for is `other`: Python, autograd, the
+profiler itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench_training import ACCUMULATION, BATCH, DATA, LOCK, SEED, TOKENS, arm_side, stock_side, timed
+from profiles import step_parts
+
+DTYPES = ("bf16", "fp32")
+RANK = 16
+PROFILED = 2  # steps: the first fills what the profiler's start empties
+
+
+def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
+    """Return seconds, ratios and parts, for each dtype."""
+    from aletheia.method.loading import load
+    from aletheia.provenance.staged_files import checked_folder, read_rows
+    from aletheia.training.batch_plan import plan_batches
+    from aletheia.training.encoding import collate, encode_rows
+
+    by_dtype, ratios = {}, {}
+    for dtype in DTYPES:
+        base, tokenizer = load(LOCK, dtype=dtype)
+        rows = read_rows(checked_folder(DATA) / "train.jsonl")
+        examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples
+        lengths = [len(example["input_ids"]) for example in examples]
+        steps = rounds + 1 + PROFILED
+        shape = {"steps": steps, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
+        planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
+        batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
+        sides = {**loop_sides(base, batches, dtype=dtype), "bound": bound_side(base, batches, dtype=dtype)}
+        sides["stock"] = stock_side(base, tokenizer, examples, drawn, dtype=dtype)
+        seconds = interleaved(sides, rounds=rounds)
+        by_dtype[dtype] = {
+            "seconds": seconds,
+            "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
+            "parts": step_parts(sides["step"], rank=RANK, vocabulary=base.config.vocab_size),
+            "fp32_products": _faster(dtype) is not None,
+        }
+        ratios[dtype] = step_ratios(seconds, ratio)
+    return {"what": __doc__.splitlines()[0], "ratios": ratios, **by_dtype}
+
+
+def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
+    """Return the gap, the step's gain over stock and over the plain loop, and what each join saves on its own."""
+    pairs = [("step", "bound"), ("stock", "step"), ("stock", "plain"), ("plain", "step"), ("step", "bare")]
+    pairs += [("plain", name) for name in ("linears", "rows", "fp32_products") if name in seconds]
+    return {
+        f"{above} / {below}": ratio(seconds[above], seconds[below])
+        for above, below in pairs
+        if {above, below} <= seconds.keys()
+    }
+
+
+def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RANK) -> dict[str, Callable[[], float]]:
+    """Return what times the next step of each loop.
+
+    Parameters
+    ----------
+    base
+        A base model, whose weights all share.
+    batches
+        Micro-batches of all steps, on the host.
+    dtype
+        That they compute in.
+    rank
+        Of the adapters, in all layers.
+    """
+    from aletheia.method.adapters import module_kind
+    from aletheia.method.layers import adaptable_layers
+    from aletheia.training.computation import Joins
+
+    off = {"linears": False, "rows": False, "fp32_products": False}
+    variants = {"step": Joins(), "plain": Joins(**off)}
+    variants |= {name: Joins(**{**off, name: True}) for name in ("linears", "rows")}
+    if _faster(dtype, base.device.type) is not None:
+        variants["fp32_products"] = Joins(**{**off, "fp32_products": True})
+    every, first = range(base.config.num_hidden_layers), adaptable_layers(base)[0].attention[0]
+    common = {"dtype": dtype, "rank": rank}
+    sides = {name: arm_side(base, batches, every, joins=joins, **common) for name, joins in variants.items()}
+    bare = arm_side(base, batches, [0], dtype=dtype, rank=1, modules=[module_kind(first)])
+    return {**sides, "bare": bare}
+
+
+def bound_side(base: Any, batches: Sequence[Any], *, dtype: str) -> Callable[[], float]:
+    """Return what times the products of the next step's frozen weights, on random numbers.
+
+    The input's gradient of the lowest layer's first maps is left out: that layer reads the embeddings.
+    """
+    import torch
+
+    from aletheia.method.layers import adaptable_layers
+    from aletheia.method.loading import torch_dtype
+
+    own = _faster(dtype, base.device.type) or torch_dtype(dtype)
+    head = base.get_output_embeddings().weight.detach().to(own)
+    first = set(adaptable_layers(base)[0].attention[:-1])
+    names = [name for layer in adaptable_layers(base) for name in (*layer.attention, *layer.mlp)]
+    weights = [(base.get_submodule(name).weight.detach().to(own), name not in first) for name in names]
+    done = iter(range(0, len(batches), ACCUMULATION))
+
+    def random(*shape: int) -> Any:
+        return torch.randn(*shape, dtype=own, device=base.device)
+
+    def step() -> float:
+        begin = next(done)
+        seconds = 0.0
+        for batch in batches[begin : begin + ACCUMULATION]:
+            passes = [(batch.tokens, weights), (len(batch.targets), [(head, True)])]
+            numbers = {
+                (count, width): random(count, width)
+                for count, maps in passes
+                for width in {size for weight, _ in maps for size in weight.shape}
+            }
+            seconds += timed(lambda passes=passes, numbers=numbers: _products(passes, numbers))
+        return seconds
+
+    return step
+
+
+def _products(passes: Any, numbers: Any) -> None:
+    for count, maps in passes:
+        for weight, differentiated in maps:
+            outputs, inputs = weight.shape
+            numbers[count, inputs] @ weight.t()
+            if differentiated:
+                numbers[count, outputs] @ weight
+
+
+def _faster(dtype: str, device: str = "cpu") -> Any:
+    from aletheia.method.loading import torch_dtype
+    from aletheia.training.linear_products import faster_arithmetic
+
+    return faster_arithmetic(device, torch_dtype(dtype))
