@@ -17,6 +17,7 @@ profiler itself.
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +57,8 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
             "fp32_products": _faster(dtype) is not None,
         }
         ratios[dtype] = step_ratios(seconds, ratio)
-    return {"what": __doc__.splitlines()[0], "ratios": ratios, **by_dtype}
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")  # of instructions, which a machine's name does not say
+    return {"what": __doc__.splitlines()[0], "ratios": ratios, "instructions_up_to": limit, **by_dtype}
 
 
 def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:

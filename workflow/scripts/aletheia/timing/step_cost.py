@@ -14,6 +14,8 @@ Against an arm with adapters in all L layers, of rank R, an arm saves in two way
     absent adapters     N · [L·(adapter + R·adapter_rank) − k·(adapter + r·adapter_rank)]
 
 The model assumes layers of equal width, adapters whose position matters through ℓ alone, and costs proportional to N.
+N has no padding where rows are joined (:mod:`aletheia.training.joined_rows`). Adapters of one layer that read one input
+share their products, so that a layer of which some modules carry them is counted as a little too cheap.
 Under checkpointing the adapters' forward pass is repeated too; the model counts that as the layer's.
 """
 
