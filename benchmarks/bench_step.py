@@ -4,11 +4,12 @@ On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each
 
     step        the study's loop as it is
     plain       the same loop with PEFT's own modules on padded rows
-    linears     plain, with adapters' products joined; rows: with rows joined; fp32_products: multiplying in fp32
+    linears     plain, with adapters' products joined; rows: with rows joined
+    fp32        the step with frozen weights multiplied in fp32, where it computes in bf16
     bare        the step with one adapter of rank 1 in layer 0: the same passes, and hardly an adapter
     stock       transformers.Trainer over PEFT, as in bench_training.py
     bound       the products with frozen weights alone (forward, and the input's gradient), without padding, each on the
-                step's own shapes, in the dtype that is faster on this machine
+                step's own shapes; bound_fp32: the same in fp32
 
 The gap is step / bound. The parts are shares of a profiled step's processor time by operator and shape
 (torch.profiler); they add up to 1 by construction, and what no operator accounts for is `other`: Python, autograd, the
@@ -47,14 +48,15 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
         shape = {"steps": steps, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
         planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
         batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
-        sides = {**loop_sides(base, batches, dtype=dtype), "bound": bound_side(base, batches, dtype=dtype)}
+        bounds = {"bound": dtype} if dtype == "fp32" else {"bound": dtype, "bound_fp32": "fp32"}
+        sides = loop_sides(base, batches, dtype=dtype)
+        sides |= {name: bound_side(base, batches, dtype=own) for name, own in bounds.items()}
         sides["stock"] = stock_side(base, tokenizer, examples, drawn, dtype=dtype)
         seconds = interleaved(sides, rounds=rounds)
         by_dtype[dtype] = {
             "seconds": seconds,
             "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
             "parts": step_parts(sides["step"], rank=RANK, vocabulary=base.config.vocab_size),
-            "fp32_products": _faster(dtype) is not None,
         }
         ratios[dtype] = step_ratios(seconds, ratio)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")  # of instructions, which a machine's name does not say
@@ -64,7 +66,7 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
 def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
     """Return the gap, the step's gain over stock and over the plain loop, and what each join saves on its own."""
     pairs = [("step", "bound"), ("stock", "step"), ("stock", "plain"), ("plain", "step"), ("step", "bare")]
-    pairs += [("plain", name) for name in ("linears", "rows", "fp32_products") if name in seconds]
+    pairs += [("plain", "linears"), ("plain", "rows"), ("step", "fp32"), ("fp32", "bound_fp32"), ("stock", "fp32")]
     return {
         f"{above} / {below}": ratio(seconds[above], seconds[below])
         for above, below in pairs
@@ -90,11 +92,11 @@ def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RAN
     from aletheia.method.layers import adaptable_layers
     from aletheia.training.computation import Joins
 
-    off = {"linears": False, "rows": False, "fp32_products": False}
+    off = {"linears": False, "rows": False}
     variants = {"step": Joins(), "plain": Joins(**off)}
     variants |= {name: Joins(**{**off, name: True}) for name in ("linears", "rows")}
-    if _faster(dtype, base.device.type) is not None:
-        variants["fp32_products"] = Joins(**{**off, "fp32_products": True})
+    if dtype != "fp32":
+        variants["fp32"] = Joins(fp32_products=True)
     every, first = range(base.config.num_hidden_layers), adaptable_layers(base)[0].attention[0]
     common = {"dtype": dtype, "rank": rank}
     sides = {name: arm_side(base, batches, every, joins=joins, **common) for name, joins in variants.items()}
@@ -112,7 +114,7 @@ def bound_side(base: Any, batches: Sequence[Any], *, dtype: str) -> Callable[[],
     from aletheia.method.layers import adaptable_layers
     from aletheia.method.loading import torch_dtype
 
-    own = _faster(dtype, base.device.type) or torch_dtype(dtype)
+    own = torch_dtype(dtype)
     head = base.get_output_embeddings().weight.detach().to(own)
     first = set(adaptable_layers(base)[0].attention[:-1])
     names = [name for layer in adaptable_layers(base) for name in (*layer.attention, *layer.mlp)]
@@ -145,10 +147,3 @@ def _products(passes: Any, numbers: Any) -> None:
             numbers[count, inputs] @ weight.t()
             if differentiated:
                 numbers[count, outputs] @ weight
-
-
-def _faster(dtype: str, device: str = "cpu") -> Any:
-    from aletheia.method.loading import torch_dtype
-    from aletheia.training.linear_products import faster_arithmetic
-
-    return faster_arithmetic(device, torch_dtype(dtype))

@@ -86,7 +86,7 @@ def arm_sides(
     gradient
         The layers that a probe selected.
     joins
-        What steps join (:class:`aletheia.training.computation.Joins`); everything when None.
+        What steps join (:class:`aletheia.training.computation.Joins`); the default when None.
     checkpointing
         Whether some arms are there with gradient checkpointing too.
     """
@@ -146,7 +146,7 @@ def arm_side(
     from aletheia.study.schema import section_defaults
     from aletheia.timing.interleaving import copy_sharing_weights
     from aletheia.training.activation_checkpointing import checkpoint_activations
-    from aletheia.training.computation import EVERYTHING
+    from aletheia.training.computation import DEFAULT
     from aletheia.training.loop import Loop
 
     model = copy_sharing_weights(base)
@@ -163,7 +163,7 @@ def arm_side(
         learning_rate=settings["learning_rate"],
         dtype=dtype,
         seed=SEED,
-        joins=joins or EVERYTHING,
+        joins=joins or DEFAULT,
     )
     return lambda: timed(loop.step)
 

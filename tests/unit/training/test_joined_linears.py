@@ -9,7 +9,7 @@ from aletheia.method.adapters import attach, placement_plan
 from aletheia.method.layers import adaptable_layers
 from aletheia.training import linear_products
 from aletheia.training.joined_linears import JoinedLinears, sibling_groups
-from aletheia.training.linear_products import FrozenProduct, faster_arithmetic
+from aletheia.training.linear_products import FrozenProduct
 from conftest import FAMILIES, random_batch, tiny_model
 from loops import BF16, DTYPES, FP16, FP32, looped, nf4_model
 
@@ -163,23 +163,6 @@ def test_a_product_in_fp32_is_rounded_once(bias, at_once, monkeypatch):
     for found, true in ((y, exact), (x.grad, dy.double() @ weight.double())):
         assert found.dtype == torch.bfloat16
         assert torch.allclose(found.double(), true, rtol=2**-8, atol=2**-8 * 0.1)
-
-
-def test_products_keep_their_dtype_where_none_is_measured_to_be_faster():
-    assert faster_arithmetic("cpu", torch.float32) is None
-    assert faster_arithmetic("cuda", torch.bfloat16) is None
-    assert faster_arithmetic("cpu", torch.bfloat16) in (None, torch.float32)
-
-
-@pytest.mark.parametrize("first", [None, torch.float32])
-def test_a_run_that_goes_on_multiplies_as_it_began(first):
-    whole, begun, resumed = (looped([0, 2], dtype=BF16)[0] for _ in range(3))
-    whole._computation.linears.arithmetic = begun._computation.linears.arithmetic = first
-    resumed._computation.linears.arithmetic = torch.float32 if first is None else None
-    losses = [whole.step().loss for _ in range(4)]
-    before = [begun.step().loss for _ in range(2)]
-    resumed.restore(begun.state())
-    assert before + [resumed.step().loss for _ in range(2)] == losses
 
 
 def test_the_compute_dtype_is_that_of_the_run():

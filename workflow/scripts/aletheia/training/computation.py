@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Joins:
-    """What a step joins: everything, unless a comparison asks for less.
+    """How a step computes: all joined, unless a comparison asks for less, or for products in fp32.
 
     Attributes
     ----------
@@ -29,15 +29,16 @@ class Joins:
     rows
         Rows of a micro-batch (:mod:`aletheia.training.joined_rows`).
     fp32_products
-        Whether frozen products in half precision are multiplied in fp32 where that was measured to be faster.
+        Whether frozen products in half precision are multiplied in fp32. On a CPU that is slower in bf16 it saves time;
+        which CPU that is, a short measurement on a busy machine told once this way and once that, so no run decides it.
     """
 
     linears: bool = True
     rows: bool = True
-    fp32_products: bool = True
+    fp32_products: bool = False
 
 
-EVERYTHING = Joins()
+DEFAULT = Joins()
 
 
 class Computation:
@@ -61,10 +62,10 @@ class Computation:
     """
 
     def __init__(self, model: PeftModel, *, device: torch.device, dtype: torch.dtype, joins: Joins) -> None:
-        from aletheia.training.linear_products import faster_arithmetic
+        import torch
 
         self._model, self._device, self._dtype = model, device, dtype
-        arithmetic = faster_arithmetic(device.type, dtype) if joins.fp32_products else None
+        arithmetic = torch.float32 if joins.fp32_products and dtype != torch.float32 else None
         self.linears = JoinedLinears(model, arithmetic=arithmetic, join=joins.linears)
 
     def autocast(self) -> Any:

@@ -6,9 +6,6 @@ rounding; :mod:`aletheia.training.joined_linears` puts it in their place for a s
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,9 +14,6 @@ from torch.nn import functional
 
 # Numbers of a frozen weight that are converted at a time, so that the head of a large vocabulary needs no second copy.
 CONVERTED_AT_ONCE = 2**22
-# How much faster products in fp32 must be than those in half precision before they take their place: a near tie must
-# not be decided in one run this way and in the next that way.
-CLEARLY_FASTER = 1.25
 
 
 class FrozenProduct(torch.autograd.Function):
@@ -124,36 +118,3 @@ class LowRankUpdates(torch.autograd.Function):
             upper.append((h.t() @ own).t().mul(scale).to(ctx.dtypes[1]) if of_b else None)
         lower = (below.t() @ x).to(ctx.dtypes[0]).split(ctx.ranks) if of_a else [None] * count
         return None, below @ a if of_x else None, *gradients, *lower, *upper
-
-
-@functools.cache
-def faster_arithmetic(device: str, dtype: torch.dtype) -> torch.dtype | None:
-    """Return fp32 where products of ``dtype`` are clearly faster in it on this machine; else None, for their own dtype.
-
-    Some CPUs have instructions for bf16 that are slower than their fp32 ones, and others emulate them: 400 × 576 times
-    576 × 1536 takes 8.8 ms in bf16 and 5.1 in fp32 on an Intel Xeon whose AMX is switched off, 23.9 in bf16 without
-    AVX-512 bf16 (one thread, torch 2.13). It is measured once a process, conversions included.
-
-    Parameters
-    ----------
-    device
-        Type of the device; measured on ``"cpu"`` alone.
-    dtype
-        That the model computes in.
-    """
-    if device != "cpu" or dtype == torch.float32:
-        return None
-    x, weight = torch.ones(384, 768, dtype=dtype), torch.ones(1024, 768, dtype=dtype)
-    seconds = {own: [] for own in (dtype, torch.float32)}
-    with torch.no_grad():
-        for _ in range(6):
-            for own, taken in seconds.items():
-                taken.append(_seconds(lambda own=own: FrozenProduct.apply(x, weight, None, own)))
-    half, single = (min(taken) for taken in seconds.values())
-    return torch.float32 if half > CLEARLY_FASTER * single else None
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aletheia.method.token_loss import token_losses
 from aletheia.training.active_layers import ActiveLayers
 from aletheia.training.audited_pass import audited_pass
-from aletheia.training.computation import EVERYTHING, Computation, Joins
+from aletheia.training.computation import DEFAULT, Computation, Joins
 from aletheia.training.frozen_prefix import FrozenPrefix, prefix_block
 from aletheia.training.micro_batches import MicroBatch, laid_out
 from aletheia.training.nonfinite import first_nonfinite_gradient, first_nonfinite_module
@@ -97,7 +97,7 @@ class Loop:
         seed: int,
         placement: Mapping[str, Any] | None = None,
         prefix: FrozenPrefix | None = None,
-        joins: Joins = EVERYTHING,
+        joins: Joins = DEFAULT,
     ) -> None:
         import torch
 
@@ -263,7 +263,6 @@ class Loop:
         return {
             "done": self.done,
             "skipped": self._skipped,
-            "fp32_products": self._computation.linears.arithmetic is not None,
             # With the audit of the first pass: a run that resumes after its last step has no pass of its own.
             "placement": self.placement,
             "prefix": None if self._prefix is None else self._prefix.state(),
@@ -280,8 +279,6 @@ class Loop:
         import torch
 
         self.done, self._skipped = state["done"], state["skipped"]
-        # Another process may have measured otherwise, and its bits would be others.
-        self._computation.linears.arithmetic = torch.float32 if state["fp32_products"] else None
         if self.placement is not None:
             self.placement = {**self.placement, **state["placement"]}
         if self._prefix is not None:

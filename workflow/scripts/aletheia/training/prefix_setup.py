@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aletheia.method.loading import torch_dtype
 from aletheia.provenance import artifacts, machine
 from aletheia.provenance.lineage import SCRIPTS, file_digest
 from aletheia.training.frozen_prefix import FrozenPrefix
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 # What of ours decides the bits of the states.
 CODE = (
     *("method/loading.py", "method/attention.py", "method/four_bit.py"),
-    *("training/loop.py", "training/frozen_prefix.py", "training/linear_products.py", "training/joined_rows.py"),
+    *("training/loop.py", "training/frozen_prefix.py", "training/computation.py", "training/joined_rows.py"),
 )
 PACKAGES = ("torch", "transformers", "bitsandbytes")
 
@@ -57,16 +56,13 @@ def frozen_prefix(
     dtype
         That the run computes in.
     """
-    from aletheia.training.linear_products import faster_arithmetic
-
     setting = config["training"].get("prefix_cache", AUTO)
     choice = choose_prefix(setting, model, lowest, train=train, heldout=heldout, place=place)
     if choice.store == OFF:
         return None, choice
     if choice.store in (DISK, SHARED):
         options = {key: config["model"].get(key) for key in ("quantization", "attention")}
-        fp32_products = faster_arithmetic(model.device.type, torch_dtype(dtype)) is not None
-        made_by = {**_made_by(model_lock, lowest), "dtype": dtype, "fp32_products": fp32_products, **options}
+        made_by = {**_made_by(model_lock, lowest), "dtype": dtype, **options}
         blocks = DiskBlocks(place.folder, made_by, shared=choice.store == SHARED)
     else:
         blocks = MemoryBlocks()
