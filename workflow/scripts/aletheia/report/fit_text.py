@@ -189,12 +189,12 @@ def _adapter(summary: Numbers) -> list[str]:
 def _rules(summary: Numbers) -> str:
     margins = summary["margins"]
     rules = {
-        "Losses": f"are cross-entropies a token, in nats, over {rows_name(summary)}; lower is better. *General text* has "
+        "Losses": f"cross-entropies a token, in nats, over {rows_name(summary)}; lower is better. *General text* has "
         "nothing to do with your rows, and shows what was unlearnt.",
-        "− base": "pairs an adapter with the base model row by row. Its interval is over rows and seeds; with one seed "
-        "over rows, for that very adapter.",
-        "Against standard LoRA": f"pairs runs by seed, and row by row where rows have losses. {STD} has adapters in all "
-        "layers, at as many steps unless the campaign says otherwise. Brackets hold 95 % intervals.",
+        "− base": "an adapter and the base model, paired row by row. The interval is over rows and seeds; with one "
+        "seed over rows, for that very adapter.",
+        "Against standard LoRA": f"runs are paired by seed, and row by row where rows have losses. {STD} has adapters "
+        "in all layers, at as many steps unless the campaign says otherwise. Brackets hold 95 % intervals.",
         "Margins": f"{margins['nats']:g} nats of a loss and {margins['time_percent']:g} % of a time do not matter "
         f"(`config/analysis.yaml`; {_stated(margins['stated'])}). *Equivalent*: shown to be within them, by two "
         "one-sided tests. *Better*, *worse*: the 95 % interval leaves out no difference. *Cannot tell*: neither is "
