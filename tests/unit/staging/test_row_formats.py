@@ -406,6 +406,7 @@ PARTS = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet
         (["a/x-0001.csv", "a/x-0002.csv", "b.csv"], "a/x-*.csv", ["a/x-0001.csv", "a/x-0002.csv"]),
         (["a[1].csv", "a1.csv"], "a[1].csv", ["a[1].csv"]),
         (["training_data.json.gz", "sft.json"], None, ["training_data.json.gz"]),
+        (["rows.csv", "../train.csv", "/train.csv"], None, ["rows.csv"]),
     ],
 )
 def test_the_table_of_training_rows_is_found(names, member, expected):

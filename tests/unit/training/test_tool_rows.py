@@ -59,6 +59,19 @@ def test_a_turn_that_is_marked_so_is_no_target():
     assert targets == "It is 3.<eos>"
 
 
+def test_a_template_that_rewrites_earlier_turns_teaches_the_last_one_where_the_others_are_marked():
+    """As that of Phi-3, which ends each text that asks for no answer."""
+    rewriting = FOR_TOOLS.replace(
+        "{% if add_generation", "{% if not add_generation_prompt %}.{% endif %}{% if add_generation"
+    )
+    with pytest.raises(
+        UserError, match=r"rewrites earlier turns, .*; mark the assistant's turns before the last one with"
+    ):
+        encoded(ROW, rewriting)
+    marked = [TURNS[0], {**TURNS[1], "train": False}, *TURNS[2:]]
+    assert encoded({**ROW, "messages": marked}, rewriting)[1] == "It is 3.<eos>\n.<eos>"
+
+
 def test_a_template_that_joins_arguments_to_a_text_gets_them_as_json():
     joined = FOR_TOOLS.replace("{{ call.function.arguments | tojson }}", "{{ '' + call.function.arguments }}")
     assert encoded(ROW, joined) == encoded(ROW)

@@ -40,12 +40,13 @@ def dataset_files(names: Sequence[str], member: str | None, what: str) -> list[s
     UserError
         Where there is no such file, or none is the only one.
     """
+    inside = sorted(name for name in names if not {"..", ""} & set(name.split("/")))
     if member is not None:
-        found = [member] if member in names else sorted(name for name in names if fnmatchcase(name, member))
+        found = [member] if member in names else [name for name in inside if fnmatchcase(name, member)]
         if not found:
             raise UserError(f"{what} has no file {member}; check source.member in the registry{_listed(names)}")
         return found
-    tables = sorted(name for name in names if TABLE.fullmatch(name.lower()) and not NO_ROWS.fullmatch(name))
+    tables = [name for name in inside if TABLE.fullmatch(name.lower()) and not NO_ROWS.fullmatch(name)]
     tables = [name for name in tables if TRAIN.search(name)] or tables
     patterns = list(dict.fromkeys(PART.sub("*", name) for name in tables))
     if not patterns:

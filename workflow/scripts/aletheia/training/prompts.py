@@ -94,7 +94,8 @@ def _chat(row: dict[str, Any], tokenizer: Any) -> tuple[str, Spans]:
         if not (text.startswith(head) and head.startswith(earlier)):
             raise UserError(
                 "the tokenizer's chat template rewrites earlier turns, so which tokens are the response "
-                "cannot be told; split the conversations into rows of one question and one answer"
+                "cannot be told; mark the assistant's turns before the last one with train: false, or split the "
+                "conversations into rows of one question and one answer"
             )
         # Templates end a turn with a line break that no generation ever has to produce.
         spans.append((len(head), len(text.rstrip()) if turn == turns[-1] else len(text)))
