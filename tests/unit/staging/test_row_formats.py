@@ -248,6 +248,10 @@ def test_null_keys_of_a_parquet_file_are_no_keys(tmp_path):
             "a.jsonl: not read, so not learnt: 'system' (read are prompt",
         ),
         ({**CHATS[0], "prompt": "x"}, "a.jsonl: not read, so not learnt: 'prompt' (read are messages and tools)"),
+        (
+            {"messages": [CHATS[0]["messages"][1], {**CHATS[0]["messages"][2], "reasoning_content": "Hm."}]},
+            "a.jsonl: not read, so not learnt: 'reasoning_content' (read are messages and tools)",
+        ),
         ({"text": "x", "context": "y"}, "a.jsonl: not read, so not learnt: 'context' (read are text)"),
         ({"text": "None"}, "a.jsonl: learnt as text: 1 × 'None' in text; where nothing is meant"),
     ],

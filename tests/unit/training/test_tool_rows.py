@@ -86,12 +86,16 @@ def test_a_template_that_joins_arguments_to_a_text_gets_them_as_json():
             "results",
         ),
         (FOR_TOOLS.removeprefix(TOOLS_FIRST), "descriptions of tools"),
+        (FOR_TOOLS.replace("m.content", "('' if m.tool_calls else m.content)"), "texts beside calls of tools"),
         (byte_tokenizer().chat_template, "calls of tools"),
     ],
 )
 def test_a_template_without_a_place_for_tools_is_one_sentence(template, lost):
     with pytest.raises(UserError, match=rf"^rows, number 1 .row 8 of its file.: .* has no place for {lost}") as raised:
-        encoded({**ROW, "source_row": 7}, template)
+        encoded(
+            {**ROW, "messages": [TURNS[0], {**TURNS[1], "content": "Let me add."}, *TURNS[2:]], "source_row": 7},
+            template,
+        )
     assert "\n" not in str(raised.value)
     plain = {"messages": [TURNS[0], TURNS[3]]}
     assert encoded(plain, template)[1] == "It is 3.<eos>"

@@ -22,6 +22,7 @@ TASK_COLUMNS = {
     *("system", "history", "context", "tools", "functions", "prompt", "question", "query", "completion", "response"),
     *("answer", "instruction", "input", "output", "chat_template_kwargs", *NAMES["messages"]),
 }
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # keys of turns beside content
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
 TOOLS = ("ipython", "observation", "function_response")
 PREFERRED, REFUSED = "chosen", "rejected"
@@ -103,7 +104,7 @@ def has_more_than_text(row: Mapping[Any, Any]) -> bool:
 
 
 def unread_columns(row: Mapping[Any, Any], read: Iterable[str]) -> list[str]:
-    """Return a row's columns beside those that are read that hold something and are, by their names, part of the task.
+    """Return a row's columns and keys of turns that hold something, are part of the task by their names, and unread.
 
     Parameters
     ----------
@@ -112,8 +113,10 @@ def unread_columns(row: Mapping[Any, Any], read: Iterable[str]) -> list[str]:
     read
         The columns that its format reads.
     """
-    rest = TASK_COLUMNS - set(read)
-    return [name for name, value in row.items() if value and str(name).strip().casefold() in rest]
+    read = set(read)
+    rest = [name for name, value in row.items() if value and str(name).strip().casefold() in TASK_COLUMNS - read]
+    turns = [turn for name in read if isinstance(row.get(name), list) for turn in row[name] if isinstance(turn, dict)]
+    return rest + [key for key in THOUGHTS if any(turn.get(key) for turn in turns)]
 
 
 def column_names(row: Mapping[Any, Any]) -> str:

@@ -30,15 +30,16 @@ def refuse_lost_tools(
         For calls, results or descriptions that the template leaves out.
     """
     given = {} if tools is None else {"tools": tools}
-    changed: dict[str, tuple[list[Turn], dict[str, Any]]] = {}
+    changed: dict[str, tuple[Sequence[Turn], dict[str, Any]]] = {}
     if any("tool_calls" in turn for turn in messages):
         without = [{key: value for key, value in turn.items() if key != "tool_calls"} for turn in messages]
         changed["calls of tools"] = without, given
+    if any("tool_calls" in turn and turn["content"] for turn in messages):
+        changed["texts beside calls of tools"] = _longer(messages, lambda turn: "tool_calls" in turn), given
     if any(turn["role"] == "tool" for turn in messages):
-        other = [{**turn, "content": f"{turn['content']}…"} if turn["role"] == "tool" else turn for turn in messages]
-        changed["results of tools"] = other, given
+        changed["results of tools"] = _longer(messages, lambda turn: turn["role"] == "tool"), given
     if tools is not None:
-        changed["descriptions of tools"] = list(messages), {}
+        changed["descriptions of tools"] = messages, {}
     if not changed:
         return
     text = write(messages, **given)
@@ -48,6 +49,11 @@ def refuse_lost_tools(
                 f"the tokenizer's chat template has no place for {what}, and would leave them out; choose a model that "
                 "was made for tools (Qwen2.5, Llama 3.1), or write them as text of the user's and the assistant's turns"
             )
+
+
+def _longer(messages: Sequence[Turn], which: Callable[[Turn], bool]) -> list[Turn]:
+    """Return turns of which some say a little more."""
+    return [{**turn, "content": f"{turn['content']}…"} if which(turn) else turn for turn in messages]
 
 
 def _text(turns: Sequence[Turn], write: Callable[..., str], **options: Any) -> str | None:
