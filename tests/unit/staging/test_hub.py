@@ -158,7 +158,7 @@ def test_the_parts_of_a_table_are_one_data_set(tmp_path, member):
     entry = {"source": {"type": "hub", "id": "them/rows", **member}}
     with Hub({"them/rows": files}) as server:
         lock = staged("data", "rows", entry, tmp_path, **online(server))
-        assert (lock["revision"], lock["files"]["train.jsonl"]["rows"]) == (COMMIT, 6)
+        assert (lock["revision"], lock["files"]["train.jsonl"]["rows"], lock["members"]) == (COMMIT, 6, list(parts))
         assert not server.requests("data/test-00000-of-00001.jsonl")
         files["data/train-00001-of-00002.jsonl"] += b"[]\n"
         sentence = refused("data", "damaged", entry, tmp_path, **online(server))
@@ -167,6 +167,13 @@ def test_the_parts_of_a_table_are_one_data_set(tmp_path, member):
     )
     staged_rows = read_rows(tmp_path / "resources" / "data" / "rows" / "train.jsonl")
     assert [(row["instruction"], row["source_row"]) for row in staged_rows] == [(f"{i}?", i) for i in range(6)]
+
+
+def test_a_pattern_for_several_files_of_questions_is_one_sentence(tmp_path, repositories):
+    with Hub(repositories) as server:
+        entry = {"source": {**SUMS, "member": "main/*.jsonl"}}
+        sentence = refused("data", "sums", entry, tmp_path, **online(server))
+    assert sentence == "source.member: expected one file of gsm8k, found 2; name one in the registry"
 
 
 def test_few_shot_examples_come_from_the_same_commit(tmp_path, repositories):
