@@ -142,6 +142,9 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     rows = {f"{name}.jsonl": len(table) for name, table in tables.items()}
     members = [path.relative_to(scratch).as_posix() for path in paths] if entry["source"]["type"] == "hub" else []
     found = {} if members in ([], [entry["source"].get("member")]) else {"members": members}
+    if found:
+        more = f" and {len(members) - 1} more of its files" if len(members) > 1 else ""
+        print(f"note: {entry['source']['id']}: its rows are read from {members[0]}{more}", flush=True)
     return {"revision": revision, "rows": rows, "dropped": dropped, **found}
 
 
