@@ -1,4 +1,4 @@
-"""Training on each family that is served: where its backward pass ends, and what a kept prefix and checkpoints change."""
+"""Training on each family that is served: where its backward pass ends; kept states and checkpoints change nothing."""
 
 import pytest
 import torch

@@ -12,7 +12,7 @@ import torch
 
 from aletheia.method.four_bit import differentiable
 from aletheia.method.gradient_norms import GradientNorms, NormLayerInput, OutputGradientHook, squares
-from aletheia.method.layers import ROUTER, is_linear
+from aletheia.method.layers import is_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,7 +53,7 @@ def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], n
         for path, module in model.named_modules():
             names = {short: f"{path}.{short}" for short, _ in module.named_parameters(recurse=False)}
             names = {short: name for short, name in names.items() if name in probed}
-            if names and set(names) <= {"weight", "bias"} and _is_hooked(path, module):
+            if names and set(names) <= {"weight", "bias"} and _is_hooked(module):
                 handles.append(module.register_forward_hook(_output_hook(path, module, names, norms, anchor)))
                 for name in names.values():
                     del unhooked[name]
@@ -68,9 +68,9 @@ def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], n
                 handle.remove()
 
 
-def _is_hooked(path: str, module: torch.nn.Module) -> bool:
-    """Tell whether a module is a linear or norm layer; a router's class may be a linear one, and returns more."""
-    return (is_linear(module) and not ROUTER.search(path)) or _is_norm(module)
+def _is_hooked(module: torch.nn.Module) -> bool:
+    """Tell whether a module is a linear or norm layer; a router's own class may be a linear one, and returns more."""
+    return (is_linear(module) and "Router" not in type(module).__name__) or _is_norm(module)
 
 
 def _is_norm(module: torch.nn.Module) -> bool:

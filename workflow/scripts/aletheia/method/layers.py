@@ -46,7 +46,7 @@ REFUSED = {
     "gemma3n_text": "its layers keep several hidden states side by side, and maps of theirs run twice in a pass",
     "jetmoe": "its attention is a mixture of experts in parameters of its own kind",
     **dict.fromkeys(
-        ("gemma3", "gemma3n", "gemma4", "llama4", "mllama"),
+        ("gemma3", "gemma3n", "gemma4"),
         "it wraps a language model together with one of images; stage its text model alone",
     ),
 }
