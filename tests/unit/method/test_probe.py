@@ -272,10 +272,15 @@ def test_bad_requests_are_one_sentence():
         probe_layers(tiny_model().to("meta"), [batch])
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt_neox", "mixtral", "gpt2", "nemotron", "qwen3", "qwen2_moe"])
+PACKED = ["llama", "gpt_neox", "mixtral", "gpt2", "nemotron", "qwen3"]
+OWN_WIDTHS = {"gpt2": {"n_embd": 128}, "qwen3": {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}}
+
+
+# The gate of Qwen2-MoE's shared expert has one output, which bitsandbytes does not pack on a CPU.
+@pytest.fixture(scope="module", params=[*PACKED, "qwen2_moe"])
 def saved(request, tmp_path_factory):
     """A tiny model in a folder, wide enough for blocks of 64 and rows of 32."""
-    wide = {"n_embd": 128} if request.param == "gpt2" else {"hidden_size": 128, "intermediate_size": 192}
+    wide = OWN_WIDTHS.get(request.param, {"hidden_size": 128, "intermediate_size": 192})
     folder = tmp_path_factory.mktemp(request.param)
     tiny_model(request.param, **wide).save_pretrained(folder)
     return folder
@@ -295,6 +300,7 @@ def test_4_bit_weights_have_the_scores_of_their_values(saved, kind):
     assert all(torch.equal(p, kept[n]) for n, p in model.named_parameters())
 
 
+@pytest.mark.parametrize("saved", PACKED, indirect=True)
 def test_4_bit_weights_that_an_evaluation_has_laid_out_anew(saved):
     """Bitsandbytes does so on CPUs with AVX-512 bf16, and rounds their scales to bf16."""
     model = in_4_bits(saved)
