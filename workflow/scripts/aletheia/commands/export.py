@@ -1,4 +1,4 @@
-"""``aletheia export``: a run's choice of layers, modules, ranks, rate and schedule as another trainer's configuration."""
+"""``aletheia export``: a run's choice of layers, ranks, rate and schedule as another trainer's configuration."""
 
 from __future__ import annotations
 

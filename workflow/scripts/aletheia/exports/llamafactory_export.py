@@ -39,8 +39,8 @@ def llamafactory_file(choice: Choice) -> str:
     place = placement(choice)
     if not place.uniform:
         raise UserError(
-            "--for llamafactory: LLaMA-Factory takes one lora_rank and one lora_alpha for all modules, and this run has "
-            "several; export for peft, trl, axolotl or unsloth, or train an arm of one rank"
+            "--for llamafactory: LLaMA-Factory takes one lora_rank and one lora_alpha for all modules, and this run "
+            "has several; export for peft, trl, axolotl or unsloth, or train an arm of one rank"
         )
     if place.parameters:
         raise UserError(
@@ -83,7 +83,7 @@ def dataset_info(choice: Choice) -> dict[str, Any]:
 
 def _differences(choice: Choice) -> list[str]:
     said = [
-        f"It reads the columns of the rows from a file beside them, dataset_info.json: {json.dumps(dataset_info(choice))}",
+        f"It reads the rows' columns from a file beside them, dataset_info.json: {json.dumps(dataset_info(choice))}",
         *differences(choice, has_loraplus=True),
         "The modules stand by full name, since it has no key for layers.",
     ]

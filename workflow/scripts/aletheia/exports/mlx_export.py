@@ -63,8 +63,8 @@ def mlx_file(choice: Choice) -> str:
 def _check(choice: Choice, place: Placement) -> None:
     """Refuse what mlx-lm cannot express, with what it can."""
     can = (
-        "mlx-lm adapts the same modules in the last layers, all from one layer on, with one rank and one scale; train an "
-        "arm of layers: last, or export for peft, trl, axolotl or unsloth"
+        "mlx-lm adapts the same modules in the last layers, all from one layer on, with one rank and one scale; train "
+        "an arm of layers: last, or export for peft, trl, axolotl or unsloth"
     )
     last = [*range(place.layers[0], choice.layers_total)]
     if place.layers != last:
@@ -95,8 +95,8 @@ def _schedule(choice: Choice) -> dict[str, Any] | None:
 
 def _differences(choice: Choice) -> list[str]:
     said = [
-        "It wants train.jsonl, valid.jsonl and test.jsonl in the folder `data`, each row with messages, with prompt and "
-        "completion, or with text, and puts prompts through the model's chat template whatever the run did.",
+        "It wants train.jsonl, valid.jsonl and test.jsonl in the folder `data`, each row with messages, with prompt "
+        "and completion, or with text, and puts prompts through the model's chat template whatever the run did.",
         "It clips no gradients, and averages micro-batches, not tokens, over an optimiser step.",
         "Names of modules are those of transformers; mlx-lm's own models have nearly always the same.",
     ]

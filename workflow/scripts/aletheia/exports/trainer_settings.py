@@ -69,8 +69,8 @@ def differences(choice: Choice, *, has_loraplus: bool = False) -> list[str]:
         )
     if lowest and training["gradient_checkpointing"]:
         said.append(
-            f"With gradient checkpointing PEFT has gradients flow to the embeddings, so that its backward pass does not "
-            f"end at layer {lowest}: most of the time that the choice of layers saves is lost."
+            f"With gradient checkpointing PEFT has gradients flow to the embeddings, so that its backward pass does "
+            f"not end at layer {lowest}: most of the time that the choice of layers saves is lost."
         )
     if training["warmup_from"] == "first_step" and warmup_steps(choice):
         said.append("Its first step has the rate 0, and the warm-up is a step later than the run's.")
