@@ -21,9 +21,8 @@ def run(args: argparse.Namespace) -> None:
     options, folder, machine = asked(args)
     study_run.prepare(options, folder, machine)
     selections = study_run.select(folder, machine)
-    probe = study_run.probe(folder, machine)
     for arm, found in selections.items():
         print(f"{arm}: layers {', '.join(map(str, found['layers']))} of {found['layers_total']}")
     first = next(iter(selections.values()))
-    print(*score_lines(probe["scores"]["l2"] or [], first["layers"]), sep="\n")
+    print(*score_lines(study_run.layer_scores(folder), first["layers"]), sep="\n")
     print(prediction(selections, folder))

@@ -19,8 +19,9 @@ CUT_SHARE = 0.05  # of rows that may be longer than the limit
 TOKEN_BLOCK = 32
 MOST_TOKENS, USUAL_TOKENS = 1024, 512
 STEP_ROWS = 8  # the paper's 4 × 2
-FEWEST_STEPS = 20  # of an epoch, below which a step has fewer rows
+FEWEST_STEPS = 16  # of an epoch, below which a step has fewer rows
 MICRO_ROWS = 4
+LEAST_STEP_ROWS = 2
 # Fewer steps than these need a higher rate; both are this study's, see docs/measurement.md.
 SHORT_RUN, SHORT_RATE, LONG_RATE = 100, 1.0e-3, 5.0e-4
 RATES = (3.0e-4, 1.0e-3, 3.0e-3)
@@ -162,7 +163,7 @@ def _max_tokens(options: Options, found: Survey) -> tuple[int, str]:
 def _step_shape(rows: int, epochs: float) -> tuple[int, int]:
     """Return a step's shape: eight rows, fewer where an epoch would have too few steps."""
     size = STEP_ROWS
-    while size > 1 and epochs * (rows // size) < FEWEST_STEPS:
+    while size > LEAST_STEP_ROWS and epochs * (rows // size) < FEWEST_STEPS:
         size //= 2
     return min(size, MICRO_ROWS), max(1, size // MICRO_ROWS)
 

@@ -11,6 +11,7 @@ from aletheia.search.presets import PRESETS
 from aletheia.study.schema_sentences import nearest
 
 SEARCHES = ("none", "quick", "full")
+NO_RETENTION = "none"
 SEEDS = (42, 123, 999)
 # Presets that are the study's own two arms.
 TAKEN = {"gradient_half": "ale", "std": "std", "ale": "ale"}
@@ -76,7 +77,7 @@ def checked(options: Options) -> Options:
         _check_arm(name)
     _check_model(options.model)
     _check_file(options.data, "DATA", "a file of rows (JSONL, JSON, CSV, TSV or Parquet)")
-    if options.retention not in (None, "none"):
+    if options.retention not in (None, NO_RETENTION):
         _check_file(options.retention, "--retention", "a file of passages, or the word none")
     return options
 

@@ -33,7 +33,7 @@ def plan_text(options: Options, found: Survey, choices: Choices, folder: Path, *
     apart = f"{choices.held_out} held out" + (f", {choices.test} to judge" if choices.test else "")
     step_rows = choices.batch_size * choices.accumulation
     rates = ", ".join(f"{rate:g}" for rate in choices.rates)
-    length = ", ".join(f"{value:g} {unit}" for unit, value in choices.length.items())
+    length = ", ".join(f"{unit} {value:g}" for unit, value in choices.length.items())
     lines = [
         ("model", options.model),
         (

@@ -18,6 +18,7 @@ STEP = re.compile(r"^step (?P<step>\d+)/(?P<steps>\d+) loss (?P<loss>\S+) (?P<se
 TRAINS = "train_"
 # Seconds of steps that the time of the next ones follows from.
 RECENT = 20
+ENOUGH_JOBS = 3  # that have ended, before their times say anything of the others
 
 
 @dataclass
@@ -150,7 +151,7 @@ class Progress:
         """Return one line: what runs, how many jobs of how many have ended, and what is left."""
         total = sum(self.planned.values())
         said = [self._job(job) for job in self.running.values()] or ["planning"]
-        left = self.seconds_left() if total else None
+        left = self.seconds_left() if self.ended >= ENOUGH_JOBS else None
         parts = ["; ".join(said), f"{self.ended} of {total} jobs" if total else ""]
         parts.append(f"about {in_words(left)} left" if left else "")
         return " · ".join(filter(None, parts))

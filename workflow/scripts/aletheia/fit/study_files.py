@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from aletheia.fit.choices import Choices
-from aletheia.fit.options import Options
+from aletheia.fit.options import NO_RETENTION, Options
 from aletheia.fit.survey import Survey
 from aletheia.search.presets import preset
 
@@ -27,7 +27,6 @@ ADAPTER = {"rank": 16, "alpha": 32}  # the paper's
 OF_SEARCH = ("extras",)
 FLOOR_SEEDS, CONFIRM_SEEDS = (1, 2, 3), (101, 102, 103, 104)
 RUNS_BUDGET = 40
-PASSAGE_ROWS = 32
 WIDTH = 118
 SEARCH_RESULTS = "results-search"
 PLAIN = re.compile(r"[A-Za-z_/][\w./-]*")  # text that YAML reads as text, in flow style too
@@ -86,7 +85,7 @@ def _data(options: Options, choices: Choices) -> str:
     blocks = [_block(ROWS, **rows)]
     if options.retention is None:
         blocks.append(_wikipedia())
-    elif options.retention != "none":
+    elif options.retention != NO_RETENTION:
         source = {"type": "local", "path": options.retention, "format": PASSAGES}
         blocks.append(_block(PASSAGES, source=source))
     return _text("The rows, and passages of general text that show what a model unlearns.", *blocks)
@@ -106,7 +105,7 @@ def _config(campaigns: list[str], about: str = ABOUT) -> str:
 
 
 def _campaign(options: Options, found: Survey, choices: Choices, arms: Mapping[str, Any]) -> str:
-    benchmarks = ["heldout", *([PASSAGES] if options.retention != "none" else [])]
+    benchmarks = ["heldout", *([PASSAGES] if found.passages else [])]
     why = f"--seeds {options.seeds}" if options.seeds else f"what --search {options.search} has"
     return _text(
         "The runs: standard LoRA on all layers, and what it is compared with. Docs: docs/campaigns.md.",
@@ -178,7 +177,7 @@ def _settings(found: Survey, choices: Choices, benchmarks: list[str]) -> list[st
         training["curve_every"] = (choices.curve_every, "four losses on the way")
     evaluation: dict[str, Any] = {"heldout": {"rows": choices.test or choices.held_out, "split": split}}
     if PASSAGES in benchmarks:
-        evaluation[PASSAGES] = {"rows": PASSAGE_ROWS}
+        evaluation[PASSAGES] = {"rows": found.passages}
     prompts = {
         "chat": "the model's chat template",
         "alpaca": "the Alpaca wording, for the tokenizer has no chat template",

@@ -64,6 +64,12 @@ def probe(folder: Path, machine: Machine) -> Mapping[str, Any]:
     return artifacts.payload(folder / target, "probe")
 
 
+def layer_scores(folder: Path) -> list[float]:
+    """Return the scores that the first of the arms which choose layers was chosen by; none where it reads no probe."""
+    path = folder / Paths().probe(MODEL, _selecting(folder)[0].seed)
+    return artifacts.payload(path, "probe")["scores"]["l2"] or [] if path.is_file() else []
+
+
 def select(folder: Path, machine: Machine) -> dict[str, Mapping[str, Any]]:
     """Choose the layers of each arm at its first seed; return the payloads of the selections by arm."""
     targets = {run.arm: Paths().selection(run.model, run.arm, run.seed) for run in _selecting(folder)}

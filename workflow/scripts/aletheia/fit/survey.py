@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.fit.options import Options
+from aletheia.fit.options import NO_RETENTION, Options
 from aletheia.seeded_order import seeded_order
 
 # So many rows say well enough how long rows are.
 SAMPLE_ROWS = 1_000
 LEAST_ROWS = 20
+PASSAGES = 32
 # Where a model's configuration says how many positions it has.
 POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")
 ALPACA, CHAT, TEXT = "alpaca", "chat", "text"
@@ -35,6 +36,8 @@ class Survey:
         Tokens of each row of a sample, ascending; None where the tokenizer could not be read.
     context
         Most positions of the model; None where it is not known.
+    passages
+        Passages of general text that are read; 0 where none is asked.
     notes
         A sentence each, for the rows' owner.
     """
@@ -43,6 +46,7 @@ class Survey:
     prompt: str
     lengths: tuple[int, ...] | None
     context: int | None
+    passages: int = 0
     notes: tuple[str, ...] = ()
 
     def quantile(self, share: float) -> int:
@@ -74,7 +78,17 @@ def survey(options: Options) -> Survey:
     if tokenizer is None:
         notes = [*notes, f"how long rows are is not known before staging ({why}); --max-tokens sets the limit"]
     prompt = _prompt(rows, tokenizer)
-    return Survey(rows, prompt, _lengths(rows, tokenizer, prompt), _context(Path(options.model)), tuple(notes))
+    lengths, context = _lengths(rows, tokenizer, prompt), _context(Path(options.model))
+    return Survey(rows, prompt, lengths, context, _passages(options), tuple(notes))
+
+
+def _passages(options: Options) -> int:
+    """Return how many passages are read: as many as are usual, or all of a shorter file."""
+    if options.retention in (None, NO_RETENTION):
+        return 0 if options.retention else PASSAGES
+    from aletheia.staging.local_paths import count_rows
+
+    return count_rows(Path(options.retention), PASSAGES) or PASSAGES
 
 
 def _prompt(rows: Sequence[dict[str, Any]], tokenizer: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from aletheia.errors import UserError
 from aletheia.fit.choices import Choices, choose
 from aletheia.fit.folder import write_or_take_up
-from aletheia.fit.options import Options
+from aletheia.fit.options import NO_RETENTION, Options
 from aletheia.fit.runner import Machine, run
 from aletheia.fit.study_files import CAMPAIGN, CONFIG, DATA, MODEL, MODELS, STD, study_files
 from aletheia.fit.survey import Survey
@@ -74,10 +74,10 @@ def _step_seconds(options: Options, found: Survey, folder: Path, machine: Machin
     choices = choose(options, found, steps=TIMED_STEPS)
     files = study_files(options, found, choices)
     write_or_take_up(folder, {name: files[name] for name in (MODELS, DATA)})
-    one = dataclasses.replace(options, search="none", arms=(), retention="none")
+    one = dataclasses.replace(options, search="none", arms=(), retention=NO_RETENTION)
     place = folder / FOLDER
     place.mkdir(parents=True, exist_ok=True)
-    short = study_files(one, found, choices)
+    short = study_files(one, dataclasses.replace(found, passages=0), choices)
     (place / CAMPAIGN).write_text(short[CAMPAIGN], encoding="utf-8")
     config = short[CONFIG].replace(CAMPAIGN, f"{FOLDER}/{CAMPAIGN}")
     (place / CONFIG).write_text(config, encoding="utf-8")
