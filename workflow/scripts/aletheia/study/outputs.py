@@ -28,8 +28,7 @@ from aletheia.study.report_contents import (
     SEARCH_FIGURE,
     SEARCH_TABLE,
 )
-from aletheia.study.search_names import timed_name
-from aletheia.study.search_rungs import RUNGS, asked_trials, timed_recipes
+from aletheia.study.search_rungs import FACTORIAL, RUNGS, asked_trials, timings
 from aletheia.study.searches import Search
 from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
@@ -127,11 +126,13 @@ def _files_of_rung(study: Study, search: Search, rung: str, paths: Paths) -> dic
     """Return ``{path: rule}`` of the trials that a rung reads, and of its measurements in turns."""
     files: dict[str, str] = {}
     asked = asked_trials(search, rung, paths)
-    for recipe in timed_recipes(search, rung, paths):
-        run = study.run(search.model, timed_name(recipe), search.space.search_seed)
+    for arm, seed in timings(search, rung, paths):
+        run = study.run(search.model, arm, seed)
         trained = _training_files(run, paths).items()
         files |= {path: rule for path, rule in trained if rule not in (run.kind, "batches")}
-        files[paths.pair(run.model, run.arm, run.seed)] = "interleave_recipe"
+        files[paths.pair(run.model, run.arm, run.seed)] = (
+            "interleave_again" if rung == FACTORIAL else "interleave_recipe"
+        )
     for trial in asked:
         files |= _training_files(study.run(search.model, trial.arm_name, trial.seed), paths)
         if search.judged(trial.rung):
