@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> None:
         study_run.plan(folder, machine)
         return
     study_run.search(folder, machine)
-    print(prediction(study_run.select(folder, machine), folder), flush=True)
+    selections = study_run.select(folder, machine)
+    print(prediction(study_run.read_study(folder), selections, folder), flush=True)
     summary = study_run.finish(folder, machine)
     print(f"\n{outcome.first_paragraph(folder)}\n")
     print(f"report   {folder / outcome.REPORT}")

@@ -25,4 +25,4 @@ def run(args: argparse.Namespace) -> None:
         print(f"{arm}: layers {', '.join(map(str, found['layers']))} of {found['layers_total']}")
     first = next(iter(selections.values()))
     print(*score_lines(study_run.layer_scores(folder), first["layers"]), sep="\n")
-    print(prediction(selections, folder))
+    print(prediction(study_run.read_study(folder), selections, folder))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -26,6 +26,7 @@ LINE_SECONDS = 30.0
 # Lines with which Snakemake and its steps say what the user can mend.
 MISTAKE = re.compile(r"^(?:logs/\S+: )?error: (?P<sentence>.+)$")
 KILL_SECONDS = 30
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,27 @@ def dry_run(folder: Path, targets: Sequence[str], machine: Machine, *, config: s
 
 
 @contextlib.contextmanager
-def _interruptible(process: subprocess.Popen):
+def _interruptible(process: subprocess.Popen) -> Iterator[None]:
+    """End Snakemake and its jobs where this process is to end: by Ctrl-C, a closed terminal, or a batch system."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDS}
     try:
         yield
-    except KeyboardInterrupt:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(KILL_SECONDS)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    except BaseException:
+        _end(process)
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Interrupt a process and all of its group, and kill what has not ended after a while."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.wait(KILL_SECONDS)
+            return
 
 
 def _watch(process: subprocess.Popen, folder: Path, log: Path) -> None:

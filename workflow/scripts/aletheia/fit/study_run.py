@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from aletheia.fit.runner import Machine
 from aletheia.fit.study_files import CONFIG, MODEL, SEARCH_CONFIG, study_files
 from aletheia.fit.survey import survey
 from aletheia.provenance import artifacts
+from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
@@ -100,7 +102,8 @@ def plan(folder: Path, machine: Machine, target: str = ANSWER) -> None:
 def read_study(folder: Path) -> Study:
     """Return the study of a folder."""
     with _inside(folder):
-        return load_study(read_configuration([Path(CONFIG)]))
+        staged = partial(staged_train_rows, Path(Paths().resources))
+        return load_study(read_configuration([Path(CONFIG)]), staged_rows=staged)
 
 
 def _selecting(folder: Path) -> list[Run]:
