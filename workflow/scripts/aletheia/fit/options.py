@@ -73,6 +73,11 @@ def checked(options: Options) -> Options:
         raise UserError(
             f"--rate: expected none beside --search {options.search}, which chooses the rate; leave one out"
         )
+    if options.seconds is not None and options.search == "full":
+        raise UserError(
+            "--time: expected --search none or quick beside it, found full, whose trials follow from its results; name "
+            "--epochs"
+        )
     for name in options.arms:
         _check_arm(name)
     _check_model(options.model)
