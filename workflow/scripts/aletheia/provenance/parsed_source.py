@@ -19,7 +19,7 @@ from aletheia.provenance import behaviour
 from aletheia.provenance.behaviour import behaviour_digest
 
 PACKAGE = "aletheia"
-KEPT = Path(__file__).resolve().parents[1] / "__pycache__" / "behaviour.json"
+KEPT = Path(__file__).resolve().parents[2] / "__pycache__" / "behaviour.json"
 # The code that parses, read when it is imported: what it gives is the same on each Python that the project runs on.
 VERSION = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, behaviour.__file__))).hexdigest()
 MOST = 1_500  # sources: a few versions of the library; with more, those not asked for by this process are dropped
