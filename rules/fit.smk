@@ -1,10 +1,12 @@
 # Fit: base model, standard LoRA and the other arms of one model, whether choosing layers was worth it, and which adapter to
-# use. Not part of the default target; `snakemake fit` answers it from the finished study, and `aletheia fit` ends with it.
+# use. Not part of the default target; `snakemake fit` finishes the study and answers it, and `aletheia fit` ends with it.
 
 
 rule fit:
     input:
         "<results>/fit/summary.json",
+        # A study without its tables and figures would be found unfinished by verify and audit.
+        bind(inputs.study_targets),
 
 
 rule fit_report:

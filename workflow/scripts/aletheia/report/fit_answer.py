@@ -168,7 +168,7 @@ def _times(arms: Mapping[str, Numbers], others: Sequence[Numbers]) -> list[str]:
     if busy:
         told.append(f"{busy} of {count_text(runs, 'run')} were timed on a busy machine; these times count like others.")
     if resumed:
-        told.append(f"{count_text(resumed, 'run')} went on after a stop, so that no time of it is compared.")
+        told.append(f"{count_text(resumed, 'run')} went on after a stop; such times are not compared.")
     if any(own["against_std"].get(TIME_WITH_PROBE, {}).get("clock") == BY_CLOCK for own in others):
         told.append(
             "Times are those of whole runs, one after another: what changed on the machine in between is in them. "
