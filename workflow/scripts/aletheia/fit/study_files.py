@@ -109,7 +109,7 @@ def _campaign(options: Options, found: Survey, choices: Choices, arms: Mapping[s
     why = f"--seeds {options.seeds}" if options.seeds else f"what --search {options.search} has"
     return _text(
         "The runs: standard LoRA on all layers, and what it is compared with. Docs: docs/campaigns.md.",
-        _block(None, name="fit", reports=["speed"]),
+        _block(None, name="fit"),
         _shared(seeds=(list(options.run_seeds), why), benchmarks=benchmarks),
         _arm_lines(arms),
         *_settings(found, choices, benchmarks),
