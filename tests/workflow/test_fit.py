@@ -56,8 +56,8 @@ def place(tmp_path_factory):
 def aletheia(program, place, *words):
     """Run a command as from a shell that has activated nothing."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
-    options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "check": False}
-    return subprocess.run([program, *words], cwd=place, env=environment, **options)
+    options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+    return subprocess.run([program, *words], cwd=place, env=environment, check=False, **options)
 
 
 WHERE = """
