@@ -61,6 +61,13 @@ use rule interleave as interleave_recipe with:
         **machine.gpu_resources_in_allocation(partial(minutes.turns, arms=ARMS_PER_MEASUREMENT)),
 
 
+# The same again for its confirmation. Not in an allocation of trials, since those of all its seeds wait for it.
+use rule interleave as interleave_again with:
+    wildcard_constraints:
+        arm=one_of(STUDY.timed_recipes(again=True)),
+    priority: bind(priorities.preparation)
+
+
 rule paired_summary:
     input:
         bind(inputs.pairs),

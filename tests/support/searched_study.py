@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from aletheia.analysis import search_confirmation, search_decisions
 from aletheia.analysis.search_decisions import Declared
 from aletheia.analysis.search_rows import Evidence
-from aletheia.search.space import IN_PAPERS_SHAPE, MADE
+from aletheia.search.space import MADE
 from aletheia.search.trials import CONFIRM, SHORT, declared
 from aletheia.study.search_names import timed_name
 from aletheia.study.search_rungs import BEFORE
@@ -50,7 +50,7 @@ class Searched:
             evidence = Evidence(
                 before={each: self.rungs[each] for each in before},
                 runs=[self._run(trial) for trial in asked],
-                turns=[self._pair(recipe) for recipe in self._timed(rung, asked)],
+                turns=[self._pair(recipe, again=rung == "factorial") for recipe in self._timed(rung, asked)],
                 evaluations=self._evaluations(asked),
             )
             self.rungs[rung] = fitting(rung, DECIDE[rung](self.search, evidence))
@@ -65,10 +65,8 @@ class Searched:
 
     def _timed(self, rung, asked):
         scanned = [name for name in self.search.space.scanned if name != "std"]
-        paper = [name + IN_PAPERS_SHAPE for name in self.search.space.recipes]
-        return {"cost": scanned, "push": [*paper, *{trial.recipe for trial in asked if MADE in trial.recipe}]}.get(
-            rung, []
-        )
+        recipes = {trial.recipe for trial in asked} - {"std"}
+        return {"cost": scanned, "push": [*recipes - {*scanned}], "factorial": [*recipes]}.get(rung, [])
 
     def _run(self, trial):
         gap = self.gaps.get(trial.recipe.split(MADE)[0], 0.0)
@@ -82,10 +80,10 @@ class Searched:
         curve = [{"step": 0, "heldout_loss": BASE_LOSS}]
         return {**about, "curve": curve, **(failed if gap is None else ended)}
 
-    def _pair(self, recipe):
+    def _pair(self, recipe, *, again=False):
         own = [[STD_SECONDS * self.costs.get(recipe, 1.0) * (1 + 0.01 * n)] for n in range(4)]
         std = [[STD_SECONDS] for _ in own]
-        arm = timed_name(recipe)
+        arm = timed_name(recipe, again=again)
         arms = {"std": {"step_seconds": std}, arm: {"step_seconds": own}, "std-again": {"step_seconds": std}}
         return {"arm": arm, "seed": 42, "status": "ok", "reason": None, "probe_seconds": None, "arms": arms}
 

@@ -154,8 +154,12 @@ class Search:
         """Return the cost of a step as measured before the scan; std's own is 1 by definition."""
         return self.measured(name, self.costs)
 
+    def cost_at(self, rung: str, name: str) -> Cost:
+        """Return the cost that says how many steps a run has."""
+        return self.confirmed_cost(name) if rung in (CONFIRM, SHORT) else self.cost(name)
+
     def confirmed_cost(self, name: str) -> Cost:
-        """Return the cost by which the confirmation judges."""
+        """Return the cost by which the confirmation is run and judged."""
         return self.measured(name, self.later_costs if self.world.measured_again else self.costs)
 
     def measured(self, name: str, costs: dict[str, Cost]) -> Cost:
@@ -166,7 +170,7 @@ class Search:
 
     def steps(self, rung: str, name: str) -> int:
         std_steps = self.space.steps_scan if rung in (SCAN, SHORT) else self.space.steps_full
-        return equal_steps(std_steps, self.cost(name).value)
+        return equal_steps(std_steps, self.cost_at(rung, name).value)
 
     def truth(self, rung: str, name: str, rate: float) -> float:
         seconds = self.steps(rung, name) * self.true_cost(name)
@@ -184,7 +188,7 @@ class Search:
         learnt = root(name) not in self.world.learn_nothing
         noise = (self.shared[seed] + self.rng.normal(0, self.world.sd)) * learnt
         loss = self.truth(rung, name, rate) + noise
-        seconds = steps * self.cost(name).value
+        seconds = steps * self.cost_at(rung, name).value
         return Result(arm=arm, recipe=name, rate=rate, seed=seed, loss=loss, seconds=seconds, steps=steps)
 
     def search(self) -> tuple[dict[str, Promotion], dict[str, float]]:

@@ -19,7 +19,7 @@ from aletheia.study.load import load_study
 from aletheia.study.outputs import made_on_demand, search_files, study_files
 from aletheia.study.paths import Paths
 from aletheia.study.schema import merge
-from aletheia.study.search_rungs import asked_trials, timed_recipes
+from aletheia.study.search_rungs import asked_trials, timings
 from conftest import ROOT
 
 SEARCH = {
@@ -89,6 +89,8 @@ def test_a_trial_has_the_settings_of_its_recipe_and_steps_by_its_measured_cost(l
     trial = study.run("small", "s_mine_r1em3", 1)
     assert trial.arm_settings["steps"] == {"seconds_of": "std"}
     assert trial.timed_as == ("t_mine", 1)
+    assert study.run("small", "c_mine_r1em3", 12).timed_as == study.run("small", "h_mine_r1em3", 13).timed_as
+    assert study.run("small", "c_mine_r1em3", 12).timed_as == ("ta_mine", 11)
     wanted = {"steps": 12, "epochs": None, "learning_rate": 1e-3, "accumulation": 1, "schedule": "linear"}
     assert wanted.items() <= trial.settings["training"].items()
     assert trial.settings["adapter"]["rank"] == 4
@@ -166,14 +168,21 @@ def test_what_a_rung_asks_for_is_read_from_the_artifact_before_it(load):
     assert not set(files) & set(study_files(study))
 
 
-def test_what_the_confirmation_needs_is_timed_with_the_push(load):
+def test_a_recipe_is_timed_where_it_is_first_needed_and_again_for_its_confirmation(load):
     study = load()
     search, paths = study.searches["small"], Paths()
-    assert timed_recipes(search, "cost", paths) == ["std_extras", "last_half", "mine"]
+    assert timings(search, "cost", paths) == [("t_std_extras", 1), ("t_last_half", 1), ("t_mine", 1)]
     moved = {"rung": "push", "arm": "p_mine__rank_x2_r1em3", "recipe": "mine__rank_x2", "rate": 1e-3, "seed": 1}
     stand("results/search/small", "full", promoted("full", [moved], ["mine"]) | {"moves": []})
-    assert timed_recipes(search, "push", paths) == ["mine__paper", "mine__rank_x2", "mine__rank_x2__paper"]
-    assert timed_recipes(search, "factorial", paths) == []
+    assert timings(search, "push", paths) == [("t_mine__rank_x2", 1)]
+    names = ["c_std_r1em3", "c_mine_r1em3", "c_mine__paper_r1em3", "h_mine_r1em3"]
+    asked = [{"rung": "confirm", "arm": name, "recipe": "", "rate": 1e-3, "seed": 11} for name in names]
+    pushed = promoted("push", asked, ["mine"]) | {"costs": {}, "cells": [], "reason": None}
+    stand("results/search/small", "push", {key: each for key, each in pushed.items() if key != "beyond_budget"})
+    assert timings(search, "factorial", paths) == [("ta_mine", 11), ("ta_mine__paper", 11)]
+    files = search_files(study)
+    assert files["results/paired/small/t_mine__rank_x2/seed1.json"] == "interleave_recipe"
+    assert files["results/paired/small/ta_mine/seed11.json"] == "interleave_again"
 
 
 def test_the_estimate_counts_the_most_that_the_search_can_ask(load):

@@ -21,7 +21,7 @@ BySeed = dict[int, float | None]
 
 
 def factorial(search: Declared, evidence: Evidence) -> Payload:
-    """Return the effects of the winner's choice and shape on the rows that judge."""
+    """Return the effects of the winner's choice and shape on the rows that judge, and costs measured anew."""
     costs = measured_costs(evidence.turns)
     known, pushed = prices(evidence.before, costs), evidence.before[PUSH]
     rows = rows_of(search.of_rung(CONFIRM, SHORT), evidence, known)
@@ -43,13 +43,14 @@ def _listed(rows: list[Row], arm: str) -> list[dict[str, Any]]:
 
 def decision(search: Declared, evidence: Evidence) -> Payload:
     """Return the winner, or that there is none; the three ratios; what the search took, and when that is repaid."""
-    before, known = evidence.before, prices(evidence.before)
-    confirmed, delta = before["factorial"], before[FLOOR]["floor"]["delta"]
-    searched = [row for rung, payload in before.items() if rung != "factorial" for row in payload["rows"]]
-    taken, rows = spent(search.space, searched, known), confirmed["rows"]
+    before = {rung: payload for rung, payload in evidence.before.items() if rung != "factorial"}
+    confirmed, delta = evidence.before["factorial"], before[FLOOR]["floor"]["delta"]
+    searched = [row for payload in before.values() for row in payload["rows"]]
+    taken, rows = spent(search.space, searched, prices(before)), confirmed["rows"]
+    known = prices(before, confirmed["costs"])
     cells = {cell["name"]: cell for cell in confirmed["cells"]}
     about = {"model": search.model, "rung": "decision", "rows": [], "asked": [], "spent": taken}
-    about["confirmation_seconds"] = sum(row["seconds"] or 0.0 for row in rows) if rows else None
+    about["confirmation_seconds"] = _confirmation_seconds(rows, confirmed["costs"]) if rows else None
     if not cells:
         found, ratios = no_winner(confirmed["reason"], delta=delta), {}
     else:
@@ -67,6 +68,11 @@ def decision(search: Declared, evidence: Evidence) -> Payload:
         "recommended": recommended,
         "repaid_after_runs": _repaid_after(taken["total"], std_seconds, whole["b"]),
     }
+
+
+def _confirmation_seconds(rows: list[Row], costs: Mapping[str, Mapping[str, Any]]) -> float:
+    measuring = (each["measured_seconds"] or 0.0 for each in costs.values())
+    return sum(row["seconds"] or 0.0 for row in rows) + sum(measuring)
 
 
 def _seconds(rows: list[Row], arm: str) -> float | None:

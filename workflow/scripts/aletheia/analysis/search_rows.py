@@ -99,7 +99,7 @@ class Prices:
 
 
 def prices(before: Mapping[str, Mapping[str, Any]], further: Mapping[str, Mapping[str, Any]] | None = None) -> Prices:
-    """Return the prices that are known after some rungs, and what was measured since."""
+    """Return the prices that are known after some rungs; what was ``further`` measured stands over them."""
     costs = {recipe: each for payload in before.values() for recipe, each in payload.get("costs", {}).items()}
     return Prices({**costs, **(further or {})}, before.get("cost", {}).get("std_seconds"))
 

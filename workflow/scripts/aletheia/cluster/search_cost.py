@@ -16,6 +16,7 @@ from aletheia.study.searches import Search
 from aletheia.study.study import Study
 
 CELLS = 5  # of a confirmation, at full length: the factorial's four, and std at the campaign's own rate
+TIMED_AGAIN = 3  # recipes of its cells but std: what was chosen, the same in the paper's shape, std in its shape
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MostAsked:
     trainings
         Runs by rung.
     recipes_timed
-        Measurements in turns with std, before the scan and in all.
+        Measurements in turns with std, by rung: before the scan, with the push, and again for the confirmation.
     probed_seeds
         Seeds with a probe; none where no recipe's layers follow from one.
     selections
@@ -35,7 +36,7 @@ class MostAsked:
     """
 
     trainings: dict[str, int]
-    recipes_timed: tuple[int, int]
+    recipes_timed: dict[str, int]
     probed_seeds: list[int]
     selections: int
 
@@ -54,17 +55,16 @@ def most_asked(study: Study, search: Search) -> MostAsked:
         moves = min(moves, max(0, space.budget_runs - floor - scan - full))
     trainings = {FLOOR: floor, SCAN: scan, FULL: full, PUSH: moves, CONFIRM: CELLS * seeds, SHORT: seeds}
     made = sum(move not in RATE_MOVES for move in space.asked_moves)
-    before = sum(recipe in search.timed for recipe in space.scanned)
-    # What push leads to, and the leader and each of these in the paper's shape.
-    further = min(2 * made + 1, len(search.timed) - before)
+    scanned = sum(recipe in search.timed for recipe in space.scanned)
+    timed = {SCAN: scanned, PUSH: made, CONFIRM: min(TIMED_AGAIN, len(search.timed))}
     runs = [run for run in study.trials.values() if run.model == search.model]
     probed = any(run.probes for run in runs)
     selects = any(run.selects for run in runs)
     return MostAsked(
         trainings,
-        (before, before + further),
+        timed,
         [space.search_seed, *space.confirm_seeds] if probed else [],
-        sum(trainings.values()) + before + further if selects else 0,
+        sum(trainings.values()) + sum(timed.values()) if selects else 0,
     )
 
 
@@ -74,12 +74,11 @@ def most_at_once(study: Study, search: Search, seed: int) -> list[dict[str, int]
     One entry for each part of the search: what comes after an artifact that is waited for has an allocation of its own.
     """
     most, space = most_asked(study, search), search.space
-    before, in_all = most.recipes_timed
     at_first = {FLOOR: int(seed in space.floor_seeds)}
     parts = [at_first]
     if seed == space.search_seed:
-        at_first |= {SCAN: most.trainings[SCAN], "turns": before}
-        parts += [{FULL: most.trainings[FULL]}, {PUSH: most.trainings[PUSH], "turns": in_all - before}]
+        at_first |= {SCAN: most.trainings[SCAN], "turns": most.recipes_timed[SCAN]}
+        parts += [{FULL: most.trainings[FULL]}, {PUSH: most.trainings[PUSH], "turns": most.recipes_timed[PUSH]}]
     if seed in space.confirm_seeds:
         parts.append({CONFIRM: CELLS, SHORT: 1})
     return parts
@@ -100,7 +99,7 @@ def _cost_of_search(study: Study, search: Search) -> Cost:
         )
         for rung, count in most.trainings.items()
     )
-    pace, turns = shared["interleaving"], most.recipes_timed[1]
+    pace, turns = shared["interleaving"], sum(most.recipes_timed.values())
     training += turns * cost.turns_seconds(entry, pace, arms=cost.ARMS_PER_MEASUREMENT)
     training += len(most.probed_seeds) * cost.probe_seconds(entry, standard)
     small = most.selections + len({trial.seed for trial in search.trials})

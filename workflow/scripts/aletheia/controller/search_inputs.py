@@ -17,8 +17,7 @@ from aletheia.study.benchmarks import RETENTION
 from aletheia.study.outputs import with_sidecar
 from aletheia.study.paths import BASE, Paths, run_name
 from aletheia.study.report_contents import RECIPE
-from aletheia.study.search_names import timed_name
-from aletheia.study.search_rungs import BEFORE, DECIDED_BY, RUNGS, asked_trials, timed_recipes
+from aletheia.study.search_rungs import BEFORE, DECIDED_BY, RUNGS, asked_trials, timings
 from aletheia.study.study import Study
 
 
@@ -90,9 +89,7 @@ def runs(study: Study, paths: Paths, model: str, *, rung: str, on_disk: Paths) -
 
 def turns(study: Study, paths: Paths, model: str, *, rung: str, on_disk: Paths) -> list[str]:
     """Return the measurements in turns with std that a rung reads; parameters as of :func:`runs`."""
-    search = study.searches[model]
-    seed = search.space.search_seed
-    return [paths.pair(model, timed_name(recipe), seed) for recipe in timed_recipes(search, rung, on_disk)]
+    return [paths.pair(model, *arm_and_seed) for arm_and_seed in timings(study.searches[model], rung, on_disk)]
 
 
 def evaluations(study: Study, paths: Paths, model: str, *, rung: str, on_disk: Paths) -> list[str]:

@@ -19,6 +19,8 @@ from aletheia.study.report_contents import (
     COMPARISONS,
     CONTROLS_FIGURE,
     CONTROLS_TABLE,
+    FIT_FIGURE,
+    FIT_REPORT,
     RECIPE,
     REPLICATION,
     REPLICATION_CELLS,
@@ -28,8 +30,7 @@ from aletheia.study.report_contents import (
     SEARCH_FIGURE,
     SEARCH_TABLE,
 )
-from aletheia.study.search_names import timed_name
-from aletheia.study.search_rungs import RUNGS, asked_trials, timed_recipes
+from aletheia.study.search_rungs import FACTORIAL, RUNGS, asked_trials, timings
 from aletheia.study.searches import Search
 from aletheia.study.selectors import UPDATES
 from aletheia.study.study import Run, Study
@@ -123,15 +124,26 @@ def search_files(study: Study, results: str = "results") -> dict[str, str]:
     return {path: rule for path, rule in files.items() if path not in of_study}
 
 
+def fit_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake fit`` writes, for a study of one campaign and model."""
+    if not sections.fit(study):
+        return {}
+    paths = Paths(results)
+    names = ["summary.json", FIT_REPORT, *(f"{FIT_FIGURE}.{suffix}" for suffix in FIGURE_SUFFIXES)]
+    return dict.fromkeys([path for name in names for path in _whole(paths.fit(name))], "fit_report")
+
+
 def _files_of_rung(study: Study, search: Search, rung: str, paths: Paths) -> dict[str, str]:
     """Return ``{path: rule}`` of the trials that a rung reads, and of its measurements in turns."""
     files: dict[str, str] = {}
     asked = asked_trials(search, rung, paths)
-    for recipe in timed_recipes(search, rung, paths):
-        run = study.run(search.model, timed_name(recipe), search.space.search_seed)
+    for arm, seed in timings(search, rung, paths):
+        run = study.run(search.model, arm, seed)
         trained = _training_files(run, paths).items()
         files |= {path: rule for path, rule in trained if rule not in (run.kind, "batches")}
-        files[paths.pair(run.model, run.arm, run.seed)] = "interleave_recipe"
+        files[paths.pair(run.model, run.arm, run.seed)] = (
+            "interleave_again" if rung == FACTORIAL else "interleave_recipe"
+        )
     for trial in asked:
         files |= _training_files(study.run(search.model, trial.arm_name, trial.seed), paths)
         if search.judged(trial.rung):
@@ -164,6 +176,7 @@ RESULTS_ON_DEMAND: dict[str, Callable[..., dict[str, str]]] = {
     "attribution": attribution_files,
     "controls": controls_files,
     "search": search_files,
+    "fit": fit_files,
 }
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 

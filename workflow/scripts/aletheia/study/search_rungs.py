@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from aletheia.provenance import artifacts
-from aletheia.search.space import IN_PAPERS_SHAPE
 from aletheia.search.trials import FLOOR, FULL, PUSH, SCAN, Trial
 from aletheia.study.paths import Paths
 from aletheia.study.searches import Search
@@ -54,24 +53,24 @@ def asked_trials(search: Search, rung: str, paths: Paths) -> list[Trial]:
     return [trial for trial in search.trials if (trial.arm_name, trial.seed) in keys]
 
 
-def timed_recipes(search: Search, rung: str, paths: Paths) -> list[str]:
-    """Return the recipes whose measurements in turns a rung reads, each where it is first needed.
+def timings(search: Search, rung: str, paths: Paths) -> list[tuple[str, int]]:
+    """Return arm and seed of the measurements in turns that a rung reads, each where it is first needed.
 
-    Those that are scanned: before the scan. Those that a push can lead to, and in the paper's shape what it can end
-    with: with the push, so that no run of the confirmation waits for a measurement.
+    Those of the recipes that are scanned: before the scan. Those of the recipes that a push leads to: with the push.
+    Those by which runs of the confirmation have their steps: with it.
 
     Parameters
     ----------
     search, rung, paths
         As of :func:`asked_trials`.
     """
-    scanned = [recipe for recipe in search.space.scanned if recipe in search.timed]
+    scanned = _timings_of(search, search.of_rung(SCAN))
     if rung == COST:
         return scanned
-    path = Path(paths.search(search.model, f"{FULL}.json"))
-    if rung != PUSH or not path.is_file():
+    if rung not in (PUSH, FACTORIAL):
         return []
-    leader = [verdict["recipe"] for verdict in artifacts.payload(path, FULL)["kept"][:1]]
-    reached = dict.fromkeys([*leader, *(trial.recipe for trial in asked_trials(search, PUSH, paths))])
-    wanted = [name for recipe in reached for name in (recipe, recipe + IN_PAPERS_SHAPE)]
-    return [recipe for recipe in wanted if recipe in search.timed and recipe not in scanned]
+    return [each for each in _timings_of(search, asked_trials(search, rung, paths)) if each not in scanned]
+
+
+def _timings_of(search: Search, trials: list[Trial]) -> list[tuple[str, int]]:
+    return [each for each in dict.fromkeys(map(search.timed_as, trials)) if each]

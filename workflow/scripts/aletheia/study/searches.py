@@ -48,7 +48,8 @@ class Search:
     trials
         Every run that it can ask for.
     timed
-        Recipes but std, whose measurements in turns with std, at the search's seed, say what their steps take.
+        Recipes but std, whose measurements in turns with std say what their steps take: one at the search's seed, and
+        for the confirmation another one, by which nothing was chosen.
     """
 
     campaign: str
@@ -62,6 +63,14 @@ class Search:
     def of_rung(self, rung: str) -> list[Trial]:
         """Return the trials of a rung."""
         return [trial for trial in self.trials if trial.rung == rung]
+
+    def timed_as(self, trial: Trial) -> tuple[str, int] | None:
+        """Return arm and seed of the measurement in turns that says how many steps a trial has; None for std's own."""
+        if trial.recipe not in self.timed:
+            return None
+        again = trial.rung in CONFIRMING
+        seed = self.space.confirm_seeds[0] if again else self.space.search_seed
+        return timed_name(trial.recipe, again=again), seed
 
     def standard(self, study: Study) -> Run:
         """Return the run of std in the paper's shape, at the paper's rate."""
@@ -106,8 +115,8 @@ def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings
     of_model = {name: settings[name] for name in ("adapter", "training")}
     space = read_space(section, settings=of_model, legal_keys=legal_keys(), say=say)
     trials = declared(space)
-    timed = dict.fromkeys(trial.recipe for trial in trials if trial.recipe != STD)
-    search = Search(campaign["name"], model, section, of_model, space, trials, tuple(timed))
+    timed = tuple(dict.fromkeys(trial.recipe for trial in trials if trial.recipe != STD))
+    search = Search(campaign["name"], model, section, of_model, space, trials, timed)
     study.searches[model] = search
     arms: dict[str, Run] = {}
     for trial in trials:
@@ -116,9 +125,9 @@ def enter_search(study: Study, campaign: Mapping[str, Any], model: str, settings
             _check_recipe(trial, arms[trial.arm_name], study.models[model].get("layers"), say)
         run = replace(arms[trial.arm_name], seed=trial.seed)
         _enter_trial(study, campaign, run, search.judged(trial.rung), settings["training"])
-        if trial.recipe in timed and not timed[trial.recipe]:
-            timed[trial.recipe] = replace(run, arm=timed_name(trial.recipe), seed=space.search_seed)
-            _enter_trial(study, campaign, timed[trial.recipe], [], settings["training"])
+        if run.timed_as and (model, *run.timed_as) not in study.trials:
+            arm, seed = run.timed_as
+            _enter_trial(study, campaign, replace(run, arm=arm, seed=seed), [], settings["training"])
 
 
 def _error_below(path: Path) -> MakeError:
@@ -167,11 +176,12 @@ def _run_of(trial: Trial, search: Search, settings: Mapping[str, Any]) -> Run:
     """Return a trial's run: as an arm, with the steps of std or as many as take the same seconds."""
     root = schema("campaign")
     arm = with_defaults(dict(trial.arm_settings), root["$defs"]["recipe"], root)
-    steps = {"steps": {"seconds_of": STD}} if trial.recipe in search.timed else {}
+    timed_as = search.timed_as(trial)
+    steps = {"steps": {"seconds_of": STD}} if timed_as else {}
     sections = {**settings, **recipe_sections(arm, settings)}
     sections["training"] = {**sections["training"], STEPS: trial.std_steps, EPOCHS: None}
     run = Run(search.model, trial.arm_name, trial.seed, layers_and_steps({**arm, **steps}, settings), sections)
-    run.timed_as = (timed_name(trial.recipe), search.space.search_seed) if steps else None
+    run.timed_as = timed_as
     return run
 
 

@@ -270,9 +270,16 @@ class Study:
             return self.searches[model].standard(self)
         return self.run(model, STD, seed)
 
-    def timed_recipes(self) -> list[str]:
-        """Return the arms by which recipes of searches are timed in turns with the standard one."""
-        return list(dict.fromkeys(timed_name(recipe) for each in self.searches.values() for recipe in each.timed))
+    def timed_recipes(self, *, again: bool = False) -> list[str]:
+        """Return the arms by which recipes of searches are timed in turns with the standard one.
+
+        Parameters
+        ----------
+        again
+            Those of the confirmations instead.
+        """
+        recipes = (recipe for search in self.searches.values() for recipe in search.timed)
+        return list(dict.fromkeys(timed_name(recipe, again=again) for recipe in recipes))
 
     def paired_runs(self) -> list[Run]:
         """Return the runs that can be timed in turns with the standard arm: all others that have one beside them."""
