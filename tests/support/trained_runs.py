@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conftest import run_script
 
 LLAMA = {
@@ -15,9 +13,8 @@ LLAMA = {
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024},
 }
 ROWS = [{"instruction": f"Say {i}.", "input": "twice" if i % 2 else "", "output": f"{i} and {i}"} for i in range(12)]
-# An arm's settings, as --set has them. `last` is what every tool can express; `mixed` is what few can.
+# An arm's settings, as --set has them: layers of equal modules, and what few tools can express.
 ARMS = {
-    "last": ["arm.layers=last", "arm.budget_percent=50", "adapter.rank=2", "adapter.alpha=8"],
     "ale": ["arm.layers=[1, 3]", "adapter.rank=2", "adapter.alpha=4", "adapter.scaling=rslora"],
     "mixed": [
         "arm.layers=[0, 2]",
@@ -38,11 +35,11 @@ def step(folder: Path, script: str, *arguments: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def stage(folder: Path, *, rows: list[dict], source: dict | None = None) -> tuple[str, ...]:
+def stage(folder: Path) -> tuple[str, ...]:
     """Stage a model and rows; return the arguments that name their locks."""
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     entries = {
-        "model": ("resources/models/tiny.lock.json", {"source": source or {"type": "random", "config": LLAMA}}),
+        "model": ("resources/models/tiny.lock.json", {"source": {"type": "random", "config": LLAMA}}),
         "data": ("resources/data/rows.lock.json", {"source": {"type": "local", "path": "rows.jsonl"}, "held_out": 2}),
     }
     for kind, (lock, entry) in entries.items():
@@ -51,31 +48,25 @@ def stage(folder: Path, *, rows: list[dict], source: dict | None = None) -> tupl
     return tuple(word for kind, (lock, _) in entries.items() for word in (f"--{kind}-lock", lock))
 
 
-def train(folder: Path, locks: tuple[str, ...], arm: str, settings: list[str], *, seed: int = 1) -> None:
-    """Select and train one arm: ``results/train/tiny/ARM/seedN``."""
-    chosen, out = f"results/select/tiny/{arm}/seed{seed}.json", f"results/train/tiny/{arm}/seed{seed}"
+def train(folder: Path, locks: tuple[str, ...], arm: str, settings: list[str]) -> None:
+    """Select and train one arm: ``results/train/tiny/ARM/seed1``."""
+    chosen, out = f"results/select/tiny/{arm}/seed1.json", f"results/train/tiny/{arm}/seed1"
     placing = [each for each in settings if each.startswith(("arm.", "adapter.")) and "scaling" not in each]
-    step(folder, "select_layers.py", *locks[:2], "--seed", seed, "--set", *placing, "--out", chosen)
+    step(folder, "select_layers.py", *locks[:2], "--seed", 1, "--set", *placing, "--out", chosen)
     step(
         folder,
         "train.py",
-        *(*locks, "--tokens", "results/tokens/tiny.safetensors", "--selection", chosen, "--seed", seed),
+        *(*locks, "--tokens", "results/tokens/tiny.safetensors", "--selection", chosen, "--seed", 1),
         *("--out", f"{out}/run.json", "--adapter", f"{out}/adapter"),
         *("--set", "run.model=tiny", f"run.arm={arm}", *settings, *TRAINING),
     )
 
 
-def trained_study(folder: Path, arms: dict[str, list[str]], *, rows: list[dict] = ROWS) -> Path:
+def trained_study(folder: Path, arms: dict[str, list[str]]) -> Path:
     """Return a folder with the runs of some arms of a tiny llama."""
     folder.mkdir()
-    locks = stage(folder, rows=rows)
+    locks = stage(folder)
     step(folder, "tokenise.py", *locks, "--out", "results/tokens/tiny.safetensors", "--set", "encoding.max_tokens=256")
     for arm, settings in arms.items():
         train(folder, locks, arm, settings)
     return folder
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """Return the folder of a study with a run of each of :data:`ARMS`; only read it."""
-    return trained_study(tmp_path_factory.mktemp("exports") / "study", ARMS)

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         )
     merged = merge(used, args.out)
     print(
-        f"{args.out}: {used.title}, {merged.dtype}; over {merged.tokens} tokens its logits differ from those of the model "
-        f"with its adapter by {merged.difference:.2g} of their size (largest {merged.largest:.2g}), and the adapter moves "
-        f"them by {merged.effect:.2g}"
+        f"{args.out}: {used.title}, {merged.dtype}; over {merged.tokens} tokens its logits differ from those of the "
+        f"model with its adapter by {merged.difference:.2g} of their size (largest {merged.largest:.2g}), and the "
+        f"adapter moves them by {merged.effect:.2g}"
     )

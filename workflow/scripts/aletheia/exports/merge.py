@@ -101,8 +101,8 @@ def _check_room(base: Path, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise UserError(
-            f"the merged model needs {wanted / GIB:.1f} GiB and {folder} has {free / GIB:.1f} GiB free; free some space "
-            "or name another --out"
+            f"the merged model needs {wanted / GIB:.1f} GiB and {folder} has {free / GIB:.1f} GiB free; free some "
+            "space or name another --out"
         )
 
 
@@ -166,8 +166,8 @@ def _card(used: UsedAdapter, merged: Merged) -> str:
     sources = "".join(f"- `{name}`: `{sha256}`\n" for name, sha256 in used.sources.items())
     return (
         f"---\n{yaml.safe_dump(dict(front), sort_keys=False)}---\n\n# {used.title}\n\n"
-        f"The model {named} with its LoRA adapter in the weights, {merged.dtype}. Over {merged.tokens} tokens its logits "
-        f"differ from those of the model with its adapter by {merged.difference:.2g} of their size (root mean square); "
+        f"The model {named} with its LoRA adapter in the weights, {merged.dtype}. Over {merged.tokens} tokens its "
+        f"logits differ from those of the model with its adapter by {merged.difference:.2g} of their size (root mean square); "
         f"the adapter moves them by {merged.effect:.2g}.\n\nMade from, by sha256:\n\n"
         f"- adapter, `{WEIGHTS}`: `{sha256_file(used.adapter / WEIGHTS)}`\n{sources}"
     )

@@ -174,6 +174,6 @@ def _cached(config: Mapping[str, Any], adapter: Path) -> Path:
         return Path(snapshot_download(name, revision=config.get("revision"), local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         raise UserError(
-            f"{adapter / CONFIG}: expected the base model {name or '(none named)'} on this machine, found it neither as "
-            "a folder nor in the hub's cache; name its folder with --base-model"
+            f"{adapter / CONFIG}: expected the base model {name or '(none named)'} on this machine, found it neither "
+            "as a folder nor in the hub's cache; name its folder with --base-model"
         ) from None
