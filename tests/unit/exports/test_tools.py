@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 # What is installed for each tool, beside the packages of this project; without their dependencies.
 WHEELS = {
     "axolotl": ["axolotl==0.19.0"],
-    "llamafactory": ["llamafactory==0.9.5", "omegaconf==2.3.0", "antlr4-python3-runtime==4.9.3"],
+    "llamafactory": ["llamafactory==0.9.5", "omegaconf==2.4.0", "antlr4-python3-runtime==4.9.3"],
     "mlx": ["mlx-lm==0.32.2", "mlx==0.32.4", "mlx-cpu==0.32.4"],
     "unsloth": ["unsloth==2026.10.9"],
 }
@@ -35,7 +35,20 @@ import sys, json
 sys.argv = sys.argv[:2]
 from llamafactory.hparams.parser import _TRAIN_ARGS, _parse_args
 from transformers import HfArgumentParser
-print(json.dumps({k: v for part in _parse_args(HfArgumentParser(_TRAIN_ARGS)) for k, v in vars(part).items()}, default=str))
+parts = _parse_args(HfArgumentParser(_TRAIN_ARGS))
+print(json.dumps({key: value for part in parts for key, value in vars(part).items()}, default=str))
+"""
+TRL = """
+import sys, json
+from trl import get_peft_config
+from trl.scripts.sft import make_parser
+_, training, model, data = make_parser().parse_args_and_config(["--config", sys.argv[1]])
+adapter = get_peft_config(model)
+print(json.dumps({
+    **{"targets": sorted(adapter.target_modules), "rank": adapter.r, "alpha": adapter.lora_alpha},
+    **{"rate": training.learning_rate, "steps": training.max_steps, "length": training.max_length},
+    "rows": data.datasets[0].data_files,
+}))
 """
 MLX = """
 import sys, json, types, yaml
@@ -84,6 +97,15 @@ def written(tool, tmp_path, **changes):
     path = tmp_path / f"{tool}.yaml"
     path.write_text(exported(choice_of(layers=[1, 2], **changes), tool), encoding="utf-8")
     return path
+
+
+def test_trls_own_parser_takes_each_key_with_its_value(tmp_path):
+    (tmp_path / "trl.yaml").write_text(exported(choice_of(), "trl", yaml=True), encoding="utf-8")
+    own = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    read = read_by(os.pathsep.join(own), TRL, tmp_path / "trl.yaml")
+    assert read["targets"] == sorted(choice_of().modules)
+    assert (read["rank"], read["alpha"], read["rate"], read["steps"], read["length"]) == (4, 8, 2e-3, 90, 256)
+    assert read["rows"] == "/data/rows/train.jsonl"
 
 
 def test_axolotls_own_schema_takes_each_key_with_its_value(wheel, tmp_path):

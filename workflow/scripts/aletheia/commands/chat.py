@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aletheia.argument_types import whole_number
 from aletheia.commands.export import add_run_arguments
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", choices=("alpaca", "plain", "chat", "text"), help="wording of a question (default: the study's)"
     )
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer (default: %(default)s)")
+    parser.add_argument(
+        "--max-new-tokens", type=whole_number(1), default=256, metavar="N", help="longest answer (default: %(default)s)"
+    )
     parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)")
 
 
@@ -39,11 +43,8 @@ def run(args: argparse.Namespace) -> None:
     from aletheia.exports.chat import conversation
     from aletheia.exports.used_adapter import used_adapter
 
-    if args.max_new_tokens < 1 or args.temperature < 0:
-        raise UserError(
-            "expected --max-new-tokens of at least 1 and --temperature of at least 0, found "
-            f"{args.max_new_tokens} and {args.temperature:g}"
-        )
+    if not 0 <= args.temperature < math.inf:
+        raise UserError(f"--temperature: expected a number of at least 0, found {args.temperature:g}")
     used = used_adapter(args.folder, model=args.model, arm=args.arm, seed=args.seed, base_model=args.base_model)
     talk = conversation(used, prompt=args.prompt, max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     talk.base = args.base

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aletheia.argument_types import whole_number
+
 TOOLS = ("trl", "axolotl", "llamafactory", "unsloth", "peft", "mlx")
 
 
@@ -21,7 +23,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which run of a study is meant."""
     parser.add_argument("--model", help="which, where the study has several")
     parser.add_argument("--arm", help="which, where the study has several")
-    parser.add_argument("--seed", type=int, help="which, where the study has several")
+    parser.add_argument("--seed", type=whole_number(0), metavar="N", help="which, where the study has several")
 
 
 def run(args: argparse.Namespace) -> None:

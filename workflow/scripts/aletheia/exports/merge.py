@@ -167,7 +167,7 @@ def _card(used: UsedAdapter, merged: Merged) -> str:
     return (
         f"---\n{yaml.safe_dump(dict(front), sort_keys=False)}---\n\n# {used.title}\n\n"
         f"The model {named} with its LoRA adapter in the weights, {merged.dtype}. Over {merged.tokens} tokens its "
-        f"logits differ from those of the model with its adapter by {merged.difference:.2g} of their size (root mean square); "
-        f"the adapter moves them by {merged.effect:.2g}.\n\nMade from, by sha256:\n\n"
+        f"logits differ from those of the model with its adapter by {merged.difference:.2g} of their size (root mean "
+        f"square); the adapter moves them by {merged.effect:.2g}.\n\nMade from, by sha256:\n\n"
         f"- adapter, `{WEIGHTS}`: `{sha256_file(used.adapter / WEIGHTS)}`\n{sources}"
     )
