@@ -56,9 +56,10 @@ def test_each_file_says_where_it_came_from_and_what_is_otherwise(tool):
     yaml.safe_load(text) if text.rstrip().endswith("ale-seed7") else ast.parse(text)
 
 
+@pytest.mark.parametrize("rank", [4, {"attention": 2, "mlp": 6}])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_python_for_peft_places_what_the_run_placed_in_every_family(family):
-    choice = choice_of(family, [0, 2])
+def test_the_python_for_peft_places_what_the_run_placed_in_every_family(family, rank):
+    choice = choice_of(family, [0, 2], rank=rank)
     assert placed(defined(exported(choice, "peft"))["adapter"], family) == choice.modules
 
 
@@ -74,7 +75,7 @@ def test_the_keys_of_axolotl_make_peft_place_the_same(changes):
     """As its loader hands them on (axolotl/loaders/adapter.py, _build_peft_lora_config)."""
     from peft import LoraConfig
 
-    choice = choice_of(layers=[0, 2], **changes)
+    choice = choice_of(layers=[0, 1], **changes)
     keys = yaml.safe_load(exported(choice, "axolotl"))
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -93,7 +94,7 @@ def test_the_keys_of_axolotl_make_peft_place_the_same(changes):
 def test_the_keys_of_llamafactory_make_peft_place_the_same(changes):
     from peft import LoraConfig
 
-    choice = choice_of(layers=[0, 2], **changes)
+    choice = choice_of(layers=[0, 1], **changes)
     keys = yaml.safe_load(exported(choice, "llamafactory"))
     targets = [name.strip() for name in keys["lora_target"].split(",")]
     config = LoraConfig(r=keys["lora_rank"], lora_alpha=keys["lora_alpha"], target_modules=targets)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aletheia.argument_types import whole_number
-from aletheia.commands.export import add_run_arguments
+from aletheia.commands.run_arguments import add_adapter_arguments, asked_adapter
+from aletheia.errors import UserError
 
 if TYPE_CHECKING:
     from aletheia.exports.chat import Conversation
@@ -19,12 +18,8 @@ HELP = "/base: base model or adapter · /new: forget what was said · /quit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="a study, or an adapter (default: here)"
-    )
-    add_run_arguments(parser)
-    parser.add_argument("--base-model", type=Path, metavar="FOLDER", help="of an adapter without its study")
+    """Add the arguments."""
+    add_adapter_arguments(parser)
     parser.add_argument("--base", action="store_true", help="begin with the base model, without the adapter")
     parser.add_argument(
         "--prompt", choices=("alpaca", "plain", "chat", "text"), help="wording of a question (default: the study's)"
@@ -37,15 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Answer until the questions end."""
-    # The Hugging Face libraries read it once, when they are imported.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from aletheia.errors import UserError
-    from aletheia.exports.chat import conversation
-    from aletheia.exports.used_adapter import used_adapter
-
     if not 0 <= args.temperature < math.inf:
         raise UserError(f"--temperature: expected a number of at least 0, found {args.temperature:g}")
-    used = used_adapter(args.folder, model=args.model, arm=args.arm, seed=args.seed, base_model=args.base_model)
+    used = asked_adapter(args)
+    from aletheia.exports.chat import conversation
+
     talk = conversation(used, prompt=args.prompt, max_new_tokens=args.max_new_tokens, temperature=args.temperature)
     talk.base = args.base
     if sys.stdin.isatty():

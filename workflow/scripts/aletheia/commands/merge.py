@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from aletheia.commands.export import add_run_arguments
+from aletheia.commands.run_arguments import add_adapter_arguments, asked_adapter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="a study, or an adapter (default: here)"
-    )
-    add_run_arguments(parser)
-    parser.add_argument("--base-model", type=Path, metavar="FOLDER", help="of an adapter without its study")
+    """Add the arguments."""
+    add_adapter_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the merged model goes")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Merge, and say how well the result agrees."""
-    # The Hugging Face libraries read it once, when they are imported.
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    """Run the command, and say how well the result agrees."""
+    used = asked_adapter(args)
     from aletheia.exports.merge import merge
-    from aletheia.exports.used_adapter import used_adapter
 
-    used = used_adapter(args.folder, model=args.model, arm=args.arm, seed=args.seed, base_model=args.base_model)
     if used.quantization:
         print(
             f"note: the adapter was trained on {used.quantization} weights; it is merged into the model's own "
