@@ -26,7 +26,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def add_adapter_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which adapter is used."""
     add_run_arguments(parser)
-    parser.add_argument("--base-model", type=Path, metavar="FOLDER", help="of an adapter without its study")
+    parser.add_argument(
+        "--base-model", type=Path, metavar="FOLDER", help="a base model, of an adapter without its study"
+    )
 
 
 def asked_adapter(args: argparse.Namespace) -> UsedAdapter:

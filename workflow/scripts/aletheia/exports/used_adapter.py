@@ -40,6 +40,8 @@ class UsedAdapter:
         As the run loaded the model.
     prompt
         The study's wording of a question; ``chat`` for the model's template; None where nothing says.
+    sources
+        The artifacts that it was found by, with the sha256 of their bytes.
     """
 
     adapter: Path
@@ -74,7 +76,8 @@ def used_adapter(
     model, arm, seed
         Which run of a study.
     base_model
-        The folder of the base model, where the adapter stands without its study and its base model is in no cache.
+        The folder of another base model than the study's, or of that of an adapter which stands without its study and
+        whose base model is in no cache.
 
     Raises
     ------
@@ -82,9 +85,12 @@ def used_adapter(
         When there is no such run, or an adapter's base model is not found on this machine.
     """
     place = Path(place)
-    if base_model is not None or ((place / WEIGHTS).is_file() and not _has_study(place)):
+    is_adapter = (place / WEIGHTS).is_file()
+    if is_adapter and (base_model is not None or not _has_study(place)):
         return _alone(place, base_model)
     run = find_run(place, model=model, arm=arm, seed=seed)
+    if base_model is not None:
+        return _alone(adapter_folder(run.path), base_model)
     choice, lock = read_choice(run), lock_of(run, "model_lock")
     return UsedAdapter(
         adapter=adapter_folder(run.path),
