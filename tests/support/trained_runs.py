@@ -15,16 +15,16 @@ LLAMA = {
 ROWS = [{"instruction": f"Say {i}.", "input": "twice" if i % 2 else "", "output": f"{i} and {i}"} for i in range(12)]
 # An arm's settings, as --set has them: layers of equal modules, and what few tools can express.
 ARMS = {
-    "ale": ["arm.layers=[1, 3]", "adapter.rank=2", "adapter.alpha=4", "adapter.scaling=rslora"],
+    "ale": ["arm.layers=[1, 3]", "adapter.rank=2", "adapter.alpha=4", "adapter.scaling=rslora", "model.dtype=bf16"],
     "mixed": [
-        "arm.layers=[0, 2]",
+        *("arm.layers=[0, 2]", "model.dtype=fp32"),
         *("adapter.modules=[v_proj, down_proj]", "adapter.rank={v_proj: 2, down_proj: 4}"),
         *("training.optimizer.loraplus_lr_ratio=4", "training.warmup_from=first_step"),
     ],
 }
 TRAINING = [
     *("training.steps=2", "training.batch_size=2", "training.accumulation=1", "training.warmup_steps=1"),
-    *("training.timing_warmup_steps=1", "training.eval_rows=2", "training.learning_rate=0.02", "model.dtype=fp32"),
+    *("training.timing_warmup_steps=1", "training.eval_rows=2", "training.learning_rate=0.02"),
     "encoding.max_tokens=256",
 ]
 

@@ -224,6 +224,14 @@ def test_what_a_tool_cannot_express_is_refused_with_what_it_can(tool, changes, s
     assert re.search(r"; (train an arm|export for)|export for", str(refused.value))
 
 
+def test_a_run_in_bf16_can_go_on_where_there_is_no_gpu():
+    script = exported(choice_of(), "trl")
+    assert "use_cpu=not torch.accelerator.is_available()" in script
+    assert "import torch\n" in script
+    assert "add use_cpu: true" in exported(choice_of(), "llamafactory")
+    assert "use_cpu" not in exported(choice_of(dtype="fp32"), "trl")
+
+
 def test_the_second_format_is_trls_and_has_one_rank():
     keys = yaml.safe_load(exported(choice_of(), "trl", yaml=True))
     assert (keys["use_peft"], keys["lora_r"], keys["model_revision"]) == (True, 4, "c0ffee")

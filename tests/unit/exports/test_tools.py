@@ -100,7 +100,7 @@ def written(tool, tmp_path, **changes):
 
 
 def test_trls_own_parser_takes_each_key_with_its_value(tmp_path):
-    (tmp_path / "trl.yaml").write_text(exported(choice_of(), "trl", yaml=True), encoding="utf-8")
+    (tmp_path / "trl.yaml").write_text(exported(choice_of(dtype="fp32"), "trl", yaml=True), encoding="utf-8")
     own = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     read = read_by(os.pathsep.join(own), TRL, tmp_path / "trl.yaml")
     assert read["targets"] == sorted(choice_of().modules)
@@ -116,7 +116,7 @@ def test_axolotls_own_schema_takes_each_key_with_its_value(wheel, tmp_path):
 
 
 def test_llamafactorys_own_parser_takes_each_key_with_its_value(wheel, tmp_path):
-    read = read_by(wheel("llamafactory"), LLAMAFACTORY, written("llamafactory", tmp_path))
+    read = read_by(wheel("llamafactory"), LLAMAFACTORY, written("llamafactory", tmp_path, dtype="fp32"))
     assert set(read["lora_target"]) == set(choice_of(layers=[1, 2]).modules)
     assert (read["lora_rank"], read["learning_rate"], read["max_steps"], read["cutoff_len"]) == (4, 2e-3, 90, 256)
     assert read["disable_gradient_checkpointing"] is True

@@ -9,7 +9,7 @@ from aletheia.errors import UserError
 from aletheia.exports.choice import Choice
 from aletheia.exports.document import as_yaml, header
 from aletheia.exports.placement import placement, rslora
-from aletheia.exports.trainer_settings import differences, loraplus_ratio, optimisation, output_folder
+from aletheia.exports.trainer_settings import differences, loraplus_ratio, optimisation, output_folder, without_gpu
 
 MESSAGES = {
     "formatting": "sharegpt",
@@ -85,6 +85,7 @@ def _differences(choice: Choice) -> list[str]:
     said = [
         f"It reads the rows' columns from a file beside them, dataset_info.json: {json.dumps(dataset_info(choice))}",
         *differences(choice, has_loraplus=True),
+        *without_gpu(choice),
         "The modules stand by full name, since it has no key for layers.",
     ]
     if choice.templated:

@@ -70,7 +70,7 @@ def differences(choice: Choice, *, has_loraplus: bool = False) -> list[str]:
     if lowest and training["gradient_checkpointing"]:
         said.append(
             f"With gradient checkpointing PEFT has gradients flow to the embeddings, so that its backward pass does "
-            f"not end at layer {lowest}: most of the time that the choice of layers saves is lost."
+            f"not end at layer {lowest}: what that saves is lost."
         )
     if training["warmup_from"] == "first_step" and warmup_steps(choice):
         said.append("Its first step has the rate 0, and the warm-up is a step later than the run's.")
@@ -85,6 +85,11 @@ def differences(choice: Choice, *, has_loraplus: bool = False) -> list[str]:
             f"{active['every']} steps (LISA)."
         )
     return said
+
+
+def without_gpu(choice: Choice) -> list[str]:
+    """Return a sentence for a tool whose file says bf16, which transformers refuses on a CPU unless told."""
+    return ["Where there is no GPU, add use_cpu: true, or bf16 is refused."] if choice.dtype == "bf16" else []
 
 
 def wants_messages(choice: Choice) -> list[str]:

@@ -6,14 +6,20 @@ from typing import Any
 
 from aletheia.errors import UserError
 from aletheia.exports.choice import Choice
-from aletheia.exports.document import as_call, as_yaml, header
+from aletheia.exports.document import Code, as_call, as_yaml, header
 from aletheia.exports.lora_code import lora_code
 from aletheia.exports.placement import placement, rslora
 from aletheia.exports.row_code import differences as row_differences
 from aletheia.exports.row_code import example_code
-from aletheia.exports.trainer_settings import DTYPES, differences, optimisation, output_folder
+from aletheia.exports.trainer_settings import (
+    DTYPES,
+    differences,
+    optimisation,
+    output_folder,
+    without_gpu,
+)
 
-SCRIPT = '''{header}from datasets import load_dataset
+SCRIPT = '''{header}{torch}from datasets import load_dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM{bitsandbytes}
 from trl import SFTConfig, SFTTrainer
@@ -49,12 +55,13 @@ def trl_script(choice: Choice) -> str:
     how = "Run it with python; it needs trl, peft and datasets, and no part of this study but its rows."
     return SCRIPT.format(
         header=header("trl", choice, how, _differences(choice)),
+        torch="import torch\n" if choice.dtype == "bf16" else "",
         bitsandbytes=", BitsAndBytesConfig" if choice.quantization else "",
         base=choice.base,
         revision=choice.revision,
         rows=str(choice.rows),
         layers=lora_code(choice),
-        settings=as_call("SFTConfig", sft_settings(choice)),
+        settings=as_call("SFTConfig", {**sft_settings(choice), **_on_cpu(choice)}),
         example=example_code(choice),
         model=_model_code(choice),
     )
@@ -102,7 +109,7 @@ def trl_yaml(choice: Choice) -> str:
         "datasets": [{"path": "json", "data_files": str(choice.rows), "split": "train"}],
         **sft_settings(choice),
     }
-    said = _differences(choice)
+    said = [*_differences(choice), *without_gpu(choice)]
     if not choice.chat:
         said.append(
             "It wants the columns prompt and completion (or text, or messages) in the rows; those of the study have "
@@ -116,6 +123,11 @@ def _differences(choice: Choice) -> list[str]:
     if choice.quantization:
         said.append("It casts the adapters of a 4-bit model to bf16; the run kept them in fp32.")
     return said
+
+
+def _on_cpu(choice: Choice) -> dict[str, Any]:
+    """Return the argument without which ``TrainingArguments`` refuses bf16 where there is no GPU."""
+    return {"use_cpu": Code("not torch.accelerator.is_available()")} if choice.dtype == "bf16" else {}
 
 
 def _model_code(choice: Choice) -> str:
