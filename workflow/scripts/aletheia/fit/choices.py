@@ -157,7 +157,8 @@ def _max_tokens(options: Options, found: Survey) -> tuple[int, str]:
         limit += TOKEN_BLOCK
     limit = min(limit, most)
     median, high = found.quantile(0.5), found.quantile(0.95)
-    return limit, f"rows have {median} tokens (median), 95 % at most {high}; {found.cut(limit):.1%} are cut"
+    cut = f"{found.cut(limit):.1%} are cut" if found.cut(limit) else "none is cut"
+    return limit, f"rows have {median} tokens (median), 95 % at most {high}; {cut}"
 
 
 def _step_shape(rows: int, epochs: float) -> tuple[int, int]:
