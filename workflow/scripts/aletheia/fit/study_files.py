@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,17 +69,26 @@ def _trials(arm: str, choices: Choices) -> list[str]:
 
 
 def _models(options: Options) -> str:
-    local = Path(options.model).is_dir()
-    source = {"type": "local", "path": options.model} if local else {"type": "hub", "id": options.model}
     return _text(
         "The model. Docs: docs/campaigns.md, Models and data.",
-        _block(MODEL, source=source, dtype=("auto", "bf16 or fp32, whichever this machine does faster (a GPU: bf16)")),
+        _block(
+            MODEL,
+            source=_source(options.model),
+            dtype=("auto", "bf16 or fp32, whichever this machine does faster (a GPU: bf16)"),
+        ),
     )
+
+
+def _source(place: str) -> dict[str, str]:
+    """Return where a model or rows come from: a path, or else an id on the hub."""
+    # Paths of what is there are absolute by now.
+    local = os.path.isabs(place) or os.path.exists(place)
+    return {"type": "local", "path": place} if local else {"type": "hub", "id": place}
 
 
 def _data(options: Options, choices: Choices) -> str:
     reason = choices.reasons["held_out"]
-    rows: dict[str, Any] = {"source": {"type": "local", "path": options.data}, "held_out": (choices.held_out, reason)}
+    rows: dict[str, Any] = {"source": _source(options.data), "held_out": (choices.held_out, reason)}
     if choices.test:
         rows["test"] = (choices.test, "as many: they judge, and nothing is chosen by them")
     blocks = [_block(ROWS, **rows)]
