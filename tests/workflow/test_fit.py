@@ -113,6 +113,16 @@ def test_the_study_below_is_one_that_verify_and_audit_know(program, place, fitte
     assert (audited.returncode, audited.stdout[:13]) == (0, "nothing to do"), said(audited)
 
 
+def test_conda_is_refused_where_no_library_stands_beside_the_scripts(program, place, fitted):
+    python = program.with_name("python")
+    ask = "from aletheia.provenance.lineage import ROOT; print(ROOT / 'Snakefile')"
+    snakefile = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    words = ["-m", "snakemake", "-n", "--sdm", "conda", "--snakefile", snakefile, "--configfile", "config.yaml"]
+    done = subprocess.run([python, *words], cwd=place / "mine", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "--sdm conda: expected a checkout of the project" in said(done)
+
+
 def test_the_same_command_goes_on_and_another_one_is_refused(program, place, fitted):
     made = {path: path.stat().st_mtime_ns for path in (place / "mine" / "results").rglob("*.json")}
     shutil.rmtree(place / "mine" / "adapter")

@@ -22,7 +22,7 @@ STEP_ROWS = 8  # the paper's 4 × 2
 FEWEST_STEPS = 16  # of an epoch, below which a step has fewer rows
 MICRO_ROWS = 4
 LEAST_STEP_ROWS = 2
-# Fewer steps than these need a higher rate; both are this study's, see docs/measurement.md.
+# Chosen by hand: a run of few steps gets a higher rate. What is best differs by model and rows (--search quick).
 SHORT_RUN, SHORT_RATE, LONG_RATE = 100, 1.0e-3, 5.0e-4
 RATES = (3.0e-4, 1.0e-3, 3.0e-3)
 CURVE_POINTS = 4

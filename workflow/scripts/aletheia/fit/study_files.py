@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -142,10 +143,14 @@ def _rates(options: Options, found: Survey, choices: Choices, arms: Mapping[str,
 
 def _search(options: Options, found: Survey, choices: Choices, arms: Mapping[str, Any]) -> str:
     presets = ["last_half", "last_third", "gradient_half", "v_o_down"]
+    scan = max(2, choices.steps // 2)
+    # The scan is the shortest run that these settings must suit.
+    short = {key: min(getattr(choices, key), scan - 1) for key in ("warmup_steps", "timing_warmup_steps")}
+    choices = dataclasses.replace(choices, **short, curve_every=None)
     section = {
         "budget": {"runs": RUNS_BUDGET},
         "rates": list(choices.rates),
-        "steps": {"scan": max(2, choices.steps // 2), "full": max(3, choices.steps)},
+        "steps": {"scan": scan, "full": max(scan + 1, choices.steps)},
         "seeds": {"floor": list(FLOOR_SEEDS), "search": options.run_seeds[0], "confirm": list(CONFIRM_SEEDS)},
         "presets": list(dict.fromkeys([*presets, *options.arms])),
     }
@@ -177,7 +182,7 @@ def _settings(found: Survey, choices: Choices, benchmarks: list[str]) -> list[st
         "batch_size": choices.batch_size,
         "accumulation": (choices.accumulation, reasons["batch"]),
         "learning_rate": (rate, reasons["rates"]),
-        "warmup_steps": (choices.warmup_steps, "a tenth of the steps"),
+        "warmup_steps": (choices.warmup_steps, "a tenth of the steps, or less"),
         "warmup_from": ("first_step", "so that no step of a short run teaches nothing"),
         "timing_warmup_steps": choices.timing_warmup_steps,
         "eval_rows": choices.eval_rows,
