@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import constants
 
 from aletheia.errors import UserError
+from aletheia.provenance import artifacts
 from aletheia.provenance.staged_files import read_rows
 from aletheia.staging import convert, disk_space, hub
 from aletheia.study.load import load_study
@@ -157,8 +158,10 @@ def test_the_parts_of_a_table_are_one_data_set(tmp_path, member):
     files = {"README.md": b"", "data/test-00000-of-00001.jsonl": rows[0], **parts}
     entry = {"source": {"type": "hub", "id": "them/rows", **member}}
     with Hub({"them/rows": files}) as server:
-        lock = staged("data", "rows", entry, tmp_path, **online(server))
-        assert (lock["revision"], lock["files"]["train.jsonl"]["rows"]) == (COMMIT, 6)
+        done, out = stage("data", "rows", entry, tmp_path, **online(server))
+        lock = artifacts.payload(out, "data_lock")
+        assert (lock["revision"], lock["files"]["train.jsonl"]["rows"], lock["members"]) == (COMMIT, 6, list(parts))
+        assert f"note: them/rows: its rows are read from {next(iter(parts))} and 1 more of its files" in done.stdout
         assert not server.requests("data/test-00000-of-00001.jsonl")
         files["data/train-00001-of-00002.jsonl"] += b"[]\n"
         sentence = refused("data", "damaged", entry, tmp_path, **online(server))
@@ -167,6 +170,13 @@ def test_the_parts_of_a_table_are_one_data_set(tmp_path, member):
     )
     staged_rows = read_rows(tmp_path / "resources" / "data" / "rows" / "train.jsonl")
     assert [(row["instruction"], row["source_row"]) for row in staged_rows] == [(f"{i}?", i) for i in range(6)]
+
+
+def test_a_pattern_for_several_files_of_questions_is_one_sentence(tmp_path, repositories):
+    with Hub(repositories) as server:
+        entry = {"source": {**SUMS, "member": "main/*.jsonl"}}
+        sentence = refused("data", "sums", entry, tmp_path, **online(server))
+    assert sentence == "source.member: expected one file of gsm8k, found 2; name one in the registry"
 
 
 def test_few_shot_examples_come_from_the_same_commit(tmp_path, repositories):

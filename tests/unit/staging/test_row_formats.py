@@ -426,6 +426,11 @@ def test_the_table_of_training_rows_is_found(names, member, expected):
             None,
             r"several tables; say in the registry which one is meant, source.member: a/train\*.parquet, b/tr",
         ),
+        (
+            ["train_2025.csv", "train_2026.csv"],
+            None,
+            r"which one is meant, source\.member: train_2025\.csv, train_2026",
+        ),
         (["a.csv", "b.csv"], "c.csv", "has no file c.csv; check source.member in the registry; a.csv, b.csv$"),
         (["x.bin"], "y-*.csv", r"has no file y-\*.csv; check source.member in the registry$"),
     ],

@@ -111,6 +111,10 @@ def test_a_template_that_refuses_the_turns_of_tools_is_one_sentence():
         encoded(ROW, refusing + FOR_TOOLS)
     with pytest.raises(UserError, match=r"refuses its turns \(user, assistant, tool, assistant\): .*NoneType"):
         encoded(ROW, "{{ none + messages[0].content }}" + FOR_TOOLS)
+    with pytest.raises(
+        UserError, match=r"refuses its turns .*: 'str' object has no attribute 'items'; change or remove"
+    ):
+        encoded(ROW, "{{ messages[0].content | dictsort }}" + FOR_TOOLS)
 
 
 def test_the_text_of_a_special_token_in_a_call_or_a_description_is_found():

@@ -116,7 +116,8 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     Returns
     -------
     dict
-        ``revision``, ``rows`` of each file, and ``dropped``, the source rows left out by reason.
+        ``revision``, ``rows`` of each file, ``dropped``, the source rows left out by reason, and ``members``, the files
+        of a hub's repository where the entry does not name the one.
 
     Raises
     ------
@@ -126,7 +127,8 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     target.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
         try:
-            tables, dropped, revision, notes = _tables(entry, Path(scratch), downloads)
+            paths, examples, revision = _data_files(entry, Path(scratch), downloads)
+            tables, dropped, notes = _tables(entry, paths, examples)
         except UserError as error:
             if scratch not in str(error):
                 raise
@@ -137,27 +139,28 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     for name, table in tables.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return {
-        "revision": revision,
-        "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
-        "dropped": dropped,
-    }
+    rows = {f"{name}.jsonl": len(table) for name, table in tables.items()}
+    members = [path.relative_to(scratch).as_posix() for path in paths] if entry["source"]["type"] == "hub" else []
+    found = {} if members in ([], [entry["source"].get("member")]) else {"members": members}
+    if found:
+        more = f" and {len(members) - 1} more of its files" if len(members) > 1 else ""
+        print(f"note: {entry['source']['id']}: its rows are read from {members[0]}{more}", flush=True)
+    return {"revision": revision, "rows": rows, "dropped": dropped, **found}
 
 
 def _tables(
-    entry: dict[str, Any], scratch: Path, downloads: Path
-) -> tuple[dict[str, list[splits.Row]], dict[str, int], str | None, list[str]]:
-    """Return the rows of each file, the numbers of those left out by reason, the revision, and notes for the user."""
+    entry: dict[str, Any], paths: list[Path], examples: list[Path]
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
+    """Return the rows of each file, the numbers of those left out by reason, and notes for the user."""
     seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
-    shots = entry.get("fewshot") or {}
-    paths, examples, revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
     if kind == "rows":
-        tables, dropped, notes = _training_tables(paths, entry, seed)
-        return tables, dropped, revision, notes
-    (path,) = paths
+        return _training_tables(paths, entry, seed)
+    if len(paths) > 1:
+        raise UserError(f"source.member: expected one file of {kind}, found {len(paths)}; name one in the registry")
+    path, shots = paths[0], entry.get("fewshot") or {}
     if kind == RETENTION:
         texts, dropped = passages.read_passages(path)
-        return {"passages": splits.draw_rows(texts, entry.get("rows"), seed=seed)}, dropped, revision, []
+        return {"passages": splits.draw_rows(texts, entry.get("rows"), seed=seed)}, dropped, []
     every, dropped = questions.read_questions(path, kind)
     note = questions.dropped_note(path, kind, len(every), dropped)
     fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
@@ -169,7 +172,7 @@ def _tables(
     if shots:
         _check_examples(fewshot, tables["questions"], shots)
         tables["fewshot"] = fewshot
-    return tables, dropped, revision, [note] if note else []
+    return tables, dropped, [note] if note else []
 
 
 def _training_tables(
@@ -210,10 +213,9 @@ def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: 
         )
 
 
-def _data_files(
-    source: dict[str, Any], also: list[str], scratch: Path, downloads: Path
-) -> tuple[list[Path], list[Path], str | None]:
-    """Return the files of the rows (none for the standard library), those of ``also``, and the revision."""
+def _data_files(entry: dict[str, Any], scratch: Path, downloads: Path) -> tuple[list[Path], list[Path], str | None]:
+    """Return the files of the rows (none for the standard library), those of few-shot examples, and the revision."""
+    source, also = entry["source"], [entry["fewshot"]["file"]] if entry.get("fewshot") else []
     if source["type"] == "stdlib":
         return [], [], docstrings.python_build()
     if source["type"] == "local":

@@ -18,7 +18,7 @@ UNWANTED = re.compile(r".*\.index\.json|training_args\.json|.*consolidated.*|par
 TABLE = re.compile(r".+\.(jsonl|ndjson|json|csv|tsv)(\.gz)?|.+\.parquet")
 NO_ROWS = re.compile(r"(.*/)?(dataset_infos?|dataset_dict|state|README|config)\.json|\..*")
 TRAIN = re.compile(r"(^|[^a-z])train(ing)?([^a-z]|$)", re.IGNORECASE)
-PART = re.compile(r"-?\d{4,5}(-of-\d{4,5})?(-[0-9a-f]{16})?")
+PART = re.compile(r"-?\d{5}(-of-\d{5})?(-[0-9a-f]{16})?")  # a year is none
 FEW_FILES = 8  # named in a sentence
 
 

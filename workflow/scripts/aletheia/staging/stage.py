@@ -120,6 +120,7 @@ def stage_data(job: Job, name: str, lock_path: Path) -> None:
         "licence": entry.get("licence"),
         "seed": entry.get("seed", 0),
         "dropped": about["dropped"],
+        **({"members": about["members"]} if "members" in about else {}),
     }
     stat = _stat(folder, about["files"])
     job.write_json(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})

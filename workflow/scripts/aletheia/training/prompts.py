@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -133,11 +134,19 @@ def _apply_template(tokenizer: Any, messages: Sequence[Mapping[str, Any]], **opt
             written = [_with_arguments(turn, functools.partial(json.dumps, ensure_ascii=False)) for turn in messages]
             return tokenizer.apply_chat_template(written, tokenize=False, **options)
     except Exception as error:
-        # A template's own errors, by name: jinja2 is a dependency of transformers that no environment here declares.
-        if type(error).__module__ != "jinja2.exceptions" and not isinstance(error, TypeError):
+        if not _of_template(error):
             raise
         message = str(error).splitlines()[0][:MAX_MESSAGE_CHARACTERS] if str(error) else type(error).__name__
         roles = ", ".join(message["role"] for message in messages[:MAX_TURNS])
         raise UserError(
             f"the tokenizer's chat template refuses its turns ({roles}): {message}; change or remove the row"
         ) from None
+
+
+def _of_template(error: Exception) -> bool:
+    """Tell whether a template raised an error: one of its own, or any other while it was run.
+
+    By names: jinja2 is a dependency of transformers that no environment here declares.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__module__ == "jinja2.exceptions" or any(frame.filename == "<template>" for frame in frames)
