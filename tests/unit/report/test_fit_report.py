@@ -137,6 +137,11 @@ def test_the_adapter_of_the_rows_that_judge_is_said_to_look_too_good():
     assert "so its own loss is too good" not in told(gains={"std": 0.5})
 
 
+def test_std_comes_first_whatever_the_campaigns_order():
+    text = told(gains={"ale": 0.4, "std": 0.5})
+    assert text.index("\n| std |") < text.index("\n| ale |")
+
+
 def test_busy_and_resumed_runs_are_counted():
     text = told(gains={"std": 0.5, "ale": 0.5}, changes={"ale": {"resumed_at": [3]}})
     assert "3 runs went on after a stop; such times are not compared." in text

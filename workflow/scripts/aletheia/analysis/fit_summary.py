@@ -78,7 +78,7 @@ def summarise_fit(section: Mapping[str, Any], evidence: FitEvidence) -> dict[str
     ledger = evidence.ledger
     rows = ledger[(ledger["campaign"] == section["campaign"]) & (ledger["model"] == section["model"])]
     found = _Found(campaign, model, rows, _floor(rows, evidence.plan), evidence)
-    arms = {arm: _arm(arm, found) for arm in model["arms"]}
+    arms = {arm: _arm(arm, found) for arm in sorted(model["arms"], key=lambda arm: arm != STD)}
     arm, why = recommended_arm(arms)
     return {
         **{"campaign": section["campaign"], "model": section["model"], "split": section["split"]},

@@ -188,9 +188,11 @@ def _adapter(summary: Numbers) -> list[str]:
 
 def _rules(summary: Numbers) -> str:
     margins = summary["margins"]
+    general = "*General text* has nothing to do with your rows, and shows what was unlearnt."
+    if summary["base"][RETENTION] is None:
+        general = "No loss on general text was asked, so what was unlearnt is not known."
     rules = {
-        "Losses": f"cross-entropies a token, in nats, over {rows_name(summary)}; lower is better. *General text* has "
-        "nothing to do with your rows, and shows what was unlearnt.",
+        "Losses": f"cross-entropies a token, in nats, over {rows_name(summary)}; lower is better. {general}",
         "− base": "an adapter and the base model, paired row by row. The interval is over rows and seeds; with one "
         "seed over rows, for that very adapter.",
         "Against standard LoRA": f"runs are paired by seed, and row by row where rows have losses. {STD} has adapters "
