@@ -29,7 +29,7 @@ DECISIVE_MODULES = {
         "staging.training_rows",
     ),
 }
-LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # families name it differently
 DECISIVE_PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
 
 
