@@ -94,7 +94,9 @@ COMMANDS = [
 INLINE = [
     command
     for page in PAGES
-    for text in re.findall(r"`((?:make|snakemake|aletheia|\.venv/bin/\S+)\s[^`…]+)`", page.read_text(encoding="utf-8"))
+    for text in re.findall(
+        r"`((?:make|snakemake|aletheia \w+|\.venv/bin/\S+)\s[^`…]+)`", page.read_text(encoding="utf-8")
+    )
     for command in commands_of(page, " ".join(text.split()))
 ]
 

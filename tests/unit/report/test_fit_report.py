@@ -76,6 +76,13 @@ def test_one_seed_says_what_it_can_and_what_it_cannot_say():
     assert "101.0 s (one run)" in text
 
 
+def test_one_seed_names_the_adapter_at_hand_that_is_lower_on_these_rows():
+    sentence = "Of these very adapters that of `ale` has the lower loss on rows like these, whatever other seeds give."
+    assert first_paragraph(gains={"std": 0.4, "ale": 0.5}, seeds=(42,)).endswith(sentence)
+    assert "Of these very adapters" not in first_paragraph(**ONE_SEED)
+    assert "Of these very adapters" not in first_paragraph(**WORTH)
+
+
 def test_two_seeds_say_how_wide_their_intervals_are():
     assert "Two seeds: intervals over them are very wide" in told(**{**CANNOT_TELL, "seeds": (1, 2)})
 

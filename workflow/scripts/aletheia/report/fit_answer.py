@@ -8,7 +8,7 @@ from typing import Any
 from aletheia.analysis.effects import HELDOUT_LOSS, TIME_WITH_PROBE
 from aletheia.analysis.fit_summary import TEST
 from aletheia.analysis.frontier import BY_CLOCK
-from aletheia.analysis.verdicts import BETTER, CANNOT_TELL, EQUIVALENT, WORSE
+from aletheia.analysis.verdicts import BETTER, CANNOT_TELL, EQUIVALENT, OVER_QUESTIONS, WORSE
 from aletheia.report.table_text import count_text, number
 from aletheia.study.arms import STD
 
@@ -39,7 +39,7 @@ def answer(summary: Numbers) -> str:
     sentences = [_helped(summary), *(_worth(arm, summary["arms"][arm]) for arm in others)]
     if not others:
         sentences.append("No other arm than standard LoRA was trained, so nothing is said of choosing layers.")
-    return " ".join([*sentences, _use(summary), *_one_seed(summary)])
+    return " ".join([*sentences, _use(summary), *_one_seed(summary), *_lower_at_hand(summary)])
 
 
 def _helped(summary: Numbers) -> str:
@@ -115,6 +115,21 @@ def _one_seed(summary: Numbers) -> list[str]:
         "Each arm ran once: that says how these very adapters do on further rows like these, and nothing of what "
         "another seed would give."
     ]
+
+
+def _lower_at_hand(summary: Numbers) -> list[str]:
+    """Name the adapter of one seed that is not recommended, and yet lower on these rows by more than the margin."""
+    margin = summary["margins"]["nats"]
+    lower = {
+        arm: found["mean"]
+        for arm, own in summary["arms"].items()
+        if (found := own["against_std"].get(HELDOUT_LOSS)) and found["over"] == OVER_QUESTIONS
+        if found["high"] < -margin and own["worth_it"]["verdict"] == CANNOT_TELL
+    }
+    if not lower or summary["recommended"] is None:
+        return []
+    arm = min(lower, key=lambda name: lower[name])
+    return [f"Of these very adapters that of `{arm}` has the lower loss on rows like these, whatever other seeds give."]
 
 
 def cannot_say(summary: Numbers) -> list[str]:

@@ -98,9 +98,9 @@ def _over_seconds(axis: Axes, summary: Numbers, losses: Numbers, marks: Numbers)
         axis.axhline(base, color=plot_style.INK, linewidth=0.9, linestyle="--", zorder=1, gid="base")
         axis.annotate(
             "base model",
-            (0.99, base),
+            (0.01, base),  # at the left, where no run is
             xycoords=("axes fraction", "data"),
-            **{"xytext": (0, -3), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": "small"},
+            **{"xytext": (0, -3), "textcoords": "offset points", "va": "top", "fontsize": "small"},
         )
     axis.margins(0.12)
     axis.set_xlim(left=0)  # where the base model is
