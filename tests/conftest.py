@@ -40,7 +40,15 @@ FAMILIES = {name: family.settings for name, family in PAPER.items()}
 
 # The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
 LONGEST = (
-    *("test_slurm", "test_rules_under_conda", "test_robustness", "test_parity", "test_runs", "test_workflow"),
+    *(
+        "test_slurm",
+        "test_rules_under_conda",
+        "test_robustness",
+        "test_parity",
+        "test_runs",
+        "test_workflow",
+        "test_fit",
+    ),
     *("test_reproducible", "test_campaign_keys", "test_interleaving", "test_audit", "test_evidence"),
     *("test_environment_files", "test_image_lines", "test_docs", "test_campaigns"),
 )

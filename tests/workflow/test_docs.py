@@ -195,6 +195,8 @@ def check_aletheia(words: list[str]) -> None:
     from aletheia.commands.main import parser as command_line
 
     assert words[0] in COMMANDS, words[0]
+    if len(words) == 1:  # a command by its name, in a sentence
+        return
     try:
         command_line(words[0]).parse_args(words)
     except SystemExit:

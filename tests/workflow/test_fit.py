@@ -84,7 +84,8 @@ def test_the_installed_package_brings_the_workflow_and_no_second_library(program
     assert root == package.parent / "project"
     assert (root / "Snakefile").is_file()
     assert os.access(root / "workflow" / "fork_server" / "python", os.X_OK)
-    assert {path.name for path in scripts.iterdir()} == {path.name for path in (ROOT / "workflow/scripts").glob("*.py")}
+    programs = {path.name for path in (ROOT / "workflow/scripts").glob("*.py")}
+    assert {path.name for path in scripts.iterdir()} - {"__pycache__"} == programs
     assert list(root.rglob("errors.py")) == []
 
 
@@ -113,6 +114,16 @@ def test_the_study_below_is_one_that_verify_and_audit_know(program, place, fitte
     assert (audited.returncode, audited.stdout[:13]) == (0, "nothing to do"), said(audited)
 
 
+def test_conda_is_refused_where_no_library_stands_beside_the_scripts(program, place, fitted):
+    python = program.with_name("python")
+    ask = "from aletheia.provenance.lineage import ROOT; print(ROOT / 'Snakefile')"
+    snakefile = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    words = ["-m", "snakemake", "-n", "--sdm", "conda", "--snakefile", snakefile, "--configfile", "config.yaml"]
+    done = subprocess.run([python, *words], cwd=place / "mine", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "--sdm conda: expected a checkout of the project" in said(done)
+
+
 def test_the_same_command_goes_on_and_another_one_is_refused(program, place, fitted):
     made = {path: path.stat().st_mtime_ns for path in (place / "mine" / "results").rglob("*.json")}
     shutil.rmtree(place / "mine" / "adapter")
@@ -135,12 +146,21 @@ def test_an_interrupt_ends_all_jobs_and_select_goes_on_to_the_layers(program, pl
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.splitlines()[-1].endswith("run the same command again, and it goes on from what is there")
-    assert not running(place / "other")
+    # The server of forks ends with Snakemake, a moment later.
+    assert eventually(lambda: not running(place / "other"))
     done = aletheia(program, place, "select", "--out", "other", "--cores", "1")
     assert done.returncode == 0, said(done)[-3000:]
     selection = json.loads((place / "other/results/select/model/ale/seed42.json").read_text("utf-8"))["payload"]
     assert f"ale: layers {', '.join(map(str, selection['layers']))} of 4" in done.stdout
     assert not (place / "other" / "results" / "train").exists()
+
+
+def eventually(holds, seconds=60):
+    """Tell whether something holds within a time."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.2)
+    return holds()
 
 
 def running(folder):

@@ -1,6 +1,9 @@
 """What cannot be asked, each in one sentence."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +11,8 @@ from aletheia.errors import UserError
 from aletheia.fit.options import Options, checked, seconds_of
 from aletheia.fit.survey import survey
 from aletheia.staging.convert import byte_tokenizer
+from conftest import SCRIPTS
+from hub_server import Hub
 
 
 @pytest.fixture
@@ -92,3 +97,28 @@ def test_a_look_at_rows_and_model_says_their_lengths_and_form(place):
     (place / "model" / "chat_template.jinja").unlink()
     tokenizer.save_pretrained(place / "model")
     assert survey(asked(place)).prompt == "alpaca"
+
+
+# A process of its own: the hub's library reads its address when it is imported.
+LOOK = """
+import sys
+from aletheia.fit.options import Options, checked
+from aletheia.fit.survey import survey
+found = survey(checked(Options(model=sys.argv[1], data="them/rows", retention="none")))
+print(len(found.rows), found.rows[-1]["output"], found.prompt)
+"""
+
+
+def test_rows_of_the_hub_are_looked_at_before_they_are_staged(place):
+    byte_tokenizer().save_pretrained(place / "model")
+    rows = "".join(json.dumps({"prompt": f"{i}?", "completion": f"it is {i}"}) + "\n" for i in range(25))
+    with Hub({"them/rows": {"train.jsonl": rows.encode(), "README.md": b"no"}}) as server:
+        environment = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK, place / "model"],
+            env={**environment, "PYTHONPATH": str(SCRIPTS), "HF_HOME": str(place / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stdout.splitlines()[-1:] == ["25 it is 24 chat"], done.stderr

@@ -1,6 +1,9 @@
 """Where a running study is, as Snakemake's words and the logs of trainings have it."""
 
+import io
+
 from aletheia.fit.progress import Progress
+from aletheia.fit.runner import Display
 
 STARTED = """Building DAG of jobs...
 Job stats:
@@ -89,3 +92,21 @@ def test_what_is_left_counts_jobs_by_those_of_their_rule_that_have_ended(tmp_pat
     log.write_text(table + begin.format(1) + "Finished jobid: 1 (Rule: evaluate)\n" + begin.format(2))
     progress.look()
     assert progress.seconds_left() == 2 * 20.0
+
+
+def test_where_there_is_no_terminal_a_line_is_said_when_another_job_runs(tmp_path):
+    log, _, progress = started(tmp_path)
+    said = io.StringIO()
+    display = Display(said)
+    for text in ("Building DAG of jobs...\n", STARTED, STARTED + TRAINS[: TRAINS.index("rule")], STARTED + TRAINS):
+        log.write_text(text)
+        progress.look()
+        display.show(progress)
+        display.show(progress)
+    display.note("rows were cut")
+    assert said.getvalue().splitlines() == [
+        "planning",
+        "stage_model model · 0 of 5 jobs",
+        "train model ale seed 42 · 1 of 5 jobs",
+        "note: rows were cut",
+    ]

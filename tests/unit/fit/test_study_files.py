@@ -72,6 +72,13 @@ def test_full_searches_in_a_tree_of_its_own_and_the_campaign_takes_its_recipe(wr
     assert whole.run("model", "found", 42).settings["training"]["steps"] == 30
 
 
+def test_the_scan_of_a_search_of_few_steps_still_has_steps_that_are_timed(written):
+    _, study = written(options(search="full"), steps=4, steps_reason="few", config="search_config.yaml")
+    trials = [run for run in study.declared_runs() if run.settings["training"]["steps"] == 2]
+    assert trials
+    assert all(run.settings["training"]["timing_warmup_steps"] == 1 for run in trials)
+
+
 @pytest.mark.parametrize(
     ("given", "key", "value"),
     [

@@ -23,6 +23,6 @@ def run(args: argparse.Namespace) -> None:
     selections = study_run.select(folder, machine)
     for arm, found in selections.items():
         print(f"{arm}: layers {', '.join(map(str, found['layers']))} of {found['layers_total']}")
-    first = next(iter(selections.values()))
-    print(*score_lines(study_run.layer_scores(folder), first["layers"]), sep="\n")
+    chosen = next((found["layers"] for found in selections.values()), [])
+    print(*score_lines(study_run.layer_scores(folder), chosen), sep="\n")
     print(prediction(study_run.read_study(folder), selections, folder))

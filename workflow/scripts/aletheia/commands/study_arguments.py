@@ -20,7 +20,7 @@ PROFILES = "profiles"
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a command."""
     parser.add_argument("model", metavar="MODEL", nargs="?", help="folder of a model, or its id on the hub")
-    parser.add_argument("data", metavar="DATA", nargs="?", help="file of rows: JSONL, JSON, CSV, TSV or Parquet")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="file of rows, or their id on the hub")
     parser.add_argument(
         "--out", metavar="DIR", required=True, help="the study's folder; without MODEL and DATA it goes on there"
     )

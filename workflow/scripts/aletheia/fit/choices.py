@@ -22,7 +22,7 @@ STEP_ROWS = 8  # the paper's 4 × 2
 FEWEST_STEPS = 16  # of an epoch, below which a step has fewer rows
 MICRO_ROWS = 4
 LEAST_STEP_ROWS = 2
-# Fewer steps than these need a higher rate; both are this study's, see docs/measurement.md.
+# Chosen by hand: a run of few steps gets a higher rate. What is best differs by model and rows (--search quick).
 SHORT_RUN, SHORT_RATE, LONG_RATE = 100, 1.0e-3, 5.0e-4
 RATES = (3.0e-4, 1.0e-3, 3.0e-3)
 CURVE_POINTS = 4
@@ -103,23 +103,19 @@ def choose(options: Options, found: Survey, *, steps: int | None = None, steps_r
         "batch": f"{left} training rows give {run_steps} steps of {batch_size * accumulation} rows",
         "rates": why_rates,
     }
-    curve = max(1, run_steps // CURVE_POINTS) if run_steps > CURVE_POINTS else None
-    return Choices(
-        held_out,
-        test,
-        left,
-        max_tokens,
-        length,
-        run_steps,
-        batch_size,
-        accumulation,
-        warmup_steps=min(run_steps - 1, max(1, run_steps // 10)),
-        timing_warmup_steps=min(3, run_steps - 1),
-        curve_every=curve,
-        eval_rows=min(held_out, USUAL_EVAL_ROWS) if test is None else held_out,
-        rates=rates,
-        reasons=reasons,
-    )
+    eval_rows = held_out if test else min(held_out, USUAL_EVAL_ROWS)
+    apart = {"held_out": held_out, "test": test, "train_rows": left, "eval_rows": eval_rows}
+    run = {"length": length, "steps": run_steps, **shape, **_schedule(run_steps)}
+    return Choices(max_tokens=max_tokens, rates=rates, reasons=reasons, **apart, **run)
+
+
+def _schedule(steps: int) -> dict[str, int | None]:
+    """Return what a run of so many steps has at certain of them; all of it falls within the run."""
+    return {
+        "warmup_steps": min(steps - 1, max(1, steps // 10)),
+        "timing_warmup_steps": min(3, steps - 1),
+        "curve_every": steps // CURVE_POINTS if steps > CURVE_POINTS else None,
+    }
 
 
 def _split(options: Options, found: Survey) -> tuple[int, int | None, int, str]:
@@ -157,7 +153,8 @@ def _max_tokens(options: Options, found: Survey) -> tuple[int, str]:
         limit += TOKEN_BLOCK
     limit = min(limit, most)
     median, high = found.quantile(0.5), found.quantile(0.95)
-    return limit, f"rows have {median} tokens (median), 95 % at most {high}; {found.cut(limit):.1%} are cut"
+    cut = f"{found.cut(limit):.1%} are cut" if found.cut(limit) else "none is cut"
+    return limit, f"rows have {median} tokens (median), 95 % at most {high}; {cut}"
 
 
 def _step_shape(rows: int, epochs: float) -> tuple[int, int]:

@@ -26,7 +26,7 @@ class Options:
     Attributes
     ----------
     model, data
-        A folder or an id on the hub; a file.
+        A folder or an id on the hub; a file or an id on the hub.
     search
         One of :data:`SEARCHES`: a fixed rate, each arm's best of three, or a search for a recipe.
     epochs, seconds
@@ -81,7 +81,8 @@ def checked(options: Options) -> Options:
     for name in options.arms:
         _check_arm(name)
     _check_model(options.model)
-    _check_file(options.data, "DATA", "a file of rows (JSONL, JSON, CSV, TSV or Parquet)")
+    if not HUB_ID.fullmatch(options.data) or Path(options.data).exists():
+        _check_file(options.data, "DATA", "a file of rows (JSONL, JSON, CSV, TSV or Parquet), or an id on the hub")
     if options.retention not in (None, NO_RETENTION):
         _check_file(options.retention, "--retention", "a file of passages, or the word none")
     return options

@@ -7,22 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia.fit.study_files import MODEL
 from aletheia.provenance import artifacts
 from aletheia.provenance.atomic_write import atomic_path
 from aletheia.study.paths import Paths
 
-RESULTS = Path("results/fit")
 REPORT, FIGURE, SUMMARY = "REPORT.md", "report", "summary.json"
 ADAPTER = "adapter"
 
 
-def bring_up(folder: Path) -> Mapping[str, Any]:
+def bring_up(folder: Path, paths: Paths) -> Mapping[str, Any]:
     """Copy report, figure and adapter to the top of a study's folder; return the report's summary.
 
     The results stay where they are, with their lineage; these are copies, made anew each time.
+
+    Parameters
+    ----------
+    folder, paths
+        The study's folder, and its files from there.
     """
-    made = folder / RESULTS
+    made = folder / Path(paths.fit(SUMMARY)).parent
     summary = artifacts.payload(made / SUMMARY)
     for path in (made / REPORT, *sorted(made.glob(f"{FIGURE}.*"))):
         if path.suffix != ".json":
@@ -30,7 +33,7 @@ def bring_up(folder: Path) -> Mapping[str, Any]:
                 shutil.copyfile(path, temporary)
     chosen = summary["recommended"]
     if chosen:
-        source = folder / Paths().adapter(MODEL, chosen["arm"], chosen["seed"])
+        source = folder / paths.adapter(summary["model"], chosen["arm"], chosen["seed"])
         with atomic_path(folder / ADAPTER) as temporary:
             shutil.copytree(source, temporary)
     elif (folder / ADAPTER).is_dir():

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aletheia.fit.study_files import MODEL
+from aletheia.fit.study_run import FolderStudy
 from aletheia.provenance import artifacts
 from aletheia.report.fit_prediction import predicted_saving
-from aletheia.study.paths import Paths
 from aletheia.study.study import Run, Study
 
 OF_PASSES = (
@@ -17,29 +16,28 @@ OF_PASSES = (
 )
 
 
-def prediction(study: Study, selections: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
+def prediction(of: FolderStudy, selections: Mapping[str, Mapping[str, Any]], folder: Path) -> str:
     """Return what is predicted before training, in lines.
 
     Parameters
     ----------
-    study
-        Of the folder, with the rows that staging found.
+    of
+        The study of the folder, with the rows that staging found.
     selections
         Payload of the selection of each arm that chooses layers, at the first seed.
     folder
         The study's.
     """
-    campaign = study.campaigns[-1]
-    arms, seeds = list(campaign["arms"]), campaign["seeds"]
-    first = study.run(MODEL, arms[0], seeds[0])
-    seconds = step_seconds(folder, first)
+    study, arms, seeds = of.study, list(of.campaign["arms"]), of.campaign["seeds"]
+    first = study.run(of.model, arms[0], seeds[0])
+    seconds = step_seconds(folder / of.paths.precision(of.model), first)
     text = predicted_saving(
         {arm: selections.get(arm) for arm in arms},
         epochs=_epochs(study, first),
         steps=study.nominal_steps(first),
         seeds=len(seeds),
         step_seconds=seconds,
-        probe_seconds=_probe_seconds(folder, seeds[0]),
+        probe_seconds=_probe_seconds(folder / of.paths.probe(of.model, seeds[0])),
         further_runs=len(study.runs) - len(arms) * len(seeds),
         recomputed=first.settings["training"]["gradient_checkpointing"],
         prefix_cache=first.settings["training"]["prefix_cache"] not in ("off", False),
@@ -47,12 +45,11 @@ def prediction(study: Study, selections: Mapping[str, Mapping[str, Any]], folder
     return f"{text}\n{OF_PASSES}" if seconds else text
 
 
-def step_seconds(folder: Path, run: Run) -> float | None:
+def step_seconds(path: Path, run: Run) -> float | None:
     """Return the least seconds of a step: its micro-batches' passes, as the choice of the precision timed them.
 
     None where nothing was timed, as on a GPU. A smaller shape that was timed counts by its positions.
     """
-    path = folder / Paths().precision(MODEL)
     if not path.is_file():
         return None
     envelope = artifacts.read(path, "precision")
@@ -72,6 +69,5 @@ def _epochs(study: Study, run: Run) -> float:
     return training["steps"] * training["batch_size"] * training["accumulation"] / rows if rows else 1.0
 
 
-def _probe_seconds(folder: Path, seed: int) -> float | None:
-    path = folder / Paths().probe(MODEL, seed)
+def _probe_seconds(path: Path) -> float | None:
     return artifacts.read(path, "probe")["observed"].get("probe_seconds") if path.is_file() else None

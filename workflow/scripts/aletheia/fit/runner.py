@@ -134,7 +134,7 @@ class Display:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._terminal = stream, stream.isatty()
-        self._last, self._said, self._jobs = "", 0.0, 0
+        self._last, self._said, self._jobs = "", 0.0, frozenset[str]()
 
     def show(self, progress: Progress) -> None:
         """Say where the study is."""
@@ -142,10 +142,15 @@ class Display:
         if self._terminal:
             width = os.get_terminal_size(self._stream.fileno()).columns
             self._write(f"\r\x1b[2K{sentence[: width - 1]}")
-        elif sentence != self._last and (progress.ended != self._jobs or now - self._said > LINE_SECONDS):
+        elif sentence != self._last and (self._others_run(progress) or now - self._said > LINE_SECONDS):
             self._write(f"{sentence}\n")
-            self._said, self._jobs = now, progress.ended
+            self._said = now
         self._last = sentence
+
+    def _others_run(self, progress: Progress) -> bool:
+        """Tell whether a job runs that did not before."""
+        before, self._jobs = self._jobs, frozenset(progress.running)
+        return not self._jobs <= before
 
     def note(self, sentence: str) -> None:
         """Say a note of a step."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import re
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -69,17 +70,26 @@ def _trials(arm: str, choices: Choices) -> list[str]:
 
 
 def _models(options: Options) -> str:
-    local = Path(options.model).is_dir()
-    source = {"type": "local", "path": options.model} if local else {"type": "hub", "id": options.model}
     return _text(
         "The model. Docs: docs/campaigns.md, Models and data.",
-        _block(MODEL, source=source, dtype=("auto", "bf16 or fp32, whichever this machine does faster (a GPU: bf16)")),
+        _block(
+            MODEL,
+            source=_source(options.model),
+            dtype=("auto", "bf16 or fp32, whichever this machine does faster (a GPU: bf16)"),
+        ),
     )
+
+
+def _source(place: str) -> dict[str, str]:
+    """Return where a model or rows come from: a path, or else an id on the hub."""
+    # Paths of what is there are absolute by now.
+    local = os.path.isabs(place) or os.path.exists(place)
+    return {"type": "local", "path": place} if local else {"type": "hub", "id": place}
 
 
 def _data(options: Options, choices: Choices) -> str:
     reason = choices.reasons["held_out"]
-    rows: dict[str, Any] = {"source": {"type": "local", "path": options.data}, "held_out": (choices.held_out, reason)}
+    rows: dict[str, Any] = {"source": _source(options.data), "held_out": (choices.held_out, reason)}
     if choices.test:
         rows["test"] = (choices.test, "as many: they judge, and nothing is chosen by them")
     blocks = [_block(ROWS, **rows)]
@@ -133,10 +143,14 @@ def _rates(options: Options, found: Survey, choices: Choices, arms: Mapping[str,
 
 def _search(options: Options, found: Survey, choices: Choices, arms: Mapping[str, Any]) -> str:
     presets = ["last_half", "last_third", "gradient_half", "v_o_down"]
+    scan = max(2, choices.steps // 2)
+    # The scan is the shortest run that these settings must suit.
+    short = {key: min(getattr(choices, key), scan - 1) for key in ("warmup_steps", "timing_warmup_steps")}
+    choices = dataclasses.replace(choices, **short, curve_every=None)
     section = {
         "budget": {"runs": RUNS_BUDGET},
         "rates": list(choices.rates),
-        "steps": {"scan": max(2, choices.steps // 2), "full": max(3, choices.steps)},
+        "steps": {"scan": scan, "full": max(scan + 1, choices.steps)},
         "seeds": {"floor": list(FLOOR_SEEDS), "search": options.run_seeds[0], "confirm": list(CONFIRM_SEEDS)},
         "presets": list(dict.fromkeys([*presets, *options.arms])),
     }
@@ -168,7 +182,7 @@ def _settings(found: Survey, choices: Choices, benchmarks: list[str]) -> list[st
         "batch_size": choices.batch_size,
         "accumulation": (choices.accumulation, reasons["batch"]),
         "learning_rate": (rate, reasons["rates"]),
-        "warmup_steps": (choices.warmup_steps, "a tenth of the steps"),
+        "warmup_steps": (choices.warmup_steps, "a tenth of the steps, or less"),
         "warmup_from": ("first_step", "so that no step of a short run teaches nothing"),
         "timing_warmup_steps": choices.timing_warmup_steps,
         "eval_rows": choices.eval_rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,35 @@ from aletheia.fit.choices import choose
 from aletheia.fit.folder import expect_study, write_or_take_up
 from aletheia.fit.options import Options, checked
 from aletheia.fit.runner import Machine
-from aletheia.fit.study_files import CONFIG, MODEL, SEARCH_CONFIG, study_files
+from aletheia.fit.study_files import CAMPAIGN, CONFIG, SEARCH_CONFIG, study_files
 from aletheia.fit.survey import survey
 from aletheia.provenance import artifacts
 from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.load import load_study
 from aletheia.study.paths import Paths
+from aletheia.study.schema import trees
 from aletheia.study.study import Run, Study
 
 ANSWER = "fit"
+
+
+@dataclass(frozen=True)
+class FolderStudy:
+    """The study of a folder, and where its files are, from there."""
+
+    study: Study
+    paths: Paths
+
+    @property
+    def campaign(self) -> Mapping[str, Any]:
+        """The campaign that is reported: the last one."""
+        return self.study.campaigns[-1]
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.campaign["models"][0]
 
 
 def prepare(options: Options | None, folder: Path, machine: Machine) -> None:
@@ -53,29 +73,38 @@ def prepare(options: Options | None, folder: Path, machine: Machine) -> None:
     else:
         choices = timing.timed_choices(options, found, folder, machine)
     again = write_or_take_up(folder, study_files(options, found, choices))
-    print(plan_text.plan_text(options, found, choices, folder, again=again))
+    print(plan_text.plan_text(options, found, choices, folder, again=again), flush=True)
 
 
 def probe(folder: Path, machine: Machine) -> Mapping[str, Any]:
-    """Measure the layers at the study's first seed; return the payload of the probe."""
-    (run,) = _selecting(folder)[:1] or [None]
-    if run is None:
-        raise UserError(f"{folder}: expected an arm that chooses layers, found none in its campaign; add one")
-    target = Paths().probe(run.model, run.seed)
+    """Measure the layers at the study's first seed; return the payload of the probe.
+
+    Raises
+    ------
+    UserError
+        When no arm of the study chooses layers.
+    """
+    study = read_study(folder)
+    if not (runs := _selecting(study)):
+        raise UserError(f"{CAMPAIGN}: expected an arm that chooses layers, such as ale, found none; add one")
+    target = study.paths.probe(study.model, runs[0].seed)
     runner.run(folder, [target], machine)
     return artifacts.payload(folder / target, "probe")
 
 
 def layer_scores(folder: Path) -> list[float]:
-    """Return the scores that the first of the arms which choose layers was chosen by; none where it reads no probe."""
-    path = folder / Paths().probe(MODEL, _selecting(folder)[0].seed)
+    """Return the scores of the layers by the probe at the first seed; none where no arm has needed it."""
+    study = read_study(folder)
+    path = folder / study.paths.probe(study.model, study.campaign["seeds"][0])
     return artifacts.payload(path, "probe")["scores"]["l2"] or [] if path.is_file() else []
 
 
 def select(folder: Path, machine: Machine) -> dict[str, Mapping[str, Any]]:
-    """Choose the layers of each arm at its first seed; return the payloads of the selections by arm."""
-    targets = {run.arm: Paths().selection(run.model, run.arm, run.seed) for run in _selecting(folder)}
-    runner.run(folder, list(targets.values()), machine)
+    """Choose the layers of each arm that does so, at its first seed; return the payloads of the selections by arm."""
+    study = read_study(folder)
+    targets = {run.arm: study.paths.selection(run.model, run.arm, run.seed) for run in _selecting(study)}
+    if targets:
+        runner.run(folder, list(targets.values()), machine)
     return {arm: artifacts.payload(folder / target, "selection") for arm, target in targets.items()}
 
 
@@ -88,7 +117,7 @@ def search(folder: Path, machine: Machine) -> None:
 def finish(folder: Path, machine: Machine) -> Mapping[str, Any]:
     """Train, evaluate and report; return the report's summary."""
     runner.run(folder, [ANSWER], machine)
-    return outcome.bring_up(folder)
+    return outcome.bring_up(folder, read_study(folder).paths)
 
 
 def plan(folder: Path, machine: Machine, target: str = ANSWER) -> None:
@@ -99,19 +128,21 @@ def plan(folder: Path, machine: Machine, target: str = ANSWER) -> None:
     runner.dry_run(folder, [target], machine, config=config)
 
 
-def read_study(folder: Path) -> Study:
-    """Return the study of a folder."""
+def read_study(folder: Path) -> FolderStudy:
+    """Return the study of a folder, as its files say now."""
     with _inside(folder):
-        staged = partial(staged_train_rows, Path(Paths().resources))
-        return load_study(read_configuration([Path(CONFIG)]), staged_rows=staged)
+        configuration = read_configuration([Path(CONFIG)])
+        paths = Paths(*trees(configuration))
+        return FolderStudy(
+            load_study(configuration, staged_rows=partial(staged_train_rows, Path(paths.resources))), paths
+        )
 
 
-def _selecting(folder: Path) -> list[Run]:
+def _selecting(folder: FolderStudy) -> list[Run]:
     """Return the run of each arm that chooses layers, at the campaign's first seed."""
     runs: dict[str, Run] = {}
-    study = read_study(folder)
-    for run in study.runs.values():
-        if run.model == MODEL and run.selects and any(run.arm in each["arms"] for each in study.campaigns[-1:]):
+    for run in folder.study.runs.values():
+        if run.selects and run.model == folder.model and run.arm in folder.campaign["arms"]:
             runs.setdefault(run.arm, run)
     return list(runs.values())
 

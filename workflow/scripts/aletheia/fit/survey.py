@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,7 @@ def survey(options: Options) -> Survey:
     UserError
         For rows that cannot be read or are too few, or that the tokenizer's template refuses.
     """
-    from aletheia.staging.training_rows import read_training_rows
-
-    rows, notes = read_training_rows(Path(options.data))
+    rows, notes = _rows(options.data)
     if len(rows) < LEAST_ROWS:
         raise UserError(
             f"{options.data}: expected at least {LEAST_ROWS} rows, enough to hold some out and fill some "
@@ -80,6 +79,19 @@ def survey(options: Options) -> Survey:
     prompt = _prompt(rows, tokenizer)
     lengths, context = _lengths(rows, tokenizer, prompt), _context(Path(options.model))
     return Survey(rows, prompt, lengths, context, _passages(options), tuple(notes))
+
+
+def _rows(data: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of a file, or of a data set on the hub as it is now, and notes for their owner."""
+    from aletheia.staging.training_rows import read_training_rows
+
+    if Path(data).exists():
+        return read_training_rows(Path(data))
+    from aletheia.staging.hub import hub_snapshot
+
+    with tempfile.TemporaryDirectory(prefix="rows-") as folder:
+        _, names = hub_snapshot({"id": data}, Path(folder), repo_type="dataset")
+        return read_training_rows(*(Path(folder, name) for name in names))
 
 
 def _passages(options: Options) -> int:

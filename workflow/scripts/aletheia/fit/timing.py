@@ -69,18 +69,22 @@ def _stated(folder: Path) -> tuple[int, str] | None:
     return (int(found["steps"]), found["reason"]) if found else None
 
 
+def short_study(options: Options, found: Survey, choices: Choices) -> dict[str, str]:
+    """Return ``{name: text}`` of a study of a few steps of the standard arm, beside the registries of the whole one."""
+    one = dataclasses.replace(options, search="none", arms=(), retention=NO_RETENTION)
+    files = study_files(one, dataclasses.replace(found, passages=0), choices)
+    config = files[CONFIG].replace(CAMPAIGN, f"{FOLDER}/{CAMPAIGN}")
+    return {f"{FOLDER}/{CAMPAIGN}": files[CAMPAIGN], f"{FOLDER}/{CONFIG}": config}
+
+
 def _step_seconds(options: Options, found: Survey, folder: Path, machine: Machine) -> float:
     """Return the median time of a step of the standard arm; its short run is replaced by the study's own later."""
     choices = choose(options, found, steps=TIMED_STEPS)
     files = study_files(options, found, choices)
     write_or_take_up(folder, {name: files[name] for name in (MODELS, DATA)})
-    one = dataclasses.replace(options, search="none", arms=(), retention=NO_RETENTION)
-    place = folder / FOLDER
-    place.mkdir(parents=True, exist_ok=True)
-    short = study_files(one, dataclasses.replace(found, passages=0), choices)
-    (place / CAMPAIGN).write_text(short[CAMPAIGN], encoding="utf-8")
-    config = short[CONFIG].replace(CAMPAIGN, f"{FOLDER}/{CAMPAIGN}")
-    (place / CONFIG).write_text(config, encoding="utf-8")
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    for name, text in short_study(options, found, choices).items():
+        (folder / name).write_text(text, encoding="utf-8")
     result = Paths().run(MODEL, STD, options.run_seeds[0])
     run(folder, [result], machine, config=f"{FOLDER}/{CONFIG}")
     envelope = artifacts.read(folder / result, "run")
