@@ -71,7 +71,7 @@ def main():
     before = trainer.evaluate()["eval_loss"]  # adapters start at zero: the base model's
     trainer.train()
     after = trainer.evaluate()["eval_loss"]
-    print(f"held-out loss before {before:.4f}, after {after:.4f} (n = {len(rows['test'])} rows)")
+    print(f"held-out loss before {before:.4f}, after {after:.4f} (n = {len(trainer.eval_dataset)} rows)")
     trainer.save_model()
 
 

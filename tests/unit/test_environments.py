@@ -50,7 +50,6 @@ TOOLS = {
     "snakefmt": "formats the rules",
     "snakemake-executor-plugin-slurm": "the profiles of clusters load it",
     "snakemake-logger-plugin-rich": "snakemake --logger rich loads it",
-    "trl": "runs the script that is exported for it",
     "uv": "make envs resolves the locks with it, the stand-in for conda makes environments with it",
 }
 # Scripts whose rules call no `lineage`, with their environment: they print, and write no artifact.
