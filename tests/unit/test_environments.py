@@ -143,7 +143,8 @@ EXTRAS = by_name(line for extra in PROJECT["optional-dependencies"].values() for
 
 
 def imported_anywhere():
-    sources = [p.read_text("utf-8") for d in ("workflow", "tests", "benchmarks", "examples") for p in (ROOT / d).rglob("*.py")]
+    folders = ("workflow", "tests", "benchmarks", "examples")
+    sources = [path.read_text("utf-8") for name in folders for path in (ROOT / name).rglob("*.py")]
     # Rules are Python but for their blocks.
     for rules in (ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")):
         sources += re.findall(r"^(?:import|from) .+$", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -5,19 +5,16 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from aletheia.staging.convert import random_model
 from conftest import ROOT, SCRIPTS, said
+from own_data import bring_own_data
 
 EXAMPLES = ROOT / "examples"
-STUDY = ROOT / "tests" / "study"
-SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
 NOTEBOOK = json.loads((EXAMPLES / "own_model.ipynb").read_text("utf-8"))
 # One that starts with it is the shell's; the names in braces are Python's.
 SHELL = "!"
@@ -26,11 +23,7 @@ SHELL = "!"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with a model, rows and passages."""
-    folder = tmp_path_factory.mktemp("a reader's place")
-    random_model({"config": {"model_type": "llama", **SHAPE, "num_key_value_heads": 2}}, folder / "model")
-    for name in ("rows.jsonl", "passages.jsonl"):
-        shutil.copy(STUDY / name, folder)
-    return folder
+    return bring_own_data(tmp_path_factory.mktemp("a reader's place"))
 
 
 def environment(place):
