@@ -82,6 +82,15 @@ def test_the_installed_package_brings_the_workflow_and_no_second_library(program
     assert list(root.rglob("errors.py")) == []
 
 
+def test_a_dry_run_shows_the_jobs_and_runs_none(program, place):
+    done = aletheia(program, place, *FIT[:4], "planned", *FIT[5:], "--dry-run")
+    assert done.returncode == 0, said(done)[-3000:]
+    jobs = dict(line.split() for line in done.stdout.splitlines() if re.fullmatch(r"(train_\w+|fit) +\d+", line))
+    assert jobs == {"train_std": "1", "train_ale": "1", "fit": "1"}
+    assert {path.name for path in (place / "planned").iterdir()} >= {"config.yaml", "campaign.yaml"}
+    assert not (place / "planned" / "results").exists()
+
+
 def test_one_command_ends_with_the_report_its_figure_and_the_adapter_that_it_recommends(fitted, place):
     mine = place / "mine"
     summary = json.loads((mine / "results/fit/summary.json").read_text("utf-8"))["payload"]

@@ -78,7 +78,7 @@ def run(folder: Path, targets: Sequence[str], machine: Machine, *, config: str =
 
 def dry_run(folder: Path, targets: Sequence[str], machine: Machine, *, config: str = CONFIG) -> None:
     """Print what would run: Snakemake's own table of jobs."""
-    words = command(targets, machine, config=config, options=["--dry-run", "--quiet", "rules", "host", "progress"])
+    words = command(targets, machine, config=config, options=["--dry-run", "--quiet", "rules", "host"])
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     text = done.stdout + done.stderr
     if done.returncode:
