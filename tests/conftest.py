@@ -48,6 +48,7 @@ LONGEST = (
         "test_runs",
         "test_workflow",
         "test_fit",
+        "test_examples",
     ),
     *("test_reproducible", "test_campaign_keys", "test_interleaving", "test_audit", "test_evidence"),
     *("test_environment_files", "test_image_lines", "test_docs", "test_campaigns"),

@@ -50,7 +50,6 @@ TOOLS = {
     "snakefmt": "formats the rules",
     "snakemake-executor-plugin-slurm": "the profiles of clusters load it",
     "snakemake-logger-plugin-rich": "snakemake --logger rich loads it",
-    "trl": "runs the script that is exported for it",
     "uv": "make envs resolves the locks with it, the stand-in for conda makes environments with it",
 }
 # Scripts whose rules call no `lineage`, with their environment: they print, and write no artifact.
@@ -144,7 +143,8 @@ EXTRAS = by_name(line for extra in PROJECT["optional-dependencies"].values() for
 
 
 def imported_anywhere():
-    sources = [p.read_text("utf-8") for d in ("workflow", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py")]
+    folders = ("workflow", "tests", "benchmarks", "examples")
+    sources = [path.read_text("utf-8") for name in folders for path in (ROOT / name).rglob("*.py")]
     # Rules are Python but for their blocks.
     for rules in (ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")):
         sources += re.findall(r"^(?:import|from) .+$", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)

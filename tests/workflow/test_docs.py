@@ -40,7 +40,7 @@ RULES = {
 OUTSIDE = {"cd", "export", "git", "sbatch", "sha256sum"}
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 # A path of the project in the text, without what stands for a name (NAME, MODEL, …) or for several.
-PATH = re.compile(r"`((?:benchmarks|config|docs|envs|profiles|rules|tests|workflow)/[a-z0-9_./-]+)`")
+PATH = re.compile(r"`((?:benchmarks|config|docs|envs|examples|profiles|rules|tests|workflow)/[a-z0-9_./-]+)`")
 SETTING = re.compile(
     r"`((?:adapter|encoding|evaluation|interleaving|probe|stability|training)(?:\.[a-z_]\w*)+)(?:: [^`]+)?`"
 )

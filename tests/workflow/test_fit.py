@@ -14,11 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from aletheia.staging.convert import random_model
 from conftest import ROOT, copy_project, said
-
-STUDY = ROOT / "tests" / "study"
-SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+from own_data import bring_own_data
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +43,7 @@ def program(tmp_path_factory):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with a model, rows and passages, and nothing of the project's."""
-    folder = tmp_path_factory.mktemp("a place é")
-    random_model({"config": {"model_type": "llama", **SHAPE, "num_key_value_heads": 2}}, folder / "model")
-    for name in ("rows.jsonl", "passages.jsonl"):
-        shutil.copy(STUDY / name, folder)
-    return folder
+    return bring_own_data(tmp_path_factory.mktemp("a place é"))
 
 
 def aletheia(program, place, *words):
