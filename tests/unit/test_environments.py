@@ -33,6 +33,7 @@ UNCALLED = {
     ("light", "numpy"): "step_cost: selecting predicts by a calibrated model, and calibrates none",
     ("light", "peft"): "adapters: selecting names the modules, and wraps none",
     ("light", "torch"): "adapters and layers: selecting reads the probe's artifact, and no model",
+    ("light", "transformers"): "layers: as for torch",
     ("report", "bitsandbytes"): "four_bit: comparing probes reads their artifacts, and no weights",
     ("report", "peft"): "adapters: as for light",
     (
