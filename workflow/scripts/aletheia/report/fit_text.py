@@ -177,13 +177,16 @@ def _adapter(summary: Numbers) -> list[str]:
     code = "\n".join(
         [
             "```python",
-            "from peft import AutoPeftModelForCausalLM",
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM",
             "",
-            f'model = AutoPeftModelForCausalLM.from_pretrained("{found["adapter"]}")',
+            "base = AutoModelForCausalLM.from_pretrained(MODEL)",
+            f'model = PeftModel.from_pretrained(base, "{found["adapter"]}")',
             "```",
         ]
     )
-    return [f"`{found['adapter']}`: `{found['arm']}`, seed {found['seed']}{seeds}.{loss} In PEFT's format:", code]
+    which = f"`{found['adapter']}`: `{found['arm']}`, seed {found['seed']}{seeds}."
+    return [f"{which}{loss} MODEL is the folder or the id that was fine-tuned.", code]
 
 
 def _rules(summary: Numbers) -> str:
