@@ -18,9 +18,9 @@ SHARES = ((100, 0.20), (400, 0.15), (math.inf, 0.10))
 CUT_SHARE = 0.05  # of rows that may be longer than the limit
 TOKEN_BLOCK = 32
 MOST_TOKENS, USUAL_TOKENS = 1024, 512
-STEP_ROWS = 8  # the paper's 4 × 2
+STEP_ROWS = 4  # an update for each micro-batch: accumulation made runs no better, and slower to a loss (docs/search.md)
+LEAST_ROWS = 8
 FEWEST_STEPS = 16  # of an epoch, below which a step has fewer rows
-MICRO_ROWS = 4
 LEAST_STEP_ROWS = 2
 # Chosen by hand: a run of few steps gets a higher rate. What is best differs by model and rows (--search quick).
 SHORT_RUN, SHORT_RATE, LONG_RATE = 100, 1.0e-3, 5.0e-4
@@ -133,9 +133,9 @@ def _split(options: Options, found: Survey) -> tuple[int, int | None, int, str]:
     except UserError as error:
         raise UserError(f"{options.data}: {error}") from None
     left = len(parts["train"])
-    if left < STEP_ROWS:
+    if left < LEAST_ROWS:
         raise UserError(
-            f"{options.data}: expected at least {STEP_ROWS} rows to train on, found {left} of {rows} once {held_out} "
+            f"{options.data}: expected at least {LEAST_ROWS} rows to train on, found {left} of {rows} once {held_out} "
             f"held-out rows{' and as many test rows' if test else ''} are set apart; add rows, or lower --held-out"
         )
     return held_out, test, left, why
@@ -158,11 +158,11 @@ def _max_tokens(options: Options, found: Survey) -> tuple[int, str]:
 
 
 def _step_shape(rows: int, epochs: float) -> tuple[int, int]:
-    """Return a step's shape: eight rows, fewer where an epoch would have too few steps."""
+    """Return a step's shape: one micro-batch, of fewer rows where an epoch would have too few steps."""
     size = STEP_ROWS
     while size > LEAST_STEP_ROWS and epochs * (rows // size) < FEWEST_STEPS:
         size //= 2
-    return min(size, MICRO_ROWS), max(1, size // MICRO_ROWS)
+    return size, 1
 
 
 def _rates(options: Options, steps: int) -> tuple[tuple[float, ...], str]:

@@ -182,6 +182,7 @@ def _settings(found: Survey, choices: Choices, benchmarks: list[str]) -> list[st
         "batch_size": choices.batch_size,
         "accumulation": (choices.accumulation, reasons["batch"]),
         "learning_rate": (rate, reasons["rates"]),
+        "schedule": ("linear", "so shaped, steps were sooner at a loss than the paper's (docs/search.md)"),
         "warmup_steps": (choices.warmup_steps, "a tenth of the steps, or less"),
         "warmup_from": ("first_step", "so that no step of a short run teaches nothing"),
         "timing_warmup_steps": choices.timing_warmup_steps,
