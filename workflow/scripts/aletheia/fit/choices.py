@@ -18,7 +18,8 @@ SHARES = ((100, 0.20), (400, 0.15), (math.inf, 0.10))
 CUT_SHARE = 0.05  # of rows that may be longer than the limit
 TOKEN_BLOCK = 32
 MOST_TOKENS, USUAL_TOKENS = 1024, 512
-STEP_ROWS = 4  # an update for each micro-batch: accumulation made runs no better, and slower to a loss (docs/search.md)
+# An update for each micro-batch: with linear decay it was sooner at a loss than the paper's (docs/search.md).
+STEP_ROWS = 4
 LEAST_ROWS = 8
 FEWEST_STEPS = 16  # of an epoch, below which a step has fewer rows
 LEAST_STEP_ROWS = 2
