@@ -30,6 +30,7 @@ include: "rules/stats.smk"
 include: "rules/replication.smk"
 include: "rules/controls.smk"
 include: "rules/search.smk"
+include: "rules/fit.smk"
 include: "rules/figures.smk"
 include: "rules/evidence.smk"
 include: "rules/cluster.smk"
@@ -41,6 +42,7 @@ localrules:
     bundle,
     controls,
     evidence,
+    fit,
     leonardo_smoke,
     paired,
     replication,

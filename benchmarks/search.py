@@ -40,7 +40,7 @@ def summary(rungs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     told = {rung: artifact["payload"] for rung, artifact in rungs.items()}
     decision = told["decision"]
     keys = ("value", "low", "high", "n", "extrapolated")
-    machine = {each["observed"].get("cpu") for each in rungs.values()}
+    machine = {each["observed"]["device"] for each in rungs.values()}
     return {
         "ratios": {name: {key: ratio[key] for key in keys} for name, ratio in decision["ratios"].items()},
         "reason": decision["decision"]["reason"],

@@ -34,16 +34,20 @@ from aletheia.controller.resources import JobResources, attempt_number, checkpoi
 from aletheia.controller.search_inputs import SearchInputs
 from aletheia.controller.startup import Startup, use_site_cores
 from aletheia.errors import UserError
-from aletheia.provenance.lineage import task_files
+from aletheia.provenance.lineage import LIBRARY, task_files
 from aletheia.staging.local_paths import check_registries, count_rows
 from aletheia.staging.staged_rows import staged_train_rows
 from aletheia.study import sections
 from aletheia.study.configuration_files import read_configuration
 from aletheia.study.outputs import evaluation_outputs
 from aletheia.study.paths import Paths
+from aletheia.study.project_files import project_file
 from aletheia.study.schema import trees
 from aletheia.study.search_rungs import RUNGS as SEARCHED_RUNGS
 from aletheia.study.load import load_study
+
+# A study in a folder of its own may have a plan of its own; else it takes the project's.
+PLAN = project_file(PLAN)
 
 # First, so that a mistake in the configuration is one sentence too.
 if workflow.is_main_process:
@@ -86,6 +90,11 @@ notes = NoteWatcher([Path("logs") / step for step in ("stage", "tokens", "precis
 # Without conda, scripts run in the interpreter that runs Snakemake, activated or not; LAUNCHER starts them in it at once.
 # Exported here and not written into the shell commands, since there its path would be part of what triggers reruns.
 CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+if CONDA and LIBRARY != PROJECT / "workflow" / "scripts":
+    raise WorkflowError(
+        "--sdm conda: expected a checkout of the project, whose scripts find the library beside them, "
+        "found an installed package; run without it, or from a clone"
+    )
 shell.prefix(
     "set -euo pipefail; "
     f"export ALETHEIA_SCRIPTS={shlex.quote(str(PROJECT / 'workflow' / 'scripts'))} "

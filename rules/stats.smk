@@ -1,5 +1,5 @@
 # Stats: from the ledger to means, intervals and tests, every arm against std, the tables and the two written analyses.
-PUBLISHED = [f"config/published/table{number}.csv" for number in range(1, 6)]
+PUBLISHED = [project_file(f"config/published/table{number}.csv") for number in range(1, 6)]
 
 
 rule stats:
@@ -28,7 +28,8 @@ rule stats:
     params:
         *lineage("stats.py", "report", reports=sections.reports, budget_sweeps=sections.budget_sweeps),
     shell:
-        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stats.py" --ledger {input.ledger:q} --published config/published '
+        '"$ALETHEIA_PYTHON" -s "$ALETHEIA_SCRIPTS/stats.py" --ledger {input.ledger:q} '
+        '--published "$(dirname {input.published[0]:q})" '
         "--answers {input.answers:q} --analysis {input.analysis:q} "
         '--stats-dir "$(dirname {output.summary:q})" --tables-dir "$(dirname {output.summary:q})/../tables" '
         "--attempt {resources.attempt} --lineage {params:q} > {log:q} 2>&1"

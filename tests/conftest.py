@@ -15,6 +15,7 @@ import pytest
 
 import warm_server
 from aletheia.provenance.parsed_source import KEPT
+from families import HYBRID, PAPER, SERVED, SIZE
 
 # Fixtures that several files share.
 pytest_plugins = ["damaged", "evaluations", "judging"]
@@ -33,24 +34,22 @@ STUDY = ("--configfile", "tests/study/config.yaml")
 # Has the library's sources parsed, and what was found kept.
 PARSE = "import sys; from aletheia.provenance import lineage; [lineage.code_digests(name) for name in sys.argv[1:]]"
 
-# The least configuration of each family; three layers, so that a half is neither all nor none.
-SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 96}
-FAMILIES = {
-    "llama": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
-    "qwen2": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
-    "mistral": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
-    "phi3": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "pad_token_id": 0},
-    "stablelm": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
-    "olmo": {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2},
-    "gptj": {"n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "vocab_size": 96, "n_positions": 64},
-    "gpt_neox": {**SMALL, "intermediate_size": 64},
-    "mixtral": {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "num_local_experts": 4},
-}
+# The least configurations of the paper's families; tests/support/families.py has all that are served.
+FAMILIES = {name: family.settings for name, family in PAPER.items()}
 
 
 # The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
 LONGEST = (
-    *("test_slurm", "test_rules_under_conda", "test_robustness", "test_parity", "test_runs", "test_workflow"),
+    *(
+        "test_slurm",
+        "test_rules_under_conda",
+        "test_robustness",
+        "test_parity",
+        "test_runs",
+        "test_workflow",
+        "test_fit",
+        "test_examples",
+    ),
     *("test_reproducible", "test_campaign_keys", "test_interleaving", "test_audit", "test_evidence"),
     *("test_environment_files", "test_image_lines", "test_docs", "test_campaigns"),
 )
@@ -110,13 +109,14 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def tiny_model(family: str = "llama", seed: int = 0):
-    """Return a tiny random model of a family, in evaluation mode."""
+def tiny_model(family: str = "llama", seed: int = 0, **settings):
+    """Return a tiny random model of a family, in evaluation mode; with settings of its configuration beside its own."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(family, **FAMILIES[family])
+    own = SERVED[family].settings if family in SERVED else HYBRID
+    config = AutoConfig.for_model(family, **{**own, **settings})
     return AutoModelForCausalLM.from_config(config).eval()
 
 
@@ -126,7 +126,7 @@ def longrope_model(window: int, *, long: float = 40.0):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    size = SMALL["hidden_size"] // SMALL["num_attention_heads"] // 2
+    size = SIZE["hidden_size"] // SIZE["num_attention_heads"] // 2
     scaling = {"type": "longrope", "short_factor": [1.0] * size, "long_factor": [long] * size}
     settings = {**FAMILIES["phi3"], "max_position_embeddings": 256, "original_max_position_embeddings": window}
     # Rotary factors show in the scores of random weights only where these are not small.

@@ -98,6 +98,36 @@ def test_an_edited_source_file_is_staged_anew(tmp_path, local):
     assert after["files"]["train.jsonl"]["rows"] == before["files"]["train.jsonl"]["rows"] + 1
 
 
+def test_rows_of_another_tool_are_staged_by_the_names_that_the_registry_gives(tmp_path):
+    """A CSV with semicolons for training, and of the same names one with commas for the held-out rows."""
+    (tmp_path / "mine.csv").write_text("question;answer\n" + "".join(f"{i}?;{i}, so\n" for i in range(5)))
+    (tmp_path / "held.csv").write_text('question,answer\n7?,"7, so"\n')
+    source = {"type": "local", "path": "mine.csv", "columns": {"instruction": "question", "output": "answer"}}
+    entry = {"source": source, "held_out_path": "held.csv"}
+    schema.check({"mine": entry}, "data", "data.yaml")
+    done, out = stage("data", "mine", entry, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "note: mine.csv: read with semicolons between cells" in done.stdout
+    assert artifacts.payload(out, "data_lock")["source"] == source
+    rows = {name: read_rows(out.parent / "mine" / f"{name}.jsonl") for name in ("train", "heldout")}
+    assert [row["output"] for row in rows["train"]] == [f"{i}, so" for i in range(5)]
+    assert [row["output"] for row in rows["heldout"]] == ["7, so"]
+    source["columns"] = {"output": "reply"}
+    assert "mine.csv, line 2: expected the column 'reply', which source.columns in the registry" in refused(
+        "data", "other", entry, tmp_path
+    )
+
+
+def test_keys_of_training_rows_are_refused_for_questions():
+    source = {"type": "hub", "id": "them/sums", "format": "gsm8k"}
+    with pytest.raises(UserError, match=r"^data sums: source of type hub .*lacks member; name the file of the gsm8k"):
+        check_source("data", "sums", {"source": source})
+    with pytest.raises(
+        UserError, match=r"^data sums: source\.columns names .*, found source\.format: gsm8k; take it out$"
+    ):
+        check_source("data", "sums", {"source": {**source, "member": "a.jsonl", "columns": {"output": "a"}}})
+
+
 def test_own_held_out_file(tmp_path, local):
     jsonl(tmp_path / "held.jsonl", [ALPACA[0], {**ALPACA[1], "output": "Quite another answer."}])
     lock = staged("data", "mine", {**local, "held_out": None, "held_out_path": "held.jsonl"}, tmp_path)

@@ -165,6 +165,7 @@ def pair(model: str, arm: str, seed: int, *, std: float, seconds: float, rounds:
     known = {"low": 0.99, "high": 1.01, "rounds": rounds, "steps": rounds}
     payload = {
         **{"model": model, "arm": arm, "seed": seed, "status": "ok", "reason": None, "rounds": rounds},
+        "steps_per_round": 1,
         "probe_seconds": None,
         "ratio": {"value": std / seconds, **known},
         "same_ratio": {"value": 1.001, **known},

@@ -33,6 +33,7 @@ UNCALLED = {
     ("light", "numpy"): "step_cost: selecting predicts by a calibrated model, and calibrates none",
     ("light", "peft"): "adapters: selecting names the modules, and wraps none",
     ("light", "torch"): "adapters and layers: selecting reads the probe's artifact, and no model",
+    ("light", "transformers"): "layers: as for torch",
     ("report", "bitsandbytes"): "four_bit: comparing probes reads their artifacts, and no weights",
     ("report", "peft"): "adapters: as for light",
     (
@@ -143,7 +144,8 @@ EXTRAS = by_name(line for extra in PROJECT["optional-dependencies"].values() for
 
 
 def imported_anywhere():
-    sources = [p.read_text("utf-8") for d in ("workflow", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py")]
+    folders = ("workflow", "tests", "benchmarks", "examples")
+    sources = [path.read_text("utf-8") for name in folders for path in (ROOT / name).rglob("*.py")]
     # Rules are Python but for their blocks.
     for rules in (ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")):
         sources += re.findall(r"^(?:import|from) .+$", rules.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -8,11 +8,8 @@ import sys
 import pytest
 
 from conftest import ROOT, SCRIPTS, SUPPORT
+from heavy_packages import HEAVY
 
-HEAVY = {
-    *("bitsandbytes", "datasets", "lm_eval", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "rich", "rocrate"),
-    *("scipy", "seaborn", "statsmodels", "tokenizers", "torch", "transformers"),
-}
 # All in one process, for what one of them imports is there for all.
 ASK = """
 import contextlib, io, runpy, sys

@@ -40,7 +40,7 @@ RULES = {
 OUTSIDE = {"cd", "export", "git", "sbatch", "sha256sum"}
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 # A path of the project in the text, without what stands for a name (NAME, MODEL, …) or for several.
-PATH = re.compile(r"`((?:benchmarks|config|docs|envs|profiles|rules|tests|workflow)/[a-z0-9_./-]+)`")
+PATH = re.compile(r"`((?:benchmarks|config|docs|envs|examples|profiles|rules|tests|workflow)/[a-z0-9_./-]+)`")
 SETTING = re.compile(
     r"`((?:adapter|encoding|evaluation|interleaving|probe|stability|training)(?:\.[a-z_]\w*)+)(?:: [^`]+)?`"
 )
@@ -94,7 +94,9 @@ COMMANDS = [
 INLINE = [
     command
     for page in PAGES
-    for text in re.findall(r"`((?:make|snakemake|\.venv/bin/\S+)\s[^`…]+)`", page.read_text(encoding="utf-8"))
+    for text in re.findall(
+        r"`((?:make|snakemake|aletheia \w+|\.venv/bin/\S+)\s[^`…]+)`", page.read_text(encoding="utf-8")
+    )
     for command in commands_of(page, " ".join(text.split()))
 ]
 
@@ -157,6 +159,8 @@ def check(command: Command, *, options: bool = True) -> None:
     program, *rest = words
     if program in (".venv/bin/snakemake", "snakemake"):
         check_snakemake(rest)
+    elif program in (".venv/bin/aletheia", "aletheia"):
+        check_aletheia(rest)
     elif program == "make":
         check_make(command, rest, options=options)
     elif program in (".venv/bin/python", "python"):
@@ -184,6 +188,19 @@ def check_snakemake(words: list[str]) -> None:
     assert {target for target in asked.targets if "/" not in target} <= RULES
     for file in asked.configfile or []:
         assert (ROOT / file).is_file() or str(file) in {*named_examples(), "FILE"}, file
+
+
+def check_aletheia(words: list[str]) -> None:
+    from aletheia.commands.main import COMMANDS
+    from aletheia.commands.main import parser as command_line
+
+    assert words[0] in COMMANDS, words[0]
+    if len(words) == 1:  # a command by its name, in a sentence
+        return
+    try:
+        command_line(words[0]).parse_args(words)
+    except SystemExit:
+        raise AssertionError(f"aletheia does not take {' '.join(words)}") from None
 
 
 @functools.cache
@@ -310,6 +327,8 @@ def test_commands_name_options_of_their_scripts():
     "line",
     [
         "frobnicate --all",
+        "aletheia no-such-command",
+        ".venv/bin/aletheia fit models/mine mine.jsonl --out fitted --no-such-option",
         "make no_such_target",
         ".venv/bin/snakemake --no-such-option",
         ".venv/bin/snakemake --configfile no/such.yaml",

@@ -68,6 +68,12 @@ def hold_together(folder, configuration, monkeypatch, on_demand=()):
     return declared
 
 
+def test_no_two_test_files_have_one_name():
+    """They are imported by name, and the second would not be collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py") if "__pycache__" not in path.parts]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_benchmarks_read_no_tests_and_tests_no_benchmarks():
     """They may read what the others measured (JSON files), never their programs."""
     for folder, other in (("benchmarks", "tests/support"), ("tests", "benchmarks")):

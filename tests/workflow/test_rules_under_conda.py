@@ -60,6 +60,7 @@ MAY_IMPORT = {
     "stability.py": FIGURES,
     "controls.py": FIGURES,
     "replication.py": FIGURES,
+    "fit_report.py": FIGURES,
     "draw_attribution.py": FIGURES,
     "evidence.py": {"rocrate"},
 }

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,21 @@ def test_a_search_killed_at_a_rung_ends_as_it_would_have_and_leaves_nothing_to_d
     nothing_left_to_do(folder)
     replayed_decisions_are_the_same(folder)
     what_is_made_is_what_the_library_lists(folder)
+    the_bundle_of_the_study_holds_the_search(folder)
     the_recipe_is_an_arm_of_another_campaign(folder)
+
+
+def the_bundle_of_the_study_holds_the_search(folder):
+    done = snakemake(folder, "all", "search", "bundle", *TINY, "-c", "1")
+    assert done.returncode == 0, said(done)[-4000:]
+    with zipfile.ZipFile(folder / "results/evidence/evidence.zip") as archive:
+        names = set(archive.namelist())
+    assert {f"{SEARCHED}/{name}" for name in ("decision.json", "recipe.yaml")} <= names
+    assert any(name.startswith("results/paired/tiny-neox/ta_") for name in names)
+    confirmed = {f"results/train/tiny-neox/{each['arm']}/seed11/run.json" for each in decided(folder, "push")["asked"]}
+    assert confirmed <= names
+    audited = run_script("audit.py", *TINY, cwd=folder)
+    assert "nothing to do" in said(audited), said(audited)[-3000:]
 
 
 def nothing_left_to_do(folder):

@@ -37,6 +37,7 @@ IMPORTS = {
     **dict.fromkeys(("precision.py", "probe.py", "train.py", "interleave.py", "attribution.py"), MODEL),
     "evaluate_run.py": MODEL,
     **dict.fromkeys(("figures.py", "draw_attribution.py", "stability.py", "controls.py", "replication.py"), DRAWING),
+    "fit_report.py": DRAWING,
 }
 # What these scripts set before they import; libraries read it then, and only then.
 SET = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

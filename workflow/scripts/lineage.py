@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aletheia.cli import whole_number
+from aletheia.argument_types import whole_number
 from aletheia.errors import UserError, run_main
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aletheia.cli import SEED, THREADS, step_parser, whole_number
+from aletheia.argument_types import whole_number
+from aletheia.cli import SEED, THREADS, step_parser
 from aletheia.errors import run_main
 from aletheia.provenance.job import Job
 

@@ -18,7 +18,7 @@ from aletheia.method.adapters import config_from_plan
 from aletheia.provenance import artifacts
 from aletheia.study.evaluation_jobs import jobs_of
 from aletheia.training.deadlines import Deadline
-from conftest import STUDY, SUPPORT, copy_project, edit, run_script, said, snakemake
+from conftest import STUDY, SUPPORT, copy_project, edit, run_script, said, snakemake, tiny_model
 from evaluations import CONFIG, GSM8K, HUMANEVAL, ROWS, data_lock, model_lock, run_json, script_arguments
 
 STAND_IN = SUPPORT / "stand_in"
@@ -262,7 +262,7 @@ def adapter(folder, plan, model_type="llama"):
     """Write what the library would save of an adapter's settings, and of its model's."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
-    config_from_plan(plan).save_pretrained(folder)
+    config_from_plan(plan, tiny_model("llama")).save_pretrained(folder)
     return folder
 
 

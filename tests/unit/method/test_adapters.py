@@ -1,4 +1,4 @@
-"""Adapters stand exactly where they were planned, on every family, and start equally in every arm."""
+"""Adapters stand exactly where they were planned and start equally in every arm; test_families.py has every family."""
 
 import os
 
@@ -10,37 +10,11 @@ from aletheia.method.adapters import attach, audit, lora_config, placed_modules,
 from aletheia.method.layers import adaptable_layers
 from aletheia.provenance import artifacts
 from aletheia.training.model_card import base_model, how_to_load
-from conftest import FAMILIES, random_batch, tiny_model
-
-# Attention and MLP linears a layer; Mixtral's experts are two fused parameters.
-EXPECTED = {
-    "llama": 7,
-    "qwen2": 7,
-    "mistral": 7,
-    "phi3": 4,
-    "stablelm": 7,
-    "olmo": 7,
-    "gptj": 6,
-    "gpt_neox": 4,
-    "mixtral": 6,
-}
+from conftest import random_batch, tiny_model
 
 
 def plan_for(model, layers, **options):
     return placement_plan(adaptable_layers(model), layers, **options)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_exactly_the_selected_layers_carry_adapters(family):
-    model = tiny_model(family)
-    plan = plan_for(model, [0, 2], rank=4, alpha=8)
-    wrapped = attach(model, plan, dropout=0, seed=1)
-    found = audit(wrapped, plan)
-    assert found["layers"] == [0, 2]
-    assert len(found["modules"]) == 2 * EXPECTED[family]
-    trainable = {n for n, p in wrapped.named_parameters() if p.requires_grad}
-    assert trainable
-    assert all("lora_" in name and ".1." not in name.split("lora_")[0] for name in trainable)
 
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "mixtral"])

@@ -1,4 +1,7 @@
-"""The one-pass probe against the plain formula: every family, however batches go through, 4-bit weights, the sketch."""
+"""The one-pass probe against the plain formula: however batches go through, 4-bit weights, the sketch.
+
+test_families.py has every family.
+"""
 
 import argparse
 import copy
@@ -12,7 +15,7 @@ import pytest
 import torch
 
 from aletheia.errors import UserError
-from aletheia.method import gradient_norms, probe_pass
+from aletheia.method import gradient_norms
 from aletheia.method.layers import layer_index
 from aletheia.method.probe import probe_layers
 from aletheia.method.probe_record import Probe, probe_payload
@@ -62,7 +65,7 @@ def scores_equal(probe, reference, rel=1e-5):
 
 @pytest.mark.parametrize("tokens", [1, TOGETHER], ids=["alone", "together"])
 @pytest.mark.parametrize("kind", BATCHES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gptj", "mixtral"])
 def test_scores_equal_the_plain_algorithm(family, kind, tokens):
     batches = BATCHES[kind]
     probe = probe_layers(tiny_model(family), batches, tokens_per_pass=tokens)
@@ -99,7 +102,7 @@ def test_the_cheaper_form_is_taken():
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2", "falcon", "qwen3_5_text"])
 def test_gradient_checkpointing_changes_nothing(family, reentrant):
     model = tiny_model(family)
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
@@ -130,20 +133,6 @@ def test_checkpointing_recomputes_what_a_tap_reads():
             model.activation_checkpointing_enable({"use_reentrant": False})
         held[checkpointing] = saved_numbers(lambda model=model: probe_layers(model, BATCHES["singles"]))
     assert held[True] < held[False] / 4
-
-
-@pytest.mark.parametrize("kind", ["qwen3", "granite", "gemma2"])
-def test_other_families_keep_their_own_loss(kind):
-    """Norms of heads, scaled logits, norms of 1 + w: what no family of the paper has."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    settings = {**FAMILIES["llama"], "head_dim": 8, "pad_token_id": 0}
-    scaled = {"granite": {"logits_scaling": 4.0, "residual_multiplier": 0.5}}
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings, **scaled.get(kind, {}))).eval()
-    assert not probe_pass.has_plain_head(model)
-    probe = probe_layers(model, BATCHES["uneven"], tokens_per_pass=TOGETHER)
-    scores_equal(probe, chunked_probe(copy.deepcopy(model), BATCHES["uneven"]))
 
 
 def test_a_loss_with_the_routers_own_term_is_kept():
@@ -283,15 +272,17 @@ def test_bad_requests_are_one_sentence():
         probe_layers(tiny_model().to("meta"), [batch])
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt_neox", "mixtral"])
+PACKED = ["llama", "gpt_neox", "mixtral", "gpt2", "nemotron", "qwen3"]
+OWN_WIDTHS = {"gpt2": {"n_embd": 128}, "qwen3": {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}}
+
+
+# The gate of Qwen2-MoE's shared expert has one output, which bitsandbytes does not pack on a CPU.
+@pytest.fixture(scope="module", params=[*PACKED, "qwen2_moe"])
 def saved(request, tmp_path_factory):
     """A tiny model in a folder, wide enough for blocks of 64 and rows of 32."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    wide = {**FAMILIES[request.param], "hidden_size": 128, "intermediate_size": 192}
+    wide = OWN_WIDTHS.get(request.param, {"hidden_size": 128, "intermediate_size": 192})
     folder = tmp_path_factory.mktemp(request.param)
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(request.param, **wide)).save_pretrained(folder)
+    tiny_model(request.param, **wide).save_pretrained(folder)
     return folder
 
 
@@ -309,6 +300,7 @@ def test_4_bit_weights_have_the_scores_of_their_values(saved, kind):
     assert all(torch.equal(p, kept[n]) for n, p in model.named_parameters())
 
 
+@pytest.mark.parametrize("saved", PACKED, indirect=True)
 def test_4_bit_weights_that_an_evaluation_has_laid_out_anew(saved):
     """Bitsandbytes does so on CPUs with AVX-512 bf16, and rounds their scales to bf16."""
     model = in_4_bits(saved)
@@ -368,19 +360,6 @@ def test_the_sketch_is_an_adapters_gradient():
         assert probe.norms[0][f"{name}.weight"] == pytest.approx(
             b.grad.norm().item() / (scale * math.sqrt(rank)), rel=1e-4
         )
-
-
-@pytest.mark.parametrize("family", ["llama", "gptj", "mixtral"])
-def test_the_sketch_comes_to_the_exact_norm_as_its_rank_grows(family, monkeypatch):
-    model = tiny_model(family)
-    exact = probe_layers(model, BATCHES["uneven"])
-    monkeypatch.setattr(gradient_norms, "SKETCH_RANK", 20_000)
-    sketch = probe_layers(model, BATCHES["uneven"], method="sketch")
-    assert sketch.scores("sum_of_norms") == pytest.approx(exact.scores("sum_of_norms"), rel=2e-2)
-    linear = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    for ours, theirs in zip(sketch.norms, exact.norms, strict=True):
-        for name in set(theirs) - linear:
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-6)
 
 
 def authors_scores(model, batches, layers):

@@ -8,7 +8,7 @@ import torch
 from aletheia.method.probe_pass import join_batches
 from aletheia.method.token_batch import TokenBatch
 from aletheia.method.token_loss import IGNORE, find_targets, head_at, token_losses
-from conftest import FAMILIES, random_batch, tiny_model
+from conftest import random_batch, tiny_model
 
 
 def plain_losses(model, batch):
@@ -32,7 +32,7 @@ def scattered(sequences=3, tokens=11):
     return batch
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gptj", "mixtral"])
 def test_the_loss_is_the_plain_formula_at_each_target(family):
     model, batch = tiny_model(family), TokenBatch.from_labels(**scattered())
     expected = plain_losses(model, scattered())

@@ -75,14 +75,17 @@ JSON = [
         lines(GOOD, with_output('"y", "n": ' + "9" * 5000)),
         "line 2: .* more than 4,300 digits; write it as text",
     ),
-    ("a.json", "[" + with_output('"y", "n": ' + "9" * 5000) + "]", "a.json: .* more than 4,300 digits"),
+    ("a.json", "[" + with_output('"y", "n": ' + "9" * 5000) + "]", "a.json, row 1: .* more than 4,300 digits"),
     ("a.jsonl", lines(GOOD, '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"), "line 2: .* nested too deep to read"),
-    ("a.json", "[" * 200_000 + "]" * 200_000, "a.json: .* nested too deep"),
+    ("a.json", "[" * 200_000 + "]" * 200_000, "a.json, row 1: .* nested too deep"),
     ("a.jsonl", lines(GOOD, with_output(r'"a\ud800b"')), r"line 2: the output holds half of a character \(\\ud800"),
     ("a.jsonl", chat(USER, ANSWER).replace('"x"', r'"\ud83d"'), "line 1, message 1: the content holds half of a char"),
     ("a.jsonl", lines(GOOD, with_output(r'"a\u0000b"')), "line 2: the output holds a NUL character"),
-    ("a.jsonl", f"[{GOOD}, {GOOD}]", "line 1: expected one JSON object a line, found an array; .* must be named .json"),
-    ("a.jsonl", json.dumps([ROW], indent=1), "line 1: .* found an array; a file that is one must be named .json"),
+    ("a.jsonl", f"[{GOOD}, 3]", "a.jsonl, row 2: expected one JSON object with named columns, found the number 3"),
+    ("a.jsonl", json.dumps([ROW, {}], indent=1), "a.jsonl, line 7 .row 2.: expected the columns .* found no column"),
+    ("a.jsonl", f"[{GOOD},\n{GOOD}\n{GOOD}]", "a.jsonl, line 3: expected a JSON array .* malformed JSON .*delimiter.$"),
+    ("a.json", f"[{GOOD},\n{GOOD},\n", "a.json, line 3: expected a JSON array .* malformed JSON .Expecting value.$"),
+    ("a.json", f"[{GOOD}]\n[{GOOD}]", "a.json, line 2: expected a JSON array .* malformed JSON .Extra data.$"),
     ("a.jsonl", json.dumps(ROW, indent=1), f"line 1: .* malformed .*; {ONE_LINE}"),
     ("a.jsonl", GOOD + GOOD, f"line 1: .*Extra data at column .*; {ONE_LINE}"),
     ("a.jsonl", lines(GOOD) + GOOD[:-20], f"line 2: .*Unterminated string starting at column .*; {ONE_LINE}"),
@@ -105,49 +108,150 @@ JSON = [
     ("a.jsonl", lines({f"column{i}": "x" for i in range(200)}), f"{ALPACA}.* column11 and 188 more"),
     ("a.jsonl", lines({"x" * 5000: "x"}), f"{ALPACA}.* found x{{60}}…"),
 ]
-# Forms of other tools
+# Forms of other tools, and how to convert them
+REGISTRY = "say in the registry source.columns: "
+CALL = {"function": {"name": "f", "arguments": {"a": 1}}}
 FOREIGN = [
     (
         "a.jsonl",
-        lines({"conversations": [{"from": "human", "value": "x"}]}),
-        "rename 'conversations' to messages, and in",
+        lines({"instruction": "x", "response": "y"}),
+        f"output missing, .*; {REGISTRY}{{output: response}}, or re",
     ),
-    ("a.jsonl", lines({"prompt": "x", "completion": "y"}), "rename 'prompt' to instruction and 'completion' to output"),
-    ("a.jsonl", lines({"text": "x"}), "rename 'text' to output, add a column instruction .* set encoding.prompt: text"),
-    ("a.jsonl", lines({"instruction": "x", "response": "y"}), "output missing, .*; rename 'response' to output$"),
     (
         "a.jsonl",
         lines({"instruction": "x", "context": "c", "response": "y", "category": "z"}),
-        "rename 'context' to input and 'response' to output",
+        f"{REGISTRY}{{input: context, output: response}}, or rename them$",
     ),
-    ("a.jsonl", lines({"input": "x", "output": "y"}), "instruction missing, .*; rename 'input' to instruction$"),
-    ("a.csv", "question,answer\nx,y\n", "rename 'question' to instruction and 'answer' to output"),
-    ("a.csv", "Instruction, Output\nx,y\n", "rename 'Instruction' to instruction and ' Output' to output"),
-    ("a.jsonl", chat({"from": "human", "value": "x"}), "message 1: .*; rename from to role .* and value to content"),
+    ("a.jsonl", lines({"input": "x", "output": "y"}), f"instruction missing, .*; {REGISTRY}{{instruction: input}}, or"),
+    ("a.csv", "question,answer\nx,y\n", f"{REGISTRY}{{instruction: question, output: answer}}, or rename them$"),
+    ("a.csv", "Instruction, Output\nx,y\n", f'{REGISTRY}{{instruction: Instruction, output: " Output"}}'),
+    ("a.jsonl", lines({"text": "x", "label": 1}), f"{REGISTRY}{{instruction: text, output: label}}, or rename them$"),
+    ("a.jsonl", lines({"document": "x"}), f"{REGISTRY}{{text: document}}, or rename it$"),
+    ("a.jsonl", lines({"dialogue": [USER, ANSWER]}), f"{REGISTRY}{{messages: dialogue}}, or rename it$"),
+    ("a.jsonl", lines({"prompt": "x"}), "a question alone teaches nothing: add its answer, in a column output$"),
+    # Preference pairs, judged completions, token ids
+    (
+        "a.jsonl",
+        lines({"prompt": "x", "chosen": "y", "rejected": "z"}),
+        f"{REGISTRY}{{instruction: prompt, output: cho",
+    ),
+    ("a.jsonl", lines({"chosen": "y", "rejected": "z"}), f"preference pairs: .* {REGISTRY}{{text: chosen}}$"),
+    ("a.jsonl", lines({"chosen": [USER, ANSWER], "rejected": [USER]}), f"{REGISTRY}{{messages: chosen}}$"),
+    ("a.jsonl", lines({"prompt": [USER], "chosen": [ANSWER], "rejected": []}), f"{REGISTRY}{{completion: chosen}}$"),
+    (
+        "a.jsonl",
+        lines({"prompt": "x", "completion": "y", "label": False}),
+        "keep the rows whose label is true, and take",
+    ),
+    (
+        "a.csv",
+        "prompt,completion,label\nx,y,True\n",
+        "line 2: .* found a label beside it, true or false; keep the rows",
+    ),
+    ("a.jsonl", lines({"input_ids": [1], "labels": [1]}), "{'text': tokenizer.decode.row.'input_ids'...$"),
+    # Turns
+    ("a.jsonl", chat({"from": "Human", "value": "x"}), "message 1: expected from to be human, gpt, .*, found Human$"),
+    (
+        "a.jsonl",
+        chat({"from": ["human"], "value": "x"}),
+        "message 1: expected from to be human, gpt, .*, found a list$",
+    ),
+    (
+        "a.jsonl",
+        lines({"conversations": "x"}),
+        "expected conversations to be a list of turns, found text; write it as a",
+    ),
     ("a.jsonl", chat({"role": "User", "content": "x"}), "found the role 'User'; write user for User"),
     ("a.jsonl", chat({"role": "human", "content": "x"}), "write user for human"),
-    ("a.jsonl", chat(USER, {"role": "tool", "content": "3"}), "message 2: .* 'tool'; tools are not learnt: leave such"),
-    ("a.jsonl", chat({**USER, "content": [{"type": "text", "text": "x"}]}), "found a list; join the text parts"),
+    ("a.jsonl", chat({"role": "ipython", "content": "x"}), "write tool for ipython"),
+    ("a.jsonl", chat({"content": "x"}), "expected a turn with role .* and content, found content$"),
+    ("a.jsonl", chat(USER, {**ANSWER, "content": None}), r"message 2: .* found nothing \(null\); fill it in or remove"),
+    ("a.jsonl", chat({**USER, "content": {"a": 1}}), r"found an object; write it as text: json.dumps\(content\)$"),
     (
         "a.jsonl",
-        chat(USER, {**ANSWER, "content": None, "tool_calls": [{}]}),
-        r"nothing \(null\); calls of tools are not",
+        chat({**USER, "content": [{"type": "image_url"}]}),
+        "message 1: .* found one of type 'image_url'; only te",
     ),
     (
         "a.jsonl",
-        chat(USER, {**ANSWER, "tool_calls": [{"id": 1}]}),
-        "message 2: expected a turn of text, found a tool call",
+        chat({**USER, "content": [{"type": "input_audio"}]}),
+        "one of type 'input_audio'; only text is learnt: le",
     ),
+    ("a.jsonl", chat({**USER, "content": [{"type": "text", "text": 3}]}), "expected parts of type text in content"),
     (
         "a.jsonl",
-        chat(USER, {**ANSWER, "weight": 0}),
-        "message 2: expected a turn to learn from, found one marked as none",
+        chat({**USER, "content": [3]}),
+        "expected parts of type text in content, found the number 3; only text",
     ),
+    ("a.jsonl", chat({**USER, "content": []}), "message 1: the content is empty; fill it in or remove the row"),
+    ("a.jsonl", chat(USER, {**ANSWER, "weight": 0}), "found each marked as none .weight, train.; remove the row"),
     ("a.jsonl", chat(USER, {**ANSWER, "content": ""}), "message 2: the content is empty; fill it in"),
     ("a.jsonl", lines({"messages": json.dumps([USER, ANSWER])}), "found text; write it as a JSON list, not as text"),
     ("a.jsonl", lines({"messages": []}), "expected messages to be a list of turns, found an empty list"),
     ("a.jsonl", chat("x", "y"), "message 1: expected a turn with role .*, found text"),
-    ("a.jsonl", chat(ANSWER, USER), "expected a user turn and then an assistant turn .*, found assistant, user"),
+    ("a.jsonl", chat(ANSWER, USER), "found assistant, user; take out what stands before the first question: turns.1:."),
+    ("a.jsonl", chat(USER), "found user; a question alone teaches nothing: add its answer, a turn of the assistant$"),
+    # Tools
+    (
+        "a.jsonl",
+        chat({**USER, "tool_calls": [CALL]}),
+        "message 1: expected calls of tools in an assistant's turn, found",
+    ),
+    (
+        "a.jsonl",
+        chat(USER, {**ANSWER, "tool_calls": [{"id": 1}]}),
+        "message 2, call 1: expected a call .* the keys id$",
+    ),
+    ("a.jsonl", chat(USER, {**ANSWER, "tool_calls": "["}), "message 2: the call: expected JSON, found '\\['"),
+    (
+        "a.jsonl",
+        chat(USER, {**ANSWER, "tool_calls": [{"name": "f", "arguments": "{"}]}),
+        "the arguments: expected JSON",
+    ),
+    (
+        "a.jsonl",
+        chat(USER, {**ANSWER, "function_call": {"name": "f", "arguments": "3"}}),
+        "an object, found the number 3",
+    ),
+    (
+        "a.jsonl",
+        chat({"from": "human", "value": "x"}, {"from": "function_call", "value": "f(1)"}),
+        "message 2: the call: ",
+    ),
+    ("a.jsonl", lines({"messages": [USER, ANSWER], "tools": "x"}), "line 1: the tools: expected JSON, found 'x'"),
+    ("a.jsonl", lines({"messages": [USER, ANSWER], "tools": {"name": "f"}}), "expected tools to be a list such as "),
+    (
+        "a.jsonl",
+        lines({"messages": [USER, ANSWER], "tools": [{"type": "function"}]}),
+        "line 1, tool 1: .* the keys type$",
+    ),
+    # Prompts and completions
+    ("a.jsonl", lines({"prompt": [USER], "completion": "y"}), "two texts or two lists of turns, found a list and text"),
+    (
+        "a.jsonl",
+        lines({"prompt": [USER], "completion": [3]}),
+        "line 1, completion, message 1: expected a turn with role",
+    ),
+    ("a.jsonl", lines({"prompt": [USER, ANSWER], "completion": [USER]}), "found each marked as none"),
+    ("a.csv", "prompt,completion\nx,NaN\n", r"line 2: the completion is missing \(NaN\); fill it in"),
+    ("a.jsonl", lines({"text": "x"}, {"text": " "}), "line 2: the text is empty; fill it in or remove the row"),
+    ("a.jsonl", lines({"text": ["x"]}), "line 1: expected text in the column text, found a list"),
+    # Rows of two formats
+    (
+        "a.jsonl",
+        lines({"text": "x"}, ROW),
+        "line 2: expected text, which a.jsonl, line 1 has, found instruction and out",
+    ),
+    (
+        "a.jsonl",
+        lines(ROW, "", {"messages": [USER, ANSWER]}),
+        "line 3: expected instruction and output, which a.jsonl, l",
+    ),
+    (
+        "a.json",
+        json.dumps([{"messages": [USER, ANSWER]}, {"conversations": [USER, ANSWER]}]),
+        "row 2: .* a.json, row 1 ",
+    ),
 ]
 # CSV, Parquet, and files of another kind than their name says
 TABLES = [
@@ -159,14 +263,15 @@ TABLES = [
     ("a.csv", 'instruction,output\n"a\nb",c\nnan,d\n', r"line 4: the instruction is missing \(nan\)"),
     ("a.csv", "instruction,output\na,<NA>\n", r"line 2: the output is missing \(<NA>\)"),
     ("a.csv", "instruction,output\na,\n", "line 2: the output is empty"),
-    ("a.csv", "instruction;input;output\na;b;c\n", "line 1: expected commas between cells, found semicolons"),
+    ("a.csv", "instruction;output\na;b;c\n", "line 2: expected 2 cells .*; a cell with a semicolon stands in quotes"),
     (
         "a.csv",
-        "instruction\toutput\na\tb, c\n",
-        "line 1: expected commas between cells, found tabs .* let the name end in",
+        'instruction;output\na;"b\n',
+        "line 2: expected well-formed CSV .* with a quote, semicolon or line break",
     ),
-    ("a.tsv", "instruction,output\na,b\n", "line 1: expected tabs between cells, found commas"),
-    ("a.csv", "sep=;\ninstruction;output\na;b\n", "line 1: expected commas between cells, found semicolons"),
+    ("a.tsv", "instruction,output\na,NaN\n", r"line 2: the output is missing \(NaN\)"),
+    ("a.csv", "sep=;\n", "a.csv: expected at least one training row and found an empty file"),
+    ("a.csv", "sep=;\ninstruction;output\n", "expected rows below the header and found none"),
     ("a.csv", "instruction,output,output\na,b,c\n", "line 1: expected each column once, found 'output' twice"),
     ("a.csv", "instruction,output\n", "expected rows below the header and found none"),
     ("a.csv", "x" * 3_000_000, "expected rows below the header and found none"),
@@ -320,8 +425,10 @@ def test_rows_that_differ_by_space_case_or_form_of_a_character_are_the_same(tmp_
     long = "A pot of tea needs fresh water, two spoons of leaves and four minutes of patience."
     asked = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": long}]
     more = [{"role": "user", "content": "More?"}, {"role": "assistant", "content": "No."}]
-    rows = [{"instruction": t, "output": "yes"} for t in ("Say  it", "say\nit", "Ｓay it", "Say that")]
-    rows += [{"messages": asked}, {"messages": [*asked, *more]}, {"instruction": "Tea.", "output": long.upper()}]
+    texts = ("Say  it", "say\nit", "Ｓay it", "Say that")
+    rows = [{"messages": [{"role": "user", "content": t}, {"role": "assistant", "content": "yes"}]} for t in texts]
+    rows += [{"messages": asked}, {"messages": [*asked, *more]}]
+    rows += [{"messages": [asked[0], {"role": "assistant", "content": long.upper()}]}]
     if held_out == 2:
         with pytest.raises(
             UserError, match=r"mine\.jsonl: held_out: 2 asks for .* \(1 of 7 rows have a text of their own"
@@ -329,7 +436,7 @@ def test_rows_that_differ_by_space_case_or_form_of_a_character_are_the_same(tmp_
             staged_tables(tmp_path, lines(*rows), held_out=2)
     else:
         (row,) = staged_tables(tmp_path, lines(*rows), held_out=1)[1]["heldout"]
-        assert row["instruction"] == "Say that"
+        assert row["messages"][0]["content"] == "Say that"
 
 
 def test_training_rows_with_an_answer_of_the_held_out_file_are_left_out_and_said(tmp_path, capsys):

@@ -13,6 +13,8 @@ import yaml
 from huggingface_hub import constants
 
 from aletheia.errors import UserError
+from aletheia.provenance import artifacts
+from aletheia.provenance.staged_files import read_rows
 from aletheia.staging import convert, disk_space, hub
 from aletheia.study.load import load_study
 from aletheia.study.schema import read_yaml
@@ -143,7 +145,38 @@ def test_rows_are_downloaded_at_a_commit(tmp_path, repositories):
         assert (lock["revision"], lock["files"]["questions.jsonl"]["rows"]) == (COMMIT, 4)
         source = {**SUMS, "member": "main/none.jsonl"}
         sentence = refused("data", "other", {"source": source}, tmp_path, **online(server))
-    assert sentence == f"dataset them/sums at {COMMIT} has no file main/none.jsonl; check source.member in the registry"
+    assert sentence == (
+        f"dataset them/sums at {COMMIT} has no file main/none.jsonl; check source.member in the registry; "
+        "main/test.jsonl, main/train.jsonl"
+    )
+
+
+@pytest.mark.parametrize("member", [{}, {"member": "data/train-*.jsonl"}])
+def test_the_parts_of_a_table_are_one_data_set(tmp_path, member):
+    rows = [json.dumps({"prompt": f"{i}?", "completion": f"{i} it is."}).encode() + b"\n" for i in range(6)]
+    parts = {f"data/train-0000{i}-of-00002.jsonl": b"".join(rows[3 * i : 3 * i + 3]) for i in range(2)}
+    files = {"README.md": b"", "data/test-00000-of-00001.jsonl": rows[0], **parts}
+    entry = {"source": {"type": "hub", "id": "them/rows", **member}}
+    with Hub({"them/rows": files}) as server:
+        done, out = stage("data", "rows", entry, tmp_path, **online(server))
+        lock = artifacts.payload(out, "data_lock")
+        assert (lock["revision"], lock["files"]["train.jsonl"]["rows"], lock["members"]) == (COMMIT, 6, list(parts))
+        assert f"note: them/rows: its rows are read from {next(iter(parts))} and 1 more of its files" in done.stdout
+        assert not server.requests("data/test-00000-of-00001.jsonl")
+        files["data/train-00001-of-00002.jsonl"] += b"[]\n"
+        sentence = refused("data", "damaged", entry, tmp_path, **online(server))
+    assert sentence == (
+        "data/train-00001-of-00002.jsonl, line 4: expected one JSON object with named columns, found an empty list"
+    )
+    staged_rows = read_rows(tmp_path / "resources" / "data" / "rows" / "train.jsonl")
+    assert [(row["instruction"], row["source_row"]) for row in staged_rows] == [(f"{i}?", i) for i in range(6)]
+
+
+def test_a_pattern_for_several_files_of_questions_is_one_sentence(tmp_path, repositories):
+    with Hub(repositories) as server:
+        entry = {"source": {**SUMS, "member": "main/*.jsonl"}}
+        sentence = refused("data", "sums", entry, tmp_path, **online(server))
+    assert sentence == "source.member: expected one file of gsm8k, found 2; name one in the registry"
 
 
 def test_few_shot_examples_come_from_the_same_commit(tmp_path, repositories):

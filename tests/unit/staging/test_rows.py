@@ -57,9 +57,12 @@ def test_every_format_gives_the_same_rows(tmp_path, name):
 
 
 def test_chat_rows_and_absent_inputs(tmp_path):
-    rows = [{"messages": CHAT}, {"instruction": "Go.", "output": "Gone."}, {**ROWS[0], "input": None}]
+    chats = [{"messages": CHAT}, {"messages": CHAT, "instruction": None}]
+    found = without_number(read_training_rows(write(tmp_path / "a.jsonl", chats))[0])
+    assert found == [{"messages": CHAT}] * 2
+    rows = [{"instruction": "Go.", "output": "Gone."}, {**ROWS[0], "input": None, "messages": None}]
     found = without_number(read_training_rows(write(tmp_path / "a.jsonl", rows))[0])
-    assert found == [{"messages": CHAT}, {**rows[1], "input": ""}, {**ROWS[0], "input": ""}]
+    assert found == [{**rows[0], "input": ""}, {**ROWS[0], "input": ""}]
 
 
 def test_a_byte_order_mark_and_blank_lines_are_no_rows(tmp_path):
@@ -86,7 +89,7 @@ MISTAKES = [
         "a.jsonl",
         '{"instruction": "x", "answer": "y"}',
         "a.jsonl, line 1: expected the columns instruction, output and, if you like, input "
-        "(or one column messages); output missing, found instruction, answer",
+        "(or messages, or conversations, or prompt and completion, or text); output missing, found instruction, answer",
     ),
     (
         "a.csv",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aletheia.provenance import artifacts
-from aletheia.timing.interleaving import copy_sharing_weights, round_orders, take_turns, total_steps
+from aletheia.timing.interleaving import copy_sharing_weights, equal_rows, round_orders, take_turns, total_steps
 from aletheia.timing.paired import (
     COLUMNS,
     RATIOS,
@@ -162,7 +162,9 @@ def test_an_arm_that_fails_ends_there_and_the_others_go_on(does, status, reason)
     assert status_of(turns) == (status, f"arm a: {turns['a'].reason}")
     for failed in ({"std": "a", STD_AGAIN: "b"}, {"std": "b", STD_AGAIN: "a"}):
         three = {name: turns[which] for name, which in failed.items()} | {"b": turns["b"]}
-        assert ratios_payload(three, "b", probe=None) == dict.fromkeys(("ratio", "ratio_with_probe", "same_ratio"))
+        assert ratios_payload(three, "b", probe=None, steps=2) == dict.fromkeys(
+            ("ratio", "ratio_with_probe", "same_ratio")
+        )
 
 
 def test_an_arm_that_does_not_fit_into_memory_from_the_start_is_a_status():
@@ -179,7 +181,7 @@ def test_real_loops_take_turns_and_divide_their_times():
     }
     turns = take_turns(makers, rounds=2, steps=1)
     assert {name: own.placement["frozen_layers"] for name, own in turns.items()} == {"std": 0, "ale": 2, STD_AGAIN: 0}
-    found = ratios_payload(turns, "ale", probe=None)
+    found = ratios_payload(turns, "ale", probe=None, steps=1)
     assert found["ratio"] == found["ratio_with_probe"]
     assert (found["ratio"]["rounds"], found["ratio"]["steps"]) == (2, 2)
     assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
@@ -214,13 +216,13 @@ def test_arms_whose_layers_take_turns_train_in_turns_as_they_do_alone():
 def test_the_ratio_is_the_median_over_steps_and_its_interval_is_over_rounds():
     std = Turns(step_seconds=[[2.0, 4.0], [6.0, 9.0], [2.0, 2.0]])
     arm = Turns(step_seconds=[[1.0, 2.0], [2.0, 3.0], [2.0, 2.0]])
-    found = ratios_payload({"std": std, "ale": arm, STD_AGAIN: std}, "ale", probe=None)
+    found = ratios_payload({"std": std, "ale": arm, STD_AGAIN: std}, "ale", probe=None, steps=2)
     assert found["same_ratio"]["value"] == found["same_ratio"]["low"] == found["same_ratio"]["high"] == 1
     found = found["ratio"]
     # Every mean of rounds lies within; of 27 resamples of three rounds one each holds only the slowest and the fastest.
     assert found == {"value": 2.0, "low": 1.0, "high": 3.0, "rounds": 3, "steps": 6}
     three = {"std": std, "ale": arm, STD_AGAIN: std}
-    paid = ratios_payload(three, "ale", probe={"seconds": 10.0, "steps": 10})["ratio_with_probe"]
+    paid = ratios_payload(three, "ale", probe={"seconds": 10.0, "steps": 10}, steps=2)["ratio_with_probe"]
     assert paid["value"] == np.median([2 / 2, 4 / 3, 6 / 3, 9 / 4, 2 / 3, 2 / 3])
 
 
@@ -229,6 +231,24 @@ def test_the_ratio_takes_the_mean_of_both_standard_arms():
     seconds = StepSeconds(std, again, arm)
     assert seconds.ratio()["value"] == np.median([3 / 1, 4 / 2])
     assert seconds.same_ratio()["value"] == np.median([2 / 4, 4 / 4])
+
+
+def test_an_arm_of_smaller_steps_has_as_many_as_take_the_rows_of_std():
+    assert equal_rows({"batch_size": 2, "accumulation": 2}, {"batch_size": 2, "accumulation": 1}) == (1, 2)
+    assert equal_rows({"batch_size": 1, "accumulation": 2}, {"batch_size": 2, "accumulation": 4}) == (4, 1)
+    assert equal_rows({"batch_size": 2, "accumulation": 2}, {"batch_size": 3, "accumulation": 1}) == (1, 1)
+    seen = []
+    turns = take_turns({n: lambda n=n: Scripted(n, seen) for n in "abc"}, rounds=2, steps=1, times={"b": 2})
+    assert "".join(seen) == "abbc" + "abbc" + "cbba"
+    assert [len(block) for block in turns["b"].step_seconds] == [2, 2]
+
+
+def test_what_a_step_takes_is_the_mean_of_those_that_share_the_rows_of_one_of_std():
+    """Rows of four lengths, a round each: all of the arm's ratios are one, whatever the length."""
+    step_seconds = {"std": [[4.0], [2.0]], STD_AGAIN: [[4.0], [2.0]], "ale": [[1.5, 0.5], [0.1, 0.9]]}
+    found = StepSeconds.read(step_seconds, "ale", steps=1)
+    assert found.arm.tolist() == [[1.0], [0.5]]
+    assert found.ratio()["low"] == found.ratio()["high"] == 4
 
 
 def test_a_drift_within_rounds_moves_no_ratio():
@@ -243,7 +263,7 @@ def test_a_drift_within_rounds_moves_no_ratio():
 
 
 def test_a_run_counts_its_own_steps_and_pays_its_probe_once():
-    pair = {"arm": "cm", "probe_seconds": 30.0}
+    pair = {"arm": "cm", "probe_seconds": 30.0, "steps_per_round": 1}
     pair["arms"] = {
         "std": {"step_seconds": [[3.0], [3.0]]},
         STD_AGAIN: {"step_seconds": [[3.0], [3.0]]},

@@ -30,23 +30,6 @@ def adapter_gradients(loop):
 # --- the loss ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_loss_of_the_targets_alone_is_the_models_own(family):
-    model = tiny_model(family)
-    wrapped = attach(model, placement_plan(adaptable_layers(model), [0, 2], rank=2, alpha=4), dropout=0, seed=1)
-    batch = random_batch(3, 11, 5, padding=4)
-    batch["labels"][:, :3] = -100
-    targets = int((batch["labels"][:, 1:] != -100).sum())
-    own = wrapped(**batch).loss * targets
-    ours = token_losses(wrapped, TokenBatch.from_labels(**batch).without_mask(), reduction="sum")
-    assert float(ours.detach()) == pytest.approx(float(own.detach()), rel=2e-6)
-    gradients = [
-        torch.autograd.grad(loss, [p for p in wrapped.parameters() if p.requires_grad]) for loss in (own, ours)
-    ]
-    for expected, found in zip(*gradients, strict=True):
-        assert torch.allclose(found, expected, atol=2e-5, rtol=1e-4)
-
-
 def test_logits_are_computed_where_a_target_is_predicted_and_nowhere_else():
     loop, _ = looped([1])
     batch = random_batch(2, 10, 0, padding=3)

@@ -5,30 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aletheia.argument_types import whole_number
 from aletheia.errors import UserError
 from aletheia.provenance import lineage
 from aletheia.provenance.job import Step
-
-
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Return the type of an argument that is a whole number within bounds."""
-
-    def parse(text: str) -> int:
-        expected = f"expected a whole number of at least {least}" + (f" and at most {most}" if most is not None else "")
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{expected}, found {text!r}") from None
-        if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"{expected}, found {value}")
-        return value
-
-    return parse
-
 
 SEED = whole_number(0, 2**32 - 1)
 THREADS = whole_number(1)

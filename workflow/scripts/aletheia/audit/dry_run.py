@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 from aletheia.provenance.lineage import ROOT
+from aletheia.study.project_files import project_file
 
 PLUGINS = ROOT / "workflow" / "plugins"
 # Lines that Snakemake prints in any case, and those of its tracebacks.
@@ -62,7 +63,7 @@ def planned_jobs(
     with tempfile.TemporaryDirectory(prefix="plan-") as folder:
         plan = Path(folder) / "jobs.jsonl"
         # Named first, since some options would take a target for more of their values.
-        command = [sys.executable, "-m", "snakemake", "all", *targets]
+        command = [sys.executable, "-m", "snakemake", "all", *targets, "--snakefile", project_file("Snakefile")]
         command += ["--dry-run", "--logger", "plan", "--logger-plan-path", str(plan)]
         command += ["--forceall"] if everything else []
         named = list(map(str, configfiles))

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aletheia.audit.verification import Finding
+from aletheia.study.project_files import project_file
+
+SNAKEFILE = "Snakefile"
 
 
 class Remedies:
@@ -26,7 +29,9 @@ class Remedies:
     def snakemake(self, *words: str) -> str:
         """Return a command; the configuration comes last, since Snakemake takes what follows it for more of it."""
         configured = ["--configfile", *self._configfiles] if self._configfiles else []
-        return shlex.join(["snakemake", *words, *configured])
+        snakefile = project_file(SNAKEFILE)
+        elsewhere = ["--snakefile", snakefile] if snakefile != SNAKEFILE else []
+        return shlex.join(["snakemake", *words, *elsewhere, *configured])
 
     def make_again(self, path: str) -> str:
         """Return the command that makes a planned output again; empty where Snakemake without a target does it.

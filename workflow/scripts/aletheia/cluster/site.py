@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.study.project_files import project_file
 from aletheia.study.schema import at, read_validated
 
 # A job gets this many times the seconds of the time model, and these minutes for its start.
@@ -81,6 +82,7 @@ def read_site(path: str | None) -> Site | None:
     """
     if path is None:
         return None
+    path = project_file(path)
     content = read_validated(Path(path), "site")
     lengths = [entry["minutes"] for entry in content["gpu"]["qos"]]
     if lengths != sorted(lengths):

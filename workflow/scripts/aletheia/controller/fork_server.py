@@ -9,7 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[3] / "fork_server"
+from aletheia.provenance.lineage import ROOT
+
+FOLDER = ROOT / "workflow" / "fork_server"
 # Called in place of the interpreter, also where no server runs.
 LAUNCHER = FOLDER / "python"
 SOCKET = "ALETHEIA_FORK_SERVER"

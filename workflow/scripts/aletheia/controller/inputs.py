@@ -259,6 +259,24 @@ def _control_runs(study: Study) -> list[Run]:
     return [study.run(*key) for key in dict.fromkeys(keys)]
 
 
+def fit_runs(study: Study, paths: Paths) -> list[str]:
+    """Return the runs of the campaign that the fit report is about, which say their rates and their adapters' hashes.
+
+    Raises
+    ------
+    UserError
+        When the study has not one such campaign and model.
+    """
+    told = sections.fit(study)
+    if not told:
+        raise UserError(
+            "fit: expected a campaign with one model and the benchmark heldout, named fit or the study's only one, "
+            "found none in this study; a study of several models is told in stats/FINDINGS.md"
+        )
+    campaign = next(each for each in study.campaign_index() if each["name"] == told["campaign"])
+    return [paths.run(run["model"], run["arm"], run["seed"]) for run in planned_runs(campaign)]
+
+
 def made_files(study: Study, results: str, resources: str) -> list[str]:
     """Return every file that the study's rules have written, results on demand too; a folder by its sidecar."""
     return bundle.made_files(study, results, resources)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.errors import UserError
-from aletheia.method.layers import Layer, adaptable_layers, layer_index
+from aletheia.method.layers import Layer, adaptable_layers, keeps_transposed, layer_index
 from aletheia.provenance.atomic_write import apply_umask
 
 if TYPE_CHECKING:
@@ -142,10 +142,12 @@ def lora_config(
     arXiv:2312.03732.
     """
     plan = placement_plan(adaptable_layers(model), selected, rank=rank, alpha=alpha, modules=modules)
-    return config_from_plan(plan, dropout=dropout, scaling=scaling)
+    return config_from_plan(plan, model, dropout=dropout, scaling=scaling)
 
 
-def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0, scaling: str = STANDARD) -> LoraConfig:
+def config_from_plan(
+    plan: Mapping[str, Any], model: PreTrainedModel, *, dropout: float = 0.0, scaling: str = STANDARD
+) -> LoraConfig:
     """Return the ``peft.LoraConfig`` of a placement plan (a selection artifact's payload has the same keys)."""
     from peft import LoraConfig
 
@@ -159,6 +161,8 @@ def config_from_plan(plan: Mapping[str, Any], *, dropout: float = 0.0, scaling: 
         lora_alpha=alpha,
         use_rslora=scaling == RSLORA,
         lora_dropout=dropout,
+        # Whether weights are kept as Wᵀ, as GPT-2's are; in 4 bits they are not.
+        fan_in_fan_out=any(keeps_transposed(model.get_submodule(name)) for name in plan["target_modules"]),
         target_modules=list(plan["target_modules"]),
         target_parameters=list(plan.get("target_parameters") or []) or None,
         rank_pattern={_name_pattern(n): r for n, r in ranks.items() if r != rank},
@@ -194,7 +198,7 @@ def attach(
             f"expected a selection of this model's modules, found {missing[0]} and {len(missing) - 1} more that it "
             f"does not have ({model.config.model_type}); select its layers from its own probe"
         )
-    peft_model = get_peft_model(model, config_from_plan(plan, dropout=dropout, scaling=scaling))
+    peft_model = get_peft_model(model, config_from_plan(plan, model, dropout=dropout, scaling=scaling))
     seed_adapters(peft_model, seed)
     audit(peft_model, plan, scaling=scaling)
     return peft_model

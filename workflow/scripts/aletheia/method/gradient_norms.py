@@ -61,7 +61,8 @@ class OutputGradientHook(torch.autograd.Function):
         """
         ctx.save_for_backward(saved)
         ctx.callback = callback
-        return output.view_as(output)
+        # Not a view, which layers that add to a module's output in place (Falcon's, Llama 4's) could not change.
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
@@ -91,7 +92,9 @@ class NormLayerInput:
     def __init__(self, module: torch.nn.Module) -> None:
         self.module = module
         weight = module.weight.detach()
-        self.factor_is_weight = not self._output(torch.ones_like(weight)[None], torch.zeros_like).any()
+        # Not of equal numbers, which a layer norm centres to 0 whatever its factor.
+        uneven = torch.arange(weight.shape[0], device=weight.device).to(weight.dtype)[None]
+        self.factor_is_weight = not self._output(uneven, torch.zeros_like).any()
         parameters = {name for name, _ in module.named_parameters(recurse=False)}
         self.from_output = self.factor_is_weight and parameters == {"weight"} and bool(weight.abs().min() > NEAR_ZERO)
 

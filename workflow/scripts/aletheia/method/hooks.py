@@ -12,11 +12,13 @@ import torch
 
 from aletheia.method.four_bit import differentiable
 from aletheia.method.gradient_norms import GradientNorms, NormLayerInput, OutputGradientHook, squares
+from aletheia.method.layers import is_linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-NORM = re.compile(r"(?:RMS|Layer)Norm")  # classes of modules y = w ∘ x̂ + b: torch's, and each family's own
+# Classes of modules y = w ∘ x̂ + b: torch's, and each family's own; a gated one has a second input.
+NORM = re.compile(r"(?:RMS|Layer)Norm(?!.*Gated)")
 
 
 @contextlib.contextmanager
@@ -51,7 +53,7 @@ def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], n
         for path, module in model.named_modules():
             names = {short: f"{path}.{short}" for short, _ in module.named_parameters(recurse=False)}
             names = {short: name for short, name in names.items() if name in probed}
-            if names and set(names) <= {"weight", "bias"} and (_is_linear(module) or _is_norm(module)):
+            if names and set(names) <= {"weight", "bias"} and _is_hooked(module):
                 handles.append(module.register_forward_hook(_output_hook(path, module, names, norms, anchor)))
                 for name in names.values():
                     del unhooked[name]
@@ -66,8 +68,9 @@ def gradient_hooks(model: PreTrainedModel, probed: Mapping[str, torch.Tensor], n
                 handle.remove()
 
 
-def _is_linear(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.nn.Linear)
+def _is_hooked(module: torch.nn.Module) -> bool:
+    """Tell whether a module is a linear or norm layer; a router's own class may be a linear one, and returns more."""
+    return (is_linear(module) and "Router" not in type(module).__name__) or _is_norm(module)
 
 
 def _is_norm(module: torch.nn.Module) -> bool:
@@ -92,7 +95,7 @@ def _output_hook(
     anchor
         A scalar that requires a gradient (:meth:`OutputGradientHook.forward`).
     """
-    norm_layer = None if _is_linear(module) else NormLayerInput(module)
+    norm_layer = None if is_linear(module) else NormLayerInput(module)
     if norm_layer is None:
         callback = functools.partial(norms.add_linear, names)
     else:

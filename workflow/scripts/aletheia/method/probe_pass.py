@@ -15,15 +15,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Families whose logits are their head's output for the last hidden state, and whose loss is the mean over labels.
-PLAIN_HEADS = {"gpt_neox", "gptj", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "stablelm"}
+# Others scale their logits or cap them (Granite, Cohere, Gemma 2), and compute all of them.
+PLAIN_HEADS = {
+    *("gpt_neox", "gptj", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "stablelm"),
+    *("apertus", "arcee", "biogpt", "bitnet", "bloom", "codegen", "cwm", "deepseek_v2", "deepseek_v3", "diffllama"),
+    *("dots1", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon", "flex_olmo", "gemma", "gemma3_text"),
+    *("glm", "glm4", "glm4_moe", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_oss", "helium", "hunyuan_v1_dense"),
+    *("hunyuan_v1_moe", "lfm2", "lfm2_moe", "minimax", "minimax_m2", "ministral", "ministral3", "mpt"),
+    *("nemotron", "olmo2", "olmo3", "olmo_hybrid", "olmoe", "opt", "persimmon", "phi", "phimoe", "qwen2_moe", "qwen3"),
+    *("qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss", "smollm3", "starcoder2", "xglm"),
+    "youtu",
+}
+# Settings with which one of them is not: a term for the routers in the loss, a cap on the logits.
+OWN_LOSS = ("output_router_logits", "final_logit_softcapping")
 # Logits at a time: 32 MiB on a CPU, 256 MiB on a GPU, in fp32; the loss holds about three times as much.
 MAX_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Tell whether the loss may be computed from the last hidden states of the labelled positions alone."""
-    routed = getattr(model.config, "output_router_logits", False)  # the loss then has a term for the routers
-    return model.config.model_type in PLAIN_HEADS and not routed and model.get_output_embeddings() is not None
+    own = any(getattr(model.config, setting, None) for setting in OWN_LOSS)
+    return model.config.model_type in PLAIN_HEADS and not own and model.get_output_embeddings() is not None
 
 
 def group_batches(batches: Sequence[TokenBatch], *, tokens: int) -> Iterator[list[TokenBatch]]:

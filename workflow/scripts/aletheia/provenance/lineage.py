@@ -22,8 +22,11 @@ from typing import Any
 from aletheia.provenance.behaviour import DIGEST_CHARACTERS
 from aletheia.provenance.parsed_source import PACKAGE, parsed, remember
 
-SCRIPTS = Path(__file__).resolve().parents[2]
-ROOT = SCRIPTS.parent.parent
+LIBRARY = Path(__file__).resolve().parents[2]  # the folder that holds the package
+# An installed wheel has the project's other files inside the package (setup.py); in a checkout they stand around it.
+_INSTALLED = LIBRARY / PACKAGE / "project"
+ROOT = _INSTALLED if _INSTALLED.is_dir() else LIBRARY.parent.parent
+SCRIPTS = ROOT / "workflow" / "scripts"
 TASKS = ROOT / "workflow" / "tasks"
 # Imports that only calls by hand use, to which no rule passes every setting: no rule's result depends on them.
 NOT_DECISIVE = {
@@ -65,7 +68,7 @@ def _is_ours(name: str) -> bool:
 def _module_path(name: str) -> Path | None:
     """Return the file of the library module ``name`` ("aletheia.method.probe"), or None if it is not one of ours."""
     relative = Path(*name.split("."))
-    for candidate in (SCRIPTS / relative.with_suffix(".py"), SCRIPTS / relative / "__init__.py"):
+    for candidate in (LIBRARY / relative.with_suffix(".py"), LIBRARY / relative / "__init__.py"):
         if candidate.is_file():
             return candidate
     return None

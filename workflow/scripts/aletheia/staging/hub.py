@@ -19,7 +19,7 @@ from urllib.parse import quote
 from aletheia.errors import UserError
 from aletheia.provenance.artifacts import sha256_file
 from aletheia.staging.disk_space import GIB, require_space
-from aletheia.staging.repository_files import model_files
+from aletheia.staging.repository_files import dataset_files, model_files
 
 BUSY = (429, 500, 502, 503, 504)  # worth waiting for; 429 with the time that the hub asks for
 PAUSES_SECONDS = (1, 2, 4, 8)  # seconds before a file that the hub has failed to serve (5xx) is asked for again
@@ -36,13 +36,14 @@ def hub_snapshot(
     repo_type: str,
     also: Sequence[str] = (),
     check: Callable[[Path, Sequence[str], dict[str, list[int]] | None], None] | None = None,
-) -> str:
+) -> tuple[str, list[str]]:
     """Download files of one hub repository at one commit into ``folder``; an interrupted download is resumed.
 
     Parameters
     ----------
     source
-        ``id``, ``revision`` (None takes the newest commit), and for data ``member``.
+        ``id``, ``revision`` (None takes the newest commit), and for data ``member`` (see
+        :func:`aletheia.staging.repository_files.dataset_files`).
     folder
         Where the files go.
     repo_type
@@ -55,8 +56,8 @@ def hub_snapshot(
 
     Returns
     -------
-    str
-        The commit's hash.
+    tuple
+        The commit's hash, and the names of the files.
 
     Raises
     ------
@@ -66,11 +67,13 @@ def hub_snapshot(
     repo, identifier, revision = f"{repo_type} {source['id']}", source["id"], source.get("revision")
     with _explain_refusals(repo, revision):
         commit, entries = _listing(identifier, repo_type, revision)
-        names = model_files(list(entries), repo) if repo_type == "model" else [source["member"], *also]
+        if repo_type == "model":
+            names = model_files(list(entries), repo)
+        else:
+            names = [*dataset_files(list(entries), source.get("member"), f"{repo} at {commit}"), *also]
         unknown = [name for name in names if name not in entries]
         if unknown:
-            key = "fewshot.file" if unknown[0] in also else "source.member"
-            raise UserError(f"{repo} at {commit} has no file {unknown[0]}; check {key} in the registry")
+            raise UserError(f"{repo} at {commit} has no file {unknown[0]}; check fewshot.file in the registry")
         _refuse_large_files([entries[name] for name in names], repo)
         folder.mkdir(parents=True, exist_ok=True)
         require_space(sum(_missing_bytes(entries[name], folder) for name in names), folder, repo)
@@ -87,7 +90,7 @@ def hub_snapshot(
             path.unlink()
         elif path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-    return commit
+    return commit, names
 
 
 def _listing(identifier: str, repo_type: str, revision: str | None) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -1,81 +1,151 @@
-"""Formats of training rows that other tools read, and in a few words how to make them ours."""
+"""Training rows in forms that are not read as they stand, and in few words how to make them ours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from aletheia.staging.text_files import short
 
 # Other tools' names of our columns, the most telling first.
 NAMES = {
     "instruction": ("instruction", "prompt", "question", "query", "problem"),
     "input": ("input", "context"),
-    "output": ("output", "completion", "response", "answer", "solution", "chosen", "target", "label", "text"),
+    "output": ("output", "completion", "response", "answer", "solution", "target", "label", "summary"),
+    "text": ("text", "content", "document"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat"),
 }
-# Columns that other tools' rows may have besides ours, and that none of our prompts shows.
-UNREAD_COLUMNS = (
-    *("system", "history", "context", "tools", "prompt", "question", "query", "completion", "response", "answer"),
-    *NAMES["messages"][1:],
-)
+# Columns that are, by their names, part of the task: where a row's format does not read them, its owner should know.
+TASK_COLUMNS = {
+    *("system", "history", "context", "tools", "functions", "prompt", "question", "query", "completion", "response"),
+    *("answer", "instruction", "input", "output", "chat_template_kwargs", *NAMES["messages"]),
+}
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # keys of turns beside content
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "developer": "system"}
-TOOLS = ("tool", "function", "ipython", "observation")
+TOOLS = ("ipython", "observation", "function_response")
+PREFERRED, REFUSED = "chosen", "rejected"
+JUDGED = "a label beside it, true or false; keep the rows whose label is true, and take that column out"
+FEW_COLUMNS = 12  # named in a sentence
+PLAIN_NAME = re.compile(r"[A-Za-z_][\w-]*")  # needs no quotes in YAML
 
 
-def renaming(columns: Iterable[Any]) -> str:
-    """Say how rows of these columns become rows with instruction, input and output, or with messages.
+def conversion(row: Mapping[Any, Any]) -> str:
+    """Say how a row that is of no format becomes one of ours.
 
     Parameters
     ----------
-    columns
-        The columns that a row has.
+    row
+        A raw row.
 
     Returns
     -------
     str
-        "; rename prompt to instruction and completion to output", or nothing where no name is familiar.
+        Such as "; say in the registry source.columns: {instruction: question, output: answer}, or rename them", or
+        nothing where no name is familiar.
     """
-    columns = list(columns)
-    known = {str(column).strip().casefold(): column for column in columns}
-    chat = next((known[name] for name in NAMES["messages"] if name in known), None)
-    if chat is not None:
-        turns = ", and in its turns from to role (human: user, gpt: assistant) and value to content"
-        return f"; rename {chat!r} to messages{turns if chat != 'messages' else ''}"
-    if set(known) & {"text", "content"} and not set(known) & {*NAMES["instruction"], *NAMES["output"][:-1]}:
-        text = known.get("text", known.get("content"))
+    known = {str(column).strip().casefold(): column for column in row}
+    if PREFERRED in known and REFUSED in known:
+        return f"; these are preference pairs: to learn the chosen ones alone, {_columns(_chosen(row, known))}"
+    if "input_ids" in known:
         return (
-            f"; to learn texts as they stand, rename {text!r} to output, add a column instruction with any words, and "
-            "set encoding.prompt: text"
+            "; token ids belong to one tokenizer: write their text instead, "
+            "{'text': tokenizer.decode(row['input_ids'])}"
         )
-    renamed = []
+    found = _renamed(known)
+    if found and set(found) <= {"instruction", "input"}:
+        return "; a question alone teaches nothing: add its answer, in a column output"
+    renamed = {ours: theirs for ours, theirs in found.items() if ours != theirs}
+    return f"; {_columns(renamed)}, or rename {'it' if len(renamed) == 1 else 'them'}" if renamed else ""
+
+
+def _chosen(row: Mapping[Any, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which columns of a preference pair are ours, by our names."""
+    chosen = row[known[PREFERRED]]
+    asked = next((known[name] for name in NAMES["instruction"] if name in known), None)
+    if isinstance(chosen, list):
+        first = chosen[0] if chosen and isinstance(chosen[0], dict) else {}
+        whole = first.get("role") in ("user", "system") or not isinstance(row.get(asked), list)
+        answer = {"messages": known[PREFERRED]} if whole else {"completion": known[PREFERRED]}
+        return answer if whole or asked == "prompt" else {"prompt": asked, **answer}
+    return {"text": known[PREFERRED]} if asked is None else {"instruction": asked, "output": known[PREFERRED]}
+
+
+def _renamed(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's columns by our names of them, as far as they are familiar."""
+    for ours in ("messages", "text"):
+        theirs = next((known[name] for name in NAMES[ours] if name in known), None)
+        if theirs is not None and (ours == "messages" or not has_more_than_text(known)):
+            return {ours: theirs}
+    left, found = dict(known), {}
     for ours in ("instruction", "input", "output"):
-        theirs = next((known.pop(name) for name in NAMES[ours] if name in known), None)
+        theirs = next((left.pop(name) for name in NAMES[ours] if name in left), None)
         if theirs is None and ours == "instruction":
-            theirs = known.pop("input", None)
-        if theirs not in (None, ours):
-            renamed.append(f"{theirs!r} to {ours}")
-    return f"; rename {' and '.join(renamed)}" if renamed else ""
+            theirs = next((left.pop(name) for name in ("input", *NAMES["text"]) if name in left), None)
+        if theirs is not None:
+            found[ours] = theirs
+    return found
 
 
-def unread_columns(row: Mapping[Any, Any]) -> list[str]:
-    """Return a row's columns beside our own that hold something and are, by their names, part of the task."""
-    return [name for name, value in row.items() if str(name).strip().casefold() in UNREAD_COLUMNS and value]
+def _columns(renamed: Mapping[str, Any]) -> str:
+    """Return the registry's words for columns of other names."""
+    pairs = ", ".join(
+        f"{ours}: {theirs if PLAIN_NAME.fullmatch(str(theirs)) else json.dumps(str(theirs), ensure_ascii=False)}"
+        for ours, theirs in renamed.items()
+    )
+    return f"say in the registry source.columns: {{{pairs}}}"
+
+
+def has_more_than_text(row: Mapping[Any, Any]) -> bool:
+    """Tell whether a row with a column text has another one too that is, by its name, part of a task."""
+    task = {*NAMES["instruction"], *NAMES["output"], *NAMES["messages"], PREFERRED, REFUSED} - {"text"}
+    return any(str(name).strip().casefold() in task for name in row)
+
+
+def unread_columns(row: Mapping[Any, Any], read: Iterable[str]) -> list[str]:
+    """Return a row's columns and keys of turns that hold something, are part of the task by their names, and unread.
+
+    Parameters
+    ----------
+    row
+        A raw row.
+    read
+        The columns that its format reads.
+    """
+    read = set(read)
+    rest = [name for name, value in row.items() if value and str(name).strip().casefold() in TASK_COLUMNS - read]
+    turns = [turn for name in read if isinstance(row.get(name), list) for turn in row[name] if isinstance(turn, dict)]
+    return rest + [key for key in THOUGHTS if any(turn.get(key) for turn in turns)]
+
+
+def column_names(row: Mapping[Any, Any]) -> str:
+    """Return the names of a row's columns, the first ones of many."""
+    names = [short(name) for name in row]
+    more = f" and {len(names) - FEW_COLUMNS} more" if len(names) > FEW_COLUMNS else ""
+    return (", ".join(names[:FEW_COLUMNS]) or "no column") + more
 
 
 def role_hint(message: Mapping[str, Any]) -> str:
     """Say how a turn of another tool's form becomes one with role and content."""
-    if "role" not in message and {"from", "value"} <= set(message):
-        return "; rename from to role (human: user, gpt: assistant) and value to content"
     role = str(message.get("role"))
     if role.casefold() in TOOLS:
-        return "; tools are not learnt: leave such rows out, or write what tools say as user turns"
+        return f"; write tool for {role}"
     ours = ROLES.get(role.casefold(), role.casefold())
-    return f"; write {ours} for {role}" if ours in ("system", "user", "assistant") else ""
+    return f"; write {ours} for {role}" if ours in ("system", "user", "assistant", "tool") else ""
+
+
+def turns_hint(roles: Sequence[str]) -> str:
+    """Say what a conversation lacks to be learnt from."""
+    if "assistant" not in roles:
+        return "; a question alone teaches nothing: add its answer, a turn of the assistant"
+    if "user" in roles:
+        return f"; take out what stands before the first question: turns[{roles.index('user')}:]"
+    return ""
 
 
 def content_hint(content: Any) -> str:
     """Say what to do with a content that is no text."""
-    if isinstance(content, list):
-        return "; join the text parts to one text (other parts, as images, are not learnt)"
-    if content is None:
-        return "; calls of tools are not learnt: leave such rows out, or write the call as text"
-    return ""
+    if isinstance(content, dict):
+        return "; write it as text: json.dumps(content)"
+    return "; fill it in or remove the row" if content is None else ""

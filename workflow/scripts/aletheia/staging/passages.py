@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.staging.table_files import kind_of, located_rows
-from aletheia.staging.text_files import check_text
+from aletheia.staging.table_files import located_rows
+from aletheia.staging.text_files import check_text, kind_of
 
 COLUMNS = ("text", "passage")  # the second is BoolQ's; where a row has both, the first
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
+from aletheia.staging.delimited_files import delimited_cells
 from aletheia.staging.question_formats import FORMATS
-from aletheia.staging.table_files import Located, delimited_cells, kind_of, located_rows
-from aletheia.staging.text_files import check_text
+from aletheia.staging.table_files import Located, located_rows
+from aletheia.staging.text_files import check_text, kind_of
 from aletheia.study.benchmarks import BENCHMARKS
 
 SPLIT = re.compile(r"_(test|dev|val)$")  # of a file of one subject: law_test.csv

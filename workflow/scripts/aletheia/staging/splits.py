@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aletheia.errors import UserError
@@ -145,13 +145,22 @@ def text_keys(row: Row) -> set[str]:
     Each long answer is such a text by itself, and so is the whole row where it has no long one.
     """
     if "messages" in row:
-        turns = [(message["role"], _plain(message["content"])) for message in row["messages"]]
-        answers = [content for role, content in turns if role == "assistant"]
+        turns = [(message["role"], _plain(_said(message))) for message in row["messages"]]
+        answers = [said for role, said in turns if role == "assistant"]
         whole = json.dumps(turns)
+    elif "text" in row:
+        answers = [_plain(row["text"])]
+        whole = answers[0]
     else:
         answers = [_plain(row["output"])]
         whole = json.dumps([_plain(row["instruction"]), _plain(row["input"]), *answers])
     return {answer for answer in answers if len(answer) >= DISTINCT_CHARACTERS} or {whole}
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """Return what a turn says, its calls of tools too."""
+    calls = [f"{call['function']['name']} {call['function']['arguments']}" for call in message.get("tool_calls", ())]
+    return "\n".join([message["content"], *calls])
 
 
 def _plain(text: str) -> str:

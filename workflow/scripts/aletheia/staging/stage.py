@@ -23,11 +23,13 @@ DECISIVE_MODULES = {
     "model": ("staging.convert", "staging.glassllm"),
     "data": (
         "seeded_order",
-        *("staging.build", "staging.docstrings", "staging.passages", "staging.question_formats", "staging.questions"),
-        *("staging.splits", "staging.table_files", "staging.text_files", "staging.training_rows"),
+        *("staging.build", "staging.conversations", "staging.delimited_files", "staging.docstrings"),
+        *("staging.passages", "staging.question_formats", "staging.questions", "staging.row_formats"),
+        *("staging.splits", "staging.table_files", "staging.text_files", "staging.tool_turns"),
+        "staging.training_rows",
     ),
 }
-LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")  # families name it differently
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # families name it differently
 DECISIVE_PACKAGES = {"model": ("gguf", "safetensors", "tokenizers", "torch", "transformers"), "data": ("pyarrow",)}
 
 
@@ -118,6 +120,7 @@ def stage_data(job: Job, name: str, lock_path: Path) -> None:
         "licence": entry.get("licence"),
         "seed": entry.get("seed", 0),
         "dropped": about["dropped"],
+        **({"members": about["members"]} if "members" in about else {}),
     }
     stat = _stat(folder, about["files"])
     job.write_json(lock_path, kind="data_lock", payload=payload, observed={"stat": stat})

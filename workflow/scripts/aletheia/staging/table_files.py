@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from aletheia.errors import UserError
-from aletheia.staging.text_files import kind_of_bytes, lines, read_text, short
+from aletheia.staging.delimited_files import delimited_rows
+from aletheia.staging.text_files import check_columns, kind_of, kind_of_bytes, lines, read_text, short
 
 Located = tuple[str, Any]  # (where it stands, for messages; the raw row)
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+BLANK = re.compile(r"[ \t\r\n]*")  # between the values of a JSON array
 
 
 class RepeatedKeys(dict):
@@ -31,8 +31,8 @@ def located_rows(path: Path) -> Iterator[Located]:
     Parameters
     ----------
     path
-        ``.jsonl``, ``.ndjson``, ``.json`` (an array of objects), ``.csv``, ``.tsv`` or ``.parquet``; text files may be
-        gzipped.
+        ``.jsonl``, ``.ndjson`` or ``.json`` (an array of objects, in a ``.jsonl`` too), ``.csv``, ``.tsv`` (with
+        commas, semicolons, tabs or bars between cells) or ``.parquet``; text files may be gzipped.
 
     Raises
     ------
@@ -61,10 +61,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return doubled
 
 
-def _parse_json(text: str, where: str) -> Any:
-    """Return a JSON value; the caller reports a syntax error."""
-    try:
+def parse_json(text: str, where: str) -> Any:
+    """Return a JSON value; the caller reports a syntax error (``json.JSONDecodeError``).
+
+    Raises
+    ------
+    UserError
+        For JSON that is nested too deep, or a number of too many digits.
+    """
+    with _readable(where):
         return json.loads(text, object_pairs_hook=_object)
+
+
+@contextlib.contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Refuse JSON that is well-formed and that Python does not read."""
+    try:
+        yield
     except json.JSONDecodeError:
         raise
     except RecursionError:
@@ -89,19 +102,17 @@ def check_keys(found: Any, where: str) -> None:
 
 
 def _jsonl(path: Path) -> Iterator[Located]:
-    first = True
-    for number, whole in enumerate(lines(read_text(path)), start=1):
+    text = read_text(path)
+    if text.lstrip("\ufeff \t\r\n").startswith("["):
+        yield from _array(path, text)
+        return
+    for number, whole in enumerate(lines(text), start=1):
         line = whole.strip("\ufeff \t\r")  # files that were joined have a byte order mark inside
         if not line:
             continue
         where = f"{path}, line {number}"
-        if first and line.startswith("["):
-            raise UserError(
-                f"{where}: expected one JSON object a line, found an array; a file that is one must be named .json"
-            )
-        first = False
         try:
-            row = _parse_json(line, where)
+            row = parse_json(line, where)
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{where}: expected one JSON object, found a malformed one ({error.msg.removesuffix(' at')} at column "
@@ -119,19 +130,51 @@ def _alone(error: json.JSONDecodeError) -> str:
 
 def _json(path: Path) -> Iterator[Located]:
     text = read_text(path)
+    if text.lstrip("\ufeff \t\r\n").startswith("["):
+        yield from _array(path, text)
+    elif text.strip():
+        try:
+            found = parse_json(text, str(path))
+        except json.JSONDecodeError as error:
+            raise _malformed(path, error) from None
+        raise UserError(f"{path}: expected a JSON array of objects, found {kind_of(found)}{_array_inside(found)}")
+
+
+def _array(path: Path, text: str) -> Iterator[Located]:
+    """Yield each value of a JSON array, with its line too where the array is spread over several."""
+    decoder, line, counted = json.JSONDecoder(object_pairs_hook=_object), 1, 0
+    at = _skip(text, text.index("[") + 1)
+    more, number = text[at : at + 1] != "]", 1
     try:
-        rows = _parse_json(text, str(path)) if text.strip() else []
+        while more:
+            line, counted = line + text.count("\n", counted, at), at
+            where = f"{path}, row {number}" if line == 1 else f"{path}, line {line} (row {number})"
+            with _readable(where):
+                row, at = decoder.raw_decode(text, at)
+            check_keys(row, where)
+            yield where, row
+            at, number = _skip(text, at), number + 1
+            more = text[at : at + 1] == ","
+            if more:
+                at = _skip(text, at + 1)
+            elif text[at : at + 1] != "]":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        if _skip(text, at + 1) < len(text):
+            raise json.JSONDecodeError("Extra data", text, _skip(text, at + 1))
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: expected a JSON array of objects, found malformed JSON "
-            f"({error.msg}); a file with one object a line must be named .jsonl"
-        ) from None
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: expected a JSON array of objects, found {kind_of(rows)}{_array_inside(rows)}")
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}, row {number}"
-        check_keys(row, where)
-        yield where, row
+        raise _malformed(path, error) from None
+
+
+def _skip(text: str, at: int) -> int:
+    """Return where the blanks that begin at a place of a JSON text end."""
+    return BLANK.match(text, at).end()
+
+
+def _malformed(path: Path, error: json.JSONDecodeError) -> UserError:
+    named = "" if error.doc.lstrip().startswith("[") else "; a file with one object a line must be named .jsonl"
+    return UserError(
+        f"{path}, line {error.lineno}: expected a JSON array of objects, found malformed JSON ({error.msg}){named}"
+    )
 
 
 def _array_inside(found: Any) -> str:
@@ -146,82 +189,6 @@ def _array_inside(found: Any) -> str:
     return "; a file with one object a line must be named .jsonl"
 
 
-@contextlib.contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    """Lift Python's limit of 131,072 characters a cell: long texts are rows like others."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def delimited_cells(path: Path, delimiter: str = ",") -> list[tuple[str, list[str]]]:
-    """Return the cells of each row of a CSV file, the header too, with where the row begins; blank lines are none.
-
-    Parameters
-    ----------
-    path
-        The file; cells may hold line breaks and have any length.
-    delimiter
-        What stands between cells.
-
-    Raises
-    ------
-    UserError
-        For quotes that do not close, or a cell with text behind its closing quote.
-    """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    rows, line = [], 1  # where a row begins
-    try:
-        with _cells_of_any_length():
-            for cells in reader:
-                if cells:
-                    rows.append((f"{path}, line {line}", cells))
-                line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(
-            f"{path}, line {line}: expected well-formed CSV ({error}); a cell with a quote, comma or line break stands "
-            'in quotes, each quote in it written twice ("")'
-        ) from None
-    return rows
-
-
-def _delimited_reader(delimiter: str) -> Callable[[Path], Iterator[Located]]:
-    def read(path: Path) -> Iterator[Located]:
-        (top, columns), *rows = delimited_cells(path, delimiter) or [("", [])]
-        _check_header(columns, top, delimiter)
-        for where, cells in rows:
-            if len(cells) != len(columns):
-                quotes = "; a cell with a comma stands in quotes" if len(cells) > len(columns) else ""
-                raise UserError(f"{where}: expected {len(columns)} cells as in the header, found {len(cells)}{quotes}")
-            if cells == columns:
-                raise UserError(f"{where}: expected a row, found the header again; take that line out")
-            yield where, dict(zip(columns, cells, strict=True))
-        if columns and not rows:
-            raise UserError(f"{path}: expected rows below the header and found none")
-
-    return read
-
-
-def _check_columns(columns: Sequence[str], where: str) -> None:
-    """Refuse two columns of one name, the second of which would take the place of the first."""
-    twice = next((name for name, times in Counter(columns).items() if times > 1 and name), None)
-    if twice is not None:
-        raise UserError(f"{where}: expected each column once, found {short(repr(twice))} twice; rename or remove one")
-
-
-def _check_header(columns: Sequence[str], where: str, delimiter: str) -> None:
-    _check_columns(columns, where)
-    other = next((s for s in SEPARATORS if s != delimiter and s in columns[0]), None) if len(columns) == 1 else None
-    if other is not None:
-        named = "let the name end in .tsv" if other == "\t" else f"save the file with {SEPARATORS[delimiter]}"
-        raise UserError(
-            f"{where}: expected {SEPARATORS[delimiter]} between cells, found {SEPARATORS[other]} "
-            f"({short(columns[0])}); {named}"
-        )
-
-
 def _parquet(path: Path) -> Iterator[Located]:
     import pyarrow
     import pyarrow.parquet
@@ -234,7 +201,7 @@ def _parquet(path: Path) -> Iterator[Located]:
             kind = kind_of_bytes(handle.read(512))
         found = f", found {kind}" if kind and kind != "a Parquet file" else f" ({short(str(error).splitlines()[0])})"
         raise UserError(f"{path}: expected a whole Parquet file{found}") from None
-    _check_columns(table.column_names, str(path))
+    check_columns(table.column_names, str(path))
     try:
         rows = table.to_pylist()
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
@@ -251,24 +218,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,
     ".json": _json,
-    ".csv": _delimited_reader(","),
-    ".tsv": _delimited_reader("\t"),
+    ".csv": delimited_rows,
+    ".tsv": delimited_rows,
     ".parquet": _parquet,
 }
-
-
-def kind_of(value: Any) -> str:
-    """Return the type of a JSON or Parquet value in plain words."""
-    if isinstance(value, (list, dict, str)) and not value:
-        return {list: "an empty list", str: "empty text"}.get(type(value), "an empty object")
-    names = {
-        list: "a list",
-        str: "text",
-        bool: "a truth value",
-        bytes: "bytes",
-        type(None): "nothing (null)",
-    }
-    if isinstance(value, dict):
-        return "an object"
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"the number {short(value)}" if number else names.get(type(value), type(value).__name__)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 import re
+import unicodedata
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from aletheia.errors import UserError
 
@@ -119,7 +123,42 @@ def check_text(value: str, what: str) -> None:
         ) from None
 
 
+def shows(text: str) -> bool:
+    """Tell whether a text has anything but white space and characters that cannot be seen."""
+    return any(not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf") for c in text)
+
+
 def short(words: object) -> str:
     """Return a user's own words, cut where they are long, so that a sentence stays one."""
     text = str(words)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def check_columns(columns: Sequence[str], where: str) -> None:
+    """Refuse two columns of one name, the second of which would take the place of the first.
+
+    Raises
+    ------
+    UserError
+        With the name.
+    """
+    twice = next((name for name, times in Counter(columns).items() if times > 1 and name), None)
+    if twice is not None:
+        raise UserError(f"{where}: expected each column once, found {short(repr(twice))} twice; rename or remove one")
+
+
+def kind_of(value: Any) -> str:
+    """Return the type of a JSON or Parquet value in plain words."""
+    if isinstance(value, (list, dict, str)) and not value:
+        return {list: "an empty list", str: "empty text"}.get(type(value), "an empty object")
+    names = {
+        list: "a list",
+        str: "text",
+        bool: "a truth value",
+        bytes: "bytes",
+        type(None): "nothing (null)",
+    }
+    if isinstance(value, dict):
+        return "an object"
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"the number {short(value)}" if number else names.get(type(value), type(value).__name__)

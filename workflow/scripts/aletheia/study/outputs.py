@@ -19,6 +19,8 @@ from aletheia.study.report_contents import (
     COMPARISONS,
     CONTROLS_FIGURE,
     CONTROLS_TABLE,
+    FIT_FIGURE,
+    FIT_REPORT,
     RECIPE,
     REPLICATION,
     REPLICATION_CELLS,
@@ -122,6 +124,15 @@ def search_files(study: Study, results: str = "results") -> dict[str, str]:
     return {path: rule for path, rule in files.items() if path not in of_study}
 
 
+def fit_files(study: Study, results: str = "results") -> dict[str, str]:
+    """Return ``{path: rule}`` of what ``snakemake fit`` writes, for a study of one campaign and model."""
+    if not sections.fit(study):
+        return {}
+    paths = Paths(results)
+    names = ["summary.json", FIT_REPORT, *(f"{FIT_FIGURE}.{suffix}" for suffix in FIGURE_SUFFIXES)]
+    return dict.fromkeys([path for name in names for path in _whole(paths.fit(name))], "fit_report")
+
+
 def _files_of_rung(study: Study, search: Search, rung: str, paths: Paths) -> dict[str, str]:
     """Return ``{path: rule}`` of the trials that a rung reads, and of its measurements in turns."""
     files: dict[str, str] = {}
@@ -165,6 +176,7 @@ RESULTS_ON_DEMAND: dict[str, Callable[..., dict[str, str]]] = {
     "attribution": attribution_files,
     "controls": controls_files,
     "search": search_files,
+    "fit": fit_files,
 }
 ON_DEMAND = {**RESULTS_ON_DEMAND, "bundle": evidence_files}
 

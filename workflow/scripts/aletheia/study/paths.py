@@ -109,6 +109,10 @@ class Paths:
         """Return a file of the report of all searches: ``SEARCH.md``, table S3 or figure S7."""
         return f"{self.results}/search/{file}"
 
+    def fit(self, file: str) -> str:
+        """Return a file of the answer to one model and campaign: ``summary.json``, ``REPORT.md`` or its figure."""
+        return f"{self.results}/fit/{file}"
+
     def replication(self, file: str) -> str:
         """Return a file of the replication report: ``summary.json``, a table, ``REPLICATION.md``, figure R1."""
         return f"{self.results}/replication/{file}"

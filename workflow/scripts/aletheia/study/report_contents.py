@@ -44,6 +44,8 @@ CONTROLS_TABLE, CONTROLS_FIGURE = "S2", "figS6"
 # Of `snakemake search`, which makes them on demand.
 RECIPE = "recipe.yaml"  # an arm: what each search ends with
 SEARCH, SEARCH_TABLE, SEARCH_FIGURE = "SEARCH.md", "S3", "figS7"
+# Of `snakemake fit`, which makes them on demand.
+FIT_REPORT, FIT_FIGURE = "REPORT.md", "report"
 # Of a study with a model of the paper: its cells and claims beside ours.
 REPLICATION, REPLICATION_FIGURE = "REPLICATION.md", "figR1"
 REPLICATION_CELLS, REPLICATION_CLAIMS = "cells.csv", "claims.csv"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aletheia.study.arms import SHAPE, STD, entries
+from aletheia.study.benchmarks import HELDOUT
 from aletheia.study.budget_sweeps import budget_sweeps as sweeps_of
 from aletheia.study.run_length import LENGTHS, without_null_epochs
 from aletheia.study.schema import PACE
@@ -16,6 +17,7 @@ from aletheia.study.selectors import GRADIENTS, RANDOM
 from aletheia.study.study import Run, Study
 
 Section = dict[str, Any]
+FIT = "fit"  # the campaign that is reported on where a study has several
 # The settings that decide a training step's time, and the number of steps, over which the probe's time is spread.
 TIMING_KEYS = (
     *(*LENGTHS, "batch_size", "accumulation", "optimizer", "max_grad_norm", "gradient_checkpointing"),
@@ -131,6 +133,23 @@ def search(study: Study, model: str) -> Section:
 def searches(study: Study) -> Section:
     """Return that of each model that is searched."""
     return {model: search(study, model) for model in study.searches}
+
+
+def fit(study: Study) -> Section:
+    """Return the campaign and the model that ``snakemake fit`` tells of, and which rows judge.
+
+    The campaign is that of the name :data:`FIT`, else the study's only one. It has one model, and asks its held-out
+    loss; empty where there is no such campaign.
+    """
+    index = study.campaign_index()
+    campaigns = [campaign for campaign in index if campaign["name"] == FIT] or index
+    if len(campaigns) != 1 or len(campaigns[0]["models"]) != 1:
+        return {}
+    ((model, facts),) = campaigns[0]["models"].items()
+    if HELDOUT not in facts["benchmarks"]:
+        return {}
+    split = study.shared[model]["evaluation"][HELDOUT]["split"]
+    return {"campaign": campaigns[0]["name"], "model": model, "split": split}
 
 
 def batches(study: Study, model: str, seed: int) -> Section:

@@ -28,6 +28,23 @@ def total_steps(section: Mapping[str, int]) -> int:
     return (WARMUP_ROUNDS + section["rounds"]) * section["steps"]
 
 
+def equal_rows(std: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many steps std and another arm need for the same rows; (1, 1) where neither's divide the other's.
+
+    With equal steps an arm of smaller ones would be on other rows than std, and a round's ratio would be about the
+    lengths of these rows.
+
+    Parameters
+    ----------
+    std, own
+        Sections ``training``, of which ``batch_size`` and ``accumulation`` are read.
+    """
+    rows, own_rows = (each["batch_size"] * each["accumulation"] for each in (std, own))
+    if rows % own_rows and own_rows % rows:
+        return 1, 1
+    return max(1, own_rows // rows), max(1, rows // own_rows)
+
+
 def copy_sharing_weights(model: nn.Module) -> nn.Module:
     """Return a copy of a model that owns its modules and shares every parameter and buffer with it.
 
@@ -74,7 +91,9 @@ def round_orders(names: Sequence[str], rounds: int) -> list[list[str]]:
     return [round_order(names, number) for number in range(rounds)]
 
 
-def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: int) -> dict[str, Turns]:
+def take_turns(
+    makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: int, times: Mapping[str, int] | None = None
+) -> dict[str, Turns]:
     """Run arms in alternating blocks.
 
     Parameters
@@ -86,6 +105,8 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
         Counted rounds, each in the order of :func:`round_order`. One more comes first, as warm-up.
     steps
         Optimiser steps of each arm in a round.
+    times
+        By arm: how many times as many steps it has (:func:`equal_rows`); once where it is not named.
 
     Returns
     -------
@@ -99,7 +120,8 @@ def take_turns(makers: Mapping[str, Callable[[], Loop]], *, rounds: int, steps: 
     for number in range(WARMUP_ROUNDS + rounds):
         order = round_order(list(makers), max(0, number - WARMUP_ROUNDS))
         for name in [name for name in order if name in loops]:
-            block = _call_or_record(turns[name], lambda name=name: _block(turns[name], loops[name], steps))
+            own = steps * (times or {}).get(name, 1)
+            block = _call_or_record(turns[name], lambda name=name, own=own: _block(turns[name], loops[name], own))
             if block is None:
                 # Frees its gradients and moments for the other arms.
                 del loops[name]

@@ -13,7 +13,14 @@ from aletheia.method.loading import check_context, load, load_options, resolve_d
 from aletheia.method.selection import select_layers
 from aletheia.method.token_batch import TokenBatch
 from aletheia.provenance import artifacts
-from aletheia.timing.interleaving import WARMUP_ROUNDS, copy_sharing_weights, round_orders, take_turns, total_steps
+from aletheia.timing.interleaving import (
+    WARMUP_ROUNDS,
+    copy_sharing_weights,
+    equal_rows,
+    round_orders,
+    take_turns,
+    total_steps,
+)
 from aletheia.timing.paired import RATIOS, STD, STD_AGAIN, ratios_payload, status_of
 from aletheia.timing.rounds import Turns
 from aletheia.timing.step_attribution import BUDGET_PERCENT, arms, attribution, scaled_rank
@@ -46,12 +53,15 @@ class SharedWork:
         Of all arms.
     facts
         For the artifact: the hash of the batch plan, and the positions of each counted step.
+    steps
+        Of each loop, warm-up included, by the same keys as ``batches``.
     """
 
     model: Any
     batches: dict[tuple[int, int], list[TokenBatch]]
     dtype: str
     facts: dict[str, Any]
+    steps: dict[tuple[int, int], int]
 
 
 def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,12 +94,15 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
     if selection and selection["status"] != "ok":
         return {**facts, **no_results, "status": selection["status"], "reason": selection["reason"]}
     std = {**config, "arm": {"layers": "all"}, **config.get("std", {})}
-    work = _load_work(inputs, config, facts["dtype"], std["training"])
+    std_times, times = equal_rows(std["training"], config["training"])
+    facts["micro_batches"] *= times
+    work = _load_work(inputs, config, facts["dtype"], times=times, std=(std["training"], std_times))
     if isinstance(work, TrainingRecord):
         return {**facts, **no_results, "status": work.status, "reason": work.reason}
     settings_of = {STD: (None, std), name: (selection, config), STD_AGAIN: (None, std)}
     makers = {each: _loop_maker(work, *settings_of[each], seed=inputs.seed) for each in order}
-    turns = take_turns(makers, **config["interleaving"])
+    per_round = {STD: std_times, name: times, STD_AGAIN: std_times}
+    turns = take_turns(makers, **config["interleaving"], times=per_round)
     status, reason = status_of(turns)
     probe_time = {"seconds": probe, "steps": config["training"]["steps"]} if probe is not None else None
     arms = {arm: _arm(arm_turns) for arm, arm_turns in turns.items()}
@@ -99,7 +112,7 @@ def measure_pair(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]
         "status": status,
         "reason": reason,
         "frozen_layers": arms[name]["frozen_layers"],
-        **ratios_payload(turns, name, probe=probe_time),
+        **ratios_payload(turns, name, probe=probe_time, steps=config["interleaving"]["steps"]),
         "arms": arms,
     }
 
@@ -176,13 +189,18 @@ def _facts(inputs: RunInputs, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_work(
-    inputs: RunInputs, config: Mapping[str, Any], dtype: str, *others: Mapping[str, Any]
+    inputs: RunInputs,
+    config: Mapping[str, Any],
+    dtype: str,
+    *,
+    times: int = 1,
+    std: tuple[Mapping[str, Any], int] | None = None,
 ) -> SharedWork | TrainingRecord:
     """Load model and batches; where the model cannot be loaded, return a record with the reason.
 
     The batches are the first ones of the plan that the study's runs of this model and seed read, since a longer plan
-    begins with a shorter one. They are drawn for ``config["training"]`` and for each of ``others``, further such
-    sections.
+    begins with a shorter one. They are drawn for ``config["training"]``, and for the section of ``std`` where it has
+    its own, each with as many steps as ``times`` says (:func:`aletheia.timing.interleaving.equal_rows`).
     """
     section, training = config["interleaving"], config["training"]
     rows = inputs.rows(config, lambda: tokenizer)
@@ -193,13 +211,20 @@ def _load_work(
         record.fail_by(error)
         return record
     check_context(model, config["encoding"]["max_tokens"])
-    drawn = {"plan": None, "steps": total_steps(section), "seed": inputs.seed}
-    shapes = {_shape_of(each): each for each in (*others, training)}
-    plans = {shape: planned_batches(rows, tokenizer.pad_token_id, each, **drawn) for shape, each in shapes.items()}
+    wanted = {
+        _shape_of(each): (each, total_steps(section) * of) for each, of in (*((std,) if std else ()), (training, times))
+    }
+    plans = {
+        shape: planned_batches(rows, tokenizer.pad_token_id, each, plan=None, steps=steps, seed=inputs.seed)
+        for shape, (each, steps) in wanted.items()
+    }
     plan = plans[_shape_of(training)]
-    step_positions = positions(model, plan.batches, accumulation=training["accumulation"], steps=section["steps"])
+    step_positions = positions(
+        model, plan.batches, accumulation=training["accumulation"], steps=section["steps"] * times
+    )
     batches = {shape: each.batches for shape, each in plans.items()}
-    return SharedWork(model, batches, dtype, {"batch_plan_sha256": plan.sha256, "positions": step_positions})
+    facts = {"batch_plan_sha256": plan.sha256, "positions": step_positions}
+    return SharedWork(model, batches, dtype, facts, {shape: steps for shape, (_, steps) in wanted.items()})
 
 
 def _shape_of(training: Mapping[str, Any]) -> tuple[int, int]:
@@ -235,7 +260,7 @@ def _loop_maker(
             model,
             work.batches[_shape_of(settings)],
             settings=settings,
-            steps=total_steps(config["interleaving"]),
+            steps=work.steps[_shape_of(settings)],
             learning_rate=settings["learning_rate"] * config["model"]["learning_rate_scale"],
             dtype=work.dtype,
             seed=seed,

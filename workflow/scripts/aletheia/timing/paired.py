@@ -38,8 +38,22 @@ class StepSeconds:
     std, again
         The standard arm, and a second one with the same settings.
     arm
-        The other arm, on the same batches.
+        The other arm, on the same rows.
     """
+
+    @classmethod
+    def read(cls, step_seconds: Mapping[str, Sequence[Sequence[float]]], name: str, *, steps: int) -> StepSeconds:
+        """Return the seconds by arm; of one that takes several steps for the rows of one of another, their mean.
+
+        Parameters
+        ----------
+        step_seconds
+            By arm and round; ``name`` is the arm beside the standard ones.
+        steps
+            Of a round, of the arm that has the fewest.
+        """
+        times = (np.array(step_seconds[each]) for each in (STD, STD_AGAIN, name))
+        return cls(*(each.reshape(len(each), steps, -1).mean(axis=2) for each in times))
 
     std: np.ndarray
     again: np.ndarray
@@ -73,7 +87,9 @@ def median_ratio(ratios: np.ndarray) -> dict[str, Any]:
     return {**interval(np.median(ratios), replicates), "rounds": ratios.shape[0], "steps": ratios.size}
 
 
-def ratios_payload(turns: Mapping[str, Turns], name: str, *, probe: Mapping[str, Any] | None) -> dict[str, Any]:
+def ratios_payload(
+    turns: Mapping[str, Turns], name: str, *, probe: Mapping[str, Any] | None, steps: int
+) -> dict[str, Any]:
     """Return the ratios of a measurement, of one step; None where one of its arms failed.
 
     Parameters
@@ -85,10 +101,12 @@ def ratios_payload(turns: Mapping[str, Turns], name: str, *, probe: Mapping[str,
     probe
         ``seconds`` that it took, and the ``steps`` of a run of the study, among which its time is divided; None where
         the arm needs no probe.
+    steps
+        Of a round (:meth:`StepSeconds.read`).
     """
     if any(turns[each].status != "ok" for each in (STD, STD_AGAIN, name)):
         return dict.fromkeys(RATIOS)
-    seconds = StepSeconds(*(np.array(turns[each].step_seconds) for each in (STD, STD_AGAIN, name)))
+    seconds = StepSeconds.read({arm: each.step_seconds for arm, each in turns.items()}, name, steps=steps)
     share = probe["seconds"] / probe["steps"] if probe else 0.0
     return {
         "ratio": seconds.ratio(),
@@ -120,8 +138,8 @@ def run_ratios(pair: Mapping[str, Any], *, std_steps: int, arm_steps: int) -> di
     dict
         ``ratio`` and ``ratio_with_probe``, each ``{value, low, high, rounds, steps}``.
     """
-    times = (np.array(pair["arms"][name]["step_seconds"]) for name in (STD, STD_AGAIN, pair["arm"]))
-    seconds, steps_ratio = StepSeconds(*times), std_steps / arm_steps
+    times = {name: each["step_seconds"] for name, each in pair["arms"].items()}
+    seconds, steps_ratio = StepSeconds.read(times, pair["arm"], steps=pair["steps_per_round"]), std_steps / arm_steps
     share = (pair["probe_seconds"] or 0.0) / arm_steps
     ratios = {"ratio": seconds.ratio(), "ratio_with_probe": seconds.ratio(extra_seconds=share)}
     ends = ("value", "low", "high")

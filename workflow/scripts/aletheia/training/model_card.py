@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from aletheia.provenance.lineage import compact_json
 from aletheia.training.row_counts import ROWS, count_kept, in_words
 
 WEIGHTS_SUFFIX = ".safetensors"
+# Licences of models that the hub knows by an identifier (huggingface.co/docs/hub/repositories-licenses).
+HUB_LICENCE = re.compile(
+    r"apache-2\.0|mit|bsd-[23]-clause|afl-3\.0|mpl-2\.0|[al]?gpl-[23]\.0|unlicense|cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-[34]\.0|"
+    r"(bigscience-|bigcode-|creativeml-)?openrail(-m|\+\+)?|llama(2|3|3\.[123]|4)|gemma"
+)
 
 
 def model_card(
@@ -57,7 +63,7 @@ def model_card(
     made_from = "\n".join(f"- `{name}`: `{entry['payload_sha256']}`" for name, entry in repeatable.items())
     ranks = sorted({entry["rank"] for entry in placement["modules"].values()})
     return (
-        f"---\n{yaml.safe_dump(_front_matter(model), sort_keys=False)}---\n\n"
+        f"---\n{yaml.safe_dump(_front_matter(model, data, facts), sort_keys=False, allow_unicode=True)}---\n\n"
         f"# {facts['model']}, arm {facts['arm']}, seed {facts['seed']}\n\n"
         f"A LoRA adapter of {len(placement['layers'])} of {placement['layers_total']} layers "
         f"({', '.join(map(str, placement['layers']))}), rank {', '.join(map(str, ranks))}, "
@@ -131,15 +137,47 @@ def how_to_load(model: Mapping[str, Any]) -> str:
     )
 
 
-def _front_matter(model: Mapping[str, Any]) -> dict[str, Any]:
-    base = model["source"].get("id")
+def _front_matter(model: Mapping[str, Any], data: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card's metadata as the hub reads it (huggingface.co/docs/hub/model-cards)."""
+    base, rows = model["source"].get("id"), data["source"].get("id")
     return {
-        # A hub id, where there is one: nothing else has a meaning outside the study.
-        **({"base_model": base} if base else {}),
+        # Hub ids, where there are any: nothing else has a meaning outside the study.
+        **({"base_model": base, "base_model_relation": "adapter"} if base else {}),
+        **({"datasets": [rows]} if rows else {}),
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["lora", "aletheia"],
-        **({"license": model["licence"].lower()} if model.get("licence") else {}),
+        **_licence(model.get("licence")),
+        "model-index": [_result(data, facts)],
+    }
+
+
+def _licence(name: str | None) -> dict[str, str]:
+    """Return the licence of the base model: by the hub's identifier, or as ``other`` with its name."""
+    if not name:
+        return {}
+    identifier = name.lower()
+    return {"license": identifier} if HUB_LICENCE.fullmatch(identifier) else {"license": "other", "license_name": name}
+
+
+def _result(data: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of ``model-index``: the one number that each run has, its held-out loss."""
+    name = data["data"]
+    return {
+        "name": f"{facts['model']}-{facts['arm']}-seed{facts['seed']}",
+        "results": [
+            {
+                "task": {"type": "text-generation"},
+                "dataset": {"name": f"{name}, held-out rows", "type": data["source"].get("id") or name},
+                "metrics": [
+                    {
+                        "type": "loss",
+                        "name": f"cross-entropy, nats a token{_heldout_rows(facts.get('row_counts') or {})}",
+                        "value": round(facts["eval_loss"], 4),
+                    }
+                ],
+            }
+        ],
     }
 
 

@@ -105,16 +105,27 @@ def choose_prefix(
     if setting == AUTO and len(unique) == len(train):
         return PrefixChoice(OFF, "no micro-batch is visited twice")
     size = states_bytes(model, [*unique.values(), *heldout])
-    random = random_parts(model, lowest)
-    problem = (
-        f"expected layers below the lowest adapted one ({lowest}) whose output is the same at every visit, found "
-        f"{', '.join(random)}; write prefix_cache: off, or set it to 0 in the model's configuration"
-        if random
-        else _too_large(setting, size, place)
-    )
+    problem = _not_repeatable(model, lowest) or _too_large(setting, size, place)
     if problem and setting != AUTO:
         raise UserError(f"training.prefix_cache: {problem}")
     return PrefixChoice(OFF, problem, size) if problem else _store(setting, size)
+
+
+def _not_repeatable(model: PeftModel, lowest: int) -> str | None:
+    """Return why the states that enter layer ``lowest`` cannot stand for the layers below; None where they can."""
+    random = random_parts(model, lowest)
+    if random:
+        return (
+            f"expected layers below the lowest adapted one ({lowest}) whose output is the same at every visit, found "
+            f"{', '.join(random)}; write prefix_cache: off, or set it to 0 in the model's configuration"
+        )
+    shared = getattr(model.config, "num_kv_shared_layers", 0)
+    if shared:
+        return (
+            f"expected layers that take hidden states alone, found {shared} that take keys and values of layers below "
+            "(num_kv_shared_layers); write prefix_cache: off"
+        )
+    return None
 
 
 def _store(setting: str, size: int) -> PrefixChoice:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aletheia.provenance import artifacts, machine
-from aletheia.provenance.lineage import SCRIPTS, file_digest
+from aletheia.provenance.lineage import LIBRARY, file_digest
 from aletheia.training.frozen_prefix import FrozenPrefix
 from aletheia.training.prefix_blocks import DiskBlocks, MemoryBlocks
 from aletheia.training.prefix_choice import AUTO, DISK, OFF, SHARED, PrefixChoice, PrefixPlace, choose_prefix
@@ -77,7 +77,7 @@ def _made_by(model_lock: artifacts.Source, lowest: int) -> dict[str, Any]:
     return {
         "model": {name: entry["sha256"] for name, entry in files.items()},
         "lowest_layer": lowest,
-        "code": {name: file_digest(SCRIPTS / "aletheia" / name) for name in CODE},
+        "code": {name: file_digest(LIBRARY / "aletheia" / name) for name in CODE},
         "packages": {name: _version(name) for name in PACKAGES},
         "device": machine.device(),
         "instructions": _vector_instructions(),
