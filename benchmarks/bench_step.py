@@ -26,20 +26,22 @@ from typing import Any
 from bench_training import ACCUMULATION, BATCH, DATA, LOCK, SEED, TOKENS, arm_side, stock_side, timed
 from profiles import step_parts
 
-DTYPES = ("bf16", "fp32")
+PARTS = ("bf16", "fp32")  # the dtypes it computes in
 RANK = 16
 PROFILED = 2  # steps: the first fills what the profiler's start empties
 
 
-def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
-    """Return seconds, ratios and parts, for each dtype."""
+def measure(
+    interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int, parts: Sequence[str] = PARTS
+) -> dict[str, Any]:
+    """Return seconds, ratios and parts of a step, for each dtype that is asked for."""
     from aletheia.method.loading import load
     from aletheia.provenance.staged_files import checked_folder, read_rows
     from aletheia.training.batch_plan import plan_batches
     from aletheia.training.encoding import collate, encode_rows
 
     by_dtype, ratios = {}, {}
-    for dtype in DTYPES:
+    for dtype in parts:
         base, tokenizer = load(LOCK, dtype=dtype)
         rows = read_rows(checked_folder(DATA) / "train.jsonl")
         examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples

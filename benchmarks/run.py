@@ -3,6 +3,7 @@
     benchmarks/run.py                 all of them
     benchmarks/run.py training        one
     benchmarks/run.py evaluation --parts judging loads      some parts of one, into a file of their own
+    benchmarks/run.py step --parts fp32                     a step in one precision
 
 Both sides work on the same inputs and take turns, so that a busy moment meets both. The interval of a ratio is the
 bootstrap over rounds of the study's own measurements in turns (aletheia.timing.rounds).
@@ -27,6 +28,7 @@ CASES = ("training", "scale", "probe")
 # Evaluation takes an hour, and files that ALETHEIA_TEST_DATA names; has parts. Start takes a quarter of one, and the
 # history of this repository.
 BY_NAME = ("evaluation", "start", "step")
+IN_PARTS = ("evaluation", "step")
 
 
 def interleaved(sides: dict[str, Callable[[], float]], *, rounds: int, fill: bool = True) -> dict[str, list[float]]:
@@ -62,18 +64,19 @@ def main() -> None:
         "cases", nargs="*", help=f"which comparisons: {', '.join(CASES)} when absent; {', '.join(BY_NAME)}"
     )
     parser.add_argument("--rounds", type=int, default=9, help="rounds after the first")
-    parser.add_argument("--parts", nargs="+", default=[], help="with evaluation alone: which of its parts")
+    parser.add_argument("--parts", nargs="+", default=[], help=f"of {' or '.join(IN_PARTS)}: which of its parts")
     args = parser.parse_args()
     unknown = [name for name in args.cases if name not in (*CASES, *BY_NAME)]
     if unknown:
         parser.error(f"unknown comparison {unknown[0]!r}: expected one of {', '.join((*CASES, *BY_NAME))}")
     chosen: dict[str, list[str]] = {}
     if args.parts:
-        parts = importlib.import_module("bench_evaluation").PARTS
-        strange = [part for part in args.parts if part not in parts]
-        if args.cases != ["evaluation"] or strange:
-            found = " ".join(sys.argv[1:])
-            parser.error(f"expected `evaluation --parts` with some of {', '.join(parts)}, found `{found}`")
+        found = " ".join(sys.argv[1:])
+        if len(args.cases) != 1 or args.cases[0] not in IN_PARTS:
+            parser.error(f"--parts: expected one of {', '.join(IN_PARTS)} before it, found `{found}`")
+        parts = importlib.import_module(f"bench_{args.cases[0]}").PARTS
+        if not set(args.parts) <= set(parts):
+            parser.error(f"--parts: expected some of {', '.join(parts)}, found `{found}`")
         chosen = {"parts": args.parts}
     for name in args.cases or CASES:
         measured = importlib.import_module(f"bench_{name}").measure(interleaved, ratio, rounds=args.rounds, **chosen)
