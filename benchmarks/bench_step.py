@@ -4,12 +4,11 @@ On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each
 
     step        the study's loop as it is
     plain       the same loop with PEFT's own modules on padded rows
-    linears     plain, with adapters' products joined; rows: with rows joined
-    fp32        the step with frozen weights multiplied in fp32, where it computes in bf16
+    linears     plain, with the products of one input joined; rows, elementwise: with these joined
     bare        the step with one adapter of rank 1 in layer 0: the same passes, and hardly an adapter
     stock       transformers.Trainer over PEFT, as in bench_training.py
     bound       the products with frozen weights alone (forward, and the input's gradient), without padding, each on the
-                step's own shapes; bound_fp32: the same in fp32
+                step's own shapes
 
 The gap is step / bound. The parts are shares of a profiled step's processor time by operator and shape
 (torch.profiler); they add up to 1 by construction, and what no operator accounts for is `other`: Python, autograd, the
@@ -27,6 +26,7 @@ from bench_training import ACCUMULATION, BATCH, DATA, LOCK, SEED, TOKENS, arm_si
 from profiles import step_parts
 
 PARTS = ("bf16", "fp32")  # the dtypes it computes in
+JOINS = ("linears", "rows", "elementwise")
 RANK = 16
 PROFILED = 2  # steps: the first fills what the profiler's start empties
 
@@ -50,9 +50,7 @@ def measure(
         shape = {"steps": steps, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
         planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
         batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
-        bounds = {"bound": dtype} if dtype == "fp32" else {"bound": dtype, "bound_fp32": "fp32"}
-        sides = loop_sides(base, batches, dtype=dtype)
-        sides |= {name: bound_side(base, batches, dtype=own) for name, own in bounds.items()}
+        sides = {**loop_sides(base, batches, dtype=dtype), "bound": bound_side(base, batches, dtype=dtype)}
         sides["stock"] = stock_side(base, tokenizer, examples, drawn, dtype=dtype)
         seconds = interleaved(sides, rounds=rounds)
         by_dtype[dtype] = {
@@ -68,12 +66,8 @@ def measure(
 def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
     """Return the gap, the step's gain over stock and over the plain loop, and what each join saves on its own."""
     pairs = [("step", "bound"), ("stock", "step"), ("stock", "plain"), ("plain", "step"), ("step", "bare")]
-    pairs += [("plain", "linears"), ("plain", "rows"), ("step", "fp32"), ("fp32", "bound_fp32"), ("stock", "fp32")]
-    return {
-        f"{above} / {below}": ratio(seconds[above], seconds[below])
-        for above, below in pairs
-        if {above, below} <= seconds.keys()
-    }
+    pairs += [("plain", join) for join in JOINS]
+    return {f"{above} / {below}": ratio(seconds[above], seconds[below]) for above, below in pairs}
 
 
 def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RANK) -> dict[str, Callable[[], float]]:
@@ -94,11 +88,9 @@ def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RAN
     from aletheia.method.layers import adaptable_layers
     from aletheia.training.computation import Joins
 
-    off = {"linears": False, "rows": False}
+    off = dict.fromkeys(JOINS, False)
     variants = {"step": Joins(), "plain": Joins(**off)}
-    variants |= {name: Joins(**{**off, name: True}) for name in ("linears", "rows")}
-    if dtype != "fp32":
-        variants["fp32"] = Joins(fp32_products=True)
+    variants |= {name: Joins(**{**off, name: True}) for name in JOINS}
     every, first = range(base.config.num_hidden_layers), adaptable_layers(base)[0].attention[0]
     common = {"dtype": dtype, "rank": rank}
     sides = {name: arm_side(base, batches, every, joins=joins, **common) for name, joins in variants.items()}

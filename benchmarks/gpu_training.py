@@ -56,7 +56,7 @@ MODELS = {
         "tie_word_embeddings": False,
     },
 }
-PLAIN = Joins(linears=False, rows=False)
+PLAIN = Joins(linears=False, rows=False, elementwise=False)
 SHORTEST = 0.7  # of the longest row's tokens
 
 

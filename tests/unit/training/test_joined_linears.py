@@ -7,21 +7,18 @@ import torch
 
 from aletheia.method.adapters import attach, placement_plan
 from aletheia.method.layers import adaptable_layers
-from aletheia.training import linear_products
 from aletheia.training.joined_linears import JoinedLinears, sibling_groups
-from aletheia.training.linear_products import FrozenProduct
 from conftest import FAMILIES, random_batch, tiny_model
-from loops import BF16, DTYPES, FP16, FP32, looped, nf4_model
+from loops import BF16, FP16, FP32, looped, nf4_model
 
 BATCHES = [random_batch(2, 10, i, padding=i) for i in range(6)]
 TOLERANCES = {FP32: 1e-5, BF16: 2e-2, FP16: 3e-3}
 
 
-def outcome(loop, *, joined, arithmetic=None):
+def outcome(loop, *, joined):
     """Return the losses of three steps and the first gradients, by joined products or by PEFT's modules."""
-    loop._computation.linears.arithmetic = arithmetic
     if not joined:
-        loop._computation.linears.active = contextlib.nullcontext
+        loop._computation._linears.active = contextlib.nullcontext
     losses, gradients = [], {}
     for _ in range(3):
         losses.append(loop.step().loss)
@@ -35,10 +32,10 @@ def apart(found, expected):
     return max(float((found[n] - expected[n]).abs().max() / expected[n].abs().max().clamp(min=1e-8)) for n in found)
 
 
-def twins(layers, *, arithmetic=None, models=tiny_model, **changes):
+def twins(layers, *, models=tiny_model, **changes):
     """Return both outcomes of the same loop."""
     made = [looped(layers, model=models(), steps=3, batches=BATCHES, **changes)[0] for _ in range(2)]
-    return outcome(made[0], joined=True, arithmetic=arithmetic), outcome(made[1], joined=False)
+    return outcome(made[0], joined=True), outcome(made[1], joined=False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -50,10 +47,9 @@ def test_losses_and_gradients_are_those_of_pefts_modules_in_every_family(family)
     assert apart(gradients, plain) < 1e-4
 
 
-@pytest.mark.parametrize("arithmetic", [None, torch.float32])
 @pytest.mark.parametrize("dtype", [BF16, FP16])
-def test_half_precision_differs_by_its_rounding_alone(dtype, arithmetic):
-    (losses, gradients), (expected, plain) = twins([1, 2], dtype=dtype, arithmetic=arithmetic)
+def test_half_precision_differs_by_its_rounding_alone(dtype):
+    (losses, gradients), (expected, plain) = twins([1, 2], dtype=dtype)
     assert losses == pytest.approx(expected, rel=TOLERANCES[dtype] / 10)
     assert apart(gradients, plain) < TOLERANCES[dtype] * 3
 
@@ -70,12 +66,9 @@ def test_four_bit_weights_keep_their_own_product(nf4_folder):
     assert looped([1], model=model(), dtype=BF16)[0].computation()["adapted"] == 7
 
 
-@pytest.mark.parametrize("arithmetic", [None, torch.float32])
-def test_checkpointing_changes_no_bit(arithmetic):
+def test_checkpointing_changes_no_bit():
     made = {"dtype": BF16, "steps": 3, "batches": BATCHES}
-    plain, recomputed = (
-        outcome(looped([1, 2], checkpointing=on, **made)[0], joined=True, arithmetic=arithmetic) for on in (False, True)
-    )
+    plain, recomputed = (outcome(looped([1, 2], checkpointing=on, **made)[0], joined=True) for on in (False, True))
     assert plain[0] == recomputed[0]
     assert all(torch.equal(plain[1][name], recomputed[1][name]) for name in plain[1])
 
@@ -99,9 +92,7 @@ def test_layers_that_train_in_turns_join_too():
 
 def test_one_product_reads_an_input():
     loop, _ = looped([0, 2])
-    assert loop.computation() | {"joined_rows": 0} == {
-        "adapted": 14, "products": 8, "arithmetic": None, "joined_rows": 0,
-    }  # fmt: skip
+    assert (loop.computation()["adapted"], loop.computation()["products"]) == (14, 8)
     names = [f"layers.{i}.{kind}" for i in (0, 1) for kind in ("v_proj", "up_proj", "q_proj", "o_proj", "gate_proj")]
     assert sibling_groups(names) == [
         [f"layers.{i}.{kind}" for kind in kinds]
@@ -140,33 +131,9 @@ def test_a_base_module_that_someone_listens_to_is_called():
 
 def test_nothing_is_left_after_the_context_though_a_pass_fails():
     wrapped, attention = adapted()
-    joined = JoinedLinears(wrapped, arithmetic=torch.float32)
+    joined = JoinedLinears(wrapped)
     with pytest.raises(RuntimeError), joined.active():
         # Key and value of the first input are never asked for, and the second one is too short.
         [attention.q_proj(torch.randn(1, 3, size)) for size in (32, 31)]
     assert not any("forward" in vars(module) for module in wrapped.modules())
     assert not any(group._results or group._input is not None for group in joined._groups)
-
-
-@pytest.mark.parametrize("at_once", [2**22, 96])
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_product_in_fp32_is_rounded_once(bias, at_once, monkeypatch):
-    monkeypatch.setattr(linear_products, "CONVERTED_AT_ONCE", at_once)  # blocks of three rows
-    generator = torch.Generator().manual_seed(0)
-    x, weight, b, dy = (
-        torch.randn(*shape, generator=generator).bfloat16() for shape in ((6, 32), (7, 32), (7,), (6, 7))
-    )
-    x.requires_grad_()
-    y = FrozenProduct.apply(x, weight, b if bias else None, torch.float32)
-    y.backward(dy)
-    exact = x.detach().double() @ weight.double().t() + (b.double() if bias else 0)
-    for found, true in ((y, exact), (x.grad, dy.double() @ weight.double())):
-        assert found.dtype == torch.bfloat16
-        assert torch.allclose(found.double(), true, rtol=2**-8, atol=2**-8 * 0.1)
-
-
-def test_the_compute_dtype_is_that_of_the_run():
-    loop, _ = looped([0, 2], dtype=BF16)
-    loop._computation.linears.arithmetic = torch.float32
-    loop.step()
-    assert loop.placement["compute_dtype"] == str(DTYPES[BF16]).removeprefix("torch.")

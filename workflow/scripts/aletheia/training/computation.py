@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aletheia.method.attention import kernel_for
+from aletheia.training.joined_elementwise import JoinedElementwise
 from aletheia.training.joined_linears import JoinedLinears
 from aletheia.training.joined_rows import attention_by_row
 
@@ -20,22 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Joins:
-    """How a step computes: all joined, unless a comparison asks for less, or for products in fp32.
+    """What a step computes as one: all of it, unless a comparison asks for less.
 
     Attributes
     ----------
     linears
-        Adapters' products of one input (:mod:`aletheia.training.joined_linears`).
+        Linear maps and adapters of one input (:mod:`aletheia.training.joined_linears`).
     rows
         Rows of a micro-batch (:mod:`aletheia.training.joined_rows`).
-    fp32_products
-        Whether frozen products in half precision are multiplied in fp32. On a CPU that is slower in bf16 it saves time;
-        which CPU that is, a short measurement on a busy machine told once this way and once that, so no run decides it.
+    elementwise
+        What a norm or a rotation does (:mod:`aletheia.training.joined_elementwise`).
     """
 
     linears: bool = True
     rows: bool = True
-    fp32_products: bool = False
+    elementwise: bool = True
 
 
 DEFAULT = Joins()
@@ -54,19 +54,17 @@ class Computation:
         That it computes in: half precision by autocast over fp32 adapters.
     joins
         What is joined.
-
-    Attributes
-    ----------
-    linears
-        Its linear maps.
     """
 
     def __init__(self, model: PeftModel, *, device: torch.device, dtype: torch.dtype, joins: Joins) -> None:
-        import torch
 
         self._model, self._device, self._dtype = model, device, dtype
-        arithmetic = torch.float32 if joins.fp32_products and dtype != torch.float32 else None
-        self.linears = JoinedLinears(model, arithmetic=arithmetic, join=joins.linears)
+        self._linears = JoinedLinears(model, join=joins.linears)
+        self._elementwise = JoinedElementwise(model, join=joins.elementwise)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what run.json says of what is joined, rows apart."""
+        return {**self._linears.summary(), **self._elementwise.summary()}
 
     def autocast(self) -> Any:
         """Return the context that a forward pass computes in, within :meth:`of`."""
@@ -87,5 +85,6 @@ class Computation:
 
         as_they_are = disable_input_dtype_casting(self._model, active=self._dtype != torch.float32)
         kernel = kernel_for(self._device, self._dtype, micro.longest)
-        with as_they_are, self.linears.active(), attention_by_row(self._model, micro.rows), kernel:
+        rows = attention_by_row(self._model, micro.rows)
+        with as_they_are, self._linears.active(), self._elementwise.active(), rows, kernel:
             yield

@@ -1,7 +1,7 @@
-"""The linear maps of a model in training: those that read one input share their adapters' products.
+"""The adapted linear maps of a model in training: those that read one input share their adapters' products.
 
 PEFT computes each adapted module by itself. Here query, key and value, or gate and up, get theirs together
-(:class:`aletheia.training.linear_products.LowRankUpdates`), with scale and addition inside a product. Modules,
+(:mod:`aletheia.training.linear_products`), with scale and additions inside products. Modules,
 parameters, hooks and what is saved stay PEFT's: only ``forward`` is another one while a step computes.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aletheia.method.adapters import adapted_modules, module_kind
+from aletheia.training.replaced_forwards import replaced_forwards
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
 
 # Kinds of modules that read the same input, in the order in which models call them.
@@ -23,78 +23,43 @@ ADAPTER = "default"
 
 
 class JoinedLinears:
-    """The linear maps of a model with adapters, as a step computes them.
+    """The adapted linear maps of a model, as a step computes them.
 
     Parameters
     ----------
     model
         With adapters attached. Adapters with dropout, variants such as DoRA and those of fused experts stay as they
         are, for their inputs differ or their formula does.
-    arithmetic
-        The dtype that frozen products are multiplied in; that of the computation when None.
     join
         Whether adapters' products are joined at all.
-
-    Attributes
-    ----------
-    arithmetic
-        As given.
     """
 
-    def __init__(self, model: PeftModel, *, arithmetic: torch.dtype | None = None, join: bool = True) -> None:
-        self.arithmetic = arithmetic
+    def __init__(self, model: PeftModel, *, join: bool = True) -> None:
         modules = {name: module for name, module in adapted_modules(model) if join and _joinable(module)}
-        self._groups = [_Group([modules[name] for name in names], self) for names in sibling_groups(modules)]
-        bases = {id(module.base_layer) for module in modules.values()}
-        self._frozen = [module for module in model.modules() if _is_frozen_linear(module) and id(module) not in bases]
+        self._groups = [_Group([modules[name] for name in names]) for names in sibling_groups(modules)]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, int]:
         """Return what run.json says of it."""
         sizes = [len(group.modules) for group in self._groups]
-        own = None if self.arithmetic is None else str(self.arithmetic).removeprefix("torch.")
-        return {"adapted": sum(sizes), "products": len(sizes), "arithmetic": own}
+        return {"adapted": sum(sizes), "products": len(sizes)}
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Compute by these products within the context; the backward pass of a checkpointed model belongs into it."""
-        replaced: list[Any] = []
-        try:
-            for group in self._groups:
-                for index, module in enumerate(group.modules):
-                    _replace(module, group.forward(index), replaced)
-            if self.arithmetic is not None:
-                for module in self._frozen:
-                    _replace(module, self._frozen_forward(module), replaced)
-            yield
-        finally:
-            for module in replaced:
-                del module.forward
-            for group in self._groups:
-                group.forget()
-
-    def _frozen_forward(self, module: Any) -> Callable[[Any], Any]:
-        def forward(x: Any) -> Any:
-            return _unflattened(self.product(module, _flattened(x)), x)
-
-        return forward
-
-    def product(self, module: Any, x: Any) -> Any:
-        """Return W x + b of a frozen linear map, for ``x`` of shape (tokens, inputs)."""
-        from torch.nn import functional
-
-        if self.arithmetic is None:
-            return functional.linear(x, module.weight, module.bias)
-        from aletheia.training.linear_products import FrozenProduct
-
-        return FrozenProduct.apply(x.to(_computing_dtype(x)), module.weight, module.bias, self.arithmetic)
+        groups = self._groups
+        with replaced_forwards((each, of.forward(i)) for of in groups for i, each in enumerate(of.modules)):
+            try:
+                yield
+            finally:
+                for group in self._groups:
+                    group.forget()
 
 
 class _Group:
     """Adapted modules that read one input: the first that is called computes all."""
 
-    def __init__(self, modules: Sequence[Any], owner: JoinedLinears) -> None:
+    def __init__(self, modules: Sequence[Any]) -> None:
         self.modules = modules
-        self._owner = owner
         self._scales = tuple(module.scaling[ADAPTER] for module in modules)
         self._input: Any = None
         self._results: dict[int, Any] = {}
@@ -117,21 +82,21 @@ class _Group:
         return forward
 
     def _compute(self, x: Any) -> list[Any]:
-        from aletheia.training.linear_products import LowRankUpdates
+        from aletheia.training.linear_products import AdaptedLinears, LowRankUpdates
 
+        dtype = _computing_dtype(x)
         flat = _flattened(x)
-        results = [self._frozen(module.base_layer, x, flat) for module in self.modules]
+        bases = [module.base_layer for module in self.modules]
         lower = [module.lora_A[ADAPTER].weight for module in self.modules]
         upper = [module.lora_B[ADAPTER].weight for module in self.modules]
-        updated = LowRankUpdates.apply(self._scales, flat.to(_computing_dtype(x)), *results, *lower, *upper)
-        return [_unflattened(y, x) for y in updated]
-
-    def _frozen(self, base: Any, x: Any, flat: Any) -> Any:
-        """Return a base module's result, of shape (tokens, outputs), that may be changed in place."""
-        if _is_frozen_linear(base):
-            return self._owner.product(base, flat)
-        # Of 4-bit weights, or watched by someone; a copy, since it may be a view.
-        return _flattened(base(x)).clone()
+        if all(_is_frozen_linear(base) and base.weight.dtype == dtype for base in bases):
+            frozen = [base.weight for base in bases] + [base.bias for base in bases]
+            found = AdaptedLinears.apply(self._scales, flat.to(dtype), *frozen, *lower, *upper)
+        else:
+            # Of 4-bit weights, or watched by someone; a copy, since a result may be a view.
+            results = [_flattened(base(x)).clone() for base in bases]
+            found = LowRankUpdates.apply(self._scales, flat.to(dtype), *results, *lower, *upper)
+        return [_unflattened(y, x) for y in found]
 
 
 def sibling_groups(names: Any) -> list[list[str]]:
@@ -185,9 +150,3 @@ def _flattened(x: Any) -> Any:
 
 def _unflattened(y: Any, x: Any) -> Any:
     return y.view(*x.shape[:-1], y.shape[-1])
-
-
-def _replace(module: Any, forward: Callable[[Any], Any], replaced: list[Any]) -> None:
-    # Into the instance's own attributes at once: torch's setattr looks for parameters and modules first.
-    vars(module)["forward"] = forward
-    replaced.append(module)

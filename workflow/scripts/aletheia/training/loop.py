@@ -123,9 +123,9 @@ class Loop:
         torch.manual_seed(seed)
 
     def computation(self) -> dict[str, Any]:
-        """Return how steps compute, for run.json: the products of linear maps, and micro-batches with joined rows."""
+        """Return how steps compute, for run.json: what is joined, and in how many micro-batches rows are."""
         joined_rows = sum(micro.rows is not None for micro in self._micros)
-        return {**self._computation.linears.summary(), "joined_rows": joined_rows}
+        return {**self._computation.summary(), "joined_rows": joined_rows}
 
     def tokens(self) -> int:
         """Return the number of tokens in the steps done so far, without padding."""
