@@ -6,6 +6,8 @@ On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each
     plain       the same loop with PEFT's own modules on padded rows
     linears     plain, with the products of one input joined; rows, elementwise: with these joined
     bare        the step with one adapter of rank 1 in layer 0: the same passes, and hardly an adapter
+    gradient_half, last_half    the step with adapters in the default study's gradient selection (seed 42), or in the
+                last half of the layers; plain_gradient_half and plain_last_half: the same without joins
     stock       transformers.Trainer over PEFT, as in bench_training.py
     bound       the products with frozen weights alone (forward, and the input's gradient), without padding, each on the
                 step's own shapes
@@ -22,11 +24,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench_training import ACCUMULATION, BATCH, DATA, LOCK, SEED, TOKENS, arm_side, stock_side, timed
+from bench_training import ACCUMULATION, BATCH, DATA, LOCK, SEED, SELECTION, TOKENS, arm_side, stock_side, timed
 from profiles import step_parts
 
 PARTS = ("bf16", "fp32")  # the dtypes it computes in
 JOINS = ("linears", "rows", "elementwise")
+HALVES = ("gradient_half", "last_half")
 RANK = 16
 PROFILED = 2  # steps: the first fills what the profiler's start empties
 
@@ -36,6 +39,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return seconds, ratios and parts of a step, for each dtype that is asked for."""
     from aletheia.method.loading import load
+    from aletheia.provenance import artifacts
     from aletheia.provenance.staged_files import checked_folder, read_rows
     from aletheia.training.batch_plan import plan_batches
     from aletheia.training.encoding import collate, encode_rows
@@ -51,6 +55,7 @@ def measure(
         planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
         batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
         sides = {**loop_sides(base, batches, dtype=dtype), "bound": bound_side(base, batches, dtype=dtype)}
+        sides |= half_sides(base, batches, artifacts.payload(SELECTION, "selection")["layers"], dtype=dtype)
         sides["stock"] = stock_side(base, tokenizer, examples, drawn, dtype=dtype)
         seconds = interleaved(sides, rounds=rounds)
         by_dtype[dtype] = {
@@ -64,10 +69,15 @@ def measure(
 
 
 def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
-    """Return the gap, the step's gain over stock and over the plain loop, and what each join saves on its own."""
+    """Return the gap, the step's gain over stock and the plain loop, what a join saves, and what fewer layers do."""
     pairs = [("step", "bound"), ("stock", "step"), ("stock", "plain"), ("plain", "step"), ("step", "bare")]
     pairs += [("plain", join) for join in JOINS]
-    return {f"{above} / {below}": ratio(seconds[above], seconds[below]) for above, below in pairs}
+    pairs += [pair for half in HALVES for pair in (("step", half), ("plain", f"plain_{half}"))]
+    return {
+        f"{above} / {below}": ratio(seconds[above], seconds[below])
+        for above, below in pairs
+        if {above, below} <= seconds.keys()
+    }
 
 
 def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RANK) -> dict[str, Callable[[], float]]:
@@ -96,6 +106,22 @@ def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RAN
     sides = {name: arm_side(base, batches, every, joins=joins, **common) for name, joins in variants.items()}
     bare = arm_side(base, batches, [0], dtype=dtype, rank=1, modules=[module_kind(first)])
     return {**sides, "bare": bare}
+
+
+def half_sides(
+    base: Any, batches: Sequence[Any], gradient: Sequence[int], *, dtype: str
+) -> dict[str, Callable[[], float]]:
+    """Return what times the next step of arms with half of the layers, with and without joins."""
+    from aletheia.training.computation import DEFAULT, Joins
+
+    depth = base.config.num_hidden_layers
+    layers = dict(zip(HALVES, (gradient, [*range(depth // 2, depth)]), strict=True))
+    ways = {"": DEFAULT, "plain_": Joins(**dict.fromkeys(JOINS, False))}
+    return {
+        f"{before}{name}": arm_side(base, batches, own, dtype=dtype, rank=RANK, joins=joins)
+        for name, own in layers.items()
+        for before, joins in ways.items()
+    }
 
 
 def bound_side(base: Any, batches: Sequence[Any], *, dtype: str) -> Callable[[], float]:
