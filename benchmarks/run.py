@@ -27,7 +27,7 @@ from aletheia.provenance import machine  # noqa: E402
 CASES = ("training", "scale", "probe")
 # Evaluation takes an hour, and files that ALETHEIA_TEST_DATA names; has parts. Start takes a quarter of one, and the
 # history of this repository.
-BY_NAME = ("evaluation", "start", "step")
+BY_NAME = ("evaluation", "start", "step", "elementwise")
 IN_PARTS = ("evaluation", "step")
 
 
