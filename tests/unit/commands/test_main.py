@@ -91,6 +91,7 @@ def test_arguments_are_refused_in_argparses_words(tmp_path):
             ("fit", "m", "d", "--out", "x", "--seeds", "9"),
             "expected a whole number of at least 1 and at most 3, found 9",
         ),
+        (("fit", "m", "d", "--out", "x", "--columns", "q"), "expected a pair such as instruction=question, found 'q'"),
         (("fit", "m", "d", "--out", "x", "--rate", "0"), "expected a number above 0, found '0'"),
     ):
         done = aletheia(*words, cwd=tmp_path)

@@ -42,6 +42,11 @@ def asked(place, **given):
         ({"arms": ("lsat_half",)}, "--arms: expected some of .*, found 'lsat_half'; did you mean 'last_half'"),
         ({"arms": ("gradient_half",)}, r"--arms: gradient_half is part of every such study \(as ale\)"),
         ({"retention": "{}/none.txt"}, "--retention: expected a file of passages, or the word none"),
+        (
+            {"columns": (("frage", "instruction"),)},
+            "--columns: expected our name .*'frage'; known are",
+        ),
+        ({"columns": (("output", "a"), ("output", "b"))}, "--columns: expected output once, found it 2 times"),
         ({"seconds": 600.0, "search": "full"}, "--time: expected --search none or quick"),
     ],
 )
@@ -97,6 +102,19 @@ def test_a_look_at_rows_and_model_says_their_lengths_and_form(place):
     (place / "model" / "chat_template.jinja").unlink()
     tokenizer.save_pretrained(place / "model")
     assert survey(asked(place)).prompt == "alpaca"
+
+
+def test_columns_of_other_names_are_looked_at_as_ours(place):
+    byte_tokenizer().save_pretrained(place / "model")
+    (place / "faq.csv").write_text("frage;antwort\n" + "".join(f"{i}?;es ist {i}\n" for i in range(25)))
+    named = asked(place, data=str(place / "faq.csv"), columns=(("instruction", "frage"), ("output", "antwort")))
+    last = survey(checked(named)).rows[24]
+    assert last == {
+        "instruction": "24?",
+        "input": "",
+        "output": "es ist 24",
+        "source_row": 24,
+    }
 
 
 # A process of its own: the hub's library reads its address when it is imported.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 from aletheia.search.presets import PRESETS
+from aletheia.study.schema import schema
 from aletheia.study.schema_sentences import nearest
 
 SEARCHES = ("none", "quick", "full")
@@ -39,6 +40,8 @@ class Options:
         In the place of what would be chosen.
     retention
         File of passages of general text; ``none`` asks no such benchmark; None takes the study's own.
+    columns
+        Pairs of our name of a column and the rows' own, where they are called otherwise.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Options:
     max_tokens: int | None = None
     held_out: int | None = None
     retention: str | None = None
+    columns: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def run_seeds(self) -> tuple[int, ...]:
@@ -65,7 +69,7 @@ def checked(options: Options) -> Options:
     Raises
     ------
     UserError
-        For two lengths, a rate beside a search, an unknown arm, a model or data that are not there.
+        For two lengths, a rate beside a search, an unknown arm or column, a model or data that are not there.
     """
     if options.epochs is not None and options.seconds is not None:
         raise UserError("--epochs and --time: expected one of both, since each says how long a run is; leave one out")
@@ -80,6 +84,7 @@ def checked(options: Options) -> Options:
         )
     for name in options.arms:
         _check_arm(name)
+    _check_columns([ours for ours, _ in options.columns])
     _check_model(options.model)
     if not HUB_ID.fullmatch(options.data) or Path(options.data).exists():
         _check_file(options.data, "DATA", "a file of rows (JSONL, JSON, CSV, TSV or Parquet), or an id on the hub")
@@ -108,6 +113,17 @@ def _check_arm(name: str) -> None:
     if name not in PRESETS:
         known = [preset for preset in PRESETS if preset not in TAKEN]
         raise UserError(f"--arms: expected some of {', '.join(known)}, found {name!r}{nearest(name, known)}")
+
+
+def _check_columns(ours: list[str]) -> None:
+    known = list(schema("data")["additionalProperties"]["properties"]["source"]["properties"]["columns"]["properties"])
+    for name in ours:
+        if name not in known:
+            raise UserError(
+                f"--columns: expected our name of a column before the sign =, found {name!r}{nearest(name, known)}"
+            )
+        if ours.count(name) > 1:
+            raise UserError(f"--columns: expected {name} once, found it {ours.count(name)} times; leave one out")
 
 
 def _check_model(model: str) -> None:

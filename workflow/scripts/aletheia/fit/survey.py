@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def survey(options: Options) -> Survey:
     UserError
         For rows that cannot be read or are too few, or that the tokenizer's template refuses.
     """
-    rows, notes = _rows(options.data)
+    rows, notes = _rows(options.data, dict(options.columns))
     if len(rows) < LEAST_ROWS:
         raise UserError(
             f"{options.data}: expected at least {LEAST_ROWS} rows, enough to hold some out and fill some "
@@ -81,17 +81,17 @@ def survey(options: Options) -> Survey:
     return Survey(rows, prompt, lengths, context, _passages(options), tuple(notes))
 
 
-def _rows(data: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _rows(data: str, columns: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of a file, or of a data set on the hub as it is now, and notes for their owner."""
     from aletheia.staging.training_rows import read_training_rows
 
     if Path(data).exists():
-        return read_training_rows(Path(data))
+        return read_training_rows(Path(data), columns=columns)
     from aletheia.staging.hub import hub_snapshot
 
     with tempfile.TemporaryDirectory(prefix="rows-") as folder:
         _, names = hub_snapshot({"id": data}, Path(folder), repo_type="dataset")
-        return read_training_rows(*(Path(folder, name) for name in names))
+        return read_training_rows(*(Path(folder, name) for name in names), columns=columns)
 
 
 def _passages(options: Options) -> int:
