@@ -35,6 +35,12 @@ def asked(place, **given):
         ({"model": "no/such/folder"}, "MODEL: expected a folder or an id on the hub"),
         ({"model": "{}/rows.jsonl"}, "MODEL: expected a folder .*, found the file"),
         ({"model": "{}"}, "MODEL: expected a folder with a model, found no config.json"),
+        (
+            {"model": "here/mdoel"},
+            "MODEL: expected a folder or an id on the hub .*, found nothing at here/mdoel; check",
+        ),
+        ({"data": "here/rows"}, "DATA: expected a file of rows .*, found nothing at here/rows"),
+        ({"data": "nowhere/rows.csv"}, "DATA: expected a file of rows .*, found nothing at nowhere/rows.csv"),
         ({"data": "{}/none.jsonl"}, "DATA: expected a file of rows .*, found nothing at"),
         ({"data": "{}/model"}, "DATA: expected a file of rows .*, found the folder"),
         ({"epochs": 2.0, "seconds": 60.0}, "--epochs and --time: expected one of both"),
@@ -50,7 +56,9 @@ def asked(place, **given):
         ({"seconds": 600.0, "search": "full"}, "--time: expected --search none or quick"),
     ],
 )
-def test_a_mistake_is_one_sentence(place, given, sentence):
+def test_a_mistake_is_one_sentence(place, monkeypatch, given, sentence):
+    (place / "here").mkdir()
+    monkeypatch.chdir(place)
     given = {key: value.format(place) if isinstance(value, str) else value for key, value in given.items()}
     with pytest.raises(UserError, match=sentence):
         checked(asked(place, **given))

@@ -17,6 +17,7 @@ SEEDS = (42, 123, 999)
 # Presets that are the study's own two arms.
 TAKEN = {"gradient_half": "ale", "std": "std", "ale": "ale"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")  # of files of rows; no id on the hub ends so
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -86,7 +87,7 @@ def checked(options: Options) -> Options:
         _check_arm(name)
     _check_columns([ours for ours, _ in options.columns])
     _check_model(options.model)
-    if not HUB_ID.fullmatch(options.data) or Path(options.data).exists():
+    if not _hub_id(options.data) or Path(options.data).exists():
         _check_file(options.data, "DATA", "a file of rows (JSONL, JSON, CSV, TSV or Parquet), or an id on the hub")
     if options.retention not in (None, NO_RETENTION):
         _check_file(options.retention, "--retention", "a file of passages, or the word none")
@@ -129,9 +130,11 @@ def _check_columns(ours: list[str]) -> None:
 def _check_model(model: str) -> None:
     folder = Path(model)
     if not folder.exists():
-        if HUB_ID.fullmatch(model):
+        if _hub_id(model):
             return
-        raise UserError(f"MODEL: expected a folder or an id on the hub (OWNER/NAME), found nothing at {model}")
+        raise UserError(
+            f"MODEL: expected a folder or an id on the hub (OWNER/NAME), found nothing at {model}; check the path"
+        )
     if not folder.is_dir():
         raise UserError(
             f"MODEL: expected a folder (weights, config.json, tokenizer), found the file {model}; name its folder"
@@ -140,6 +143,12 @@ def _check_model(model: str) -> None:
         raise UserError(
             f"MODEL: expected a folder with a model, found no config.json in {model}; name the folder that has it"
         )
+
+
+def _hub_id(place: str) -> bool:
+    """Tell whether a text is an id on the hub, and no path with a mistake: into a folder that is here, or to a file."""
+    path = Path(place)
+    return bool(HUB_ID.fullmatch(place)) and not path.parent.is_dir() and path.suffix.lower() not in SUFFIXES
 
 
 def _check_file(path: str, what: str, wanted: str) -> None:
