@@ -83,6 +83,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(words, sentence, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_taken_is_refused_before_model_and_rows_are_looked_at(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    done = aletheia("fit", "m", "d", "--out", "letter.txt", cwd=tmp_path)
+    assert (done.returncode, done.stderr[:50]) == (2, "error: --out letter.txt: expected a new or an empt")
+
+
 def test_arguments_are_refused_in_argparses_words(tmp_path):
     for words, sentence in (
         (("fti",), "invalid choice: 'fti'"),
