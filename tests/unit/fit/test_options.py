@@ -112,6 +112,17 @@ def test_a_look_at_rows_and_model_says_their_lengths_and_form(place):
     assert survey(asked(place)).prompt == "alpaca"
 
 
+def test_passages_are_counted_once_each_and_a_file_of_another_form_is_refused(place):
+    byte_tokenizer().save_pretrained(place / "model")
+    rows = "".join(json.dumps({"instruction": f"{i}?", "output": f"it is {i}"}) + "\n" for i in range(25))
+    (place / "rows.jsonl").write_text(rows)
+    general = place / "general.csv"
+    general.write_text("text\nThe sea is wide.\nThe sea is wide.\nThe sun is far.\n")
+    assert survey(asked(place, retention=str(general))).passages == 2
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 1: expected a passage in the column text or passage"):
+        survey(asked(place, retention=str(place / "rows.jsonl")))
+
+
 def test_columns_of_other_names_are_looked_at_as_ours(place):
     byte_tokenizer().save_pretrained(place / "model")
     (place / "faq.csv").write_text("frage;antwort\n" + "".join(f"{i}?;es ist {i}\n" for i in range(25)))

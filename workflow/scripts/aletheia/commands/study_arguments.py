@@ -41,7 +41,7 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
         help="your names of columns: instruction=question output=answer",
     )
     run.add_argument(
-        "--retention", metavar="FILE", help="passages of general text, or none (passages of Wikipedia, from PyPI)"
+        "--retention", metavar="FILE", help="table of general texts (text), or none (passages of Wikipedia, from PyPI)"
     )
     machine = parser.add_argument_group("where it runs")
     machine.add_argument("--profile", metavar="P", help="Snakemake profile of a cluster: a folder, or slurm, leonardo")

@@ -65,7 +65,7 @@ def survey(options: Options) -> Survey:
     Raises
     ------
     UserError
-        For rows that cannot be read or are too few, or that the tokenizer's template refuses.
+        For rows or passages that cannot be read, too few rows, or such as the tokenizer's template refuses.
     """
     rows, notes = _rows(options.data, dict(options.columns))
     if len(rows) < LEAST_ROWS:
@@ -95,12 +95,12 @@ def _rows(data: str, columns: Mapping[str, str]) -> tuple[list[dict[str, Any]], 
 
 
 def _passages(options: Options) -> int:
-    """Return how many passages are read: as many as are usual, or all of a shorter file."""
+    """Return how many passages are read: as many as are usual, or all of a shorter file; refuse a file without any."""
     if options.retention in (None, NO_RETENTION):
         return 0 if options.retention else PASSAGES
-    from aletheia.staging.local_paths import count_rows
+    from aletheia.staging.passages import read_passages
 
-    return count_rows(Path(options.retention), PASSAGES) or PASSAGES
+    return min(PASSAGES, len(read_passages(Path(options.retention))[0]))
 
 
 def _prompt(rows: Sequence[dict[str, Any]], tokenizer: Any) -> str:
