@@ -72,6 +72,10 @@ def test_only_the_command_that_is_asked_for_is_imported():
         (("fit", "m/n", "d", "--out", "new", "--time", "ten"), "--time: expected a time such as 90s"),
         (("fit", "m/n", "d", "--out", "new", "--profile", "slrum"), "--profile: expected a folder, or one of"),
         (("fit", "m/n", "d", "--out", "new", "--dry-run", "--time", "9m"), "--dry-run: expected no --time beside it"),
+        (
+            ("fit", "m/n", "d", "--out", "new", "--arms", "mlp,last_halb"),
+            "--arms: expected some of last_half, last_third",
+        ),
         (("verify", "nowhere"), "DIR: expected the folder of a study, found none at nowhere"),
     ],
 )

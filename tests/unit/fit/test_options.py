@@ -104,6 +104,8 @@ def test_a_look_at_rows_and_model_says_their_lengths_and_form(place):
     tokenizer.save_pretrained(place / "model")
     found = survey(asked(place, retention="none"))
     assert (len(found.rows), found.prompt, found.context, found.passages) == (30, "chat", 64, 0)
+    with pytest.raises(UserError, match=r"--max-tokens: expected at most 64, the positions that .*, found 65"):
+        survey(asked(place, max_tokens=65))
     # A byte is a token; the longest row's output has one more than the next one's.
     assert found.lengths[-1] - found.lengths[-2] == 1
     tokenizer.chat_template = None

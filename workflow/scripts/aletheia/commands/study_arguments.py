@@ -72,7 +72,8 @@ def asked(args: argparse.Namespace) -> tuple[Options | None, Path, Machine]:
         return None, Path(args.out), machine
     if args.data is None:
         raise UserError("DATA: expected a file of rows after MODEL, found none")
-    given |= {"arms": tuple(dict.fromkeys(given.get("arms", ())))}
+    arms = (name for word in given.get("arms", ()) for name in word.split(",") if name)
+    given |= {"arms": tuple(dict.fromkeys(arms))}
     given |= {"columns": tuple(given.get("columns", ()))}
     given |= {"retention": _absolute(given["retention"])} if "retention" in given else {}
     return Options(model=_absolute(args.model), data=_absolute(args.data), **given), Path(args.out), machine

@@ -65,7 +65,8 @@ def survey(options: Options) -> Survey:
     Raises
     ------
     UserError
-        For rows or passages that cannot be read, too few rows, or such as the tokenizer's template refuses.
+        For rows or passages that cannot be read, too few rows, or such as the tokenizer's template refuses; for
+        longer sequences than the model has positions.
     """
     rows, notes = _rows(options.data, dict(options.columns))
     if len(rows) < LEAST_ROWS:
@@ -78,6 +79,11 @@ def survey(options: Options) -> Survey:
         notes = [*notes, f"how long rows are is not known before staging ({why}); --max-tokens sets the limit"]
     prompt = _prompt(rows, tokenizer)
     lengths, context = _lengths(rows, tokenizer, prompt), _context(Path(options.model))
+    if options.max_tokens and context and options.max_tokens > context:
+        raise UserError(
+            f"--max-tokens: expected at most {context}, the positions that {options.model} has, found "
+            f"{options.max_tokens}; lower it"
+        )
     return Survey(rows, prompt, lengths, context, _passages(options), tuple(notes))
 
 
