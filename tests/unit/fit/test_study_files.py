@@ -109,6 +109,14 @@ def test_paths_with_spaces_commas_and_letters_beyond_ascii_stay_what_they_are(wr
     assert list(files["data.yaml"]) == ["rows"]
 
 
+def test_columns_of_other_names_stand_in_the_registry(written):
+    files, _ = written(options(columns=(("instruction", "Frage: 1"), ("output", "größe"))))
+    assert files["data.yaml"]["rows"]["source"] == {
+        **{"type": "local", "path": "/data/rows.jsonl"},
+        "columns": {"instruction": "Frage: 1", "output": "größe"},
+    }
+
+
 def test_own_passages_are_those_that_are_read(written):
     files, study = written(options(retention="/data/passages.jsonl"), surveyed(passages=5))
     assert files["data.yaml"]["retention"]["source"]["path"] == "/data/passages.jsonl"

@@ -13,7 +13,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.fit import outcome, plan_text, runner, timing
 from aletheia.fit.choices import choose
-from aletheia.fit.folder import expect_study, write_or_take_up
+from aletheia.fit.folder import expect_room, expect_study, write_or_take_up
 from aletheia.fit.options import Options, checked
 from aletheia.fit.runner import Machine
 from aletheia.fit.study_files import CAMPAIGN, CONFIG, SEARCH_CONFIG, study_files
@@ -67,6 +67,8 @@ def prepare(options: Options | None, folder: Path, machine: Machine) -> None:
         expect_study(folder)
         print(f"Goes on with the study in {folder}.")
         return
+    # Before the rows are read, which can take a while.
+    expect_room(folder)
     found = survey(checked(options))
     if options.seconds is None:
         choices = choose(options, found)
