@@ -74,7 +74,7 @@ def test_only_the_command_that_is_asked_for_is_imported():
         (("fit", "m/n", "d", "--out", "new", "--dry-run", "--time", "9m"), "--dry-run: expected no --time beside it"),
         (
             ("fit", "m/n", "d", "--out", "new", "--arms", "mlp,last_halb"),
-            "--arms: expected some of last_half, last_third",
+            "--arms: expected presets of a search, found 'last_halb'; did you mean 'last_half'",
         ),
         (("verify", "nowhere"), "DIR: expected the folder of a study, found none at nowhere"),
     ],

@@ -45,7 +45,11 @@ def asked(place, **given):
         ({"data": "{}/model"}, "DATA: expected a file of rows .*, found the folder"),
         ({"epochs": 2.0, "seconds": 60.0}, "--epochs and --time: expected one of both"),
         ({"rate": 1e-3, "search": "quick"}, "--rate: expected none beside --search quick"),
-        ({"arms": ("lsat_half",)}, "--arms: expected some of .*, found 'lsat_half'; did you mean 'last_half'"),
+        ({"arms": ("lsat_half",)}, "--arms: expected presets .*, found 'lsat_half'; did you mean 'last_half'"),
+        (
+            {"arms": ("nope",)},
+            "--arms: expected presets .*, found 'nope'; known are accumulation_1, attention, .*v_o_down",
+        ),
         ({"arms": ("gradient_half",)}, r"--arms: gradient_half is part of every such study \(as ale\)"),
         ({"retention": "{}/none.txt"}, "--retention: expected a file of passages, or the word none"),
         (

@@ -132,6 +132,14 @@ def test_a_study_is_taken_up_and_never_overwritten(tmp_path):
     with pytest.raises(UserError, match=r"campaign\.yaml: expected the file that these arguments write, found another"):
         write_or_take_up(tmp_path / "new", others)
     assert (tmp_path / "new" / "campaign.yaml").read_text("utf-8") == files["campaign.yaml"]
+    # As after a mistake in the arguments that the first jobs found.
+    with pytest.raises(UserError, match=r"or remove this one, in which nothing was trained yet$"):
+        write_or_take_up(tmp_path / "new", others)
+    run = tmp_path / "new" / "results" / "train" / "model" / "std" / "seed42" / "run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text("{}")
+    with pytest.raises(UserError, match=r"or name another folder$"):
+        write_or_take_up(tmp_path / "new", others)
     # One that was interrupted while it was written is made whole.
     (tmp_path / "new" / "config.yaml").unlink()
     assert not write_or_take_up(tmp_path / "new", files)

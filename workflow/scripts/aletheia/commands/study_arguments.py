@@ -67,7 +67,7 @@ def asked(args: argparse.Namespace) -> tuple[Options | None, Path, Machine]:
         if given:
             raise UserError(
                 f"--{next(iter(given)).replace('_', '-')}: expected MODEL and DATA beside it, found neither; a study "
-                "that is there goes on as its files say"
+                "that is there goes on as its files say: change it in its campaign.yaml"
             )
         return None, Path(args.out), machine
     if args.data is None:

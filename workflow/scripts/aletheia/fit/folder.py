@@ -62,6 +62,7 @@ def write_or_take_up(folder: Path, files: Mapping[str, str]) -> bool:
             raise UserError(
                 f"{path}: expected the file that these arguments write, found another (edited, or written with other "
                 f"arguments); `aletheia fit --out {folder}` goes on with what stands there, or name another folder"
+                f"{'' if _has_trained(folder) else ' or remove this one, in which nothing was trained yet'}"
             )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -69,3 +70,8 @@ def write_or_take_up(folder: Path, files: Mapping[str, str]) -> bool:
             with atomic_path(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return CONFIG in there
+
+
+def _has_trained(folder: Path) -> bool:
+    """Tell whether a run of the study has ended."""
+    return any(folder.glob("results*/train/*/*/*/run.json"))

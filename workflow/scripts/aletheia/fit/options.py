@@ -113,7 +113,7 @@ def _check_arm(name: str) -> None:
         raise UserError(f"--arms: {name} is part of every such study (as {TAKEN[name]}); leave it out")
     if name not in PRESETS:
         known = [preset for preset in PRESETS if preset not in TAKEN]
-        raise UserError(f"--arms: expected some of {', '.join(known)}, found {name!r}{nearest(name, known)}")
+        raise UserError(f"--arms: expected presets of a search, found {name!r}{nearest(name, known)}")
 
 
 def _check_columns(ours: list[str]) -> None:

@@ -73,6 +73,8 @@ def prepare(options: Options | None, folder: Path, machine: Machine) -> None:
     if options.seconds is None:
         choices = choose(options, found)
     else:
+        if not (folder / CAMPAIGN).is_file():
+            print("First a few steps are timed, to see how many --time is.", flush=True)
         choices = timing.timed_choices(options, found, folder, machine)
     again = write_or_take_up(folder, study_files(options, found, choices))
     print(plan_text.plan_text(options, found, choices, folder, again=again), flush=True)
