@@ -99,7 +99,11 @@ def test_one_command_ends_with_the_report_its_figure_and_the_adapter_that_it_rec
     for name in ("adapter_model.safetensors", "adapter_config.json", "README.md"):
         assert (mine / "adapter" / name).read_bytes() == (trained / name).read_bytes()
     report = (mine / "REPORT.md").read_text("utf-8")
-    assert report == (mine / "results/fit/REPORT.md").read_text("utf-8")
+    # The report at the top names the adapter beside it.
+    assert report == (mine / "results/fit/REPORT.md").read_text("utf-8").replace(
+        str(trained.relative_to(mine)), "adapter"
+    )
+    assert 'PeftModel.from_pretrained(base, "adapter")' in report
     assert (mine / "report.svg").is_file()
     # What was said: what it will do, what is predicted, where it is, and the answer.
     assert "rows    40 of " in fitted.stdout

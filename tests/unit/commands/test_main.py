@@ -72,6 +72,10 @@ def test_only_the_command_that_is_asked_for_is_imported():
         (("fit", "m/n", "d", "--out", "new", "--time", "ten"), "--time: expected a time such as 90s"),
         (("fit", "m/n", "d", "--out", "new", "--profile", "slrum"), "--profile: expected a folder, or one of"),
         (("fit", "m/n", "d", "--out", "new", "--dry-run", "--time", "9m"), "--dry-run: expected no --time beside it"),
+        (
+            ("fit", "m/n", "d", "--out", "new", "--arms", "mlp,last_halb"),
+            "--arms: expected presets of a search, found 'last_halb'; did you mean 'last_half'",
+        ),
         (("verify", "nowhere"), "DIR: expected the folder of a study, found none at nowhere"),
     ],
 )
@@ -83,6 +87,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(words, sentence, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_taken_is_refused_before_model_and_rows_are_looked_at(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    done = aletheia("fit", "m", "d", "--out", "letter.txt", cwd=tmp_path)
+    assert (done.returncode, done.stderr[:50]) == (2, "error: --out letter.txt: expected a new or an empt")
+
+
 def test_arguments_are_refused_in_argparses_words(tmp_path):
     for words, sentence in (
         (("fti",), "invalid choice: 'fti'"),
@@ -91,6 +101,7 @@ def test_arguments_are_refused_in_argparses_words(tmp_path):
             ("fit", "m", "d", "--out", "x", "--seeds", "9"),
             "expected a whole number of at least 1 and at most 3, found 9",
         ),
+        (("fit", "m", "d", "--out", "x", "--columns", "q"), "expected a pair such as instruction=question, found 'q'"),
         (("fit", "m", "d", "--out", "x", "--rate", "0"), "expected a number above 0, found '0'"),
     ):
         done = aletheia(*words, cwd=tmp_path)

@@ -82,7 +82,8 @@ def test_a_folder_without_runs_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"expected the folder of a study, found none here"):
         find_run(tmp_path / "nowhere")
     with pytest.raises(
-        UserError, match=r"expected a study with finished runs .*, found none; name the folder of a study"
+        UserError,
+        match=r"expected a study with finished runs .*, found none; name the folder of a study, .* or of an adapter",
     ):
         find_run(tmp_path)
     (tmp_path / WEIGHTS).write_text("alone")

@@ -59,3 +59,10 @@ def test_rows_that_are_all_the_same_cannot_be_held_out():
     same = type(twins)([twins.rows[0]] * 100, twins.prompt, twins.lengths, None)
     with pytest.raises(UserError, match=r"rows\.jsonl: held_out: 15 asks for more rows than can be held out"):
         choose(options(), same)
+
+
+def test_a_run_of_fewer_steps_than_say_anything_is_refused_with_what_would_do():
+    with pytest.raises(UserError, match=r"--epochs: expected at least 4 steps, found 3: 0\.02 of 255 ") as said:
+        choose(options(epochs=0.02), surveyed(300))
+    enough = float(str(said.value).rpartition("give ")[2].split()[0])
+    assert choose(options(epochs=enough), surveyed(300)).steps >= 4

@@ -35,17 +35,34 @@ def asked(place, **given):
         ({"model": "no/such/folder"}, "MODEL: expected a folder or an id on the hub"),
         ({"model": "{}/rows.jsonl"}, "MODEL: expected a folder .*, found the file"),
         ({"model": "{}"}, "MODEL: expected a folder with a model, found no config.json"),
+        (
+            {"model": "here/mdoel"},
+            "MODEL: expected a folder or an id on the hub .*, found nothing at here/mdoel; check",
+        ),
+        ({"data": "here/rows"}, "DATA: expected a file of rows .*, found nothing at here/rows"),
+        ({"data": "nowhere/rows.csv"}, "DATA: expected a file of rows .*, found nothing at nowhere/rows.csv"),
         ({"data": "{}/none.jsonl"}, "DATA: expected a file of rows .*, found nothing at"),
         ({"data": "{}/model"}, "DATA: expected a file of rows .*, found the folder"),
         ({"epochs": 2.0, "seconds": 60.0}, "--epochs and --time: expected one of both"),
         ({"rate": 1e-3, "search": "quick"}, "--rate: expected none beside --search quick"),
-        ({"arms": ("lsat_half",)}, "--arms: expected some of .*, found 'lsat_half'; did you mean 'last_half'"),
+        ({"arms": ("lsat_half",)}, "--arms: expected presets .*, found 'lsat_half'; did you mean 'last_half'"),
+        (
+            {"arms": ("nope",)},
+            "--arms: expected presets .*, found 'nope'; known are accumulation_1, attention, .*v_o_down",
+        ),
         ({"arms": ("gradient_half",)}, r"--arms: gradient_half is part of every such study \(as ale\)"),
         ({"retention": "{}/none.txt"}, "--retention: expected a file of passages, or the word none"),
+        (
+            {"columns": (("frage", "instruction"),)},
+            "--columns: expected our name .*'frage'; known are",
+        ),
+        ({"columns": (("output", "a"), ("output", "b"))}, "--columns: expected output once, found it 2 times"),
         ({"seconds": 600.0, "search": "full"}, "--time: expected --search none or quick"),
     ],
 )
-def test_a_mistake_is_one_sentence(place, given, sentence):
+def test_a_mistake_is_one_sentence(place, monkeypatch, given, sentence):
+    (place / "here").mkdir()
+    monkeypatch.chdir(place)
     given = {key: value.format(place) if isinstance(value, str) else value for key, value in given.items()}
     with pytest.raises(UserError, match=sentence):
         checked(asked(place, **given))
@@ -91,12 +108,38 @@ def test_a_look_at_rows_and_model_says_their_lengths_and_form(place):
     tokenizer.save_pretrained(place / "model")
     found = survey(asked(place, retention="none"))
     assert (len(found.rows), found.prompt, found.context, found.passages) == (30, "chat", 64, 0)
+    with pytest.raises(UserError, match=r"--max-tokens: expected at most 64, the positions that .*, found 65"):
+        survey(asked(place, max_tokens=65))
     # A byte is a token; the longest row's output has one more than the next one's.
     assert found.lengths[-1] - found.lengths[-2] == 1
     tokenizer.chat_template = None
     (place / "model" / "chat_template.jinja").unlink()
     tokenizer.save_pretrained(place / "model")
     assert survey(asked(place)).prompt == "alpaca"
+
+
+def test_passages_are_counted_once_each_and_a_file_of_another_form_is_refused(place):
+    byte_tokenizer().save_pretrained(place / "model")
+    rows = "".join(json.dumps({"instruction": f"{i}?", "output": f"it is {i}"}) + "\n" for i in range(25))
+    (place / "rows.jsonl").write_text(rows)
+    general = place / "general.csv"
+    general.write_text("text\nThe sea is wide.\nThe sea is wide.\nThe sun is far.\n")
+    assert survey(asked(place, retention=str(general))).passages == 2
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 1: expected a passage in the column text or passage"):
+        survey(asked(place, retention=str(place / "rows.jsonl")))
+
+
+def test_columns_of_other_names_are_looked_at_as_ours(place):
+    byte_tokenizer().save_pretrained(place / "model")
+    (place / "faq.csv").write_text("frage;antwort\n" + "".join(f"{i}?;es ist {i}\n" for i in range(25)))
+    named = asked(place, data=str(place / "faq.csv"), columns=(("instruction", "frage"), ("output", "antwort")))
+    last = survey(checked(named)).rows[24]
+    assert last == {
+        "instruction": "24?",
+        "input": "",
+        "output": "es ist 24",
+        "source_row": 24,
+    }
 
 
 # A process of its own: the hub's library reads its address when it is imported.

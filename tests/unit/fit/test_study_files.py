@@ -109,6 +109,14 @@ def test_paths_with_spaces_commas_and_letters_beyond_ascii_stay_what_they_are(wr
     assert list(files["data.yaml"]) == ["rows"]
 
 
+def test_columns_of_other_names_stand_in_the_registry(written):
+    files, _ = written(options(columns=(("instruction", "Frage: 1"), ("output", "größe"))))
+    assert files["data.yaml"]["rows"]["source"] == {
+        **{"type": "local", "path": "/data/rows.jsonl"},
+        "columns": {"instruction": "Frage: 1", "output": "größe"},
+    }
+
+
 def test_own_passages_are_those_that_are_read(written):
     files, study = written(options(retention="/data/passages.jsonl"), surveyed(passages=5))
     assert files["data.yaml"]["retention"]["source"]["path"] == "/data/passages.jsonl"
@@ -124,6 +132,14 @@ def test_a_study_is_taken_up_and_never_overwritten(tmp_path):
     with pytest.raises(UserError, match=r"campaign\.yaml: expected the file that these arguments write, found another"):
         write_or_take_up(tmp_path / "new", others)
     assert (tmp_path / "new" / "campaign.yaml").read_text("utf-8") == files["campaign.yaml"]
+    # As after a mistake in the arguments that the first jobs found.
+    with pytest.raises(UserError, match=r"or remove this one, in which nothing was trained yet$"):
+        write_or_take_up(tmp_path / "new", others)
+    run = tmp_path / "new" / "results" / "train" / "model" / "std" / "seed42" / "run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text("{}")
+    with pytest.raises(UserError, match=r"or name another folder$"):
+        write_or_take_up(tmp_path / "new", others)
     # One that was interrupted while it was written is made whole.
     (tmp_path / "new" / "config.yaml").unlink()
     assert not write_or_take_up(tmp_path / "new", files)

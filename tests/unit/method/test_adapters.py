@@ -2,6 +2,7 @@
 
 import os
 
+import peft
 import pytest
 import torch
 
@@ -130,6 +131,16 @@ def test_lora_config_for_a_practitioner():
         for m in ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.out_proj", "mlp.fc_in", "mlp.fc_out")
     }
     assert config.r == 8
+
+
+def test_a_model_that_has_adapters_already_is_one_sentence():
+    model = tiny_model()
+    wrapped = peft.get_peft_model(model, lora_config(model, [1], rank=2))
+    # PEFT changes the model that it is given, as when a cell of a notebook runs twice.
+    for taken in (model, wrapped):
+        with pytest.raises(UserError, match=r"q_proj\.base_layer: expected a model without adapters, found PEFT's"):
+            lora_config(taken, [1], rank=2)
+    assert lora_config(wrapped.unload(), [1], rank=2)
 
 
 def test_a_layer_that_is_not_there():

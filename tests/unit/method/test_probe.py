@@ -260,6 +260,17 @@ def test_bad_requests_are_one_sentence():
         probe_layers(model, [batch], method="guess")
     with pytest.raises(UserError, match="expected one of l2"):
         Probe([], {}, [], 0).scores("l3")
+    ids = batch["input_ids"]
+    for bad, says in (
+        (batch, "expected a list of dicts .*, found str in it"),
+        ([batch, ids], "expected a list of dicts .*, found Tensor in it"),
+        ([batch, {"input_ids": ids}], "batch 1: expected .*, found no labels; labels are the input_ids, with -100"),
+        ([{**batch, "labels": ids.tolist()}], "batch 0: expected labels as a tensor of shape .*, found list"),
+        ([{**batch, "input_ids": ids[0]}], r"batch 0: expected input_ids as .*, found one of shape \(12,\)"),
+        ([{**batch, "labels": torch.full_like(ids, -100)}], "batch 0: expected labels that are predicted, found -100"),
+    ):
+        with pytest.raises(UserError, match=says):
+            probe_layers(model, bad)
     twice = tiny_model()
     twice.model.layers[1].mlp.up_proj = twice.model.layers[0].mlp.up_proj
     with pytest.raises(UserError, match=r"layers\.0\.mlp\.up_proj\.weight: its module runs twice"):

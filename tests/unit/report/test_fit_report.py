@@ -72,7 +72,7 @@ def test_one_seed_says_what_it_can_and_what_it_cannot_say():
     assert "Each arm ran once: that says how these very adapters do on further rows like these" in text
     assert "whether it gives loss away cannot be told (one seed says nothing of others)" in text
     assert "took 1.0 % more time, its probe counted (one seed; wall clock)" in text
-    assert "`--seeds 3` makes it a comparison." in text
+    assert "three make it a comparison: `seeds: [42, 123, 999]` in campaign.yaml" in text
     assert "101.0 s (one run)" in text
 
 

@@ -115,19 +115,36 @@ FOREIGN = [
     (
         "a.jsonl",
         lines({"instruction": "x", "response": "y"}),
-        f"output missing, .*; {REGISTRY}{{output: response}}, or re",
+        f"output missing, .*; {REGISTRY}{{output: response}} .*, or re",
     ),
     (
         "a.jsonl",
         lines({"instruction": "x", "context": "c", "response": "y", "category": "z"}),
-        f"{REGISTRY}{{input: context, output: response}}, or rename them$",
+        f"{REGISTRY}{{input: context, output: response}} .*, or rename them$",
     ),
-    ("a.jsonl", lines({"input": "x", "output": "y"}), f"instruction missing, .*; {REGISTRY}{{instruction: input}}, or"),
-    ("a.csv", "question,answer\nx,y\n", f"{REGISTRY}{{instruction: question, output: answer}}, or rename them$"),
-    ("a.csv", "Instruction, Output\nx,y\n", f'{REGISTRY}{{instruction: Instruction, output: " Output"}}'),
-    ("a.jsonl", lines({"text": "x", "label": 1}), f"{REGISTRY}{{instruction: text, output: label}}, or rename them$"),
-    ("a.jsonl", lines({"document": "x"}), f"{REGISTRY}{{text: document}}, or rename it$"),
-    ("a.jsonl", lines({"dialogue": [USER, ANSWER]}), f"{REGISTRY}{{messages: dialogue}}, or rename it$"),
+    (
+        "a.jsonl",
+        lines({"input": "x", "output": "y"}),
+        f"instruction missing, .*; {REGISTRY}{{instruction: input}} .*, or",
+    ),
+    ("a.csv", "question,answer\nx,y\n", f"{REGISTRY}{{instruction: question, output: answer}} .*, or rename them$"),
+    (
+        "a.csv",
+        "Instruction, Output\nx,y\n",
+        f'{REGISTRY}{{instruction: Instruction, output: " Output"}} .*output= Output',
+    ),
+    (
+        "a.jsonl",
+        lines({"text": "x", "label": 1}),
+        f"{REGISTRY}{{instruction: text, output: label}} .*, or rename them$",
+    ),
+    (
+        "a.csv",
+        "Frage Text;antwort\nx;y\n",
+        "found Frage Text, antwort; name yours .*--columns instruction=QUESTION output=ANSWER.$",
+    ),
+    ("a.jsonl", lines({"document": "x"}), f"{REGISTRY}{{text: document}} .*, or rename it$"),
+    ("a.jsonl", lines({"dialogue": [USER, ANSWER]}), f"{REGISTRY}{{messages: dialogue}} .*, or rename it$"),
     ("a.jsonl", lines({"prompt": "x"}), "a question alone teaches nothing: add its answer, in a column output$"),
     # Preference pairs, judged completions, token ids
     (
@@ -135,9 +152,9 @@ FOREIGN = [
         lines({"prompt": "x", "chosen": "y", "rejected": "z"}),
         f"{REGISTRY}{{instruction: prompt, output: cho",
     ),
-    ("a.jsonl", lines({"chosen": "y", "rejected": "z"}), f"preference pairs: .* {REGISTRY}{{text: chosen}}$"),
-    ("a.jsonl", lines({"chosen": [USER, ANSWER], "rejected": [USER]}), f"{REGISTRY}{{messages: chosen}}$"),
-    ("a.jsonl", lines({"prompt": [USER], "chosen": [ANSWER], "rejected": []}), f"{REGISTRY}{{completion: chosen}}$"),
+    ("a.jsonl", lines({"chosen": "y", "rejected": "z"}), f"preference pairs: .* {REGISTRY}{{text: chosen}} "),
+    ("a.jsonl", lines({"chosen": [USER, ANSWER], "rejected": [USER]}), f"{REGISTRY}{{messages: chosen}} "),
+    ("a.jsonl", lines({"prompt": [USER], "chosen": [ANSWER], "rejected": []}), f"{REGISTRY}{{completion: chosen}} "),
     (
         "a.jsonl",
         lines({"prompt": "x", "completion": "y", "label": False}),

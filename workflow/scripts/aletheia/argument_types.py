@@ -1,4 +1,4 @@
-"""Types of command-line arguments: numbers within bounds, refused in argparse's own words."""
+"""Types of command-line arguments: numbers within bounds and pairs, refused in argparse's own words."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def positive_number(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
     return value
+
+
+def named_column(text: str) -> tuple[str, str]:
+    """Return our name of a column and the file's own, of a text such as ``instruction=question``."""
+    ours, sign, theirs = text.partition("=")
+    if not (ours and sign and theirs):
+        raise argparse.ArgumentTypeError(f"expected a pair such as instruction=question, found {text!r}")
+    return ours, theirs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,11 +10,11 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 
-CONFIG = "config.yaml"  # what `aletheia fit` writes; other studies have config/config.yaml, which programs know
 
+def run_program(name: str, folder: str, *, as_json: bool) -> None:
+    """Run a program in a folder, for its study and for the search beside it, and end with the highest status.
 
-def run_program(name: str, folder: str, arguments: Sequence[str]) -> None:
-    """Run a program in a folder, and end with its status.
+    Of two studies each one's lines stand below the name of its configuration; as JSON they are one object by that name.
 
     Parameters
     ----------
@@ -21,18 +22,49 @@ def run_program(name: str, folder: str, arguments: Sequence[str]) -> None:
         File name below ``workflow/scripts``.
     folder
         Where the study ran.
-    arguments
-        Of the program.
+    as_json
+        Whether the program prints JSON.
 
     Raises
     ------
     UserError
         When there is no such folder.
     """
-    from aletheia.provenance.lineage import SCRIPTS
-
     if not Path(folder).is_dir():
         raise UserError(f"DIR: expected the folder of a study, found none at {folder}")
-    own = ["--configfile", CONFIG] if (Path(folder) / CONFIG).is_file() else []
-    done = subprocess.run([sys.executable, "-s", SCRIPTS / name, *arguments, *own], cwd=folder, check=False)
-    raise SystemExit(done.returncode)
+    configs = _configs(Path(folder))
+    options = ["--json"] if as_json else []
+    if len(configs) < 2:
+        raise SystemExit(_program(name, folder, [*options, *_stated(configs)]).returncode)
+    texts, statuses = {}, []
+    for config in configs:
+        if not as_json:
+            print(f"{config}:", flush=True)
+        done = _program(name, folder, [*options, *_stated([config])], captured=as_json)
+        texts[config] = done.stdout
+        statuses.append(done.returncode)
+    if as_json and all(texts.values()):
+        print(json.dumps({config: json.loads(text) for config, text in texts.items()}, indent=1))
+    raise SystemExit(max(statuses))
+
+
+def _configs(folder: Path) -> list[str]:
+    """Return the configurations that ``aletheia fit`` has written; others are in config/, where programs look."""
+    from aletheia.fit.study_files import CONFIG, SEARCH_CONFIG, SEARCH_RESULTS
+
+    found = [CONFIG] if (folder / CONFIG).is_file() else []
+    searched = (folder / SEARCH_CONFIG).is_file() and (folder / SEARCH_RESULTS).is_dir()
+    return [*found, SEARCH_CONFIG] if searched else found
+
+
+def _stated(configs: Sequence[str]) -> list[str]:
+    return [word for config in configs for word in ("--configfile", config)]
+
+
+def _program(
+    name: str, folder: str, arguments: Sequence[str], *, captured: bool = False
+) -> subprocess.CompletedProcess:
+    from aletheia.provenance.lineage import SCRIPTS
+
+    words = [sys.executable, "-s", SCRIPTS / name, *arguments]
+    return subprocess.run(words, cwd=folder, check=False, text=True, stdout=subprocess.PIPE if captured else None)

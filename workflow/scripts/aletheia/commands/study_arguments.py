@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aletheia.argument_types import positive_number, whole_number
+from aletheia.argument_types import named_column, positive_number, whole_number
 from aletheia.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,14 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--max-tokens", type=whole_number(8), metavar="N", help="longest sequence in tokens")
     run.add_argument("--held-out", type=whole_number(1), metavar="N", help="rows that are not trained on")
     run.add_argument(
-        "--retention", metavar="FILE", help="passages of general text, or none (passages of Wikipedia, from PyPI)"
+        "--columns",
+        nargs="+",
+        type=named_column,
+        metavar="OURS=THEIRS",
+        help="your names of columns: instruction=question output=answer",
+    )
+    run.add_argument(
+        "--retention", metavar="FILE", help="table of general texts (text), or none (passages of Wikipedia, from PyPI)"
     )
     machine = parser.add_argument_group("where it runs")
     machine.add_argument("--profile", metavar="P", help="Snakemake profile of a cluster: a folder, or slurm, leonardo")
@@ -53,19 +60,21 @@ def asked(args: argparse.Namespace) -> tuple[Options | None, Path, Machine]:
     from aletheia.fit.runner import Machine
 
     machine = Machine(_profile(args.profile), args.cores)
-    names = ("search", "epochs", "seeds", "rate", "max_tokens", "held_out", "retention", "arms")
+    names = ("search", "epochs", "seeds", "rate", "max_tokens", "held_out", "retention", "arms", "columns")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     given |= {"seconds": seconds_of(args.time)} if args.time else {}
     if args.model is None:
         if given:
             raise UserError(
                 f"--{next(iter(given)).replace('_', '-')}: expected MODEL and DATA beside it, found neither; a study "
-                "that is there goes on as its files say"
+                "that is there goes on as its files say: change it in its campaign.yaml"
             )
         return None, Path(args.out), machine
     if args.data is None:
         raise UserError("DATA: expected a file of rows after MODEL, found none")
-    given |= {"arms": tuple(dict.fromkeys(given.get("arms", ())))}
+    arms = (name for word in given.get("arms", ()) for name in word.split(",") if name)
+    given |= {"arms": tuple(dict.fromkeys(arms))}
+    given |= {"columns": tuple(given.get("columns", ()))}
     given |= {"retention": _absolute(given["retention"])} if "retention" in given else {}
     return Options(model=_absolute(args.model), data=_absolute(args.data), **given), Path(args.out), machine
 

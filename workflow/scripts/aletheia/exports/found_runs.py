@@ -96,7 +96,7 @@ def runs_below(folder: Path) -> list[FoundRun]:
     if not paths:
         raise UserError(
             f"{folder}: expected a study with finished runs (results/train/MODEL/ARM/seedN/run.json), found none; name "
-            "the folder of a study, or of its results"
+            "the folder of a study, of its results, or of an adapter"
         )
     return sorted(map(_run, paths), key=lambda run: (run.model, run.arm, run.seed))
 

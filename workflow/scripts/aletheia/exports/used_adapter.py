@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,9 @@ def with_adapter(model: Any, used: UsedAdapter) -> Any:
     """Return a base model with the adapter, in evaluation mode."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, used.adapter, local_files_only=True).eval()
+    # PEFT asks transformers for what goes by another name now, and nobody here can mend that.
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        return PeftModel.from_pretrained(model, used.adapter, local_files_only=True).eval()
 
 
 def stored_dtype(folder: Path) -> str:

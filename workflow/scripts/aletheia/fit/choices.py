@@ -23,6 +23,7 @@ STEP_ROWS = 4
 LEAST_ROWS = 8
 FEWEST_STEPS = 16  # of an epoch, below which a step has fewer rows
 LEAST_STEP_ROWS = 2
+LEAST_STEPS = 4  # of a run: of fewer nothing can be concluded, and its schedule is mostly warm-up
 # Chosen by hand: a run of few steps gets a higher rate. What is best differs by model and rows (--search quick).
 SHORT_RUN, SHORT_RATE, LONG_RATE = 100, 1.0e-3, 5.0e-4
 RATES = (3.0e-4, 1.0e-3, 3.0e-3)
@@ -87,7 +88,7 @@ def choose(options: Options, found: Survey, *, steps: int | None = None, steps_r
     Raises
     ------
     UserError
-        When too few rows are left to train on, or the rows do not allow the split.
+        When too few rows are left to train on, the rows do not allow the split, or a run would have too few steps.
     """
     held_out, test, left, why_held = _split(options, found)
     max_tokens, why_tokens = _max_tokens(options, found)
@@ -96,6 +97,11 @@ def choose(options: Options, found: Survey, *, steps: int | None = None, steps_r
     shape = {"batch_size": batch_size, "accumulation": accumulation}
     length = {"steps": steps} if steps else {"epochs": epochs}
     run_steps = steps_of({"epochs": None, **length, **shape}, left)
+    if run_steps < LEAST_STEPS:
+        raise UserError(
+            f"--epochs: expected at least {LEAST_STEPS} steps, found {run_steps}: {epochs:g} of {left} training rows, "
+            f"{batch_size} a step; give {math.ceil(100 * LEAST_STEPS * batch_size / left) / 100:g} or more"
+        )
     rates, why_rates = _rates(options, run_steps)
     reasons = {
         "held_out": why_held,

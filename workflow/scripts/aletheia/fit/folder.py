@@ -25,6 +25,21 @@ def expect_study(folder: Path) -> None:
         )
 
 
+def expect_room(folder: Path) -> None:
+    """Refuse a folder that holds something else than a study.
+
+    Raises
+    ------
+    UserError
+        When it is a file, or has files and none of a study.
+    """
+    if any((folder / name).exists() for name in FILES):
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "other files" if folder.is_dir() else "a file"
+        raise UserError(f"--out {folder}: expected a new or an empty folder, found {what}; name another folder")
+
+
 def write_or_take_up(folder: Path, files: Mapping[str, str]) -> bool:
     """Write a study's files, or find the same ones there; return whether they were there.
 
@@ -40,15 +55,14 @@ def write_or_take_up(folder: Path, files: Mapping[str, str]) -> bool:
     UserError
         When the folder holds something else, or files of another text, which stay as they are.
     """
+    expect_room(folder)
     there = {name: folder / name for name in FILES if (folder / name).exists()}
-    if not there and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "other files" if folder.is_dir() else "a file"
-        raise UserError(f"--out {folder}: expected a new or an empty folder, found {what}; name another folder")
     for name, path in there.items():
         if name not in files or path.read_text(encoding="utf-8") != files[name]:
             raise UserError(
                 f"{path}: expected the file that these arguments write, found another (edited, or written with other "
                 f"arguments); `aletheia fit --out {folder}` goes on with what stands there, or name another folder"
+                f"{'' if _has_trained(folder) else ' or remove this one, in which nothing was trained yet'}"
             )
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -56,3 +70,8 @@ def write_or_take_up(folder: Path, files: Mapping[str, str]) -> bool:
             with atomic_path(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return CONFIG in there
+
+
+def _has_trained(folder: Path) -> bool:
+    """Tell whether a run of the study has ended."""
+    return any(folder.glob("results*/train/*/*/*/run.json"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 from aletheia.search.presets import PRESETS
+from aletheia.study.schema import schema
 from aletheia.study.schema_sentences import nearest
 
 SEARCHES = ("none", "quick", "full")
@@ -16,6 +17,7 @@ SEEDS = (42, 123, 999)
 # Presets that are the study's own two arms.
 TAKEN = {"gradient_half": "ale", "std": "std", "ale": "ale"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")  # of files of rows; no id on the hub ends so
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -39,6 +41,8 @@ class Options:
         In the place of what would be chosen.
     retention
         File of passages of general text; ``none`` asks no such benchmark; None takes the study's own.
+    columns
+        Pairs of our name of a column and the rows' own, where they are called otherwise.
     """
 
     model: str
@@ -52,6 +56,7 @@ class Options:
     max_tokens: int | None = None
     held_out: int | None = None
     retention: str | None = None
+    columns: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def run_seeds(self) -> tuple[int, ...]:
@@ -65,7 +70,7 @@ def checked(options: Options) -> Options:
     Raises
     ------
     UserError
-        For two lengths, a rate beside a search, an unknown arm, a model or data that are not there.
+        For two lengths, a rate beside a search, an unknown arm or column, a model or data that are not there.
     """
     if options.epochs is not None and options.seconds is not None:
         raise UserError("--epochs and --time: expected one of both, since each says how long a run is; leave one out")
@@ -80,8 +85,9 @@ def checked(options: Options) -> Options:
         )
     for name in options.arms:
         _check_arm(name)
+    _check_columns([ours for ours, _ in options.columns])
     _check_model(options.model)
-    if not HUB_ID.fullmatch(options.data) or Path(options.data).exists():
+    if not _hub_id(options.data) or Path(options.data).exists():
         _check_file(options.data, "DATA", "a file of rows (JSONL, JSON, CSV, TSV or Parquet), or an id on the hub")
     if options.retention not in (None, NO_RETENTION):
         _check_file(options.retention, "--retention", "a file of passages, or the word none")
@@ -107,15 +113,28 @@ def _check_arm(name: str) -> None:
         raise UserError(f"--arms: {name} is part of every such study (as {TAKEN[name]}); leave it out")
     if name not in PRESETS:
         known = [preset for preset in PRESETS if preset not in TAKEN]
-        raise UserError(f"--arms: expected some of {', '.join(known)}, found {name!r}{nearest(name, known)}")
+        raise UserError(f"--arms: expected presets of a search, found {name!r}{nearest(name, known)}")
+
+
+def _check_columns(ours: list[str]) -> None:
+    known = list(schema("data")["additionalProperties"]["properties"]["source"]["properties"]["columns"]["properties"])
+    for name in ours:
+        if name not in known:
+            raise UserError(
+                f"--columns: expected our name of a column before the sign =, found {name!r}{nearest(name, known)}"
+            )
+        if ours.count(name) > 1:
+            raise UserError(f"--columns: expected {name} once, found it {ours.count(name)} times; leave one out")
 
 
 def _check_model(model: str) -> None:
     folder = Path(model)
     if not folder.exists():
-        if HUB_ID.fullmatch(model):
+        if _hub_id(model):
             return
-        raise UserError(f"MODEL: expected a folder or an id on the hub (OWNER/NAME), found nothing at {model}")
+        raise UserError(
+            f"MODEL: expected a folder or an id on the hub (OWNER/NAME), found nothing at {model}; check the path"
+        )
     if not folder.is_dir():
         raise UserError(
             f"MODEL: expected a folder (weights, config.json, tokenizer), found the file {model}; name its folder"
@@ -124,6 +143,12 @@ def _check_model(model: str) -> None:
         raise UserError(
             f"MODEL: expected a folder with a model, found no config.json in {model}; name the folder that has it"
         )
+
+
+def _hub_id(place: str) -> bool:
+    """Tell whether a text is an id on the hub, and no path with a mistake: into a folder that is here, or to a file."""
+    path = Path(place)
+    return bool(HUB_ID.fullmatch(place)) and not path.parent.is_dir() and path.suffix.lower() not in SUFFIXES
 
 
 def _check_file(path: str, what: str, wanted: str) -> None:

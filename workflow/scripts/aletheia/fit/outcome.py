@@ -18,7 +18,8 @@ ADAPTER = "adapter"
 def bring_up(folder: Path, paths: Paths) -> Mapping[str, Any]:
     """Copy report, figure and adapter to the top of a study's folder; return the report's summary.
 
-    The results stay where they are, with their lineage; these are copies, made anew each time.
+    The results stay where they are, with their lineage; these are copies, made anew each time. The copy of the report
+    names the copy of the adapter, which lies beside it.
 
     Parameters
     ----------
@@ -27,11 +28,14 @@ def bring_up(folder: Path, paths: Paths) -> Mapping[str, Any]:
     """
     made = folder / Path(paths.fit(SUMMARY)).parent
     summary = artifacts.payload(made / SUMMARY)
-    for path in (made / REPORT, *sorted(made.glob(f"{FIGURE}.*"))):
+    chosen = summary["recommended"]
+    text = (made / REPORT).read_text(encoding="utf-8")
+    with atomic_path(folder / REPORT) as temporary:
+        temporary.write_text(text.replace(chosen["adapter"], ADAPTER) if chosen else text, encoding="utf-8")
+    for path in sorted(made.glob(f"{FIGURE}.*")):
         if path.suffix != ".json":
             with atomic_path(folder / path.name) as temporary:
                 shutil.copyfile(path, temporary)
-    chosen = summary["recommended"]
     if chosen:
         source = folder / paths.adapter(summary["model"], chosen["arm"], chosen["seed"])
         with atomic_path(folder / ADAPTER) as temporary:

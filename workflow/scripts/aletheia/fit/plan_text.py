@@ -33,7 +33,11 @@ def plan_text(options: Options, found: Survey, choices: Choices, folder: Path, *
     apart = f"{choices.held_out} held out" + (f", {choices.test} to judge" if choices.test else "")
     step_rows = choices.batch_size * choices.accumulation
     rates = ", ".join(f"{rate:g}" for rate in choices.rates)
-    length = ", ".join(f"{unit} {value:g}" for unit, value in choices.length.items())
+    length = f"{choices.steps} steps of {step_rows} rows"
+    if "epochs" in choices.length:
+        length = f"epochs {choices.length['epochs']:g}: {length}"
+    else:
+        length += f", {choices.steps * step_rows / choices.train_rows:.3g} passes over the rows"
     lines = [
         ("model", options.model),
         (
@@ -44,10 +48,7 @@ def plan_text(options: Options, found: Survey, choices: Choices, folder: Path, *
         ("prompt", found.prompt),
         ("arms", f"{', '.join([STD, ALE, *options.arms])}: {SEARCHES[options.search]}"),
         ("runs", f"{training_runs(options)} trainings, seeds {', '.join(map(str, options.run_seeds))}"),
-        (
-            "length",
-            f"{length}: {choices.steps} steps of {step_rows} rows ({reasons['length']})",
-        ),
+        ("length", f"{length} ({reasons['length']})"),
         ("rate", f"{rates} ({reasons['rates']})"),
         ("folder", f"{folder} ({'goes on with what is there' if again else 'its YAML files say all of this'})"),
     ]

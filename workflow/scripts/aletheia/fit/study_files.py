@@ -89,7 +89,8 @@ def _source(place: str) -> dict[str, str]:
 
 def _data(options: Options, choices: Choices) -> str:
     reason = choices.reasons["held_out"]
-    rows: dict[str, Any] = {"source": _source(options.data), "held_out": (choices.held_out, reason)}
+    columns = {"columns": dict(options.columns)} if options.columns else {}
+    rows: dict[str, Any] = {"source": {**_source(options.data), **columns}, "held_out": (choices.held_out, reason)}
     if choices.test:
         rows["test"] = (choices.test, "as many: they judge, and nothing is chosen by them")
     blocks = [_block(ROWS, **rows)]

@@ -13,7 +13,7 @@ from typing import Any
 from aletheia.errors import UserError
 from aletheia.fit import outcome, plan_text, runner, timing
 from aletheia.fit.choices import choose
-from aletheia.fit.folder import expect_study, write_or_take_up
+from aletheia.fit.folder import expect_room, expect_study, write_or_take_up
 from aletheia.fit.options import Options, checked
 from aletheia.fit.runner import Machine
 from aletheia.fit.study_files import CAMPAIGN, CONFIG, SEARCH_CONFIG, study_files
@@ -67,10 +67,14 @@ def prepare(options: Options | None, folder: Path, machine: Machine) -> None:
         expect_study(folder)
         print(f"Goes on with the study in {folder}.")
         return
+    # Before the rows are read, which can take a while.
+    expect_room(folder)
     found = survey(checked(options))
     if options.seconds is None:
         choices = choose(options, found)
     else:
+        if not (folder / CAMPAIGN).is_file():
+            print("First a few steps are timed, to see how many --time is.", flush=True)
         choices = timing.timed_choices(options, found, folder, machine)
     again = write_or_take_up(folder, study_files(options, found, choices))
     print(plan_text.plan_text(options, found, choices, folder, again=again), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,10 @@ def survey(options: Options) -> Survey:
     Raises
     ------
     UserError
-        For rows that cannot be read or are too few, or that the tokenizer's template refuses.
+        For rows or passages that cannot be read, too few rows, or such as the tokenizer's template refuses; for
+        longer sequences than the model has positions.
     """
-    rows, notes = _rows(options.data)
+    rows, notes = _rows(options.data, dict(options.columns))
     if len(rows) < LEAST_ROWS:
         raise UserError(
             f"{options.data}: expected at least {LEAST_ROWS} rows, enough to hold some out and fill some "
@@ -78,29 +79,34 @@ def survey(options: Options) -> Survey:
         notes = [*notes, f"how long rows are is not known before staging ({why}); --max-tokens sets the limit"]
     prompt = _prompt(rows, tokenizer)
     lengths, context = _lengths(rows, tokenizer, prompt), _context(Path(options.model))
+    if options.max_tokens and context and options.max_tokens > context:
+        raise UserError(
+            f"--max-tokens: expected at most {context}, the positions that {options.model} has, found "
+            f"{options.max_tokens}; lower it"
+        )
     return Survey(rows, prompt, lengths, context, _passages(options), tuple(notes))
 
 
-def _rows(data: str) -> tuple[list[dict[str, Any]], list[str]]:
+def _rows(data: str, columns: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of a file, or of a data set on the hub as it is now, and notes for their owner."""
     from aletheia.staging.training_rows import read_training_rows
 
     if Path(data).exists():
-        return read_training_rows(Path(data))
+        return read_training_rows(Path(data), columns=columns)
     from aletheia.staging.hub import hub_snapshot
 
     with tempfile.TemporaryDirectory(prefix="rows-") as folder:
         _, names = hub_snapshot({"id": data}, Path(folder), repo_type="dataset")
-        return read_training_rows(*(Path(folder, name) for name in names))
+        return read_training_rows(*(Path(folder, name) for name in names), columns=columns)
 
 
 def _passages(options: Options) -> int:
-    """Return how many passages are read: as many as are usual, or all of a shorter file."""
+    """Return how many passages are read: as many as are usual, or all of a shorter file; refuse a file without any."""
     if options.retention in (None, NO_RETENTION):
         return 0 if options.retention else PASSAGES
-    from aletheia.staging.local_paths import count_rows
+    from aletheia.staging.passages import read_passages
 
-    return count_rows(Path(options.retention), PASSAGES) or PASSAGES
+    return min(PASSAGES, len(read_passages(Path(options.retention))[0]))
 
 
 def _prompt(rows: Sequence[dict[str, Any]], tokenizer: Any) -> str:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from aletheia.errors import UserError
-from aletheia.fit.choices import Choices, choose
+from aletheia.fit.choices import LEAST_STEPS, Choices, choose
 from aletheia.fit.folder import write_or_take_up
 from aletheia.fit.options import NO_RETENTION, Options
 from aletheia.fit.runner import Machine, run
@@ -18,7 +18,6 @@ from aletheia.provenance import artifacts
 from aletheia.study.paths import Paths
 
 TIMED_STEPS = 6
-LEAST_STEPS = 2
 FOLDER = "logs/timing"
 STATED = re.compile(r"^  steps: (?P<steps>\d+)  # (?P<reason>--time .+)$", re.MULTILINE)
 

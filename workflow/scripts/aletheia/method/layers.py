@@ -104,13 +104,19 @@ def adaptable_layers(model: PreTrainedModel) -> list[Layer]:
     Raises
     ------
     UserError
-        When the family is one of :data:`REFUSED`; when no layer is found, or a layer lacks attention or MLP linears.
+        When the family is one of :data:`REFUSED`; when the model has adapters; when no layer is found, or a layer lacks
+        attention or MLP linears.
     """
     family = getattr(model.config, "model_type", "unknown")
     if family in REFUSED:
         raise UserError(f"model family {family!r} is not supported: {REFUSED[family]}")
     layers: dict[int, Layer] = {}
     for name, module in model.named_modules():
+        if name.endswith(".base_layer"):
+            raise UserError(
+                f"{name}: expected a model without adapters, found PEFT's, which changes the model that it is given; "
+                "load it anew, or take the adapters out with unload()"
+            )
         index = layer_index(name + ".")
         if index is None:
             continue

@@ -66,8 +66,8 @@ def probe_layers(
     Raises
     ------
     UserError
-        When there is no batch, the method or what to measure is unknown, or weights are quantised otherwise or not in
-        memory.
+        When there is no batch, or one without what it needs or without a target; when the method or what to measure is
+        unknown; when the model has adapters, or weights are quantised otherwise or not in memory.
 
     References
     ----------
@@ -84,7 +84,10 @@ def probe_layers(
     if WEIGHTS in measure:
         found |= _weight_part(model, layers)
     if {GRADIENTS, ACTIVATIONS} & set(measure):
-        found |= _passes(model, [_token_batch(batch) for batch in batches], method, tokens_per_pass, measure)
+        read = [_token_batch(batch, number) for number, batch in enumerate(batches)]
+        if GRADIENTS in measure:
+            _expect_targets(read)
+        found |= _passes(model, read, method, tokens_per_pass, measure)
     seconds = {part: found.pop(part) for part in PROBED if part in found}
     nothing: dict[str, Any] = {"norms": [], "weight_norms": {}, "losses": []}
     return Probe(**{**nothing, **found}, layers=len(layers), method=method, part_seconds=seconds)
@@ -181,10 +184,38 @@ def _tokens_per_pass(model: PreTrainedModel, asked: int | None) -> int:
     return asked or TOKENS_PER_PASS.get(model.device.type, TOKENS_PER_PASS["cuda"])
 
 
-def _token_batch(batch: TokenBatch | Mapping[str, torch.Tensor]) -> TokenBatch:
+def _token_batch(batch: TokenBatch | Mapping[str, torch.Tensor], number: int) -> TokenBatch:
+    """Return one of the caller's batches, or refuse what is none."""
+    import torch
+
     from aletheia.method.token_batch import TokenBatch
 
-    return batch if isinstance(batch, TokenBatch) else TokenBatch.from_labels(**batch)
+    if isinstance(batch, TokenBatch):
+        return batch
+    if not isinstance(batch, Mapping):
+        raise UserError(
+            f"batches: expected a list of dicts of input_ids, attention_mask and labels, found {type(batch).__name__} "
+            "in it"
+        )
+    for name in ("input_ids", "labels"):
+        if name not in batch:
+            raise UserError(
+                f"batch {number}: expected input_ids, attention_mask and labels, found no {name}; labels are the "
+                "input_ids, with -100 where nothing is learnt"
+            )
+        if not isinstance(value := batch[name], torch.Tensor) or value.dim() != 2:
+            kind = f"one of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise UserError(f"batch {number}: expected {name} as a tensor of shape (sequences, tokens), found {kind}")
+    return TokenBatch.from_labels(**batch)
+
+
+def _expect_targets(batches: Sequence[TokenBatch]) -> None:
+    for number, batch in enumerate(batches):
+        if not len(batch.targets):
+            raise UserError(
+                f"batch {number}: expected labels that are predicted, found -100 alone after the first token; cut its "
+                "rows later, or leave it out"
+            )
 
 
 def _rows(squares: Mapping[str, torch.Tensor], order: Iterable[str]) -> list[dict[str, float]]:

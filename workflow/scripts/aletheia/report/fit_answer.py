@@ -154,7 +154,8 @@ def _seeds(arms: Mapping[str, Numbers]) -> list[str]:
     if most == 1:
         return [
             "One seed: two runs of one arm that differ in their seed alone differ too, by how much is not known here. "
-            "So no arm is called better or worse; `--seeds 3` makes it a comparison."
+            "So no arm is called better or worse; three make it a comparison: "
+            "`seeds: [42, 123, 999]` in campaign.yaml (at the start: `--seeds 3`)."
         ]
     return ["Two seeds: intervals over them are very wide; a third one narrows them most."] if most == 2 else []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assi
 TOOLS = ("ipython", "observation", "function_response")
 PREFERRED, REFUSED = "chosen", "rejected"
 JUDGED = "a label beside it, true or false; keep the rows whose label is true, and take that column out"
+UNFAMILIAR = (
+    "; name yours in the registry, source.columns (`aletheia fit`: --columns instruction=QUESTION output=ANSWER)"
+)
 FEW_COLUMNS = 12  # named in a sentence
 PLAIN_NAME = re.compile(r"[A-Za-z_][\w-]*")  # needs no quotes in YAML
 
@@ -42,8 +46,8 @@ def conversion(row: Mapping[Any, Any]) -> str:
     Returns
     -------
     str
-        Such as "; say in the registry source.columns: {instruction: question, output: answer}, or rename them", or
-        nothing where no name is familiar.
+        Such as "; say in the registry source.columns: {instruction: question, output: answer} (`aletheia fit`:
+        --columns instruction=question output=answer), or rename them".
     """
     known = {str(column).strip().casefold(): column for column in row}
     if PREFERRED in known and REFUSED in known:
@@ -56,6 +60,8 @@ def conversion(row: Mapping[Any, Any]) -> str:
     found = _renamed(known)
     if found and set(found) <= {"instruction", "input"}:
         return "; a question alone teaches nothing: add its answer, in a column output"
+    if not found:
+        return UNFAMILIAR
     renamed = {ours: theirs for ours, theirs in found.items() if ours != theirs}
     return f"; {_columns(renamed)}, or rename {'it' if len(renamed) == 1 else 'them'}" if renamed else ""
 
@@ -89,12 +95,13 @@ def _renamed(known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _columns(renamed: Mapping[str, Any]) -> str:
-    """Return the registry's words for columns of other names."""
+    """Return the words for columns of other names, for the registry and for the command line."""
     pairs = ", ".join(
         f"{ours}: {theirs if PLAIN_NAME.fullmatch(str(theirs)) else json.dumps(str(theirs), ensure_ascii=False)}"
         for ours, theirs in renamed.items()
     )
-    return f"say in the registry source.columns: {{{pairs}}}"
+    words = " ".join(shlex.quote(f"{ours}={theirs}") for ours, theirs in renamed.items())
+    return f"say in the registry source.columns: {{{pairs}}} (`aletheia fit`: --columns {words})"
 
 
 def has_more_than_text(row: Mapping[Any, Any]) -> bool:

@@ -107,8 +107,8 @@ def _named(row: Any, where: str, columns: Mapping[str, str]) -> dict[str, Any]:
     absent = [name for name in columns.values() if name not in row]
     if absent:
         raise UserError(
-            f"{where}: expected the column {absent[0]!r}, which source.columns in the registry names, found "
-            f"{other_formats.column_names(row)}"
+            f"{where}: expected the column {absent[0]!r}, which source.columns in the registry (or --columns) names, "
+            f"found {other_formats.column_names(row)}"
         )
     rest = {name: value for name, value in row.items() if name not in columns and name not in columns.values()}
     return {**rest, **{ours: row[theirs] for ours, theirs in columns.items()}} if columns else row
