@@ -9,6 +9,7 @@ import pytest
 
 from aletheia.commands.main import COMMANDS
 from conftest import SCRIPTS
+from console_script import aletheia
 from heavy_packages import HEAVY
 
 # All in one process, for what one of them imports is there for all.
@@ -33,17 +34,6 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
 print([name for name in sys.modules if name.startswith("aletheia.commands.")])
 """
 HERE = [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(module)]
-
-
-def aletheia(*words, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "aletheia.commands.main", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_help_imports_nothing_heavy():
@@ -77,6 +67,10 @@ def test_only_the_command_that_is_asked_for_is_imported():
             "--arms: expected presets of a search, found 'last_halb'; did you mean 'last_half'",
         ),
         (("verify", "nowhere"), "DIR: expected the folder of a study, found none at nowhere"),
+        (
+            ("audit", "."),
+            "DIR: expected the folder of a study, found none of config.yaml, config, results, re",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(words, sentence, tmp_path):

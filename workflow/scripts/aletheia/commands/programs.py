@@ -10,6 +10,8 @@ from pathlib import Path
 
 from aletheia.errors import UserError
 
+OF_A_STUDY = ("config.yaml", "config", "results", "resources")
+
 
 def run_program(name: str, folder: str, *, as_json: bool) -> None:
     """Run a program in a folder, for its study and for the search beside it, and end with the highest status.
@@ -28,10 +30,12 @@ def run_program(name: str, folder: str, *, as_json: bool) -> None:
     Raises
     ------
     UserError
-        When there is no such folder.
+        When there is no such folder, or nothing of a study in it.
     """
     if not Path(folder).is_dir():
         raise UserError(f"DIR: expected the folder of a study, found none at {folder}")
+    if not any(Path(folder, name).exists() for name in OF_A_STUDY):
+        raise UserError(f"DIR: expected the folder of a study, found none of {', '.join(OF_A_STUDY)} in {folder}")
     configs = _configs(Path(folder))
     options = ["--json"] if as_json else []
     if len(configs) < 2:

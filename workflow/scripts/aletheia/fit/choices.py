@@ -107,7 +107,7 @@ def choose(options: Options, found: Survey, *, steps: int | None = None, steps_r
         "held_out": why_held,
         "max_tokens": why_tokens,
         "length": steps_reason or ("--epochs" if options.epochs else "one pass over the rows"),
-        "batch": f"{left} training rows give {run_steps} steps of {batch_size * accumulation} rows",
+        "batch": f"{run_steps} steps of {batch_size * accumulation} rows, of {left} to train on",
         "rates": why_rates,
     }
     eval_rows = held_out if test else min(held_out, USUAL_EVAL_ROWS)

@@ -1,0 +1,19 @@
+"""The console script, run by this interpreter over this checkout."""
+
+import os
+import subprocess
+import sys
+
+from conftest import SCRIPTS
+
+
+def aletheia(*words, cwd=None):
+    """Return what `aletheia WORDS` has printed and how it ended."""
+    return subprocess.run(
+        [sys.executable, "-m", "aletheia.commands.main", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
