@@ -142,6 +142,14 @@ def test_the_same_command_goes_on_and_another_one_is_refused(program, place, fit
     assert "campaign.yaml: expected the file that these arguments write, found another" in other.stderr
 
 
+def test_rates_are_tried_and_the_report_says_each_arms_own(program, place):
+    done = aletheia(program, place, *FIT[:4], "tuned", "--retention", "none", "--cores", "1", "--search", "quick")
+    assert done.returncode == 0, said(done)[-4000:]
+    rates = (place / "tuned" / "REPORT.md").read_text("utf-8").partition("## Learning rates")[2]
+    assert re.search(r"^- `std`: 0.\d+, the best of 0.0003 \(\S+\), 0.001 \(\S+\), 0.003 \(\S+\)", rates, re.MULTILINE)
+    assert "- Noise floor: two runs of std" in rates
+
+
 def test_an_interrupt_ends_all_jobs_and_select_goes_on_to_the_layers(program, place):
     words = [program, "probe", *FIT[1:3], "--out", "other", *FIT[5:]]
     process = subprocess.Popen(words, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from aletheia.analysis import verdicts
+from aletheia.analysis.controls import selecting_arm
 from aletheia.analysis.ledger import build_ledger
 from aletheia.analysis.stats import estimate, values_needed
 from aletheia.provenance.artifacts import canonical_bytes, make_envelope
@@ -376,6 +377,12 @@ def test_another_name_of_the_selecting_arm():
     # Equal times in all seeds have no spread to judge an error by.
     assert "it cannot be told whether first50 is faster than std" in told(plain)[SPEED]
     assert "the selection of first50 is worth is not known" in told(plain)[CHOICES]
+
+
+def test_a_campaign_of_rates_alone_has_no_std_and_still_an_arm_whose_selection_is_its_own():
+    frame = by_hand(("std", "grad_rate1", "grad_rate2"))
+    rates = frame[frame["arm"] != "std"].astype({"steps": "Int64"})
+    assert selecting_arm(rates) == "grad_rate1"
 
 
 def test_nothing_open_is_said_too():

@@ -30,8 +30,9 @@ def selecting_arm(rows: pd.DataFrame) -> str | None:
     if ALE in names:
         return ALE
     probed = [arm for arm in names if _is_probed(rows[rows["arm"] == arm])]
-    steps = rows.loc[rows["arm"] == STD, "steps"].max()
-    equal = [arm for arm in probed if rows.loc[rows["arm"] == arm, "steps"].max() == steps]
+    # A campaign need not have std; what is then missing, as a float, is equal to nothing.
+    most = {arm: rows.loc[rows["arm"] == arm, "steps"].astype("float64").max() for arm in (STD, *probed)}
+    equal = [arm for arm in probed if most[arm] == most[STD]]
     return next(iter([*equal, *probed]), None)
 
 
