@@ -64,6 +64,7 @@ def test_one_model_together_is_itself():
     assert combined_test([_test(3, 20)]).p == 3 / 21
 
 
+@pytest.mark.slow
 def test_fourteen_models_with_different_numbers_of_draws_are_combined():
     found = combined_test([_test(1 + i % 3, 20 - i % 4) for i in range(14)])
     assert 0 < found.smallest_p < found.p < 1e-6
