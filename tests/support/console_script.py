@@ -7,13 +7,13 @@ import sys
 from conftest import SCRIPTS
 
 
-def aletheia(*words, cwd=None):
-    """Return what `aletheia WORDS` has printed and how it ended."""
+def aletheia(*words, **options):
+    """Return what `aletheia WORDS` has printed and how it ended; further options of subprocess.run."""
     return subprocess.run(
         [sys.executable, "-m", "aletheia.commands.main", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
+        **options,
     )

@@ -17,7 +17,7 @@ from aletheia.exports.formats import exported
 from aletheia.exports.found_runs import find_run
 from aletheia.exports.merge import merge
 from aletheia.exports.used_adapter import load_base, used_adapter, with_adapter
-from conftest import SCRIPTS
+from console_script import aletheia
 from trained_runs import ARMS, trained_study
 
 pytestmark = pytest.mark.slow
@@ -27,17 +27,6 @@ pytestmark = pytest.mark.slow
 def trained(tmp_path_factory):
     """Return the folder of a study with a run of two arms; only read it."""
     return trained_study(tmp_path_factory.mktemp("exports") / "study", ARMS)
-
-
-def aletheia(*words, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "aletheia.commands.main", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
 
 
 def test_a_choice_is_what_the_run_says(trained):
