@@ -94,6 +94,15 @@ def test_what_is_left_counts_jobs_by_those_of_their_rule_that_have_ended(tmp_pat
     assert progress.seconds_left() == 2 * 20.0
 
 
+def test_jobs_that_a_checkpoint_adds_count_and_what_is_left_of_them_is_not_guessed(tmp_path):
+    log, clock, progress = started(tmp_path)
+    clock.now = 9.0
+    ended = "".join(TRAINS.replace("jobid: 3", f"jobid: {job}").replace("1 of 5", "4 of 90") for job in (3, 1, 1, 1))
+    log.write_text(STARTED + ended)
+    progress.look()
+    assert progress.sentence() == "train model ale seed 42 · 4 of 90 jobs"
+
+
 def test_where_there_is_no_terminal_a_line_is_said_when_another_job_runs(tmp_path):
     log, _, progress = started(tmp_path)
     said = io.StringIO()

@@ -14,6 +14,7 @@ WILDCARDS = re.compile(r"^    wildcards: (?P<pairs>.+)$")
 JOB = re.compile(r"^    jobid: (?P<job>\d+)$")
 ENDS = re.compile(r"^Finished jobid: (?P<job>\d+) ")
 COUNT = re.compile(r"^(?P<rule>\w+) +(?P<count>\d+)$")
+TOTAL = re.compile(r"^\d+ of (?P<total>\d+) steps \(")
 STEP = re.compile(r"^step (?P<step>\d+)/(?P<steps>\d+) loss (?P<loss>\S+) (?P<seconds>\S+) s$")
 TRAINS = "train_"
 # Seconds of steps that the time of the next ones follows from.
@@ -58,6 +59,7 @@ class Progress:
         self._position, self._counting, self._opened = 0, False, False
         self._starting: Job | None = None
         self.planned: dict[str, int] = {}
+        self._total = 0  # with what checkpoints have added
         self.running: dict[str, Job] = {}
         self.ended = 0
         self._durations: dict[str, list[float]] = {}
@@ -91,6 +93,8 @@ class Progress:
             self.running[found["job"]] = self._starting
         elif self._starting and (found := WILDCARDS.match(line)):
             self._starting.about = dict(pair.split("=", 1) for pair in found["pairs"].split(", ") if "=" in pair)
+        elif found := TOTAL.match(line):
+            self._total = int(found["total"])
         elif found := ENDS.match(line):
             self._end(found["job"])
 
@@ -149,9 +153,11 @@ class Progress:
 
     def sentence(self) -> str:
         """Return one line: what runs, how many jobs of how many have ended, and what is left."""
-        total = sum(self.planned.values())
+        planned = sum(self.planned.values())
+        total = max(planned, self._total)
         said = [self._job(job) for job in self.running.values()] or ["planning"]
-        left = self.seconds_left() if self.ended >= ENOUGH_JOBS else None
+        # Of which rules the jobs are that a checkpoint has added is not told.
+        left = self.seconds_left() if self.ended >= ENOUGH_JOBS and total == planned else None
         parts = ["; ".join(said), f"{self.ended} of {total} jobs" if total else ""]
         parts.append(f"about {in_words(left)} left" if left else "")
         return " · ".join(filter(None, parts))
