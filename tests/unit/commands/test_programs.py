@@ -23,6 +23,7 @@ def searched(folder):
     """Leave what a search ends with, and nothing else of its results."""
     recipe = folder / "results-search" / "search" / "model" / "recipe.yaml"
     recipe.parent.mkdir(parents=True)
+    (recipe.parent / "decision.json").write_text("{}")
     recipe.write_text("layers: last\nbudget_percent: 50\nlearning_rate: 0.001\n", encoding="utf-8")
 
 

@@ -13,10 +13,8 @@ from aletheia.errors import UserError
 OF_A_STUDY = ("config.yaml", "config", "results", "resources")
 
 
-def run_program(name: str, folder: str, *, as_json: bool) -> None:
-    """Run a program in a folder, for its study and for the search beside it, and end with the highest status.
-
-    Of two studies each one's lines stand below the name of its configuration; as JSON they are one object by that name.
+def run_program(name: str, folder: str, *, as_json: bool, search: bool = False) -> None:
+    """Run a program in a folder, and end with its status.
 
     Parameters
     ----------
@@ -26,6 +24,9 @@ def run_program(name: str, folder: str, *, as_json: bool) -> None:
         Where the study ran.
     as_json
         Whether the program prints JSON.
+    search
+        Whether it is run for the search beside a study too, over what decided it. The lines of each then stand below
+        the name of its configuration, and as JSON both are one object by that name; the status is the higher one.
 
     Raises
     ------
@@ -36,15 +37,15 @@ def run_program(name: str, folder: str, *, as_json: bool) -> None:
         raise UserError(f"DIR: expected the folder of a study, found none at {folder}")
     if not any(Path(folder, name).exists() for name in OF_A_STUDY):
         raise UserError(f"DIR: expected the folder of a study, found none of {', '.join(OF_A_STUDY)} in {folder}")
-    configs = _configs(Path(folder))
     options = ["--json"] if as_json else []
-    if len(configs) < 2:
-        raise SystemExit(_program(name, folder, [*options, *_stated(configs)]).returncode)
+    runs = _runs(Path(folder), search=search)
+    if len(runs) == 1:
+        raise SystemExit(_program(name, folder, [*options, *runs.popitem()[1]]).returncode)
     texts, statuses = {}, []
-    for config in configs:
+    for config, words in runs.items():
         if not as_json:
             print(f"{config}:", flush=True)
-        done = _program(name, folder, [*options, *_stated([config])], captured=as_json)
+        done = _program(name, folder, [*words[:-2], *options, *words[-2:]], captured=as_json)
         texts[config] = done.stdout
         statuses.append(done.returncode)
     if as_json:
@@ -52,17 +53,15 @@ def run_program(name: str, folder: str, *, as_json: bool) -> None:
     raise SystemExit(max(statuses))
 
 
-def _configs(folder: Path) -> list[str]:
-    """Return the configurations that ``aletheia fit`` has written; others are in config/, where programs look."""
+def _runs(folder: Path, *, search: bool) -> dict[str, list[str]]:
+    """Return a program's words by configuration, as ``aletheia fit`` writes them; others it finds by itself."""
     from aletheia.fit.study_files import CONFIG, SEARCH_CONFIG, SEARCH_RESULTS
 
-    found = [CONFIG] if (folder / CONFIG).is_file() else []
-    searched = (folder / SEARCH_CONFIG).is_file() and (folder / SEARCH_RESULTS).is_dir()
-    return [*found, SEARCH_CONFIG] if searched else found
-
-
-def _stated(configs: Sequence[str]) -> list[str]:
-    return [word for config in configs for word in ("--configfile", config)]
+    runs = {CONFIG: ["--configfile", CONFIG] if (folder / CONFIG).is_file() else []}
+    decided = [str(path.relative_to(folder)) for path in folder.glob(f"{SEARCH_RESULTS}/search/*/decision.json")]
+    if search and decided and (folder / SEARCH_CONFIG).is_file():
+        runs[SEARCH_CONFIG] = [*decided, "--configfile", SEARCH_CONFIG]
+    return runs
 
 
 def _program(

@@ -15,4 +15,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    run_program("verify.py", args.folder, as_json=args.json)
+    run_program("verify.py", args.folder, as_json=args.json, search=True)
