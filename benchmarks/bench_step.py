@@ -8,7 +8,8 @@ On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each
     bare        the step with one adapter of rank 1 in layer 0: the same passes, and hardly an adapter
     gradient_half, last_half    the step with adapters in the default study's gradient selection (seed 42), or in the
                 last half of the layers; plain_gradient_half and plain_last_half: the same without joins
-    stock       transformers.Trainer over PEFT, as in bench_training.py
+    stock       transformers.Trainer over PEFT, as in bench_training.py: in a process of its own, as Python starts it
+    returning   the step in a process of its own, which returns freed memory to the system as glibc does by default
     bound       the products with frozen weights alone (forward, and the input's gradient), without padding, each on the
                 step's own shapes
 
@@ -25,6 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench_training import ACCUMULATION, BATCH, DATA, LOCK, SEED, SELECTION, TOKENS, arm_side, stock_side, timed
+from own_process import in_own_process
 from profiles import step_parts
 
 PARTS = ("bf16", "fp32")  # the dtypes it computes in
@@ -38,12 +40,14 @@ def measure(
     interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int, parts: Sequence[str] = PARTS
 ) -> dict[str, Any]:
     """Return seconds, ratios and parts of a step, for each dtype that is asked for."""
-    from aletheia.method.loading import load
+    from aletheia.method.loading import load, prepare_process
     from aletheia.provenance import artifacts
+    from aletheia.provenance.machine import usable_cores
     from aletheia.provenance.staged_files import checked_folder, read_rows
     from aletheia.training.batch_plan import plan_batches
     from aletheia.training.encoding import collate, encode_rows
 
+    prepare_process(usable_cores())
     by_dtype, ratios = {}, {}
     for dtype in parts:
         base, tokenizer = load(LOCK, dtype=dtype)
@@ -56,7 +60,8 @@ def measure(
         batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
         sides = {**loop_sides(base, batches, dtype=dtype), "bound": bound_side(base, batches, dtype=dtype)}
         sides |= half_sides(base, batches, artifacts.payload(SELECTION, "selection")["layers"], dtype=dtype)
-        sides["stock"] = stock_side(base, tokenizer, examples, drawn, dtype=dtype)
+        sides["returning"] = in_own_process(returning_side, batches=batches, dtype=dtype)
+        sides["stock"] = in_own_process(stock_side, examples=examples, plan=drawn, dtype=dtype)
         seconds = interleaved(sides, rounds=rounds)
         by_dtype[dtype] = {
             "seconds": seconds,
@@ -71,7 +76,7 @@ def measure(
 def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
     """Return the gap, the step's gain over stock and the plain loop, what a join saves, and what fewer layers do."""
     pairs = [("step", "bound"), ("stock", "step"), ("stock", "plain"), ("plain", "step"), ("step", "bare")]
-    pairs += [("plain", join) for join in JOINS]
+    pairs += [("returning", "step"), *(("plain", join) for join in JOINS)]
     pairs += [pair for half in HALVES for pair in (("step", half), ("plain", f"plain_{half}"))]
     return {
         f"{above} / {below}": ratio(seconds[above], seconds[below])
@@ -106,6 +111,14 @@ def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RAN
     sides = {name: arm_side(base, batches, every, joins=joins, **common) for name, joins in variants.items()}
     bare = arm_side(base, batches, [0], dtype=dtype, rank=1, modules=[module_kind(first)])
     return {**sides, "bare": bare}
+
+
+def returning_side(*, batches: Sequence[Any], dtype: str) -> Callable[[], float]:
+    """Return what times the next step in a process that has not called :func:`prepare_process`."""
+    from aletheia.method.loading import load
+
+    base, _ = load(LOCK, dtype=dtype)
+    return arm_side(base, batches, range(base.config.num_hidden_layers), dtype=dtype, rank=RANK)
 
 
 def half_sides(

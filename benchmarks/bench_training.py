@@ -3,7 +3,8 @@
 Two micro-batches of four rows of the default study, at most 128 tokens each; rank 16 on all linear maps. The arms: all
 layers; the default study's gradient selection (seed 42); the last half; the last half but one with layer 0; every other
 layer; all layers at half the rank; and three of them with gradient checkpointing. `stock` is `transformers.Trainer`
-over `get_peft_model` with `DataCollatorForSeq2Seq`, on the same rows in the same steps, in the order of their draw.
+over `get_peft_model` with `DataCollatorForSeq2Seq`, on the same rows in the same steps, in the order of their draw, in
+a process of its own as Python starts it; ours keeps the memory that it frees, as the study's steps do.
 Then, in turns of their own, all layers beside the last half and the last third, which keep what the frozen layers below
 give for a micro-batch and read it at the second visit (`prefix_last_half`, `prefix_last_third`).
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from own_process import in_own_process
 from prefix_sides import prefix_ratios, prefix_sides
 
 LOCK = Path("resources/models/smollm2-135m.lock.json")
@@ -33,13 +35,15 @@ STEPS = 200  # of the run in which the probe's time is counted
 
 def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
     """Return seconds and ratios."""
-    from aletheia.method.loading import load
+    from aletheia.method.loading import load, prepare_process
     from aletheia.method.probe import probe_layers
     from aletheia.provenance import artifacts
+    from aletheia.provenance.machine import usable_cores
     from aletheia.provenance.staged_files import checked_folder, read_rows
     from aletheia.training.batch_plan import plan_batches
     from aletheia.training.encoding import collate, encode_rows, probe_batches
 
+    prepare_process(usable_cores())
     base, tokenizer = load(LOCK, dtype="bf16")
     rows = read_rows(checked_folder(DATA) / "train.jsonl")
     examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples
@@ -49,7 +53,7 @@ def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, round
     batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
     gradient = artifacts.payload(SELECTION, "selection")["layers"]
     sides = arm_sides(base, batches, gradient)
-    sides["stock"] = stock_side(base, tokenizer, examples, drawn)
+    sides["stock"] = in_own_process(stock_side, examples=examples, plan=drawn)
     probed = probe_batches(examples, tokenizer.pad_token_id, batches=5, seed=SEED)
     sides["probe"] = lambda: timed(lambda: probe_layers(base, probed))
     seconds = interleaved(sides, rounds=rounds)
@@ -168,19 +172,28 @@ def arm_side(
     return lambda: timed(loop.step)
 
 
-def stock_side(
-    base: Any, tokenizer: Any, examples: list[Any], plan: list[list[int]], *, dtype: str = "bf16"
-) -> Callable[[], float]:
-    """Return what times the next step of transformers' Trainer over PEFT, set up as their documentation shows."""
+def stock_side(*, examples: list[Any], plan: list[list[int]], dtype: str = "bf16") -> Callable[[], float]:
+    """Return what times the next step of transformers' Trainer over PEFT, set up as their documentation shows.
+
+    Parameters
+    ----------
+    examples
+        Encoded rows.
+    plan
+        The rows of each micro-batch.
+    dtype
+        That it computes in.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
-    from aletheia.timing.interleaving import copy_sharing_weights
+    from aletheia.method.loading import load
 
+    base, tokenizer = load(LOCK, dtype=dtype)
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.0, target_modules=names)
-    model = get_peft_model(copy_sharing_weights(base), lora)
+    model = get_peft_model(base, lora)
     scratch = tempfile.mkdtemp()
     arguments = TrainingArguments(
         output_dir=scratch,
