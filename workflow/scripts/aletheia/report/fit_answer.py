@@ -12,6 +12,7 @@ from aletheia.analysis.verdicts import BETTER, CANNOT_TELL, EQUIVALENT, OVER_QUE
 from aletheia.report.table_text import count_text, number
 from aletheia.study.arms import STD
 
+TELLS_NOTHING = 10  # times as long: two seeds whose times differ give such intervals
 FEW_ROWS = 100  # fewer rows than this are named among what a report cannot say
 _HELPED = {
     BETTER: "**Fine-tuning helped**",
@@ -66,6 +67,9 @@ def less_time(found: Numbers) -> str:
     def words(ratio: float) -> tuple[str, str]:
         return number(100 * abs(1 - ratio), 1), "less" if ratio < 1 else "more"
 
+    if found["low"] is not None and found["low"] < 1 and found["high"] > TELLS_NOTHING:
+        size, side = words(found["mean"])
+        return f"{size} % {side} time (the 95 % interval goes beyond {TELLS_NOTHING} times as long and tells nothing)"
     return _in_words(found, words, "% ", noun=" time")
 
 

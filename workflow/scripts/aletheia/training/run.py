@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -14,8 +13,7 @@ from aletheia.errors import UserError
 from aletheia.method.adapters import save_adapter
 from aletheia.method.loading import check_context, load, load_options, resolve_dtype
 from aletheia.method.token_batch import TokenBatch
-from aletheia.provenance import artifacts, machine
-from aletheia.provenance.machine_load import LoadMeter, step_spread
+from aletheia.provenance import artifacts
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.checkpoints import Checkpoint
 from aletheia.training.chosen_rate import ChosenRate, chosen_rate
@@ -23,24 +21,15 @@ from aletheia.training.encoded_rows import EncodedRows
 from aletheia.training.frozen_prefix import around_heldout
 from aletheia.training.heldout_loss import mean_loss, passes, row_losses
 from aletheia.training.loop import Loop
+from aletheia.training.measured_steps import measured_steps
 from aletheia.training.model_card import base_model, model_card
 from aletheia.training.placement import place_adapters
 from aletheia.training.planned_length import check_length, with_steps
 from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.run_inputs import RunInputs
-from aletheia.training.tensorboard import TrainingEvents
 from aletheia.training.token_table import TokenRows
-from aletheia.training.trainer import (
-    TimeRatio,
-    TrainingRecord,
-    failed_reference,
-    planned_steps,
-    reference_times,
-    resume,
-    timing,
-    train,
-)
+from aletheia.training.trainer import TimeRatio, TrainingRecord, failed_reference, planned_steps, reference_times
 
 # Attributes that a run sets on its way; None where it ended earlier.
 RESULTS = (
@@ -117,7 +106,10 @@ class TrainingRun:
             losses = row_losses(self.model, heldout, **shape, around=around_heldout(prefix))
             return mean_loss(chain.from_iterable(losses))
 
-        self._step_by_step(loop, inputs, config, checkpoint, events, heldout=heldout_loss)
+        self.observed = measured_steps(
+            loop, self.record, inputs, config, checkpoint=checkpoint, events=events, heldout=heldout_loss
+        )
+        self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
         if self.record.status == "ok":
             self.eval_loss = heldout_loss()
             if self.eval_loss is None:
@@ -148,59 +140,6 @@ class TrainingRun:
         for name, each in self.row_counts.items():
             print(in_words(each, ROWS[name], max_tokens), flush=True)
         return heldout.examples, plan.batches
-
-    def _step_by_step(
-        self,
-        loop: Loop,
-        inputs: RunInputs,
-        config: Mapping[str, Any],
-        checkpoint: Checkpoint,
-        events: Path | None,
-        *,
-        heldout: Callable[[], float | None],
-    ) -> None:
-        """Run the loop on the clock, from its checkpoint where there is one; note times, memory and conditions."""
-        record, settings = self.record, config["training"]
-        warmup = settings["timing_warmup_steps"]
-        resume(loop, record, checkpoint)
-        with contextlib.closing(TrainingEvents(events, resumed=loop.done)) as writer:
-            conditions = {"before": machine.conditions()}
-            machine.reset_peak_memory()
-            meter = LoadMeter()
-            train(
-                loop,
-                record,
-                time_limit=settings["time_limit_seconds"],
-                checkpoint=checkpoint,
-                events=writer,
-                halfway=lambda: conditions.update(halfway=machine.conditions()),
-                heldout=heldout,
-                curve_every=settings["curve_every"],
-            )
-        machine_load = meter.shares()
-        # Of steps that do the same work: those that read the frozen prefix, where most do.
-        computing = loop.computing()
-        usual = computing.count(True) > len(computing) / 2
-        steps = zip(record.step_seconds, loop.positions(), computing, strict=False)
-        settled = [(seconds, size) for seconds, size, all_layers in [*steps][warmup:] if all_layers is usual]
-        machine_load["step_spread"] = step_spread([s for s, _ in settled], [size for _, size in settled])
-        if inputs.probe:
-            machine_load["probe"] = artifacts.read(inputs.probe, "probe")["observed"].get("load", {})
-        time = timing(
-            record,
-            warmup=warmup,
-            probe_seconds=inputs.probe_seconds(config["arm"]),
-            prefix_seconds=loop.prefix_seconds(),
-        )
-        self.placement, self.tokens, self.active_layers = loop.placement, loop.tokens(), loop.active_layers()
-        self.observed = {
-            "time": time,
-            "tokens_per_second": self.tokens / time["training_seconds"] if time["training_seconds"] else None,
-            "peak_memory_bytes": machine.peak_memory_bytes(),
-            "conditions": conditions,
-            "load": machine_load,
-            "computation": loop.computation(),
-        }
 
     def _curve_seconds(self) -> list[float]:
         """Return the training seconds at each point of the curve; what it is charged counts from the first step on."""
