@@ -8,10 +8,15 @@ On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each
     bare        the step with one adapter of rank 1 in layer 0: the same passes, and hardly an adapter
     gradient_half, last_half    the step with adapters in the default study's gradient selection (seed 42), or in the
                 last half of the layers; plain_gradient_half and plain_last_half: the same without joins
-    stock       transformers.Trainer over PEFT, as in bench_training.py: in a process of its own, as Python starts it
-    returning   the step in a process of its own, which returns freed memory to the system as glibc does by default
     bound       the products with frozen weights alone (forward, and the input's gradient), without padding, each on the
                 step's own shapes
+
+Then, in turns of their own, each in a process of its own as it would run:
+
+    alone       the step, in a process prepared as the study's steps prepare theirs
+    returning   the same, but freed memory goes back to the system, as glibc does by default
+    alone_plain the plain loop, prepared
+    stock       transformers.Trainer over PEFT, as in bench_training.py
 
 The gap is step / bound. The parts are shares of a profiled step's processor time by operator and shape
 (torch.profiler); they add up to 1 by construction, and what no operator accounts for is `other`: Python, autograd, the
@@ -33,6 +38,7 @@ PARTS = ("bf16", "fp32")  # the dtypes it computes in
 JOINS = ("linears", "rows", "elementwise")
 HALVES = ("gradient_half", "last_half")
 RANK = 16
+ROUNDS_ALONE = 21
 PROFILED = 2  # steps: the first fills what the profiler's start empties
 
 
@@ -54,15 +60,16 @@ def measure(
         rows = read_rows(checked_folder(DATA) / "train.jsonl")
         examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples
         lengths = [len(example["input_ids"]) for example in examples]
-        steps = rounds + 1 + PROFILED
+        steps = max(rounds + PROFILED, ROUNDS_ALONE) + 1
         shape = {"steps": steps, "batch_size": BATCH, "accumulation": ACCUMULATION, "seed": SEED}
         planned, drawn = plan_batches(lengths, **shape), plan_batches([0] * len(lengths), **shape)
         batches = [collate([examples[i] for i in micro], tokenizer.pad_token_id) for micro in planned]
         sides = {**loop_sides(base, batches, dtype=dtype), "bound": bound_side(base, batches, dtype=dtype)}
         sides |= half_sides(base, batches, artifacts.payload(SELECTION, "selection")["layers"], dtype=dtype)
-        sides["returning"] = in_own_process(returning_side, batches=batches, dtype=dtype)
-        sides["stock"] = in_own_process(stock_side, examples=examples, plan=drawn, dtype=dtype)
         seconds = interleaved(sides, rounds=rounds)
+        alone = alone_sides(batches, dtype=dtype)
+        alone["stock"] = in_own_process(stock_side, examples=examples, plan=drawn, dtype=dtype)
+        seconds |= interleaved(alone, rounds=max(rounds, ROUNDS_ALONE))
         by_dtype[dtype] = {
             "seconds": seconds,
             "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
@@ -74,10 +81,10 @@ def measure(
 
 
 def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> dict[str, Any]:
-    """Return the gap, the step's gain over stock and the plain loop, what a join saves, and what fewer layers do."""
-    pairs = [("step", "bound"), ("stock", "step"), ("stock", "plain"), ("plain", "step"), ("step", "bare")]
-    pairs += [("returning", "step"), *(("plain", join) for join in JOINS)]
+    """Return the gap, what a join saves, what fewer layers do, and the gain over stock and over the plain loop."""
+    pairs = [("step", "bound"), ("plain", "step"), ("step", "bare"), *(("plain", join) for join in JOINS)]
     pairs += [pair for half in HALVES for pair in (("step", half), ("plain", f"plain_{half}"))]
+    pairs += [("stock", "alone"), ("stock", "alone_plain"), ("alone_plain", "alone"), ("returning", "alone")]
     return {
         f"{above} / {below}": ratio(seconds[above], seconds[below])
         for above, below in pairs
@@ -113,12 +120,27 @@ def loop_sides(base: Any, batches: Sequence[Any], *, dtype: str, rank: int = RAN
     return {**sides, "bare": bare}
 
 
-def returning_side(*, batches: Sequence[Any], dtype: str) -> Callable[[], float]:
-    """Return what times the next step in a process that has not called :func:`prepare_process`."""
-    from aletheia.method.loading import load
+def alone_sides(batches: Sequence[Any], *, dtype: str) -> dict[str, Callable[[], float]]:
+    """Return what times the next step of the study's loop, each in a process of its own."""
+    from aletheia.training.computation import Joins
 
+    ways = {
+        "alone": {},
+        "returning": {"prepared": False},
+        "alone_plain": {"joins": Joins(**dict.fromkeys(JOINS, False))},
+    }
+    return {name: in_own_process(alone_side, batches=batches, dtype=dtype, **how) for name, how in ways.items()}
+
+
+def alone_side(*, batches: Sequence[Any], dtype: str, prepared: bool = True, joins: Any = None) -> Callable[[], float]:
+    """Return what times the next step of all layers, in a process that is new."""
+    from aletheia.method.loading import load, prepare_process
+    from aletheia.provenance.machine import usable_cores
+
+    if prepared:
+        prepare_process(usable_cores())
     base, _ = load(LOCK, dtype=dtype)
-    return arm_side(base, batches, range(base.config.num_hidden_layers), dtype=dtype, rank=RANK)
+    return arm_side(base, batches, range(base.config.num_hidden_layers), dtype=dtype, rank=RANK, joins=joins)
 
 
 def half_sides(
