@@ -17,9 +17,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip==26.3
 	@echo "Some 170 packages come into $(VENV): a download of about 600 MB (3 GB where the index has torch for CUDA), then"
-	@echo "2.3 GB on the disk (6 GB). It takes three to ten minutes; the larger ones are named as they come."
-	@$(BIN)/python -m pip install --no-color --progress-bar off --constraint constraints.txt --editable '.[study,dev]' | \
-		awk '/(Downloading|Using cached|Processing) .*(MB|\.whl$$)/ || /^Installing collected/ {print substr($$0, 1, 100); fflush()}'
+	@echo "2.3 GB on the disk (6 GB); the larger ones are named as they come."
+	@$(BIN)/python workflow/scripts/install.py
 	@touch $@
 
 demo: $(VENV)/.installed  ## Run the default study on this machine, to its figures

@@ -13,9 +13,8 @@ On the micro-batches of bench_training.py, in bf16 and in fp32, one step of each
 
 Then, in turns of their own, each in a process of its own as it would run:
 
-    alone       the step, in a process prepared as the study's steps prepare theirs
-    returning   the same, but freed memory goes back to the system, as glibc does by default
-    alone_plain the plain loop, prepared
+    alone       the step
+    alone_plain the plain loop
     stock       transformers.Trainer over PEFT, as in bench_training.py
 
 The gap is step / bound. The parts are shares of a profiled step's processor time by operator and shape
@@ -46,14 +45,12 @@ def measure(
     interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int, parts: Sequence[str] = PARTS
 ) -> dict[str, Any]:
     """Return seconds, ratios and parts of a step, for each dtype that is asked for."""
-    from aletheia.method.loading import load, prepare_process
+    from aletheia.method.loading import load
     from aletheia.provenance import artifacts
-    from aletheia.provenance.machine import usable_cores
     from aletheia.provenance.staged_files import checked_folder, read_rows
     from aletheia.training.batch_plan import plan_batches
     from aletheia.training.encoding import collate, encode_rows
 
-    prepare_process(usable_cores())
     by_dtype, ratios = {}, {}
     for dtype in parts:
         base, tokenizer = load(LOCK, dtype=dtype)
@@ -84,7 +81,7 @@ def step_ratios(seconds: dict[str, list[float]], ratio: Callable[..., Any]) -> d
     """Return the gap, what a join saves, what fewer layers do, and the gain over stock and over the plain loop."""
     pairs = [("step", "bound"), ("plain", "step"), ("step", "bare"), *(("plain", join) for join in JOINS)]
     pairs += [pair for half in HALVES for pair in (("step", half), ("plain", f"plain_{half}"))]
-    pairs += [("stock", "alone"), ("stock", "alone_plain"), ("alone_plain", "alone"), ("returning", "alone")]
+    pairs += [("stock", "alone"), ("stock", "alone_plain"), ("alone_plain", "alone")]
     return {
         f"{above} / {below}": ratio(seconds[above], seconds[below])
         for above, below in pairs
@@ -124,21 +121,14 @@ def alone_sides(batches: Sequence[Any], *, dtype: str) -> dict[str, Callable[[],
     """Return what times the next step of the study's loop, each in a process of its own."""
     from aletheia.training.computation import Joins
 
-    ways = {
-        "alone": {},
-        "returning": {"prepared": False},
-        "alone_plain": {"joins": Joins(**dict.fromkeys(JOINS, False))},
-    }
-    return {name: in_own_process(alone_side, batches=batches, dtype=dtype, **how) for name, how in ways.items()}
+    ways = {"alone": Joins(), "alone_plain": Joins(**dict.fromkeys(JOINS, False))}
+    return {name: in_own_process(alone_side, batches=batches, dtype=dtype, joins=joins) for name, joins in ways.items()}
 
 
-def alone_side(*, batches: Sequence[Any], dtype: str, prepared: bool = True, joins: Any = None) -> Callable[[], float]:
-    """Return what times the next step of all layers, in a process that is new."""
-    from aletheia.method.loading import load, prepare_process
-    from aletheia.provenance.machine import usable_cores
+def alone_side(*, batches: Sequence[Any], dtype: str, joins: Any) -> Callable[[], float]:
+    """Return what times the next step of all layers."""
+    from aletheia.method.loading import load
 
-    if prepared:
-        prepare_process(usable_cores())
     base, _ = load(LOCK, dtype=dtype)
     return arm_side(base, batches, range(base.config.num_hidden_layers), dtype=dtype, rank=RANK, joins=joins)
 

@@ -4,7 +4,7 @@ Two micro-batches of four rows of the default study, at most 128 tokens each; ra
 layers; the default study's gradient selection (seed 42); the last half; the last half but one with layer 0; every other
 layer; all layers at half the rank; and three of them with gradient checkpointing. `stock` is `transformers.Trainer`
 over `get_peft_model` with `DataCollatorForSeq2Seq`, on the same rows in the same steps, in the order of their draw, in
-a process of its own as Python starts it; ours keeps the memory that it frees, as the study's steps do.
+a process of its own.
 Then, in turns of their own, all layers beside the last half and the last third, which keep what the frozen layers below
 give for a micro-batch and read it at the second visit (`prefix_last_half`, `prefix_last_third`).
 
@@ -35,15 +35,13 @@ STEPS = 200  # of the run in which the probe's time is counted
 
 def measure(interleaved: Callable[..., Any], ratio: Callable[..., Any], *, rounds: int) -> dict[str, Any]:
     """Return seconds and ratios."""
-    from aletheia.method.loading import load, prepare_process
+    from aletheia.method.loading import load
     from aletheia.method.probe import probe_layers
     from aletheia.provenance import artifacts
-    from aletheia.provenance.machine import usable_cores
     from aletheia.provenance.staged_files import checked_folder, read_rows
     from aletheia.training.batch_plan import plan_batches
     from aletheia.training.encoding import collate, encode_rows, probe_batches
 
-    prepare_process(usable_cores())
     base, tokenizer = load(LOCK, dtype="bf16")
     rows = read_rows(checked_folder(DATA) / "train.jsonl")
     examples = encode_rows(rows, tokenizer, TOKENS, prompt="plain").examples

@@ -23,7 +23,7 @@ from prefix_sides import ALL, KEEPS, READS, prefix_sides
 from run import HERE, interleaved, ratio
 
 from aletheia.analysis.stats import estimate
-from aletheia.method.loading import load, prepare_process
+from aletheia.method.loading import load, use_threads
 from aletheia.provenance import artifacts, machine
 from aletheia.training.batch_plan import planned_batches
 from aletheia.training.token_table import token_rows
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="folder of the finished study")
     parser.add_argument("--rounds", type=int, default=12, help="rounds of the costs (default: %(default)s)")
     args = parser.parse_args()
-    prepare_process(1)
+    use_threads(1)
     seconds = costs(args.results, rounds=args.rounds)
     standard, arms = runs_of(args.results, "std"), {}
     for name in SUFFIXES:

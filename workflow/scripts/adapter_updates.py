@@ -31,7 +31,7 @@ def main() -> None:
         from aletheia.training.run_inputs import RunInputs
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
-        loading.prepare_process(args.threads)
+        loading.use_threads(args.threads)
         given = RunInputs(
             model_lock=job.input(args.model_lock, "model_lock"),
             data_lock=job.input(args.data_lock, "data_lock"),

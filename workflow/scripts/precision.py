@@ -29,7 +29,7 @@ def main() -> None:
         from aletheia.provenance import staged_files, start
         from aletheia.training import precision, token_table
 
-        loading.prepare_process(args.threads)
+        loading.use_threads(args.threads)
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
         rows = token_table.token_rows(
             args.tokens,

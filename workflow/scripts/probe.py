@@ -34,7 +34,7 @@ def main() -> None:
         from aletheia.training import encoding, row_counts, token_table
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
-        loading.prepare_process(args.threads)
+        loading.use_threads(args.threads)
         model_lock, data_lock = job.input(args.model_lock, "model_lock"), job.input(args.data_lock, "data_lock")
         locks, own = {"model_lock": model_lock, "data_lock": data_lock}, job.config["encoding"]
         rows = token_table.token_rows(args.tokens, **locks, encoding=own, tokenizer=lambda: tokenizer)

@@ -71,7 +71,7 @@ def main() -> None:
         from aletheia.training.run_inputs import RunInputs
 
         loading.leave_out_bitsandbytes(args.model_lock, job.config["model"]["quantization"])
-        loading.prepare_process(args.threads)
+        loading.use_threads(args.threads)
         checkpoint = checkpoints.checkpoint_of(args.out, job.fingerprint, seconds=args.checkpoint_seconds)
         # A rule passes it as a resource, whose change reruns nothing.
         stated = job.config["training"].get("prefix_cache_gib", prefix_choice.DEFAULT_GIB)

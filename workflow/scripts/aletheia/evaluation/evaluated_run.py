@@ -181,7 +181,7 @@ def evaluations(
         outcome = Outcome("no_adapter", f"the run ended as {run['status']}: {run['reason']}")
         yield from (EvaluatedBenchmark(about[name], outcome, 0.0) for name in locks)
         return
-    loading.prepare_process(threads)
+    loading.use_threads(threads)
     try:
         model, tokenizer, writer = (load or load_transformers)(
             inputs.model_lock, inputs.run, dtype=dtype, config=config

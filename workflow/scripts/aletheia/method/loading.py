@@ -222,19 +222,11 @@ def leave_out_bitsandbytes(lock: artifacts.Source, quantization: str | None) -> 
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]
 
 
-def prepare_process(threads: int) -> int:
-    """Let torch use ``threads`` threads, but never more than the cores this process may run on; keep freed memory.
-
-    Returns
-    -------
-    int
-        The threads that torch uses.
-    """
+def use_threads(threads: int) -> int:
+    """Let torch use ``threads`` threads, but never more than the cores this process may run on."""
     import torch
 
     from aletheia.provenance.machine import usable_cores
-    from aletheia.provenance.process_memory import keep_freed_memory
 
-    keep_freed_memory()
     torch.set_num_threads(max(1, min(threads, usable_cores())))
     return torch.get_num_threads()

@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aletheia.provenance.process_memory import return_freed_memory
-
 
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
@@ -34,7 +32,6 @@ def reset_peak_memory() -> None:
     for device in devices:
         sys.modules["torch"].cuda.reset_peak_memory_stats(device)
     if not devices:
-        return_freed_memory()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
