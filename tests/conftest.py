@@ -77,10 +77,22 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Take what is there by now, a million objects of torch and the tests, out of every later search for garbage.
+    """Take what is there by now, a million objects of torch and the tests, out of every later search for garbage."""
+    set_apart()
 
-    statsmodels asks for a whole one at each correction of p values.
+
+@pytest.fixture(scope="module", autouse=True)
+def _set_apart():
+    """Take what a file's tests imported and left out of such searches too.
+
+    statsmodels asks for a whole one at each correction of p values, half a second late in a run of everything.
     """
+    yield
+    set_apart()
+
+
+def set_apart():
+    """Collect garbage, and never look again at what is left."""
     gc.collect()
     gc.freeze()
 
