@@ -64,16 +64,14 @@ def pytest_configure(config):
         )
 
 
-def pytest_collection_modifyitems(config, items):
-    """Put the files that take longest first; of the everyday suite's that read the finished study, all but one last.
-
-    One worker makes that study, and the others need not wait for it.
-    """
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first; what reads the finished study is slow, since that has to run before."""
     places = {name: place for place, name in enumerate(LONGEST)}
-    everyday = config.option.markexpr == "not slow"
-    reading = {item.path.stem for item in items if everyday and "finished" in item.fixturenames} - {"test_workflow"}
-    last = len(places) + 1
-    items.sort(key=lambda item: last if item.path.stem in reading else places.get(item.path.stem, last - 1))
+    for item in items:
+        if "finished" in item.fixturenames:
+            item.add_marker("slow")
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def pytest_collection_finish():

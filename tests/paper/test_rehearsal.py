@@ -75,6 +75,7 @@ def stand_in(name, folder):
 # The stand-ins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stand_in_has_its_models_family_and_layers_and_runs(name, tmp_path):
     entry = MODELS[name]
@@ -106,6 +107,7 @@ def test_experts_and_shared_keys_are_the_models():
     assert tied == {"qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "smollm2-1.7b"}
 
 
+@pytest.mark.slow
 def test_pythias_stand_in_diverges_in_fp16_as_the_model_did_and_trains_otherwise(tmp_path):
     layers = range(0, MODELS["pythia-1.4b"]["layers"], 2)
     convert.random_model(MODELS["pythia-1.4b"]["stand_in"], tmp_path / "m")
@@ -244,6 +246,7 @@ def test_the_word_problems_are_solved_rightly(name, count):
         assert answer.splitlines()[-1] == f"#### {steps[-1][1]}"
 
 
+@pytest.mark.slow
 def test_a_staged_model_is_not_replaced_by_a_stand_in(tmp_path):
     folder = copy_project(tmp_path / "project")
     models = folder / "resources/models"

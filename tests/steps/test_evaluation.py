@@ -47,6 +47,7 @@ def base(staged, tmp_path_factory):
     return SimpleNamespace(out=out, arguments=arguments, said=done.stdout)
 
 
+@pytest.mark.slow
 def test_the_script_writes_a_score_and_a_table_for_each_benchmark(base):
     names = ("heldout", "mmlu", "gsm8k", "piqa", "openbookqa", "retention")
     expected = {f"{name}.{kind}" for name in names for kind in ("json", "parquet")} | {"humaneval.generations.parquet"}
@@ -169,6 +170,7 @@ def test_one_load_serves_all_benchmarks_of_a_run(adapted, staged, tmp_path, monk
     assert loads == ["LlamaForCausalLM"] * 3
 
 
+@pytest.mark.slow
 def test_the_recorded_padding_is_that_of_the_passes(staged, tmp_path, monkeypatch):
     from transformers import LlamaForCausalLM
 
@@ -341,6 +343,7 @@ def test_exhausted_memory_while_loading_is_a_status_of_each_benchmark(staged, tm
     }
 
 
+@pytest.mark.slow
 def test_a_prompt_longer_than_the_window_is_a_row(loaded, tmp_path):
     """It loses its beginning, as the harness cuts it, and counts as it was answered."""
     long = [{**MMLU[0], "id": "long", "question": "So long. " * 150}, *MMLU[1:3]]
@@ -431,6 +434,7 @@ def test_rows_longer_than_the_context_are_refused_as_in_training(loaded, staged)
         evaluation.evaluate(loaded, "heldout", staged["data"], config=config)
 
 
+@pytest.mark.slow
 def test_the_scripts_show_their_help():
     for name in ("evaluate_run.py", "score_code.py"):
         assert (SCRIPTS / name).is_file()

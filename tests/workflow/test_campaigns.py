@@ -277,6 +277,7 @@ def test_one_repository_has_one_commit_in_both_registries(paper):
     assert [name for name in shared if pinned[0][name] != pinned[1][name]] == []
 
 
+@pytest.mark.slow
 def test_the_dry_run_lists_every_job(paper, tmp_path):
     """In 5 s on a quiet machine: by its processor's time, nearly all of it, which others here change little."""
     folder = copy_project(tmp_path / "fresh")

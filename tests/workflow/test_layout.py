@@ -11,6 +11,7 @@ from aletheia.study.schema import read_yaml
 from conftest import ROOT, STUDY, copy_project, edit, said, snakemake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["config/config.yaml", STUDY[1]])
 def test_the_layout_is_the_rules_outputs(configuration, tmp_path, monkeypatch):
     folder = copy_project(tmp_path / "project")

@@ -309,6 +309,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_is_one_sentence(tmp_path):
     folder = copy_project(tmp_path / "project")
     sentence = (

@@ -26,6 +26,7 @@ def project(tmp_path_factory):
     return copy_project(tmp_path_factory.mktemp("search") / "project")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("configuration", "scanned"), [("config/search.yaml", 32), ("config/autoresearch.yaml", 30)])
 def test_the_plan_before_the_start_shows_what_is_known_and_that_more_follows(project, configuration, scanned):
     done = snakemake(project, "search", "-n", "--configfile", configuration)

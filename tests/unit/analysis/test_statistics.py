@@ -200,6 +200,7 @@ def test_stats_as_a_rule_runs_it(tmp_path):
     assert payload["confidence_level"] == 0.95
 
 
+@pytest.mark.slow
 def test_stats_makes_every_report_of_the_ledger_by_itself(tmp_path):
     write_csv(ledger_of(), tmp_path / "ledger.csv")
     folders = ("--stats-dir", tmp_path / "stats", "--tables-dir", tmp_path / "tables")

@@ -23,7 +23,7 @@ from aletheia.provenance.job import Job, Step
 from aletheia.study import results_tree
 from conftest import SCRIPTS, STUDY, as_ordinary_user, edit, run_script
 
-CHANGES = 1000
+CHANGES = 400
 FIGURE = "results/figures/fig1.pdf"
 PROBE = "results/probe/tiny-llama/seed1.json"
 RUN = "results/train/tiny-llama/ale/seed1"

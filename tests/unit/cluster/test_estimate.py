@@ -130,6 +130,7 @@ def test_a_registry_without_times_is_one_sentence(paper):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_what_a_study_can_tell_needs_no_times():
     done = run("--power", "--configfile", "config/config.yaml")
     assert (done.returncode, done.stderr) == (0, "")

@@ -228,6 +228,7 @@ def test_snakemake_leaves_no_process_and_no_socket(finished):
     assert all(gone(p.pid) for p in left if p.info["cwd"] == str(finished))
 
 
+@pytest.mark.slow
 def test_a_job_is_as_old_as_its_client(script, server):
     """A fork's own age would leave out what it waited for."""
     body = (

@@ -249,6 +249,7 @@ def test_few_shot_examples_are_the_subjects_own_first_rows(loaded, tmp_path, mon
     assert "Shot 0" not in seen[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shots", [0, 5])
 @pytest.mark.parametrize(
     "subject",

@@ -152,6 +152,7 @@ print(len(found.rows), found.rows[-1]["output"], found.prompt)
 """
 
 
+@pytest.mark.slow
 def test_rows_of_the_hub_are_looked_at_before_they_are_staged(place):
     byte_tokenizer().save_pretrained(place / "model")
     rows = "".join(json.dumps({"prompt": f"{i}?", "completion": f"it is {i}"}) + "\n" for i in range(25))

@@ -183,6 +183,7 @@ def test_what_counts(one, other, same):
     assert (digest(inside[0]) == digest(inside[1])) is same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_digests_are_equal_on_every_python_that_the_project_runs_on(version):
     built = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))

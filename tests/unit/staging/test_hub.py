@@ -213,6 +213,7 @@ def test_a_model_is_resolved_once(tmp_path, repositories, files, moved, lost):
     assert (lock["revision"], locked(lock)) == (COMMIT, hashes(files))
 
 
+@pytest.mark.slow
 def test_rows_are_resolved_once_whatever_else_of_the_entry_changes(tmp_path, repositories, moved):
     with Hub(repositories) as server:
         staged("data", "sums", {"source": SUMS}, tmp_path, **online(server))
