@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from aletheia.errors import UserError
+from aletheia.study.schema import section_defaults
 from aletheia.timing.equal_time import ratio_of, time_ratio
 from aletheia.timing.step_cost import FORMULA, PARTS, Shape
+from aletheia.training.run import execute
+from aletheia.training.run_inputs import RunInputs
 from aletheia.training.trainer import TimeRatio, planned_steps
 from ledgers import sealed
 
@@ -102,3 +105,20 @@ def test_an_arm_without_a_selection_adapts_all_layers(tmp_path, selected):
 def test_a_run_without_costs_is_refused():
     with pytest.raises(UserError, match=r"seconds_of needs the model's step costs; give its attribution \(--costs\)"):
         planned_steps({"steps": 10}, {"layers": "all", "steps": HALF})
+
+
+@pytest.mark.parametrize(("ratio", "reason"), [(0.1, "only 4 steps fit"), (0.01, "only 1 step fits")])
+def test_steps_that_all_warm_up_are_a_run_that_says_so(ratio, reason):
+    """Else it would train at a part of its rate, and nobody would know."""
+    config = {
+        "run": {"model": "tiny", "arm": "half"},
+        "model": {"dtype": "fp32", "quantization": None},
+        "arm": {"layers": "all", "steps": HALF},
+        "training": {**section_defaults("training"), "steps": 40, "warmup_steps": 4},
+    }
+    # It ends before anything is read.
+    inputs = RunInputs(model_lock="none.lock.json", data_lock="none.lock.json", seed=1)
+    found = execute(inputs, config, None, time_ratio=TimeRatio(ratio))
+    assert found.record.status == "crashed"
+    assert reason in found.record.reason
+    assert "training.warmup_steps=4 takes them all" in found.record.reason

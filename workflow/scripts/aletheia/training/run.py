@@ -29,7 +29,14 @@ from aletheia.training.prefix_setup import frozen_prefix
 from aletheia.training.row_counts import ROWS, in_words
 from aletheia.training.run_inputs import RunInputs
 from aletheia.training.token_table import TokenRows
-from aletheia.training.trainer import TimeRatio, TrainingRecord, failed_reference, planned_steps, reference_times
+from aletheia.training.trainer import (
+    TimeRatio,
+    TrainingRecord,
+    failed_reference,
+    planned_steps,
+    reference_times,
+    steps_follow_from_times,
+)
 
 # Attributes that a run sets on its way; None where it ended earlier.
 RESULTS = (
@@ -227,12 +234,14 @@ def execute(
     dtype = resolve_dtype(config["model"], inputs.precision)
     failed = failed_reference(inputs.std_run, inputs.ale_run) or _undecided(rate, time_ratio)
     times = reference_times(inputs.std_run, inputs.ale_run, probe_seconds=inputs.probe_seconds(config["arm"]))
+    steps = settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio)
+    failed = failed or (_all_warmup(steps, settings) if steps_follow_from_times(config["arm"]) else None)
     facts = {
         # A rule names the run; by hand the lock names the model.
         "model": config["run"]["model"] or artifacts.payload(inputs.model_lock, "model_lock")["model"],
         "arm": config["run"]["arm"],
         "seed": inputs.seed,
-        "steps": settings["steps"] if failed else planned_steps(settings, config["arm"], times, time_ratio),
+        "steps": steps,
         "epochs": settings.get("epochs"),
         "learning_rate": rate.value,
         "rate_chosen_from": rate.trials,
@@ -257,6 +266,16 @@ def _undecided(*decided: ChosenRate | TimeRatio | None) -> TrainingRecord | None
     """Return the record of a run whose rate or steps could not be decided; None where all are."""
     reason = next((each.reason for each in decided if each and each.reason), None)
     return TrainingRecord("crashed", reason) if reason else None
+
+
+def _all_warmup(steps: int, settings: Mapping[str, Any]) -> TrainingRecord | None:
+    """Return the record of a run whose steps follow from times and all warm up; None where some have the arm's rate."""
+    warmup = settings["warmup_steps"]
+    if steps > warmup:
+        return None
+    fit = "1 step fits" if steps == 1 else f"{steps} steps fit"
+    reason = f"only {fit} in the time that it may take, and training.warmup_steps={warmup} takes them all"
+    return TrainingRecord("crashed", reason)
 
 
 def _heldout_examples(rows: TokenRows, wanted: int) -> EncodedRows:

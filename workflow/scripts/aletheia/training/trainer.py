@@ -136,6 +136,11 @@ def planned_steps(
     return max(1, lengthened(steps, arm.get("extra_steps_percent")))
 
 
+def steps_follow_from_times(arm: Mapping[str, Any]) -> bool:
+    """Tell whether an arm has as many steps as fit in some time (:func:`planned_steps`)."""
+    return arm.get("steps") == MEASURED or timed_arm(arm) is not None
+
+
 def failed_reference(std_run: Source | None, ale_run: Source | None) -> TrainingRecord | None:
     """Return the record of an arm with ``steps: measured`` where its std or ale run failed or was resumed, else None.
 
