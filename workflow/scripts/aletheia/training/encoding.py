@@ -166,7 +166,7 @@ def probe_batches(
     if len(examples) < wanted:
         raise UserError(
             f"the probe needs {wanted} rows ({batches} batches of {batch_size}) and the training data has "
-            f"{len(examples)} usable ones; lower probe.batches or add rows"
+            f"{len(examples)} usable ones; lower probe.batches, raise encoding.max_tokens or add rows"
         )
     order = seeded_order(range(len(examples)), seed=f"{seed}:probe")[:wanted]
     return [
