@@ -157,6 +157,7 @@ def test_every_environment_belongs_to_a_rule():
     assert {script for scripts in SCRIPTS_OF.values() for script in scripts} >= {"train.py", "stats.py", "stage.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", sorted(SCRIPTS_OF))
 def test_an_environment_holds_what_its_scripts_import(env):
     reached = set().union(*map(reached_by, SCRIPTS_OF[env]))
@@ -182,6 +183,7 @@ def test_an_environment_pins_what_the_tests_use(env):
             assert str(pin.specifier) == f"=={tested[name]}", name
 
 
+@pytest.mark.slow
 def test_the_project_declares_what_it_imports():
     declared = {*LIBRARY, *EXTRAS}
     imported = imported_anywhere()

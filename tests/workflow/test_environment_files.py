@@ -134,6 +134,7 @@ def test_a_missing_file_is_a_difference(project):
     assert "error: envs/gpu.lock: expected" in write_or_check(project, "--check").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [

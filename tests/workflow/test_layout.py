@@ -18,6 +18,7 @@ def test_the_layout_is_the_rules_outputs(configuration, tmp_path, monkeypatch):
     hold_together(folder, configuration, monkeypatch, on_demand=layout.ON_DEMAND)
 
 
+@pytest.mark.slow
 def test_the_layout_is_the_rules_outputs_where_vllm_generates(tmp_path, monkeypatch):
     folder = copy_project(tmp_path / "project")
     edit(folder / "tests/study/campaign.yaml", "\nevaluation:\n", "\nevaluation:\n  generation: vllm\n")
@@ -35,6 +36,7 @@ def test_the_layout_is_the_rules_outputs_where_speed_is_taken_in_turns(tmp_path,
     assert set(layout.paired_files(study).values()) == {"paired_summary"}
 
 
+@pytest.mark.slow
 def test_the_layout_is_the_rules_outputs_where_arms_are_a_sweep_of_the_budget(tmp_path, monkeypatch):
     folder = copy_project(tmp_path / "project")
     low, high = (f"{{layers: gradient, budget_percent: {percent}}}" for percent in (25, 75))
@@ -75,6 +77,7 @@ def test_no_two_test_files_have_one_name():
     assert sorted(names) == sorted(set(names))
 
 
+@pytest.mark.slow
 def test_benchmarks_read_no_tests_and_tests_no_benchmarks():
     """They may read what the others measured (JSON files), never their programs."""
     for folder, other in (("benchmarks", "tests/support"), ("tests", "benchmarks")):

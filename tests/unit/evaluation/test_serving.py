@@ -135,6 +135,7 @@ def test_a_second_try_ends_before_its_job_does(staged, tmp_path, attempt, status
     assert artifacts.payload(tmp_path / "gsm8k.json", "evaluation")["status"] == status
 
 
+@pytest.mark.slow
 def test_where_vllm_is_missing_it_is_one_sentence(staged, tmp_path):
     done = run_script("generate.py", *script_arguments(staged, tmp_path, config=CONFIG))
     assert done.returncode == 2
@@ -360,6 +361,7 @@ def project(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_dry_run_plans_both_jobs_of_a_run(project):
     done = snakemake(project, "-n", "-p", *STUDY)
     text = said(done)
@@ -387,6 +389,7 @@ def test_the_rule_runs_and_its_programs_are_judged(project):
     assert not (project / "results/evaluate/tiny-llama/base/heldout.json").exists()
 
 
+@pytest.mark.slow
 def test_a_registry_entry_that_vllm_does_not_serve_is_one_sentence(project):
     for old, new in (("bf16", "fp32"), ("bf16", "bf16\n  quantization: nf4"), ("bf16", "fp16\n  attention: fp32")):
         path = project / "tests/study/models.yaml"

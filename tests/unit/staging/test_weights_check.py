@@ -259,6 +259,7 @@ def online(server):
     return {"forked": True, "HF_ENDPOINT": server.endpoint, "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
 
 
+@pytest.mark.slow
 def test_a_wrong_repository_is_refused_before_the_first_byte_of_its_weights(mine, tmp_path):
     entry = {"source": {"type": "hub", "id": "them/tiny"}}
     advice = "; the repository's files are wrong, so choose another revision or repository in the registry"

@@ -69,6 +69,7 @@ def test_on_a_cluster_every_priority_is_0(study):
     } == {0}
 
 
+@pytest.mark.slow
 def test_a_dry_run_names_the_priorities(folder, study):
     done = snakemake(folder, "-n", *STUDY)
     assert done.returncode == 0, said(done)[-2000:]
