@@ -63,7 +63,7 @@ def by_uv() -> bool:
     pinned = ["--quiet", "--constraint", "constraints.txt", "uv"]
     if subprocess.run([*PIP, "install", *pinned], check=False).returncode:
         return False
-    command = [sys.executable, "-m", "uv", "--no-config", "pip", "install", "--python", sys.executable]
+    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]
     environment = {**uv_environment(pip_settings(listed)), **os.environ}
     done = subprocess.run([*command, "--compile-bytecode", *WANTED], env=environment, check=False)
     return done.returncode == 0
@@ -89,4 +89,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
