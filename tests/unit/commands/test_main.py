@@ -87,6 +87,27 @@ def test_a_folder_that_is_taken_is_refused_before_model_and_rows_are_looked_at(t
     assert (done.returncode, done.stderr[:50]) == (2, "error: --out letter.txt: expected a new or an empt")
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "profile/config.yaml: expected a configuration file here and found none"),
+        (
+            "executor: nowhere-known\n",
+            "profile/config.yaml: expected an executor that is installed, found nowhere-known; "
+            "pip install snakemake-executor-plugin-nowhere-known",
+        ),
+    ],
+)
+def test_a_profile_without_its_executor_is_one_sentence(content, sentence, tmp_path):
+    """Snakemake would answer with its whole usage."""
+    (tmp_path / "profile").mkdir()
+    if content:
+        (tmp_path / "profile" / "config.yaml").write_text(content)
+    done = aletheia("fit", "m/n", "d", "--out", "new", "--profile", "profile", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"error: {sentence}\n")
+    assert not (tmp_path / "new").exists()
+
+
 def test_arguments_are_refused_in_argparses_words(tmp_path):
     for words, sentence in (
         (("fti",), "invalid choice: 'fti'"),

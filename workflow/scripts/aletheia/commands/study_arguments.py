@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from aletheia.fit.runner import Machine
 
 PROFILES = "profiles"
+BUILT_IN_EXECUTORS = ("local", "dryrun", "touch")
 
 
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,12 +88,29 @@ def _absolute(path: str) -> str:
 
 def _profile(name: str | None) -> str | None:
     """Return a profile's folder: one that is there, or the project's of that name."""
-    if name is None or os.path.isdir(name):
-        return name and os.path.abspath(name)
+    if name is None:
+        return None
     from aletheia.provenance.lineage import ROOT
 
-    own = ROOT / PROFILES / name
-    if not own.is_dir():
+    folder = Path(name) if os.path.isdir(name) else ROOT / PROFILES / name
+    if not folder.is_dir():
         known = ", ".join(sorted(path.name for path in (ROOT / PROFILES).iterdir() if path.name != "default"))
         raise UserError(f"--profile: expected a folder, or one of {known}, found {name!r}")
-    return str(own)
+    _check_executor(folder)
+    return os.path.abspath(folder)
+
+
+def _check_executor(profile: Path) -> None:
+    """Refuse a profile whose executor is not installed: Snakemake would answer with its whole usage."""
+    from aletheia.study.schema import read_yaml
+
+    # Snakemake takes the first of these that is there.
+    path = next(iter(sorted(profile.glob("config.v*+.yaml"), reverse=True)), profile / "config.yaml")
+    executor = str(read_yaml(path).get("executor", "local"))
+    module = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    if executor in BUILT_IN_EXECUTORS or importlib.util.find_spec(module) is not None:
+        return
+    how = f"pip install snakemake-executor-plugin-{executor}"
+    if executor == "slurm":
+        how = "pip install --constraint constraints.txt --editable '.[slurm]', in the project's folder"
+    raise UserError(f"{path}: expected an executor that is installed, found {executor}; {how}")
