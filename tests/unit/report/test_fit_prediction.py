@@ -64,6 +64,24 @@ def test_modules_of_a_layer_count_as_their_share():
     assert predicted_run(chosen, epochs=1).shape.adapted == 3.5
 
 
+def some_modules(*kinds):
+    """What would be the selection of an arm with some of seven modules in each of 30 layers."""
+    names = [f"layers.{layer}.{kind}" for layer in range(30) for kind in kinds]
+    return {**of_smollm(list(range(30))), "unit": "module", "target_modules": names}
+
+
+def test_fewer_modules_in_all_layers_save_their_adapters_alone():
+    """Three of seven modules: at most 3.75 − 4/7 · 1.75 of 3.75 passes a layer, at least all of them."""
+    chosen = some_modules("gate_proj", "up_proj", "down_proj")
+    run = predicted_run(chosen, epochs=3, modules_total=210)
+    assert run.shape.adapted == pytest.approx(30 * 3 / 7)
+    assert (run.step.low, run.step.high) == (pytest.approx(2.75 / 3.75), 1.0)
+    assert run.later == run.run == run.step
+    text = predicted_saving({"std": None, "mlp": chosen}, epochs=3, modules_total=210)
+    assert "mlp: gate_proj, up_proj, down_proj of all 30 layers, so nothing of the backward pass is cut" in text
+    assert "the other modules have no adapters; a step takes 73 to 100 % of standard LoRA's time" in text
+
+
 def test_layer_0_is_said_to_cut_nothing_and_to_leave_nothing_to_read_back():
     text = predicted_saving({"std": None, "ale": CHOICES["gradient_half"]}, epochs=3)
     assert "ale: 15 layers from 0 to 29 of 30; the lowest is layer 0" in text

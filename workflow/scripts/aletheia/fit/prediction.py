@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aletheia.fit.study_run import FolderStudy
+from aletheia.method.adapters import ALL, placement_plan
+from aletheia.method.layers import Layer
 from aletheia.provenance import artifacts
 from aletheia.report.fit_prediction import predicted_saving
 from aletheia.study.study import Run, Study
@@ -31,8 +33,10 @@ def prediction(of: FolderStudy, selections: Mapping[str, Mapping[str, Any]], fol
     study, arms, seeds = of.study, list(of.campaign["arms"]), of.campaign["seeds"]
     first = study.run(of.model, arms[0], seeds[0])
     seconds = step_seconds(folder / of.paths.precision(of.model), first)
+    layers = _layers(folder / of.paths.model_lock(of.model))
+    adapters = {arm: study.run(of.model, arm, seeds[0]).settings["adapter"] for arm in arms}
     text = predicted_saving(
-        {arm: selections.get(arm) for arm in arms},
+        {arm: selections.get(arm) or _some_modules(adapters[arm], layers) for arm in arms},
         epochs=_epochs(study, first),
         steps=study.nominal_steps(first),
         seeds=len(seeds),
@@ -41,8 +45,27 @@ def prediction(of: FolderStudy, selections: Mapping[str, Mapping[str, Any]], fol
         further_runs=len(study.runs) - len(arms) * len(seeds),
         recomputed=first.settings["training"]["gradient_checkpointing"],
         prefix_cache=first.settings["training"]["prefix_cache"] not in ("off", False),
+        modules_total=sum(len(names) for layer in layers for names in layer.names().values()),
     )
     return f"{text}\n{OF_PASSES}" if seconds else text
+
+
+def _layers(lock: Path) -> list[Layer]:
+    """Return the layers of a staged model, with the modules that can have adapters."""
+    return [Layer(i, **names) for i, names in enumerate(artifacts.payload(lock, "model_lock").get("adaptable", ()))]
+
+
+def _some_modules(adapter: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, Any] | None:
+    """Return what would be the selection of an arm with adapters in some modules of all layers; None of all modules."""
+    modules = adapter.get("modules", ALL)
+    if modules in (ALL, [ALL]) or not layers:
+        return None
+    plan = placement_plan(layers, range(len(layers)), modules=modules)
+    names = {key: plan[key] for key in ("target_modules", "target_parameters")}
+    return {
+        **{"status": "ok", "reason": None, "unit": "module", "layers": plan["layers"], "lowest_layer": 0},
+        **{"layers_total": len(layers), **names},
+    }
 
 
 def step_seconds(path: Path, run: Run) -> float | None:

@@ -9,6 +9,7 @@ from aletheia.report.table_text import count_text
 from aletheia.study.arms import STD
 from aletheia.timing.predicted_saving import PredictedRun, Share, is_measured, predicted_run
 
+NAMES = ("target_modules", "target_parameters")  # of a selection: what has adapters
 MOST_NAMED_LAYERS = 12  # more are told by their number and ends
 Selections = Mapping[str, Mapping[str, Any] | None]
 
@@ -25,13 +26,15 @@ def predicted_saving(
     attribution: Mapping[str, Any] | None = None,
     recomputed: bool = False,
     prefix_cache: bool = True,
+    modules_total: int | None = None,
 ) -> str:
     """Return what the cost model predicts, in lines for a terminal.
 
     Parameters
     ----------
     selections
-        By arm the payload of its selection at one seed; None for an arm that adapts all layers, such as std.
+        By arm the payload of its selection at one seed; None for an arm that adapts all of all layers, such as std.
+        Of an arm with fewer modules in all layers what its selection would be.
     epochs
         Passes over the rows; below 1 for a part of them.
     steps
@@ -46,10 +49,11 @@ def predicted_saving(
         Runs beside these, such as trials of rates; each counts as one of std.
     attribution
         Payload of the model's attribution, where there is one: its measured parts then give numbers in place of ranges.
-    recomputed, prefix_cache
+    recomputed, prefix_cache, modules_total
         As of :func:`aletheia.timing.predicted_saving.predicted_run`.
     """
     settings = {"epochs": epochs, "recomputed": recomputed, "prefix_cache": prefix_cache, "attribution": attribution}
+    settings["modules_total"] = modules_total
     runs = {
         arm: predicted_run(selection, **settings)
         for arm, selection in selections.items()
@@ -58,11 +62,11 @@ def predicted_saving(
     lines = ["Predicted by the cost model, before training:"]
     for arm, selection in selections.items():
         if arm in runs:
-            lines += _arm(arm, selection["layers"], runs[arm], epochs=epochs, prefix_cache=prefix_cache)
+            lines += _arm(arm, selection, runs[arm], epochs=epochs, prefix_cache=prefix_cache)
         elif selection is not None:
             lines.append(f"  {arm}: no layers could be chosen ({selection['reason'] or selection['status']})")
         elif arm != STD:
-            lines.append(f"  {arm}: adapters in all layers, so nothing is cut short; only modules left out are saved")
+            lines.append(f"  {arm}: adapters in all layers, so nothing is cut short or left out")
     if steps is not None and step_seconds is not None:
         shares = [runs[arm].run if arm in runs else Share(1.0, 1.0) for arm in selections]
         lines.append(_total(shares, seeds * steps * step_seconds, further_runs * steps * step_seconds))
@@ -71,8 +75,10 @@ def predicted_saving(
     return "\n".join([*lines, *_cannot_tell(runs, measured=is_measured(attribution))])
 
 
-def _arm(arm: str, layers: list[int], run: PredictedRun, *, epochs: float, prefix_cache: bool) -> list[str]:
-    shape = run.shape
+def _arm(arm: str, selection: Mapping[str, Any], run: PredictedRun, *, epochs: float, prefix_cache: bool) -> list[str]:
+    shape, layers = run.shape, selection["layers"]
+    if len(layers) == shape.layers_total:
+        return _all_layers(arm, selection, run)
     absent = shape.layers_total - len(layers)
     lines = [f"  {arm}: {_layers(layers)} of {shape.layers_total}; the lowest is layer {shape.lowest}"]
     if shape.lowest:
@@ -89,6 +95,15 @@ def _arm(arm: str, layers: list[int], run: PredictedRun, *, epochs: float, prefi
     if epochs > 1 and shape.lowest and prefix_cache:
         lines.append(f"    over {epochs:g} epochs together {_share(run.run)}")
     return lines
+
+
+def _all_layers(arm: str, selection: Mapping[str, Any], run: PredictedRun) -> list[str]:
+    """Return what is said of adapters in all layers, in some of their modules."""
+    kinds = dict.fromkeys(name.rpartition(".")[2] for key in NAMES for name in selection[key])
+    return [
+        f"  {arm}: {', '.join(kinds)} of all {run.shape.layers_total} layers, so nothing of the backward pass is cut",
+        f"    the other modules have no adapters; a step takes {_share(run.step)} of standard LoRA's time",
+    ]
 
 
 def _layers(layers: list[int]) -> str:

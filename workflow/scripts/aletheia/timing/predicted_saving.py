@@ -64,6 +64,7 @@ def predicted_run(
     recomputed: bool = False,
     prefix_cache: bool = True,
     attribution: Mapping[str, Any] | None = None,
+    modules_total: int | None = None,
 ) -> PredictedRun:
     """Return what the cost model predicts of an arm against standard LoRA of the same rank.
 
@@ -79,8 +80,10 @@ def predicted_run(
         Whether the states of the frozen layers are kept where rows come again.
     attribution
         Payload of the model's attribution, where there is one; one that failed counts as none.
+    modules_total
+        As of :func:`shape_of`.
     """
-    shape = shape_of(selection, recomputed=recomputed)
+    shape = shape_of(selection, recomputed=recomputed, modules_total=modules_total)
     whole = Shape(shape.layers_total, shape.layers_total, 0, 1, recomputed)
     steps, later = [], []
     for parts in _parts(shape.layers_total, attribution):
@@ -95,16 +98,21 @@ def predicted_run(
     return PredictedRun(shape, Share.over(steps), Share.over(later), Share.over(runs))
 
 
-def shape_of(selection: Mapping[str, Any], *, recomputed: bool) -> Shape:
+def shape_of(selection: Mapping[str, Any], *, recomputed: bool, modules_total: int | None = None) -> Shape:
     """Return what decides the cost of a selection, of ranks that are those of standard LoRA (1 stands for them).
 
-    A layer of which some kinds of modules are chosen counts as its share.
+    A layer of which some modules are chosen counts as its share of ``modules_total``, the modules of the whole model
+    that standard LoRA adapts; where that is not known, of the kinds that are chosen in any layer.
     """
     names = [*selection["target_modules"], *selection["target_parameters"]]
     kinds = {name.rpartition(".")[2] for name in names}
-    whole = len(selection["layers"])
-    adapted = whole if selection["unit"] == "layer" or not kinds else min(whole, len(names) / len(kinds))
-    return Shape(selection["layers_total"], adapted, selection["lowest_layer"], 1, recomputed)
+    whole, total = len(selection["layers"]), selection["layers_total"]
+    adapted = whole
+    if modules_total and names:
+        adapted = total * len(names) / modules_total
+    elif selection["unit"] != "layer" and kinds:
+        adapted = min(whole, len(names) / len(kinds))
+    return Shape(total, adapted, selection["lowest_layer"], 1, recomputed)
 
 
 def is_measured(attribution: Mapping[str, Any] | None) -> bool:
