@@ -40,18 +40,12 @@ FAMILIES = {name: family.settings for name, family in PAPER.items()}
 
 # The files that take minutes, longest first: a worker that came to one of them last would keep the others waiting.
 LONGEST = (
-    *(
-        "test_slurm",
-        "test_rules_under_conda",
-        "test_robustness",
-        "test_parity",
-        "test_runs",
-        "test_workflow",
-        "test_fit",
-        "test_examples",
-    ),
-    *("test_reproducible", "test_campaign_keys", "test_interleaving", "test_audit", "test_evidence"),
-    *("test_environment_files", "test_image_lines", "test_docs", "test_campaigns"),
+    *("test_slurm", "test_robustness", "test_rules_under_conda", "test_planted_forgetting", "test_parity"),
+    *("test_verification", "test_evidence", "test_fit", "test_audit", "test_hub", "test_serving", "test_search"),
+    *("test_runs", "test_probe", "test_reproducible", "test_staging", "test_workflow", "test_examples", "test_harness"),
+    *("test_control_arms", "test_attacks", "test_campaign_keys", "test_interleaving", "test_scoring"),
+    *("test_simulated_search", "test_epoch_runs", "test_trained_runs", "test_environment_files", "test_image_lines"),
+    *("test_docs", "test_campaigns"),
 )
 
 
