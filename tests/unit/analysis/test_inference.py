@@ -219,6 +219,7 @@ def test_of_one_headline_model_the_primary_family_is_its_measures():
     assert (other["headline"], other["adjusted_by"]) == (False, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("history", "said"),
     [

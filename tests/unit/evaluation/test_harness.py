@@ -37,6 +37,7 @@ SOLUTIONS = ("sol1", "sol2")
 # Numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 @pytest.mark.parametrize("reuse", [True, False])
 def test_numbers_depend_on_neither_batch_size_nor_reuse(loaded, tmp_path, batch_size, reuse, monkeypatch):
@@ -78,6 +79,7 @@ def openbookqas_columns(question):
 OWN_COLUMNS = {"piqa": (PIQA, piqas_columns), "openbookqa": (OPENBOOKQA, openbookqas_columns)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shots", [0, 2])
 @pytest.mark.parametrize("name", OWN_COLUMNS)
 def test_whole_choices_equal_the_task_that_the_harness_ships(loaded, tmp_path, name, shots):

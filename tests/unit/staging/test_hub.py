@@ -106,6 +106,7 @@ def test_a_model_is_resolved_downloaded_and_locked(tmp_path, repositories, files
     assert staged("model", "tiny", {**MODEL, "licence": "MIT"}, tmp_path, forked=True)["revision"] == COMMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["tiny", ".tiny.12345.tmp"])
 def test_a_job_killed_after_the_last_byte_asks_for_no_weights_again(tmp_path, repositories, files, left):
     """It was killed before its folder had its name, or before that was sealed by its sidecar."""
@@ -151,6 +152,7 @@ def test_rows_are_downloaded_at_a_commit(tmp_path, repositories):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("member", [{}, {"member": "data/train-*.jsonl"}])
 def test_the_parts_of_a_table_are_one_data_set(tmp_path, member):
     rows = [json.dumps({"prompt": f"{i}?", "completion": f"{i} it is."}).encode() + b"\n" for i in range(6)]
@@ -199,6 +201,7 @@ def moved(repositories, files):
     return {"them/tiny": {**files, WEIGHTS: files[WEIGHTS][:-1] + b"1"}, "them/sums": sums}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["lineage", "lock"])
 def test_a_model_is_resolved_once(tmp_path, repositories, files, moved, lost):
     """Sidecar and lock both tell of it; Snakemake removes the lock before it runs the job again."""
@@ -225,6 +228,7 @@ def test_rows_are_resolved_once_whatever_else_of_the_entry_changes(tmp_path, rep
         assert lock["revision"] == NEWER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["by its name", "by deleting what tells of the older"])
 def test_a_newer_commit_comes_when_it_is_asked_for(tmp_path, repositories, moved, asked):
     with Hub(repositories) as server:

@@ -186,6 +186,7 @@ def test_an_arm_that_failed_takes_only_what_needs_it_along():
     assert set(uncalibrated["arms"]["last50"]["saving"]) == {"measured"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failed", [(), ["every_other"], [SWITCHED], ["rank_doubled"], ["all"]])
 def test_every_outcome_fits_its_schema_and_can_be_drawn(failed, tmp_path):
     one = payload(failed=failed, noise=0.02)

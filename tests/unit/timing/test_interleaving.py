@@ -411,6 +411,7 @@ def test_a_probe_that_diverged_is_a_status_in_both(measured, tmp_path):
     assert (found["status"], found["ratio"]) == ("diverged", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["interleave.py", "attribution.py", "paired_summary.py", "draw_attribution.py"])
 def test_each_script_says_what_it_takes(name):
     done = run_script(name, "--help")

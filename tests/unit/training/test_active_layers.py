@@ -101,6 +101,7 @@ def test_checkpointing_changes_no_bit_of_layers_that_take_turns():
     assert set(equal(values(plain), values(recomputed)).values()) == {True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [FP32, FP16])
 @pytest.mark.parametrize("done", [3, 4])
 def test_a_resumed_run_goes_on_bit_for_bit_within_a_period_and_at_its_end(dtype, done, tmp_path):
