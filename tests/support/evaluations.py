@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 
 import pytest
@@ -137,14 +138,25 @@ def run_json(folder, *, status="ok", files=None, model="tiny", **facts):
 
 
 def lock_of(kind, name, folder):
-    """Return the lock of a registry's model or data, staged before or now."""
+    """Return the lock of a registry's model or data, staged before or now, once for all workers; only read it.
+
+    ``folder`` is one of this worker's own.
+    """
     lock = ROOT / "resources" / KINDS[kind] / f"{name}.lock.json"
-    if not lock.is_file():
-        lock = folder / KINDS[kind] / lock.name
-        entry = yaml.safe_load((ROOT / "config" / f"{KINDS[kind]}.yaml").read_text(encoding="utf-8"))[name]
-        section = f"config:{kind}={json.dumps(entry)}"
-        done = run_script("stage.py", kind, name, "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
-        assert done.returncode == 0, done.stderr
+    if lock.is_file():
+        return lock
+    # Workers' folders stand beside each other; the first that comes stages, the others wait for it.
+    of_worker = next((parent for parent in folder.parents if parent.name.startswith("popen-")), None)
+    shared = of_worker.parent / "staged" if of_worker else folder
+    lock = shared / KINDS[kind] / lock.name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.with_suffix(".turn").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not lock.is_file():
+            entry = yaml.safe_load((ROOT / "config" / f"{KINDS[kind]}.yaml").read_text(encoding="utf-8"))[name]
+            section = f"config:{kind}={json.dumps(entry)}"
+            done = run_script("stage.py", kind, name, "--out", lock, "--lineage", section, HF_HUB_OFFLINE="0")
+            assert done.returncode == 0, done.stderr
     return lock
 
 

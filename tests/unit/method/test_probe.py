@@ -20,7 +20,8 @@ from aletheia.method.layers import layer_index
 from aletheia.method.probe import probe_layers
 from aletheia.method.probe_record import Probe, probe_payload
 from aletheia.provenance.artifacts import payload
-from conftest import FAMILIES, copy_project, random_batch, run_script, said, snakemake, tiny_model
+from conftest import FAMILIES, random_batch, run_script, tiny_model
+from evaluations import lock_of
 from four_bit import dequantised, in_4_bits
 
 TOGETHER = 10**6
@@ -392,10 +393,7 @@ def test_sum_of_norms_is_the_authors_score(family):
 def test_smollm2_has_the_authors_scores(tmp_path):
     from aletheia.method.loading import load
 
-    folder = copy_project(tmp_path / "project")
-    done = snakemake(folder, "resources/models/smollm2-135m.lock.json")
-    assert done.returncode == 0, said(done)[-3000:]
-    model, tokenizer = load(folder / "resources/models/smollm2-135m.lock.json", dtype="fp32")
+    model, tokenizer = load(lock_of("model", "smollm2-135m", tmp_path), dtype="fp32")
     texts = [Path(module.__file__).read_text(encoding="utf-8") for module in (argparse, difflib, textwrap)]
     batches = []
     for text in texts:
