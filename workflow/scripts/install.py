@@ -1,6 +1,6 @@
 """Install the project with all that it needs into the environment of this Python: by uv, or by pip where uv cannot.
 
-Needs nothing but Python and pip. uv installs some 170 packages several times faster, several at a time, and asks the
+Needs nothing but Python and pip. uv brings several packages at a time, in about half of pip's time, and asks the
 package index that pip is set up for (``pip config list``); a variable of uv's own that is set already stays as it is.
 """
 

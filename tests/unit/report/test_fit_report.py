@@ -11,6 +11,7 @@ from aletheia.analysis.ledger import write_csv
 from aletheia.provenance import artifacts
 from aletheia.provenance.lineage import ROOT, compact_json
 from aletheia.report import plot_style
+from aletheia.report.fit_answer import less_time
 from aletheia.report.fit_figure import fit_figure
 from aletheia.report.fit_text import fit_text
 from conftest import run_script
@@ -242,3 +243,17 @@ def test_a_call_by_hand_without_a_campaign_is_one_sentence(tmp_path, option, fou
     done = run_script("fit_report.py", *options, "--out", tmp_path / "summary.json", *option)
     expected = "the settings section fit (campaign, model and split)"
     assert (done.returncode, done.stderr) == (2, f"error: fit: expected {expected}, found {found}; see --help\n")
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((0.82, 0.92), "14.0 % less time (95 %: 8.0 to 18.0 less)"),
+        ((0.5, 9.5), "14.0 % less time (95 %: 50.0 less to 850.0 more)"),
+        ((0.001, 9440), "14.0 % less time (the 95 % interval goes beyond 10 times as long and tells nothing)"),
+        ((None, None), "14.0 % less time"),
+    ],
+)
+def test_an_interval_of_a_time_that_tells_nothing_says_so(ends, said):
+    """Two seeds whose times differ much have such an interval."""
+    assert less_time({"mean": 0.86, **dict(zip(("low", "high"), ends, strict=True))}) == said
