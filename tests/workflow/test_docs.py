@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 import shlex
 import subprocess
@@ -203,12 +204,22 @@ def check_aletheia(words: list[str]) -> None:
         raise AssertionError(f"aletheia does not take {' '.join(words)}") from None
 
 
+OF_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
+
+
 @functools.cache
 def recipe(*words: str) -> str:
     """What make would run."""
+    # What `make test ARGS=…` hands down to the programs that it starts is not meant for these.
+    own = {name: value for name, value in os.environ.items() if name not in ("ARGS", *OF_MAKE)}
     # As if the environment were there: its own recipe is no part of the target's.
     done = subprocess.run(
-        ["make", "-n", "-o", ".venv/.installed", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        ["make", "-n", "-o", ".venv/.installed", *words],
+        cwd=ROOT,
+        env=own,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
