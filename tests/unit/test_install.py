@@ -30,7 +30,8 @@ def test_pip_s_settings_reach_uv_the_nearest_one_first():
 
 
 def test_an_environment_without_settings_gets_uv_s_defaults():
-    assert INSTALL["uv_environment"](INSTALL["pip_settings"]("")) == {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+    for listed in ("", "WARNING: config = odd\nglobal.index-url=unquoted\n"):
+        assert INSTALL["uv_environment"](INSTALL["pip_settings"](listed)) == {"UV_INDEX_STRATEGY": "unsafe-best-match"}
 
 
 @pytest.mark.slow

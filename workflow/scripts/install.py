@@ -44,7 +44,8 @@ def pip_settings(listed: str) -> dict[str, str]:
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         section, _, key = name.rpartition(".")
-        if section in found and value:
+        # A line of another form is none of a setting; without a setting uv may fail, and then pip installs.
+        if section in found and value.startswith(("'", '"')):
             found[section][key] = str(ast.literal_eval(value))
     return {key: value for section in SECTIONS for key, value in found[section].items()}
 
