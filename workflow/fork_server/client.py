@@ -14,15 +14,19 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signa
 def main() -> None:
     """Ask for a fork and wait for its end; where none is to be had, become the interpreter."""
     arguments = sys.argv[1:]
+    # A signal that comes before the job's process is known waits here, and is then told to the job.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     answers = _asked(arguments)
     started = answers.readline() if answers else b""
     if not started:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         interpreter = os.environ["ALETHEIA_INTERPRETER"]
         os.execv(interpreter, [interpreter, *arguments])
     job = int(started)
     for number in FORWARDED:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: _tell(job, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     ended = answers.readline()
     # No status: the server was killed, and with it what it forked.
     _end(int(ended) if ended else -signal.SIGKILL)

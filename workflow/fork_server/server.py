@@ -142,8 +142,12 @@ class WarmProcess:
             self._selector.unregister(self._requests)
             return
         client, warm = socket.socket(fileno=connection), os.getpid()
+        # A signal waits until the job, which its client may tell at once, does not ignore it any more.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         process = os.fork()
-        if process == 0:
+        if process:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        else:
             # Copies of what belongs to other jobs would keep their clients waiting.
             for key in [*self._selector.get_map().values()]:
                 os.close(key.fd)
@@ -229,6 +233,7 @@ def run(request: dict[str, Any], files: list[int], *, parent: int) -> NoReturn:
             return  # type: ignore[misc]  killed before it could be asked for
         for number in SIGNALS:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 
 import psutil
 import pytest
@@ -14,6 +16,10 @@ import pytest
 from aletheia.controller import fork_server
 from conftest import SCRIPTS
 from warm_server import FOLDER, LAUNCHER
+
+_spec = spec_from_file_location("fork_server_program", FOLDER / "server.py")
+server_module = module_from_spec(_spec)
+_spec.loader.exec_module(server_module)
 
 # What a job can tell about itself. The server knows a script by its name.
 SCRIPT = """
@@ -136,15 +142,59 @@ sys.exit(len(count))
     process = begin(script, body, **server)
     assert process.stdout.readline() == "here\n"
     process.send_signal(number)
-    assert process.wait(10) == 1
+    assert process.wait(60) == 1
     process.communicate()
+
+
+def waiting(process, number):
+    """Tell whether a signal waits at a process that has blocked it; False once the process has ended."""
+    while process.poll() is None:
+        with open(f"/proc/{process.pid}/status") as status:
+            masks = dict(line.split(":") for line in status if line.startswith("ShdPnd"))
+        if int(masks["ShdPnd"], 16) >> (number - 1) & 1:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_before_the_job_is_known_reaches_it(script, number):
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{folder}/socket"
+        listener.bind(path)
+        listener.listen()
+        process = begin(script, "", ALETHEIA_FORK_SERVER=path, ALETHEIA_INTERPRETER=sys.executable)
+        connection, _ = listener.accept()
+        with connection:
+            for file in server_module.received(connection, files=3)[1]:
+                os.close(file)
+            process.send_signal(number)
+            assert waiting(process, number)
+            job = subprocess.Popen(["sleep", "60"])
+            connection.sendall(b"%d\n" % job.pid)
+            assert job.wait(60) == -number
+            connection.sendall(b"%d\n" % -number)
+        assert process.wait(60) == -number
+        process.communicate()
+
+
+def test_a_signal_at_a_jobs_first_moment_is_not_lost(script, server):
+    request = {"argv": ["-s", str(script)], "cwd": str(script.parent), "umask": 0o22, "started": 0}
+    request["env"] = {**os.environ, **server, "BODY": "time.sleep(60)"}
+    for _ in range(20):
+        with open(os.devnull, "r+b") as nowhere, socket.socket(socket.AF_UNIX) as client:
+            client.connect(server["ALETHEIA_FORK_SERVER"])
+            server_module.sent(client, json.dumps(request).encode(), [nowhere.fileno()] * 3)
+            answers = client.makefile("rb")
+            os.kill(int(answers.readline()), signal.SIGTERM)
+            assert int(answers.readline()) == -signal.SIGTERM
 
 
 def test_a_job_without_a_handler_ends_by_the_signal(script, server):
     process = begin(script, "print('here', flush=True); time.sleep(60)", **server)
     process.stdout.readline()
     process.terminate()
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
     process.communicate()
 
 
